@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+"""Floor 0: scalar types, counters, clock, timing wheel, seeded generator. Imports nothing of ustack."""

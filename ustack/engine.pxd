@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: MIT
+# THE MAP. One engine = one thread = one link = one set of connections; no locks.
+#
+#     engine_poll(now):   rx_burst -> ip_input -> tcp_input -> upcalls     for each frame, at most 64
+#                         ip_timers, tcp_timers -> upcalls
+#                         tcp_output for each connection with work -> tx_submit, once
+#
+# An application is a table of upcalls. The engine calls them, nobody else; in its own thread; never two at once; never
+# from inside a call that the application makes (tcp_send, tcp_close, ... only leave work behind).
+
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+
+from ustack.base.counters cimport counters_t
+from ustack.buf.frame cimport frame_t
+from ustack.ip.layer cimport ip_t
+from ustack.link.device cimport Link, link_t
+from ustack.tcp.tcb cimport close_reason_t, tcb_t, tcp_t
+
+cdef enum:
+    ENGINE_BURST = 64
+    ENGINE_APPLICATIONS = 64
+
+# `conn` stays valid from on_accept (or the call that opened it) until on_closed returns. conn.user_data is the
+# application's own word. Inside an upcall the application may call everything in tcp/calls.pxd on any of its connections.
+ctypedef struct application_t:
+    void *context
+    # A connection is established: accepted, or opened by us (conn.flags has TCB_ACTIVE). Return 0 to take it,
+    # anything else to refuse it (it is reset, and on_closed is not called).
+    int (*on_accept)(application_t *app, tcp_t *tcp, tcb_t *conn) noexcept nogil
+    # `length` in-order octets. Returns how many were used. What is left is copied and kept; the receive window
+    # shrinks by it; on_data is called again with it (only the rest's first chunk) when more arrives or after tcp_resume.
+    # `data` is a view of the receive ring: gone when the upcall returns.
+    size_t (*on_data)(application_t *app, tcp_t *tcp, tcb_t *conn, const uint8_t *data,
+                      size_t length) noexcept nogil
+    # After tcp_want_writable: at most tcp.config.snd_low_water octets are still unacknowledged.
+    void (*on_writable)(application_t *app, tcp_t *tcp, tcb_t *conn) noexcept nogil
+    # The peer has sent its FIN and all data before it has been consumed. Called once.
+    void (*on_eof)(application_t *app, tcp_t *tcp, tcb_t *conn) noexcept nogil
+    # After tcp_set_timeout: its time has come. The timeout is then off.
+    void (*on_timeout)(application_t *app, tcp_t *tcp, tcb_t *conn) noexcept nogil
+    # The last upcall for conn: it is gone for the application (TIME-WAIT may go on without it).
+    void (*on_closed)(application_t *app, tcp_t *tcp, tcb_t *conn, close_reason_t reason) noexcept nogil
+    # Around every poll that has upcalls to make; may be NULL. For applications that need the GIL or batch their work.
+    void (*on_burst_begin)(application_t *app, uint64_t now_ns) noexcept nogil
+    void (*on_burst_end)(application_t *app, uint64_t now_ns) noexcept nogil
+
+ctypedef struct engine_t:
+    link_t *link
+    ip_t ip
+    tcp_t tcp
+    counters_t counters
+    application_t *applications[ENGINE_APPLICATIONS]   # [0] is never used; tcb.app is the index
+    uint16_t application_count
+    frame_t frames[ENGINE_BURST]
+    uint64_t now_ns
+    int link_error                                     # -errno of a link that failed, 0 while it works
+
+cdef uint32_t engine_poll(engine_t *engine, uint64_t now_ns) noexcept nogil      # frames taken
+cdef uint64_t engine_next_deadline(engine_t *engine) noexcept nogil              # monotonic ns, UINT64_MAX: none
+# Registers app (borrowed until the engine is destroyed); returns its index for tcp_listen and tcp_connect, 0 if the table is full.
+cdef uint16_t engine_add_application(engine_t *engine, application_t *app) noexcept nogil
+
+
+# Owner of an application_t. A subclass fills the table in its __cinit__ (c.context = <void *>self) and writes the upcalls
+# as nogil functions; Stack.listen(port, application=...) registers it.
+cdef class Application:
+    cdef application_t c
+
+
+# Owner of an engine_t: the stack of one link. Python face and blocking sockets: ustack/stack.pyx.
+cdef class Engine:
+    cdef engine_t c
+    cdef readonly Link link
+    cdef bint alive
+    cdef list applications                             # keeps the Application objects alive
+    cdef bint stop_requested                           # read once a poll by run()
+    cdef uint64_t deadline_ns(self) noexcept
+    cpdef void close(self) except *

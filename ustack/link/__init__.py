@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+"""Floor 2: packet I/O behind one table of operations (device.pxd)."""

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: MIT
+# The link contract: packet I/O behind one small table of C functions.
+#
+# Receive: rx_burst lends views of up to `max` frames; rx_release gives the oldest `n` of them back. Frames
+# are released in the order they came. Transmit: tx_reserve lends a slot with room for `length` octets;
+# the caller writes a whole Ethernet frame; tx_commit queues it; tx_submit hands everything queued to the
+# device with one system call where the medium allows it. NULL from tx_reserve means that the ring is full: submit, then
+# try after the next poll. At most one slot is reserved and not committed; reserving again gives the same slot.
+#
+# Nothing here reads a clock: the engine writes link.now_ns before each call that could need it (sim, tee).
+
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+
+from ustack.buf.frame cimport frame_t
+
+# What the sender leaves to the device for one frame. All zero: the frame is complete as it stands.
+ctypedef struct offload_t:
+    uint16_t csum_start      # from the frame's first octet to the transport header; 0: no checksum to fill in
+    uint16_t csum_offset     # from csum_start to the checksum field, which holds the pseudo-header sum
+    uint16_t gso_size        # payload octets of each segment; 0: not a super-frame
+    uint16_t header_length   # Ethernet + IP + TCP octets that each segment repeats
+    uint8_t gso_family       # 4 or 6 when gso_size is not 0
+
+ctypedef struct link_caps_t:
+    uint32_t mtu             # largest IP packet of an ordinary frame
+    uint32_t max_frame       # largest frame tx_reserve accepts (with segmentation: a super-frame)
+    uint8_t tx_checksum      # csum_start is honoured
+    uint8_t tx_segmentation  # gso_size is honoured
+    uint8_t rx_checksum      # frames may arrive CHECKSUM_VERIFIED or CHECKSUM_PARTIAL
+
+ctypedef struct link_counters_t:
+    uint64_t rx_frames
+    uint64_t rx_bytes
+    uint64_t rx_dropped      # by the ring or the queue before the stack saw them
+    uint64_t rx_truncated
+    uint64_t tx_frames
+    uint64_t tx_bytes
+    uint64_t tx_dropped      # refused by the device
+    uint64_t tx_submits      # system calls
+    uint64_t waits           # times the engine slept
+
+ctypedef struct link_ops_t:
+    uint32_t (*rx_burst)(link_t *link, frame_t *frames, uint32_t max_frames) noexcept nogil
+    void (*rx_release)(link_t *link, uint32_t n) noexcept nogil
+    uint8_t *(*tx_reserve)(link_t *link, uint32_t length) noexcept nogil
+    void (*tx_commit)(link_t *link, uint32_t length, const offload_t *offload) noexcept nogil
+    # Octets handed over are the device's. Returns 0, or -errno when the device is gone (ENETDOWN, ENXIO, ...).
+    int (*tx_submit)(link_t *link) noexcept nogil
+    # Sleep until a frame may be there, the deadline (monotonic, ns) or a signal. Spins first when
+    # link.spin_ns is not 0. Returns 0, or -errno when the device is gone.
+    int (*wait)(link_t *link, uint64_t deadline_ns) noexcept nogil
+    # Fetch counters that only the device knows (tp_drops) into link.counters.
+    void (*refresh_counters)(link_t *link) noexcept nogil
+
+ctypedef struct link_t:
+    const link_ops_t *ops
+    void *impl               # the implementation's own state
+    link_caps_t caps         # writer: the implementation, when it opens
+    link_counters_t counters # writer: the implementation
+    uint64_t now_ns          # writer: the engine
+    uint64_t spin_ns         # writer: the owner. 0: never spin; UINT64_MAX: never sleep
+    uint8_t mac[6]           # our station address
+
+
+# Owner of a link on the Python side. A subclass opens it in __init__ and fills `c`; close() is idempotent.
+# Whoever uses `c` keeps a reference to the Link.
+cdef class Link:
+    cdef link_t c
+    cdef readonly bint closed
+    cpdef void close(self) except *

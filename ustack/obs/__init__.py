@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+"""Reads the structs of the stack, changes nothing: counters, sizes, snapshots."""

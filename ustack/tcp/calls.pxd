@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: MIT
+# What an application may ask of TCP: RFC 9293 section 3.10.1 to 3.10.6 (OPEN, SEND, RECEIVE, CLOSE, ABORT, STATUS).
+#
+# No call sends anything or makes an upcall: it leaves work on the tcb, and the engine pulls output at the end of its burst.
+# Above: engine, applications. Below: tcb, state, demux. Never imports input, timers or output.
+
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+
+from ustack.base.types cimport ip_addr_t
+from ustack.buf.lent cimport lent_t
+from ustack.tcp.tcb cimport tcb_t, tcp_t
+
+cdef enum tcp_status_t:
+    TCP_OK = 0
+    TCP_ERR_IN_USE = -1          # the address and port, or the 4-tuple, are taken
+    TCP_ERR_NO_MEMORY = -2       # a limit of tcp_config_t, or memory
+    TCP_ERR_BAD_ADDRESS = -3     # not ours, or not one that can be connected to (MUST-46)
+    TCP_ERR_STATE = -4           # the connection is closing or gone
+    TCP_ERR_NO_ROUTE = -5
+    TCP_ERR_NO_PORT = -6         # every ephemeral port is taken
+
+# Passive OPEN. laddr NULL: any of ours. Upcalls go to application `app`. backlog: bounds tcb's waiting for tcp_taken.
+cdef int tcp_listen(tcp_t *tcp, const ip_addr_t *laddr, uint16_t lport, uint16_t app, uint32_t backlog) noexcept nogil
+cdef int tcp_unlisten(tcp_t *tcp, const ip_addr_t *laddr, uint16_t lport) noexcept nogil
+# Active OPEN. lport 0: an ephemeral one (RFC 6056). *status: tcp_status_t. NULL on error. on_accept comes when it is
+# established, on_closed if that fails.
+cdef tcb_t *tcp_connect(tcp_t *tcp, const ip_addr_t *raddr, uint16_t rport, uint16_t lport, uint16_t app,
+                        int *status) noexcept nogil
+# Queue lent.data[offset : offset + length]. Takes a reference while any of it is unacknowledged. Returns the octets
+# accepted, which may be fewer when config.snd_queue is reached (then use tcp_want_writable), or a negative tcp_status_t.
+cdef int64_t tcp_send(tcp_t *tcp, tcb_t *conn, lent_t *lent, uint64_t offset, uint64_t length) noexcept nogil
+# Octets queued and not yet acknowledged.
+cdef uint32_t tcp_send_queued(const tcb_t *conn) noexcept nogil
+cdef void tcp_want_writable(tcp_t *tcp, tcb_t *conn) noexcept nogil
+# Octets received, in order, not consumed.
+cdef uint32_t tcp_receivable(const tcp_t *tcp, const tcb_t *conn) noexcept nogil
+# Copy and consume up to `length` of them; returns how many.
+cdef size_t tcp_receive(tcp_t *tcp, tcb_t *conn, uint8_t *out, size_t length) noexcept nogil
+# Offer the unconsumed data to on_data again in this poll or the next.
+cdef void tcp_resume(tcp_t *tcp, tcb_t *conn) noexcept nogil
+# No more data from us: FIN after what is queued; receiving goes on (half-close; the RFC's CLOSE).
+cdef void tcp_shutdown(tcp_t *tcp, tcb_t *conn) noexcept nogil
+# Done with both directions: FIN after what is queued; unread or later data is answered with RST (SHLD-3).
+# on_closed still comes, when the peer has acknowledged our FIN or the connection ends otherwise.
+cdef void tcp_close(tcp_t *tcp, tcb_t *conn) noexcept nogil
+# RST now; queued data is dropped. on_closed(CLOSE_ABORTED) follows in this poll.
+cdef void tcp_abort(tcp_t *tcp, tcb_t *conn) noexcept nogil
+# One-shot application timeout in ns from now; 0 turns it off. Cheap to move (no wheel operation in the usual case).
+cdef void tcp_set_timeout(tcp_t *tcp, tcb_t *conn, uint64_t after_ns) noexcept nogil
+cdef void tcp_set_nodelay(tcp_t *tcp, tcb_t *conn, bint on) noexcept nogil           # MUST-17
+cdef void tcp_set_keepalive(tcp_t *tcp, tcb_t *conn, bint on) noexcept nogil         # MUST-24
+cdef void tcp_set_user_timeout(tcb_t *conn, uint16_t seconds) noexcept nogil         # MUST-21
+cdef void tcp_set_tos(tcb_t *conn, uint8_t tos) noexcept nogil                       # MUST-48
+cdef void tcp_set_ttl(tcb_t *conn, uint8_t ttl) noexcept nogil                       # MUST-49
+# The application has taken a waiting connection (accept); only for applications that take late.
+cdef void tcp_taken(tcp_t *tcp, tcb_t *conn) noexcept nogil

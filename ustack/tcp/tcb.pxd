@@ -1,0 +1,255 @@
+# SPDX-License-Identifier: MIT
+# The records of TCP: one connection (tcb_t), its two mini-forms (SYN-RECEIVED, TIME-WAIT), queue pieces, and
+# the state of one TCP (tcp_t). Plain data: what happens to it is in the event files (calls, input, timers, output).
+#
+# Read first: RFC 9293 section 3.3 (variables, under their own names here), section 3.10 (the event files' chapters).
+#
+# Sizes are part of the contract: tcb_t is exactly three cache lines (192 octets), the mini-records are one.
+# An idle established connection owns a tcb_t, its share of the flow table and at most one 16-octet timer node, nothing else.
+
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+
+from ustack.base.counters cimport counters_t
+from ustack.base.types cimport ip_addr_t
+from ustack.base.wheel cimport wheel_t
+from ustack.buf.lent cimport lent_t
+from ustack.buf.slab cimport slab_t
+from ustack.ip.layer cimport ip_t
+from ustack.tcp.state cimport close_reason_t, tcp_state_t
+from ustack.tcp.cc.ops cimport cc_ops_t
+
+cdef enum:
+    TCP_MAX_LISTENERS = 64
+    TCP_MAX_CC = 8
+    TCP_SACK_BLOCKS = 4
+
+# ---------------------------------------------------------------- identity
+ctypedef struct flow_key_t:                 # 36 octets, hashed and compared whole
+    ip_addr_t laddr
+    ip_addr_t raddr
+    uint16_t lport                          # host order
+    uint16_t rport
+
+# ---------------------------------------------------------------- tcb.flags
+cdef enum tcb_flags_t:
+    TCB_ACTIVE          = 1 << 0            # opened by us (MUST-11)
+    TCB_LISTED          = 1 << 1            # in tcp.work
+    TCB_ACK_NOW         = 1 << 2            # output owes an ACK
+    TCB_ACK_DELAYED     = 1 << 3            # output owes an ACK by ack_tick
+    TCB_FIN_QUEUED      = 1 << 4            # no more data will be queued; FIN after snd_end
+    TCB_FIN_SENT        = 1 << 5
+    TCB_FIN_RECEIVED    = 1 << 6            # the FIN is in rcv_nxt
+    TCB_REXMIT          = 1 << 7            # output resends one segment at snd_una
+    TCB_PROBE           = 1 << 8            # output sends one window or keep-alive probe
+    TCB_RECOVERY        = 1 << 9            # fast recovery (RFC 6582)
+    TCB_RTO_RECOVERY    = 1 << 10           # snd_nxt was pulled back; everything below recover is sent again
+    TCB_RTT_TIMING      = 1 << 11           # rtt_seq and rtt_sent_us are valid (Karn: cleared by a retransmission)
+    TCB_NODELAY         = 1 << 12           # Nagle off (MUST-17)
+    TCB_KEEPALIVE       = 1 << 13           # off by default (MUST-25)
+    TCB_WANT_WRITABLE   = 1 << 14
+    TCB_CLOSED_BY_APP   = 1 << 15           # full close: what still arrives is answered with RST (SHLD-3)
+    TCB_PERSIST         = 1 << 16           # rexmit_tick is the persist timer
+    TCB_APP_TIMEOUT     = 1 << 17           # app_tick is set
+    TCB_ABORT           = 1 << 18           # output sends a RST and the connection ends
+    TCB_RECOVER_VALID   = 1 << 19           # `recover` holds a value to compare with
+    # pending upcalls, taken by the engine
+    TCB_EV_ACCEPT       = 1 << 24
+    TCB_EV_DATA         = 1 << 25           # the receive queue has in-order data to offer
+    TCB_EV_WRITABLE     = 1 << 26
+    TCB_EV_EOF          = 1 << 27
+    TCB_EV_TIMEOUT      = 1 << 28
+    TCB_EV_CLOSED       = 1 << 29           # with close_reason; the record is freed after the upcall
+    TCB_ACCEPTED        = 1 << 30           # the application has it
+
+cdef enum tcb_options_t:
+    OPT_WSCALE = 1
+    OPT_SACK = 2
+    OPT_TIMESTAMPS = 4
+
+ctypedef struct tcb_t:
+    # ---- line 0
+    flow_key_t key                          # 0
+    uint8_t state                           # 36   tcp_state_t
+    uint8_t options                         # 37   tcb_options_t, what both ends agreed on
+    uint8_t snd_wscale                      # 38
+    uint8_t rcv_wscale                      # 39
+    uint32_t flags                          # 40   tcb_flags_t
+    uint32_t index                          # 44   own index in tcp.tcbs
+    uint32_t snd_una                        # 48   writer: ack
+    uint32_t snd_nxt                        # 52   writer: output (timers pull it back)
+    uint32_t snd_max                        # 56   writer: output. Highest sequence number ever sent, plus one
+    uint32_t snd_end                        # 60   writer: calls. After the last queued octet, FIN not counted
+    # ---- line 1
+    uint32_t snd_wnd                        # 64   writer: ack. Scaled to octets
+    uint32_t snd_wl1                        # 68
+    uint32_t snd_wl2                        # 72
+    uint32_t snd_max_wnd                    # 76   largest window seen (SWS, section 3.8.6.2.1)
+    uint32_t rcv_nxt                        # 80   writer: input
+    uint32_t rcv_adv                        # 84   writer: output. Right edge last advertised
+    uint32_t last_ack_sent                  # 88   writer: output (RFC 7323 section 4.3)
+    uint32_t rx                             # 92   rx_queue_t index, 0 when nothing is held
+    uint32_t snd_head                       # 96   send_piece_t: first not fully acknowledged
+    uint32_t snd_tail                       # 100
+    uint32_t work_next                      # 104  tcp.work, valid while TCB_LISTED
+    uint32_t timer                          # 108  wheel id, 0: none
+    uint32_t timer_tick                     # 112  when that node fires (may be early: it is then moved)
+    uint32_t rexmit_tick                    # 116  retransmission or persist deadline, valid while `armed` says so
+    uint32_t ack_tick                       # 120  delayed ACK deadline, valid with TCB_ACK_DELAYED
+    uint32_t last_received_ms               # 124  keep-alive, PAWS age
+    # ---- line 2
+    uint32_t cwnd                           # 128  writer: cc
+    uint32_t ssthresh                       # 132  writer: cc
+    uint32_t cc_word                        # 136  the congestion control's own (NewReno: octets acked toward the next increase)
+    uint32_t recover                        # 140  RFC 6582
+    uint32_t srtt_us                        # 144  RFC 6298; 0: no sample yet
+    uint32_t rttvar_us                      # 148
+    uint32_t rtt_seq                        # 152
+    uint32_t rtt_sent_us                    # 156
+    uint32_t ts_recent                      # 160  RFC 7323
+    uint32_t app_tick                       # 164  application timeout
+    uint64_t user_data                      # 168  the application's
+    uint16_t smss                           # 176  payload octets of a full segment, options taken off
+    uint16_t user_timeout_s                 # 178  R2 (MUST-21); 0: tcp.config.user_timeout_ns
+    uint16_t app                            # 180  engine.applications index
+    uint16_t neighbour                      # 182  ip's hint
+    uint8_t ttl                             # 184
+    uint8_t tos                             # 185
+    uint8_t soft_error                      # 186  last ICMP soft error: type << 4 | code (MUST-47)
+    uint8_t duplicate_acks                  # 187
+    uint8_t backoff                         # 188  RTO doublings or probes without an answer
+    uint8_t keepalive_probes                # 189
+    uint8_t cc                              # 190  tcp.cc index
+    uint8_t close_reason                    # 191  close_reason_t, valid with TCB_EV_CLOSED
+
+# ---------------------------------------------------------------- pieces on demand
+# One lent range in the send queue. Pieces are in sequence order; the first covers snd_una.
+ctypedef struct send_piece_t:               # 32 octets
+    lent_t *lent
+    const uint8_t *data
+    uint32_t length
+    uint32_t seq                            # of data[0]
+    uint32_t next
+    uint32_t reserved
+
+# What a connection holds that its application has not consumed, and what arrived out of order.
+ctypedef struct rx_queue_t:                 # 64 octets
+    uint32_t head                           # rx_chunk_t in order, offered to the application
+    uint32_t tail
+    uint32_t ooo_head                       # rx_chunk_t beyond rcv_nxt, disjoint, ascending
+    uint32_t queued_bytes                   # in order
+    uint32_t ooo_bytes
+    uint32_t held_bytes                     # memory behind both lists, what the bounds count
+    uint32_t sack_recent[TCP_SACK_BLOCKS]   # left edges of the latest blocks, newest first (RFC 2018 section 4)
+    uint8_t sack_count
+    uint8_t fin_ooo                         # a FIN waits at fin_seq
+    uint16_t reserved
+    uint32_t fin_seq
+    uint32_t urgent_seq
+    uint32_t pad[3]
+
+# Octets received and copied; `capacity` octets follow from malloc.
+ctypedef struct rx_chunk_t:                 # 32 octets
+    uint8_t *data
+    uint32_t seq                            # of data[offset]
+    uint32_t offset                         # consumed from the front
+    uint32_t length                         # octets valid from offset
+    uint32_t capacity
+    uint32_t next
+    uint32_t reserved
+
+# ---------------------------------------------------------------- mini-records
+ctypedef struct syn_received_t:             # one cache line; a passive open before its handshake is complete
+    flow_key_t key                          # 0
+    uint32_t iss                            # 36
+    uint32_t irs                            # 40
+    uint32_t ts_recent                      # 44
+    uint32_t timer                          # 48
+    uint32_t older                          # 52  eviction list
+    uint32_t newer                          # 56
+    uint16_t peer_mss                       # 60
+    uint8_t options_wscale                  # 62  tcb_options_t << 4 | the peer's shift
+    uint8_t retries                         # 63  SYN-ACKs sent again
+
+ctypedef struct time_wait_t:                # one cache line; only answers (RFC 9293 section 3.10.7.4)
+    flow_key_t key                          # 0
+    uint32_t snd_nxt                        # 36
+    uint32_t rcv_nxt                        # 40
+    uint32_t ts_recent                      # 44
+    uint32_t older                          # 48  expiry list: every record waits equally long
+    uint32_t newer                          # 52
+    uint32_t expiry_tick                    # 56
+    uint16_t rcv_wnd                        # 60  as on the wire
+    uint8_t options                         # 62
+    uint8_t pad                             # 63
+
+# ---------------------------------------------------------------- one TCP
+ctypedef struct listener_t:
+    ip_addr_t laddr                         # all zero: any of ours (MUST-43)
+    uint16_t lport                          # 0: free entry
+    uint16_t app
+    uint32_t backlog                        # most connections that wait for the application
+    uint32_t waiting                        # accepted by TCP, not yet taken (applications that take late)
+
+ctypedef struct flow_slot_t:
+    uint32_t tag                            # hash of the key, for comparing before looking
+    uint32_t target                         # kind << 30 | index; 0: empty
+
+ctypedef struct flow_table_t:
+    flow_slot_t *slots
+    uint32_t mask
+    uint32_t used
+    uint8_t hash_key[16]
+
+# Every limit and time of one TCP. Times in ns unless named otherwise. Defaults: tcb.pyx, tcp_config_defaults.
+ctypedef struct tcp_config_t:
+    uint32_t max_connections
+    uint32_t syn_queue                      # half-open records; the oldest makes room (RFC 4987 section 3.2)
+    uint32_t time_wait_limit
+    uint32_t rcv_buffer                     # octets a connection may hold; its largest window
+    uint32_t rx_memory                      # octets all connections may hold together
+    uint32_t snd_queue                      # unacknowledged octets a connection may queue
+    uint32_t snd_low_water                  # on_writable's threshold
+    uint16_t initial_window_segments        # RFC 6928
+    uint16_t mss                            # 0: from the link's MTU
+    uint64_t rto_initial
+    uint64_t rto_min                        # RFC 6298 (2.4)
+    uint64_t rto_max
+    uint64_t delayed_ack                    # < 0.5 s (MUST-40)
+    uint64_t msl                            # TIME-WAIT lasts twice as long
+    uint64_t user_timeout                   # R2 for data (SHLD-11)
+    uint64_t syn_timeout                    # R2 for a SYN (MUST-23)
+    uint64_t syn_ack_timeout                # a half-open passive connection's life
+    uint64_t keepalive_idle                 # MUST-28
+    uint64_t keepalive_interval
+    uint8_t keepalive_probes
+    uint8_t ttl
+    uint8_t timestamps
+    uint8_t sack
+    uint8_t window_scaling
+    uint8_t cc                              # index of the default congestion control
+
+ctypedef struct tcp_t:
+    ip_t *ip
+    counters_t *counters
+    tcp_config_t config
+    uint64_t now_ns                         # writer: the event entry points
+    uint8_t secret[16]                      # ISNs and timestamp offsets (RFC 6528), from the seed
+    slab_t tcbs
+    slab_t syns
+    slab_t time_waits
+    slab_t send_pieces
+    slab_t rx_queues
+    slab_t rx_chunks
+    flow_table_t flows
+    wheel_t wheel
+    listener_t listeners[TCP_MAX_LISTENERS]
+    const cc_ops_t *cc[TCP_MAX_CC]
+    uint32_t work_head                      # connections that output must look at, in order of arrival
+    uint32_t work_tail
+    uint32_t syn_oldest
+    uint32_t syn_newest
+    uint32_t time_wait_oldest
+    uint32_t time_wait_newest
+    uint64_t rx_held_bytes                  # against config.rx_memory
+    uint16_t ephemeral_next
+    uint32_t established                    # connections that applications own now
