@@ -43,7 +43,7 @@ cdef uint32_t checksum_partial(const uint8_t *data, size_t length, uint32_t sum)
         tail = 0
         memcpy(&tail, data, 1)              # the octet lies first in its word, whatever the byte order
         total += tail
-    total = (total & 0xFFFFFFFF) + (total >> 32)
+    total = <uint32_t>total + (total >> 32)
     return <uint32_t>(total + (total >> 32))
 
 
