@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: MIT
+"""The stack against the kernel's, in a few minutes. Needs root, two cores, wrk, curl and nginx.
+
+For each server two namespaces and a link of its own; wrk on one core, the server on the other, nothing else running.
+The rounds alternate, A B C A B C, for each load. What a figure means and how figures are compared is told in
+`compare`; how the servers are set up, in `servers`. Figures are of this machine in these minutes: quote them only
+with the table's ratios.
+
+    python -m ustack.tools.bench_quick --rounds 7 --only keepalive,connect --json figures.json
+    python -m ustack.tools.bench_quick --servers nginx,epoll          # the references alone
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import tempfile
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from types import FrameType
+
+import click
+from rich.console import Console
+from ustack.tools import report
+from ustack.tools.compare import COLUMNS, SITE, Column, Measurement, judge, summarize
+from ustack.tools.load import WRK_REPORT, CpuTimes, CpuUse, Load, LoadError, inside, run, run_curl, run_wrk
+from ustack.tools.servers import SERVERS, Server, Ustack, make_site
+
+REFERENCES = ("nginx", "epoll")
+LOADS = ", ".join(column.name for column in COLUMNS) + "."
+DEFAULT_COLUMNS = "keepalive,connect,bodies,latency"
+# A connection for each request takes a new local port each time, and the port stays in TIME-WAIT for 60 s at the end
+# that closed first. The default range (28,232 ports) would last for about a second. So the client may use every port,
+# and may take over its own TIME-WAITs that are older than a second, which timestamps make safe (RFC 6191).
+CLIENT_SETTINGS = {"net/ipv4/ip_local_port_range": "1024 65535", "net/ipv4/tcp_tw_reuse": "1"}
+
+
+def choose(value: str, known: list[str], what: str) -> list[str]:
+    """Split a comma-separated option and check each name, keeping the order of `known`."""
+    wanted = [name.strip() for name in value.split(",") if name.strip()]
+    for name in wanted:
+        if name not in known:
+            raise click.BadParameter(f"{name}: no such {what}; there are {', '.join(known)}")
+    if not wanted:
+        raise click.BadParameter(f"name at least one {what}")
+    return [name for name in known if name in wanted]
+
+
+def prepare_client(netns: str) -> None:
+    """Apply CLIENT_SETTINGS in a client's namespace."""
+    for name, value in CLIENT_SETTINGS.items():
+        run([*inside(netns), "sh", "-c", f"echo {value} > /proc/sys/{name}"], timeout_s=10)
+
+
+def measure(server: Server, column: Column, round_number: int, *, seconds: int, core: int, script: Path) -> Measurement:
+    """One run of one load against one server. A load generator that fails is a run with errors."""
+    before = CpuTimes.now()
+    try:
+        if column.connections:
+            load = run_wrk(
+                server.client_netns,
+                server.url + column.path,
+                connections=column.connections,
+                seconds=seconds,
+                core=core,
+                script=script,
+                close=column.close,
+            )
+        else:
+            load = run_curl(server.client_netns, server.url + column.path, core=core, expected_bytes=SITE[column.path])
+    except LoadError as error:
+        load = Load(errors={str(error): 1})
+    use = CpuUse.between(before, CpuTimes.now())
+    values = {"requests/s": load.requests_per_second, "Gb/s": load.gigabits_per_second, "µs": load.p50_us}
+    cores = os.cpu_count() or 1
+    return Measurement(
+        round=round_number,
+        column=column.name,
+        server=server.name,
+        value=values[column.unit],
+        p99_us=load.p99_us,
+        errors=load.errors,
+        busy=use.busy,
+        steal=use.steal,
+        cpu_us_per_request=use.busy * cores * load.seconds * 1e6 / load.requests if load.requests else 0.0,
+    )
+
+
+@dataclass
+class Bench:
+    """The servers that run, and what has been measured on them."""
+
+    servers: list[Server]
+    columns: list[Column]
+    rounds: int
+    seconds: int
+    core: int
+    script: Path
+    console: Console
+    measurements: list[Measurement] = field(default_factory=list)
+    idle_percents: list[float] = field(default_factory=list)
+
+    def run(self) -> None:
+        """Every round of every load; servers take turns. ustack's use of its core is read while others are measured."""
+        ustack = next((server for server in self.servers if isinstance(server, Ustack)), None)
+        for round_number in range(1, self.rounds + 1):
+            for column in self.columns:
+                for server in self.servers:
+                    progress = f"round {round_number}/{self.rounds}  {column.title}  {server.name}"
+                    self.console.print(progress, highlight=False)
+                    spent = ustack.cpu_seconds() if ustack else 0.0
+                    self.measurements.append(
+                        measure(server, column, round_number, seconds=self.seconds, core=self.core, script=self.script)
+                    )
+                    if ustack and server is not ustack and column.connections:
+                        self.idle_percents.append((ustack.cpu_seconds() - spent) * 100 / self.seconds)
+
+
+def request_cost() -> dict[str, float | int] | None:
+    """The in-memory figure, None when its module has not been built."""
+    try:
+        from ustack.tools.bench_request import measure_cost
+    except ImportError:
+        return None
+    return measure_cost()
+
+
+def _terminate(_signal: int, _frame: FrameType | None) -> None:
+    raise SystemExit(143)
+
+
+@click.command(help="Compare ustack with servers on the kernel's stack, alternating, on this machine.")
+@click.option("--rounds", default=5, show_default=True, type=click.IntRange(1, 1000), help="At least 5 to be quoted.")
+@click.option("--duration", default=3, show_default=True, type=click.IntRange(1, 600), help="Seconds of a measurement.")
+@click.option("--only", default=DEFAULT_COLUMNS, show_default=True, help="Loads: " + LOADS)
+@click.option("--servers", "names", default=",".join(SERVERS), show_default=True, help="Servers to compare.")
+@click.option("--link", default="veth", show_default=True, type=click.Choice(["veth", "tap"]), help="Link of ustack.")
+@click.option("--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Write all here as well.")
+def main(*, rounds: int, duration: int, only: str, names: str, link: str, json_file: Path | None) -> None:
+    """Run, print, exit 0; exit 2 with one line when it cannot be run."""
+    columns = [c for c in COLUMNS if c.name in choose(only, [c.name for c in COLUMNS], "load")]
+    chosen = choose(names, list(SERVERS), "server")
+    cores = sorted(os.sched_getaffinity(0))
+    if os.geteuid() != 0 or len(cores) < 2:
+        click.echo("bench_quick: needs root (network namespaces) and two cores (one for each end)", err=True)
+        sys.exit(2)
+    signal.signal(signal.SIGTERM, _terminate)
+    console = Console(stderr=True)
+    Ustack.link = link
+    with ExitStack() as stack:
+        work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ustack-bench-")))
+        script = work / "report.lua"
+        script.write_text(WRK_REPORT)
+        make_site(work / "site")
+        servers = [SERVERS[name](work, work / "site", cores[1]) for name in chosen]
+        try:
+            for server in servers:
+                stack.callback(server.stop)
+                server.start()
+                prepare_client(server.client_netns)
+                server.check()
+        except LoadError as error:
+            click.echo(f"bench_quick: {error}", err=True)
+            sys.exit(2)
+        bench = Bench(servers, columns, rounds, duration, cores[0], script, console)
+        bench.run()
+    finish(bench, link, json_file)
+
+
+def finish(bench: Bench, link: str, json_file: Path | None) -> None:
+    """Compare, print, write."""
+    ours = next((server for server in bench.servers if isinstance(server, Ustack)), None)
+    info = ours.info if ours else {}
+    references = [name for name in REFERENCES if any(server.name == name for server in bench.servers)]
+    summaries = [
+        summarize(bench.measurements, column.name, server.name, references)
+        for column in bench.columns
+        for server in bench.servers
+    ]
+    targets = judge(bench.measurements, info) if ours else []
+    found = report.as_json(
+        settings={
+            "rounds": bench.rounds,
+            "seconds": bench.seconds,
+            "link": link,
+            "client_core": bench.core,
+            "server_core": bench.servers[0].core,
+        },
+        versions={server.name: server.version for server in bench.servers},
+        info=info,
+        measurements=bench.measurements,
+        summaries=summaries,
+        targets=targets,
+        ustack_idle_percent=median(bench.idle_percents) if bench.idle_percents else None,
+        request_cost=request_cost() if ours else None,
+    )
+    width = None if sys.stdout.isatty() else 180
+    report.show(Console(width=width), found, summaries, targets, references)
+    if json_file:
+        json_file.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
