@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: MIT
+# Ethernet II headers: bytes to fields and back (RFC 894; IEEE 802.3 clause 3.2). VLAN tags and 802.3 length fields
+# are ethertypes like any other here: nothing above accepts them.
+#
+# It must not: judge for whom a frame is. Neighbours: above, ip; below, octets, base.
+#
+#      0                   1
+#      0 1 2 3 4 5 6 7 8 9 0 1 2 3
+#     +-----------+-----------+---+
+#     |destination|  source   |typ|   then the payload, and padding up to 60 octets
+#     +-----------+-----------+---+
+
+from libc.stdint cimport uint8_t, uint16_t, uint32_t
+from libc.string cimport memcmp, memcpy
+
+from ustack.wire.octets cimport write_u16
+
+cdef enum:
+    ETHERNET_HEADER_BYTES = 14
+    MAC_BYTES = 6
+
+cdef enum ethertype_t:
+    ETHERTYPE_IPV4 = 0x0800
+    ETHERTYPE_ARP = 0x0806
+
+ctypedef struct ethernet_t:
+    uint8_t destination[6]
+    uint8_t source[6]
+    uint16_t ethertype
+
+# 0, or the counter_t to drop the frame under.
+cdef int ethernet_parse(const uint8_t *frame, uint32_t length, ethernet_t *out) noexcept nogil
+
+
+# Writes ETHERNET_HEADER_BYTES octets.
+cdef inline void ethernet_emit(uint8_t *out, const uint8_t *destination, const uint8_t *source,
+                               uint16_t ethertype) noexcept nogil:
+    memcpy(out, destination, 6)
+    memcpy(out + 6, source, 6)
+    write_u16(out + 12, ethertype)
+
+
+# The group bit of the first octet: multicast, and broadcast as its special case.
+cdef inline bint mac_is_group(const uint8_t *mac) noexcept nogil:
+    return mac[0] & 1 != 0
+
+
+cdef inline bint mac_is_zero(const uint8_t *mac) noexcept nogil:
+    return (mac[0] | mac[1] | mac[2] | mac[3] | mac[4] | mac[5]) == 0
+
+
+cdef inline bint mac_equal(const uint8_t *a, const uint8_t *b) noexcept nogil:
+    return memcmp(a, b, 6) == 0

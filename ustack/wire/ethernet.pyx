@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: MIT
+"""Ethernet II headers: bytes to fields and back."""
+
+from libc.stdint cimport uint8_t, uint16_t, uint32_t
+from libc.string cimport memcpy
+
+from ustack.base.counters cimport counter_t
+from ustack.wire.octets cimport read_u16
+
+
+cdef int ethernet_parse(const uint8_t *frame, uint32_t length, ethernet_t *out) noexcept nogil:
+    if length < ETHERNET_HEADER_BYTES:
+        return <int>counter_t.DROP_FRAME_TRUNCATED
+    memcpy(out.destination, frame, 6)
+    memcpy(out.source, frame + 6, 6)
+    out.ethertype = read_u16(frame + 12)
+    return 0
+
+
+# ---------------------------------------------------------------- for tests
+def parse(frame: bytes) -> dict[str, object] | int:
+    """Fields by name, or the counter_t that the frame is dropped under."""
+    cdef ethernet_t fields
+    cdef int reason = ethernet_parse(<const uint8_t *><const char *>frame, <uint32_t>len(frame), &fields)
+    if reason:
+        return reason
+    return {
+        "destination": (<const char *>fields.destination)[:6],
+        "source": (<const char *>fields.source)[:6],
+        "ethertype": fields.ethertype,
+    }
+
+
+def emit(destination: bytes, source: bytes, ethertype: int) -> bytes:
+    """The 14 octets of a header."""
+    cdef uint8_t out[ETHERNET_HEADER_BYTES]
+    if len(destination) != MAC_BYTES or len(source) != MAC_BYTES:
+        raise ValueError("a station address has 6 octets")
+    ethernet_emit(out, <const uint8_t *><const char *>destination, <const uint8_t *><const char *>source,
+                  <uint16_t>ethertype)
+    return (<const char *>out)[:ETHERNET_HEADER_BYTES]

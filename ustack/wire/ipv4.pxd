@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: MIT
+# IPv4 headers: bytes to fields and back (RFC 791 section 3.1, checks of RFC 1122 section 3.2.1).
+#
+# It must not: know which addresses are ours, or trust any length. Neighbours: above, ip and arp; below, checksum,
+# octets, base. Addresses are 32-bit words in network order (`_be`) throughout.
+#
+#      0                   1                   2                   3
+#      0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
+#     +-------+-------+---------------+-------------------------------+
+#  0  |version|  IHL  |      TOS      |         total length          |
+#  4  |         identification        |R D M|     fragment offset     |
+#  8  |      TTL      |   protocol    |        header checksum        |
+# 12  |                        source address                         |
+# 16  |                      destination address                      |
+# 20  |                options, then the transport header             |
+
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+
+from ustack.wire.checksum cimport checksum_add, checksum_emit, checksum_fold
+from ustack.wire.octets cimport htonl, htons, read_u32_be, write_u16, write_u16_be, write_u32_be
+
+cdef enum:
+    IPV4_HEADER_BYTES = 20               # without options
+    IPV4_MAX_BYTES = 65535
+
+cdef enum ipv4_fragment_t:               # of ipv4_t.fragment
+    IPV4_DONT_FRAGMENT = 0x4000
+    IPV4_MORE_FRAGMENTS = 0x2000
+    IPV4_FRAGMENT_OFFSET = 0x1FFF        # in units of 8 octets
+
+ctypedef struct ipv4_t:
+    uint8_t header_length                # octets, options included
+    uint8_t tos
+    uint8_t ttl
+    uint8_t protocol
+    uint16_t total_length                # octets, header included
+    uint16_t identification
+    uint16_t fragment                    # flags and offset
+    uint32_t src_be
+    uint32_t dst_be
+
+# Checks version, header length, total length and header checksum, in this order. `length` may count padding.
+# 0, or the counter_t to drop the packet under.
+cdef int ipv4_parse(const uint8_t *packet, uint32_t length, ipv4_t *out) noexcept nogil
+# As ipv4_parse for a packet quoted in an ICMP error: its end is cut off, and its header was rewritten on the way,
+# so neither total length nor checksum is judged. 0, or DROP_ICMP_TRUNCATED.
+cdef int ipv4_parse_quoted(const uint8_t *packet, uint32_t length, ipv4_t *out) noexcept nogil
+# Walks the options of a parsed header. 0, or DROP_IP_OPTION: a length that does not fit, or a source route.
+cdef int ipv4_check_options(const uint8_t *packet, uint32_t header_length) noexcept nogil
+
+
+# Sum over a header without options, its checksum field included.
+cdef inline uint32_t ipv4_header_sum(const uint8_t *header) noexcept nogil:
+    cdef uint64_t sum = <uint64_t>read_u32_be(header) + read_u32_be(header + 4)
+    sum += <uint64_t>read_u32_be(header + 8) + read_u32_be(header + 12)
+    sum += read_u32_be(header + 16)
+    return checksum_add(<uint32_t>sum, <uint32_t>(sum >> 32))
+
+
+# Sum of the pseudo-header of TCP and UDP (RFC 9293 section 3.1). `length` is that of transport header and data.
+cdef inline uint32_t ipv4_pseudo_sum(uint32_t src_be, uint32_t dst_be, uint8_t protocol,
+                                     uint32_t length) noexcept nogil:
+    cdef uint64_t sum = <uint64_t>src_be + dst_be + htonl(<uint32_t>protocol << 16 | length)
+    return checksum_add(<uint32_t>sum, <uint32_t>(sum >> 32))
+
+
+# Writes IPV4_HEADER_BYTES octets, no options. The length and checksum are right only after ipv4_finish, if
+# total_length is not known yet. header_length is not looked at.
+cdef inline void ipv4_emit(uint8_t *out, const ipv4_t *fields) noexcept nogil:
+    out[0] = 0x45
+    out[1] = fields.tos
+    write_u16(out + 6, fields.fragment)
+    out[8] = fields.ttl
+    out[9] = fields.protocol
+    write_u32_be(out + 12, fields.src_be)
+    write_u32_be(out + 16, fields.dst_be)
+    ipv4_finish(out, fields.total_length, fields.identification)
+
+
+# Fills in what is only known when the packet is complete.
+cdef inline void ipv4_finish(uint8_t *out, uint16_t total_length, uint16_t identification) noexcept nogil:
+    write_u16(out + 2, total_length)
+    write_u16(out + 4, identification)
+    write_u16_be(out + 10, 0)
+    write_u16_be(out + 10, checksum_emit(ipv4_header_sum(out)))
+
+
+# ---- kinds of addresses (RFC 1122 section 3.2.1.3)
+cdef inline bint ipv4_is_multicast(uint32_t address_be) noexcept nogil:
+    return address_be & htonl(0xF0000000U) == htonl(0xE0000000U)
+
+
+cdef inline bint ipv4_is_broadcast(uint32_t address_be) noexcept nogil:
+    return address_be == 0xFFFFFFFFU                 # limited broadcast; a subnet's needs its prefix
+
+
+cdef inline bint ipv4_is_loopback(uint32_t address_be) noexcept nogil:
+    return address_be & htonl(0xFF000000U) == htonl(0x7F000000)
+
+
+cdef inline bint ipv4_is_this_network(uint32_t address_be) noexcept nogil:
+    return address_be & htonl(0xFF000000U) == 0       # 0/8
+
+
+cdef inline uint32_t ipv4_mask_be(uint8_t prefix_length) noexcept nogil:
+    return htonl(<uint32_t>(0xFFFFFFFF00000000ULL >> prefix_length))
