@@ -11,13 +11,14 @@
 #     level 0   1 tick a bucket        67 ms around
 #     level 1   256 ticks              17 s
 #     level 2   65,536 ticks           73 min
-#     level 3   16,777,216 ticks       13 days (longer deadlines are clamped to WHEEL_MAX_NS)
+#     level 3   16,777,216 ticks       13 days (deadlines are clamped to WHEEL_MAX_TICKS, half of that, ahead)
 
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport int32_t, uint32_t, uint64_t
 
 cdef enum:
     WHEEL_TICK_SHIFT = 18                   # 262,144 ns
     WHEEL_MAX_KIND = 7                      # kind takes 3 bits, owner 29: 536 million owners of a kind
+    WHEEL_MAX_TICKS = 0x7FFFFFFF            # so that tick_before has an answer for any two armed deadlines
 cdef enum:
     TIMER_NONE = 0
 
@@ -37,7 +38,7 @@ ctypedef struct wheel_t:
     uint32_t free_head
     uint32_t armed                          # timers in the wheel; tests assert zero at the end
     uint32_t tick                           # every bucket before this tick has been emptied
-    uint64_t base_ns                        # time of tick 0
+    uint64_t base_ns                        # time of the latest tick 0; moves on when `tick` wraps
     uint64_t occupied[4][4]                 # one bit a bucket: finds the next deadline without a walk
 
 cdef int wheel_init(wheel_t *wheel, uint64_t now_ns) noexcept nogil           # 0, or -1 without memory
@@ -47,11 +48,17 @@ cdef uint32_t wheel_arm(wheel_t *wheel, uint64_t deadline_ns, uint32_t kind, uin
 cdef void wheel_move(wheel_t *wheel, uint32_t timer, uint64_t deadline_ns) noexcept nogil
 cdef void wheel_cancel(wheel_t *wheel, uint32_t timer) noexcept nogil
 # Takes up to `max_events` expired timers out, in order of their ticks. Call again while it returns max_events.
+# A timer that was taken out has lost its id: forget the id of every event before acting on the first one, because
+# the id may name another timer as soon as something is armed.
 cdef uint32_t wheel_expire(wheel_t *wheel, uint64_t now_ns, timer_event_t *events,
                            uint32_t max_events) noexcept nogil
-# A time at or before the first deadline (exact within level 0), UINT64_MAX if nothing is armed.
+# A time at or before the tick of the first deadline (equal to it within level 0), UINT64_MAX if nothing is armed.
 cdef uint64_t wheel_next_ns(const wheel_t *wheel) noexcept nogil
 
 # Ticks, for owners that keep deadlines in 32 bits: compare with tick_before, never with <.
 cdef inline uint32_t wheel_tick_of(const wheel_t *wheel, uint64_t now_ns) noexcept nogil:
     return <uint32_t>((now_ns - wheel.base_ns) >> WHEEL_TICK_SHIFT)
+
+
+cdef inline bint tick_before(uint32_t a, uint32_t b) noexcept nogil:
+    return <int32_t>(a - b) < 0

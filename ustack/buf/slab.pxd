@@ -4,6 +4,8 @@
 
 from libc.stdint cimport uint8_t, uint32_t
 
+from ustack.base.debug cimport ensure
+
 ctypedef struct slab_t:
     uint8_t **pages
     uint32_t record_bytes        # a multiple of 64, or a divisor of 64 that is at least 4
@@ -20,5 +22,7 @@ cdef uint32_t slab_alloc(slab_t *slab) noexcept nogil      # index of a zeroed r
 cdef void slab_release(slab_t *slab, uint32_t index) noexcept nogil   # debug builds abort on a double release
 
 cdef inline void *slab_at(const slab_t *slab, uint32_t index) noexcept nogil:
+    ensure(index != 0)
+    ensure(index < slab.next_unused)
     return <void *>(slab.pages[index >> slab.page_shift]
                     + <size_t>(index & ((1u << slab.page_shift) - 1)) * slab.record_bytes)

@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: MIT
+"""Fixed-size records addressed by a 32-bit index. The contract is in slab.pxd.
+
+It must not know what a record means, and it is not for several threads.
+
+    pages ──▶ page 0   | unused | record 1 | record 2 | ...    256 KiB each, mapped when first needed,
+              page 1   | record n | ...                        never moved, never given back before the end
+
+    freed records   free_head ──▶ record ──▶ record ──▶ 0      through their first four octets, last in first out:
+                                                               the next one handed out is still in the cache
+
+Debug builds keep one bit a record behind each page's records, so that a double release is found exactly, and fill
+what was released with 0xDD. Under AddressSanitizer a record that is not in use is poisoned: a stale pointer is caught
+at its first use.
+"""
+
+from libc.stdint cimport UINT32_MAX, uint8_t, uint32_t
+from libc.stdlib cimport free, realloc
+from libc.string cimport memcpy, memset
+
+from ustack.base.debug cimport IS_DEBUG, ensure
+
+
+cdef extern from "<sys/mman.h>" nogil:
+    void *mmap(void *address, size_t length, int protection, int flags, int fd, long offset)
+    int munmap(void *address, size_t length)
+    void *MAP_FAILED
+    const int PROT_READ, PROT_WRITE, MAP_PRIVATE, MAP_ANONYMOUS
+
+
+cdef extern from *:
+    """
+    #ifdef __SANITIZE_ADDRESS__
+      #include <sanitizer/asan_interface.h>
+      #define ustack_poison(data, length) __asan_poison_memory_region(data, length)
+      #define ustack_unpoison(data, length) __asan_unpoison_memory_region(data, length)
+    #else
+      #define ustack_poison(data, length) ((void)0)
+      #define ustack_unpoison(data, length) ((void)0)
+    #endif
+    """
+    void poison "ustack_poison"(const void *data, size_t length) noexcept nogil
+    void unpoison "ustack_unpoison"(const void *data, size_t length) noexcept nogil
+
+
+cdef enum:
+    PAGE_BYTES = 256 * 1024
+    POISON_GRAIN = 8                # AddressSanitizer tells eight octets apart, not fewer
+
+
+cdef inline size_t _records_bytes(const slab_t *slab) noexcept nogil:
+    return <size_t>slab.record_bytes << slab.page_shift
+
+
+cdef inline size_t _mapping_bytes(const slab_t *slab) noexcept nogil:
+    cdef size_t size = _records_bytes(slab)
+    if IS_DEBUG:
+        size += ((<size_t>1 << slab.page_shift) + 7) // 8
+    return size
+
+
+cdef inline uint8_t *_record(const slab_t *slab, uint32_t index) noexcept nogil:
+    # As slab_at, for records that are not in use.
+    cdef uint32_t within = index & ((1u << slab.page_shift) - 1)
+    return slab.pages[index >> slab.page_shift] + <size_t>within * slab.record_bytes
+
+
+cdef void _mark(slab_t *slab, uint32_t index, bint used) noexcept nogil:
+    """Debug only: flip the record's bit, which must have had the other value."""
+    cdef uint32_t within = index & ((1u << slab.page_shift) - 1)
+    cdef uint8_t *bits = slab.pages[index >> slab.page_shift] + _records_bytes(slab)
+    cdef uint8_t bit = <uint8_t>(1 << (within & 7))
+    ensure(((bits[within >> 3] & bit) == 0) == used)            # a double release, or a free list gone astray
+    bits[within >> 3] ^= bit
+
+
+cdef int _add_page(slab_t *slab) noexcept nogil:
+    cdef void *page
+    cdef void *grown
+    # The array of pages doubles when the count is a power of two. It may move: the pages themselves do not.
+    if slab.page_count & (slab.page_count - 1) == 0:
+        grown = realloc(slab.pages, (<size_t>slab.page_count * 2 + 1) * sizeof(uint8_t *))
+        if grown == NULL:
+            return -1
+        slab.pages = <uint8_t **>grown
+    page = mmap(NULL, _mapping_bytes(slab), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
+    if page == MAP_FAILED:
+        return -1
+    if slab.record_bytes >= POISON_GRAIN:
+        poison(page, _records_bytes(slab))
+    slab.pages[slab.page_count] = <uint8_t *>page
+    slab.page_count += 1
+    return 0
+
+
+cdef int slab_init(slab_t *slab, uint32_t record_bytes, uint32_t limit) noexcept nogil:
+    memset(slab, 0, sizeof(slab_t))
+    if record_bytes < 4 or (record_bytes % 64 != 0 and (record_bytes > 64 or 64 % record_bytes != 0)):
+        return -1
+    slab.record_bytes = record_bytes
+    while (<size_t>record_bytes << (slab.page_shift + 1)) <= PAGE_BYTES:
+        slab.page_shift += 1
+    # Index 0 stands for "none", so one index fewer than 2^32 can be in use.
+    slab.limit = limit if limit < UINT32_MAX else UINT32_MAX - 1
+    slab.next_unused = 1
+    return 0
+
+
+cdef void slab_destroy(slab_t *slab) noexcept nogil:
+    cdef uint32_t i
+    for i in range(slab.page_count):
+        unpoison(slab.pages[i], _records_bytes(slab))
+        munmap(slab.pages[i], _mapping_bytes(slab))
+    free(slab.pages)
+    memset(slab, 0, sizeof(slab_t))
+
+
+cdef uint32_t slab_alloc(slab_t *slab) noexcept nogil:
+    cdef uint32_t index = slab.free_head
+    cdef uint8_t *record
+    if slab.in_use >= slab.limit:
+        return 0
+    if index != 0:
+        record = _record(slab, index)
+        unpoison(record, slab.record_bytes)
+        memcpy(&slab.free_head, record, sizeof(uint32_t))
+        memset(record, 0, slab.record_bytes)
+    else:
+        index = slab.next_unused
+        if (index >> slab.page_shift) >= slab.page_count and _add_page(slab) != 0:
+            return 0
+        # Fresh pages are zero already; touching the record now would only bring it into memory early.
+        unpoison(_record(slab, index), slab.record_bytes)
+        slab.next_unused += 1
+    if IS_DEBUG:
+        _mark(slab, index, True)
+    slab.in_use += 1
+    return index
+
+
+cdef void slab_release(slab_t *slab, uint32_t index) noexcept nogil:
+    cdef uint8_t *record
+    ensure(index != 0)
+    ensure(index < slab.next_unused)
+    record = _record(slab, index)
+    if IS_DEBUG:
+        _mark(slab, index, False)
+        memset(record, 0xDD, slab.record_bytes)
+    memcpy(record, &slab.free_head, sizeof(uint32_t))
+    if slab.record_bytes >= POISON_GRAIN:
+        poison(record, slab.record_bytes)
+    slab.free_head = index
+    slab.in_use -= 1
+
+
+# -- test shim
+
+cdef class Slab:
+    """A slab with its records readable and writable from Python. For tests."""
+
+    cdef slab_t c
+
+    def __cinit__(self, uint32_t record_bytes, uint32_t limit) -> None:
+        if slab_init(&self.c, record_bytes, limit) != 0:
+            raise ValueError(f"a slab has no records of {record_bytes} octets")
+
+    def __dealloc__(self) -> None:
+        slab_destroy(&self.c)
+
+    def alloc(self) -> int:
+        """Index of a zeroed record, 0 at the limit."""
+        return slab_alloc(&self.c)
+
+    def release(self, uint32_t index) -> None:
+        """Give a record back."""
+        slab_release(&self.c, index)
+
+    def address(self, uint32_t index) -> int:
+        """Where the record lies in memory."""
+        return <size_t>slab_at(&self.c, index)
+
+    def read(self, uint32_t index) -> bytes:
+        """The record's octets."""
+        return (<const uint8_t *>slab_at(&self.c, index))[:self.c.record_bytes]
+
+    def fill(self, uint32_t index, uint8_t octet) -> None:
+        """Overwrite the whole record."""
+        memset(slab_at(&self.c, index), octet, self.c.record_bytes)
+
+    @property
+    def in_use(self) -> int:
+        """Records handed out and not released."""
+        return self.c.in_use
+
+    @property
+    def page_count(self) -> int:
+        """Pages mapped so far."""
+        return self.c.page_count
+
+    @property
+    def records_per_page(self) -> int:
+        """Records that share a page."""
+        return 1 << self.c.page_shift
+
+    @property
+    def is_debug(self) -> bool:
+        """Whether this build checks its callers."""
+        return bool(IS_DEBUG)
