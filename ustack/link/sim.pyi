@@ -1,0 +1,69 @@
+from collections.abc import Callable
+from types import TracebackType
+from typing import Literal, NamedTuple, TypeAlias
+
+from ustack.link.device import Link
+
+_Filter: TypeAlias = Callable[[bytes, int], None | Literal["drop", "duplicate"] | bytes | int]
+_Count: TypeAlias = int | tuple[int, int]
+_Probability: TypeAlias = float | tuple[float, float]
+
+class SimFrame(NamedTuple):
+    data: bytes
+    checksum: str
+    gso_size: int
+    wire_length: int
+    due_ns: int
+
+class SimLink(Link):
+    @property
+    def waiting(self) -> int: ...
+    @property
+    def next_event_ns(self) -> int | None: ...
+    def inject(
+        self, frame: bytes, *, checksum: str = "unknown", gso_size: int = 0, wire_length: int | None = None
+    ) -> None: ...
+    def receive(self) -> bytes | None: ...
+    def receive_frame(self) -> SimFrame | None: ...
+    def receive_all(self) -> list[bytes]: ...
+
+class SimNetwork:
+    filter_ab: _Filter | None
+    filter_ba: _Filter | None
+    def __init__(
+        self,
+        seed: int = 0,
+        *,
+        mtu: int = 1500,
+        delay_ns: _Count = 0,
+        rate_bps: _Count = 0,
+        queue_frames: _Count = 1000,
+        loss: _Probability = 0.0,
+        reorder: _Probability = 0.0,
+        duplicate: _Probability = 0.0,
+        corrupt: _Probability = 0.0,
+        reorder_ns: _Count = 5_000_000,
+        checksum_offload: bool = False,
+        segmentation_offload: bool = False,
+        now_ns: int = 0,
+        rx_slots: int = 4096,
+        tx_slots: int = 1024,
+    ) -> None: ...
+    @property
+    def a(self) -> SimLink: ...
+    @property
+    def b(self) -> SimLink: ...
+    def impair(self, **impairments: _Count | _Probability) -> None: ...
+    def advance(self, now_ns: int) -> None: ...
+    @property
+    def now_ns(self) -> int: ...
+    @property
+    def next_event_ns(self) -> int | None: ...
+    def stats(self) -> dict[str, dict[str, int]]: ...
+    @property
+    def live_frames(self) -> int: ...
+    def close(self) -> None: ...
+    def __enter__(self) -> SimNetwork: ...
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None: ...

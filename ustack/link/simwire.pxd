@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: MIT
+# The wire of a simulated network: what happens to a frame between two link ends. Seeded, on a manual clock.
+#
+#     end a                       direction ab                          end b
+#     reserve/commit/submit --> filter, queue, loss, ... --> in flight --> arrived --> rx_burst/release
+#                               (one generator each)        heap by due    FIFO, lent from its head
+#
+# Above: sim.pyx (the ends as links, the Python face). Below: base/prng.
+#
+# A frame has one owner at a time: the sending end (reserved, committed), its direction's heap, the receiving end's FIFO.
+
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+
+from ustack.base.prng cimport prng_t
+from ustack.link.device cimport link_t
+
+cdef enum:
+    SIM_FRAME_MAX = 131072                  # octets; more than any stack sends
+
+ctypedef struct sim_frame_t:                # the octets follow the record
+    sim_frame_t *next                       # in the sending end's queue, or in wire.free
+    uint64_t due_ns
+    uint64_t order                          # breaks ties of due_ns: first sent, first delivered
+    uint32_t capacity
+    uint32_t length
+    uint32_t wire_length
+    uint16_t gso_size
+    uint8_t checksum                        # checksum_status_t
+
+ctypedef struct sim_stats_t:
+    uint64_t sent                           # frames that the sending end handed over
+    uint64_t delivered                      # frames that reached the other end's ring
+    uint64_t filtered                       # dropped by the filter
+    uint64_t queue_dropped                  # tail drop in front of the wire
+    uint64_t lost
+    uint64_t reordered
+    uint64_t duplicated
+    uint64_t corrupted
+    uint64_t ring_dropped                   # the other end's ring was full, or the end was closed
+    uint64_t no_memory
+
+ctypedef struct sim_direction_t:
+    prng_t prng
+    sim_end_t *receiver
+    uint64_t delay_ns
+    uint64_t rate_bps                       # 0: takes no time
+    uint64_t reorder_ns                     # longest extra delay of a held-back frame
+    double loss
+    double reorder
+    double duplicate
+    double corrupt
+    uint64_t wire_free_ns                   # when the last accepted frame will have been serialised
+    uint64_t *departures_ns                 # ring: when each waiting frame leaves the queue, ascending
+    uint32_t queue_frames                   # its capacity
+    uint32_t queue_head
+    uint32_t queue_used
+    sim_frame_t **heap                      # in flight, by (due_ns, order)
+    uint32_t heap_used
+    uint32_t heap_capacity
+    uint64_t orders
+    uint8_t which                           # 0: a to b, 1: b to a
+    uint8_t filtered                        # a Python filter is set
+    sim_stats_t stats
+
+ctypedef struct sim_end_t:
+    sim_wire_t *wire
+    link_t *link                            # NULL: closed
+    sim_direction_t *out
+    sim_frame_t *reserved                   # between tx_reserve and tx_commit
+    sim_frame_t *queued_first               # between tx_commit and tx_submit
+    sim_frame_t *queued_last
+    uint32_t queued
+    uint32_t tx_slots
+    sim_frame_t **arrived                   # ring of rx_slots: `lent` frames from head, then those not yet taken
+    uint32_t rx_slots
+    uint32_t head
+    uint32_t lent
+    uint32_t used
+
+ctypedef struct sim_wire_t:
+    uint64_t now_ns
+    sim_direction_t directions[2]
+    sim_end_t ends[2]
+    sim_frame_t *free                       # records of SMALL_BYTES for reuse
+    uint64_t live                           # frames with an owner; zero after close
+    uint32_t mtu
+    void *owner                             # the SimWire: filters and their errors
+
+
+cdef class SimWire:
+    cdef sim_wire_t *c
+    cdef object filter_ab
+    cdef object filter_ba
+    cdef object error                       # first exception of a filter, raised by the next Python call
+    cdef void raise_parked(self) except *
+
+
+
+cdef inline uint8_t *sim_frame_data(sim_frame_t *frame) noexcept nogil:
+    # Two octets of padding put the IP header, 14 octets further on, at a multiple of eight.
+    return <uint8_t *>(frame + 1) + 2
+
+
+# All or nothing: NULL without memory. `owner` is borrowed.
+cdef sim_wire_t *sim_wire_new(uint64_t seed, uint32_t mtu, uint32_t rx_slots, uint32_t tx_slots,
+                              uint64_t now_ns, void *owner) noexcept nogil
+# Frees the wire and every frame on it. Both ends must be closed. Returns the frames that still had an owner (a leak).
+cdef uint64_t sim_wire_free(sim_wire_t *wire) noexcept nogil
+# Frees what the end holds; what still travels towards it is dropped on arrival.
+cdef void sim_end_close(sim_end_t *end) noexcept nogil
+# Drops everything in flight, in both directions.
+cdef void sim_wire_drain(sim_wire_t *wire) noexcept nogil
+# 0, or -1 without memory.
+cdef int sim_queue_resize(sim_direction_t *direction, uint32_t queue_frames) noexcept nogil
+cdef sim_frame_t *sim_frame_new(sim_wire_t *wire, uint32_t length) noexcept nogil
+cdef void sim_frame_free(sim_wire_t *wire, sim_frame_t *frame) noexcept nogil
+# Takes `frame` and sends it from `end`, at wire.now_ns.
+cdef void sim_send(sim_end_t *end, sim_frame_t *frame) noexcept nogil
+# Moves the clock (never back) and what is due by then into the receivers' rings.
+cdef void sim_advance(sim_wire_t *wire, uint64_t now_ns) noexcept nogil
+# When the next frame reaches `end` (at or before wire.now_ns if one waits to be taken), UINT64_MAX if none travels.
+cdef uint64_t sim_next_ns(const sim_end_t *end) noexcept nogil
