@@ -97,7 +97,7 @@ cdef inline uint64_t _siphash(const uint8_t *key, const uint8_t *data, size_t le
     cdef sip_t s
     cdef uint64_t k0, k1, word
     cdef uint64_t last = <uint64_t>length << 56
-    cdef int i
+    cdef int i, _round
     memcpy(&k0, key, 8)
     memcpy(&k1, key + 8, 8)
     k0 = le64(k0)
@@ -110,7 +110,7 @@ cdef inline uint64_t _siphash(const uint8_t *key, const uint8_t *data, size_t le
         memcpy(&word, data, 8)
         word = le64(word)
         s.v3 ^= word
-        for i in range(block_rounds):
+        for _round in range(block_rounds):
             _sip_round(&s)
         s.v0 ^= word
         data += 8
@@ -118,11 +118,11 @@ cdef inline uint64_t _siphash(const uint8_t *key, const uint8_t *data, size_t le
     for i in range(<int>length):
         last |= <uint64_t>data[i] << (8 * i)
     s.v3 ^= last
-    for i in range(block_rounds):
+    for _round in range(block_rounds):
         _sip_round(&s)
     s.v0 ^= last
     s.v2 ^= 0xFF
-    for i in range(final_rounds):
+    for _round in range(final_rounds):
         _sip_round(&s)
     return s.v0 ^ s.v1 ^ s.v2 ^ s.v3
 
