@@ -1,2 +1,14 @@
 # SPDX-License-Identifier: MIT
-"""Network namespaces, links and the ingress drop, through pyroute2. Stands alone: imports nothing of ustack."""
+"""Network namespaces, veth, TAP and the ingress drop, through pyroute2. Stands alone: imports nothing else of ustack.
+
+Example, made now and removed at the end, also if this process is killed:
+
+    with keep(Plan("demo")) as lab, lab.inside():
+        link = PacketMmapLink(lab.ifname)
+"""
+
+from ustack.netns.keeper import keep
+from ustack.netns.lab import Lab, Plan, down, find, labs, sweep, up
+from ustack.netns.namespace import InUseError, LabError, inside
+
+__all__ = ["InUseError", "Lab", "LabError", "Plan", "down", "find", "inside", "keep", "labs", "sweep", "up"]
