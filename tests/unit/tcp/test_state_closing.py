@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: MIT
+"""CLOSING: both FINs have crossed on the wire. RFC 9293 section 3.10.7.4 and figure 13."""
+
+import pytest
+
+from ustack.testing.states import closing
+from ustack.testing.testbed import SECOND
+
+either_way = pytest.mark.parametrize("how", ["shutdown", "close"])
+
+
+@either_way
+def test_closing_ack_of_our_fin_reaches_time_wait(how: str) -> None:
+    with closing(how=how) as scene:
+        scene.peer.send("A")
+        scene.peer.expect_nothing()
+        assert scene.state == "TIME-WAIT"
+
+
+def test_closing_other_ack_leaves_the_state() -> None:
+    with closing() as scene:
+        scene.peer.send("A", ack=1)
+        scene.peer.expect_nothing()
+        assert scene.state == "CLOSING"
+
+
+def test_closing_fin_again_is_acknowledged() -> None:
+    with closing() as scene:
+        scene.peer.send("FA", seq=1, ack=1)
+        scene.peer.expect("A", seq=2, ack=2)
+        assert scene.state == "CLOSING"
+
+
+def test_closing_fin_again_with_ack_of_our_fin_reaches_time_wait_or_acknowledges() -> None:
+    """The FIN is old, so the first step drops the segment with an ACK; only an acceptable ACK moves the state."""
+    with closing() as scene:
+        scene.peer.send("FA", seq=1, ack=2)
+        scene.peer.expect("A", seq=2, ack=2)
+        assert scene.state in ("CLOSING", "TIME-WAIT")
+
+
+def test_closing_text_is_ignored() -> None:
+    with closing() as scene:
+        scene.peer.send("A", seq=2, ack=1, payload=b"after the end")
+        scene.testbed.pump()
+        for answer in scene.peer.drain():
+            assert scene.peer.relative(answer)[1] == 2
+        assert scene.state == "CLOSING"
+
+
+def test_closing_fin_is_sent_again_after_a_timeout() -> None:
+    with closing() as scene:
+        scene.peer.wait(10 * SECOND)
+        scene.peer.expect("FA", seq=1, ack=2)
+        assert scene.testbed.counted()["retransmit_timeouts"] == 1
+
+
+@either_way
+def test_closing_gives_up_after_the_user_timeout(how: str) -> None:
+    with closing(how=how) as scene:
+        took = scene.testbed.run_until(lambda: scene.state == "CLOSED", 7200 * SECOND)
+        assert took >= 100 * SECOND
+
+
+def test_closing_reader_sees_the_end() -> None:
+    with closing() as scene:
+        assert scene.at_eof()

@@ -1,0 +1,325 @@
+# SPDX-License-Identifier: MIT
+"""ESTABLISHED: segment text, FIN, URG, user calls, timeouts. RFC 9293 section 3.10.7.4, steps five to eight."""
+
+import pytest
+
+from ustack.stack import ConnectionReset, ConnectionTimeout, StackError
+from ustack.testing.peer import length
+from ustack.testing.states import established, read_available
+from ustack.testing.testbed import MILLISECOND, SECOND
+
+both_roles = pytest.mark.parametrize("role", ["passive", "active"])
+
+
+@both_roles
+def test_established_data_in_order_is_delivered_and_acknowledged(role: str) -> None:
+    with established(role=role) as scene:
+        scene.peer.send("PA", payload=b"x" * 100)
+        if not scene.peer.queue:
+            scene.peer.wait(500 * MILLISECOND)
+        scene.peer.expect("A", seq=1, ack=101)
+        scene.peer.expect_nothing()
+        assert scene.read() == b"x" * 100
+        assert scene.testbed.dropped() == {}
+
+
+def test_established_data_out_of_order_is_kept_and_answered_at_once() -> None:
+    """SHLD-31, MAY-13; RFC 5681 section 4.2: an immediate duplicate ACK."""
+    with established() as scene:
+        scene.peer.send("A", seq=6, payload=b"world")
+        scene.peer.expect("A", seq=1, ack=1)
+        scene.peer.expect_nothing()
+        assert scene.read() == b""
+        assert scene.testbed.counted()["out_of_order_in"] == 1
+        assert scene.testbed.dropped() == {}
+        scene.peer.send("A", seq=1, payload=b"hello")
+        scene.peer.expect("A", seq=1, ack=11)
+        assert scene.read() == b"helloworld"
+
+
+def test_established_data_partly_duplicate_is_trimmed() -> None:
+    with established() as scene:
+        scene.peer.send("A", payload=b"hello")
+        assert scene.read() == b"hello"
+        scene.peer.send("A", seq=4, payload=b"lo, world")
+        assert scene.read() == b", world"
+        scene.testbed.advance(500 * MILLISECOND)
+        acks = scene.peer.drain()
+        assert scene.peer.relative(acks[-1])[1] == 13
+
+
+def test_established_data_wholly_duplicate_is_acknowledged_again() -> None:
+    with established() as scene:
+        scene.peer.send("A", payload=b"hello")
+        scene.read()
+        scene.testbed.advance(500 * MILLISECOND)
+        scene.peer.drain()
+        scene.testbed.mark()
+        scene.peer.send("A", seq=1, payload=b"hello")
+        scene.peer.expect("A", seq=1, ack=6)
+        assert scene.read() == b""
+        assert scene.testbed.dropped() in ({"drop_tcp_duplicate": 1}, {"drop_tcp_sequence": 1})
+
+
+def test_established_data_across_the_right_edge_is_trimmed() -> None:
+    """What lies in the window may be used, what lies beyond may not."""
+    with established(rcv_buffer=4096) as scene:
+        window = scene.info()["rcv_wnd"]
+        data = bytes(index % 251 for index in range(window + 1000))
+        at = 0
+        while at < len(data):
+            scene.peer.send("A", seq=1 + at, payload=data[at : at + 1000], pump=False)
+            at += 1000
+        scene.testbed.pump()
+        got = scene.read()
+        assert got == data[: len(got)]
+        assert len(got) <= window + 1000
+        scene.testbed.advance(SECOND)
+        assert scene.peer.relative(scene.peer.drain()[-1])[1] == 1 + len(got)
+
+
+@pytest.mark.parametrize("flags", ["UA", "UPA"])
+@pytest.mark.parametrize("urgent", [0, 3, 5, 1000, 65535])
+def test_established_urgent_data_is_delivered_in_line(flags: str, urgent: int) -> None:
+    """MUST-30, MUST-31: whatever the pointer says, the octets are part of the stream."""
+    with established() as scene:
+        scene.peer.send(flags, payload=b"hello", urgent=urgent)
+        assert scene.read() == b"hello"
+        assert scene.state == "ESTABLISHED"
+        assert scene.testbed.dropped() == {}
+
+
+def test_established_fin_reaches_close_wait() -> None:
+    with established() as scene:
+        scene.peer.send("FA")
+        scene.peer.expect("A", seq=1, ack=2)
+        scene.peer.expect_nothing()
+        assert scene.state == "CLOSE-WAIT"
+        assert scene.at_eof()
+
+
+def test_established_fin_with_data_delivers_the_data_first() -> None:
+    with established() as scene:
+        scene.peer.send("FPA", payload=b"last words")
+        scene.peer.expect("A", seq=1, ack=12)
+        assert scene.state == "CLOSE-WAIT"
+        assert read_available(scene.conn) == (b"last words", True)
+
+
+def test_established_fin_out_of_order_waits() -> None:
+    with established() as scene:
+        scene.peer.send("FA", seq=6, payload=b"world")
+        scene.peer.expect("A", seq=1, ack=1)
+        assert scene.state == "ESTABLISHED"
+        scene.peer.send("A", seq=1, payload=b"hello")
+        scene.peer.expect("A", seq=1, ack=12)
+        assert scene.state == "CLOSE-WAIT"
+        assert read_available(scene.conn) == (b"helloworld", True)
+
+
+def test_established_lone_fin_out_of_order_waits() -> None:
+    with established() as scene:
+        scene.peer.send("FA", seq=6)
+        scene.peer.expect("A", seq=1, ack=1)
+        assert scene.state == "ESTABLISHED"
+        scene.peer.send("A", seq=1, payload=b"hello")
+        assert scene.state == "CLOSE-WAIT"
+        assert read_available(scene.conn) == (b"hello", True)
+
+
+def test_established_options_in_any_segment_are_accepted() -> None:
+    """MUST-5, MUST-6."""
+    with established() as scene:
+        scene.peer.send("A", payload=b"x", options={"nop": 3, "raw": b"\xfd\x06abcd\x22\x02", "mss": 99})
+        assert scene.read() == b"x"
+        assert scene.testbed.dropped() == {}
+
+
+def test_established_reserved_and_ecn_bits_are_ignored() -> None:
+    with established() as scene:
+        scene.peer.send("AEC", payload=b"x")
+        assert scene.read() == b"x"
+
+
+# ---------------------------------------------------------------- ICMP
+
+
+@pytest.mark.parametrize(("kind", "code"), [(3, 0), (3, 1), (3, 5), (11, 0), (11, 1), (12, 0)])
+def test_established_soft_icmp_error_does_not_abort(kind: int, code: int) -> None:
+    """MUST-56; MUST-47, SHLD-25: it can be asked for."""
+    with established() as scene:
+        scene.send(b"x" * 10)
+        segment = scene.peer.expect("A", payload=length(10))
+        scene.peer.send_icmp_error(kind, code, segment)
+        assert scene.state == "ESTABLISHED"
+        assert scene.testbed.dropped() == {}
+        assert scene.info()["soft_error"] == (kind << 4 | code) & 0xFF
+
+
+@pytest.mark.parametrize("code", [2, 3])
+def test_established_hard_icmp_error_aborts(code: int) -> None:
+    """SHLD-26."""
+    with established() as scene:
+        scene.send(b"x" * 10)
+        segment = scene.peer.expect("A", payload=length(10))
+        scene.peer.send_icmp_error(3, code, segment)
+        assert scene.state == "CLOSED"
+        with pytest.raises(StackError):
+            scene.conn.receive(1, timeout=0)
+
+
+def test_established_icmp_error_for_another_port_is_dropped() -> None:
+    """MUST-54: to the connection concerned, and to no other."""
+    with established() as scene:
+        scene.send(b"x" * 10)
+        segment = scene.peer.expect("A", payload=length(10))
+        other = scene.peer.from_stack(seq=1)
+        object.__setattr__(other, "dport", segment.dport + 1)
+        scene.peer.send_icmp_error(3, 3, other)
+        assert scene.state == "ESTABLISHED"
+        assert scene.testbed.dropped() == {"drop_icmp_no_connection": 1}
+
+
+# ---------------------------------------------------------------- the user
+
+
+@both_roles
+def test_established_send_is_segmented(role: str) -> None:
+    with established(role=role) as scene:
+        scene.send(b"hello")
+        scene.peer.expect("PA", seq=1, ack=1, payload=b"hello")
+        scene.peer.expect_nothing()
+
+
+def test_established_push_is_on_the_last_segment_of_a_send() -> None:
+    """MUST-61, MUST-60, SHLD-27, SHLD-28."""
+    with established() as scene:
+        scene.send(bytes(4000))
+        sizes = []
+        while scene.peer.queue:
+            segment = scene.peer.expect(payload=at_least_one)
+            sizes.append(len(segment.payload))
+            assert ("P" in segment.flags) == (sum(sizes) == 4000)
+        assert sizes == [1460, 1460, 1080]
+
+
+def at_least_one(payload: bytes) -> bool:
+    """Matches any payload."""
+    return len(payload) >= 1
+
+
+def test_established_send_of_nothing_sends_nothing() -> None:
+    with established() as scene:
+        scene.send(b"")
+        scene.peer.expect_nothing()
+
+
+def test_established_shutdown_sends_fin() -> None:
+    with established() as scene:
+        scene.shutdown()
+        scene.peer.expect("FA", seq=1, ack=1)
+        assert scene.state == "FIN-WAIT-1"
+
+
+def test_established_shutdown_sends_fin_after_the_data() -> None:
+    with established() as scene:
+        scene.conn.send(b"last words")
+        scene.conn.shutdown()
+        scene.testbed.pump()
+        scene.peer.expect("FPA", seq=1, payload=b"last words")
+        scene.peer.expect_nothing()
+
+
+def test_established_fin_waits_for_the_window() -> None:
+    """FIN comes after all data; a closed window keeps both back."""
+    with established(wnd=5) as scene:
+        scene.conn.send(b"0123456789")
+        scene.conn.shutdown()
+        scene.testbed.advance(300 * MILLISECOND)
+        scene.testbed.run_until(lambda: bool(scene.peer.queue), 10 * SECOND)
+        first = scene.peer.expect("A", seq=1, payload=at_least_one)
+        assert len(first.payload) <= 5
+        scene.peer.wnd = 1000
+        scene.peer.send("A")
+        rest = scene.peer.catch_up()
+        assert first.payload + rest == b"0123456789"
+        assert scene.state == "FIN-WAIT-1"
+
+
+def test_established_close_with_unread_data_sends_rst() -> None:
+    """SHLD-3."""
+    with established() as scene:
+        scene.peer.send("PA", payload=b"never read")
+        scene.peer.drain()
+        scene.close()
+        scene.peer.expect(lambda flags: flags in ("R", "RA"), seq=1)
+        assert scene.state == "CLOSED"
+
+
+def test_established_calls_after_close_fail() -> None:
+    with established() as scene:
+        conn = scene.conn
+        scene.close()
+        with pytest.raises(StackError):
+            conn.send(b"x")
+        scene.peer.drain()
+
+
+def test_established_send_after_shutdown_fails() -> None:
+    with established() as scene:
+        scene.shutdown()
+        with pytest.raises(StackError):
+            scene.conn.send(b"x")
+
+
+# ---------------------------------------------------------------- time
+
+
+def test_established_retransmission_timeout_resends_the_first_segment() -> None:
+    with established() as scene:
+        scene.send(b"hello")
+        scene.peer.expect("A", seq=1, payload=b"hello")
+        took = scene.peer.wait(10 * SECOND)
+        assert took >= 200 * MILLISECOND
+        scene.peer.expect("A", seq=1, ack=1, payload=b"hello")
+        assert scene.testbed.counted()["retransmit_timeouts"] == 1
+        assert scene.testbed.counted()["segments_retransmitted"] == 1
+
+
+def test_established_user_timeout_closes() -> None:
+    """MUST-20, SHLD-11: not before 100 s."""
+    with established() as scene:
+        scene.send(b"hello")
+        took = scene.testbed.run_until(lambda: scene.state == "CLOSED", 7200 * SECOND)
+        assert took >= 100 * SECOND
+        assert len(scene.peer.drain()) >= 4
+        with pytest.raises(ConnectionTimeout):
+            scene.conn.receive(1, timeout=0)
+        assert scene.testbed.counted()["connections_timed_out"] == 1
+
+
+def test_established_without_data_nothing_ever_happens() -> None:
+    """MUST-25: keep-alive is off; an idle connection lives as long as both ends want."""
+    with established() as scene:
+        scene.testbed.advance(30 * 24 * 3600 * SECOND)
+        scene.peer.expect_nothing()
+        assert scene.state == "ESTABLISHED"
+
+
+def test_established_unacknowledged_then_reset_is_told() -> None:
+    with established() as scene:
+        scene.send(b"hello")
+        scene.peer.drain()
+        scene.peer.send("R")
+        with pytest.raises(ConnectionReset):
+            scene.conn.send(b"more")
+
+
+def test_established_received_data_before_a_reset_is_not_passed_as_eof() -> None:
+    with established() as scene:
+        scene.peer.send("PA", payload=b"half")
+        scene.peer.send("R")
+        with pytest.raises(ConnectionReset):
+            while scene.conn.receive(100, timeout=0):
+                pass
+        assert scene.state == "CLOSED"

@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: MIT
+"""LISTEN. RFC 9293 section 3.10.7.2."""
+
+import pytest
+
+from ustack.stack import StackError
+from ustack.testing.segment import build_frame
+from ustack.testing.states import SYN_OPTIONS, listen
+from ustack.testing.testbed import BROADCAST_MAC, PEER_MAC
+
+
+@pytest.mark.parametrize("flags", ["R", "RA", "SR"])
+def test_listen_rst_is_ignored(flags: str) -> None:
+    with listen() as scene:
+        scene.peer.send(flags)
+        scene.peer.expect_nothing()
+        assert scene.state == "CLOSED"
+        assert sum(scene.testbed.dropped().values()) == 1
+
+
+@pytest.mark.parametrize("flags", ["A", "SA", "FA", "PA"])
+def test_listen_ack_is_answered_with_rst(flags: str) -> None:
+    """Any acknowledgment is bad if it arrives on a connection still in the LISTEN state: <SEQ=SEG.ACK><CTL=RST>."""
+    with listen() as scene:
+        sent = scene.peer.send(flags, ack=0xFFFFFFF0)
+        assert scene.peer.expect("R").seq == sent.ack
+        scene.peer.expect_nothing()
+        assert scene.state == "CLOSED"
+        assert sum(scene.testbed.dropped().values()) == 1
+
+
+def test_listen_syn_is_answered_with_syn_ack() -> None:
+    with listen() as scene:
+        scene.peer.send("S", options=SYN_OPTIONS)
+        scene.peer.expect("SA", seq=0, ack=1, options={"mss": 1460})
+        scene.peer.expect_nothing()
+        assert scene.state == "SYN-RECEIVED"
+        assert scene.testbed.dropped() == {}
+
+
+def test_listen_syn_with_data_acknowledges_the_syn_alone_or_keeps_the_data() -> None:
+    """Data on a SYN is not delivered before ESTABLISHED; what is not kept must not be acknowledged."""
+    with listen() as scene:
+        scene.peer.send("S", options=SYN_OPTIONS, payload=b"early")
+        answer = scene.peer.expect("SA", seq=0)
+        acknowledged = scene.peer.relative(answer)[1]
+        assert acknowledged in (1, 6)
+        scene.peer.snd_nxt = 1
+        scene.peer.send("A", payload=b"early")
+        scene.accept()
+        assert scene.read() == b"early"
+
+
+@pytest.mark.parametrize("flags", ["F", "", "P", "U", "FPU"])
+def test_listen_neither_syn_nor_ack_is_dropped(flags: str) -> None:
+    with listen() as scene:
+        scene.peer.send(flags, payload=b"x")
+        scene.peer.expect_nothing()
+        assert scene.state == "CLOSED"
+        assert scene.testbed.dropped() == {"drop_tcp_flags": 1}
+
+
+def test_listen_syn_fin_opens_nothing_that_closes_itself() -> None:
+    """FIN on a SYN: ignored (SYN-RECEIVED) or dropped, but never processed in LISTEN."""
+    with listen() as scene:
+        scene.peer.send("SF", options=SYN_OPTIONS)
+        assert scene.state in ("CLOSED", "SYN-RECEIVED")
+
+
+@pytest.mark.parametrize(
+    "octets", [b"\x02\x00\x05\xb4", b"\x02\x01\x05\xb4", b"\x02\x28\x05\xb4", b"\x01\x01\x01\x02"]
+)
+def test_listen_syn_with_an_impossible_option_length_is_survived(octets: bytes) -> None:
+    """MUST-7."""
+    with listen() as scene:
+        scene.peer.send("S", options={"raw": octets})
+        assert scene.testbed.dropped() == {"drop_tcp_option": 1}
+        assert scene.state == "CLOSED"
+
+
+def test_listen_syn_with_unknown_and_unaligned_options_is_accepted() -> None:
+    """MUST-6, MUST-64: skip what is not implemented by its length; no option needs a word boundary."""
+    with listen() as scene:
+        scene.peer.send("S", options={"nop": 1, "raw": b"\xfe\x05\x12\x34\x56\x22\x02", "mss": 1000})
+        scene.peer.expect("SA", seq=0, ack=1)
+
+
+def test_listen_options_after_eol_are_not_read() -> None:
+    with listen() as scene:
+        scene.peer.send("S", options={"mss": 1000, "eol": True, "raw": b"\x03\x00\xff"})
+        scene.peer.expect("SA", seq=0, ack=1, options={"wscale": None})
+
+
+def test_listen_two_listeners_on_one_port_is_an_error() -> None:
+    with listen() as scene, pytest.raises(StackError):
+        scene.testbed.stack.listen(80)
+
+
+def test_listen_beside_half_open_and_established_connections() -> None:
+    """MUST-41, MUST-42: a passive open disturbs no record that exists."""
+    with listen() as scene:
+        scene.peer.send("S", options=SYN_OPTIONS)
+        scene.peer.expect("SA", seq=0, ack=1)
+        assert scene.listener is not None
+        scene.listener.close()
+        scene.listener = scene.testbed.stack.listen(80)
+        scene.peer.send("A")
+        scene.peer.drain()
+        assert scene.state in ("ESTABLISHED", "CLOSED")
+
+
+@pytest.mark.parametrize("where", ["ethernet", "ip_limited", "ip_subnet", "ip_multicast"])
+def test_listen_syn_to_broadcast_is_dropped_silently(where: str) -> None:
+    """MUST-57."""
+    address = {"ip_limited": "255.255.255.255", "ip_subnet": "198.18.0.255", "ip_multicast": "224.0.0.1"}
+    with listen() as scene:
+        segment = scene.peer.segment("S", dst=address.get(where, "198.18.0.2"))
+        scene.testbed.inject(build_frame(segment, src_mac=PEER_MAC, dst_mac=BROADCAST_MAC))
+        scene.peer.expect_nothing()
+        assert not scene.testbed.strays
+        assert scene.state == "CLOSED"
+        assert sum(scene.testbed.dropped().values()) == 1
+
+
+@pytest.mark.parametrize("source", ["255.255.255.255", "224.0.0.1", "198.18.0.255", "0.0.0.0", "127.0.0.1"])
+def test_listen_syn_from_an_impossible_source_is_ignored(source: str) -> None:
+    """MUST-63."""
+    with listen() as scene:
+        scene.peer.send("S", src=source)
+        scene.peer.expect_nothing()
+        assert not scene.testbed.strays
+        assert sum(scene.testbed.dropped().values()) == 1

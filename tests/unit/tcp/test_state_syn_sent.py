@@ -1,0 +1,231 @@
+# SPDX-License-Identifier: MIT
+"""SYN-SENT. RFC 9293 section 3.10.7.3, and the calls of 3.10.1 to 3.10.5 in this state."""
+
+import pytest
+
+from ustack.stack import ConnectionRefused, ConnectionTimeout, StackError
+from ustack.testing.states import SYN_OPTIONS, syn_sent
+from ustack.testing.testbed import PEER_ADDRESS, SECOND
+
+
+def test_syn_sent_syn_carries_the_options() -> None:
+    with syn_sent() as scene:
+        syn = [f for f in scene.testbed.frames if f[12:14] == b"\x08\x00"][-1]
+        assert syn[54:58] == b"\x02\x04\x05\xb4"
+        assert scene.state == "SYN-SENT"
+
+
+def test_syn_sent_syn_ack_establishes() -> None:
+    with syn_sent() as scene:
+        scene.peer.send("SA", options=SYN_OPTIONS)
+        scene.peer.expect("A", seq=1, ack=1)
+        scene.peer.expect_nothing()
+        assert scene.state == "ESTABLISHED"
+        assert scene.testbed.counted()["connections_opened"] == 1
+
+
+@pytest.mark.parametrize("ack", [0, 2, -1, 5000], ids=["iss", "beyond", "before", "far"])
+@pytest.mark.parametrize("flags", ["A", "SA"])
+def test_syn_sent_unacceptable_ack_is_answered_with_rst(ack: int, flags: str) -> None:
+    """SEG.ACK =< ISS or SEG.ACK > SND.NXT: <SEQ=SEG.ACK><CTL=RST>."""
+    with syn_sent() as scene:
+        sent = scene.peer.send(flags, ack=ack)
+        assert scene.peer.expect("R").seq == sent.ack
+        scene.peer.expect_nothing()
+        assert scene.state == "SYN-SENT"
+        assert scene.testbed.dropped() == {"drop_tcp_ack": 1}
+
+
+@pytest.mark.parametrize("ack", [0, 2, -1])
+def test_syn_sent_rst_with_an_unacceptable_ack_is_dropped(ack: int) -> None:
+    with syn_sent() as scene:
+        scene.peer.send("RA", ack=ack)
+        scene.peer.expect_nothing()
+        assert scene.state == "SYN-SENT"
+        assert sum(scene.testbed.dropped().values()) == 1
+
+
+def test_syn_sent_rst_without_ack_is_dropped() -> None:
+    """RFC 5961 section 3.2: acceptable only if the ACK field acknowledges the SYN."""
+    with syn_sent() as scene:
+        scene.peer.send("R")
+        scene.peer.expect_nothing()
+        assert scene.state == "SYN-SENT"
+        assert scene.testbed.dropped() == {"drop_tcp_rst": 1}
+
+
+def test_syn_sent_rst_with_an_acceptable_ack_refuses() -> None:
+    with syn_sent() as scene:
+        scene.peer.send("RA", ack=1)
+        scene.peer.expect_nothing()
+        assert scene.state == "CLOSED"
+        with pytest.raises(ConnectionRefused):
+            scene.conn.receive(1, timeout=0)
+
+
+def test_syn_sent_syn_opens_simultaneously() -> None:
+    """MUST-10: <SEQ=ISS><ACK=RCV.NXT><CTL=SYN,ACK>, SYN-RECEIVED."""
+    with syn_sent() as scene:
+        scene.peer.send("S", options=SYN_OPTIONS)
+        scene.peer.expect("SA", seq=0, ack=1, options={"mss": 1460})
+        assert scene.state == "SYN-RECEIVED"
+        scene.peer.send("A")
+        scene.peer.expect_nothing()
+        assert scene.state == "ESTABLISHED"
+
+
+def test_syn_sent_simultaneous_open_by_the_rfcs_figure() -> None:
+    """RFC 9293 figure 8: the peer's answer is a SYN,ACK with its old sequence number."""
+    with syn_sent() as scene:
+        scene.peer.send("S", options=SYN_OPTIONS)
+        scene.peer.expect("SA", seq=0, ack=1)
+        scene.peer.send("SA", seq=0, options=SYN_OPTIONS)
+        assert scene.state == "ESTABLISHED"
+        scene.peer.drain()
+        scene.peer.send("A", payload=b"after")
+        scene.peer.wait(SECOND)
+        scene.peer.expect("A", seq=1, ack=6)
+        assert scene.read() == b"after"
+
+
+@pytest.mark.parametrize("flags", ["A", "FA", "PA"])
+def test_syn_sent_acceptable_ack_without_syn_is_dropped(flags: str) -> None:
+    with syn_sent() as scene:
+        scene.peer.send(flags, ack=1)
+        scene.peer.expect_nothing()
+        assert scene.state == "SYN-SENT"
+        assert sum(scene.testbed.dropped().values()) == 1
+
+
+@pytest.mark.parametrize("flags", ["", "F", "P", "U"])
+def test_syn_sent_without_syn_ack_or_rst_is_dropped(flags: str) -> None:
+    """Fifth: if neither of the SYN or RST bits is set, then drop the segment and return."""
+    with syn_sent() as scene:
+        scene.peer.send(flags, payload=b"x")
+        scene.peer.expect_nothing()
+        assert scene.state == "SYN-SENT"
+        assert scene.testbed.dropped() == {"drop_tcp_flags": 1}
+
+
+def test_syn_sent_syn_ack_with_data_is_taken_or_sent_again() -> None:
+    with syn_sent() as scene:
+        scene.peer.send("SA", options=SYN_OPTIONS, payload=b"hi")
+        acknowledged = scene.peer.relative(scene.peer.expect("A", seq=1))[1]
+        assert acknowledged in (1, 3)
+        if acknowledged == 1:
+            scene.peer.send("A", seq=1, payload=b"hi")
+        assert scene.read() == b"hi"
+
+
+def test_syn_sent_syn_ack_with_fin_reaches_close_wait() -> None:
+    with syn_sent() as scene:
+        scene.peer.send("SAF", options=SYN_OPTIONS)
+        acknowledged = scene.peer.relative(scene.peer.expect("A", seq=1))[1]
+        if acknowledged == 1:
+            scene.peer.send("FA", seq=1)
+        assert scene.state == "CLOSE-WAIT"
+
+
+@pytest.mark.parametrize("octets", [b"\x02\x00\x05\xb4", b"\x01\x01\x01\x02"])
+def test_syn_sent_syn_ack_with_an_impossible_option_length_is_survived(octets: bytes) -> None:
+    with syn_sent() as scene:
+        scene.peer.send("SA", options={"raw": octets})
+        assert scene.state == "SYN-SENT"
+        assert scene.testbed.dropped() == {"drop_tcp_option": 1}
+
+
+# ---------------------------------------------------------------- time
+
+
+def test_syn_sent_retransmission_backs_off() -> None:
+    """RFC 6298 section 2.1 and 5.5: 1 s, then doubled."""
+    with syn_sent() as scene:
+        for seconds in (1, 2, 4, 8):
+            scene.peer.expect_after(seconds * SECOND, "S", seq=0, options={"mss": 1460})
+
+
+def test_syn_sent_gives_up_not_before_three_minutes() -> None:
+    """MUST-22, MUST-23, MUST-20."""
+    with syn_sent() as scene:
+        took = scene.testbed.run_until(lambda: scene.state == "CLOSED", 3600 * SECOND)
+        assert took >= 180 * SECOND
+        with pytest.raises(ConnectionTimeout):
+            scene.conn.receive(1, timeout=0)
+        assert scene.testbed.counted()["connections_timed_out"] == 1
+
+
+def test_syn_sent_retransmission_takes_no_rtt_sample() -> None:
+    """Karn: the SYN-ACK may answer either SYN. RFC 6298 section 5.7: then RTO is 3 s when data starts."""
+    with syn_sent() as scene:
+        scene.peer.expect_after(SECOND, "S", seq=0)
+        scene.peer.send("SA", options=SYN_OPTIONS)
+        scene.peer.expect("A", seq=1, ack=1)
+        assert scene.info()["srtt_us"] == 0
+
+
+# ---------------------------------------------------------------- ICMP
+
+
+@pytest.mark.parametrize("code", [2, 3])
+def test_syn_sent_hard_icmp_error_aborts(code: int) -> None:
+    """SHLD-26."""
+    with syn_sent() as scene:
+        scene.peer.send_icmp_error(3, code, scene.peer.from_stack("S", seq=0))
+        assert scene.state == "CLOSED"
+        with pytest.raises(StackError):
+            scene.conn.receive(1, timeout=0)
+
+
+@pytest.mark.parametrize(("kind", "code"), [(3, 0), (3, 1), (3, 5), (11, 0), (12, 0)])
+def test_syn_sent_soft_icmp_error_does_not_abort(kind: int, code: int) -> None:
+    """MUST-56."""
+    with syn_sent() as scene:
+        scene.peer.send_icmp_error(kind, code, scene.peer.from_stack("S", seq=0))
+        assert scene.state == "SYN-SENT"
+        scene.peer.expect_after(SECOND, "S", seq=0)
+
+
+# ---------------------------------------------------------------- the user
+
+
+def test_syn_sent_send_is_queued_until_established() -> None:
+    """Section 3.10.2: queue the data for transmission after entering ESTABLISHED."""
+    with syn_sent() as scene:
+        scene.send(b"early bird")
+        scene.peer.expect_nothing()
+        scene.peer.send("SA", options=SYN_OPTIONS)
+        scene.testbed.pump()
+        payload = b"".join(segment.payload for segment in scene.peer.queue)
+        assert payload == b"early bird"
+
+
+def test_syn_sent_close_deletes_the_connection() -> None:
+    """Section 3.10.4: delete the TCB; nothing was established, nothing is sent."""
+    with syn_sent() as scene:
+        scene.close()
+        scene.peer.expect_nothing()
+        assert scene.state == "CLOSED"
+
+
+def test_syn_sent_abort_sends_no_rst() -> None:
+    """Section 3.10.5: delete the TCB and enter CLOSED."""
+    with syn_sent() as scene:
+        scene.abort()
+        scene.peer.expect_nothing()
+        assert scene.state == "CLOSED"
+
+
+@pytest.mark.parametrize("address", ["255.255.255.255", "224.0.0.1", "0.0.0.0", "198.18.0.255"])
+def test_open_to_an_invalid_address_is_rejected(address: str) -> None:
+    """MUST-46."""
+    with syn_sent() as scene, pytest.raises((StackError, ValueError)):
+        scene.testbed.stack.connect(address, 80, wait=False)
+
+
+def test_open_takes_a_different_port_for_each_connection() -> None:
+    with syn_sent() as scene:
+        for _ in range(10):
+            scene.testbed.stack.connect(PEER_ADDRESS, 7777, wait=False)
+        scene.testbed.pump()
+        ports = {segment.sport for segment in scene.testbed.strays} | {scene.peer.stack_port}
+        assert len(ports) == 11

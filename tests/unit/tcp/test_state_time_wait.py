@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: MIT
+"""TIME-WAIT, a mini-record that only answers. RFC 9293 section 3.6.1 and 3.10.7.4, RFC 6191, RFC 1337."""
+
+import pytest
+
+from ustack.testing.states import ALL_OPTIONS, SYN_OPTIONS, Scene, read_available, time_wait
+from ustack.testing.testbed import MILLISECOND, SECOND
+
+MSL = 30 * SECOND
+
+
+def scene_with_listener(**parameters: object) -> Scene:
+    """TIME-WAIT of an accepted connection: the port still listens."""
+    return time_wait(msl=MSL, **parameters)
+
+
+def test_time_wait_lasts_two_msl() -> None:
+    """MUST-13."""
+    with time_wait(msl=MSL) as scene:
+        took = scene.testbed.run_until(lambda: scene.state == "CLOSED", 10 * MSL)
+        assert 2 * MSL <= took <= 2 * MSL + SECOND
+        scene.peer.expect_nothing()
+        assert scene.testbed.stack.leaks()["time_waits"] == 0
+
+
+def test_time_wait_costs_no_tcb() -> None:
+    with time_wait() as scene:
+        assert scene.testbed.stack.leaks()["tcbs"] == 0
+        assert scene.testbed.stack.leaks()["time_waits"] == 1
+
+
+def test_time_wait_fin_again_is_acknowledged_and_restarts_the_wait() -> None:
+    with time_wait(msl=MSL) as scene:
+        scene.testbed.advance(MSL)
+        scene.peer.send("FA", seq=1)
+        scene.peer.expect("A", seq=2, ack=2)
+        took = scene.testbed.run_until(lambda: scene.state == "CLOSED", 10 * MSL)
+        assert 2 * MSL <= took <= 2 * MSL + SECOND
+
+
+def test_time_wait_old_data_is_acknowledged() -> None:
+    with time_wait() as scene:
+        scene.peer.send("A", seq=1, payload=b"x")
+        scene.peer.expect("A", seq=2, ack=2)
+        assert scene.state == "TIME-WAIT"
+
+
+def test_time_wait_ack_is_not_answered() -> None:
+    """Two TCPs in TIME-WAIT (simultaneous close) must not acknowledge each other for ever."""
+    with time_wait() as scene:
+        scene.peer.send("A")
+        scene.peer.expect_nothing()
+        assert scene.state == "TIME-WAIT"
+
+
+def test_time_wait_rst_is_not_answered() -> None:
+    """RFC 9293: enter CLOSED. RFC 1337: ignore it. Either way nothing is sent."""
+    with time_wait() as scene:
+        scene.peer.send("R")
+        scene.peer.expect_nothing()
+        assert scene.state in ("CLOSED", "TIME-WAIT")
+
+
+def test_time_wait_rst_in_window_does_not_assassinate() -> None:
+    """RFC 5961 section 3 applies here as well: only the exact sequence number may end it."""
+    with time_wait() as scene:
+        scene.peer.send("R", seq=12)
+        for answer in scene.peer.drain():
+            assert answer.flags == "A"
+        assert scene.state == "TIME-WAIT"
+
+
+def test_time_wait_old_syn_is_answered_with_an_ack() -> None:
+    """An old duplicate SYN: not above RCV.NXT, so MAY-2 does not apply."""
+    with time_wait() as scene:
+        scene.peer.send("S", seq=0, options=SYN_OPTIONS)
+        scene.peer.expect("A", seq=2, ack=2)
+        assert scene.state == "TIME-WAIT"
+
+
+def test_time_wait_new_syn_above_the_old_sequence_numbers_is_accepted() -> None:
+    """MAY-2: the new ISN is larger than the largest number used before; ours as well."""
+    with scene_with_listener() as scene:
+        scene.testbed.advance(SECOND)
+        old_end = scene.peer.rcv_nxt
+        scene.peer.send("S", seq=100_000, options=SYN_OPTIONS)
+        answer = scene.peer.expect("SA")
+        new_iss = scene.peer.relative(answer)[0]
+        assert old_end < new_iss < 1 << 31
+        assert scene.testbed.counted()["time_wait_reused"] == 1
+        scene.peer.isn = (scene.peer.isn + 100_000) & 0xFFFFFFFF
+        scene.peer.iss = answer.seq
+        scene.peer.snd_nxt = scene.peer.rcv_nxt = 1
+        scene.peer.send("A", payload=b"again")
+        connection = scene.accept()
+        assert read_available(connection)[0] == b"again"
+        assert scene.testbed.stack.leaks()["time_waits"] == 0
+
+
+def test_time_wait_new_syn_with_newer_timestamp_is_accepted() -> None:
+    """RFC 6191: timestamps decide, whatever the sequence numbers say (SHLD-4)."""
+    with scene_with_listener(options=ALL_OPTIONS) as scene:
+        scene.testbed.advance(SECOND)
+        options = dict(ALL_OPTIONS, timestamps=(scene.peer.ts_now, 0))
+        scene.peer.send("S", seq=-1000, options=options)
+        scene.peer.expect("SA")
+        assert scene.testbed.counted()["time_wait_reused"] == 1
+
+
+def test_time_wait_new_syn_with_older_timestamp_is_answered_with_an_ack() -> None:
+    with scene_with_listener(options=ALL_OPTIONS) as scene:
+        options = dict(ALL_OPTIONS, timestamps=(scene.peer.ts_now - 10_000, 0))
+        scene.peer.send("S", seq=100_000, options=options)
+        scene.peer.expect("A", seq=2, ack=2)
+        assert scene.state == "TIME-WAIT"
+
+
+def test_time_wait_new_syn_without_a_listener_opens_nothing() -> None:
+    with time_wait() as scene:
+        assert scene.listener is not None
+        scene.listener.close()
+        scene.testbed.advance(10 * MILLISECOND)
+        scene.peer.send("S", seq=100_000, options=SYN_OPTIONS)
+        for answer in scene.peer.drain():
+            assert "S" not in answer.flags
+
+
+def test_time_wait_beyond_the_limit_the_oldest_goes() -> None:
+    """time_wait_limit bounds the memory; a new connection is never refused for it."""
+    with time_wait(time_wait_limit=1) as scene:
+        from ustack.testing.peer import ScriptedPeer
+
+        other = ScriptedPeer(scene.testbed, port=41000)
+        other.send("S", options=SYN_OPTIONS)
+        other.expect("SA")
+        other.send("A")
+        assert scene.listener is not None
+        connection = scene.listener.accept(timeout=0)
+        connection.shutdown()
+        scene.testbed.pump()
+        other.expect("FA")
+        other.send("FA")
+        other.expect("A", seq=2, ack=2)
+        assert scene.testbed.stack.leaks()["time_waits"] <= 1
+
+
+def test_time_wait_unread_data_stays_readable() -> None:
+    """The wait needs no tcb, but the application has not read everything yet."""
+    from ustack.testing.states import fin_wait_2
+
+    with fin_wait_2() as scene:
+        scene.peer.send("FPA", payload=b"read me later")
+        scene.peer.expect("A", seq=2, ack=15)
+        scene.testbed.advance(SECOND)
+        assert read_available(scene.conn) == (b"read me later", True)
+
+
+def test_time_wait_timestamps_are_echoed() -> None:
+    with time_wait(options=ALL_OPTIONS) as scene:
+        sent = scene.peer.send("FA", seq=1)
+        scene.peer.expect("A", seq=2, ack=2, options={"timestamps": lambda v: v[1] == sent.options["timestamps"][0]})

@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: MIT
+"""One stack, one simulated wire, a manual clock; the far end of the wire is free for scripted peers.
+
+The testbed moves frames and time, answers ARP for the peers' addresses, checks that everything the stack sends is well
+formed, and sorts it to the peers. It knows nothing of TCP's rules: those are in the scripts that use it.
+
+Read first: ustack/link/sim.pyi (the wire), ustack/stack.pyi. Above: peer, states, test suites. Below: stack, link.sim.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from ustack.link.sim import SimNetwork
+from ustack.stack import Connection, Stack
+from ustack.testing.leaks import assert_no_leaks, difference, drops
+from ustack.testing.segment import Segment, build_arp, internet_checksum, ipv4_bytes, ipv4_text, parse_frame
+
+if TYPE_CHECKING:
+    from ustack.testing.peer import ScriptedPeer
+
+STACK_ADDRESS = "198.18.0.2"
+PEER_ADDRESS = "198.18.0.1"
+PEER_MAC = "02:00:00:00:00:fe"
+BROADCAST_MAC = "ff:ff:ff:ff:ff:ff"
+
+MICROSECOND = 1_000
+MILLISECOND = 1_000_000
+SECOND = 1_000_000_000
+TICK_NS = 1 << 18
+START_NS = 1_000 * SECOND
+"""The manual clock's start: not zero, so that a time before it can be told from no time."""
+_PUMP_LIMIT = 10_000
+
+
+class Testbed:
+    """A stack on one end of a SimNetwork, a script on the other.
+
+    config: as Stack's.  network: keyword arguments of SimNetwork.  It is a context manager: leaving it without an
+    exception closes the stack and asserts that nothing leaked.
+    """
+
+    __test__ = False  # not a test class, whatever pytest makes of the name
+
+    def __init__(
+        self,
+        *,
+        seed: int = 1,
+        now_ns: int = START_NS,
+        address: str = STACK_ADDRESS + "/24",
+        network: dict[str, Any] | None = None,
+        **config: Any,
+    ) -> None:
+        """Open the stack and take its announcement off the wire."""
+        self.now_ns = now_ns
+        self.network = SimNetwork(seed, now_ns=now_ns, **(network or {}))
+        self.stack = Stack(self.network.a, address, seed=seed, now_ns=now_ns, **config)
+        self.link = self.network.b
+        self.stack_mac = self.network.a.mac
+        self.stack_address = address.partition("/")[0]
+        self.peers: dict[tuple[str, int], ScriptedPeer] = {}
+        self.answers_arp_for = {PEER_ADDRESS}
+        self.frames: list[bytes] = []
+        """Every frame that the stack sent, oldest first; tests may clear it."""
+        self.icmp: list[bytes] = []
+        """ICMP packets (from their IPv4 header on) that the stack sent."""
+        self.strays: list[Segment] = []
+        """Segments for which no peer is there."""
+        self._before = self.stack.counters()
+        self.pump()
+        self.mark()
+
+    # ------------------------------------------------------------ frames
+
+    def inject(self, frame: bytes, *, pump: bool = True) -> None:
+        """Send a frame to the stack. pump=False leaves it on the wire, so that several arrive in one burst."""
+        self.link.inject(frame)
+        if pump:
+            self.pump()
+
+    def pump(self) -> None:
+        """Poll the stack at the present time until it has nothing to take and nothing to say."""
+        for _ in range(_PUMP_LIMIT):
+            self.network.advance(self.now_ns)
+            taken = self.stack.poll(self.now_ns)
+            self.network.advance(self.now_ns)
+            if not self._collect() and not taken:
+                return
+        raise AssertionError("the stack does not come to rest")
+
+    def _collect(self) -> bool:
+        """Sort what has arrived at the free end; True if there was something."""
+        some = False
+        while (frame := self.link.receive()) is not None:
+            some = True
+            self.frames.append(frame)
+            if frame[12:14] == b"\x08\x06":
+                self._answer_arp(frame)
+                continue
+            assert internet_checksum(frame[14:34]) == 0, f"the stack sent a bad IPv4 checksum: {frame.hex()}"
+            segment = parse_frame(frame)
+            if segment is None:
+                self.icmp.append(frame[14:])
+                continue
+            assert segment.checksum_ok, f"the stack sent a bad checksum: {segment}"
+            assert segment.src == self.stack_address, f"the stack sent from {segment.src}"
+            peer = self.peers.get((segment.dst, segment.dport))
+            if peer is None or not peer.take(segment):
+                self.strays.append(segment)
+        return some
+
+    def _answer_arp(self, frame: bytes) -> None:
+        target = ipv4_text(frame[38:42])
+        if frame[20:22] != b"\x00\x01" or target not in self.answers_arp_for:
+            return
+        self.link.inject(
+            build_arp(
+                operation=2,
+                sender_mac=PEER_MAC,
+                sender=target,
+                target_mac=self.stack_mac,
+                target=ipv4_text(frame[28:32]),
+                dst_mac=self.stack_mac,
+            )
+        )
+
+    def introduce(self, address: str = PEER_ADDRESS) -> None:
+        """Have the stack learn a peer's station address before the script starts, through an ARP request of ours."""
+        self.answers_arp_for.add(address)
+        ask = build_arp(
+            operation=1, sender_mac=PEER_MAC, sender=address, target=self.stack_address, dst_mac=BROADCAST_MAC
+        )
+        self.inject(ask)
+        assert any(f[12:14] == b"\x08\x06" and f[28:32] == ipv4_bytes(self.stack_address) for f in self.frames)
+        self.mark()
+
+    # ------------------------------------------------------------ time
+
+    def next_event_ns(self) -> int | None:
+        """When the wire or the stack next has something to do; None: never."""
+        events = [at for at in (self.network.next_event_ns, self.stack.next_deadline_ns) if at is not None]
+        return min(events, default=None)
+
+    def step(self, limit_ns: int) -> None:
+        """Move the clock to the next event, at most to limit_ns, and let everything due happen."""
+        event = self.next_event_ns()
+        if event is None or event > limit_ns:
+            event = limit_ns
+        elif event <= self.now_ns:
+            event = min(self.now_ns + TICK_NS, limit_ns)
+        self.now_ns = event
+        self.pump()
+
+    def advance(self, duration_ns: int) -> None:
+        """Let duration_ns pass, event by event."""
+        until = self.now_ns + duration_ns
+        while self.now_ns < until:
+            self.step(until)
+
+    def run_until(self, predicate: Callable[[], bool], limit_ns: int) -> int:
+        """Let time pass until predicate() holds; how long it took. Fails when limit_ns is not enough."""
+        start = self.now_ns
+        while not predicate():
+            assert self.now_ns < start + limit_ns, f"did not happen within {limit_ns / SECOND} s"
+            self.step(start + limit_ns)
+        return self.now_ns - start
+
+    # ------------------------------------------------------------ counters
+
+    def mark(self) -> None:
+        """Count from here: see counted() and dropped()."""
+        self._before = self.stack.counters()
+
+    def counted(self) -> dict[str, int]:
+        """Counters that changed since mark(), by how much."""
+        return difference(self.stack.counters(), self._before)
+
+    def dropped(self) -> dict[str, int]:
+        """Drop reasons counted since mark()."""
+        return drops(self.counted())
+
+    # ------------------------------------------------------------ end
+
+    def close(self) -> None:
+        """Close the stack and assert that nothing leaked."""
+        assert_no_leaks(self.stack)
+        self.network.a.close()
+        self.network.b.close()
+
+    def __enter__(self) -> Testbed:
+        """Return self."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Close; after an exception without the leak check, which would hide it."""
+        if kind is None:
+            self.close()
+        else:
+            self.stack.close()
+
+
+def read_available(connection: Connection) -> tuple[bytes, bool]:
+    """What a connection has for its application now, without waiting: (octets, whether the end was reached)."""
+    data = b""
+    while True:
+        try:
+            piece = connection.receive(65536, timeout=0)
+        except TimeoutError:
+            return data, False
+        if not piece:
+            return data, True
+        data += piece
