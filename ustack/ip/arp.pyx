@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: MIT
+"""ARP: questions, answers, conflicts."""
+
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport free
+from libc.string cimport memcpy, memset
+
+from ustack.base.counters cimport count, counter_t
+from ustack.base.types cimport ip_addr_set_v4, ip_addr_t
+from ustack.ip.neighbour cimport (
+    NEIGHBOUR_FAILED, NEIGHBOUR_FREE, NEIGHBOUR_INCOMPLETE, NEIGHBOUR_PROBE, NEIGHBOUR_REACHABLE, NEIGHBOUR_STALE,
+    neighbour_due, neighbour_find, neighbour_insert, neighbour_move, neighbour_promote, neighbour_state_t,
+    neighbour_t, neighbour_take, waiting_frame, waiting_t,
+)
+from ustack.ip.state cimport ip_is_foreign_host, ip_on_link, ip_t, link_send
+from ustack.link.device cimport offload_t
+from ustack.wire.arp cimport ARP_BYTES, ARP_REPLY, ARP_REQUEST, arp_emit, arp_parse, arp_t
+from ustack.wire.ethernet cimport ETHERNET_HEADER_BYTES, ETHERTYPE_ARP, ethernet_emit, mac_equal
+
+cdef enum:
+    DEFEND_INTERVAL_S = 10                       # RFC 5227 section 1.1
+
+
+# ---------------------------------------------------------------- out
+cdef bint _send(ip_t *ip, uint16_t operation, const uint8_t *destination, const uint8_t *target_mac,
+                uint32_t target_be) noexcept nogil:
+    # False: the ring is full.
+    cdef offload_t whole
+    cdef arp_t arp
+    cdef uint8_t *frame = ip.link.ops.tx_reserve(ip.link, ETHERNET_HEADER_BYTES + ARP_BYTES)
+    if frame == NULL:
+        count(ip.counters, counter_t.TX_RING_FULL)
+        return False
+    arp.operation = operation
+    memcpy(arp.sender_mac, ip.link.mac, 6)
+    arp.sender_be = ip.address_be
+    memcpy(arp.target_mac, target_mac, 6)
+    arp.target_be = target_be
+    ethernet_emit(frame, destination, ip.link.mac, ETHERTYPE_ARP)
+    arp_emit(frame + ETHERNET_HEADER_BYTES, &arp)
+    memset(&whole, 0, sizeof(whole))
+    link_send(ip, ETHERNET_HEADER_BYTES + ARP_BYTES, &whole)
+    count(ip.counters, counter_t.ARP_REQUESTS_OUT if operation == ARP_REQUEST else counter_t.ARP_REPLIES_OUT)
+    return True
+
+
+cdef bint _request(ip_t *ip, uint32_t target_be, const uint8_t *station) noexcept nogil:
+    # station: NULL for a broadcast, or the one that is asked whether it is still there (RFC 1122 section 2.3.2.1).
+    cdef uint8_t everybody[6]
+    cdef uint8_t unknown[6]
+    memset(everybody, 0xFF, 6)
+    memset(unknown, 0, 6)
+    if station == NULL:
+        station = everybody
+    return _send(ip, ARP_REQUEST, station, unknown, target_be)
+
+
+cdef void arp_announce(ip_t *ip) noexcept nogil:
+    _request(ip, ip.address_be, NULL)
+
+
+cdef void _ask(ip_t *ip, uint16_t index, neighbour_state_t state) noexcept nogil:
+    # Enter or stay in `state` with one more question sent. A full ring costs no try: the next ip_timers asks again.
+    cdef neighbour_t *entry = &ip.neighbours.entries[index]
+    cdef bint sent = _request(ip, entry.address.words_be[3], entry.mac if state == NEIGHBOUR_PROBE else NULL)
+    neighbour_move(ip.neighbours, index, state, ip.now_ns + (ip.config.neighbour_retry_ns if sent else 0))
+    entry.tries += sent
+
+
+cdef bint arp_use(ip_t *ip, uint16_t index) noexcept nogil:
+    cdef neighbour_t *entry = &ip.neighbours.entries[index]
+    entry.used = 1
+    if entry.state == NEIGHBOUR_REACHABLE and ip.now_ns < entry.fresh_until_ns:
+        return True
+    if entry.state == NEIGHBOUR_REACHABLE or entry.state == NEIGHBOUR_STALE:
+        neighbour_promote(ip.neighbours, index)
+        _ask(ip, index, NEIGHBOUR_PROBE)
+        return True
+    if entry.state == NEIGHBOUR_FREE or entry.state == NEIGHBOUR_FAILED:
+        _ask(ip, index, NEIGHBOUR_INCOMPLETE)
+    return entry.state == NEIGHBOUR_PROBE
+
+
+cdef void arp_timers(ip_t *ip) noexcept nogil:
+    cdef neighbour_t *entry
+    cdef uint16_t index = neighbour_due(ip.neighbours, ip.now_ns)
+    while index:
+        entry = &ip.neighbours.entries[index]
+        if entry.tries >= ip.config.neighbour_tries:
+            neighbour_move(ip.neighbours, index, NEIGHBOUR_FAILED, 0)
+        else:
+            _ask(ip, index, <neighbour_state_t>entry.state)
+            if entry.deadline_ns <= ip.now_ns:
+                return                           # the ring is full: everything else that is due waits as well
+        index = neighbour_due(ip.neighbours, ip.now_ns)
+
+
+# ---------------------------------------------------------------- in
+cdef void _flush(ip_t *ip, uint16_t index) noexcept nogil:
+    # Send what waited. The ring is made room in once; what still does not fit is lost like any frame on a full link.
+    cdef neighbour_t *entry = &ip.neighbours.entries[index]
+    cdef waiting_t *waiting = neighbour_take(ip.neighbours, index)
+    cdef uint8_t *frame
+    while waiting != NULL:
+        frame = ip.link.ops.tx_reserve(ip.link, waiting.length)
+        if frame == NULL:
+            ip.link.ops.tx_submit(ip.link)
+            frame = ip.link.ops.tx_reserve(ip.link, waiting.length)
+        if frame == NULL:
+            count(ip.counters, counter_t.TX_RING_FULL)
+            count(ip.counters, counter_t.DROP_NEIGHBOUR_UNRESOLVED)
+        else:
+            memcpy(frame, waiting_frame(waiting), waiting.length)
+            memcpy(frame, entry.mac, 6)
+            link_send(ip, waiting.length, &waiting.offload)
+        free(waiting)
+        waiting = neighbour_take(ip.neighbours, index)
+
+
+cdef void arp_confirm(ip_t *ip, uint16_t index) noexcept nogil:
+    cdef neighbour_t *entry = &ip.neighbours.entries[index]
+    if entry.state != NEIGHBOUR_REACHABLE:
+        neighbour_move(ip.neighbours, index, NEIGHBOUR_REACHABLE, 0)
+    entry.fresh_until_ns = ip.now_ns + ip.config.neighbour_reachable_ns
+    _flush(ip, index)
+
+
+cdef void _update(ip_t *ip, uint16_t index, const arp_t *arp, bint answer) noexcept nogil:
+    # RFC 826: any packet of a known sender brings its table entry up to date. Only an answer to our own question proves
+    # that the neighbour hears us as well; anything else leaves a question for the next use, unless it says nothing new.
+    cdef neighbour_t *entry = &ip.neighbours.entries[index]
+    cdef bint asked = entry.state == NEIGHBOUR_INCOMPLETE or entry.state == NEIGHBOUR_PROBE
+    cdef bint known = entry.state == NEIGHBOUR_REACHABLE or entry.state == NEIGHBOUR_STALE \
+        or entry.state == NEIGHBOUR_PROBE
+    cdef bint changed = not known or not mac_equal(entry.mac, arp.sender_mac)
+    cdef bint in_use = entry.state == NEIGHBOUR_REACHABLE or entry.used
+    memcpy(entry.mac, arp.sender_mac, 6)
+    if asked and answer:
+        arp_confirm(ip, index)
+    elif changed:
+        neighbour_move(ip.neighbours, index, NEIGHBOUR_STALE, 0)
+        if in_use:
+            neighbour_promote(ip.neighbours, index)
+        _flush(ip, index)
+
+
+cdef void _conflict(ip_t *ip) noexcept nogil:
+    # RFC 5227 section 2.4 (c): a server keeps its address, and says so at most once in DEFEND_INTERVAL.
+    count(ip.counters, counter_t.ARP_CONFLICTS)
+    if ip.now_ns >= ip.defend_after_ns:
+        ip.defend_after_ns = ip.now_ns + <uint64_t>DEFEND_INTERVAL_S * 1000000000U
+        arp_announce(ip)
+
+
+cdef void arp_input(ip_t *ip, const uint8_t *packet, uint32_t length) noexcept nogil:
+    cdef arp_t arp
+    cdef ip_addr_t sender
+    cdef uint16_t index
+    cdef bint for_us
+    cdef int reason = arp_parse(packet, length, &arp)
+    if reason:
+        count(ip.counters, <counter_t>reason)
+        return
+    if mac_equal(arp.sender_mac, ip.link.mac):           # our own frame, sent back by some bridge
+        count(ip.counters, counter_t.DROP_ARP_NOT_FOR_US)
+        return
+    if arp.sender_be == ip.address_be:
+        _conflict(ip)
+        return
+    for_us = arp.target_be == ip.address_be
+    ip_addr_set_v4(&sender, arp.sender_be)
+    index = neighbour_find(ip.neighbours, &sender)       # never there for 0.0.0.0
+    if index == 0 and not for_us:
+        count(ip.counters, counter_t.DROP_ARP_NOT_FOR_US)
+        return
+    # RFC 826: a sender that talks to us is worth remembering, if it is one that we could talk to.
+    if index == 0 and ip_on_link(ip, arp.sender_be) and ip_is_foreign_host(ip, arp.sender_be):
+        index = neighbour_insert(ip.neighbours, &sender, False)
+    if index:
+        _update(ip, index, &arp, for_us and arp.operation == ARP_REPLY)
+    if for_us and arp.operation == ARP_REQUEST:
+        _send(ip, ARP_REPLY, arp.sender_mac, arp.sender_mac, arp.sender_be)

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: MIT
+"""The IP layer of one engine: its life, its timers, and what others ask about addresses."""
+
+from libc.stdint cimport uint16_t, uint64_t
+from libc.string cimport memset
+
+from ustack.base.counters cimport counters_t
+from ustack.base.types cimport ip_addr_equal, ip_addr_is_v4, ip_addr_t
+from ustack.ip.arp cimport arp_announce, arp_confirm, arp_timers
+from ustack.ip.neighbour cimport (
+    LIST_PROBE, LIST_USED, neighbour_next_ns, neighbour_t, neighbour_table_free, neighbour_table_new,
+)
+from ustack.ip.state cimport ip_config_t, ip_is_foreign_host, ip_t
+from ustack.link.device cimport link_t
+from ustack.wire.ipv4 cimport ipv4_mask_be
+
+cdef enum:
+    SECOND_NS = 1000000000
+
+
+cdef void ip_config_defaults(ip_config_t *config) noexcept nogil:
+    memset(config, 0, sizeof(ip_config_t))
+    config.prefix_length = 32
+    config.ttl = 64
+    config.neighbour_reachable_ns = 30 * <uint64_t>SECOND_NS
+    config.neighbour_retry_ns = SECOND_NS            # RFC 1122 section 2.3.2.1: at most one a second for a destination
+    config.neighbour_tries = 3
+    config.neighbour_queue = 8
+    config.neighbour_limit = 1024
+
+
+cdef int ip_init(ip_t *ip, link_t *link, counters_t *counters, const ip_config_t *config,
+                 uint64_t now_ns) noexcept nogil:
+    memset(ip, 0, sizeof(ip_t))
+    ip.link = link
+    ip.counters = counters
+    ip.config = config[0]
+    ip.now_ns = now_ns
+    ip.address_be = config.address.words_be[3]
+    ip.mask_be = ipv4_mask_be(config.prefix_length)
+    if config.prefix_length <= 30:                   # RFC 3021: a link of two has no broadcast address
+        ip.subnet_broadcast_be = ip.address_be | ~ip.mask_be
+    ip.neighbours = neighbour_table_new(config.neighbour_limit, counters)
+    return 0 if ip.neighbours != NULL else -1
+
+
+cdef void ip_destroy(ip_t *ip) noexcept nogil:
+    neighbour_table_free(ip.neighbours)
+    ip.neighbours = NULL
+    ip.frame = NULL
+
+
+cdef void ip_announce(ip_t *ip, uint64_t now_ns) noexcept nogil:
+    ip.now_ns = now_ns
+    arp_announce(ip)
+
+
+cdef bint ip_is_valid_remote(const ip_t *ip, const ip_addr_t *address) noexcept nogil:
+    return ip_addr_is_v4(address) and ip_is_foreign_host(ip, address.words_be[3])
+
+
+cdef bint ip_is_local(const ip_t *ip, const ip_addr_t *address) noexcept nogil:
+    return ip_addr_equal(address, &ip.config.address)
+
+
+cdef void ip_confirm(ip_t *ip, uint16_t neighbour, uint64_t now_ns) noexcept nogil:
+    cdef neighbour_t *entry
+    if neighbour == 0 or neighbour > ip.neighbours.limit:
+        return
+    entry = &ip.neighbours.entries[neighbour]
+    if entry.list == LIST_USED or entry.list == LIST_PROBE:      # only these were sent to and have a station address
+        ip.now_ns = now_ns
+        arp_confirm(ip, neighbour)
+
+
+cdef uint64_t ip_timers(ip_t *ip, uint64_t now_ns) noexcept nogil:
+    cdef uint64_t next_ns = neighbour_next_ns(ip.neighbours)
+    if next_ns > now_ns:
+        return next_ns
+    ip.now_ns = now_ns
+    arp_timers(ip)
+    return neighbour_next_ns(ip.neighbours)

@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: MIT
+# Output: the next hop, the reservation, the headers, the checksums. This runs for every segment.
+#
+# The headers are written when the room is reserved, and finished (length, identification, checksums) when it is
+# committed, in the link's slot itself:
+#
+#     | Ethernet 14 | IPv4 20 | transport header and payload, written by the caller between the two calls |
+#     frame         +14       +34 = what ip_reserve returns
+#
+# It must not: fragment (DF is always set), or keep a pointer of the caller's. Read first: RFC 1122 section 3.3.1
+# (routing), RFC 6864 (identification), RFC 1191 (DF). Neighbours: above, icmp, layer (re-exports it), tcp; below, arp.
+
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+
+from ustack.ip.state cimport ip_route_t, ip_t
+
+# Room for `length` transport octets (header and payload). NULL: the ring is full (nothing was lost: try after
+# the next submit) — unless *status says otherwise. status: IP_OK, IP_NO_ROUTE, IP_RING_FULL, IP_NO_MEMORY, each
+# counted here. A reservation that is not committed is forgotten by the next one.
+cdef uint8_t *ip_reserve(ip_t *ip, const ip_route_t *route, uint32_t length, int *status,
+                         uint64_t now_ns) noexcept nogil
+# Send the reserved packet with `length` transport octets. Fills in the transport checksum at `csum_offset` (its
+# field may hold anything): left to the device where it can, in software where not. gso_size not 0: a super-frame,
+# whose transport header is `header_length` octets; only where link.caps.tx_segmentation.
+cdef void ip_commit(ip_t *ip, uint32_t length, uint16_t csum_offset, uint16_t header_length,
+                    uint16_t gso_size) noexcept nogil
+# The same for a transport without a pseudo-header, which has filled in its checksum itself.
+cdef void ip_commit_whole(ip_t *ip, uint32_t length) noexcept nogil
+# Largest transport length (header and payload) of an ordinary packet, and of a super-frame (the same without
+# segmentation).
+cdef uint32_t ip_payload_mtu(const ip_t *ip) noexcept nogil
+cdef uint32_t ip_payload_max(const ip_t *ip) noexcept nogil
