@@ -30,6 +30,8 @@ from ustack.tools.compare import COLUMNS, SITE, Column, Measurement, judge, summ
 from ustack.tools.load import WRK_REPORT, CpuTimes, CpuUse, Load, LoadError, inside, run, run_curl, run_wrk
 from ustack.tools.servers import SERVERS, Server, Ustack, make_site
 
+from ustack.netns import LabError
+
 REFERENCES = ("nginx", "epoll")
 LOADS = ", ".join(column.name for column in COLUMNS) + "."
 DEFAULT_COLUMNS = "keepalive,connect,bodies,latency"
@@ -163,7 +165,7 @@ def main(*, rounds: int, duration: int, only: str, names: str, link: str, json_f
                 server.start()
                 prepare_client(server.client_netns)
                 server.check()
-        except LoadError as error:
+        except (LoadError, LabError) as error:
             click.echo(f"bench_quick: {error}", err=True)
             sys.exit(2)
         bench = Bench(servers, columns, rounds, duration, cores[0], script, console)

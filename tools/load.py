@@ -66,7 +66,9 @@ class CpuUse:
     @classmethod
     def between(cls, before: CpuTimes, after: CpuTimes) -> CpuUse:
         """Use from one reading to the next."""
-        total = max(after.total - before.total, 1)
+        total = after.total - before.total
+        if total == 0:
+            return cls(0.0, 0.0)
         steal = after.steal - before.steal
         busy = total - (after.idle - before.idle) - steal
         return cls(busy=busy / total, steal=steal / total)

@@ -1,13 +1,20 @@
 # SPDX-License-Identifier: MIT
-"""Two namespaces joined by a veth pair, for a reference server and its client."""
+"""Two namespaces joined by a veth pair, for a reference server and its client: a lab whose kernel may answer.
+
+The pair is made as `ustack serve` makes its own, so that both have the same devices and the same offloads, and it is
+removed by the lab's keeper even if this process is killed.
+"""
 
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+
+from ustack.netns import Plan, keep
+from ustack.netns.ingress import allow
+from ustack.netns.links import End, configure
 
 
 @dataclass(frozen=True)
@@ -19,25 +26,15 @@ class Pair:
     server_address: str
 
 
-def _ip(*arguments: str) -> None:
-    subprocess.run(["ip", *arguments], check=True, capture_output=True)
-
-
 @contextmanager
 def veth_pair(name: str) -> Iterator[Pair]:
     """Make the pair; it is gone when the block ends."""
-    server, client = f"bench-{name}-s{os.getpid()}", f"bench-{name}-c{os.getpid()}"
-    made = []
-    try:
-        for netns in (server, client):
-            _ip("netns", "add", netns)
-            made.append(netns)
-            _ip("-n", netns, "link", "set", "lo", "up")
-        _ip("-n", server, "link", "add", "veth0", "type", "veth", "peer", "name", "veth0", "netns", client)
-        for netns, address in ((server, "198.18.0.2"), (client, "198.18.0.1")):
-            _ip("-n", netns, "address", "add", f"{address}/24", "dev", "veth0")
-            _ip("-n", netns, "link", "set", "veth0", "up")
-        yield Pair(server, client, "198.18.0.2")
-    finally:
-        for netns in made:
-            _ip("netns", "delete", netns)
+    lab_name = f"bench-{name}-{os.getpid()}"
+    with keep(Plan(lab_name, netns=f"{lab_name}-s", peer_netns=f"{lab_name}-c")) as lab:
+        assert lab.netns is not None
+        assert lab.peer_netns is not None
+        end = End(lab.netns, lab.ifname)
+        if lab.drop is not None:
+            allow(end, lab.drop)
+        configure(end, address=lab.address, ipv6=False)
+        yield Pair(lab.netns, lab.peer_netns, lab.address.partition("/")[0])

@@ -289,8 +289,8 @@ class Ustack(Server):
         """Name the namespaces."""
         self.info = ustack_info()
         self.version = str(self.info.get("version", ""))
-        self.netns = f"bench-ustack-s{os.getpid()}"
-        self.client_netns = f"bench-ustack-c{os.getpid()}"
+        self.netns = f"bench-ustack-{os.getpid()}-s"
+        self.client_netns = f"bench-ustack-{os.getpid()}-c"
 
     def command(self) -> list[str]:
         """`ustack serve`, pinned as a whole."""
