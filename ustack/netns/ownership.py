@@ -2,8 +2,8 @@
 """Who made which namespace and interface, so that a later start removes what a dead process left, and only that.
 
 Each lab has a record, /run/ustack/lab-NAME.json. An item is written to it before the thing itself is made, and names it
-by place; the thing carries the record's random mark (an interface's alias). Something is removed only if it is where the
-record says and carries the record's mark: never something that was there before, never something made later under the same
+by place; the thing carries the record's random mark (an interface's alias). Something is removed only if it is where
+the record says and carries the record's mark: never what was there before, never what was made later under the same
 name. A record belongs to live processes (by pid and start time), or to nobody if it is to last (`persistent`).
 
 /run is emptied at boot, as are the things themselves. Above: lab. Below: namespace, links, ingress.

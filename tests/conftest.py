@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: MIT
+"""Fixtures that every tier shares: names of this run's own, namespaces that go away, stacks that must not leak."""
+
+import itertools
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from ustack.netns import namespace, privilege
+from ustack.netns.lab import Lab, Plan, down, up
+
+_numbers = itertools.count()
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what is marked `root` where there are no capabilities for it."""
+    if item.get_closest_marker("root") is not None:
+        missing = sorted(set(privilege.CAPABILITIES) - privilege.effective())
+        if missing:
+            pytest.skip(f"needs {', '.join(missing)}: run as root")
+
+
+@pytest.fixture
+def unique() -> Callable[[str], str]:
+    """Names that no other test and no other run on this machine uses at the same time; at most 15 characters."""
+
+    def name(word: str = "t") -> str:
+        return f"{word[:4]}{os.getpid():x}-{next(_numbers):x}"
+
+    return name
+
+
+@pytest.fixture
+def make_namespace(unique: Callable[[str], str]) -> Iterator[Callable[[], str]]:
+    """Make named network namespaces, removed after the test."""
+    made = []
+
+    def make() -> str:
+        name = unique("ns")
+        namespace.create(name)
+        made.append(name)
+        return name
+
+    yield make
+    for name in made:
+        namespace.remove(name)
+
+
+@pytest.fixture
+def make_lab(unique: Callable[[str], str]) -> Iterator[Callable[..., Lab]]:
+    """Make labs (fields of ustack.netns.Plan), both ends in namespaces of their own; removed after the test."""
+    made = []
+
+    def make(**fields: Any) -> Lab:
+        name = unique("lab")
+        fields.setdefault("netns", f"{name}-a")
+        fields.setdefault("peer_netns", f"{name}-b")
+        lab = up(Plan(name, **fields))
+        made.append(name)
+        return lab
+
+    yield make
+    for name in made:
+        down(name)
+
+
+@pytest.fixture
+def make_stack() -> Iterator[Callable[..., Any]]:
+    """Make stacks (ustack.stack.Stack's arguments); after the test each is closed and must hold nothing."""
+    made: list[Any] = []
+
+    def make(*args: Any, **fields: Any) -> Any:
+        from ustack.stack import Stack
+
+        made.append(Stack(*args, **fields))
+        return made[-1]
+
+    yield make
+    for stack in made:
+        stack.close()
+    for stack in made:
+        held = {name: count for name, count in stack.leaks().items() if count}
+        assert not held, f"the stack still holds {held}"

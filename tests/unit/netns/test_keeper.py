@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: MIT
+"""The keeper removes the lab however its owner ends."""
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from ustack.netns import InUseError, LabError, Plan, keep, namespace, ownership, sweep
+
+pytestmark = pytest.mark.root
+
+OWNER = """
+import os, sys, json
+from ustack.netns import Plan, keep
+with keep(Plan(**json.loads(sys.argv[1]))) as lab:
+    print(lab.ifname, flush=True)
+    sys.stdin.read()
+"""
+
+
+def plan_of(name: str) -> Plan:
+    return Plan(name, netns=f"{name}-a", peer_netns=f"{name}-b")
+
+
+def start_owner(name: str) -> subprocess.Popen[str]:
+    root = str(Path(__file__).parents[3])
+    process = subprocess.Popen(
+        [sys.executable, "-c", OWNER, json.dumps(asdict(plan_of(name)))],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=root,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ustack0\n"
+    return process
+
+
+def keeper_of(name: str, owner: int) -> int:
+    record = ownership.load(name)
+    assert record is not None
+    return next(pid for pid, _ in record.owners if pid != owner)
+
+
+def wait_for_end(pid: int) -> None:
+    """Until a process that need not be our child has ended."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        select.select([descriptor], [], [], 30)
+    finally:
+        os.close(descriptor)
+
+
+def test_the_lab_lasts_as_long_as_the_block(unique: Callable[[str], str]) -> None:
+    name = unique("lab")
+    with keep(plan_of(name)) as lab:
+        with lab.inside():
+            assert namespace.identity() == namespace.identity(f"{name}-a")
+        assert ownership.load(name) is not None
+    assert not namespace.exists(f"{name}-a")
+    assert not namespace.exists(f"{name}-b")
+    assert ownership.load(name) is None
+
+
+def test_an_exception_in_the_block_passes_and_the_lab_goes(unique: Callable[[str], str]) -> None:
+    name = unique("lab")
+    with pytest.raises(ZeroDivisionError), keep(plan_of(name)):
+        _ = 1 / 0
+    assert not namespace.exists(f"{name}-a")
+
+
+def test_what_up_refuses_is_refused_here(unique: Callable[[str], str]) -> None:
+    name = unique("lab")
+    with keep(plan_of(name)):
+        with pytest.raises(InUseError, match="is up already"), keep(Plan(name)):
+            pass
+        assert namespace.exists(f"{name}-a")
+    with pytest.raises(LabError, match="bad link"), keep(Plan(name, link="wire")):
+        pass
+
+
+def test_a_killed_owner_is_cleaned_up_after(unique: Callable[[str], str]) -> None:
+    name = unique("lab")
+    with start_owner(name) as owner:
+        keeper = keeper_of(name, owner.pid)
+        owner.kill()
+        wait_for_end(keeper)
+    assert not namespace.exists(f"{name}-a")
+    assert not namespace.exists(f"{name}-b")
+    assert ownership.load(name) is None
+
+
+def test_when_both_are_killed_the_next_sweep_cleans(unique: Callable[[str], str]) -> None:
+    name = unique("lab")
+    with start_owner(name) as owner:
+        keeper = keeper_of(name, owner.pid)
+        os.kill(keeper, signal.SIGKILL)
+        owner.kill()
+        wait_for_end(keeper)
+    assert namespace.exists(f"{name}-a")
+    sweep()
+    assert not namespace.exists(f"{name}-a")
+    assert not namespace.exists(f"{name}-b")
+
+
+def test_a_lab_whose_keeper_died_belongs_to_its_owner_until_that_ends(unique: Callable[[str], str]) -> None:
+    name = unique("lab")
+    with start_owner(name) as owner:
+        keeper = keeper_of(name, owner.pid)
+        os.kill(keeper, signal.SIGKILL)
+        wait_for_end(keeper)
+        sweep()
+        assert namespace.exists(f"{name}-a")
+        owner.kill()
+    sweep()
+    assert not namespace.exists(f"{name}-a")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_the_keeper_ends_with_its_owner_and_not_before(number: signal.Signals, unique: Callable[[str], str]) -> None:
+    name = unique("lab")
+    with start_owner(name) as owner:
+        keeper = keeper_of(name, owner.pid)
+        os.kill(keeper, number)
+        assert ownership.start_time(keeper) is not None
+        assert owner.stdin is not None
+        owner.stdin.close()
+        assert owner.wait(30) == 0
+    assert not namespace.exists(f"{name}-a")
