@@ -127,8 +127,10 @@ cdef uint32_t slab_alloc(slab_t *slab) noexcept nogil:
         memset(record, 0, slab.record_bytes)
     else:
         index = slab.next_unused
-        if (index >> slab.page_shift) >= slab.page_count and _add_page(slab) != 0:
-            return 0
+        # Twice at the start when a page is one record: page 0 is then index 0's alone, and never touched.
+        while (index >> slab.page_shift) >= slab.page_count:
+            if _add_page(slab) != 0:
+                return 0
         # Fresh pages are zero already; touching the record now would only bring it into memory early.
         unpoison(_record(slab, index), slab.record_bytes)
         slab.next_unused += 1
