@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: MIT
+from ustack.link.device import Link
+
+class MemoryLink(Link):
+    def __init__(
+        self,
+        *,
+        mac: str = "02:00:00:00:00:02",
+        mtu: int = 1500,
+        max_frame: int = 0,
+        checksum_offload: bool = False,
+        segmentation_offload: bool = False,
+        capacity: int = 65536,
+        submit_empties: bool = True,
+    ) -> None: ...
+    def take(self) -> list[tuple[bytes, dict[str, int]]]: ...
+
+class IpLayer:
+    link: Link
+    hint: int
+    def __init__(
+        self,
+        link: Link,
+        address: str = "198.18.0.2/24",
+        gateway: str | None = None,
+        *,
+        now_ns: int = 0,
+        **config: int,
+    ) -> None: ...
+    def input(
+        self,
+        frame: bytes,
+        now_ns: int = 0,
+        *,
+        checksum: str = "unknown",
+        gso_size: int = 0,
+        wire_length: int | None = None,
+    ) -> tuple[str, dict[str, object]]: ...
+    def send(
+        self,
+        dst: str,
+        protocol: int,
+        payload: bytes,
+        csum_offset: int,
+        *,
+        now_ns: int = 0,
+        header_length: int = 20,
+        gso_size: int = 0,
+        tos: int = 0,
+        ttl: int = 64,
+        src: str | None = None,
+        hint: int = 0,
+        reserve: int | None = None,
+        commit: bool = True,
+    ) -> str: ...
+    def timers(self, now_ns: int) -> int | None: ...
+    def announce(self, now_ns: int = 0) -> None: ...
+    def confirm(self, hint: int, now_ns: int) -> None: ...
+    def is_valid_remote(self, address: str) -> bool: ...
+    def is_local(self, address: str) -> bool: ...
+    @property
+    def payload_mtu(self) -> int: ...
+    @property
+    def payload_max(self) -> int: ...
+    @property
+    def waiting_bytes(self) -> int: ...
+    def counters(self) -> dict[str, int]: ...
+    def neighbours(self, now_ns: int = 0) -> dict[str, dict[str, object]]: ...
