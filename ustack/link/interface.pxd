@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: MIT
+# What a real link asks the kernel about its interface, and how it waits on a descriptor. Body: interface.pyx.
+
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+
+ctypedef struct interface_t:
+    int index
+    uint32_t mtu
+    uint16_t hardware                # ARPHRD_*
+    uint8_t mac[6]
+    uint8_t up                       # IFF_UP
+    uint8_t segments                 # the device takes TCP super-frames (TSO), in hardware or by passing them on
+
+# The spin window of one link. It follows what the last sleeps were like, as KVM's halt polling does.
+ctypedef struct spin_t:
+    uint64_t window_ns
+
+# A checked name as bytes. Raises ValueError.
+cdef bytes interface_name(object ifname)
+# "02:00:00:00:00:0a" to six octets of a unicast address. Raises ValueError.
+cdef int parse_mac(object text, uint8_t *mac) except -1
+# The value of link.spin_ns for "auto", "always" or "never". Raises ValueError.
+cdef uint64_t parse_busy_poll(object busy_poll) except? 1
+# fd: any socket, in the interface's namespace. 0 or -errno (ENODEV: no such interface).
+cdef int interface_read(int fd, const char *ifname, interface_t *interface) noexcept nogil
+# True while an interface with this index is in fd's namespace.
+cdef bint interface_exists(int fd, int index) noexcept nogil
+# Set IFF_UP. 0 or -errno.
+cdef int interface_bring_up(int fd, const char *ifname) noexcept nogil
+# ppoll until deadline_ns (monotonic; UINT64_MAX: none). *revents is 0 after the deadline or a signal. 0 or -errno.
+cdef int sleep_on(int fd, short events, uint64_t deadline_ns, short *revents) noexcept nogil
+# Note a sleep of `slept_ns` that ended with (or without) frames. limit_ns: link.spin_ns.
+cdef void spin_adapt(spin_t *spin, uint64_t limit_ns, uint64_t slept_ns, bint woken_by_frame) noexcept nogil

@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: MIT
+"""Questions to the kernel about an interface, and waiting on a descriptor: what packet_mmap and tap share.
+
+It opens nothing and owns nothing: descriptors are the caller's. Names are looked up in the network namespace in
+which the descriptor was opened.
+"""
+
+from libc.errno cimport EINTR, errno
+from libc.stdint cimport UINT64_MAX, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memcpy, memset, strlen
+from posix.time cimport timespec
+
+from ustack.base.clock cimport clock_monotonic_ns
+
+
+cdef extern from "<sys/socket.h>" nogil:
+    cdef struct sockaddr:
+        unsigned short sa_family
+        char sa_data[14]
+
+
+cdef extern from "<net/if.h>" nogil:
+    int IFNAMSIZ
+    int IFF_UP
+    cdef struct ifreq:
+        char ifr_name[16]
+        sockaddr ifr_hwaddr
+        int ifr_mtu
+        int ifr_ifindex
+        short ifr_flags
+        char *ifr_data
+
+
+cdef extern from "<sys/ioctl.h>" nogil:
+    int ioctl(int fd, unsigned long request, ...)
+    int SIOCGIFHWADDR
+    int SIOCGIFINDEX
+    int SIOCGIFMTU
+    int SIOCGIFFLAGS
+    int SIOCSIFFLAGS
+    int SIOCGIFNAME
+
+
+cdef extern from "<linux/sockios.h>" nogil:
+    int SIOCETHTOOL
+
+
+cdef extern from "<linux/ethtool.h>" nogil:
+    int ETHTOOL_GTSO
+    cdef struct ethtool_value:
+        uint32_t cmd
+        uint32_t data
+
+
+cdef extern from "<poll.h>" nogil:
+    cdef struct pollfd:
+        int fd
+        short events
+        short revents
+    int ppoll(pollfd *fds, unsigned long nfds, const timespec *timeout, const void *sigmask)
+
+
+cdef enum:
+    # A sleep and its wake-up cost some 10 us here (more when the core goes idle under a hypervisor): spinning
+    # pays while the next frame is nearer than a few of them.
+    SPIN_LIMIT_NS = 50000
+    SPIN_START_NS = 10000
+
+cdef set BUSY_POLL = {"auto", "always", "never"}
+
+
+# ---------------------------------------------------------------- arguments
+cdef bytes interface_name(object ifname):
+    if not isinstance(ifname, str):
+        raise ValueError(f"interface name {ifname!r}: must be a string")
+    name = ifname.encode()
+    if not 0 < len(name) < IFNAMSIZ or name in (b".", b"..") or any(c in b"/: \t\n\r\v\f%\0" for c in name):
+        raise ValueError(f"interface name {ifname!r}: must be 1 to {IFNAMSIZ - 1} octets without '/', ':', '%' or blanks")
+    return name
+
+
+cdef int parse_mac(object text, uint8_t *mac) except -1:
+    parts = text.split(":") if isinstance(text, str) else []
+    try:
+        octets = [int(part, 16) for part in parts if 0 < len(part) <= 2]
+    except ValueError:
+        octets = []
+    if len(parts) != 6 or len(octets) != 6:
+        raise ValueError(f"MAC address {text!r}: must be six octets in hexadecimal, separated by colons")
+    if octets[0] & 1 or not any(octets):
+        raise ValueError(f"MAC address {text!r}: must be a unicast address")
+    for i in range(6):
+        mac[i] = octets[i]
+    return 0
+
+
+cdef uint64_t parse_busy_poll(object busy_poll) except? 1:
+    if busy_poll not in BUSY_POLL:
+        raise ValueError(f"busy_poll {busy_poll!r}: must be one of {', '.join(sorted(BUSY_POLL))}")
+    if busy_poll == "auto":
+        return SPIN_LIMIT_NS
+    return UINT64_MAX if busy_poll == "always" else 0
+
+
+# ---------------------------------------------------------------- questions
+cdef inline void ask_about(ifreq *request, const char *ifname) noexcept nogil:
+    memset(request, 0, sizeof(ifreq))
+    memcpy(request.ifr_name, ifname, strlen(ifname))
+
+
+cdef int interface_read(int fd, const char *ifname, interface_t *interface) noexcept nogil:
+    cdef ifreq request
+    cdef ethtool_value value
+    memset(interface, 0, sizeof(interface_t))
+    ask_about(&request, ifname)
+    if ioctl(fd, SIOCGIFINDEX, &request) < 0:
+        return -errno
+    interface.index = request.ifr_ifindex
+    ask_about(&request, ifname)
+    if ioctl(fd, SIOCGIFHWADDR, &request) < 0:
+        return -errno
+    interface.hardware = request.ifr_hwaddr.sa_family
+    memcpy(interface.mac, request.ifr_hwaddr.sa_data, 6)
+    ask_about(&request, ifname)
+    if ioctl(fd, SIOCGIFMTU, &request) < 0:
+        return -errno
+    interface.mtu = request.ifr_mtu
+    ask_about(&request, ifname)
+    if ioctl(fd, SIOCGIFFLAGS, &request) < 0:
+        return -errno
+    interface.up = (request.ifr_flags & IFF_UP) != 0
+    ask_about(&request, ifname)
+    value.cmd = ETHTOOL_GTSO
+    value.data = 0
+    request.ifr_data = <char *>&value
+    if ioctl(fd, SIOCETHTOOL, &request) == 0:     # a driver that does not know the question does not segment
+        interface.segments = value.data != 0
+    return 0
+
+
+cdef bint interface_exists(int fd, int index) noexcept nogil:
+    cdef ifreq request
+    memset(&request, 0, sizeof(ifreq))
+    request.ifr_ifindex = index
+    return ioctl(fd, SIOCGIFNAME, &request) == 0
+
+
+cdef int interface_bring_up(int fd, const char *ifname) noexcept nogil:
+    cdef ifreq request
+    ask_about(&request, ifname)
+    if ioctl(fd, SIOCGIFFLAGS, &request) < 0:
+        return -errno
+    if request.ifr_flags & IFF_UP:
+        return 0
+    request.ifr_flags |= <short>IFF_UP
+    return 0 if ioctl(fd, SIOCSIFFLAGS, &request) == 0 else -errno
+
+
+# ---------------------------------------------------------------- waiting
+cdef int sleep_on(int fd, short events, uint64_t deadline_ns, short *revents) noexcept nogil:
+    cdef pollfd request
+    cdef timespec timeout
+    cdef uint64_t now_ns
+    cdef int ready
+    revents[0] = 0
+    request.fd = fd
+    request.events = events
+    request.revents = 0
+    if deadline_ns == UINT64_MAX:
+        ready = ppoll(&request, 1, NULL, NULL)
+    else:
+        now_ns = clock_monotonic_ns()
+        deadline_ns = deadline_ns - now_ns if deadline_ns > now_ns else 0
+        timeout.tv_sec = deadline_ns // 1000000000ULL
+        timeout.tv_nsec = deadline_ns % 1000000000ULL
+        ready = ppoll(&request, 1, &timeout, NULL)
+    if ready < 0:
+        return 0 if errno == EINTR else -errno
+    if ready > 0:
+        revents[0] = request.revents
+    return 0
+
+
+cdef void spin_adapt(spin_t *spin, uint64_t limit_ns, uint64_t slept_ns, bint woken_by_frame) noexcept nogil:
+    """Frames that come soon after falling asleep widen the window; long sleeps close it, so that idling costs nothing."""
+    if slept_ns >= limit_ns:
+        spin.window_ns //= 2
+        if spin.window_ns < SPIN_START_NS:
+            spin.window_ns = 0
+    elif woken_by_frame:
+        spin.window_ns = spin.window_ns * 2 if spin.window_ns else SPIN_START_NS
+        if spin.window_ns > limit_ns:
+            spin.window_ns = limit_ns

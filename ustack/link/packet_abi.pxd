@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: MIT
+# The kernel's headers for packet sockets and TAP, as far as the links use them, and the two memory orders that a
+# shared ring needs. Declarations only: the numbers come from the headers when the C is compiled.
+
+from libc.stdint cimport uint8_t, uint16_t, uint32_t
+
+cdef extern from "<sys/socket.h>" nogil:
+    cdef struct sockaddr:
+        pass
+    int AF_PACKET, SOCK_RAW, SOCK_CLOEXEC, SOL_SOCKET, SO_ERROR, SO_SNDBUF, SO_SNDBUFFORCE, MSG_DONTWAIT
+    int socket(int domain, int kind, int protocol)
+    int bind(int fd, const sockaddr *address, unsigned int length)
+    int setsockopt(int fd, int level, int name, const void *value, unsigned int length)
+    int getsockopt(int fd, int level, int name, void *value, unsigned int *length)
+    ssize_t send(int fd, const void *data, size_t length, int flags)
+    int SOL_PACKET
+
+
+cdef extern from "<unistd.h>" nogil:
+    int close_descriptor "close"(int fd)
+    long sysconf(int name)
+    int _SC_PAGESIZE
+
+
+cdef extern from "<sys/mman.h>" nogil:
+    void *mmap(void *address, size_t length, int protection, int flags, int fd, long offset)
+    int munmap(void *address, size_t length)
+    int PROT_READ, PROT_WRITE, MAP_SHARED, MAP_POPULATE
+    void *MAP_FAILED
+
+
+cdef extern from "<arpa/inet.h>" nogil:
+    uint16_t htons(uint16_t value)
+
+
+cdef extern from "<poll.h>" nogil:
+    short POLLIN, POLLOUT, POLLERR
+
+
+cdef extern from "<linux/if_ether.h>" nogil:
+    int ETH_P_ALL, ETH_HLEN
+
+
+cdef extern from "<linux/if_arp.h>" nogil:
+    int ARPHRD_ETHER
+
+
+cdef extern from "<linux/if_packet.h>" nogil:
+    int PACKET_VERSION, PACKET_RX_RING, PACKET_TX_RING, PACKET_LOSS, PACKET_VNET_HDR, PACKET_STATISTICS
+    int PACKET_QDISC_BYPASS, PACKET_IGNORE_OUTGOING, TPACKET_V2
+    uint32_t TP_STATUS_KERNEL, TP_STATUS_USER, TP_STATUS_CSUMNOTREADY, TP_STATUS_CSUM_VALID, TP_STATUS_VLAN_VALID
+    uint32_t TP_STATUS_AVAILABLE, TP_STATUS_SEND_REQUEST, TP_STATUS_WRONG_FORMAT
+    int TPACKET_ALIGNMENT, TPACKET2_HDRLEN
+    cdef struct tpacket2_hdr:
+        uint32_t tp_status
+        uint32_t tp_len
+        uint32_t tp_snaplen
+        uint16_t tp_mac
+        uint16_t tp_vlan_tci
+    cdef struct tpacket_req:
+        unsigned int tp_block_size
+        unsigned int tp_block_nr
+        unsigned int tp_frame_size
+        unsigned int tp_frame_nr
+    cdef struct tpacket_stats:
+        unsigned int tp_packets
+        unsigned int tp_drops
+    cdef struct sockaddr_ll:
+        unsigned short sll_family
+        uint16_t sll_protocol
+        int sll_ifindex
+
+
+cdef extern from "<linux/virtio_net.h>" nogil:
+    int VIRTIO_NET_HDR_F_NEEDS_CSUM, VIRTIO_NET_HDR_F_DATA_VALID
+    int VIRTIO_NET_HDR_GSO_NONE, VIRTIO_NET_HDR_GSO_TCPV4, VIRTIO_NET_HDR_GSO_TCPV6
+    cdef struct virtio_net_hdr:
+        uint8_t flags
+        uint8_t gso_type
+        uint16_t hdr_len
+        uint16_t gso_size
+        uint16_t csum_start
+        uint16_t csum_offset
+
+
+cdef extern from *:
+    """
+    #define ustack_load_acquire(address) __atomic_load_n((address), __ATOMIC_ACQUIRE)
+    #define ustack_store_release(address, value) __atomic_store_n((address), (value), __ATOMIC_RELEASE)
+    #if defined(__x86_64__) || defined(__i386__)
+      #define ustack_relax() __builtin_ia32_pause()
+    #else
+      #define ustack_relax() __atomic_signal_fence(__ATOMIC_SEQ_CST)
+    #endif
+    """
+    uint32_t load_acquire "ustack_load_acquire"(const uint32_t *address) noexcept nogil
+    void store_release "ustack_store_release"(uint32_t *address, uint32_t value) noexcept nogil
+    void relax "ustack_relax"() noexcept nogil
