@@ -9,7 +9,7 @@
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 ctypedef struct lent_t:
-    const uint8_t *data
+    const uint8_t *data                              # never NULL, not even for length 0
     uint64_t length
     void (*release)(lent_t *lent) noexcept nogil     # frees data, then the lent_t itself
     void *owner                                      # release's own: a PyObject *, a mapping, ...

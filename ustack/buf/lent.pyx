@@ -242,7 +242,8 @@ ctypedef struct lent_object_t:
 cdef inline void _set(lent_t *lent, const uint8_t *data, uint64_t length,
                       void (*release)(lent_t *lent) noexcept nogil) noexcept nogil:
     memset(lent, 0, sizeof(lent_t))
-    lent.data = data
+    # Never NULL, so that copying or summing all of nothing is defined.
+    lent.data = data if data != NULL else <const uint8_t *>lent
     lent.length = length
     lent.release = release
     lent.refs = 1

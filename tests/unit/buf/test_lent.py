@@ -272,7 +272,8 @@ def run_child(code: str, *options: str) -> "subprocess.CompletedProcess[str]":
     sanitizer = ":".join(filter(None, [os.environ.get("ASAN_OPTIONS"), "handle_sigbus=0"]))
     return subprocess.run(
         [sys.executable, *options, "-c", CHILD + code],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "ASAN_OPTIONS": sanitizer},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path)), "ASAN_OPTIONS": sanitizer},
+        cwd="/",  # or the working directory's modules would come first
         capture_output=True,
         text=True,
         check=False,

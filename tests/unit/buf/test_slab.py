@@ -132,7 +132,8 @@ def test_debug_builds_abort_on_misuse(misuse: str, size: int) -> None:
     code = f"from ustack.buf.slab import Slab\ns = Slab({size}, 9)\nfor _ in range(3): s.alloc()\n{misuse}"
     child = subprocess.run(
         [sys.executable, "-c", code],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))},
+        cwd="/",  # or the working directory's modules would come first
         capture_output=True,
         text=True,
         check=False,
