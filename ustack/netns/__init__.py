@@ -7,8 +7,25 @@ Example, made now and removed at the end, also if this process is killed:
         link = PacketMmapLink(lab.ifname)
 """
 
+from ustack.netns import ingress, links, namespace, privilege
 from ustack.netns.keeper import keep
 from ustack.netns.lab import Lab, Plan, down, find, labs, sweep, up
 from ustack.netns.namespace import InUseError, LabError, inside
 
-__all__ = ["InUseError", "Lab", "LabError", "Plan", "down", "find", "inside", "keep", "labs", "sweep", "up"]
+__all__ = [
+    "InUseError",
+    "Lab",
+    "LabError",
+    "Plan",
+    "down",
+    "find",
+    "ingress",
+    "inside",
+    "keep",
+    "labs",
+    "links",
+    "namespace",
+    "privilege",
+    "sweep",
+    "up",
+]

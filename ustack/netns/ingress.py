@@ -16,11 +16,12 @@ import ipaddress
 import os
 import struct
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from ustack.netns import libc
 from ustack.netns.links import End, netlink
-from ustack.netns.namespace import LabError, inside
+from ustack.netns.namespace import LabError, in_thread, inside
 
 CLSACT = "clsact+bpf"
 NFTABLES = "nftables"
@@ -90,6 +91,27 @@ def has_clsact(end: End) -> bool:
                 for qdisc in ip.get_qdiscs(index=index)
             )
     return False
+
+
+def probe() -> dict[str, str]:
+    """Try both ways in a namespace that ends with the attempt. Way to "" where it works, else to the reason why not."""
+
+    def body() -> dict[str, str]:
+        libc.unshare_net()
+        return {name: _attempt(install) for name, install in ((CLSACT, _drop_clsact), (NFTABLES, _drop_nftables))}
+
+    try:
+        return in_thread(body)
+    except OSError as error:
+        return dict.fromkeys((CLSACT, NFTABLES), error.strerror or str(error))
+
+
+def _attempt(install: Callable[[End, str | None], None]) -> str:
+    try:
+        install(End(None, "lo"), None)
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""
 
 
 def _drop_clsact(end: End, address: str | None) -> None:

@@ -87,7 +87,7 @@ def inside(name: str | None) -> Iterator[None]:
         return
     home = os.open(OWN, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        _enter(name)
+        enter(name)
         try:
             yield
         finally:
@@ -164,7 +164,8 @@ def _path(name: str) -> Path:
     return Path(name) if name.startswith("/proc/") else RUN_DIR / check_name(name)
 
 
-def _enter(name: str) -> None:
+def enter(name: str) -> None:
+    """Move the calling thread into the namespace `name` for good: for a thread or a process that will end there."""
     try:
         target = os.open(_path(name), os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:

@@ -6,6 +6,7 @@ Read first: capabilities(7). Above: lab, cli. Below: libc.
 
 import struct
 from collections.abc import Iterable
+from contextlib import suppress
 
 from ustack.netns import libc
 from ustack.netns.namespace import LabError
@@ -37,7 +38,8 @@ def drop(names: Iterable[str] = CAPABILITIES) -> None:
     names = list(names)
     libc.prctl(PR_SET_NO_NEW_PRIVS, 1)
     for name in names:
-        libc.prctl(PR_CAPBSET_DROP, CAPABILITIES[name])
+        with suppress(PermissionError):  # without CAP_SETPCAP; no_new_privs bars a new program from regaining anything
+            libc.prctl(PR_CAPBSET_DROP, CAPABILITIES[name])
     keep = ~sum(1 << CAPABILITIES[name] for name in names)
     sets = struct.unpack("=6I", libc.capget())
     libc.capset(

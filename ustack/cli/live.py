@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: MIT
+"""What a running server shows once a second: a live line on a terminal (standard error), JSON lines on request.
+
+JSON lines go to standard output after the `ready` line, so that a program reads both from one pipe. A reader
+that goes away ends them, not the server. Above: serve. Below: obs.snapshot.
+"""
+
+import json
+import os
+import sys
+import time
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Any
+
+from ustack.obs.snapshot import Rates, Snapshot, as_json, drops, rates
+
+
+class Live:
+    """Context manager: `tick(snapshot)` shows what happened since the one before."""
+
+    def __init__(self, first: Snapshot, *, as_json_lines: bool) -> None:
+        self._before = first
+        self._json = as_json_lines
+        self._display: Any = None
+        self._resources = ExitStack()
+
+    def __enter__(self) -> "Live":
+        if sys.stderr.isatty():
+            from rich.console import Console
+            from rich.live import Live as Display
+
+            # No thread of its own: the line is drawn by tick, between two stretches of serving.
+            self._display = self._resources.enter_context(
+                Display(console=Console(stderr=True), auto_refresh=False, redirect_stdout=False, redirect_stderr=False)
+            )
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._resources.close()
+
+    @property
+    def is_shown(self) -> bool:
+        """False if nobody looks: then there is no need for snapshots."""
+        return self._json or self._display is not None
+
+    def tick(self, now: Snapshot) -> None:
+        """Show the time since the last tick."""
+        if self._json:
+            try:
+                print(json.dumps(as_json(self._before, now)), flush=True)
+            except BrokenPipeError:
+                self._json = False
+                silence_stdout()
+        if self._display is not None:
+            self._display.update(line(rates(self._before, now), sum(drops(now).values())), refresh=True)
+        self._before = now
+
+
+def line(now: Rates, dropped: int) -> str:
+    """The live line's text, with rich's markup."""
+    return (
+        f"[bold]{now.requests_per_s:,.0f}[/] requests/s   [bold]{now.connections:,}[/] connections   "
+        f"[bold]{now.gbit_out_per_s:.2f}[/] Gb/s out, {now.gbit_in_per_s:.2f} in   "
+        f"frames {now.frames_in_per_s:,.0f}/s in, {now.frames_out_per_s:,.0f}/s out   "
+        f"drops {dropped:,}   cpu {now.cpu:.0%}"
+    )
+
+
+def take(stack: Any, server: Any) -> Snapshot:
+    """Everything there is to see in a stack and its HTTP server."""
+    counters = stack.counters()
+    return Snapshot(
+        now_ns=time.monotonic_ns(),
+        stack=counters,
+        link=stack.link.counters(),
+        application=server.stats(),
+        connections=stack.established,
+        cpu_ns=time.process_time_ns(),
+    )
+
+
+def silence_stdout() -> None:
+    """After its reader has gone: nothing that is flushed at exit may raise again."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, sys.stdout.fileno())
+    os.close(null)
