@@ -20,7 +20,9 @@ def test_text_becomes_address_and_back(text: str, expected: tuple[str, int]) -> 
     assert roundtrip(text) == expected
 
 
-@pytest.mark.parametrize("text", ["", "198.18.0", "198.18.0.256", "198.18.0.02", "host", "::1", "1.2.3.4/33", "1.2.3.4/"])
+@pytest.mark.parametrize(
+    "text", ["", "198.18.0", "198.18.0.256", "198.18.0.02", "host", "::1", "1.2.3.4/33", "1.2.3.4/"]
+)
 def test_anything_else_is_a_value_error(text: str) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - ipaddress words the message
         roundtrip(text)
