@@ -7,6 +7,7 @@ removed by the lab's keeper even if this process is killed.
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,8 @@ from dataclasses import dataclass
 from ustack.netns import Plan, keep
 from ustack.netns.ingress import allow
 from ustack.netns.links import End, configure
+
+_numbers = itertools.count()
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,7 @@ class Pair:
 @contextmanager
 def veth_pair(name: str) -> Iterator[Pair]:
     """Make the pair; it is gone when the block ends."""
-    lab_name = f"bench-{name}-{os.getpid()}"
+    lab_name = f"bench-{name}-{os.getpid()}-{next(_numbers)}"
     with keep(Plan(lab_name, netns=f"{lab_name}-s", peer_netns=f"{lab_name}-c")) as lab:
         assert lab.netns is not None
         assert lab.peer_netns is not None

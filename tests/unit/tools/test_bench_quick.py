@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: MIT
+"""bench_quick: who is measured when, what is refused, and one short run for real."""
+
+import io
+import json
+import os
+import shutil
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+from rich.console import Console
+from ustack.tools import bench_quick
+from ustack.tools.bench_quick import Bench, choose, main
+from ustack.tools.compare import COLUMNS, Column, Measurement
+from ustack.tools.load import LoadError
+from ustack.tools.servers import Epoll, Nginx, Server, Ustack
+
+from ustack.netns.namespace import names
+
+
+def bench(tmp_path: Path, servers: list[Server], columns: list[Column], rounds: int) -> Bench:
+    return Bench(servers, columns, rounds, seconds=1, core=0, script=tmp_path / "report.lua",
+                 console=Console(file=io.StringIO()))
+
+
+def test_names_are_checked_and_keep_their_order():
+    assert choose("epoll, nginx", ["ustack", "nginx", "epoll"], "server") == ["nginx", "epoll"]
+    for wrong in ("apache", "", ","):
+        with pytest.raises(click.BadParameter, match="server"):
+            choose(wrong, ["nginx"], "server")
+
+
+def test_rounds_alternate_between_servers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def measured(server: Server, column: Column, round_number: int, **_: object) -> Measurement:
+        return Measurement(round_number, column.name, server.name, 1.0, 0.0, {}, 0.0, 0.0, 0.0)
+
+    monkeypatch.setattr(bench_quick, "measure", measured)
+    monkeypatch.setattr(Ustack, "cpu_seconds", lambda _: 5.0)
+    servers = [cls(tmp_path, tmp_path, 1) for cls in (Ustack, Nginx)]
+    made = bench(tmp_path, servers, list(COLUMNS[:2]), 2)
+    made.run()
+    assert [(m.round, m.column, m.server) for m in made.measurements] == [
+        (1, "keepalive", "ustack"), (1, "keepalive", "nginx"), (1, "connect", "ustack"), (1, "connect", "nginx"),
+        (2, "keepalive", "ustack"), (2, "keepalive", "nginx"), (2, "connect", "ustack"), (2, "connect", "nginx")]
+    # Only while others are measured does the stack's own use of its core tell what it costs to wait.
+    assert made.idle_percents == [0.0] * 4
+
+
+def test_a_load_generator_that_fails_is_a_run_with_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def fails(*_: object, **__: object) -> None:
+        raise LoadError("unable to connect")
+
+    monkeypatch.setattr(bench_quick, "run_wrk", fails)
+    measured = bench_quick.measure(Epoll(tmp_path, tmp_path, 1), COLUMNS[0], 3, seconds=1, core=0, script=tmp_path)
+    assert measured.errors == {"unable to connect": 1}
+    assert (measured.round, measured.value, measured.cpu_us_per_request) == (3, 0.0, 0.0)
+
+
+@pytest.mark.parametrize("arguments", [
+    ["--only", "nothing"], ["--servers", "apache"], ["--rounds", "0"], ["--duration", "x"], ["--link", "token-ring"]])
+def test_wrong_arguments_exit_with_2(arguments: list[str]):
+    assert CliRunner().invoke(main, arguments).exit_code == 2
+
+
+def test_without_root_it_says_what_it_needs(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    done = CliRunner().invoke(main, [])
+    assert (done.exit_code, done.output.count("\n")) == (2, 1)
+    assert "needs root" in done.output
+
+
+needs_everything = pytest.mark.skipif(
+    os.geteuid() != 0 or len(os.sched_getaffinity(0)) < 2 or not all(map(shutil.which, ("cc", "curl", "wrk"))),
+    reason="needs root, two cores, cc, curl and wrk",
+)
+
+
+@needs_everything
+@pytest.mark.root
+def test_a_short_run_reports_and_leaves_nothing(tmp_path: Path):
+    figures = tmp_path / "figures.json"
+    before = names()
+    done = CliRunner().invoke(main, ["--servers", "epoll", "--rounds", "1", "--duration", "1", "--only",
+                                     "connect,download", "--json", str(figures)])
+    assert done.exit_code == 0, done.output
+    found = json.loads(figures.read_text())
+    assert [(m["column"], m["errors"]) for m in found["measurements"]] == [("connect", {}), ("download", {})]
+    assert all(m["value"] > 0 for m in found["measurements"])
+    assert "connection per request" in done.output
+    assert set(names()) <= set(before) | {name for name in names() if f"-{os.getpid()}-" not in name}
+
+
+@needs_everything
+@pytest.mark.root
+def test_a_server_that_cannot_start_ends_the_run_in_one_line(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(Epoll, "command", lambda _: ["sh", "-c", "echo no luck >&2; exit 1"])
+    done = CliRunner().invoke(main, ["--servers", "epoll", "--rounds", "1", "--duration", "1"])
+    assert done.exit_code == 2
+    assert done.output.strip() == "bench_quick: epoll: ended with 1: no luck"
+    assert not any(f"-{os.getpid()}-" in name for name in names())

@@ -1,0 +1,427 @@
+# SPDX-License-Identifier: MIT
+"""Clients without a stack, at the other side of a link that is nothing but memory: what a server costs by itself.
+
+A CannedClients is a link and, behind it, as many keep-alive clients as wanted. Each asks for the same thing again as
+soon as it has the answer. Only the engine's polls are timed: requests are written before a poll, responses are looked
+at after it, so that the clients' work is not in the figure. Every response must be in order, whole and as long as the
+first one; anything else is counted in `unexpected`, and the measurement is worth nothing.
+
+Its frames have the options that Linux negotiates (timestamps on every segment). Neighbours: above, bench_request;
+below, engine, link/device, wire.
+"""
+
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free, malloc
+from libc.string cimport memcpy, memset
+
+from ustack.base.clock cimport clock_monotonic_ns
+from ustack.buf.frame cimport CHECKSUM_UNKNOWN, CHECKSUM_VERIFIED, frame_t
+from ustack.engine cimport ENGINE_BURST, Engine, engine_poll
+from ustack.link.device cimport Link, link_ops_t, link_t, offload_t
+from ustack.wire.arp cimport ARP_BYTES, ARP_REPLY, ARP_REQUEST, arp_emit, arp_parse, arp_t
+from ustack.wire.checksum cimport checksum_emit, checksum_partial
+from ustack.wire.ethernet cimport (
+    ETHERNET_HEADER_BYTES, ETHERTYPE_ARP, ETHERTYPE_IPV4, ethernet_emit, ethernet_parse, ethernet_t,
+)
+from ustack.wire.ipv4 cimport (
+    IPV4_DONT_FRAGMENT, IPV4_HEADER_BYTES, ipv4_emit, ipv4_parse, ipv4_pseudo_sum, ipv4_t,
+)
+from ustack.wire.octets cimport write_u16_be
+from ustack.wire.tcp cimport (
+    ACK, FIN, HAS_MSS, HAS_SACK_PERMITTED, HAS_TIMESTAMPS, HAS_WSCALE, PSH, RST, SYN, TCP_CHECKSUM_OFFSET, header_t,
+    segment_emit, segment_parse, segment_t,
+)
+
+import ipaddress
+
+cdef enum:
+    FIRST_PORT = 2000
+    MOST_CLIENTS = 60000
+    MOST_REQUEST_BYTES = 1024
+    SLOT_BYTES = 1536
+    ARENA_BYTES = 4194304
+    MOST_FRAMES_OUT = 4096
+    PROTOCOL_TCP = 6
+    WINDOW = 64240
+    POLL_STEP_NS = 10000            # what the stack's clock moves from poll to poll
+    MOST_IDLE_POLLS = 100           # without a response, before the clients give up
+
+cdef enum client_state_t:
+    CLIENT_CLOSED
+    CLIENT_CONNECTING
+    CLIENT_READY                    # may ask
+    CLIENT_WAITING                  # has asked
+
+ctypedef struct client_t:
+    uint32_t snd_nxt
+    uint32_t rcv_nxt
+    uint32_t ts_recent
+    uint32_t received               # octets of the response so far
+    uint8_t state                   # client_state_t
+
+ctypedef struct sent_t:             # a frame that the stack has committed
+    uint32_t offset                 # in the arena
+    uint32_t length
+
+ctypedef struct canned_t:
+    client_t *clients
+    uint32_t client_count
+    uint32_t next_client
+    # frames for the stack
+    uint8_t *slots
+    frame_t ready[ENGINE_BURST]
+    uint32_t ready_first
+    uint32_t ready_count
+    # frames from the stack
+    uint8_t *arena
+    uint32_t arena_used
+    sent_t sent[MOST_FRAMES_OUT]
+    uint32_t sent_count
+    # who is who
+    uint8_t client_mac[6]
+    uint8_t server_mac[6]
+    uint32_t client_be
+    uint32_t server_be
+    uint16_t server_port
+    uint8_t checksum                # checksum_status_t of what the clients send
+    bint arp_due
+    uint8_t request[MOST_REQUEST_BYTES]
+    uint32_t request_bytes
+    uint32_t response_bytes         # 0: the first one is to tell
+    uint64_t now_ns
+    uint64_t responses
+    uint64_t unexpected
+
+
+# ---------------------------------------------------------------- the link
+cdef uint32_t canned_rx_burst(link_t *link, frame_t *frames, uint32_t max_frames) noexcept nogil:
+    cdef canned_t *canned = <canned_t *>link.impl
+    cdef uint32_t count = canned.ready_count - canned.ready_first
+    if count > max_frames:
+        count = max_frames
+    memcpy(frames, &canned.ready[canned.ready_first], count * sizeof(frame_t))
+    canned.ready_first += count
+    link.counters.rx_frames += count
+    return count
+
+
+cdef void canned_rx_release(link_t *link, uint32_t n) noexcept nogil:
+    return
+
+
+cdef uint8_t *canned_tx_reserve(link_t *link, uint32_t length) noexcept nogil:
+    cdef canned_t *canned = <canned_t *>link.impl
+    if length > ARENA_BYTES - canned.arena_used or canned.sent_count == MOST_FRAMES_OUT:
+        return NULL
+    return canned.arena + canned.arena_used
+
+
+cdef void canned_tx_commit(link_t *link, uint32_t length, const offload_t *offload) noexcept nogil:
+    cdef canned_t *canned = <canned_t *>link.impl
+    canned.sent[canned.sent_count].offset = canned.arena_used
+    canned.sent[canned.sent_count].length = length
+    canned.sent_count += 1
+    canned.arena_used += (length + 63) & ~63U
+    link.counters.tx_frames += 1
+    link.counters.tx_bytes += length
+
+
+cdef int canned_tx_submit(link_t *link) noexcept nogil:
+    link.counters.tx_submits += 1
+    return 0
+
+
+cdef int canned_wait(link_t *link, uint64_t deadline_ns) noexcept nogil:
+    return 0
+
+
+cdef void canned_refresh_counters(link_t *link) noexcept nogil:
+    return
+
+
+cdef link_ops_t CANNED_OPS
+CANNED_OPS.rx_burst = canned_rx_burst
+CANNED_OPS.rx_release = canned_rx_release
+CANNED_OPS.tx_reserve = canned_tx_reserve
+CANNED_OPS.tx_commit = canned_tx_commit
+CANNED_OPS.tx_submit = canned_tx_submit
+CANNED_OPS.wait = canned_wait
+CANNED_OPS.refresh_counters = canned_refresh_counters
+
+
+# ---------------------------------------------------------------- the clients
+cdef void write_requests(canned_t *canned) noexcept nogil:
+    """Fill one burst: an ARP reply if one is due, then what the next clients have to say."""
+    cdef uint32_t looked = 0
+    canned.ready_first = 0
+    canned.ready_count = 0
+    if canned.arp_due:
+        write_arp_reply(canned)
+    while looked < canned.client_count and canned.ready_count < ENGINE_BURST:
+        write_segment(canned, canned.next_client)
+        canned.next_client += 1
+        if canned.next_client == canned.client_count:
+            canned.next_client = 0
+        looked += 1
+
+
+cdef uint8_t *next_slot(canned_t *canned) noexcept nogil:
+    return canned.slots + canned.ready_count * SLOT_BYTES
+
+
+cdef void push_frame(canned_t *canned, uint32_t length) noexcept nogil:
+    cdef frame_t *frame = &canned.ready[canned.ready_count]
+    frame.data = next_slot(canned)
+    frame.length = length
+    frame.wire_length = length
+    frame.gso_size = 0
+    frame.checksum = canned.checksum
+    canned.ready_count += 1
+
+
+cdef void write_arp_reply(canned_t *canned) noexcept nogil:
+    cdef arp_t reply
+    cdef uint8_t *out = next_slot(canned)
+    reply.operation = ARP_REPLY
+    reply.sender_be = canned.client_be
+    reply.target_be = canned.server_be
+    memcpy(reply.sender_mac, canned.client_mac, 6)
+    memcpy(reply.target_mac, canned.server_mac, 6)
+    ethernet_emit(out, canned.server_mac, canned.client_mac, ETHERTYPE_ARP)
+    arp_emit(out + ETHERNET_HEADER_BYTES, &reply)
+    push_frame(canned, ETHERNET_HEADER_BYTES + ARP_BYTES)
+    canned.arp_due = False
+
+
+cdef void write_segment(canned_t *canned, uint32_t index) noexcept nogil:
+    """A SYN for a closed client, a request for one that may ask, nothing for others."""
+    cdef client_t *client = &canned.clients[index]
+    cdef header_t header
+    if client.state != CLIENT_CLOSED and client.state != CLIENT_READY:
+        return
+    memset(&header, 0, sizeof(header))
+    header.sport = <uint16_t>(FIRST_PORT + index)
+    header.dport = canned.server_port
+    header.seq = client.snd_nxt
+    header.window = WINDOW
+    header.ts_val = <uint32_t>(canned.now_ns / 1000000)
+    if client.state == CLIENT_CLOSED:
+        header.flags = SYN
+        header.has = HAS_MSS | HAS_WSCALE | HAS_SACK_PERMITTED | HAS_TIMESTAMPS
+        header.mss = 1460
+        header.wscale = 7
+        client.snd_nxt += 1
+        client.state = CLIENT_CONNECTING
+        push_segment(canned, &header, 0)
+    else:
+        header.flags = ACK | PSH
+        header.has = HAS_TIMESTAMPS
+        header.ack = client.rcv_nxt
+        header.ts_ecr = client.ts_recent
+        client.snd_nxt += canned.request_bytes
+        client.received = 0
+        client.state = CLIENT_WAITING
+        push_segment(canned, &header, canned.request_bytes)
+
+
+cdef void push_segment(canned_t *canned, const header_t *header, uint32_t data_bytes) noexcept nogil:
+    """Put a segment into the burst, followed by `data_bytes` of the request."""
+    cdef uint8_t *out = next_slot(canned)
+    cdef uint8_t *tcp = out + ETHERNET_HEADER_BYTES + IPV4_HEADER_BYTES
+    cdef uint32_t tcp_bytes = segment_emit(tcp, header)
+    cdef ipv4_t ip
+    memcpy(tcp + tcp_bytes, canned.request, data_bytes)
+    tcp_bytes += data_bytes
+    memset(&ip, 0, sizeof(ip))
+    ip.ttl = 64
+    ip.protocol = PROTOCOL_TCP
+    ip.fragment = IPV4_DONT_FRAGMENT
+    ip.total_length = <uint16_t>(IPV4_HEADER_BYTES + tcp_bytes)
+    ip.src_be = canned.client_be
+    ip.dst_be = canned.server_be
+    ethernet_emit(out, canned.server_mac, canned.client_mac, ETHERTYPE_IPV4)
+    ipv4_emit(out + ETHERNET_HEADER_BYTES, &ip)
+    write_u16_be(tcp + TCP_CHECKSUM_OFFSET, checksum_emit(checksum_partial(
+        tcp, tcp_bytes, ipv4_pseudo_sum(ip.src_be, ip.dst_be, PROTOCOL_TCP, tcp_bytes))))
+    push_frame(canned, ETHERNET_HEADER_BYTES + IPV4_HEADER_BYTES + tcp_bytes)
+
+
+cdef void read_responses(canned_t *canned) noexcept nogil:
+    """Look at everything that the stack has sent in this poll, and make room for the next."""
+    cdef uint32_t i
+    for i in range(canned.sent_count):
+        read_frame(canned, canned.arena + canned.sent[i].offset, canned.sent[i].length)
+    canned.sent_count = 0
+    canned.arena_used = 0
+
+
+cdef void read_frame(canned_t *canned, const uint8_t *frame, uint32_t length) noexcept nogil:
+    cdef ethernet_t ethernet
+    cdef ipv4_t ip
+    cdef arp_t arp
+    cdef segment_t segment
+    cdef const uint8_t *packet = frame + ETHERNET_HEADER_BYTES
+    if ethernet_parse(frame, length, &ethernet) != 0:
+        canned.unexpected += 1
+        return
+    length -= ETHERNET_HEADER_BYTES
+    if ethernet.ethertype == ETHERTYPE_ARP:
+        if arp_parse(packet, length, &arp) == 0 and arp.operation == ARP_REQUEST:
+            canned.arp_due = canned.arp_due or arp.target_be == canned.client_be
+    elif ipv4_parse(packet, length, &ip) != 0 or ip.protocol != PROTOCOL_TCP:
+        canned.unexpected += 1
+    elif segment_parse(packet + ip.header_length, ip.total_length - ip.header_length, &segment) != 0:
+        canned.unexpected += 1
+    else:
+        read_segment(canned, &segment)
+
+
+cdef void read_segment(canned_t *canned, const segment_t *segment) noexcept nogil:
+    cdef uint32_t index = <uint32_t>segment.dport - FIRST_PORT
+    cdef client_t *client
+    if index >= canned.client_count or segment.flags & (RST | FIN):
+        canned.unexpected += 1
+        return
+    client = &canned.clients[index]
+    client.ts_recent = segment.ts_val
+    if segment.flags & SYN:
+        client.rcv_nxt = segment.seq + 1
+        client.state = CLIENT_READY
+    elif segment.length > 0:
+        if segment.seq != client.rcv_nxt or client.state != CLIENT_WAITING:
+            canned.unexpected += 1
+            return
+        client.rcv_nxt += segment.length
+        client.received += segment.length
+        if canned.response_bytes == 0:
+            canned.response_bytes = segment.length
+        if client.received == canned.response_bytes:
+            client.state = CLIENT_READY
+            canned.responses += 1
+        elif client.received > canned.response_bytes:
+            canned.unexpected += 1
+
+
+cdef class CannedClients(Link):
+    """`connections` clients that send `request`: the octets of a whole HTTP request, whose response fits one segment.
+
+    offload False: checksums are computed in software by both sides, as on a link that can do nothing for the stack.
+    The stack on this link must have the address `server` and must be driven by exchange() alone.
+    """
+
+    cdef canned_t canned
+
+    def __cinit__(self, *args: object, **kwargs: object) -> None:
+        memset(&self.canned, 0, sizeof(canned_t))
+
+    def __init__(self, connections: int, request: bytes, *, client: str = "198.18.0.1", server: str = "198.18.0.2",
+                 port: int = 80, offload: bool = True, now_ns: int = 1_000_000_000) -> None:
+        if not 0 < connections <= MOST_CLIENTS:
+            raise ValueError(f"connections: 1 to {MOST_CLIENTS}")
+        if not 0 < len(request) <= MOST_REQUEST_BYTES:
+            raise ValueError(f"request: 1 to {MOST_REQUEST_BYTES} octets")
+        self.canned.clients = <client_t *>calloc(connections, sizeof(client_t))
+        self.canned.slots = <uint8_t *>malloc(ENGINE_BURST * SLOT_BYTES)
+        self.canned.arena = <uint8_t *>malloc(ARENA_BYTES)
+        if self.canned.clients == NULL or self.canned.slots == NULL or self.canned.arena == NULL:
+            raise MemoryError
+        self.canned.client_count = connections
+        for index in range(connections):
+            self.canned.clients[index].snd_nxt = <uint32_t>(0xFFFFFF00 + index)
+        memcpy(self.canned.request, <const uint8_t *>request, len(request))
+        self.canned.request_bytes = len(request)
+        memcpy(self.canned.client_mac, <const uint8_t *>b"\x02\x00\x00\x00\x00\x01", 6)
+        memcpy(self.canned.server_mac, <const uint8_t *>b"\x02\x00\x00\x00\x00\x02", 6)
+        self.canned.client_be = address_be(client)
+        self.canned.server_be = address_be(server)
+        self.canned.server_port = port
+        self.canned.checksum = CHECKSUM_VERIFIED if offload else CHECKSUM_UNKNOWN
+        self.canned.now_ns = now_ns
+        memcpy(self.c.mac, self.canned.server_mac, 6)
+        self.c.ops = &CANNED_OPS
+        self.c.impl = &self.canned
+        self.c.caps.mtu = 1500
+        self.c.caps.max_frame = 65550
+        self.c.caps.tx_checksum = self.c.caps.rx_checksum = self.c.caps.tx_segmentation = offload
+
+    def __dealloc__(self) -> None:
+        free(self.canned.clients)
+        free(self.canned.slots)
+        free(self.canned.arena)
+
+    @property
+    def now_ns(self) -> int:
+        """The time of the next poll: what a stack with a manual clock is to be opened with."""
+        return self.canned.now_ns
+
+    @property
+    def responses(self) -> int:
+        """Whole responses so far."""
+        return self.canned.responses
+
+    @property
+    def unexpected(self) -> int:
+        """Frames that no client should have got."""
+        return self.canned.unexpected
+
+    @property
+    def response_bytes(self) -> int:
+        """Length of a response, head and body; 0 before the first."""
+        return self.canned.response_bytes
+
+    def exchange(self, engine: Engine, responses: int) -> tuple[int, int]:
+        """Let the clients ask until they have at least `responses` more; returns (ns spent in polls, polls).
+
+        Opens the connections the first time. Raises RuntimeError when the server does not answer, or not as expected.
+        """
+        cdef uint64_t spent_ns = 0
+        cdef uint64_t polls = 0
+        cdef uint64_t wanted = self.canned.responses + <uint64_t>responses
+        cdef bint answered
+        if engine.link is not self:
+            raise ValueError("the engine is on another link")
+        with nogil:
+            answered = exchange_until(&self.canned, engine, wanted, &spent_ns, &polls)
+        if not answered or self.canned.unexpected != 0:
+            raise RuntimeError(f"{self.responses} responses, {self.unexpected} unexpected frames, then nothing")
+        return spent_ns, polls
+
+    def clock_ns(self, polls: int) -> int:
+        """What timing `polls` polls costs by itself: the same readings of the clock with nothing between them."""
+        cdef uint64_t spent_ns = 0
+        cdef uint64_t count = polls
+        cdef uint64_t before
+        with nogil:
+            while count > 0:
+                before = clock_monotonic_ns()
+                spent_ns += clock_monotonic_ns() - before
+                count -= 1
+        return spent_ns
+
+
+cdef bint exchange_until(canned_t *canned, Engine engine, uint64_t wanted, uint64_t *spent_ns,
+                         uint64_t *polls) noexcept nogil:
+    """False when the server has stopped answering or has answered wrongly."""
+    cdef uint64_t before_ns
+    cdef uint64_t responses
+    cdef uint32_t idle_polls = 0
+    while canned.responses < wanted:
+        responses = canned.responses
+        write_requests(canned)
+        canned.now_ns += POLL_STEP_NS
+        before_ns = clock_monotonic_ns()
+        engine_poll(&engine.c, canned.now_ns)
+        spent_ns[0] += clock_monotonic_ns() - before_ns
+        polls[0] += 1
+        read_responses(canned)
+        idle_polls = 0 if canned.responses != responses else idle_polls + 1
+        if canned.unexpected != 0 or idle_polls > MOST_IDLE_POLLS + canned.client_count:
+            return False
+    return True
+
+
+cdef uint32_t address_be(text: str):
+    cdef uint32_t value
+    octets = ipaddress.IPv4Address(text).packed
+    memcpy(&value, <const uint8_t *>octets, 4)
+    return value
