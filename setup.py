@@ -29,7 +29,7 @@ COMPILE = {
     "debug": ["-O1", "-g", "-DUSTACK_DEBUG"],
     "trace": ["-O0", "-g", "-DUSTACK_DEBUG", "-DCYTHON_TRACE=1", "-DCYTHON_TRACE_NOGIL=1"],
     "asan": ["-O1", "-g", "-DUSTACK_DEBUG", "-fno-omit-frame-pointer", "-fsanitize=address,undefined",
-             "-fno-sanitize-recover=undefined", "-fno-sanitize=alignment,function"],
+             "-fno-sanitize-recover=undefined", "-fno-sanitize=alignment"],
 }[MODE]
 LINK = ["-fsanitize=address,undefined"] if MODE == "asan" else []
 

@@ -16,6 +16,11 @@ from ustack.ip.layer cimport ip_t
 from ustack.link.device cimport Link, link_t
 from ustack.tcp.tcb cimport close_reason_t, tcb_t, tcp_t
 
+cdef enum accept_t:
+    ACCEPT_TAKEN = 0
+    ACCEPT_WAITING = 1
+    ACCEPT_REFUSED = 2
+
 cdef enum:
     ENGINE_BURST = 64
     ENGINE_APPLICATIONS = 64
@@ -24,15 +29,15 @@ cdef enum:
 # application's own word. Inside an upcall the application may call everything in tcp/calls.pxd on any of its connections.
 ctypedef struct application_t:
     void *context
-    # A connection is established: accepted, or opened by us (conn.flags has TCB_ACTIVE). Return 0 to take it,
-    # anything else to refuse it (it is reset, and on_closed is not called).
+    # A connection is established: accepted, or opened by us (conn.flags has TCB_ACTIVE). Return ACCEPT_TAKEN, ACCEPT_WAITING
+    # (it counts against the listener's backlog until tcp_taken), or ACCEPT_REFUSED (it is reset, on_closed is not called).
     int (*on_accept)(application_t *app, tcp_t *tcp, tcb_t *conn) noexcept nogil
     # `length` in-order octets. Returns how many were used. What is left is copied and kept; the receive window
     # shrinks by it; on_data is called again with it (only the rest's first chunk) when more arrives or after tcp_resume.
     # `data` is a view of the receive ring: gone when the upcall returns.
     size_t (*on_data)(application_t *app, tcp_t *tcp, tcb_t *conn, const uint8_t *data,
                       size_t length) noexcept nogil
-    # After tcp_want_writable: at most tcp.config.snd_low_water octets are still unacknowledged.
+    # After tcp_want_writable: at most tcp.config.snd_low_water_bytes octets are still unacknowledged.
     void (*on_writable)(application_t *app, tcp_t *tcp, tcb_t *conn) noexcept nogil
     # The peer has sent its FIN and all data before it has been consumed. Called once.
     void (*on_eof)(application_t *app, tcp_t *tcp, tcb_t *conn) noexcept nogil

@@ -27,7 +27,7 @@ cdef int tcp_unlisten(tcp_t *tcp, const ip_addr_t *laddr, uint16_t lport) noexce
 cdef tcb_t *tcp_connect(tcp_t *tcp, const ip_addr_t *raddr, uint16_t rport, uint16_t lport, uint16_t app,
                         int *status) noexcept nogil
 # Queue lent.data[offset : offset + length]. Takes a reference while any of it is unacknowledged. Returns the octets
-# accepted, which may be fewer when config.snd_queue is reached (then use tcp_want_writable), or a negative tcp_status_t.
+# accepted, which may be fewer when config.snd_queue_bytes is reached (then use tcp_want_writable), or a negative tcp_status_t.
 cdef int64_t tcp_send(tcp_t *tcp, tcb_t *conn, lent_t *lent, uint64_t offset, uint64_t length) noexcept nogil
 # Octets queued and not yet acknowledged.
 cdef uint32_t tcp_send_queued(const tcb_t *conn) noexcept nogil

@@ -11,12 +11,12 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from ustack.base.counters cimport counters_t
 from ustack.base.types cimport ip_addr_t
-from ustack.base.wheel cimport wheel_t
+from ustack.base.wheel cimport wheel_t, wheel_tick_of
 from ustack.buf.lent cimport lent_t
-from ustack.buf.slab cimport slab_t
+from ustack.buf.slab cimport slab_at, slab_t
 from ustack.ip.layer cimport ip_t
 from ustack.tcp.state cimport close_reason_t, tcp_state_t
-from ustack.tcp.cc.ops cimport cc_ops_t
+from ustack.tcp.cc.ops cimport cc_ops_t, cc_view_t
 
 cdef enum:
     TCP_MAX_LISTENERS = 64
@@ -35,7 +35,7 @@ cdef enum tcb_flags_t:
     TCB_ACTIVE          = 1 << 0            # opened by us (MUST-11)
     TCB_LISTED          = 1 << 1            # in tcp.work
     TCB_ACK_NOW         = 1 << 2            # output owes an ACK
-    TCB_ACK_DELAYED     = 1 << 3            # output owes an ACK by ack_tick
+    TCB_ACK_DELAYED     = 1 << 3            # output owes an ACK, but may wait for company
     TCB_FIN_QUEUED      = 1 << 4            # no more data will be queued; FIN after snd_end
     TCB_FIN_SENT        = 1 << 5
     TCB_FIN_RECEIVED    = 1 << 6            # the FIN is in rcv_nxt
@@ -52,6 +52,8 @@ cdef enum tcb_flags_t:
     TCB_APP_TIMEOUT     = 1 << 17           # app_tick is set
     TCB_ABORT           = 1 << 18           # output sends a RST and the connection ends
     TCB_RECOVER_VALID   = 1 << 19           # `recover` holds a value to compare with
+    TCB_REXMIT_ARMED    = 1 << 20           # rexmit_tick is set: retransmission, or persist with TCB_PERSIST
+    TCB_ACK_ARMED       = 1 << 21           # ack_tick is set
     # pending upcalls, taken by the engine
     TCB_EV_ACCEPT       = 1 << 24
     TCB_EV_DATA         = 1 << 25           # the receive queue has in-order data to offer
@@ -87,14 +89,14 @@ ctypedef struct tcb_t:
     uint32_t rcv_nxt                        # 80   writer: input
     uint32_t rcv_adv                        # 84   writer: output. Right edge last advertised
     uint32_t last_ack_sent                  # 88   writer: output (RFC 7323 section 4.3)
-    uint32_t rx                             # 92   rx_queue_t index, 0 when nothing is held
+    uint32_t rx                             # 92   rx_queue_t index; 0: nothing is held
     uint32_t snd_head                       # 96   send_piece_t: first not fully acknowledged
     uint32_t snd_tail                       # 100
     uint32_t work_next                      # 104  tcp.work, valid while TCB_LISTED
     uint32_t timer                          # 108  wheel id, 0: none
     uint32_t timer_tick                     # 112  when that node fires (may be early: it is then moved)
-    uint32_t rexmit_tick                    # 116  retransmission or persist deadline, valid while `armed` says so
-    uint32_t ack_tick                       # 120  delayed ACK deadline, valid with TCB_ACK_DELAYED
+    uint32_t rexmit_tick                    # 116  retransmission or persist deadline, valid with TCB_REXMIT_ARMED
+    uint32_t ack_tick                       # 120  delayed ACK deadline, valid with TCB_ACK_ARMED
     uint32_t last_received_ms               # 124  keep-alive, PAWS age
     # ---- line 2
     uint32_t cwnd                           # 128  writer: cc
@@ -142,10 +144,9 @@ ctypedef struct rx_queue_t:                 # 64 octets
     uint32_t sack_recent[TCP_SACK_BLOCKS]   # left edges of the latest blocks, newest first (RFC 2018 section 4)
     uint8_t sack_count
     uint8_t fin_ooo                         # a FIN waits at fin_seq
-    uint16_t reserved
+    uint16_t duplicate_acks_owed            # one for each segment out of order in this burst (RFC 5681 section 4.2)
     uint32_t fin_seq
-    uint32_t urgent_seq
-    uint32_t pad[3]
+    uint32_t pad[4]
 
 # Octets received and copied; `capacity` octets follow from malloc.
 ctypedef struct rx_chunk_t:                 # 32 octets
@@ -200,27 +201,28 @@ ctypedef struct flow_table_t:
     uint32_t used
     uint8_t hash_key[16]
 
-# Every limit and time of one TCP. Times in ns unless named otherwise. Defaults: tcb.pyx, tcp_config_defaults.
+# Every limit and time of one TCP. Defaults: tcb.pyx, tcp_config_defaults.
 ctypedef struct tcp_config_t:
     uint32_t max_connections
     uint32_t syn_queue                      # half-open records; the oldest makes room (RFC 4987 section 3.2)
     uint32_t time_wait_limit
-    uint32_t rcv_buffer                     # octets a connection may hold; its largest window
-    uint32_t rx_memory                      # octets all connections may hold together
-    uint32_t snd_queue                      # unacknowledged octets a connection may queue
-    uint32_t snd_low_water                  # on_writable's threshold
+    uint32_t rcv_buffer_bytes                     # octets a connection may hold; its largest window
+    uint32_t rx_memory_bytes                      # octets all connections may hold together
+    uint32_t snd_queue_bytes                      # unacknowledged octets a connection may queue
+    uint32_t snd_low_water_bytes                  # on_writable's threshold
     uint16_t initial_window_segments        # RFC 6928
     uint16_t mss                            # 0: from the link's MTU
-    uint64_t rto_initial
-    uint64_t rto_min                        # RFC 6298 (2.4)
-    uint64_t rto_max
-    uint64_t delayed_ack                    # < 0.5 s (MUST-40)
-    uint64_t msl                            # TIME-WAIT lasts twice as long
-    uint64_t user_timeout                   # R2 for data (SHLD-11)
-    uint64_t syn_timeout                    # R2 for a SYN (MUST-23)
-    uint64_t syn_ack_timeout                # a half-open passive connection's life
-    uint64_t keepalive_idle                 # MUST-28
-    uint64_t keepalive_interval
+    uint64_t rto_initial_ns
+    uint64_t rto_min_ns                        # RFC 6298 (2.4)
+    uint64_t rto_max_ns
+    uint64_t delayed_ack_ns                    # < 0.5 s (MUST-40)
+    uint64_t msl_ns                            # TIME-WAIT lasts twice as long
+    uint64_t user_timeout_ns                   # R2 for data (SHLD-11)
+    uint64_t syn_timeout_ns                    # R2 for a SYN (MUST-23)
+    uint64_t syn_ack_timeout_ns                # a half-open passive connection's life
+    uint64_t fin_wait_2_timeout_ns             # a connection its application has closed waits this long for the peer's FIN
+    uint64_t keepalive_idle_ns                 # MUST-28
+    uint64_t keepalive_interval_ns
     uint8_t keepalive_probes
     uint8_t ttl
     uint8_t timestamps
@@ -250,6 +252,128 @@ ctypedef struct tcp_t:
     uint32_t syn_newest
     uint32_t time_wait_oldest
     uint32_t time_wait_newest
-    uint64_t rx_held_bytes                  # against config.rx_memory
+    uint64_t rx_held_bytes                  # against config.rx_memory_bytes
     uint16_t ephemeral_next
     uint32_t established                    # connections that applications own now
+    uint64_t challenge_window_ns            # RFC 5961 section 7: challenge ACKs are limited per second
+    uint32_t challenge_left
+    uint32_t timestamp_offset
+
+# ---------------------------------------------------------------- life (tcb.pyx)
+cdef void tcp_config_defaults(tcp_config_t *config) noexcept nogil
+# ip and counters must outlive tcp. The same seed gives the same ISNs, hash and ports. 0, or -1 without memory.
+cdef int tcp_init(tcp_t *tcp, ip_t *ip, counters_t *counters, const tcp_config_t *config, uint64_t seed,
+                  uint64_t now_ns) noexcept nogil
+# Frees every record, silently. Connections must have been told before (engine_close does).
+cdef void tcp_destroy(tcp_t *tcp) noexcept nogil
+# A zeroed tcb with its index, configured defaults and initial congestion state; in no table yet. NULL at the limit.
+cdef tcb_t *tcb_alloc(tcp_t *tcp) noexcept nogil
+# Gives back everything the connection holds, and the record. It must be in no list and no table.
+cdef void tcb_release(tcp_t *tcp, tcb_t *tcb) noexcept nogil
+cdef void send_queue_release(tcp_t *tcp, tcb_t *tcb) noexcept nogil
+cdef void rx_queue_release(tcp_t *tcp, tcb_t *tcb) noexcept nogil
+cdef void rx_chunk_release(tcp_t *tcp, uint32_t index) noexcept nogil
+# Earliest of the connection's deadlines into its one timer node. Moving a deadline later costs nothing: the
+# node fires early, finds nothing due, and is armed again.
+cdef void tcb_arm(tcp_t *tcp, tcb_t *tcb) noexcept nogil
+# Octets the peer may be told it can send: never moves the right edge to the left (SHLD-14), nor by less than is
+# worth an announcement (MUST-39).
+cdef uint32_t tcb_receive_window(const tcp_t *tcp, const tcb_t *tcb) noexcept nogil
+
+cdef enum timer_kind_t:
+    TIMER_CONNECTION = 1
+    TIMER_SYN_RECEIVED = 2
+
+
+# ---------------------------------------------------------------- leaf accessors
+cdef inline tcb_t *tcb_at(const tcp_t *tcp, uint32_t index) noexcept nogil:
+    return <tcb_t *>slab_at(&tcp.tcbs, index)
+
+
+cdef inline rx_queue_t *rx_queue_of(const tcp_t *tcp, const tcb_t *tcb) noexcept nogil:
+    return <rx_queue_t *>slab_at(&tcp.rx_queues, tcb.rx) if tcb.rx else NULL
+
+
+cdef inline rx_chunk_t *rx_chunk_at(const tcp_t *tcp, uint32_t index) noexcept nogil:
+    return <rx_chunk_t *>slab_at(&tcp.rx_chunks, index)
+
+
+cdef inline send_piece_t *send_piece_at(const tcp_t *tcp, uint32_t index) noexcept nogil:
+    return <send_piece_t *>slab_at(&tcp.send_pieces, index)
+
+
+cdef inline syn_received_t *syn_at(const tcp_t *tcp, uint32_t index) noexcept nogil:
+    return <syn_received_t *>slab_at(&tcp.syns, index)
+
+
+cdef inline time_wait_t *time_wait_at(const tcp_t *tcp, uint32_t index) noexcept nogil:
+    return <time_wait_t *>slab_at(&tcp.time_waits, index)
+
+
+# Put the connection on the list that the engine walks after the burst.
+cdef inline void work_add(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
+    if tcb.flags & TCB_LISTED:
+        return
+    tcb.flags |= TCB_LISTED
+    tcb.work_next = 0
+    if tcp.work_tail:
+        tcb_at(tcp, tcp.work_tail).work_next = tcb.index
+    else:
+        tcp.work_head = tcb.index
+    tcp.work_tail = tcb.index
+
+
+# First connection of the work list, taken off it; NULL: none.
+cdef inline tcb_t *work_take(tcp_t *tcp) noexcept nogil:
+    cdef tcb_t *tcb
+    if tcp.work_head == 0:
+        return NULL
+    tcb = tcb_at(tcp, tcp.work_head)
+    tcp.work_head = tcb.work_next
+    if tcp.work_head == 0:
+        tcp.work_tail = 0
+    tcb.flags &= ~<uint32_t>TCB_LISTED
+    return tcb
+
+
+# Put a connection back at the front: its output could not be finished (the ring is full).
+cdef inline void work_return(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
+    tcb.flags |= TCB_LISTED
+    tcb.work_next = tcp.work_head
+    tcp.work_head = tcb.index
+    if tcp.work_tail == 0:
+        tcp.work_tail = tcb.index
+
+
+cdef inline uint32_t tcp_tick(const tcp_t *tcp) noexcept nogil:
+    return wheel_tick_of(&tcp.wheel, tcp.now_ns)
+
+
+# The first tick at or after now + delay: a deadline never comes early.
+cdef inline uint32_t tick_after(const tcp_t *tcp, uint64_t delay_ns) noexcept nogil:
+    return wheel_tick_of(&tcp.wheel, tcp.now_ns + delay_ns) + 1
+
+
+cdef inline bint tick_reached(uint32_t tick, uint32_t now_tick) noexcept nogil:
+    return <int32_t>(now_tick - tick) >= 0
+
+
+# Timestamp clock: 1 ms (RFC 7323 section 5.4), offset by a secret so that it does not tell our uptime.
+cdef inline uint32_t tcp_timestamp(const tcp_t *tcp) noexcept nogil:
+    return <uint32_t>(tcp.now_ns // 1000000) + tcp.timestamp_offset
+
+
+cdef inline void cc_load(const tcp_t *tcp, const tcb_t *tcb, cc_view_t *view) noexcept nogil:
+    view.cwnd = tcb.cwnd
+    view.ssthresh = tcb.ssthresh
+    view.word = tcb.cc_word
+    view.smss = tcb.smss
+    view.flight = tcb.snd_nxt - tcb.snd_una
+    view.srtt_us = tcb.srtt_us
+    view.now_ns = tcp.now_ns
+
+
+cdef inline void cc_store(tcb_t *tcb, const cc_view_t *view) noexcept nogil:
+    tcb.cwnd = view.cwnd
+    tcb.ssthresh = view.ssthresh
+    tcb.cc_word = view.word

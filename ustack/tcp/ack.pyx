@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: MIT
+"""What an acknowledgment does to the sender. See ack.pxd for the contract and the sources."""
+
+from libc.stdint cimport int32_t, uint8_t, uint32_t
+
+from ustack.base.counters cimport DUPLICATE_ACKS_IN, FAST_RETRANSMITS, count
+from ustack.buf.lent cimport lent_unref
+from ustack.buf.slab cimport slab_release
+from ustack.tcp.cc.ops cimport cc_ops_t, cc_view_t
+from ustack.tcp.rtt cimport rexmit_start, rexmit_stop, rtt_now_us, rtt_sample
+from ustack.tcp.tcb cimport (OPT_TIMESTAMPS, TCB_EV_WRITABLE, TCB_FIN_SENT, TCB_PERSIST, TCB_RECOVER_VALID, TCB_RECOVERY,
+                             TCB_REXMIT, TCB_RTO_RECOVERY, TCB_RTT_TIMING, TCB_WANT_WRITABLE, cc_load, cc_store,
+                             send_piece_at, send_piece_t, tcp_timestamp, work_add)
+from ustack.wire.seq cimport seq_ge, seq_gt, seq_lt
+from ustack.wire.tcp cimport FIN, HAS_TIMESTAMPS, SYN
+
+
+cdef enum:
+    DUPLICATE_THRESHOLD = 3                 # RFC 5681 section 3.2
+
+
+cdef uint32_t initial_window(const tcp_t *tcp, const tcb_t *tcb) noexcept nogil:
+    """RFC 6928 section 2: min(10 * MSS, max(2 * MSS, 14600)), with the configured count for 10."""
+    cdef uint32_t segments = tcp.config.initial_window_segments * <uint32_t>tcb.smss
+    cdef uint32_t floor = 2 * <uint32_t>tcb.smss
+    cdef uint32_t octets = 1460 * <uint32_t>tcp.config.initial_window_segments
+    if floor < octets:
+        floor = octets
+    return segments if segments < floor else floor
+
+
+cdef void ack_start(tcp_t *tcp, tcb_t *tcb, bint handshake_lost) noexcept nogil:
+    cdef cc_view_t view
+    cdef uint32_t window = initial_window(tcp, tcb)
+    if handshake_lost:
+        window = tcb.smss                   # RFC 5681 section 3.1
+        tcb.srtt_us = 1000000               # RFC 6298 (5.7): an RTO of 3 s when data begins
+        tcb.rttvar_us = 500000
+    cc_load(tcp, tcb, &view)
+    tcp.cc[tcb.cc].init(&view, window)
+    cc_store(tcb, &view)
+
+
+cdef void ack_set_window(tcb_t *tcb, const segment_t *seg, uint32_t window) noexcept nogil:
+    tcb.snd_wnd = window
+    tcb.snd_wl1 = seg.seq
+    tcb.snd_wl2 = seg.ack
+    if window > tcb.snd_max_wnd:
+        tcb.snd_max_wnd = window
+
+
+cdef ack_verdict_t ack_input(tcp_t *tcp, tcb_t *tcb, const segment_t *seg, uint32_t window) noexcept nogil:
+    if seq_gt(seg.ack, tcb.snd_max):
+        return ACK_UNSENT
+    if seq_lt(seg.ack, tcb.snd_una):
+        if seq_lt(seg.ack, tcb.snd_una - tcb.snd_max_wnd):
+            return ACK_TOO_OLD
+        return ACK_ACCEPTED                 # an old duplicate: nothing to learn
+    if seg.ack != tcb.snd_una:
+        new_acknowledgment(tcp, tcb, seg)
+    elif is_duplicate(tcb, seg, window):
+        duplicate_acknowledgment(tcp, tcb)
+    update_window(tcp, tcb, seg, window)
+    return ACK_ACCEPTED
+
+
+cdef inline bint is_duplicate(const tcb_t *tcb, const segment_t *seg, uint32_t window) noexcept nogil:
+    """RFC 5681 section 2, all five conditions."""
+    return (tcb.snd_max != tcb.snd_una and seg.length == 0 and not seg.flags & (SYN | FIN)
+            and window == tcb.snd_wnd)
+
+
+cdef void update_window(tcp_t *tcp, tcb_t *tcb, const segment_t *seg, uint32_t window) noexcept nogil:
+    """Only from a segment that is not older than the last one used, so that a reordered one cannot close the window."""
+    if not (seq_lt(tcb.snd_wl1, seg.seq) or (tcb.snd_wl1 == seg.seq and not seq_gt(tcb.snd_wl2, seg.ack))):
+        return
+    if window != tcb.snd_wnd:
+        work_add(tcp, tcb)
+        if window > tcb.snd_wnd and tcb.flags & TCB_PERSIST:
+            tcb.backoff = 0
+            rexmit_stop(tcb)
+    ack_set_window(tcb, seg, window)
+
+
+cdef void new_acknowledgment(tcp_t *tcp, tcb_t *tcb, const segment_t *seg) noexcept nogil:
+    cdef uint32_t acked = seg.ack - tcb.snd_una
+    measure(tcp, tcb, seg)
+    congestion_on_ack(tcp, tcb, seg.ack, acked)
+    tcb.snd_una = seg.ack
+    if seq_lt(tcb.snd_nxt, seg.ack):        # after a timeout: the peer had what we were about to send again
+        tcb.snd_nxt = seg.ack
+    tcb.backoff = 0
+    release_acknowledged(tcp, tcb)
+    if tcb.snd_una == tcb.snd_max:
+        rexmit_stop(tcb)                    # RFC 6298 (5.2)
+    else:
+        rexmit_start(tcp, tcb)              # RFC 6298 (5.3)
+    if (tcb.flags & TCB_WANT_WRITABLE
+            and <int32_t>(tcb.snd_end - tcb.snd_una) <= <int32_t>tcp.config.snd_low_water_bytes):
+        tcb.flags = (tcb.flags & ~<uint32_t>TCB_WANT_WRITABLE) | TCB_EV_WRITABLE
+    work_add(tcp, tcb)
+
+
+cdef inline void measure(tcp_t *tcp, tcb_t *tcb, const segment_t *seg) noexcept nogil:
+    """One timed segment a round trip; by timestamps when a retransmission has spoilt it (RFC 6298 section 3)."""
+    cdef uint32_t elapsed_ms
+    if tcb.flags & TCB_RTT_TIMING:
+        if seq_ge(seg.ack, tcb.rtt_seq):
+            tcb.flags &= ~<uint32_t>TCB_RTT_TIMING
+            rtt_sample(tcb, rtt_now_us(tcp) - tcb.rtt_sent_us)
+    elif tcb.options & OPT_TIMESTAMPS and seg.has & HAS_TIMESTAMPS and seg.ts_ecr != 0:
+        elapsed_ms = tcp_timestamp(tcp) - seg.ts_ecr
+        if elapsed_ms < 0x10000000:         # an echo of what we never sent is not a measurement
+            rtt_sample(tcb, elapsed_ms * 1000 + 500 if elapsed_ms < 268000 else 268000000)
+
+
+cdef inline void release_acknowledged(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
+    """Lent buffers go back as soon as their last octet is acknowledged."""
+    cdef send_piece_t *piece
+    cdef uint32_t index
+    while tcb.snd_head:
+        index = tcb.snd_head
+        piece = send_piece_at(tcp, index)
+        if seq_gt(piece.seq + piece.length, tcb.snd_una):
+            return
+        tcb.snd_head = piece.next
+        if tcb.snd_head == 0:
+            tcb.snd_tail = 0
+        lent_unref(piece.lent)
+        slab_release(&tcp.send_pieces, index)
+
+
+# ---------------------------------------------------------------- congestion and loss
+
+cdef void congestion_on_ack(tcp_t *tcp, tcb_t *tcb, uint32_t ack, uint32_t acked) noexcept nogil:
+    """Before SND.UNA moves. RFC 6582 section 3.2 step 3 in recovery, RFC 5681 section 3.1 outside."""
+    cdef const cc_ops_t *cc = tcp.cc[tcb.cc]
+    cdef cc_view_t view
+    cdef bint limited
+    cc_load(tcp, tcb, &view)
+    if tcb.flags & TCB_RECOVERY:
+        if seq_ge(ack, tcb.recover):
+            view.flight = tcb.snd_max - ack
+            cc.on_recovered(&view)
+            tcb.flags &= ~<uint32_t>(TCB_RECOVERY | TCB_REXMIT)
+            tcb.duplicate_acks = 0
+        else:
+            if cc.on_partial_ack != NULL:
+                cc.on_partial_ack(&view, acked)
+            tcb.flags |= TCB_REXMIT         # the next hole begins at the new SND.UNA
+    else:
+        limited = view.flight + view.smss >= view.cwnd or (view.cwnd < view.ssthresh and view.flight * 2 >= view.cwnd)
+        cc.on_ack(&view, acked, limited)
+        tcb.duplicate_acks = 0
+        if tcb.flags & TCB_RTO_RECOVERY and seq_ge(ack, tcb.recover):
+            tcb.flags &= ~<uint32_t>TCB_RTO_RECOVERY
+    if tcb.flags & TCB_RECOVER_VALID and seq_gt(ack, tcb.recover):
+        tcb.flags &= ~<uint32_t>TCB_RECOVER_VALID
+    cc_store(tcb, &view)
+
+
+cdef void duplicate_acknowledgment(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
+    cdef const cc_ops_t *cc = tcp.cc[tcb.cc]
+    cdef cc_view_t view
+    count(tcp.counters, DUPLICATE_ACKS_IN)
+    if tcb.duplicate_acks < 255:
+        tcb.duplicate_acks += 1
+    cc_load(tcp, tcb, &view)
+    if tcb.flags & TCB_RECOVERY:
+        if cc.on_duplicate_ack != NULL:
+            cc.on_duplicate_ack(&view)
+    elif tcb.duplicate_acks == DUPLICATE_THRESHOLD and not tcb.flags & TCB_RTO_RECOVERY:
+        # RFC 6582 section 3.2 step 1: not again for a window that was repaired already.
+        if tcb.flags & TCB_RECOVER_VALID and not seq_gt(tcb.snd_una, tcb.recover):
+            return
+        tcb.recover = tcb.snd_max
+        tcb.flags |= TCB_RECOVERY | TCB_RECOVER_VALID | TCB_REXMIT
+        tcb.flags &= ~<uint32_t>TCB_RTT_TIMING
+        view.flight = tcb.snd_max - tcb.snd_una
+        cc.on_loss(&view)
+        count(tcp.counters, FAST_RETRANSMITS)
+    cc_store(tcb, &view)
+    work_add(tcp, tcb)

@@ -1,0 +1,304 @@
+# SPDX-License-Identifier: MIT
+"""What an application may ask of TCP (RFC 9293 section 3.10.1 to 3.10.6). See calls.pxd for each call's contract."""
+
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memcpy, memset
+
+from ustack.base.counters cimport CONNECTIONS_OPENED, count
+from ustack.base.prng cimport siphash24
+from ustack.buf.lent cimport lent_ref
+from ustack.buf.slab cimport slab_alloc, slab_release
+from ustack.ip.layer cimport ip_is_local, ip_is_valid_remote
+from ustack.tcp.demux cimport (FLOW_CONNECTION, FLOW_NONE, FLOW_TIME_WAIT, flow_find, flow_insert, flow_t,
+                               initial_sequence_number, listener_exact)
+from ustack.tcp.emit cimport advertised_wscale
+from ustack.tcp.ending cimport connection_end, time_wait_remove
+from ustack.tcp.reassembly cimport reassembly_consume, reassembly_peek
+from ustack.tcp.state cimport (CLOSE_ABORTED, CLOSE_WAIT, CLOSED, ESTABLISHED, FIN_WAIT_1, FIN_WAIT_2, LAST_ACK,
+                               SYN_RECEIVED, SYN_SENT)
+from ustack.tcp.tcb cimport (TCB_ABORT, TCB_ACTIVE, TCB_APP_TIMEOUT, TCB_CLOSED_BY_APP, TCB_EV_DATA, TCB_EV_WRITABLE,
+                             TCB_FIN_QUEUED, TCB_KEEPALIVE, TCB_NODELAY, TCB_WANT_WRITABLE, TCP_MAX_LISTENERS,
+                             flow_key_t, listener_t, rx_queue_of, rx_queue_t, send_piece_at, send_piece_t,
+                             tcb_alloc, tcb_arm, tcb_release, tick_after, time_wait_at, work_add)
+from ustack.wire.seq cimport seq_gt
+
+
+cdef enum:
+    DEFAULT_MSS_V4 = 536                    # MUST-15
+    EPHEMERAL_FIRST = 32768
+    EPHEMERAL_COUNT = 28232                 # 32768..60999, what Linux uses
+
+
+# ---------------------------------------------------------------- OPEN (section 3.10.1)
+
+cdef int tcp_listen(tcp_t *tcp, const ip_addr_t *laddr, uint16_t lport, uint16_t app, uint32_t backlog) noexcept nogil:
+    cdef ip_addr_t wanted
+    cdef int i
+    memset(&wanted, 0, sizeof(wanted))
+    if laddr != NULL:
+        if not ip_is_local(tcp.ip, laddr):
+            return TCP_ERR_BAD_ADDRESS
+        wanted = laddr[0]
+    if lport == 0:
+        return TCP_ERR_NO_PORT
+    if listener_exact(tcp, &wanted, lport) != NULL:
+        return TCP_ERR_IN_USE
+    for i in range(TCP_MAX_LISTENERS):
+        if tcp.listeners[i].lport == 0:
+            tcp.listeners[i].laddr = wanted
+            tcp.listeners[i].lport = lport
+            tcp.listeners[i].app = app
+            tcp.listeners[i].backlog = backlog
+            tcp.listeners[i].waiting = 0
+            return TCP_OK
+    return TCP_ERR_NO_MEMORY
+
+
+cdef int tcp_unlisten(tcp_t *tcp, const ip_addr_t *laddr, uint16_t lport) noexcept nogil:
+    """Half-open records stay: their last ACK finds no listener and is answered with RST."""
+    cdef ip_addr_t wanted
+    cdef listener_t *listener
+    memset(&wanted, 0, sizeof(wanted))
+    if laddr != NULL:
+        wanted = laddr[0]
+    listener = listener_exact(tcp, &wanted, lport)
+    if listener == NULL or lport == 0:
+        return TCP_ERR_STATE
+    memset(listener, 0, sizeof(listener_t))
+    return TCP_OK
+
+
+cdef bint claim_flow(tcp_t *tcp, const flow_key_t *key) noexcept nogil:
+    """True if the 4-tuple is free. A TIME-WAIT of ours gives way when timestamps tell the connections apart (RFC 6191)."""
+    cdef flow_t flow = flow_find(tcp, key)
+    if flow.kind == FLOW_NONE:
+        return True
+    if flow.kind == FLOW_TIME_WAIT and tcp.config.timestamps and time_wait_at(tcp, flow.index).ts_recent != 0:
+        time_wait_remove(tcp, flow.index)
+        return True
+    return False
+
+
+cdef bint choose_port(tcp_t *tcp, flow_key_t *key) noexcept nogil:
+    """RFC 6056 section 3.3.3: a keyed offset for each destination, then upwards."""
+    cdef uint32_t offset = <uint32_t>siphash24(tcp.secret, <const uint8_t *>key, sizeof(flow_key_t))
+    cdef uint32_t i
+    for i in range(EPHEMERAL_COUNT):
+        key.lport = <uint16_t>(EPHEMERAL_FIRST + (offset + tcp.ephemeral_next) % EPHEMERAL_COUNT)
+        tcp.ephemeral_next += 1
+        if claim_flow(tcp, key):
+            return True
+    return False
+
+
+cdef tcb_t *tcp_connect(tcp_t *tcp, const ip_addr_t *raddr, uint16_t rport, uint16_t lport, uint16_t app,
+                        int *status) noexcept nogil:
+    cdef flow_key_t key
+    cdef tcb_t *tcb
+    memset(&key, 0, sizeof(key))
+    if rport == 0 or not ip_is_valid_remote(tcp.ip, raddr):
+        status[0] = TCP_ERR_BAD_ADDRESS                     # MUST-46
+        return NULL
+    key.laddr = tcp.ip.config.address                       # MUST-44, MUST-45
+    key.raddr = raddr[0]
+    key.rport = rport
+    key.lport = lport
+    if lport == 0:
+        if not choose_port(tcp, &key):
+            status[0] = TCP_ERR_NO_PORT
+            return NULL
+    elif not claim_flow(tcp, &key):
+        status[0] = TCP_ERR_IN_USE
+        return NULL
+    tcb = tcb_alloc(tcp)
+    if tcb == NULL:
+        status[0] = TCP_ERR_NO_MEMORY
+        return NULL
+    tcb.key = key
+    if flow_insert(tcp, &tcb.key, FLOW_CONNECTION, tcb.index) != 0:
+        tcb_release(tcp, tcb)
+        status[0] = TCP_ERR_NO_MEMORY
+        return NULL
+    tcb.state = <uint8_t>SYN_SENT
+    tcb.app = app
+    tcb.flags = TCB_ACTIVE
+    tcb.smss = DEFAULT_MSS_V4
+    tcb.rcv_wscale = advertised_wscale(tcp) if tcp.config.window_scaling else 0
+    tcb.snd_una = initial_sequence_number(tcp, &key)
+    tcb.snd_nxt = tcb.snd_una
+    tcb.snd_max = tcb.snd_una
+    tcb.snd_end = tcb.snd_una + 1
+    work_add(tcp, tcb)
+    count(tcp.counters, CONNECTIONS_OPENED)
+    status[0] = TCP_OK
+    return tcb
+
+
+# ---------------------------------------------------------------- SEND (section 3.10.2)
+
+cdef uint32_t tcp_send_queued(const tcb_t *conn) noexcept nogil:
+    return conn.snd_end - conn.snd_una if seq_gt(conn.snd_end, conn.snd_una) else 0
+
+
+cdef int64_t tcp_send(tcp_t *tcp, tcb_t *conn, lent_t *lent, uint64_t offset, uint64_t length) noexcept nogil:
+    cdef uint32_t queued = tcp_send_queued(conn)
+    cdef uint32_t room = tcp.config.snd_queue_bytes - queued if queued < tcp.config.snd_queue_bytes else 0
+    cdef uint32_t accepted = <uint32_t>length if length < room else room
+    cdef send_piece_t *tail
+    cdef uint32_t index
+    if conn.flags & (TCB_FIN_QUEUED | TCB_ABORT) or (
+            conn.state != <uint8_t>ESTABLISHED and conn.state != <uint8_t>CLOSE_WAIT
+            and conn.state != <uint8_t>SYN_SENT and conn.state != <uint8_t>SYN_RECEIVED):
+        return TCP_ERR_STATE
+    if offset > lent.length or length > lent.length - offset:
+        return TCP_ERR_BAD_ADDRESS
+    if accepted == 0:
+        return 0
+    tail = send_piece_at(tcp, conn.snd_tail) if conn.snd_tail else NULL
+    if tail != NULL and tail.lent == lent and tail.data + tail.length == lent.data + offset:
+        tail.length += accepted             # the next slice of the same buffer
+    else:
+        index = slab_alloc(&tcp.send_pieces)
+        if index == 0:
+            return TCP_ERR_NO_MEMORY
+        if tail != NULL:
+            tail.next = index
+        else:
+            conn.snd_head = index
+        conn.snd_tail = index
+        tail = send_piece_at(tcp, index)
+        tail.lent = lent_ref(lent)
+        tail.data = lent.data + offset
+        tail.length = accepted
+        tail.seq = conn.snd_end
+        tail.next = 0
+    conn.snd_end += accepted
+    work_add(tcp, conn)
+    return accepted
+
+
+cdef void tcp_want_writable(tcp_t *tcp, tcb_t *conn) noexcept nogil:
+    if tcp_send_queued(conn) <= tcp.config.snd_low_water_bytes:
+        conn.flags |= TCB_EV_WRITABLE
+        work_add(tcp, conn)
+    else:
+        conn.flags |= TCB_WANT_WRITABLE
+
+
+# ---------------------------------------------------------------- RECEIVE (section 3.10.3)
+
+cdef uint32_t tcp_receivable(const tcp_t *tcp, const tcb_t *conn) noexcept nogil:
+    cdef const rx_queue_t *rx = rx_queue_of(tcp, conn)
+    return rx.queued_bytes if rx != NULL else 0
+
+
+cdef size_t tcp_receive(tcp_t *tcp, tcb_t *conn, uint8_t *out, size_t length) noexcept nogil:
+    cdef size_t copied = 0
+    cdef uint32_t step
+    cdef const uint8_t *data
+    while copied < length:
+        data = reassembly_peek(tcp, conn, &step)
+        if data == NULL:
+            break
+        if step > length - copied:
+            step = <uint32_t>(length - copied)
+        memcpy(out + copied, data, step)
+        reassembly_consume(tcp, conn, step)
+        copied += step
+    if copied > 0 and conn.state != <uint8_t>CLOSED:
+        work_add(tcp, conn)                 # the window may be worth an announcement now
+    return copied
+
+
+cdef void tcp_resume(tcp_t *tcp, tcb_t *conn) noexcept nogil:
+    if conn.rx != 0:
+        conn.flags |= TCB_EV_DATA
+        work_add(tcp, conn)
+
+
+# ---------------------------------------------------------------- CLOSE, ABORT (sections 3.10.4, 3.10.5)
+
+cdef void tcp_shutdown(tcp_t *tcp, tcb_t *conn) noexcept nogil:
+    if conn.flags & (TCB_FIN_QUEUED | TCB_ABORT):
+        return
+    if conn.state == <uint8_t>SYN_SENT:
+        connection_end(tcp, conn, CLOSE_ABORTED)            # section 3.10.4: delete the TCB
+        return
+    if conn.state == <uint8_t>ESTABLISHED:
+        conn.state = <uint8_t>FIN_WAIT_1
+    elif conn.state == <uint8_t>CLOSE_WAIT:
+        conn.state = <uint8_t>LAST_ACK
+    elif conn.state != <uint8_t>SYN_RECEIVED:               # there the FIN waits for ESTABLISHED
+        return
+    conn.flags |= TCB_FIN_QUEUED
+    work_add(tcp, conn)
+
+
+cdef void tcp_close(tcp_t *tcp, tcb_t *conn) noexcept nogil:
+    if conn.flags & TCB_CLOSED_BY_APP or conn.state == <uint8_t>CLOSED:
+        return
+    if tcp_receivable(tcp, conn) > 0:
+        tcp_abort(tcp, conn)                                # SHLD-3: unread data is lost, say so
+        return
+    conn.flags |= TCB_CLOSED_BY_APP
+    conn.flags &= ~<uint32_t>TCB_APP_TIMEOUT
+    tcp_shutdown(tcp, conn)
+    if conn.state == <uint8_t>FIN_WAIT_2:
+        tcp_set_timeout(tcp, conn, tcp.config.fin_wait_2_timeout_ns)
+
+
+cdef void tcp_abort(tcp_t *tcp, tcb_t *conn) noexcept nogil:
+    if conn.state == <uint8_t>CLOSED:
+        return
+    conn.close_reason = <uint8_t>CLOSE_ABORTED
+    conn.flags |= TCB_ABORT
+    work_add(tcp, conn)
+
+
+# ---------------------------------------------------------------- settings
+
+cdef void tcp_set_timeout(tcp_t *tcp, tcb_t *conn, uint64_t after_ns) noexcept nogil:
+    if after_ns == 0 or conn.state == <uint8_t>CLOSED:
+        conn.flags &= ~<uint32_t>TCB_APP_TIMEOUT
+        return
+    conn.app_tick = tick_after(tcp, after_ns)
+    conn.flags |= TCB_APP_TIMEOUT
+    tcb_arm(tcp, conn)
+
+
+cdef void tcp_set_nodelay(tcp_t *tcp, tcb_t *conn, bint on) noexcept nogil:
+    if on:
+        conn.flags |= TCB_NODELAY
+        work_add(tcp, conn)                 # what Nagle held back may go
+    else:
+        conn.flags &= ~<uint32_t>TCB_NODELAY
+
+
+cdef void tcp_set_keepalive(tcp_t *tcp, tcb_t *conn, bint on) noexcept nogil:
+    if on:
+        conn.flags |= TCB_KEEPALIVE
+        tcb_arm(tcp, conn)
+    else:
+        conn.flags &= ~<uint32_t>TCB_KEEPALIVE
+
+
+cdef void tcp_set_user_timeout(tcb_t *conn, uint16_t seconds) noexcept nogil:
+    conn.user_timeout_s = seconds
+
+
+cdef void tcp_set_tos(tcb_t *conn, uint8_t tos) noexcept nogil:
+    conn.tos = tos
+
+
+cdef void tcp_set_ttl(tcb_t *conn, uint8_t ttl) noexcept nogil:
+    conn.ttl = ttl
+
+
+cdef void tcp_taken(tcp_t *tcp, tcb_t *conn) noexcept nogil:
+    cdef listener_t *listener = listener_exact(tcp, &conn.key.laddr, conn.key.lport)
+    cdef ip_addr_t any_address
+    if listener == NULL:
+        memset(&any_address, 0, sizeof(any_address))
+        listener = listener_exact(tcp, &any_address, conn.key.lport)
+    if listener != NULL and listener.waiting > 0:
+        listener.waiting -= 1

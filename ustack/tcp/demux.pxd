@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: MIT
+# Which connection does a segment belong to: one open-addressing table over all three kinds of records, and the listeners.
+#
+# A slot is 8 octets: 32 bits of the keyed hash and a target (kind and index). Linear probing, at most 3/4 full,
+# deletion by shifting back, so that lookups need no tombstones. Below: tcb. Above: calls, input, timers.
+
+from libc.stdint cimport uint8_t, uint16_t, uint32_t
+
+from ustack.base.types cimport ip_addr_t
+from ustack.tcp.tcb cimport flow_key_t, listener_t, tcb_t, tcp_t
+
+cdef enum flow_kind_t:
+    FLOW_NONE = 0
+    FLOW_CONNECTION = 1
+    FLOW_SYN_RECEIVED = 2
+    FLOW_TIME_WAIT = 3
+
+cdef enum:
+    FLOW_INDEX_BITS = 30
+
+ctypedef struct flow_t:
+    flow_kind_t kind
+    uint32_t index
+
+cdef flow_t flow_find(const tcp_t *tcp, const flow_key_t *key) noexcept nogil
+# 0, or -1 without memory. The key must not be in the table; the record holds it and must outlive the entry.
+cdef int flow_insert(tcp_t *tcp, const flow_key_t *key, flow_kind_t kind, uint32_t index) noexcept nogil
+cdef void flow_remove(tcp_t *tcp, const flow_key_t *key) noexcept nogil
+# Give an existing entry another record of the same key (SYN-RECEIVED -> connection -> TIME-WAIT).
+cdef void flow_retarget(tcp_t *tcp, const flow_key_t *key, flow_kind_t kind, uint32_t index) noexcept nogil
+# Most specific first: the exact address, then any of ours. NULL: nobody listens.
+cdef listener_t *listener_find(tcp_t *tcp, const ip_addr_t *laddr, uint16_t lport) noexcept nogil
+cdef listener_t *listener_exact(tcp_t *tcp, const ip_addr_t *laddr, uint16_t lport) noexcept nogil
+# RFC 6528: clock + F(4-tuple, secret). The clock ticks every 4096 ns (MUST-8: a tick of about 4 us).
+cdef uint32_t initial_sequence_number(const tcp_t *tcp, const flow_key_t *key) noexcept nogil

@@ -1,0 +1,27 @@
+# SPDX-License-Identifier: MIT
+# Segments without data, sent at once: what input and timers answer with when there is no connection to leave work on
+# (RST, SYN-ACK of a half-open record, ACK of a TIME-WAIT record). Segments of connections are output's.
+#
+# Above: input, timers, output, engine. Below: tcb, wire/tcp, ip.
+
+from libc.stdint cimport uint8_t, uint16_t, uint32_t
+
+from ustack.ip.layer cimport ip_status_t
+from ustack.tcp.tcb cimport flow_key_t, syn_received_t, tcb_t, tcp_t, time_wait_t
+from ustack.wire.tcp cimport header_t, segment_t
+
+# IP_OK, or why it was not sent (ip_status_t); for its caller it is then as if the network had lost it.
+cdef ip_status_t emit_bare(tcp_t *tcp, const flow_key_t *key, header_t *header, uint8_t ttl, uint8_t tos,
+                           uint16_t *neighbour) noexcept nogil
+# RST for a segment that belongs to nothing (RFC 9293 section 3.10.7.1). Never for a RST.
+cdef void emit_reset_for(tcp_t *tcp, const flow_key_t *key, const segment_t *seg) noexcept nogil
+cdef void emit_syn_ack(tcp_t *tcp, const syn_received_t *syn) noexcept nogil
+cdef void emit_syn_received_ack(tcp_t *tcp, const syn_received_t *syn) noexcept nogil
+cdef void emit_time_wait_ack(tcp_t *tcp, const time_wait_t *record) noexcept nogil
+# RST of a connection: <SEQ=SND.NXT><ACK=RCV.NXT><CTL=RST,ACK>.
+cdef bint emit_reset_of(tcp_t *tcp, tcb_t *tcb) noexcept nogil
+# What we offer in a SYN.
+cdef uint16_t advertised_mss(const tcp_t *tcp) noexcept nogil
+cdef uint8_t advertised_wscale(const tcp_t *tcp) noexcept nogil
+# RFC 5961 section 7: at most CHALLENGE_ACKS_PER_SECOND. True: one more may go.
+cdef bint challenge_allowed(tcp_t *tcp) noexcept nogil

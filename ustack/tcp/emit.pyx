@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: MIT
+"""Segments without data that are sent at once. See emit.pxd."""
+
+from libc.stdint cimport uint8_t, uint16_t, uint32_t
+from libc.string cimport memset
+
+from ustack.base.counters cimport (CHALLENGE_ACKS_OUT, PURE_ACKS_OUT, RESETS_OUT, SEGMENTS_OUT, TX_RING_FULL, count)
+from ustack.ip.layer cimport (IP_OK, IP_PROTO_TCP, IP_RING_FULL, ip_commit, ip_payload_mtu, ip_reserve, ip_route_t)
+from ustack.tcp.tcb cimport (OPT_SACK, OPT_TIMESTAMPS, OPT_WSCALE, tcb_receive_window, tcp_timestamp)
+from ustack.wire.tcp cimport (ACK, FIN, HAS_MSS, HAS_SACK_PERMITTED, HAS_TIMESTAMPS, HAS_WSCALE, RST, SYN,
+                              TCP_CHECKSUM_OFFSET, TCP_HEADER_BYTES, TCP_MAX_OPTION_BYTES, TCP_WSCALE_MAX, segment_emit)
+
+
+cdef enum:
+    CHALLENGE_ACKS_PER_SECOND = 1000
+
+
+cdef ip_status_t emit_bare(tcp_t *tcp, const flow_key_t *key, header_t *header, uint8_t ttl, uint8_t tos,
+                           uint16_t *neighbour) noexcept nogil:
+    cdef ip_route_t route
+    cdef int status = 0
+    cdef uint8_t *out
+    cdef uint32_t length
+    route.src = &key.laddr
+    route.dst = &key.raddr
+    route.neighbour = neighbour
+    route.protocol = IP_PROTO_TCP
+    route.tos = tos
+    route.ttl = ttl
+    out = ip_reserve(tcp.ip, &route, TCP_HEADER_BYTES + TCP_MAX_OPTION_BYTES, &status, tcp.now_ns)
+    if out == NULL:
+        if status == IP_RING_FULL:
+            count(tcp.counters, TX_RING_FULL)
+        return <ip_status_t>status
+    header.sport = key.lport
+    header.dport = key.rport
+    length = segment_emit(out, header)
+    ip_commit(tcp.ip, length, TCP_CHECKSUM_OFFSET, <uint16_t>length, 0)
+    count(tcp.counters, SEGMENTS_OUT)
+    return IP_OK
+
+
+cdef void emit_reset_for(tcp_t *tcp, const flow_key_t *key, const segment_t *seg) noexcept nogil:
+    cdef header_t header
+    cdef uint16_t neighbour = 0
+    if seg.flags & RST:
+        return
+    memset(&header, 0, sizeof(header))
+    if seg.flags & ACK:
+        header.seq = seg.ack
+        header.flags = RST
+    else:
+        header.ack = seg.seq + seg.length + (1 if seg.flags & SYN else 0) + (1 if seg.flags & FIN else 0)
+        header.flags = RST | ACK
+    if emit_bare(tcp, key, &header, tcp.config.ttl, 0, &neighbour) == IP_OK:
+        count(tcp.counters, RESETS_OUT)
+
+
+cdef bint emit_reset_of(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
+    cdef header_t header
+    memset(&header, 0, sizeof(header))
+    header.seq = tcb.snd_nxt
+    header.ack = tcb.rcv_nxt
+    header.flags = RST | ACK
+    if emit_bare(tcp, &tcb.key, &header, tcb.ttl, tcb.tos, &tcb.neighbour) != IP_OK:
+        return False
+    count(tcp.counters, RESETS_OUT)
+    return True
+
+
+# ---------------------------------------------------------------- half-open records
+
+cdef uint16_t advertised_mss(const tcp_t *tcp) noexcept nogil:
+    """MMS_R - 20 (MUST-67), whatever options later segments carry (RFC 6691)."""
+    cdef uint32_t mss = ip_payload_mtu(tcp.ip) - TCP_HEADER_BYTES
+    if tcp.config.mss and tcp.config.mss < mss:
+        mss = tcp.config.mss
+    return <uint16_t>(mss if mss < 0xFFFF else 0xFFFF)
+
+
+cdef uint8_t advertised_wscale(const tcp_t *tcp) noexcept nogil:
+    cdef uint8_t shift = 0
+    while shift < TCP_WSCALE_MAX and tcp.config.rcv_buffer_bytes >> shift > 0xFFFF:
+        shift += 1
+    return shift
+
+
+cdef inline uint16_t unscaled_window(const tcp_t *tcp) noexcept nogil:
+    """A SYN's window is never scaled (RFC 7323 section 2.2)."""
+    return <uint16_t>(tcp.config.rcv_buffer_bytes if tcp.config.rcv_buffer_bytes < 0xFFFF else 0xFFFF)
+
+
+cdef void emit_syn_ack(tcp_t *tcp, const syn_received_t *syn) noexcept nogil:
+    cdef header_t header
+    cdef uint16_t neighbour = 0
+    cdef uint8_t options = syn.options_wscale >> 4
+    memset(&header, 0, sizeof(header))
+    header.seq = syn.iss
+    header.ack = syn.irs + 1
+    header.flags = SYN | ACK
+    header.window = unscaled_window(tcp)
+    header.has = HAS_MSS
+    header.mss = advertised_mss(tcp)
+    if options & OPT_SACK:
+        header.has |= HAS_SACK_PERMITTED
+    if options & OPT_TIMESTAMPS:
+        header.has |= HAS_TIMESTAMPS
+        header.ts_val = tcp_timestamp(tcp)
+        header.ts_ecr = syn.ts_recent
+    if options & OPT_WSCALE:
+        header.has |= HAS_WSCALE
+        header.wscale = advertised_wscale(tcp)
+    emit_bare(tcp, &syn.key, &header, tcp.config.ttl, 0, &neighbour)
+
+
+cdef void emit_syn_received_ack(tcp_t *tcp, const syn_received_t *syn) noexcept nogil:
+    cdef header_t header
+    cdef uint16_t neighbour = 0
+    memset(&header, 0, sizeof(header))
+    header.seq = syn.iss + 1
+    header.ack = syn.irs + 1
+    header.flags = ACK
+    header.window = unscaled_window(tcp)
+    if (syn.options_wscale >> 4) & OPT_WSCALE:
+        header.window = <uint16_t>(tcp.config.rcv_buffer_bytes >> advertised_wscale(tcp))
+    if (syn.options_wscale >> 4) & OPT_TIMESTAMPS:
+        header.has = HAS_TIMESTAMPS
+        header.ts_val = tcp_timestamp(tcp)
+        header.ts_ecr = syn.ts_recent
+    emit_bare(tcp, &syn.key, &header, tcp.config.ttl, 0, &neighbour)
+
+
+cdef void emit_time_wait_ack(tcp_t *tcp, const time_wait_t *record) noexcept nogil:
+    cdef header_t header
+    cdef uint16_t neighbour = 0
+    memset(&header, 0, sizeof(header))
+    header.seq = record.snd_nxt
+    header.ack = record.rcv_nxt
+    header.flags = ACK
+    header.window = record.rcv_wnd
+    if record.options & OPT_TIMESTAMPS:
+        header.has = HAS_TIMESTAMPS
+        header.ts_val = tcp_timestamp(tcp)
+        header.ts_ecr = record.ts_recent
+    if emit_bare(tcp, &record.key, &header, tcp.config.ttl, 0, &neighbour) == IP_OK:
+        count(tcp.counters, PURE_ACKS_OUT)
+
+
+cdef bint challenge_allowed(tcp_t *tcp) noexcept nogil:
+    if tcp.now_ns - tcp.challenge_window_ns >= 1000000000:
+        tcp.challenge_window_ns = tcp.now_ns
+        tcp.challenge_left = CHALLENGE_ACKS_PER_SECOND
+    if tcp.challenge_left == 0:
+        return False
+    tcp.challenge_left -= 1
+    count(tcp.counters, CHALLENGE_ACKS_OUT)
+    return True

@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: MIT
+"""How connections end. See ending.pxd."""
+
+from libc.stdint cimport uint8_t, uint16_t, uint32_t
+
+from ustack.base.counters cimport (CONNECTIONS_CLOSED, CONNECTIONS_RESET, CONNECTIONS_TIMED_OUT, count)
+from ustack.base.wheel cimport TIMER_NONE, wheel_cancel
+from ustack.buf.slab cimport slab_alloc, slab_release
+from ustack.tcp.demux cimport FLOW_TIME_WAIT, flow_remove, flow_retarget
+from ustack.tcp.state cimport (CLOSE_KEEPALIVE, CLOSE_NORMAL, CLOSE_REFUSED, CLOSE_RESET, CLOSE_TIMEOUT, CLOSED)
+from ustack.tcp.tcb cimport (TCB_ACK_ARMED, TCB_ACK_DELAYED, TCB_ACK_NOW, TCB_APP_TIMEOUT, TCB_EV_CLOSED, TCB_KEEPALIVE, TCB_PERSIST,
+                             TCB_PROBE, TCB_REXMIT, TCB_REXMIT_ARMED, send_queue_release, syn_at,
+                             tcb_receive_window, tick_after, time_wait_at, time_wait_t, work_add)
+
+
+cdef void tell(tcp_t *tcp, tcb_t *tcb, close_reason_t reason) noexcept nogil:
+    """The record has left the flow table: nothing runs for it any more but its last upcalls."""
+    tcb.state = <uint8_t>CLOSED
+    tcb.flags &= ~<uint32_t>(TCB_ACK_NOW | TCB_ACK_DELAYED | TCB_ACK_ARMED | TCB_REXMIT | TCB_REXMIT_ARMED | TCB_PERSIST | TCB_PROBE
+                             | TCB_APP_TIMEOUT | TCB_KEEPALIVE)
+    tcb.flags |= TCB_EV_CLOSED
+    tcb.close_reason = <uint8_t>reason
+    send_queue_release(tcp, tcb)
+    count(tcp.counters, CONNECTIONS_CLOSED)
+    work_add(tcp, tcb)
+
+
+cdef void connection_end(tcp_t *tcp, tcb_t *tcb, close_reason_t reason) noexcept nogil:
+    if tcb.state == <uint8_t>CLOSED:
+        return
+    flow_remove(tcp, &tcb.key)
+    if reason == CLOSE_RESET or reason == CLOSE_REFUSED:
+        count(tcp.counters, CONNECTIONS_RESET)
+    elif reason == CLOSE_TIMEOUT or reason == CLOSE_KEEPALIVE:
+        count(tcp.counters, CONNECTIONS_TIMED_OUT)
+    tell(tcp, tcb, reason)
+
+
+# ---------------------------------------------------------------- TIME-WAIT
+
+cdef void time_wait_link(tcp_t *tcp, uint32_t index) noexcept nogil:
+    """At the new end: every record waits equally long, so the list is in order of expiry."""
+    cdef time_wait_t *record = time_wait_at(tcp, index)
+    record.expiry_tick = tick_after(tcp, 2 * tcp.config.msl_ns)
+    record.older = tcp.time_wait_newest
+    record.newer = 0
+    if tcp.time_wait_newest:
+        time_wait_at(tcp, tcp.time_wait_newest).newer = index
+    else:
+        tcp.time_wait_oldest = index
+    tcp.time_wait_newest = index
+
+
+cdef void time_wait_unlink(tcp_t *tcp, uint32_t index) noexcept nogil:
+    cdef time_wait_t *record = time_wait_at(tcp, index)
+    if record.older:
+        time_wait_at(tcp, record.older).newer = record.newer
+    else:
+        tcp.time_wait_oldest = record.newer
+    if record.newer:
+        time_wait_at(tcp, record.newer).older = record.older
+    else:
+        tcp.time_wait_newest = record.older
+
+
+cdef void connection_time_wait(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
+    cdef uint32_t index = slab_alloc(&tcp.time_waits)
+    cdef time_wait_t *record
+    if index == 0 and tcp.time_wait_oldest:             # at the limit: the one that has waited longest makes room
+        time_wait_remove(tcp, tcp.time_wait_oldest)
+        index = slab_alloc(&tcp.time_waits)
+    if index == 0:
+        connection_end(tcp, tcb, CLOSE_NORMAL)
+        return
+    record = time_wait_at(tcp, index)
+    record.key = tcb.key
+    record.snd_nxt = tcb.snd_nxt
+    record.rcv_nxt = tcb.rcv_nxt
+    record.ts_recent = tcb.ts_recent
+    record.rcv_wnd = <uint16_t>(tcb_receive_window(tcp, tcb) >> tcb.rcv_wscale)
+    record.options = tcb.options
+    time_wait_link(tcp, index)
+    flow_retarget(tcp, &tcb.key, FLOW_TIME_WAIT, index)
+    tell(tcp, tcb, CLOSE_NORMAL)
+
+
+cdef void time_wait_restart(tcp_t *tcp, uint32_t index) noexcept nogil:
+    time_wait_unlink(tcp, index)
+    time_wait_link(tcp, index)
+
+
+cdef void time_wait_remove(tcp_t *tcp, uint32_t index) noexcept nogil:
+    flow_remove(tcp, &time_wait_at(tcp, index).key)
+    time_wait_unlink(tcp, index)
+    slab_release(&tcp.time_waits, index)
+
+
+# ---------------------------------------------------------------- half-open records
+
+cdef void syn_received_remove(tcp_t *tcp, uint32_t index, bint keep_flow) noexcept nogil:
+    cdef syn_received_t *syn = syn_at(tcp, index)
+    if not keep_flow:
+        flow_remove(tcp, &syn.key)
+    if syn.timer != TIMER_NONE:
+        wheel_cancel(&tcp.wheel, syn.timer)
+    if syn.older:
+        syn_at(tcp, syn.older).newer = syn.newer
+    else:
+        tcp.syn_oldest = syn.newer
+    if syn.newer:
+        syn_at(tcp, syn.newer).older = syn.older
+    else:
+        tcp.syn_newest = syn.older
+    slab_release(&tcp.syns, index)

@@ -1,0 +1,661 @@
+# SPDX-License-Identifier: MIT
+"""SEGMENT ARRIVES: RFC 9293 section 3.10.7, its chapters in its order.
+
+    tcp_input ── parse, checksum, which record? ──┬── no record      no_connection      section 3.10.7.1
+                                                  ├── a listener     listen_arrives              3.10.7.2
+                                                  ├── SYN-SENT       syn_sent_arrives            3.10.7.3
+                                                  ├── mini-records   syn_received_arrives, time_wait_arrives
+                                                  └── the others     synchronized_arrives        3.10.7.4
+
+The steps of section 3.10.7.4 are functions named after them: check_timestamps (RFC 7323 section 5.3), check_sequence,
+check_reset and check_syn (RFC 5961), check_ack, accept_text, accept_fin. See input.pxd for what is left to whom.
+"""
+
+from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memset
+
+from ustack.base.counters cimport (
+    ACCEPT_QUEUE_OVERFLOW, CONNECTIONS_ACCEPTED, DROP_ICMP_NO_CONNECTION, DROP_NO_MEMORY, DROP_TCP_ACK,
+    DROP_TCP_AFTER_CLOSE, DROP_TCP_BROADCAST, DROP_TCP_CHECKSUM, DROP_TCP_DUPLICATE, DROP_TCP_FLAGS, DROP_TCP_NO_LISTENER,
+    DROP_TCP_PAWS, DROP_TCP_RST, DROP_TCP_SEQUENCE, DROP_TCP_SYN, DROP_TCP_SYN_QUEUE, OUT_OF_ORDER_IN, SEGMENTS_IN,
+    SYN_QUEUE_EVICTED, TIME_WAIT_REUSED, count, counter_t)
+from ustack.base.types cimport ip_addr_is_v4, ip_addr_t
+from ustack.base.wheel cimport wheel_arm
+from ustack.buf.frame cimport CHECKSUM_UNKNOWN
+from ustack.buf.slab cimport slab_alloc
+from ustack.ip.layer cimport IP_PROTO_TCP, ip_confirm, ip_payload_mtu
+from ustack.tcp.ack cimport (ACK_TOO_OLD, ACK_UNSENT, ack_input, ack_set_window, ack_start, ack_verdict_t)
+from ustack.tcp.demux cimport (FLOW_CONNECTION, FLOW_SYN_RECEIVED, FLOW_TIME_WAIT, flow_find, flow_insert, flow_retarget,
+                               flow_t, initial_sequence_number, listener_find)
+from ustack.tcp.emit cimport (advertised_wscale, challenge_allowed, emit_reset_for, emit_syn_ack, emit_syn_received_ack,
+                              emit_time_wait_ack)
+from ustack.tcp.ending cimport (connection_end, connection_time_wait, syn_received_remove, time_wait_remove,
+                                time_wait_restart)
+from ustack.tcp.reassembly cimport reassembly_advance, reassembly_append, reassembly_insert
+from ustack.tcp.rtt cimport rexmit_stop
+from ustack.tcp.state cimport (CLOSE_ABORTED, CLOSE_NORMAL, CLOSE_REFUSED, CLOSE_RESET, CLOSE_UNREACHABLE, CLOSE_WAIT, CLOSING,
+                               ESTABLISHED, FIN_WAIT_1, FIN_WAIT_2, LAST_ACK, SYN_RECEIVED, SYN_SENT)
+from ustack.tcp.tcb cimport (
+    OPT_SACK, OPT_TIMESTAMPS, OPT_WSCALE, TCB_ABORT, TCB_ACK_DELAYED, TCB_ACK_NOW, TCB_ACTIVE, TCB_APP_TIMEOUT,
+    TCB_CLOSED_BY_APP, TCB_EV_ACCEPT, TCB_EV_DATA, TCB_EV_EOF, TCB_FIN_QUEUED, TCB_FIN_RECEIVED, TCB_FIN_SENT,
+    TCB_REXMIT, TCB_RTT_TIMING, TIMER_SYN_RECEIVED, flow_key_t, listener_t, rx_queue_of, rx_queue_t, syn_at, syn_received_t,
+    tcb_alloc, tcb_arm, tcb_at, tcb_receive_window, tcb_release, tick_after, time_wait_at, time_wait_t, work_add)
+from ustack.wire.checksum cimport checksum_add, checksum_fold, checksum_partial
+from ustack.wire.seq cimport seq_ge, seq_gt, seq_le, seq_lt
+from ustack.wire.tcp cimport (ACK, FIN, HAS_MSS, HAS_SACK_PERMITTED, HAS_TIMESTAMPS, HAS_WSCALE, RST, SYN,
+                              TCP_HEADER_BYTES, TCP_TIMESTAMP_BYTES, htons, read_u16, read_u32, segment_parse, segment_t)
+
+
+cdef enum:
+    DEFAULT_MSS_V4 = 536                    # MUST-15
+    MINIMUM_MSS = 64                        # below, a peer could make us send headers alone
+    MAX_WINDOW_UNSCALED = 0xFFFF
+    PAWS_IDLE_MS = 24 * 24 * 3600 * 1000    # RFC 7323 section 5.5
+    ICMP_UNREACHABLE = 3
+    ICMP_FRAGMENTATION_NEEDED = 4
+
+
+# ---------------------------------------------------------------- which record
+
+cdef void tcp_input(tcp_t *tcp, const packet_t *packet, uint64_t now_ns, delivery_t *delivery) noexcept nogil:
+    cdef segment_t seg
+    cdef flow_key_t key
+    cdef flow_t flow
+    cdef int reason
+    tcp.now_ns = now_ns
+    delivery.conn = NULL
+    delivery.length = 0
+    count(tcp.counters, SEGMENTS_IN)
+    reason = segment_parse(packet.payload, packet.payload_length, &seg)
+    if reason != 0:
+        count(tcp.counters, <counter_t>reason)
+        return
+    if packet.checksum == CHECKSUM_UNKNOWN and not checksum_is_right(packet):
+        count(tcp.counters, DROP_TCP_CHECKSUM)                          # MUST-3
+        return
+    if packet.broadcast:
+        count(tcp.counters, DROP_TCP_BROADCAST)                         # MUST-57
+        return
+    key.laddr = packet.dst
+    key.raddr = packet.src
+    key.lport = seg.dport
+    key.rport = seg.sport
+    flow = flow_find(tcp, &key)
+    if flow.kind == FLOW_CONNECTION:
+        connection_arrives(tcp, tcb_at(tcp, flow.index), &seg, delivery)
+    elif flow.kind == FLOW_SYN_RECEIVED:
+        syn_received_arrives(tcp, flow.index, &seg, delivery)
+    elif flow.kind == FLOW_TIME_WAIT:
+        time_wait_arrives(tcp, flow.index, &seg)
+    else:
+        listen_arrives(tcp, &key, &seg, 0)
+
+
+cdef bint checksum_is_right(const packet_t *packet) noexcept nogil:
+    cdef uint32_t sum = htons(IP_PROTO_TCP)
+    sum = checksum_add(sum, htons(<uint16_t>packet.payload_length))
+    if ip_addr_is_v4(&packet.src):
+        sum = checksum_add(checksum_add(sum, packet.src.words_be[3]), packet.dst.words_be[3])
+    else:
+        sum = checksum_partial(packet.src.octets, 16, sum)
+        sum = checksum_partial(packet.dst.octets, 16, sum)
+    return checksum_fold(checksum_partial(packet.payload, packet.payload_length, sum)) == 0xFFFF
+
+
+# ---------------------------------------------------------------- section 3.10.7.1 and 3.10.7.2: CLOSED, LISTEN
+
+cdef void listen_arrives(tcp_t *tcp, const flow_key_t *key, const segment_t *seg, uint32_t iss_after) noexcept nogil:
+    """iss_after: not 0: our ISN must lie beyond it (a TIME-WAIT record gave way)."""
+    cdef listener_t *listener = listener_find(tcp, &key.laddr, key.lport)
+    if listener == NULL:
+        count(tcp.counters, DROP_TCP_NO_LISTENER)
+        emit_reset_for(tcp, key, seg)
+    elif seg.flags & RST:                                               # first
+        count(tcp.counters, DROP_TCP_RST)
+    elif seg.flags & ACK:                                               # second
+        count(tcp.counters, DROP_TCP_ACK)
+        emit_reset_for(tcp, key, seg)
+    elif not seg.flags & SYN or seg.flags & FIN:                        # fourth; SYN with FIN is a scanner's
+        count(tcp.counters, DROP_TCP_FLAGS)
+    elif listener.waiting >= listener.backlog:
+        count(tcp.counters, DROP_TCP_SYN_QUEUE)                         # the peer will ask again
+    else:
+        half_open(tcp, key, seg, iss_after)                             # third
+
+
+cdef void half_open(tcp_t *tcp, const flow_key_t *key, const segment_t *seg, uint32_t iss_after) noexcept nogil:
+    """A SYN for a listener: a mini-record and a SYN-ACK. At the limit the oldest record makes room."""
+    cdef syn_received_t *syn
+    cdef uint8_t options = 0
+    cdef uint32_t index = slab_alloc(&tcp.syns)
+    if index == 0 and tcp.syn_oldest:
+        syn_received_remove(tcp, tcp.syn_oldest, False)
+        count(tcp.counters, SYN_QUEUE_EVICTED)
+        index = slab_alloc(&tcp.syns)
+    if index == 0:
+        count(tcp.counters, DROP_TCP_SYN_QUEUE)
+        return
+    syn = syn_at(tcp, index)
+    syn.key = key[0]
+    if flow_insert(tcp, &syn.key, FLOW_SYN_RECEIVED, index) != 0:
+        count(tcp.counters, DROP_NO_MEMORY)
+        link_newest(tcp, index)
+        syn_received_remove(tcp, index, True)
+        return
+    link_newest(tcp, index)
+    syn.irs = seg.seq
+    syn.iss = initial_sequence_number(tcp, key)
+    if iss_after != 0 and seq_le(syn.iss, iss_after):
+        syn.iss = iss_after + 1
+    if seg.has & HAS_WSCALE and tcp.config.window_scaling:
+        options |= OPT_WSCALE
+    if seg.has & HAS_SACK_PERMITTED and tcp.config.sack:
+        options |= OPT_SACK
+    if seg.has & HAS_TIMESTAMPS and tcp.config.timestamps:
+        options |= OPT_TIMESTAMPS
+        syn.ts_recent = seg.ts_val
+    syn.options_wscale = <uint8_t>(options << 4 | (seg.wscale if options & OPT_WSCALE else 0))
+    syn.peer_mss = seg.mss if seg.has & HAS_MSS else DEFAULT_MSS_V4
+    syn.timer = wheel_arm(&tcp.wheel, tcp.now_ns + tcp.config.rto_initial_ns, TIMER_SYN_RECEIVED, index)
+    emit_syn_ack(tcp, syn)
+
+
+cdef inline void link_newest(tcp_t *tcp, uint32_t index) noexcept nogil:
+    cdef syn_received_t *syn = syn_at(tcp, index)
+    syn.older = tcp.syn_newest
+    syn.newer = 0
+    if tcp.syn_newest:
+        syn_at(tcp, tcp.syn_newest).newer = index
+    else:
+        tcp.syn_oldest = index
+    tcp.syn_newest = index
+
+
+# ---------------------------------------------------------------- SYN-RECEIVED of a passive open
+
+cdef void syn_received_arrives(tcp_t *tcp, uint32_t index, const segment_t *seg, delivery_t *delivery) noexcept nogil:
+    """Section 3.10.7.4 for the mini-record; the ACK of our SYN makes it a connection and goes on there."""
+    cdef syn_received_t *syn = syn_at(tcp, index)
+    cdef uint32_t rcv_nxt = syn.irs + 1
+    cdef uint32_t window = tcp.config.rcv_buffer_bytes if tcp.config.rcv_buffer_bytes < MAX_WINDOW_UNSCALED else MAX_WINDOW_UNSCALED
+    cdef bint in_window = seg.seq - rcv_nxt < window or seg.seq == rcv_nxt
+    if seg.flags & SYN and not seg.flags & (ACK | RST) and seg.seq == syn.irs:
+        count(tcp.counters, DROP_TCP_DUPLICATE)                         # its SYN again: our SYN-ACK was lost
+        if seg.has & HAS_TIMESTAMPS:
+            syn.ts_recent = seg.ts_val
+        emit_syn_ack(tcp, syn)
+        return
+    if ((syn.options_wscale >> 4) & OPT_TIMESTAMPS and seg.has & HAS_TIMESTAMPS and not seg.flags & RST
+            and <int32_t>(seg.ts_val - syn.ts_recent) < 0):
+        count(tcp.counters, DROP_TCP_PAWS)
+        emit_syn_received_ack(tcp, syn)
+        return
+    if seg.flags & RST:
+        if seg.seq == rcv_nxt:
+            syn_received_remove(tcp, index, False)                      # back to LISTEN, nobody needs to know
+        elif in_window and challenge_allowed(tcp):
+            emit_syn_received_ack(tcp, syn)
+        count(tcp.counters, DROP_TCP_RST)
+        return
+    if not in_window or seg.flags & SYN:
+        count(tcp.counters, DROP_TCP_SYN if seg.flags & SYN else DROP_TCP_SEQUENCE)
+        if challenge_allowed(tcp):
+            emit_syn_received_ack(tcp, syn)
+        return
+    if not seg.flags & ACK:
+        count(tcp.counters, DROP_TCP_FLAGS)
+        return
+    if seg.ack != syn.iss + 1:
+        count(tcp.counters, DROP_TCP_ACK)
+        emit_reset_for(tcp, &syn.key, seg)
+        return
+    handshake_complete(tcp, index, seg, delivery)
+
+
+cdef void handshake_complete(tcp_t *tcp, uint32_t index, const segment_t *seg, delivery_t *delivery) noexcept nogil:
+    cdef syn_received_t *syn = syn_at(tcp, index)
+    cdef listener_t *listener = listener_find(tcp, &syn.key.laddr, syn.key.lport)
+    cdef uint8_t options = syn.options_wscale >> 4
+    cdef tcb_t *tcb
+    if listener == NULL:
+        count(tcp.counters, DROP_TCP_NO_LISTENER)
+        emit_reset_for(tcp, &syn.key, seg)
+        syn_received_remove(tcp, index, False)
+        return
+    if listener.waiting >= listener.backlog:
+        count(tcp.counters, ACCEPT_QUEUE_OVERFLOW)                      # our SYN-ACK will be repeated, and then this ACK
+        return
+    tcb = tcb_alloc(tcp)
+    if tcb == NULL:
+        count(tcp.counters, DROP_NO_MEMORY)
+        return
+    tcb.key = syn.key
+    tcb.app = listener.app
+    tcb.state = <uint8_t>ESTABLISHED
+    tcb.snd_una = syn.iss + 1
+    tcb.snd_nxt = tcb.snd_una
+    tcb.snd_max = tcb.snd_una
+    tcb.snd_end = tcb.snd_una
+    tcb.rcv_nxt = syn.irs + 1
+    tcb.last_ack_sent = tcb.rcv_nxt
+    tcb.rcv_adv = tcb.rcv_nxt + (tcp.config.rcv_buffer_bytes if tcp.config.rcv_buffer_bytes < MAX_WINDOW_UNSCALED
+                                 else MAX_WINDOW_UNSCALED)
+    tcb.ts_recent = syn.ts_recent
+    agree(tcp, tcb, options, syn.peer_mss, syn.options_wscale & 0x0F)
+    ack_set_window(tcb, seg, <uint32_t>seg.window << tcb.snd_wscale)
+    flow_retarget(tcp, &tcb.key, FLOW_CONNECTION, tcb.index)
+    ack_start(tcp, tcb, syn.retries > 0)
+    syn_received_remove(tcp, index, True)
+    tcb.flags |= TCB_EV_ACCEPT
+    work_add(tcp, tcb)
+    count(tcp.counters, CONNECTIONS_ACCEPTED)
+    synchronized_arrives(tcp, tcb, seg, delivery)
+    delivery.conn = tcb
+
+
+cdef void agree(tcp_t *tcp, tcb_t *tcb, uint8_t options, uint16_t peer_mss, uint8_t peer_wscale) noexcept nogil:
+    """What both ends offered. Effective send MSS: MUST-16, less the options that every segment carries."""
+    cdef uint32_t mss = peer_mss if peer_mss > MINIMUM_MSS else MINIMUM_MSS
+    cdef uint32_t room = ip_payload_mtu(tcp.ip) - TCP_HEADER_BYTES
+    tcb.options = options
+    if room < mss:
+        mss = room
+    if options & OPT_TIMESTAMPS:
+        mss -= TCP_TIMESTAMP_BYTES
+    tcb.smss = <uint16_t>mss
+    tcb.snd_wscale = peer_wscale if options & OPT_WSCALE else 0
+    tcb.rcv_wscale = advertised_wscale(tcp) if options & OPT_WSCALE else 0
+
+
+# ---------------------------------------------------------------- TIME-WAIT
+
+cdef void time_wait_arrives(tcp_t *tcp, uint32_t index, const segment_t *seg) noexcept nogil:
+    cdef time_wait_t *record = time_wait_at(tcp, index)
+    cdef flow_key_t key = record.key
+    cdef uint32_t iss_after
+    cdef bint stamped = record.options & OPT_TIMESTAMPS and seg.has & HAS_TIMESTAMPS
+    cdef bint newer = stamped and <int32_t>(seg.ts_val - record.ts_recent) > 0
+    cdef bint older = stamped and <int32_t>(seg.ts_val - record.ts_recent) < 0
+    if seg.flags & SYN and not seg.flags & (RST | ACK | FIN):
+        # MAY-2 and SHLD-4 (RFC 6191): provably not a duplicate of the old connection's.
+        if newer or (not older and seq_gt(seg.seq, record.rcv_nxt)):
+            iss_after = record.snd_nxt + MAX_WINDOW_UNSCALED + 1
+            time_wait_remove(tcp, index)
+            count(tcp.counters, TIME_WAIT_REUSED)
+            listen_arrives(tcp, &key, seg, iss_after)
+            return
+    if seg.flags & RST:
+        if seg.seq == record.rcv_nxt:
+            time_wait_remove(tcp, index)
+        count(tcp.counters, DROP_TCP_RST)
+        return
+    if not older and seg.flags & FIN and seg.seq + seg.length + 1 == record.rcv_nxt:
+        time_wait_restart(tcp, index)                                   # its FIN again: our ACK was lost
+        count(tcp.counters, DROP_TCP_DUPLICATE)
+        emit_time_wait_ack(tcp, record)
+        return
+    count(tcp.counters, DROP_TCP_SEQUENCE)
+    if (seg.length > 0 or seg.flags & (SYN | FIN) or seg.seq != record.rcv_nxt) and challenge_allowed(tcp):
+        emit_time_wait_ack(tcp, record)
+
+
+# ---------------------------------------------------------------- section 3.10.7.3: SYN-SENT
+
+cdef void connection_arrives(tcp_t *tcp, tcb_t *tcb, const segment_t *seg, delivery_t *delivery) noexcept nogil:
+    if tcb.flags & TCB_ABORT:
+        count(tcp.counters, DROP_TCP_AFTER_CLOSE)                       # its RST is on the way
+        return
+    delivery.conn = tcb
+    if tcb.state == <uint8_t>SYN_SENT:
+        syn_sent_arrives(tcp, tcb, seg, delivery)
+    else:
+        synchronized_arrives(tcp, tcb, seg, delivery)
+
+
+cdef void syn_sent_arrives(tcp_t *tcp, tcb_t *tcb, const segment_t *seg, delivery_t *delivery) noexcept nogil:
+    cdef uint8_t options = 0
+    cdef bint acceptable = seg.flags & ACK and seq_gt(seg.ack, tcb.snd_una) and seq_le(seg.ack, tcb.snd_max)
+    if seg.flags & ACK and not acceptable:                              # first
+        count(tcp.counters, DROP_TCP_ACK)
+        emit_reset_for(tcp, &tcb.key, seg)
+        return
+    if seg.flags & RST:                                                 # second
+        if acceptable:
+            connection_end(tcp, tcb, CLOSE_REFUSED)
+        count(tcp.counters, DROP_TCP_RST)
+        return
+    if not seg.flags & SYN:                                             # fifth
+        count(tcp.counters, DROP_TCP_FLAGS)
+        return
+    tcb.rcv_nxt = seg.seq + 1                                           # fourth
+    tcb.last_ack_sent = tcb.rcv_nxt
+    tcb.rcv_adv = tcb.rcv_nxt + (tcp.config.rcv_buffer_bytes if tcp.config.rcv_buffer_bytes < MAX_WINDOW_UNSCALED
+                                 else MAX_WINDOW_UNSCALED)
+    if seg.has & HAS_WSCALE and tcp.config.window_scaling:
+        options |= OPT_WSCALE
+    if seg.has & HAS_SACK_PERMITTED and tcp.config.sack:
+        options |= OPT_SACK
+    if seg.has & HAS_TIMESTAMPS and tcp.config.timestamps:
+        options |= OPT_TIMESTAMPS
+        tcb.ts_recent = seg.ts_val
+    agree(tcp, tcb, options, seg.mss if seg.has & HAS_MSS else DEFAULT_MSS_V4, seg.wscale)
+    tcb.last_received_ms = <uint32_t>(tcp.now_ns // 1000000)
+    work_add(tcp, tcb)
+    if not acceptable:                                                  # simultaneous open (MUST-10)
+        tcb.state = <uint8_t>SYN_RECEIVED
+        tcb.snd_nxt = tcb.snd_una                                       # our SYN again, now with an ACK
+        ack_set_window(tcb, seg, seg.window)
+        return
+    tcb.flags |= TCB_ACK_NOW
+    established(tcp, tcb, seg, seg.window)
+    ack_input(tcp, tcb, seg, seg.window)
+    accept_text(tcp, tcb, seg.seq + 1, seg, delivery)
+
+
+cdef void established(tcp_t *tcp, tcb_t *tcb, const segment_t *seg, uint32_t window) noexcept nogil:
+    """An active open is complete. A close that waited for it goes on (section 3.10.4, SYN-RECEIVED)."""
+    tcb.state = <uint8_t>(FIN_WAIT_1 if tcb.flags & TCB_FIN_QUEUED else ESTABLISHED)
+    ack_set_window(tcb, seg, window)
+    ack_start(tcp, tcb, tcb.backoff > 0)
+    tcb.backoff = 0
+    tcb.flags |= TCB_EV_ACCEPT
+    work_add(tcp, tcb)
+
+
+# ---------------------------------------------------------------- section 3.10.7.4: all other states
+
+cdef void synchronized_arrives(tcp_t *tcp, tcb_t *tcb, const segment_t *seg, delivery_t *delivery) noexcept nogil:
+    """Process one segment for a synchronized connection.
+
+    tcb: any state but CLOSED, LISTEN, SYN-SENT.   seg: a view, valid until the frame is released.
+    Leaves what is to be sent and told on the tcb; in-order octets in delivery. Every refused segment is counted.
+    Source: RFC 9293 section 3.10.7.4, RFC 7323 section 5.3, RFC 5961 sections 3 to 5.
+    """
+    cdef segment_t trimmed
+    if tcb.state == <uint8_t>SYN_RECEIVED and seg.flags & SYN and seg.seq + 1 == tcb.rcv_nxt:
+        trimmed = seg[0]                    # simultaneous open: the SYN of its SYN-ACK is known, the rest is news
+        trimmed.flags &= ~<uint8_t>SYN
+        trimmed.seq += 1
+        seg = &trimmed
+    if not check_timestamps(tcp, tcb, seg):
+        return
+    if not check_sequence(tcp, tcb, seg):
+        return
+    if tcb.options & OPT_TIMESTAMPS and seg.has & HAS_TIMESTAMPS:
+        # RFC 7323 section 4.3 (2): only from a segment that the last ACK sent does not cover
+        if <int32_t>(seg.ts_val - tcb.ts_recent) >= 0 and seq_le(seg.seq, tcb.last_ack_sent):
+            tcb.ts_recent = seg.ts_val
+    if seg.flags & RST:
+        check_reset(tcp, tcb, seg)
+        return
+    if seg.flags & SYN:
+        check_syn(tcp, tcb)
+        return
+    tcb.last_received_ms = <uint32_t>(tcp.now_ns // 1000000)
+    tcb.keepalive_probes = 0
+    if not check_ack(tcp, tcb, seg):
+        return
+    accept_text(tcp, tcb, seg.seq, seg, delivery)
+
+
+cdef inline void owe_ack(tcp_t *tcp, tcb_t *tcb, counter_t reason) noexcept nogil:
+    """Not acceptable: <SEQ=SND.NXT><ACK=RCV.NXT><CTL=ACK>, and drop."""
+    count(tcp.counters, reason)
+    tcb.flags |= TCB_ACK_NOW
+    work_add(tcp, tcb)
+
+
+cdef inline bint check_timestamps(tcp_t *tcp, tcb_t *tcb, const segment_t *seg) noexcept nogil:
+    """PAWS (RFC 7323 section 5.3 R1), except for RSTs; TS.Recent older than 24 days proves nothing (section 5.5)."""
+    if not tcb.options & OPT_TIMESTAMPS or seg.flags & RST:
+        return True
+    if not seg.has & HAS_TIMESTAMPS:                                    # section 3.2
+        count(tcp.counters, DROP_TCP_PAWS)
+        return False
+    if (<int32_t>(seg.ts_val - tcb.ts_recent) < 0
+            and <uint32_t>(tcp.now_ns // 1000000) - tcb.last_received_ms < <uint32_t>PAWS_IDLE_MS):
+        owe_ack(tcp, tcb, DROP_TCP_PAWS)
+        return False
+    return True
+
+
+cdef inline bint check_sequence(tcp_t *tcp, tcb_t *tcb, const segment_t *seg) noexcept nogil:
+    """First: the four cases of table 6, with the window that was advertised."""
+    cdef uint32_t window = tcb.rcv_adv - tcb.rcv_nxt
+    cdef uint32_t seg_len = seg.length + (1 if seg.flags & FIN else 0) + (1 if seg.flags & SYN else 0)
+    cdef uint32_t last
+    if seg_len == 0:
+        if seg.seq == tcb.rcv_nxt or seg.seq - tcb.rcv_nxt < window:
+            return True
+    else:
+        last = seg.seq + seg_len - 1
+        if seg.seq - tcb.rcv_nxt < window or last - tcb.rcv_nxt < window:
+            return True
+        # Window zero: valid ACKs and RSTs are taken all the same (MUST-66); accept_text finds no room for the rest.
+        if window == 0 and seg.seq == tcb.rcv_nxt:
+            return True
+        if seq_lt(seg.seq, tcb.rcv_nxt) and seq_gt(last, tcb.rcv_nxt):
+            return True                     # covers the whole window and more on both sides
+    if seg.flags & RST:
+        count(tcp.counters, DROP_TCP_RST)
+        return False
+    if seg_len > 0 and seq_lt(seg.seq + seg_len - 1, tcb.rcv_nxt):
+        owe_ack(tcp, tcb, DROP_TCP_DUPLICATE)
+    else:
+        owe_ack(tcp, tcb, DROP_TCP_SEQUENCE)
+    return False
+
+
+cdef void check_reset(tcp_t *tcp, tcb_t *tcb, const segment_t *seg) noexcept nogil:
+    """Second: only the exact next octet resets; elsewhere in the window, ask (RFC 5961 section 3.2)."""
+    count(tcp.counters, DROP_TCP_RST)
+    if seg.seq == tcb.rcv_nxt:
+        connection_end(tcp, tcb, CLOSE_REFUSED if tcb.state == <uint8_t>SYN_RECEIVED else CLOSE_RESET)
+    elif challenge_allowed(tcp):
+        tcb.flags |= TCB_ACK_NOW
+        work_add(tcp, tcb)
+
+
+cdef void check_syn(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
+    """Fourth: never in a synchronized connection; ask whether the peer has restarted (RFC 5961 section 4.2)."""
+    count(tcp.counters, DROP_TCP_SYN)
+    if challenge_allowed(tcp):
+        tcb.flags |= TCB_ACK_NOW
+        work_add(tcp, tcb)
+
+
+cdef inline bint check_ack(tcp_t *tcp, tcb_t *tcb, const segment_t *seg) noexcept nogil:
+    """Fifth. False: nothing more to do with this segment."""
+    cdef uint32_t window = <uint32_t>seg.window << tcb.snd_wscale
+    cdef uint32_t una = tcb.snd_una
+    cdef ack_verdict_t verdict
+    if not seg.flags & ACK:
+        count(tcp.counters, DROP_TCP_FLAGS)
+        return False
+    if tcb.state == <uint8_t>SYN_RECEIVED:
+        if not (seq_gt(seg.ack, tcb.snd_una) and seq_le(seg.ack, tcb.snd_max)):
+            count(tcp.counters, DROP_TCP_ACK)
+            emit_reset_for(tcp, &tcb.key, seg)
+            return False
+        established(tcp, tcb, seg, window)
+        ack_input(tcp, tcb, seg, window)
+        return True
+    verdict = ack_input(tcp, tcb, seg, window)
+    if verdict == ACK_UNSENT or verdict == ACK_TOO_OLD:
+        count(tcp.counters, DROP_TCP_ACK)
+        if challenge_allowed(tcp):
+            tcb.flags |= TCB_ACK_NOW
+            work_add(tcp, tcb)
+        return False
+    if tcb.snd_una != una:
+        ip_confirm(tcp.ip, tcb.neighbour, tcp.now_ns)
+        if tcb.flags & TCB_FIN_SENT and tcb.snd_una == tcb.snd_end + 1:
+            return fin_acknowledged(tcp, tcb)
+    return True
+
+
+cdef bint fin_acknowledged(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
+    """The peer has our FIN. False: that was the end."""
+    if tcb.state == <uint8_t>FIN_WAIT_1:
+        tcb.state = <uint8_t>FIN_WAIT_2
+        if tcb.flags & TCB_CLOSED_BY_APP:
+            tcb.app_tick = tick_after(tcp, tcp.config.fin_wait_2_timeout_ns)
+            tcb.flags |= TCB_APP_TIMEOUT
+            tcb_arm(tcp, tcb)
+        return True
+    if tcb.state == <uint8_t>CLOSING:
+        connection_time_wait(tcp, tcb)
+        return False
+    if tcb.state == <uint8_t>LAST_ACK:
+        connection_end(tcp, tcb, CLOSE_NORMAL)
+        return False
+    return True
+
+
+# ---------------------------------------------------------------- seventh and eighth: text, FIN
+
+cdef void accept_text(tcp_t *tcp, tcb_t *tcb, uint32_t seq, const segment_t *seg, delivery_t *delivery) noexcept nogil:
+    """Seventh. seq: of the first octet of text (a SYN before it is not counted)."""
+    cdef const uint8_t *data = seg.data
+    cdef uint32_t length = seg.length
+    cdef bint fin = seg.flags & FIN
+    cdef uint32_t known, room
+    if length == 0 and not fin:
+        return
+    if tcb.state != <uint8_t>ESTABLISHED and tcb.state != <uint8_t>FIN_WAIT_1 and tcb.state != <uint8_t>FIN_WAIT_2:
+        owe_ack(tcp, tcb, DROP_TCP_DUPLICATE)                           # its FIN has been received: nothing can follow
+        return
+    if seq_lt(seq, tcb.rcv_nxt):                                        # what is known already
+        known = tcb.rcv_nxt - seq
+        if known > length:
+            known = length
+        data += known
+        length -= known
+        seq += known
+    room = tcb.rcv_adv - tcb.rcv_nxt
+    if seq - tcb.rcv_nxt > room:
+        room = 0
+    else:
+        room -= seq - tcb.rcv_nxt
+    if length > room:                                                   # what is beyond the window
+        length = room
+        fin = False
+        if length == 0:
+            owe_ack(tcp, tcb, DROP_TCP_SEQUENCE)
+            return
+    if length > 0 and tcb.flags & TCB_CLOSED_BY_APP:
+        count(tcp.counters, DROP_TCP_AFTER_CLOSE)                       # SHLD-3
+        tcb.close_reason = <uint8_t>CLOSE_ABORTED
+        tcb.flags |= TCB_ABORT
+        work_add(tcp, tcb)
+        return
+    if seq != tcb.rcv_nxt:
+        keep_out_of_order(tcp, tcb, seq, data, length, fin)
+    elif length > 0 and tcb.rx == 0:
+        tcb.rcv_nxt += length
+        delivery.data = data
+        delivery.length = length
+        tcb.flags |= TCB_ACK_DELAYED
+        work_add(tcp, tcb)
+        if fin:
+            accept_fin(tcp, tcb)
+    else:
+        join_queue(tcp, tcb, data, length, fin)
+
+
+cdef void keep_out_of_order(tcp_t *tcp, tcb_t *tcb, uint32_t seq, const uint8_t *data, uint32_t length,
+                            bint fin) noexcept nogil:
+    cdef int reason = reassembly_insert(tcp, tcb, seq, data, length, fin)
+    cdef rx_queue_t *rx = rx_queue_of(tcp, tcb)
+    count(tcp.counters, <counter_t>reason if reason else OUT_OF_ORDER_IN)
+    if rx != NULL:
+        rx.duplicate_acks_owed += 1
+    tcb.flags |= TCB_ACK_NOW                                            # RFC 5681 section 4.2
+    work_add(tcp, tcb)
+
+
+cdef void join_queue(tcp_t *tcp, tcb_t *tcb, const uint8_t *data, uint32_t length, bint fin) noexcept nogil:
+    """In order, but something is held: go behind it, then take what this has made whole."""
+    cdef rx_queue_t *rx = rx_queue_of(tcp, tcb)
+    if length > 0:
+        if tcp.rx_held_bytes >= tcp.config.rx_memory_bytes or reassembly_append(tcp, tcb, data, length) != 0:
+            count(tcp.counters, DROP_NO_MEMORY)
+            return
+        tcb.rcv_nxt += length
+        tcb.flags |= TCB_EV_DATA | TCB_ACK_DELAYED
+        if rx != NULL and rx.ooo_head:
+            tcb.flags |= TCB_ACK_NOW                                    # a hole closes (RFC 5681 section 4.2)
+    if tcb.rx != 0 and reassembly_advance(tcp, tcb):
+        fin = True
+    work_add(tcp, tcb)
+    if fin:
+        accept_fin(tcp, tcb)
+
+
+cdef void accept_fin(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
+    """Eighth: everything before the FIN has been received."""
+    tcb.rcv_nxt += 1
+    tcb.flags |= TCB_FIN_RECEIVED | TCB_EV_EOF | TCB_ACK_NOW
+    work_add(tcp, tcb)
+    if tcb.state == <uint8_t>ESTABLISHED:
+        tcb.state = <uint8_t>CLOSE_WAIT
+    elif tcb.state == <uint8_t>FIN_WAIT_1:
+        tcb.state = <uint8_t>CLOSING
+    else:                                                               # FIN-WAIT-2
+        connection_time_wait(tcp, tcb)
+        answer_from_time_wait(tcp, tcb)
+
+
+cdef void answer_from_time_wait(tcp_t *tcp, const tcb_t *tcb) noexcept nogil:
+    """The ACK of its FIN: the tcb is gone for output, so the record answers."""
+    cdef flow_t flow = flow_find(tcp, &tcb.key)
+    if flow.kind == FLOW_TIME_WAIT:
+        emit_time_wait_ack(tcp, time_wait_at(tcp, flow.index))
+
+
+# ---------------------------------------------------------------- errors from the network (section 3.9.2.2)
+
+cdef void tcp_error(tcp_t *tcp, const packet_t *packet, uint64_t now_ns) noexcept nogil:
+    """Acted on only if the quoted sequence number is in flight, so that a blind attacker must guess it (RFC 5927 section 4)."""
+    cdef flow_key_t key
+    cdef flow_t flow
+    cdef tcb_t *tcb
+    cdef uint32_t seq
+    tcp.now_ns = now_ns
+    if packet.payload_length < 8:
+        count(tcp.counters, DROP_ICMP_NO_CONNECTION)
+        return
+    key.laddr = packet.src
+    key.raddr = packet.dst
+    key.lport = read_u16(packet.payload)
+    key.rport = read_u16(packet.payload + 2)
+    seq = read_u32(packet.payload + 4)
+    flow = flow_find(tcp, &key)
+    if flow.kind != FLOW_CONNECTION:
+        count(tcp.counters, DROP_ICMP_NO_CONNECTION)
+        return
+    tcb = tcb_at(tcp, flow.index)
+    if seq_lt(seq, tcb.snd_una) or seq_ge(seq, tcb.snd_max):
+        count(tcp.counters, DROP_ICMP_NO_CONNECTION)
+        return
+    if packet.icmp_type == ICMP_UNREACHABLE and packet.icmp_code == ICMP_FRAGMENTATION_NEEDED:
+        path_mtu(tcp, tcb, packet.icmp_mtu)
+    elif packet.icmp_type == ICMP_UNREACHABLE and (packet.icmp_code == 2 or packet.icmp_code == 3):
+        connection_end(tcp, tcb, CLOSE_UNREACHABLE)                     # hard (SHLD-26)
+    else:
+        tcb.soft_error = <uint8_t>(packet.icmp_type << 4 | (packet.icmp_code & 0x0F))   # soft (MUST-56, MUST-47)
+
+
+cdef void path_mtu(tcp_t *tcp, tcb_t *tcb, uint16_t mtu) noexcept nogil:
+    """Segments become smaller (never larger here) and what was too big is sent again (RFC 1191 section 6.4)."""
+    cdef uint32_t overhead = 20 + TCP_HEADER_BYTES + (TCP_TIMESTAMP_BYTES if tcb.options & OPT_TIMESTAMPS else 0)
+    cdef uint32_t smss
+    if mtu < 68:                                                        # a router without RFC 1191: its plateau
+        mtu = 576
+    smss = mtu - overhead if mtu > overhead + MINIMUM_MSS else MINIMUM_MSS
+    if smss >= tcb.smss:
+        return
+    tcb.smss = <uint16_t>smss
+    tcb.snd_nxt = tcb.snd_una                                           # not a sign of congestion: the window stays
+    tcb.flags &= ~<uint32_t>(TCB_REXMIT | TCB_RTT_TIMING)               # Karn
+    work_add(tcp, tcb)

@@ -1,0 +1,423 @@
+# SPDX-License-Identifier: MIT
+"""What a connection sends, decided once a burst, after everything that arrived has been processed (MUST-58, MUST-59).
+
+    tcp_output ──┬── TCB_ABORT                abort: RST, CLOSED
+                 ├── SYN-SENT, SYN-RECEIVED   send_syn
+                 ├── TCB_REXMIT               retransmit_one: the segment at SND.UNA
+                 ├── TCB_PROBE                send_probe: closed window or keep-alive
+                 ├── the send queue           send_data: new data, data after a timeout, FIN
+                 └── an ACK still owed        send_acks
+
+A data segment is built from the lent buffers straight into the transmit slot. Where the link segments, one frame carries up to
+64 KB; its length is then a multiple of SMSS unless it ends the queue.
+"""
+
+from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memcpy, memset
+
+from ustack.base.counters cimport (PURE_ACKS_OUT, SEGMENTS_OUT, SEGMENTS_RETRANSMITTED, TX_RING_FULL, WINDOW_PROBES_OUT,
+                                   count)
+from ustack.ip.layer cimport (IP_NO_ROUTE, IP_OK, IP_PROTO_TCP, IP_RING_FULL, ip_commit, ip_payload_max, ip_reserve,
+                              ip_route_t, ip_status_t)
+from ustack.tcp.ack cimport initial_window
+from ustack.tcp.cc.ops cimport cc_view_t
+from ustack.tcp.emit cimport advertised_mss, advertised_wscale, emit_bare, emit_reset_of
+from ustack.tcp.ending cimport connection_end
+from ustack.tcp.rtt cimport rexmit_start, rtt_now_us, rtt_rto_ns
+from ustack.tcp.sack cimport sack_blocks
+from ustack.tcp.state cimport (CLOSE_ABORTED, CLOSE_UNREACHABLE, CLOSED, ESTABLISHED, SYN_RECEIVED, SYN_SENT,
+                               close_reason_t)
+from ustack.tcp.tcb cimport (
+    OPT_SACK, OPT_TIMESTAMPS, TCB_ABORT, TCB_ACK_ARMED, TCB_ACK_DELAYED, TCB_ACK_NOW, TCB_FIN_QUEUED, TCB_FIN_SENT,
+    TCB_NODELAY, TCB_PERSIST, TCB_PROBE, TCB_RECOVERY, TCB_REXMIT, TCB_REXMIT_ARMED, TCB_RTT_TIMING, cc_load, cc_store,
+    rx_queue_of, rx_queue_t, send_piece_at, send_piece_t, tcb_arm, tcb_receive_window, tcp_timestamp, tick_after)
+from ustack.wire.seq cimport seq_gt, seq_le, seq_lt
+from ustack.wire.tcp cimport (ACK, FIN, HAS_MSS, HAS_SACK_PERMITTED, HAS_TIMESTAMPS, HAS_WSCALE, PSH, SYN,
+                              TCP_CHECKSUM_OFFSET, TCP_HEADER_BYTES, TCP_TIMESTAMP_BYTES, header_t, segment_emit)
+
+
+cdef enum:
+    SACK_BLOCKS_WITH_TIMESTAMPS = 3
+    SACK_BLOCKS_MAX = 4
+    MAX_DUPLICATE_ACKS_AT_ONCE = 3          # what a peer without SACK needs to start its repair
+
+
+cdef enum send_t:
+    SEND_OK = 0
+    SEND_BLOCKED = 1                        # ring full
+    SEND_FAILED = 2                         # nothing was sent; the connection ends, or the timer will try again
+
+
+cdef output_t tcp_output(tcp_t *tcp, tcb_t *tcb, uint64_t now_ns) noexcept nogil:
+    cdef send_t sent
+    tcp.now_ns = now_ns
+    if tcb.state == <uint8_t>CLOSED:
+        return OUTPUT_DONE
+    if tcb.flags & TCB_ABORT:
+        abort(tcp, tcb)
+        return OUTPUT_DONE
+    if tcb.state == <uint8_t>SYN_SENT or tcb.state == <uint8_t>SYN_RECEIVED:
+        return OUTPUT_BLOCKED if send_syn(tcp, tcb) == SEND_BLOCKED else OUTPUT_DONE
+    if tcb.flags & TCB_REXMIT:
+        sent = retransmit_one(tcp, tcb)
+        if sent != SEND_OK:
+            return finish(tcp, tcb, sent)
+    if tcb.flags & TCB_PROBE:
+        sent = send_probe(tcp, tcb)
+        if sent != SEND_OK:
+            return finish(tcp, tcb, sent)
+    sent = send_data(tcp, tcb)
+    if sent != SEND_OK:
+        return finish(tcp, tcb, sent)
+    return finish(tcp, tcb, send_acks(tcp, tcb))
+
+
+cdef inline output_t finish(tcp_t *tcp, tcb_t *tcb, send_t sent) noexcept nogil:
+    if sent == SEND_BLOCKED:
+        count(tcp.counters, TX_RING_FULL)
+        return OUTPUT_BLOCKED
+    if sent == SEND_FAILED and tcb.flags & TCB_ABORT:
+        abort(tcp, tcb)
+    return OUTPUT_DONE
+
+
+cdef void abort(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
+    """Section 3.10.5: RST in every synchronized state; what was queued is gone. A peer in SYN-SENT has nothing to reset."""
+    if tcb.state != <uint8_t>SYN_SENT:
+        emit_reset_of(tcp, tcb)
+    connection_end(tcp, tcb, <close_reason_t>tcb.close_reason if tcb.close_reason else CLOSE_ABORTED)
+
+
+# ---------------------------------------------------------------- headers
+
+cdef inline void fill_header(tcp_t *tcp, tcb_t *tcb, header_t *header, uint32_t seq, uint8_t flags) noexcept nogil:
+    """Every segment of a synchronized connection carries the newest ACK and window."""
+    cdef uint32_t field = tcb_receive_window(tcp, tcb) >> tcb.rcv_wscale
+    cdef uint32_t edge
+    header.seq = seq
+    header.ack = tcb.rcv_nxt
+    header.sport = tcb.key.lport
+    header.dport = tcb.key.rport
+    header.flags = flags | ACK
+    header.window = <uint16_t>(field if field < 0xFFFF else 0xFFFF)
+    header.has = 0
+    header.sack_count = 0
+    if tcb.options & OPT_TIMESTAMPS:
+        header.has = HAS_TIMESTAMPS
+        header.ts_val = tcp_timestamp(tcp)
+        header.ts_ecr = tcb.ts_recent
+    edge = tcb.rcv_nxt + (<uint32_t>header.window << tcb.rcv_wscale)
+    if seq_gt(edge, tcb.rcv_adv):
+        tcb.rcv_adv = edge
+    tcb.last_ack_sent = tcb.rcv_nxt
+    tcb.flags &= ~<uint32_t>(TCB_ACK_NOW | TCB_ACK_DELAYED | TCB_ACK_ARMED)
+
+
+cdef send_t send_syn(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
+    """SYN, or SYN-ACK after a simultaneous open. Offers everything; in SYN-RECEIVED only what the peer offered too."""
+    cdef header_t header
+    cdef ip_status_t status
+    cdef bint answering = tcb.state == <uint8_t>SYN_RECEIVED
+    if tcb.snd_nxt != tcb.snd_una:
+        if not tcb.flags & TCB_ACK_NOW or not answering:
+            return SEND_OK
+        tcb.snd_nxt = tcb.snd_una           # its SYN again: our SYN-ACK was lost
+    memset(&header, 0, sizeof(header))
+    header.seq = tcb.snd_una
+    header.flags = SYN
+    header.window = <uint16_t>(tcp.config.rcv_buffer_bytes if tcp.config.rcv_buffer_bytes < 0xFFFF else 0xFFFF)
+    header.has = HAS_MSS
+    header.mss = advertised_mss(tcp)
+    if tcp.config.sack and (not answering or tcb.options & OPT_SACK):
+        header.has |= HAS_SACK_PERMITTED
+    if tcp.config.timestamps and (not answering or tcb.options & OPT_TIMESTAMPS):
+        header.has |= HAS_TIMESTAMPS
+        header.ts_val = tcp_timestamp(tcp)
+        header.ts_ecr = tcb.ts_recent if answering else 0
+    if tcp.config.window_scaling and (not answering or tcb.rcv_wscale):
+        header.has |= HAS_WSCALE
+        header.wscale = advertised_wscale(tcp)
+    if answering:
+        header.flags |= ACK
+        header.ack = tcb.rcv_nxt
+        tcb.flags &= ~<uint32_t>TCB_ACK_NOW
+    status = emit_bare(tcp, &tcb.key, &header, tcb.ttl, tcb.tos, &tcb.neighbour)
+    if status == IP_NO_ROUTE:
+        connection_end(tcp, tcb, CLOSE_UNREACHABLE)
+        return SEND_FAILED
+    if status != IP_OK:
+        return SEND_BLOCKED
+    if tcb.snd_max == tcb.snd_una:
+        tcb.flags |= TCB_RTT_TIMING
+        tcb.rtt_seq = tcb.snd_una + 1
+        tcb.rtt_sent_us = rtt_now_us(tcp)
+        rexmit_start(tcp, tcb)
+    else:
+        count(tcp.counters, SEGMENTS_RETRANSMITTED)
+    tcb.snd_nxt = tcb.snd_una + 1
+    tcb.snd_max = tcb.snd_nxt
+    return SEND_OK
+
+
+# ---------------------------------------------------------------- segments with data
+
+cdef bint copy_out(tcp_t *tcp, tcb_t *tcb, uint32_t seq, uint8_t *out, uint32_t length) noexcept nogil:
+    """Octets of the send queue from `seq`. False: a lent file was cut short; what was read must not be sent."""
+    cdef uint32_t index = tcb.snd_head
+    cdef send_piece_t *piece = send_piece_at(tcp, index)
+    cdef uint32_t skip, step
+    while seq_le(piece.seq + piece.length, seq):
+        piece = send_piece_at(tcp, piece.next)
+    while True:
+        skip = seq - piece.seq
+        step = piece.length - skip
+        if step > length:
+            step = length
+        memcpy(out, piece.data + skip, step)
+        if piece.lent.damaged:
+            return False
+        length -= step
+        if length == 0:
+            return True
+        out += step
+        seq += step
+        piece = send_piece_at(tcp, piece.next)
+
+
+cdef send_t send_segment(tcp_t *tcp, tcb_t *tcb, uint32_t seq, uint32_t length, uint8_t flags) noexcept nogil:
+    """One frame: `length` octets from `seq`, as a super-frame if they are more than SMSS."""
+    cdef header_t header
+    cdef ip_route_t route
+    cdef int status = 0
+    cdef uint8_t *out
+    cdef uint32_t header_bytes = TCP_HEADER_BYTES + (TCP_TIMESTAMP_BYTES if tcb.options & OPT_TIMESTAMPS else 0)
+    route.src = &tcb.key.laddr
+    route.dst = &tcb.key.raddr
+    route.neighbour = &tcb.neighbour
+    route.protocol = IP_PROTO_TCP
+    route.tos = tcb.tos
+    route.ttl = tcb.ttl
+    out = ip_reserve(tcp.ip, &route, header_bytes + length, &status, tcp.now_ns)
+    if out == NULL:
+        return SEND_BLOCKED if status == IP_RING_FULL else SEND_FAILED
+    if length > 0 and not copy_out(tcp, tcb, seq, out + header_bytes, length):
+        tcb.close_reason = <uint8_t>CLOSE_ABORTED
+        tcb.flags |= TCB_ABORT
+        return SEND_FAILED
+    fill_header(tcp, tcb, &header, seq, flags)
+    segment_emit(out, &header)
+    ip_commit(tcp.ip, header_bytes + length, TCP_CHECKSUM_OFFSET, <uint16_t>header_bytes,
+              tcb.smss if length > tcb.smss else 0)
+    count(tcp.counters, SEGMENTS_OUT)
+    return SEND_OK
+
+
+cdef inline uint32_t largest_segment(const tcp_t *tcp, const tcb_t *tcb) noexcept nogil:
+    """Octets of data in one frame: SMSS, or a whole number of them where the link segments."""
+    cdef uint32_t header_bytes = TCP_HEADER_BYTES + (TCP_TIMESTAMP_BYTES if tcb.options & OPT_TIMESTAMPS else 0)
+    cdef uint32_t room = ip_payload_max(tcp.ip) - header_bytes
+    if not tcp.ip.link.caps.tx_segmentation or room < 2 * <uint32_t>tcb.smss:
+        return tcb.smss
+    return room - room % tcb.smss
+
+
+cdef inline uint32_t usable_window(const tcp_t *tcp, const tcb_t *tcb) noexcept nogil:
+    """min(SND.WND, cwnd) less what is in flight; two segments more while duplicates are few (RFC 3042)."""
+    cdef uint32_t window = tcb.cwnd
+    cdef uint32_t in_flight = tcb.snd_nxt - tcb.snd_una
+    if not tcb.flags & TCB_RECOVERY and tcb.duplicate_acks:
+        window += (tcb.duplicate_acks if tcb.duplicate_acks < 2 else 2) * <uint32_t>tcb.smss
+    if tcb.snd_wnd < window:
+        window = tcb.snd_wnd
+    return window - in_flight if in_flight < window else 0
+
+
+cdef send_t send_data(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
+    cdef uint32_t largest = largest_segment(tcp, tcb)
+    cdef uint32_t unsent, length
+    cdef send_t sent
+    cdef bint fin
+    while True:
+        unsent = tcb.snd_end - tcb.snd_nxt if seq_lt(tcb.snd_nxt, tcb.snd_end) else 0
+        if unsent == 0 and not (tcb.flags & TCB_FIN_QUEUED and tcb.snd_nxt == tcb.snd_end):
+            return SEND_OK
+        if unsent > 0 and tcb.snd_nxt == tcb.snd_una and tcb.snd_nxt == tcb.snd_max:
+            restart_after_idle(tcp, tcb)
+        length = segment_length(tcp, tcb, unsent, largest)
+        if length == 0 and unsent > 0:
+            await_window(tcp, tcb)
+            return SEND_OK
+        fin = tcb.flags & TCB_FIN_QUEUED and length == unsent
+        sent = send_segment(tcp, tcb, tcb.snd_nxt, length,
+                            (PSH if length == unsent and length > 0 else 0) | (FIN if fin else 0))
+        if sent != SEND_OK:
+            if sent == SEND_FAILED and not tcb.flags & TCB_REXMIT_ARMED:
+                rexmit_start(tcp, tcb)
+            return sent
+        account(tcp, tcb, length + (1 if fin else 0))
+        if fin:
+            tcb.flags |= TCB_FIN_SENT
+            return SEND_OK
+
+
+cdef inline uint32_t segment_length(const tcp_t *tcp, const tcb_t *tcb, uint32_t unsent,
+                                    uint32_t largest) noexcept nogil:
+    """How much of the queue goes into the next frame; 0: wait. RFC 9293 sections 3.7.4 and 3.8.6.2.1."""
+    cdef uint32_t usable = usable_window(tcp, tcb)
+    cdef uint32_t length = unsent if unsent < usable else usable
+    cdef bint again = seq_lt(tcb.snd_nxt, tcb.snd_max)
+    cdef bint hold_tail = not (tcb.flags & (TCB_NODELAY | TCB_FIN_QUEUED) or again)
+    if length >= tcb.smss:
+        if length > largest:
+            return largest
+        if length < unsent or (hold_tail and tcb.snd_nxt != tcb.snd_una):
+            return length - length % tcb.smss           # whole segments; a short one only ends the queue
+        if hold_tail and length % tcb.smss and length > tcb.smss:
+            return length - length % tcb.smss           # Nagle: what went before is not acknowledged yet
+        return length
+    if length == unsent:                                # the end of the queue, less than a segment
+        return length if not hold_tail or tcb.snd_nxt == tcb.snd_una else 0
+    if again:
+        return length
+    if tcb.snd_nxt == tcb.snd_una and length >= tcb.snd_max_wnd // 2:
+        return length                                   # a peer with a small buffer (rule 3)
+    return 0
+
+
+cdef inline void account(tcp_t *tcp, tcb_t *tcb, uint32_t seg_len) noexcept nogil:
+    """SND.NXT after a segment; a retransmission is counted and spoils the measurement (Karn)."""
+    cdef cc_view_t view
+    if seq_lt(tcb.snd_nxt, tcb.snd_max):
+        count(tcp.counters, SEGMENTS_RETRANSMITTED)
+        tcb.flags &= ~<uint32_t>TCB_RTT_TIMING
+    elif not tcb.flags & TCB_RTT_TIMING:
+        tcb.flags |= TCB_RTT_TIMING
+        tcb.rtt_seq = tcb.snd_nxt + seg_len
+        tcb.rtt_sent_us = rtt_now_us(tcp)
+    tcb.snd_nxt += seg_len
+    if seq_gt(tcb.snd_nxt, tcb.snd_max):
+        tcb.snd_max = tcb.snd_nxt
+    if not tcb.flags & TCB_REXMIT_ARMED or tcb.flags & TCB_PERSIST:
+        tcb.flags &= ~<uint32_t>TCB_PERSIST
+        rexmit_start(tcp, tcb)                          # RFC 6298 (5.1)
+    if tcp.cc[tcb.cc].on_sent != NULL:
+        cc_load(tcp, tcb, &view)
+        tcp.cc[tcb.cc].on_sent(&view, seg_len)
+        cc_store(tcb, &view)
+
+
+cdef inline void restart_after_idle(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
+    """RFC 5681 section 4.1: after an idle RTO the ACK clock has stopped; begin again with the restart window."""
+    cdef uint32_t restart
+    cdef uint64_t idle_ns = (<uint64_t>(<uint32_t>(tcp.now_ns // 1000000) - tcb.last_received_ms)) * 1000000
+    if idle_ns < tcp.config.rto_min_ns or idle_ns < rtt_rto_ns(tcp, tcb):
+        return
+    restart = initial_window(tcp, tcb)
+    if tcb.cwnd > restart:
+        tcb.cwnd = restart
+
+
+cdef inline void await_window(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
+    """Data waits and nothing in flight will bring an ACK: only a probe finds out when the window opens (MUST-36)."""
+    if tcb.snd_max == tcb.snd_una and not tcb.flags & TCB_REXMIT_ARMED:
+        tcb.flags |= TCB_PERSIST
+        tcb.backoff = 0
+        rexmit_start(tcp, tcb)                          # SHLD-29: the first after one RTO
+
+
+cdef send_t retransmit_one(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
+    """The segment at SND.UNA (fast retransmit, or the next hole of a partial ACK). SND.NXT stays."""
+    cdef uint32_t length = tcb.snd_end - tcb.snd_una if seq_lt(tcb.snd_una, tcb.snd_end) else 0
+    cdef uint32_t sent_octets = tcb.snd_max - tcb.snd_una
+    cdef bint fin
+    cdef send_t sent
+    if sent_octets == 0:
+        tcb.flags &= ~<uint32_t>TCB_REXMIT
+        return SEND_OK
+    if length > sent_octets:
+        length = sent_octets
+    if length > tcb.smss:
+        length = tcb.smss
+    fin = tcb.flags & TCB_FIN_SENT and tcb.snd_una + length == tcb.snd_end
+    sent = send_segment(tcp, tcb, tcb.snd_una, length, (PSH if length else 0) | (FIN if fin else 0))
+    if sent != SEND_OK:
+        return sent
+    tcb.flags &= ~<uint32_t>(TCB_REXMIT | TCB_RTT_TIMING)
+    count(tcp.counters, SEGMENTS_RETRANSMITTED)
+    return SEND_OK
+
+
+cdef send_t send_probe(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
+    """A closed window: one octet at SND.UNA, which stays unsent for the books (section 3.8.6.1). Otherwise a keep-alive:
+    nothing at SND.NXT - 1, which the peer must answer (SHLD-12)."""
+    cdef bint data = tcb.flags & TCB_PERSIST and seq_lt(tcb.snd_una, tcb.snd_end)
+    cdef send_t sent
+    if data:
+        sent = send_segment(tcp, tcb, tcb.snd_una, 1, 0)
+    else:
+        sent = send_segment(tcp, tcb, tcb.snd_una - 1, 0, 0)
+    if sent != SEND_OK:
+        return sent
+    tcb.flags &= ~<uint32_t>TCB_PROBE
+    if data:
+        count(tcp.counters, WINDOW_PROBES_OUT)
+        if tcb.snd_max == tcb.snd_una:
+            tcb.snd_max = tcb.snd_una + 1               # the peer may take and acknowledge it
+    return SEND_OK
+
+
+# ---------------------------------------------------------------- acknowledgments
+
+cdef send_t send_acks(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
+    """What no data segment has carried. Segments out of order get one ACK each, up to three (RFC 5681 section 4.2)."""
+    cdef rx_queue_t *rx = rx_queue_of(tcp, tcb)
+    cdef uint32_t owed = 1
+    cdef uint32_t not_acknowledged
+    if rx != NULL and rx.duplicate_acks_owed:
+        owed = rx.duplicate_acks_owed
+        rx.duplicate_acks_owed = 0
+        if owed > MAX_DUPLICATE_ACKS_AT_ONCE:
+            owed = MAX_DUPLICATE_ACKS_AT_ONCE
+        tcb.flags |= TCB_ACK_NOW
+    if not tcb.flags & TCB_ACK_NOW:
+        not_acknowledged = tcb.rcv_nxt - tcb.last_ack_sent
+        if tcb.flags & TCB_ACK_DELAYED and not_acknowledged < 2 * <uint32_t>tcb.smss:     # SHLD-19
+            if not tcb.flags & TCB_ACK_ARMED:
+                tcb.flags |= TCB_ACK_ARMED
+                tcb.ack_tick = tick_after(tcp, tcp.config.delayed_ack_ns)                    # SHLD-18, MUST-40
+                tcb_arm(tcp, tcb)
+            return SEND_OK
+        if not tcb.flags & TCB_ACK_DELAYED and not window_opened(tcp, tcb):
+            return SEND_OK
+    while owed > 0:
+        if not pure_ack(tcp, tcb):
+            tcb.flags |= TCB_ACK_NOW
+            return SEND_BLOCKED
+        owed -= 1
+    return SEND_OK
+
+
+cdef inline bint window_opened(const tcp_t *tcp, const tcb_t *tcb) noexcept nogil:
+    """The peer is held back by a window that its application has made room in since: tell it without being asked."""
+    cdef uint32_t left = tcb.rcv_adv - tcb.rcv_nxt
+    cdef uint32_t worth = tcp.config.rcv_buffer_bytes // 2
+    if worth > 0xFFFF // 2:
+        worth = 0xFFFF // 2
+    if left >= worth:
+        return False
+    if worth > 2 * <uint32_t>tcb.smss:
+        worth = 2 * <uint32_t>tcb.smss
+    return tcb_receive_window(tcp, tcb) >= left + worth
+
+
+cdef bint pure_ack(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
+    cdef header_t header
+    fill_header(tcp, tcb, &header, tcb.snd_nxt, 0)
+    if tcb.options & OPT_SACK and tcb.rx:
+        header.sack_count = <uint8_t>sack_blocks(
+            tcp, tcb, header.sack,
+            SACK_BLOCKS_WITH_TIMESTAMPS if tcb.options & OPT_TIMESTAMPS else SACK_BLOCKS_MAX)
+    if emit_bare(tcp, &tcb.key, &header, tcb.ttl, tcb.tos, &tcb.neighbour) != IP_OK:
+        return False
+    count(tcp.counters, PURE_ACKS_OUT)
+    return True

@@ -1,0 +1,22 @@
+# SPDX-License-Identifier: MIT
+# Round-trip time and the retransmission timeout: RFC 6298, with Karn's rule (MUST-18) and timestamps (RFC 7323 section 4).
+#
+# Above: ack, output, timers. Below: tcb. Times on the tcb are microseconds in 32 bits.
+
+from libc.stdint cimport uint32_t, uint64_t
+
+from ustack.tcp.tcb cimport tcb_t, tcp_t
+
+# One measurement (RFC 6298 (2.2), (2.3)).
+cdef void rtt_sample(tcb_t *tcb, uint32_t rtt_us) noexcept nogil
+# The timeout in force: computed, bounded by config.rto_min_ns and rto_max, doubled tcb.backoff times (5.5).
+cdef uint64_t rtt_rto_ns(const tcp_t *tcp, const tcb_t *tcb) noexcept nogil
+# (5.1), (5.3): start or restart the retransmission timer. (5.2): stop it.
+cdef void rexmit_start(tcp_t *tcp, tcb_t *tcb) noexcept nogil
+cdef void rexmit_stop(tcb_t *tcb) noexcept nogil
+# Time that has passed without an answer when `backoff` timeouts have: what R2 is compared with (MUST-20).
+cdef uint64_t rtt_waited_ns(const tcp_t *tcp, const tcb_t *tcb, uint32_t timeouts) noexcept nogil
+
+
+cdef inline uint32_t rtt_now_us(const tcp_t *tcp) noexcept nogil:
+    return <uint32_t>(tcp.now_ns // 1000)

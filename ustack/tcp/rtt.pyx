@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: MIT
+"""Round-trip time and the retransmission timeout (RFC 6298).
+
+It measures and computes; when a sample may be taken is ack's decision, what a timeout does is timers'.
+"""
+
+from libc.stdint cimport uint32_t, uint64_t
+
+from ustack.base.wheel cimport WHEEL_TICK_SHIFT
+from ustack.tcp.tcb cimport TCB_PERSIST, TCB_REXMIT_ARMED, tcb_arm, tick_after
+
+
+cdef enum:
+    GRANULARITY_US = (1 << WHEEL_TICK_SHIFT) // 1000    # G: the timing wheel's tick
+    MAX_SAMPLE_US = 1 << 28
+
+
+cdef void rtt_sample(tcb_t *tcb, uint32_t rtt_us) noexcept nogil:
+    cdef uint32_t error
+    if rtt_us == 0:
+        rtt_us = 1
+    if rtt_us > MAX_SAMPLE_US:
+        rtt_us = MAX_SAMPLE_US
+    if tcb.srtt_us == 0:                                            # (2.2)
+        tcb.srtt_us = rtt_us
+        tcb.rttvar_us = rtt_us // 2
+        return
+    error = tcb.srtt_us - rtt_us if tcb.srtt_us > rtt_us else rtt_us - tcb.srtt_us
+    tcb.rttvar_us = tcb.rttvar_us - tcb.rttvar_us // 4 + error // 4     # (2.3), beta = 1/4
+    tcb.srtt_us = tcb.srtt_us - tcb.srtt_us // 8 + rtt_us // 8          # alpha = 1/8
+    if tcb.srtt_us == 0:
+        tcb.srtt_us = 1
+
+
+cdef inline uint64_t base_rto_ns(const tcp_t *tcp, const tcb_t *tcb) noexcept nogil:
+    cdef uint64_t variance_us, rto_ns
+    if tcb.srtt_us == 0:
+        return tcp.config.rto_initial_ns                               # (2.1)
+    variance_us = 4 * <uint64_t>tcb.rttvar_us
+    if variance_us < GRANULARITY_US:
+        variance_us = GRANULARITY_US
+    rto_ns = (tcb.srtt_us + variance_us) * 1000
+    if rto_ns < tcp.config.rto_min_ns:                                 # (2.4)
+        return tcp.config.rto_min_ns
+    return rto_ns if rto_ns < tcp.config.rto_max_ns else tcp.config.rto_max_ns
+
+
+cdef inline uint64_t doubled(const tcp_t *tcp, uint64_t rto_ns, uint32_t times) noexcept nogil:
+    while times > 0 and rto_ns < tcp.config.rto_max_ns:
+        rto_ns *= 2
+        times -= 1
+    return rto_ns if rto_ns < tcp.config.rto_max_ns else tcp.config.rto_max_ns
+
+
+cdef uint64_t rtt_rto_ns(const tcp_t *tcp, const tcb_t *tcb) noexcept nogil:
+    return doubled(tcp, base_rto_ns(tcp, tcb), tcb.backoff)
+
+
+cdef void rexmit_start(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
+    tcb.rexmit_tick = tick_after(tcp, rtt_rto_ns(tcp, tcb))
+    tcb.flags |= TCB_REXMIT_ARMED
+    tcb_arm(tcp, tcb)
+
+
+cdef void rexmit_stop(tcb_t *tcb) noexcept nogil:
+    tcb.flags &= ~<uint32_t>(TCB_REXMIT_ARMED | TCB_PERSIST)
+
+
+cdef uint64_t rtt_waited_ns(const tcp_t *tcp, const tcb_t *tcb, uint32_t timeouts) noexcept nogil:
+    cdef uint64_t rto_ns = base_rto_ns(tcp, tcb)
+    cdef uint64_t waited_ns = 0
+    cdef uint32_t i
+    for i in range(timeouts):
+        waited_ns += doubled(tcp, rto_ns, i)
+    return waited_ns

@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: MIT
+"""Timeouts: RFC 9293 section 3.10.8 and 3.8, RFC 6298 section 5.
+
+A connection has one node in the wheel for all its deadlines (tcb_arm). When it fires, each deadline that has come is
+served, and the node is armed for the next one. TIME-WAIT records wait equally long and need no node: they are a list in order of expiry.
+"""
+
+from libc.stdint cimport UINT64_MAX, uint8_t, uint32_t, uint64_t
+
+from ustack.base.counters cimport KEEPALIVE_PROBES_OUT, RETRANSMIT_TIMEOUTS, SEGMENTS_RETRANSMITTED, count
+from ustack.base.wheel cimport (TIMER_NONE, WHEEL_TICK_SHIFT, timer_event_t, wheel_arm, wheel_expire, wheel_next_ns,
+                                wheel_tick_of)
+from ustack.tcp.cc.ops cimport cc_view_t
+from ustack.tcp.emit cimport emit_syn_ack
+from ustack.tcp.ending cimport connection_end, syn_received_remove, time_wait_remove
+from ustack.tcp.rtt cimport rexmit_start, rexmit_stop, rtt_waited_ns
+from ustack.tcp.state cimport (CLOSE_KEEPALIVE, CLOSE_TIMEOUT, CLOSED, ESTABLISHED, SYN_RECEIVED, SYN_SENT,
+                               close_reason_t)
+from ustack.tcp.tcb cimport (TCB_ABORT, TCB_ACK_ARMED, TCB_ACK_NOW, TCB_APP_TIMEOUT, TCB_CLOSED_BY_APP,
+                             TCB_EV_TIMEOUT, TCB_KEEPALIVE, TCB_PERSIST, TCB_PROBE, TCB_RECOVER_VALID, TCB_RECOVERY,
+                             TCB_REXMIT, TCB_REXMIT_ARMED, TCB_RTO_RECOVERY, TCB_RTT_TIMING, TIMER_SYN_RECEIVED,
+                             cc_load, cc_store, syn_at, syn_received_t, tcb_arm, tcb_at, tcb_t, tcp_tick,
+                             tick_reached, time_wait_at, work_add)
+
+
+cdef enum:
+    EVENTS_AT_ONCE = 64
+    MAX_BACKOFF = 16
+
+cdef uint64_t SECOND_NS = 1000000000
+
+
+cdef void tcp_timers(tcp_t *tcp, uint64_t now_ns) noexcept nogil:
+    cdef timer_event_t events[EVENTS_AT_ONCE]
+    cdef uint32_t n = EVENTS_AT_ONCE, i
+    tcp.now_ns = now_ns
+    while n == EVENTS_AT_ONCE:
+        n = wheel_expire(&tcp.wheel, now_ns, events, EVENTS_AT_ONCE)
+        for i in range(n):
+            if events[i].kind == TIMER_SYN_RECEIVED:
+                syn_received_expired(tcp, events[i].owner)
+            else:
+                connection_expired(tcp, tcb_at(tcp, events[i].owner))
+    while tcp.time_wait_oldest and tick_reached(time_wait_at(tcp, tcp.time_wait_oldest).expiry_tick, tcp_tick(tcp)):
+        time_wait_remove(tcp, tcp.time_wait_oldest)
+
+
+cdef uint64_t tcp_next_deadline(const tcp_t *tcp) noexcept nogil:
+    cdef uint64_t deadline_ns = wheel_next_ns(&tcp.wheel)
+    cdef uint64_t expiry_ns
+    cdef uint32_t ticks
+    if tcp.time_wait_oldest:
+        ticks = time_wait_at(tcp, tcp.time_wait_oldest).expiry_tick - tcp_tick(tcp)
+        expiry_ns = tcp.now_ns + (<uint64_t>ticks << WHEEL_TICK_SHIFT) if ticks < 0x80000000u else tcp.now_ns
+        if expiry_ns < deadline_ns:
+            deadline_ns = expiry_ns
+    return deadline_ns
+
+
+# ---------------------------------------------------------------- half-open records
+
+cdef void syn_received_expired(tcp_t *tcp, uint32_t index) noexcept nogil:
+    """SYN-ACK again, after 1, 2, 4, ... times the initial RTO, for config.syn_ack_timeout_ns in all."""
+    cdef syn_received_t *syn = syn_at(tcp, index)
+    cdef uint64_t interval_ns = tcp.config.rto_initial_ns << (syn.retries + 1)
+    syn.timer = TIMER_NONE
+    if interval_ns - tcp.config.rto_initial_ns >= tcp.config.syn_ack_timeout_ns:
+        syn_received_remove(tcp, index, False)
+        return
+    syn.retries += 1
+    count(tcp.counters, SEGMENTS_RETRANSMITTED)
+    emit_syn_ack(tcp, syn)
+    syn.timer = wheel_arm(&tcp.wheel, tcp.now_ns + interval_ns, TIMER_SYN_RECEIVED, index)
+
+
+# ---------------------------------------------------------------- connections
+
+cdef void connection_expired(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
+    cdef uint32_t now_tick = tcp_tick(tcp)
+    tcb.timer = TIMER_NONE
+    if tcb.state == <uint8_t>CLOSED:
+        return
+    if tcb.flags & TCB_ACK_ARMED and tick_reached(tcb.ack_tick, now_tick):
+        tcb.flags = (tcb.flags & ~<uint32_t>TCB_ACK_ARMED) | TCB_ACK_NOW
+        work_add(tcp, tcb)
+    if tcb.flags & TCB_APP_TIMEOUT and tick_reached(tcb.app_tick, now_tick):
+        application_timeout(tcp, tcb)
+    if tcb.flags & TCB_REXMIT_ARMED and tick_reached(tcb.rexmit_tick, now_tick):
+        retransmission_timeout(tcp, tcb)
+    if tcb.flags & TCB_KEEPALIVE and tcb.state >= <uint8_t>ESTABLISHED:
+        keepalive_timeout(tcp, tcb)
+    if tcb.state != <uint8_t>CLOSED:
+        tcb_arm(tcp, tcb)
+
+
+cdef void give_up(tcp_t *tcp, tcb_t *tcb, close_reason_t reason) noexcept nogil:
+    """R2 (MUST-20): output tells the peer, in case it can hear, and ends the connection."""
+    tcb.close_reason = <uint8_t>reason
+    tcb.flags |= TCB_ABORT
+    work_add(tcp, tcb)
+
+
+cdef void application_timeout(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
+    tcb.flags &= ~<uint32_t>TCB_APP_TIMEOUT
+    if tcb.flags & TCB_CLOSED_BY_APP:       # FIN-WAIT-2 for nobody: the peer never closed
+        connection_end(tcp, tcb, CLOSE_TIMEOUT)
+        return
+    tcb.flags |= TCB_EV_TIMEOUT
+    work_add(tcp, tcb)
+
+
+cdef inline uint64_t r2_ns(const tcp_t *tcp, const tcb_t *tcb) noexcept nogil:
+    return tcb.user_timeout_s * SECOND_NS if tcb.user_timeout_s else tcp.config.user_timeout_ns
+
+
+cdef void retransmission_timeout(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
+    cdef cc_view_t view
+    cdef bint syn = tcb.state == <uint8_t>SYN_SENT or tcb.state == <uint8_t>SYN_RECEIVED
+    cdef uint64_t limit_ns = tcp.config.syn_timeout_ns if syn and not tcb.user_timeout_s else r2_ns(tcp, tcb)
+    if tcb.flags & TCB_PERSIST:
+        persist_timeout(tcp, tcb)
+        return
+    if tcb.snd_una == tcb.snd_max:
+        rexmit_stop(tcb)
+        return
+    if rtt_waited_ns(tcp, tcb, <uint32_t>tcb.backoff + 1) >= limit_ns:
+        give_up(tcp, tcb, CLOSE_TIMEOUT)
+        return
+    count(tcp.counters, RETRANSMIT_TIMEOUTS)
+    if not syn and tcb.snd_wnd == 0:        # the window was taken back: probe, it is no congestion (MUST-35, SHLD-17)
+        persist_timeout(tcp, tcb)
+        return
+    if not syn:
+        cc_load(tcp, tcb, &view)
+        view.flight = tcb.snd_max - tcb.snd_una
+        tcp.cc[tcb.cc].on_rto(&view, tcb.backoff == 0)
+        cc_store(tcb, &view)
+        tcb.recover = tcb.snd_max           # RFC 6582 section 3.2 step 4
+        tcb.flags |= TCB_RTO_RECOVERY | TCB_RECOVER_VALID
+    if tcb.backoff < MAX_BACKOFF:
+        tcb.backoff += 1                    # RFC 6298 (5.5)
+    tcb.snd_nxt = tcb.snd_una               # (5.4): from the earliest that is not acknowledged
+    tcb.duplicate_acks = 0
+    tcb.flags &= ~<uint32_t>(TCB_RECOVERY | TCB_REXMIT | TCB_RTT_TIMING)
+    rexmit_start(tcp, tcb)                  # (5.6)
+    work_add(tcp, tcb)
+
+
+cdef void persist_timeout(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
+    """Probe a closed window, at doubling intervals (SHLD-30), for as long as the peer answers (MUST-37)."""
+    if rtt_waited_ns(tcp, tcb, tcb.keepalive_probes) >= r2_ns(tcp, tcb):
+        give_up(tcp, tcb, CLOSE_TIMEOUT)
+        return
+    if tcb.keepalive_probes < 255:
+        tcb.keepalive_probes += 1           # any segment from the peer clears it
+    if tcb.backoff < MAX_BACKOFF:
+        tcb.backoff += 1
+    tcb.flags |= TCB_PROBE | TCB_PERSIST
+    tcb.flags &= ~<uint32_t>TCB_RTT_TIMING
+    rexmit_start(tcp, tcb)
+    work_add(tcp, tcb)
+
+
+cdef void keepalive_timeout(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
+    """A probe when nothing is outstanding and nothing was received for the interval (MUST-26), several before giving up (MUST-29)."""
+    cdef uint64_t silent_ns = (<uint64_t>(<uint32_t>(tcp.now_ns // 1000000) - tcb.last_received_ms)) * 1000000
+    cdef uint64_t due_ns = tcp.config.keepalive_idle_ns + tcb.keepalive_probes * tcp.config.keepalive_interval_ns
+    if silent_ns < due_ns or tcb.snd_una != tcb.snd_max:
+        return
+    if tcb.keepalive_probes >= tcp.config.keepalive_probes:
+        give_up(tcp, tcb, CLOSE_KEEPALIVE)
+        return
+    tcb.keepalive_probes += 1
+    count(tcp.counters, KEEPALIVE_PROBES_OUT)
+    tcb.flags |= TCB_PROBE
+    work_add(tcp, tcb)
