@@ -1,0 +1,447 @@
+# SPDX-License-Identifier: MIT
+# One connection, request by request: answer, wait, linger, close. Included by http.pyx.
+#
+# A request whose response TCP takes at once leaves nothing behind: no record, user_data 0. Everything else is a busy_t
+# in one of five phases:
+#
+#     (idle) ──part of a head──▶ HEAD ──▶ (answer)            (answer) ──TCP takes a part──▶ SENDING ──▶ (end)
+#            ──head with body──▶ BODY ──▶ (answer)                     ──a mapped file──────▶ DRAIN ───▶ (end)
+#     (end): idle again, or tcp_close, or LINGER and then tcp_close
+
+
+cdef inline busy_t *busy_of(server_t *server, const tcb_t *conn) noexcept nogil:
+    cdef uint32_t index = <uint32_t>(conn.user_data & BUSY_MASK)
+    return <busy_t *>slab_at(&server.busy, index) if index else NULL
+
+
+cdef busy_t *busy_begin(server_t *server, tcp_t *tcp, tcb_t *conn, phase_t phase) noexcept nogil:
+    """A record for the connection. NULL at the limit: the connection is then aborted."""
+    cdef uint32_t index = slab_alloc(&server.busy)
+    cdef busy_t *busy
+    if index == 0:
+        connection_abort(server, tcp, conn)
+        return NULL
+    busy = <busy_t *>slab_at(&server.busy, index)
+    busy.phase = <uint8_t>phase
+    busy.file = NO_FILE
+    conn.user_data = index
+    return busy
+
+
+cdef void busy_end(server_t *server, tcb_t *conn) noexcept nogil:
+    """Give back what the connection holds, if anything."""
+    cdef busy_t *busy = busy_of(server, conn)
+    if busy == NULL:
+        return
+    if busy.phase == PHASE_SENDING:
+        # Cut off: what is logged is what was handed to TCP and acknowledged.
+        busy_log(server, conn, busy, busy.body_left + tcp_send_queued(conn))
+    free(busy.head)
+    if busy.first != NULL:
+        lent_unref(busy.first)
+    if busy.body != NULL:
+        lent_unref(busy.body)
+    if busy.log_text != NULL:
+        lent_unref(busy.log_text)
+    if busy.pending != NULL:
+        decision_free(busy.pending)
+    if busy.chunked != NULL:
+        release_object(busy.chunked)
+    slab_release(&server.busy, <uint32_t>(conn.user_data & BUSY_MASK))
+    conn.user_data &= ~BUSY_MASK
+
+
+cdef void busy_log(server_t *server, tcb_t *conn, busy_t *busy, uint64_t missing) noexcept nogil:
+    if busy.log_text == NULL:
+        return
+    log_append(server, conn, busy.log_text, busy.log_split, busy.status,
+               busy.body_bytes - missing if missing < busy.body_bytes else 0)
+    lent_unref(busy.log_text)
+    busy.log_text = NULL
+
+
+cdef void connection_abort(server_t *server, tcp_t *tcp, tcb_t *conn) noexcept nogil:
+    busy_end(server, conn)
+    conn.user_data = CLOSING
+    tcp_abort(tcp, conn)
+
+
+cdef void connection_close(server_t *server, tcp_t *tcp, tcb_t *conn) noexcept nogil:
+    busy_end(server, conn)
+    conn.user_data = CLOSING
+    tcp_close(tcp, conn)
+
+
+cdef void connection_idle(server_t *server, tcp_t *tcp, tcb_t *conn) noexcept nogil:
+    conn.user_data = 0
+    tcp_set_timeout(tcp, conn, server.idle_timeout_ns)
+
+
+cdef void connection_linger(server_t *server, tcp_t *tcp, tcb_t *conn) noexcept nogil:
+    """RFC 9112 section 9.6: say that we are done, and read on, so that no RST destroys the response on its way."""
+    cdef busy_t *busy = busy_of(server, conn)
+    if busy == NULL:
+        busy = busy_begin(server, tcp, conn, PHASE_LINGER)
+        if busy == NULL:
+            return
+    busy.phase = PHASE_LINGER
+    busy.left = server.linger_bytes
+    conn.user_data &= BUSY_MASK
+    tcp_shutdown(tcp, conn)
+    tcp_set_timeout(tcp, conn, server.linger_ns)
+    if tcp_receivable(tcp, conn):
+        tcp_resume(tcp, conn)
+
+
+cdef void response_end(server_t *server, tcp_t *tcp, tcb_t *conn, uint8_t flags, bint unread) noexcept nogil:
+    """The response is TCP's now. flags: busy_flags_t. unread: octets of the peer's that nobody will use."""
+    if not flags & (B_CLOSE | B_EOF):
+        busy_end(server, conn)
+        connection_idle(server, tcp, conn)
+    elif not flags & B_EOF and (flags & B_LINGER or unread or tcp_receivable(tcp, conn)):
+        connection_linger(server, tcp, conn)
+    else:
+        connection_close(server, tcp, conn)
+
+
+# ---------------------------------------------------------------- answering
+
+cdef void respond(server_t *server, tcp_t *tcp, tcb_t *conn, decision_t *decision, bint unread) noexcept nogil:
+    """Queue the response. The decision is only borrowed, and may be freed afterwards."""
+    cdef ready_t *ready = &decision.own
+    cdef lent_t *body = NULL
+    cdef uint64_t length, body_bytes
+    cdef int64_t accepted
+    cdef busy_t *busy = busy_of(server, conn)
+    cdef uint8_t flags = busy.flags & B_EOF if busy != NULL else 0
+    if decision.flags & D_FULL:
+        ready = &server.files[decision.file].variant[decision.variant].full[decision.form]
+    ready_refresh(server, ready)
+    length = ready.head_length if decision.flags & D_HEAD_ONLY else ready.lent.length
+    body_bytes = length - ready.head_length
+    if decision.body_length and not decision.flags & D_HEAD_ONLY:
+        body = server.files[decision.file].variant[decision.variant].body
+        body_bytes += decision.body_length
+    if decision.flags & D_CLOSE:
+        flags |= B_CLOSE
+    if decision.flags & D_LINGER:
+        flags |= B_LINGER
+    server.stats.requests += 1
+    server.stats.responses[decision.status // 100] += 1
+    server.stats.bytes_queued += ready.head_length + body_bytes
+    accepted = tcp_send(tcp, conn, ready.lent, 0, length)
+    if accepted == <int64_t>length and body == NULL:
+        log_append(server, conn, decision.log_text, decision.log_split, decision.status, body_bytes)
+        response_end(server, tcp, conn, flags, unread)
+        return
+    if accepted < 0:
+        connection_abort(server, tcp, conn)
+        return
+    if busy == NULL:
+        busy = busy_begin(server, tcp, conn, PHASE_SENDING)
+        if busy == NULL:
+            return
+    busy.phase = PHASE_SENDING
+    busy.flags = flags
+    busy.status = decision.status
+    busy.body_bytes = body_bytes
+    busy.first = lent_ref(ready.lent)
+    busy.first_at = <uint64_t>accepted
+    busy.first_left = length - <uint64_t>accepted
+    if body != NULL:
+        busy.body = lent_ref(body)
+        busy.body_at = decision.body_at
+        busy.body_left = decision.body_length
+        busy.file = decision.file
+        busy.generation = decision.generation
+    if decision.log_text != NULL:
+        busy.log_text = lent_ref(decision.log_text)
+        busy.log_split = decision.log_split
+    tcp_set_timeout(tcp, conn, server.send_timeout_ns)
+    send_more(server, tcp, conn, busy, unread)
+
+
+cdef void send_more(server_t *server, tcp_t *tcp, tcb_t *conn, busy_t *busy, bint unread) noexcept nogil:
+    """PHASE_SENDING: hand over what TCP takes."""
+    cdef int64_t accepted
+    if damaged(server, busy):
+        server.stats.damaged_aborted += 1
+        connection_abort(server, tcp, conn)
+        return
+    if busy.first_left:
+        accepted = tcp_send(tcp, conn, busy.first, busy.first_at, busy.first_left)
+        if accepted < 0:
+            connection_abort(server, tcp, conn)
+            return
+        busy.first_at += <uint64_t>accepted
+        busy.first_left -= <uint64_t>accepted
+    if busy.body_left and not busy.first_left:
+        accepted = tcp_send(tcp, conn, busy.body, busy.body_at, busy.body_left)
+        if accepted < 0:
+            connection_abort(server, tcp, conn)
+            return
+        busy.body_at += <uint64_t>accepted
+        busy.body_left -= <uint64_t>accepted
+    if busy.first_left or busy.body_left:
+        tcp_want_writable(tcp, conn)
+        return
+    busy_log(server, conn, busy, 0)
+    if busy.body == NULL:
+        response_end(server, tcp, conn, busy.flags, unread)
+        return
+    # Segments will still be built from the mapping; if the file is cut meanwhile, the end must not look like success.
+    busy.phase = PHASE_DRAIN
+    tcp_want_writable(tcp, conn)
+
+
+cdef bint damaged(server_t *server, busy_t *busy) noexcept nogil:
+    """Was the mapped file cut under this response? Looks at the disk only for what no fault has told."""
+    if busy.body == NULL:
+        return False
+    if busy.file != NO_FILE and server.files[busy.file].generation == busy.generation:
+        file_fresh(server, &server.files[busy.file])
+    return busy.body.damaged != 0
+
+
+cdef void drain(server_t *server, tcp_t *tcp, tcb_t *conn, busy_t *busy) noexcept nogil:
+    """PHASE_DRAIN, after on_writable or a timeout: little or nothing is unacknowledged."""
+    if damaged(server, busy):
+        server.stats.damaged_aborted += 1
+        connection_abort(server, tcp, conn)
+    elif tcp_send_queued(conn) == 0 or busy.flags & (B_CLOSE | B_EOF):
+        response_end(server, tcp, conn, busy.flags, False)
+        if not conn.user_data & CLOSING:
+            tcp_resume(tcp, conn)
+    else:
+        busy.flags |= B_TAIL            # looked at again with the next request, or soon
+        tcp_set_timeout(tcp, conn, server.linger_ns)
+        tcp_resume(tcp, conn)
+
+
+# ---------------------------------------------------------------- requests
+
+cdef void answer(server_t *server, tcp_t *tcp, tcb_t *conn, decision_t *decision, bint unread) noexcept nogil:
+    """Respond, at once or after the request's body. Takes a decision that is not remembered."""
+    if not decision.flags & D_CHUNKED and decision.request_body == 0:
+        respond(server, tcp, conn, decision, unread)
+        if not decision.flags & D_REMEMBERED:
+            decision_free(decision)
+        return
+    cdef busy_t *busy = busy_of(server, conn)
+    if busy == NULL:
+        busy = busy_begin(server, tcp, conn, PHASE_BODY)
+        if busy == NULL:
+            decision_free(decision)
+            return
+    busy.phase = PHASE_BODY
+    busy.left = decision.request_body
+    busy.pending = decision
+    if decision.flags & D_CONTINUE:
+        tcp_send(tcp, conn, server.continue_100, 0, server.continue_100.length)
+    tcp_set_timeout(tcp, conn, server.head_timeout_ns)
+
+
+cdef void answer_head(server_t *server, tcp_t *tcp, tcb_t *conn, const uint8_t *head, size_t length,
+                      bint unread) noexcept nogil:
+    """One complete head: from memory, or by one call of the parser."""
+    cdef uint64_t hashed
+    cdef decision_t *decision
+    if length > server.max_head_bytes:
+        refuse(server, tcp, conn, 431, head, length)
+        return
+    hashed = siphash13(server.hash_key, head, length)
+    decision = head_lookup(server, head, length, hashed)
+    if decision != NULL:
+        if decision_valid(server, decision):
+            server.stats.head_hits += 1
+            decision.referenced = 1
+            server.last = decision
+            answer(server, tcp, conn, decision, unread)
+            return
+        head_drop(server, decision)
+    server.stats.head_misses += 1
+    decision = decide_unseen(server, head, length, hashed)
+    if decision == NULL:
+        connection_abort(server, tcp, conn)
+        return
+    answer(server, tcp, conn, decision, unread)
+
+
+cdef void refuse(server_t *server, tcp_t *tcp, tcb_t *conn, int status, const uint8_t *head,
+                 size_t length) noexcept nogil:
+    """End the connection with an error for what is not, or not yet, a complete head."""
+    cdef decision_t *decision = decide_refusal(server, status, head, length)
+    if decision == NULL:
+        connection_abort(server, tcp, conn)
+        return
+    answer(server, tcp, conn, decision, True)
+
+
+cdef inline bint starts_no_request(uint8_t first) noexcept nogil:
+    """No method begins with it: TLS, noise. Nothing is waited for then."""
+    return first <= 0x20 or first >= 0x7f
+
+
+cdef bint too_long(server_t *server, tcp_t *tcp, tcb_t *conn, const uint8_t *head, size_t length) noexcept nogil:
+    """Refuse a head that is beyond a limit before it is complete."""
+    if (length > server.max_request_line_bytes
+            and memchr(head, c'\n', server.max_request_line_bytes + 1) == NULL):
+        refuse(server, tcp, conn, 414, head, length)
+        return True
+    if length > server.max_head_bytes:
+        refuse(server, tcp, conn, 431, head, length)
+        return True
+    return False
+
+
+cdef size_t request(server_t *server, tcp_t *tcp, tcb_t *conn, const uint8_t *data, size_t length) noexcept nogil:
+    """Nothing is going on: data begins a request. Returns the octets used, never 0."""
+    cdef decision_t *last = server.last
+    cdef size_t end
+    cdef bint broken
+    cdef busy_t *busy
+    if (last != NULL and length >= last.head_length and memcmp(data, last.head, last.head_length) == 0
+            and decision_valid(server, last)):
+        # The same head as before, as clients in a hurry send it. It ends with its first empty line, so this one does.
+        server.stats.head_hits += 1
+        last.referenced = 1
+        end = last.head_length
+        respond(server, tcp, conn, last, length > end)
+        return end
+    if length >= 2 and data[0] == c'\r' and data[1] == c'\n':
+        return 2                        # an empty line before a request is passed over (RFC 9112 section 2.2)
+    if starts_no_request(data[0]) and data[0] != c'\r':
+        refuse(server, tcp, conn, 400, data, length)
+        return length
+    end = head_end(data, length, 0, &broken)
+    if broken:
+        refuse(server, tcp, conn, 400, data, length)
+        return length
+    if end:
+        answer_head(server, tcp, conn, data, end, length > end)
+        return end
+    if too_long(server, tcp, conn, data, length):
+        return length
+    busy = busy_begin(server, tcp, conn, PHASE_HEAD)
+    if busy == NULL:
+        return length
+    tcp_set_timeout(tcp, conn, server.head_timeout_ns)
+    return head_append(server, tcp, conn, busy, data, length)
+
+
+cdef size_t head_append(server_t *server, tcp_t *tcp, tcb_t *conn, busy_t *busy, const uint8_t *data,
+                        size_t length) noexcept nogil:
+    """Keep the octets of a head that is not complete. Returns how many were kept: all, or up to the limit."""
+    cdef size_t wanted = busy.head_length + length
+    cdef uint8_t *grown
+    if wanted > <size_t>server.max_head_bytes + 1:
+        wanted = <size_t>server.max_head_bytes + 1
+        length = wanted - busy.head_length
+    if wanted > busy.head_capacity:
+        busy.head_capacity = <uint32_t>(wanted * 2 if wanted > 512 else 1024)
+        grown = <uint8_t *>realloc(busy.head, busy.head_capacity)
+        if grown == NULL:
+            connection_abort(server, tcp, conn)
+            return length
+        busy.head = grown
+    memcpy(busy.head + busy.head_length, data, length)
+    busy.head_length += <uint32_t>length
+    return length
+
+
+cdef size_t head_more(server_t *server, tcp_t *tcp, tcb_t *conn, busy_t *busy, const uint8_t *data,
+                      size_t length) noexcept nogil:
+    """PHASE_HEAD: the next octets. Returns how many belong to this head."""
+    cdef size_t before = busy.head_length, used = head_append(server, tcp, conn, busy, data, length), end
+    cdef uint8_t *head
+    cdef bint broken
+    if conn.user_data & CLOSING:
+        return length
+    if busy.head[0] == c'\r':
+        # An empty line that came in two parts, or no request at all.
+        if busy.head_length < 2:
+            return used
+        head = busy.head
+        broken = head[1] != c'\n'
+        if broken:
+            refuse_held(server, tcp, conn, busy, 400)
+            return length
+        busy_end(server, conn)
+        connection_idle(server, tcp, conn)
+        return 2 - before
+    end = head_end(busy.head, busy.head_length, before, &broken)
+    if broken:
+        refuse_held(server, tcp, conn, busy, 400)
+        return length
+    if end == 0:
+        if busy.head_length > server.max_head_bytes or (
+                busy.head_length > server.max_request_line_bytes
+                and memchr(busy.head, c'\n', server.max_request_line_bytes + 1) == NULL):
+            head = busy.head
+            busy.head = NULL
+            too_long(server, tcp, conn, head, busy.head_length)
+            free(head)
+            return length
+        return used
+    # The head leaves the record before it is answered: the record may go away meanwhile.
+    head = busy.head
+    busy.head = NULL
+    busy_end(server, conn)
+    conn.user_data = 0
+    answer_head(server, tcp, conn, head, end, length > end - before)
+    free(head)
+    return end - before
+
+
+cdef void refuse_held(server_t *server, tcp_t *tcp, tcb_t *conn, busy_t *busy, int status) noexcept nogil:
+    """Refuse what has been kept of a request."""
+    cdef uint8_t *head = busy.head
+    busy.head = NULL
+    refuse(server, tcp, conn, status, head, busy.head_length)
+    free(head)
+
+
+cdef size_t body_more(server_t *server, tcp_t *tcp, tcb_t *conn, busy_t *busy, const uint8_t *data,
+                      size_t length) noexcept nogil:
+    """PHASE_BODY: discard the request's body, then answer. Returns the octets that belong to it."""
+    cdef decision_t *pending
+    cdef size_t used = length if length < busy.left else <size_t>busy.left
+    cdef int verdict = 0
+    if busy.pending.flags & D_CHUNKED:
+        verdict = discard_chunked(server, busy, data, length, &used)
+    else:
+        busy.left -= used
+        if busy.left == 0:
+            verdict = 1
+    if verdict == 0:
+        return used
+    pending = busy.pending
+    busy.pending = NULL
+    if verdict != 1:
+        refuse(server, tcp, conn, verdict, pending.head, pending.head_length)
+        decision_free(pending)
+        return length
+    pending.flags &= ~<uint8_t>D_CHUNKED
+    pending.request_body = 0
+    if pending.flags & D_FULL or pending.body_length:
+        if not decision_valid(server, pending):
+            # The file changed while the body came: decide again. What was parsed once parses again.
+            answer_again(server, tcp, conn, pending, length > used)
+            return used
+    busy_end(server, conn)
+    conn.user_data = 0
+    answer(server, tcp, conn, pending, length > used)
+    return used
+
+
+cdef void answer_again(server_t *server, tcp_t *tcp, tcb_t *conn, decision_t *stale, bint unread) noexcept nogil:
+    cdef decision_t *decision = decide_unseen(server, stale.head, stale.head_length, 0)
+    decision_free(stale)
+    busy_end(server, conn)
+    conn.user_data = 0
+    if decision == NULL:
+        connection_abort(server, tcp, conn)
+        return
+    decision.flags &= ~<uint8_t>(D_CHUNKED | D_CONTINUE)
+    decision.request_body = 0
+    answer(server, tcp, conn, decision, unread)

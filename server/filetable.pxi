@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: MIT
+# Open files as the data path sees them: bodies to lend, and whether the disk still agrees. Included by http.pyx.
+#
+# A file_t never moves; what was remembered about it carries its generation. Dropping one gives back only this table's
+# reference: responses in flight keep the octets they began with.
+
+cdef extern from "<sys/stat.h>" nogil:
+    struct timespec:
+        long tv_sec
+        long tv_nsec
+    struct stat_t "stat":
+        unsigned long st_dev
+        unsigned long st_ino
+        long st_size
+        unsigned int st_mode
+        timespec st_mtim
+        timespec st_ctim
+    int fstatat(int directory_fd, const char *path, stat_t *out, int flags)
+    int fstat(int fd, stat_t *out)
+    bint S_ISREG(unsigned int mode)
+
+
+cdef void variant_clear(server_t *server, variant_t *variant) noexcept nogil:
+    cdef int form
+    for form in range(FULL_FORMS):
+        ready_free(&variant.full[form])
+    if variant.body != NULL:
+        server.held_bytes -= variant.body.length
+        lent_unref(variant.body)
+    free(variant.path)
+    memset(variant, 0, sizeof(variant_t))
+
+
+cdef void file_drop(server_t *server, file_t *file) noexcept nogil:
+    if not file.live:
+        return
+    variant_clear(server, &file.variant[0])
+    variant_clear(server, &file.variant[1])
+    file.live = 0
+    file.generation += 1
+    server.file_count -= 1
+
+
+cdef bint variant_unchanged(server_t *server, variant_t *variant) noexcept nogil:
+    """Compare with the disk. A file cut short marks its body damaged for everybody who sends from it: a cut within
+    the last page raises no SIGBUS, so lent.pyx cannot have seen it."""
+    cdef stat_t now
+    cdef identity_t *then = &variant.identity
+    if variant.path == NULL:
+        return True
+    if fstatat(server.root_fd, variant.path, &now, 0) != 0:
+        return then.inode == 0
+    if (now.st_ino == then.inode and now.st_dev == then.device and <uint64_t>now.st_size == then.size
+            and now.st_mtim.tv_sec * 1_000_000_000 + now.st_mtim.tv_nsec == then.mtime_ns
+            and now.st_ctim.tv_sec * 1_000_000_000 + now.st_ctim.tv_nsec == then.ctime_ns):
+        return True
+    if (variant.mapped and now.st_ino == then.inode and now.st_dev == then.device
+            and <uint64_t>now.st_size < then.size):
+        variant.body.damaged = 1
+    return False
+
+
+cdef bint file_check(server_t *server, file_t *file) noexcept nogil:
+    """Compare with the disk now. False: it was dropped."""
+    cdef bint plain = variant_unchanged(server, &file.variant[0])
+    cdef bint gzip = variant_unchanged(server, &file.variant[1])
+    cdef int which
+    for which in range(2):
+        if file.variant[which].body != NULL and file.variant[which].body.damaged:
+            plain = False
+    if plain and gzip:
+        file.checked_ns = server.now_ns
+        return True
+    server.stats.files_changed += 1
+    file_drop(server, file)
+    return False
+
+
+cdef inline bint file_fresh(server_t *server, file_t *file) noexcept nogil:
+    """As it was on the disk not long ago? One comparison, and two stat(2) when the last ones are too old."""
+    if server.now_ns - file.checked_ns < server.revalidate_ns:
+        return True
+    return file_check(server, file)
+
+
+cdef bint decision_valid(server_t *server, decision_t *decision) noexcept nogil:
+    cdef file_t *file
+    if decision.file == NO_FILE:
+        return True
+    file = &server.files[decision.file]
+    if file.generation != decision.generation or not file_fresh(server, file):
+        return False
+    file.referenced = 1
+    return True
+
+
+cdef uint32_t file_make_room(server_t *server, uint64_t bytes_wanted) noexcept nogil:
+    """A free slot, after dropping what was not used lately until `bytes_wanted` fit as well (or nothing is left)."""
+    cdef uint32_t index
+    cdef file_t *file
+    while server.file_count == server.file_limit or (
+            server.file_count and server.held_bytes + bytes_wanted > server.max_held_bytes):
+        file = &server.files[server.file_hand]
+        server.file_hand = (server.file_hand + 1) % server.file_limit
+        if file.live and file.referenced:
+            file.referenced = 0
+        else:
+            file_drop(server, file)
+    index = server.file_hand
+    while server.files[index].live:
+        index = (index + 1) % server.file_limit
+    return index

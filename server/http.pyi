@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: MIT
+"""Types of http.pyx."""
+
+import os
+from collections.abc import Callable
+from types import TracebackType
+
+from ustack.engine import Application
+from ustack.server.request import Limits
+
+class HttpServer(Application):
+    limits: Limits
+
+    def __init__(
+        self,
+        directory: str | bytes | os.PathLike[str],
+        *,
+        access_log: str | bytes | os.PathLike[str] | int | None = None,
+        server_name: str = "ustack",
+        idle_timeout_s: float = 75.0,
+        head_timeout_s: float = 20.0,
+        send_timeout_s: float = 60.0,
+        linger_s: float = 2.0,
+        revalidate_s: float = 1.0,
+        max_head_bytes: int = 16384,
+        max_request_line_bytes: int = 8192,
+        max_header_count: int = 100,
+        max_body_bytes: int = 65536,
+        max_heads: int = 4096,
+        max_files: int = 1024,
+        max_held_bytes: int = ...,
+        small_file_bytes: int = 49152,
+        max_queued_bytes: int = 262144,
+        max_busy: int = ...,
+        log_lines: int = 16384,
+        hash_key: bytes | None = None,
+        wall_clock: Callable[[], int] = ...,
+    ) -> None: ...
+    def __enter__(self) -> HttpServer: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+    def close(self) -> None: ...
+    def housekeeping(self, now_ns: int | None = None) -> None: ...
+    def stats(self) -> dict[str, int]: ...

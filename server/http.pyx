@@ -1,0 +1,709 @@
+# SPDX-License-Identifier: MIT
+"""The HTTP server: static files over HTTP/1.1, as an application of the engine, in nogil Cython.
+
+    octets ──▶ the same head as last time? ──▶ remembered? ──▶ one call of the parser (GIL): request.py decides
+                         │                          │                     │
+                         └──────────────────────────┴─────────────────────┴──▶ decision ──▶ ready-made response,
+                                                                                            lent to the send queue
+
+A response to a small file is head and body in one buffer, prepared once and dated again each second; a large file is
+mapped, and lent as it is. Nothing of this takes the GIL but a head that was not seen before.
+
+It must not write into what is lent, must not wait for anything, and must not read a clock on the data path: monotonic
+time comes with the burst, the wall clock as an offset that `housekeeping` sets.
+
+Read first: RFC 9112 (framing, connections), RFC 9110 (semantics); DESIGN.md section 2 (application contract).
+Above: the command line. Below: engine.pxd, tcp/calls.pxd, buf/lent.pxd; request.py, files.py, response.py, accesslog.py.
+In parts: records, dates, heads (remembered), filetable, logring, connection (.pxi, included here, one module).
+"""
+
+import logging
+import os
+import stat
+import time
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.ref cimport Py_DECREF, Py_INCREF, PyObject
+from libc.errno cimport EINTR, errno
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free, malloc, realloc
+from libc.string cimport memchr, memcmp, memcpy, memset, strdup, strlen
+
+from ustack.base.prng cimport siphash13
+from ustack.base.types cimport ip_addr_is_v4, ip_addr_t
+from ustack.buf.lent cimport lent_from_copy, lent_from_file, lent_ref, lent_t, lent_unref
+from ustack.buf.slab cimport slab_alloc, slab_at, slab_destroy, slab_init, slab_release, slab_t
+from ustack.engine cimport Application, application_t
+from ustack.tcp.calls cimport (tcp_abort, tcp_close, tcp_receivable, tcp_resume, tcp_send, tcp_send_queued,
+                               tcp_set_nodelay, tcp_set_timeout, tcp_shutdown, tcp_want_writable)
+from ustack.tcp.state cimport close_reason_t
+from ustack.tcp.tcb cimport TCB_ACTIVE, tcb_t, tcp_t
+
+from ustack.server import accesslog, files, request as requests, response as responses
+
+include "records.pxi"
+include "dates.pxi"
+include "heads.pxi"
+include "filetable.pxi"
+include "logring.pxi"
+include "connection.pxi"
+
+_log = logging.getLogger("ustack.server")
+
+
+# ---------------------------------------------------------------- upcalls (the contract is in engine.pxd)
+
+cdef int http_on_accept(application_t *app, tcp_t *tcp, tcb_t *conn) noexcept nogil:
+    cdef server_t *server = <server_t *>app.context
+    if conn.flags & TCB_ACTIVE or server.closing:
+        return -1
+    server.stats.connections += 1
+    server.stats.connections_open += 1
+    tcp_set_nodelay(tcp, conn, True)    # every response is queued whole; waiting to fill a segment gains nothing
+    connection_idle(server, tcp, conn)
+    return 0
+
+
+cdef size_t http_on_data(application_t *app, tcp_t *tcp, tcb_t *conn, const uint8_t *data,
+                         size_t length) noexcept nogil:
+    cdef server_t *server = <server_t *>app.context
+    cdef busy_t *busy
+    cdef size_t used = 0
+    if server.closing:
+        connection_abort(server, tcp, conn)
+    while used < length:
+        if conn.user_data & CLOSING:
+            return length
+        busy = busy_of(server, conn)
+        if busy == NULL:
+            if tcp_send_queued(conn) > server.max_queued_bytes:
+                # A client that asks faster than it reads: leave the rest to the receive window.
+                tcp_want_writable(tcp, conn)
+                return used
+            used += request(server, tcp, conn, data + used, length - used)
+        elif busy.phase == PHASE_HEAD:
+            used += head_more(server, tcp, conn, busy, data + used, length - used)
+        elif busy.phase == PHASE_BODY:
+            used += body_more(server, tcp, conn, busy, data + used, length - used)
+        elif busy.phase == PHASE_SENDING:
+            return used
+        elif busy.phase == PHASE_DRAIN:
+            if not busy.flags & B_TAIL and tcp_send_queued(conn):
+                return used
+            if damaged(server, busy):
+                server.stats.damaged_aborted += 1
+                connection_abort(server, tcp, conn)
+                return length
+            response_end(server, tcp, conn, busy.flags, True)
+        else:
+            if busy.left < length - used:
+                connection_close(server, tcp, conn)
+                return length
+            busy.left -= length - used
+            return length
+    return used
+
+
+cdef void http_on_writable(application_t *app, tcp_t *tcp, tcb_t *conn) noexcept nogil:
+    cdef server_t *server = <server_t *>app.context
+    cdef busy_t *busy = busy_of(server, conn)
+    if server.closing:
+        connection_abort(server, tcp, conn)
+    if conn.user_data & CLOSING:
+        return
+    conn.user_data &= BUSY_MASK         # what was seen queued is no measure of a stall any more
+    if busy == NULL:
+        tcp_resume(tcp, conn)
+    elif busy.phase == PHASE_SENDING:
+        tcp_set_timeout(tcp, conn, server.send_timeout_ns)
+        send_more(server, tcp, conn, busy, False)
+        if busy_of(server, conn) == NULL and not conn.user_data & CLOSING:
+            tcp_resume(tcp, conn)
+    elif busy.phase == PHASE_DRAIN:
+        drain(server, tcp, conn, busy)
+
+
+cdef void http_on_eof(application_t *app, tcp_t *tcp, tcb_t *conn) noexcept nogil:
+    cdef server_t *server = <server_t *>app.context
+    cdef busy_t *busy = busy_of(server, conn)
+    if conn.user_data & CLOSING:
+        return
+    if busy != NULL and (busy.phase == PHASE_SENDING or busy.phase == PHASE_DRAIN) and not server.closing:
+        busy.flags |= B_EOF             # a half-closed client still gets its response
+        if busy.flags & B_TAIL:
+            drain(server, tcp, conn, busy)
+    else:
+        connection_close(server, tcp, conn)
+
+
+cdef void http_on_timeout(application_t *app, tcp_t *tcp, tcb_t *conn) noexcept nogil:
+    cdef server_t *server = <server_t *>app.context
+    cdef busy_t *busy = busy_of(server, conn)
+    cdef uint64_t queued = tcp_send_queued(conn), seen = conn.user_data >> SEEN_SHIFT & SEEN_MASK
+    if server.closing:
+        connection_abort(server, tcp, conn)
+    elif busy != NULL and (busy.phase == PHASE_HEAD or busy.phase == PHASE_BODY):
+        server.stats.head_timeouts += 1
+        if busy.phase == PHASE_HEAD:
+            refuse_held(server, tcp, conn, busy, 408)
+        else:
+            refuse(server, tcp, conn, 408, busy.pending.head, busy.pending.head_length)
+    elif busy != NULL and busy.phase == PHASE_LINGER:
+        connection_close(server, tcp, conn)
+    elif queued and (seen == 0 or queued < seen):
+        # Something was acknowledged since the last look, or this is the first: wait on.
+        conn.user_data = conn.user_data & (BUSY_MASK | CLOSING) | (queued & SEEN_MASK) << SEEN_SHIFT
+        tcp_set_timeout(tcp, conn, server.send_timeout_ns)
+    elif queued:
+        server.stats.stalled_aborted += 1
+        connection_abort(server, tcp, conn)
+    elif busy != NULL and busy.phase == PHASE_DRAIN:
+        drain(server, tcp, conn, busy)
+    else:
+        server.stats.idle_closed += 1
+        connection_close(server, tcp, conn)
+
+
+cdef void http_on_closed(application_t *app, tcp_t *tcp, tcb_t *conn, close_reason_t reason) noexcept nogil:
+    cdef server_t *server = <server_t *>app.context
+    server.stats.connections_open -= 1
+    busy_end(server, conn)
+    conn.user_data = 0
+
+
+cdef void http_on_burst_begin(application_t *app, uint64_t now_ns) noexcept nogil:
+    cdef server_t *server = <server_t *>app.context
+    if not server.wall_known:
+        set_wall_offset(server, now_ns)
+    tick(server, now_ns)
+
+
+cdef void http_on_burst_end(application_t *app, uint64_t now_ns) noexcept nogil:
+    cdef server_t *server = <server_t *>app.context
+    if server.log_tail - server.log_head > server.log_mask >> 1:
+        log_drain(server)
+
+
+# ---------------------------------------------------------------- what takes the GIL
+
+cdef void set_wall_offset(server_t *server, uint64_t now_ns) noexcept with gil:
+    (<HttpServer>server.owner).set_wall_clock(now_ns)
+
+
+cdef void release_object(PyObject *held) noexcept with gil:
+    Py_DECREF(<object>held)
+
+
+cdef decision_t *decide_unseen(server_t *server, const uint8_t *head, size_t length, uint64_t hashed) noexcept with gil:
+    """Parse and decide; remember what lasts. NULL without memory."""
+    cdef HttpServer owner = <HttpServer>server.owner
+    try:
+        return owner.decide_head(<bytes>(<const char *>head)[:length], hashed)
+    except MemoryError:
+        return NULL
+    except BaseException:
+        server.stats.internal_errors += 1
+        _log.exception("a request could not be answered")
+        return decide_refusal(server, 500, head, length)
+
+
+cdef decision_t *decide_refusal(server_t *server, int status, const uint8_t *head, size_t length) noexcept with gil:
+    cdef HttpServer owner = <HttpServer>server.owner
+    try:
+        line = <bytes>(<const char *>head)[:length if length < 1024 else 1024] if head != NULL else b""
+        return owner.refusal(responses.Refusal(status, close=True), line, None)
+    except BaseException:
+        return NULL
+
+
+cdef int discard_chunked(server_t *server, busy_t *busy, const uint8_t *data, size_t length,
+                         size_t *used) noexcept with gil:
+    """Feed a chunked body. 0: more is to come; 1: it has ended, after `used` octets; else the status to refuse it with."""
+    cdef HttpServer owner = <HttpServer>server.owner
+    try:
+        if busy.chunked == NULL:
+            reader = requests.ChunkedBody(owner.limits.max_body_bytes)
+            Py_INCREF(reader)
+            busy.chunked = <PyObject *>reader
+        count, complete = (<object>busy.chunked).feed(<bytes>(<const char *>data)[:length])
+        used[0] = count
+        return 1 if complete else 0
+    except responses.Refusal as refusal:
+        return refusal.status
+    except BaseException:
+        server.stats.internal_errors += 1
+        _log.exception("a request body could not be read")
+        return 500
+
+
+cdef lent_t *lent_from_bytes(bytes octets) except NULL:
+    cdef lent_t *lent = lent_from_copy(<const uint8_t *>PyBytes_AS_STRING(octets), <uint64_t>PyBytes_GET_SIZE(octets))
+    if lent == NULL:
+        raise MemoryError
+    return lent
+
+
+cdef bytes read_whole(int fd, Py_ssize_t size):
+    """A small file's octets; they may be fewer or more than `size` if it is being written."""
+    parts = []
+    cdef Py_ssize_t left = size + 1
+    while left > 0:
+        part = os.read(fd, left)
+        if not part:
+            break
+        parts.append(part)
+        left -= len(part)
+    return b"".join(parts)
+
+
+cdef class HttpServer(Application):
+    """Serves the files below `directory`. One engine's application: pass it to Stack.listen(port, application=...)."""
+
+    cdef server_t s
+    cdef readonly object limits
+    cdef object root
+    cdef object log_file
+    cdef bytes server_name
+    cdef uint64_t small_file_bytes
+    cdef object wall_clock
+    cdef dict paths                     # path of a request -> number of its file_t
+    cdef list names                     # the other way
+    cdef list resources
+
+    def __cinit__(self, *args, **options):
+        memset(&self.s, 0, sizeof(server_t))
+        self.s.owner = <PyObject *>self
+        self.s.log_fd = -1
+        self.s.log_time_second = -1
+        self.c.context = &self.s
+        self.c.on_accept = http_on_accept
+        self.c.on_data = http_on_data
+        self.c.on_writable = http_on_writable
+        self.c.on_eof = http_on_eof
+        self.c.on_timeout = http_on_timeout
+        self.c.on_closed = http_on_closed
+        self.c.on_burst_begin = http_on_burst_begin
+        self.c.on_burst_end = http_on_burst_end
+
+    def __init__(self, directory, *, access_log=None, server_name="ustack", idle_timeout_s=75.0, head_timeout_s=20.0,
+                 send_timeout_s=60.0, linger_s=2.0, revalidate_s=1.0, max_head_bytes=16384,
+                 max_request_line_bytes=8192, max_header_count=100, max_body_bytes=65536, max_heads=4096,
+                 max_files=1024, max_held_bytes=1 << 34, small_file_bytes=49152, max_queued_bytes=262144,
+                 max_busy=1 << 20, log_lines=16384, hash_key=None, wall_clock=time.time_ns):
+        """Raises OSError if `directory` or the log cannot be opened, ValueError for a limit out of its range.
+
+        access_log: a path (appended to, reopened when it is moved away), a descriptor, or None.
+        max_held_bytes: of mapped files and copies of small ones together. hash_key: 16 octets, random unless given.
+        wall_clock: nanoseconds since 1970; read once a second at most.
+        """
+        if min(idle_timeout_s, head_timeout_s, send_timeout_s, linger_s) <= 0 or revalidate_s < 0:
+            raise ValueError("a time limit must be positive")
+        if not 0 < max_request_line_bytes <= max_head_bytes <= 1 << 20 or max_files < 1 or max_heads < 0:
+            raise ValueError("a limit is out of its range")
+        if log_lines < 2 or log_lines & (log_lines - 1):
+            raise ValueError("log_lines must be a power of two")
+        self.limits = requests.Limits(max_head_bytes, max_request_line_bytes, max_header_count, max_body_bytes)
+        self.server_name = server_name.encode("ascii")
+        self.small_file_bytes = small_file_bytes
+        self.wall_clock = wall_clock
+        self.paths = {}
+        self.names = [None] * max_files
+        self.resources = [None] * max_files
+        self.s.idle_timeout_ns = <uint64_t>(idle_timeout_s * 1e9)
+        self.s.head_timeout_ns = <uint64_t>(head_timeout_s * 1e9)
+        self.s.send_timeout_ns = <uint64_t>(send_timeout_s * 1e9)
+        self.s.linger_ns = <uint64_t>(linger_s * 1e9)
+        self.s.revalidate_ns = <uint64_t>(revalidate_s * 1e9)
+        self.s.linger_bytes = max(262144, 4 * max_body_bytes)
+        self.s.max_head_bytes = max_head_bytes
+        self.s.max_request_line_bytes = max_request_line_bytes
+        self.s.max_queued_bytes = max_queued_bytes
+        self.s.max_remembered_bytes = 2048
+        self.s.max_held_bytes = max_held_bytes
+        self.root = files.DocumentRoot(directory)
+        self.s.root_fd = self.root.fd
+        self.log_file = accesslog.LogFile(access_log)
+        self._watch_log()
+        self._allocate(max_heads, max_files, max_busy, log_lines, hash_key or os.urandom(16))
+        self.set_wall_clock(0)
+        self.s.wall_known = 0           # the engine's monotonic time is not known before its first burst
+
+    def _allocate(self, uint32_t max_heads, uint32_t max_files, uint32_t max_busy, uint32_t log_lines,
+                  bytes hash_key):
+        cdef uint32_t buckets = 2
+        while buckets < max_heads * 2:
+            buckets *= 2
+        if len(hash_key) != 16:
+            raise ValueError("hash_key must have 16 octets")
+        memcpy(self.s.hash_key, PyBytes_AS_STRING(hash_key), 16)
+        self.s.decisions = <decision_t **>calloc(max_heads + 1, sizeof(void *))
+        self.s.decision_limit = max_heads
+        self.s.buckets = <uint32_t *>calloc(buckets, sizeof(uint32_t))
+        self.s.bucket_mask = buckets - 1
+        self.s.log_ring = <log_record_t *>calloc(log_lines, sizeof(log_record_t))
+        self.s.log_mask = log_lines - 1
+        # One line may be longer than a batch: texts are bounded by accesslog, far below this.
+        self.s.log_buffer = <uint8_t *>malloc(2 * LOG_WRITE_BYTES)
+        if (self.s.decisions == NULL or self.s.buckets == NULL or self.s.log_ring == NULL
+                or self.s.log_buffer == NULL
+                or slab_init(&self.s.busy, (sizeof(busy_t) + 63) & ~<size_t>63, max_busy) != 0):
+            raise MemoryError
+        self.s.continue_100 = lent_from_bytes(b"HTTP/1.1 100 Continue\r\n\r\n")
+        self.s.file_limit = max_files
+        self.s.files = <file_t *>calloc(max_files, sizeof(file_t))
+        if self.s.files == NULL:
+            raise MemoryError
+
+    def __dealloc__(self):
+        self._free()
+
+    cdef void _free(self) noexcept:
+        cdef uint32_t index
+        while self.s.decision_count:
+            head_forget(&self.s, self.s.decision_count - 1)
+        if self.s.files != NULL:
+            for index in range(self.s.file_limit):
+                file_drop(&self.s, &self.s.files[index])
+        while self.s.log_head != self.s.log_tail:
+            lent_unref(self.s.log_ring[self.s.log_head & self.s.log_mask].text)
+            self.s.log_head += 1
+        if self.s.continue_100 != NULL:
+            lent_unref(self.s.continue_100)
+            self.s.continue_100 = NULL
+        if self.s.busy.record_bytes:
+            slab_destroy(&self.s.busy)
+            self.s.busy.record_bytes = 0
+        free(self.s.files)
+        free(self.s.decisions)
+        free(self.s.buckets)
+        free(self.s.log_ring)
+        free(self.s.log_buffer)
+        self.s.files = NULL
+        self.s.decisions = NULL
+        self.s.buckets = NULL
+        self.s.log_ring = NULL
+        self.s.log_buffer = NULL
+
+    def close(self):
+        """Write the log, give back every file. Idempotent.
+
+        After the stack is closed, at best: connections that are open then are aborted at their next event, and memory
+        is given back with the object.
+        """
+        if self.s.closing:
+            return
+        self.s.closing = 1
+        log_drain(&self.s)
+        self.s.log_fd = -1
+        self.log_file.close()
+        self.root.close()
+        if self.s.stats.connections_open == 0:
+            self._free()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    # ------------------------------------------------------------ once a second
+
+    cdef void set_wall_clock(self, uint64_t now_ns) except *:
+        self.s.wall_offset_ns = <int64_t>self.wall_clock() - <int64_t>now_ns
+        self.s.wall_known = 1
+        self.s.next_second_ns = 0
+        tick(&self.s, now_ns)
+
+    def housekeeping(self, now_ns=None):
+        """Write the log, follow the wall clock, a moved log and a replaced root; look for changed files, a few a call.
+
+        About once a second, by the thread that runs the engine. now_ns: the engine's time, if it is known.
+        """
+        cdef uint32_t budget = 64, looked = 0
+        cdef file_t *file
+        if self.s.closing:
+            return
+        if now_ns is not None:
+            self.set_wall_clock(now_ns)
+        else:
+            self.s.wall_known = 0       # the next burst brings the time to compare with
+        log_drain(&self.s)
+        self.log_file.follow()
+        self._watch_log()
+        if self.root.replaced():
+            self._forget_files()
+        while budget and looked < self.s.file_limit:
+            file = &self.s.files[self.s.file_hand]
+            self.s.file_hand = (self.s.file_hand + 1) % self.s.file_limit
+            looked += 1
+            if file.live:
+                file_check(&self.s, file)
+                budget -= 1
+
+    def _watch_log(self):
+        self.s.log_fd = self.log_file.fd
+        self.s.log_regular = self.s.log_fd >= 0 and stat.S_ISREG(os.fstat(self.s.log_fd).st_mode)
+
+    def _forget_files(self):
+        cdef uint32_t index
+        for index in range(self.s.file_limit):
+            file_drop(&self.s, &self.s.files[index])
+        self.paths.clear()
+
+    def stats(self):
+        """Counts since the start, and what is held now."""
+        cdef http_stats_t *counts = &self.s.stats
+        found = dict(counts[0])
+        classes = found.pop("responses")
+        for index in range(2, STATUS_CLASSES):
+            found[f"responses_{index}xx"] = classes[index]
+        found["heads_remembered"] = self.s.decision_count
+        found["files_open"] = self.s.file_count
+        found["held_bytes"] = self.s.held_bytes
+        found["connections_busy"] = self.s.busy.in_use
+        return found
+
+    # ------------------------------------------------------------ deciding
+
+    cdef decision_t *decide_head(self, bytes head, uint64_t hashed) except NULL:
+        """Parse, decide, prepare; remember what lasts. The caller owns what is not D_REMEMBERED."""
+        cdef decision_t *decision
+        cdef uint32_t number
+        request = None
+        try:
+            request = requests.parse(head, self.limits)
+            path = requests.locate(request)
+            requests.check_expectation(request)
+            number = <uint32_t>self.find(path, request)
+            choice = requests.decide(request, self.resources[number], self.s.second)
+        except responses.Refusal as refusal:
+            decision = self.refusal(refusal, head, request)
+            if request is not None and not decision.flags & D_LINGER:
+                self.await_body(decision, request, head)
+            return decision
+        decision = self.build(request, number, choice)
+        try:
+            self.note(decision, head, request)
+            self.await_body(decision, request, head)
+        except BaseException:
+            decision_free(decision)
+            raise
+        if choice.lasting and not request.has_body:
+            head_remember(&self.s, decision, <const uint8_t *>PyBytes_AS_STRING(head), <size_t>len(head), hashed)
+        return decision
+
+    cdef decision_t *blank(self, int status, request, bint close) except NULL:
+        cdef decision_t *decision = <decision_t *>calloc(1, sizeof(decision_t))
+        if decision == NULL:
+            raise MemoryError
+        decision.file = NO_FILE
+        decision.status = <uint16_t>status
+        decision.form = responses.CLOSE if close or request is None else request.connection
+        if decision.form == responses.CLOSE:
+            decision.flags |= D_CLOSE
+        if close:
+            decision.flags |= D_LINGER
+        if request is not None and request.method == b"HEAD":
+            decision.flags |= D_HEAD_ONLY
+        return decision
+
+    cdef decision_t *refusal(self, refusal, bytes head, request) except NULL:
+        """A response without a file. request: None if the head could not be parsed."""
+        status = refusal.status
+        fields = list(refusal.fields)
+        # Whether the client sends the body that it has announced is not known once it gets anything but 100.
+        close = refusal.close or (request is not None and requests.waits_for_continue(request))
+        if status == 301:
+            fields.append((b"Location", requests.with_slash(request)))
+        cdef decision_t *decision = self.blank(status, request, close)
+        try:
+            body = responses.refusal_body(status)
+            fields += responses.refusal_fields(status, body)
+            self.prepare(&decision.own, status, fields, decision.form, body)
+            self.note(decision, head, request)
+        except BaseException:
+            decision_free(decision)
+            raise
+        return decision
+
+    cdef decision_t *build(self, request, uint32_t number, choice) except NULL:
+        """A response from a file, or about one."""
+        cdef file_t *file = &self.s.files[number]
+        cdef bint close = choice.status >= 400 and requests.waits_for_continue(request)
+        cdef decision_t *decision = self.blank(choice.status, request, close)
+        cdef variant_t *variant
+        cdef const char *octets
+        decision.file = number
+        decision.generation = file.generation
+        try:
+            if choice.variant is None:
+                body = responses.refusal_body(choice.status)
+                fields = choice.fields + responses.refusal_fields(choice.status, body)
+                self.prepare(&decision.own, choice.status, fields, decision.form, body)
+                return decision
+            decision.variant = 1 if choice.variant.coding else 0
+            variant = &file.variant[decision.variant]
+            body = b""
+            if variant.mapped:
+                decision.body_at = choice.offset
+                decision.body_length = choice.length
+            elif choice.length:
+                octets = <const char *>variant.body.data + <size_t>choice.offset
+                body = octets[:<Py_ssize_t>choice.length]
+            if choice.whole:
+                decision.flags |= D_FULL
+                if variant.full[decision.form].lent == NULL:
+                    self.prepare(&variant.full[decision.form], 200, choice.fields, decision.form, body)
+            else:
+                self.prepare(&decision.own, choice.status, choice.fields, decision.form, body)
+        except BaseException:
+            decision_free(decision)
+            raise
+        return decision
+
+    cdef int prepare(self, ready_t *ready, int status, fields, int form, bytes body) except -1:
+        head = responses.response_head(status, fields, form, self.server_name)
+        ready.lent = lent_from_bytes(head + body)
+        ready.head_length = <uint32_t>len(head)
+        ready.date_at = responses.date_offset(status)
+        ready.second = -1
+        return 0
+
+    cdef int note(self, decision_t *decision, bytes head, request) except -1:
+        """Keep what the access log will say."""
+        if self.s.log_fd < 0:
+            return 0
+        line = head.partition(b"\r\n")[0]
+        referer = agent = None
+        if request is not None:
+            referer, agent = request.one(b"referer"), request.one(b"user-agent")
+        text, split = accesslog.log_text(line, referer, agent)
+        decision.log_text = lent_from_bytes(text)
+        decision.log_split = split
+        return 0
+
+    cdef int await_body(self, decision_t *decision, request, bytes head) except -1:
+        """Have the request's body read and discarded before the response, unless the connection ends anyway."""
+        if not request.has_body or decision.flags & D_LINGER:
+            return 0
+        decision.head = <uint8_t *>malloc(len(head))
+        if decision.head == NULL:
+            raise MemoryError
+        memcpy(decision.head, PyBytes_AS_STRING(head), len(head))
+        decision.head_length = <uint32_t>len(head)
+        decision.request_body = request.content_length
+        if request.chunked:
+            decision.flags |= D_CHUNKED
+        if requests.waits_for_continue(request):
+            decision.flags |= D_CONTINUE
+        return 0
+
+    # ------------------------------------------------------------ files
+
+    cdef int64_t find(self, bytes path, request) except -1:
+        """The number of the file_t for a path, opened if need be. Raises Refusal."""
+        number = self.paths.get(path)
+        if number is not None:
+            if self.s.files[<uint32_t>number].live and file_fresh(&self.s, &self.s.files[<uint32_t>number]):
+                return number
+            del self.paths[path]
+        for _ in range(3):
+            with self.root.open(path) as opened:
+                found = self.load(path, opened)
+            if found is not None:
+                return found
+        raise responses.Refusal(503)    # it shrinks each time it is looked at
+
+    def _install(self, path, resource):
+        cdef uint32_t number = file_make_room(&self.s, resource.plain.size + (resource.gzip.size if resource.gzip else 0))
+        old = self.names[number]
+        if old is not None and self.paths.get(old) == number:
+            del self.paths[old]
+        self.paths[path] = number
+        self.names[number] = path
+        self.resources[number] = resource
+        return number
+
+    cdef object load(self, bytes path, opened):
+        """Take an opened resource into the table. None: it was cut meanwhile."""
+        cdef variant_t variants[2]
+        cdef uint32_t number
+        cdef file_t *file
+        memset(variants, 0, sizeof(variants))
+        resource = opened.resource
+        try:
+            complete = (self.fill(&variants[0], resource.plain.path, resource.plain.identity, opened.fd)
+                        and self.fill(&variants[1], resource.plain.path + files.GZIP_SUFFIX, resource.gzip_identity,
+                                      opened.gzip_fd if resource.gzip else -1))
+            number = self._install(path, resource) if complete else NO_FILE
+        except BaseException:
+            variant_clear(&self.s, &variants[0])
+            variant_clear(&self.s, &variants[1])
+            raise
+        if number == NO_FILE:
+            variant_clear(&self.s, &variants[0])
+            variant_clear(&self.s, &variants[1])
+            return None
+        file = &self.s.files[number]
+        file.variant[0] = variants[0]
+        file.variant[1] = variants[1]
+        file.checked_ns = self.s.now_ns
+        file.referenced = 1
+        file.live = 1
+        self.s.file_count += 1
+        return number
+
+    cdef bint fill(self, variant_t *variant, bytes path, identity, int fd) except -1:
+        """Name and octets of one variant; no octets without a descriptor. False: fewer are there than stat said."""
+        cdef lent_t *body = NULL
+        variant.path = strdup(PyBytes_AS_STRING(path))
+        if variant.path == NULL:
+            raise MemoryError
+        variant.identity.device, variant.identity.inode = identity.device, identity.inode
+        variant.identity.size = identity.size
+        variant.identity.mtime_ns, variant.identity.ctime_ns = identity.mtime_ns, identity.ctime_ns
+        if fd < 0 or identity.size == 0:
+            return True
+        if identity.size <= self.small_file_bytes:
+            body = lent_from_bytes(read_whole(fd, identity.size))
+        else:
+            body = lent_from_file(fd)
+            variant.mapped = 1
+        variant.body = body
+        self.s.held_bytes += body.length
+        return body.length >= variant.identity.size
+
+    # ------------------------------------------------------------ for tests
+
+    def _answer(self, bytes head not None):
+        """What one head is answered with, without a connection: (status, octets, closes, remembered)."""
+        cdef decision_t *decision
+        cdef uint64_t hashed = siphash13(self.s.hash_key, <const uint8_t *>PyBytes_AS_STRING(head), len(head))
+        cdef ready_t *ready
+        cdef bytes octets
+        decision = head_lookup(&self.s, <const uint8_t *>PyBytes_AS_STRING(head), len(head), hashed)
+        if decision != NULL and not decision_valid(&self.s, decision):
+            head_drop(&self.s, decision)
+            decision = NULL
+        remembered = decision != NULL
+        if decision == NULL:
+            decision = self.decide_head(head, hashed)
+        ready = &decision.own
+        if decision.flags & D_FULL:
+            ready = &self.s.files[decision.file].variant[decision.variant].full[decision.form]
+        ready_refresh(&self.s, ready)
+        octets = (<const char *>ready.lent.data)[:ready.head_length if decision.flags & D_HEAD_ONLY
+                                                 else ready.lent.length]
+        if decision.body_length and not decision.flags & D_HEAD_ONLY:
+            octets += (<const char *>self.s.files[decision.file].variant[decision.variant].body.data
+                       + decision.body_at)[:decision.body_length]
+        answer = (decision.status, octets, bool(decision.flags & D_CLOSE), remembered)
+        if not decision.flags & D_REMEMBERED:
+            decision_free(decision)
+        return answer
+
+    def _set_now(self, uint64_t now_ns):
+        """The engine's time, as a burst would bring it."""
+        if not self.s.wall_known:
+            self.set_wall_clock(now_ns)
+        tick(&self.s, now_ns)

@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: MIT
+# The records of the HTTP server. Plain data; included by http.pyx, as are the files that work on them.
+
+cdef enum:
+    FULL_FORMS = 3                  # PERSIST, PERSIST_ANNOUNCED, CLOSE of response.py
+    DATE_BYTES = 29                 # an IMF-fixdate (RFC 9110 section 5.6.7)
+    LOG_WRITE_BYTES = 65536
+    STATUS_CLASSES = 6
+
+# conn.user_data: 0 for an idle connection, which owns nothing here.
+#     63       62 .. 32                     31 .. 0
+#     CLOSING  octets queued when last      index of its busy_t, 0: none
+#              looked at, for stalls
+cdef extern from *:
+    """
+    #define USTACK_BUSY_MASK UINT64_C(0xFFFFFFFF)
+    #define USTACK_CLOSING (UINT64_C(1) << 63)
+    #define USTACK_SEEN_MASK UINT64_C(0x7FFFFFFF)
+    #define USTACK_SEEN_SHIFT 32
+    #define USTACK_NO_FILE UINT32_C(0xFFFFFFFF)
+    """
+    const uint64_t BUSY_MASK "USTACK_BUSY_MASK"
+    const uint64_t CLOSING "USTACK_CLOSING"
+    const uint64_t SEEN_MASK "USTACK_SEEN_MASK"
+    const int SEEN_SHIFT "USTACK_SEEN_SHIFT"
+    const uint32_t NO_FILE "USTACK_NO_FILE"
+
+# One response that can be lent as it is: a head, and often a body behind it. It is dated again when it is needed in
+# another second than it was made for.
+ctypedef struct ready_t:
+    lent_t *lent                    # NULL: not made yet
+    int64_t second                  # that its Date says
+    uint32_t head_length
+    uint32_t date_at
+
+ctypedef struct identity_t:         # files.Identity
+    uint64_t device
+    uint64_t inode
+    uint64_t size
+    int64_t mtime_ns
+    int64_t ctime_ns
+
+ctypedef struct variant_t:
+    char *path                      # below the root
+    identity_t identity             # all zero: there is no such file
+    lent_t *body                    # NULL: empty or absent
+    uint8_t mapped                  # the body is the file itself, not a copy
+    ready_t full[FULL_FORMS]        # the whole of it, by how the connection goes on
+
+# One resource that has been asked for, in HttpServer.paths and .resources under the same number.
+ctypedef struct file_t:
+    uint32_t generation             # counts up when what is here changes: who remembers another one holds nothing
+    uint8_t live
+    uint8_t referenced              # since the clock hand came by
+    uint64_t checked_ns             # last compared with the disk
+    variant_t variant[2]            # as it is; gzip
+
+cdef enum decision_flags_t:
+    D_HEAD_ONLY = 1                 # HEAD
+    D_CLOSE = 2                     # the response ends the connection
+    D_LINGER = 4                    # the client may still be sending: read on for a while before closing
+    D_FULL = 8                      # file.variant.full[form] instead of `own`
+    D_CHUNKED = 16                  # a chunked body follows the head
+    D_CONTINUE = 32                 # the client waits for 100 (RFC 9110 section 10.1.1)
+    D_REMEMBERED = 64               # in the head table, which owns it
+
+# What is answered to one request head.
+ctypedef struct decision_t:
+    uint64_t hash
+    uint8_t *head                   # exact octets, NULL if not remembered
+    uint32_t head_length
+    uint32_t next                   # chain of the head table, slot + 1
+    uint32_t file                   # NO_FILE: none
+    uint32_t generation
+    uint8_t variant
+    uint8_t form
+    uint8_t flags
+    uint8_t referenced
+    uint16_t status
+    ready_t own
+    uint64_t body_at                # of the variant's body, sent behind the ready-made part
+    uint64_t body_length
+    uint64_t request_body           # octets of the request's body, to be read and discarded
+    lent_t *log_text                # NULL: no access log
+    uint32_t log_split
+
+cdef enum phase_t:
+    PHASE_HEAD = 1                  # part of a head is here
+    PHASE_BODY                      # a request's body is being discarded; `pending` is answered then
+    PHASE_SENDING                   # TCP has not accepted the whole response yet
+    PHASE_DRAIN                     # it has, but a mapped file is being read until it is acknowledged
+    PHASE_LINGER                    # our FIN is queued; what comes is discarded for a while (RFC 9112 section 9.6)
+
+cdef enum busy_flags_t:
+    B_CLOSE = 1
+    B_LINGER = 2
+    B_EOF = 4                       # the peer has sent its FIN
+    B_TAIL = 8                      # on_writable has come since everything was queued
+
+# What only a connection in the middle of something holds.
+ctypedef struct busy_t:
+    uint8_t phase
+    uint8_t flags
+    uint16_t status
+    uint32_t head_length
+    uint32_t head_capacity
+    uint32_t file                   # of `body`
+    uint32_t generation
+    uint32_t log_split
+    uint8_t *head
+    lent_t *first                   # the ready-made part
+    uint64_t first_at
+    uint64_t first_left
+    lent_t *body                    # a mapping, or NULL
+    uint64_t body_at
+    uint64_t body_left
+    uint64_t body_bytes             # of the whole response
+    uint64_t left                   # PHASE_BODY, PHASE_LINGER: octets that may still come
+    decision_t *pending             # owned
+    PyObject *chunked               # request.ChunkedBody, owned
+    lent_t *log_text
+
+ctypedef struct log_record_t:
+    int64_t second
+    uint64_t body_bytes
+    lent_t *text                    # owned
+    ip_addr_t address
+    uint32_t split
+    uint16_t status
+
+ctypedef struct http_stats_t:
+    uint64_t requests
+    uint64_t responses[STATUS_CLASSES]
+    uint64_t bytes_queued
+    uint64_t head_hits
+    uint64_t head_misses
+    uint64_t connections
+    uint64_t connections_open
+    uint64_t idle_closed
+    uint64_t head_timeouts
+    uint64_t stalled_aborted
+    uint64_t damaged_aborted
+    uint64_t files_changed
+    uint64_t log_lines
+    uint64_t log_lost
+    uint64_t internal_errors
+
+ctypedef struct server_t:
+    PyObject *owner                 # the HttpServer, borrowed
+    uint8_t closing                 # every connection is to be aborted at its next event
+    http_stats_t stats
+    # ---- time: monotonic from the engine, wall clock as an offset to it, set by housekeeping
+    uint64_t now_ns
+    uint64_t next_second_ns         # monotonic time at which `second` ends
+    int64_t wall_offset_ns
+    uint8_t wall_known
+    int64_t second                  # wall clock
+    uint8_t date[32]
+    # ---- limits
+    uint64_t idle_timeout_ns
+    uint64_t head_timeout_ns
+    uint64_t send_timeout_ns
+    uint64_t linger_ns
+    uint64_t revalidate_ns
+    uint64_t linger_bytes
+    uint32_t max_head_bytes
+    uint32_t max_request_line_bytes
+    uint32_t max_queued_bytes
+    uint32_t max_remembered_bytes   # of one head
+    # ---- remembered heads
+    uint8_t hash_key[16]
+    decision_t **decisions
+    uint32_t *buckets               # slot + 1 of the first decision, 0: none
+    uint32_t bucket_mask
+    uint32_t decision_limit
+    uint32_t decision_count
+    uint32_t decision_hand
+    decision_t *last                # answered last, or NULL
+    # ---- files
+    int root_fd
+    file_t *files
+    uint32_t file_limit
+    uint32_t file_count
+    uint32_t file_hand
+    uint64_t held_bytes             # of all bodies
+    uint64_t max_held_bytes
+    # ---- connections in the middle of something
+    slab_t busy
+    lent_t *continue_100
+    # ---- access log
+    int log_fd                      # -1: none
+    uint8_t log_regular             # a write cannot wait for a reader
+    log_record_t *log_ring
+    uint32_t log_mask
+    uint32_t log_head               # next to write, counts on
+    uint32_t log_tail               # next free
+    uint8_t *log_buffer
+    int64_t log_time_second         # that log_time says
+    uint8_t log_time[32]
