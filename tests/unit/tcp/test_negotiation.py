@@ -1,0 +1,262 @@
+# SPDX-License-Identifier: MIT
+"""Options that both ends agree on: MSS (RFC 9293 section 3.7.1), window scale and timestamps (RFC 7323), SACK-permitted."""
+
+import pytest
+
+from ustack.testing.peer import at_most, length
+from ustack.testing.states import ALL_OPTIONS, SYN_OPTIONS, established, listen, syn_received, syn_sent
+from ustack.testing.testbed import MILLISECOND, SECOND
+
+both_roles = pytest.mark.parametrize("role", ["passive", "active"])
+
+
+def present(value: object) -> bool:
+    """Matches an option that is there."""
+    return value is not None
+
+
+# ---------------------------------------------------------------- MSS
+
+
+def test_mss_is_advertised_from_the_mtu() -> None:
+    """MUST-14, SHLD-5, MUST-67: at most MMS_R - 20."""
+    with listen(network={"mtu": 1400}) as scene:
+        scene.peer.send("S", options=SYN_OPTIONS)
+        scene.peer.expect("SA", options={"mss": 1360})
+
+
+@both_roles
+def test_mss_without_the_option_is_536(role: str) -> None:
+    """MUST-15."""
+    with established(role=role, options={}) as scene:
+        scene.send(bytes(1000))
+        scene.peer.expect("A", payload=length(536))
+
+
+@both_roles
+def test_mss_of_the_peer_bounds_segments(role: str) -> None:
+    """MUST-16."""
+    with established(role=role, options={"mss": 700}) as scene:
+        scene.send(bytes(2100))
+        for seq in (1, 701, 1401):
+            scene.peer.expect("A", seq=seq, payload=length(700))
+
+
+def test_mss_of_the_peer_above_ours_is_bounded_by_the_mtu() -> None:
+    with established(options={"mss": 9000}) as scene:
+        scene.send(bytes(3000))
+        scene.peer.expect("A", payload=length(1460))
+
+
+def test_mss_leaves_room_for_timestamps() -> None:
+    """RFC 6691, RFC 7323 section 3.2: the option's twelve octets come off the payload."""
+    with established(options=ALL_OPTIONS) as scene:
+        scene.send(bytes(3000))
+        scene.peer.expect("A", payload=length(1448))
+
+
+@pytest.mark.parametrize("mss", [0, 1, 12, 40])
+def test_mss_that_is_absurd_does_not_stall_or_divide_by_zero(mss: int) -> None:
+    with established(options={"mss": mss}) as scene:
+        scene.send(bytes(300))
+        segment = scene.peer.expect("A", seq=1, payload=lambda payload: len(payload) > 0)
+        assert len(segment.payload) <= 536
+
+
+def test_mss_option_is_never_in_a_segment_without_syn() -> None:
+    """MUST-65."""
+    with established(options=ALL_OPTIONS) as scene:
+        scene.send(bytes(3000))
+        scene.peer.send("A", payload=b"x")
+        scene.shutdown()
+        for segment in scene.peer.drain():
+            assert "mss" not in segment.options
+            assert "wscale" not in segment.options
+
+
+# ---------------------------------------------------------------- window scale
+
+
+def test_window_scale_is_offered_only_to_who_offers_it() -> None:
+    """RFC 7323 section 2.2."""
+    with listen() as scene:
+        scene.peer.send("S", options={"mss": 1460})
+        scene.peer.expect("SA", options={"wscale": None})
+    with listen() as scene:
+        scene.peer.send("S", options={"mss": 1460, "nop": 1, "wscale": 0})
+        scene.peer.expect("SA", options={"wscale": present})
+
+
+def test_window_scale_is_offered_in_our_syn() -> None:
+    with syn_sent() as scene:
+        scene.peer.expect_after(SECOND, "S", options={"wscale": lambda shift: 0 <= shift <= 14})
+
+
+@pytest.mark.parametrize(("shift", "used"), [(0, 0), (7, 7), (14, 14), (15, 14), (255, 14)])
+def test_window_scale_of_the_peer_is_applied_and_clamped(shift: int, used: int) -> None:
+    """RFC 7323 section 2.3: a shift above 14 is used as 14."""
+    with established(options={"mss": 1460, "nop": 1, "wscale": shift}, wnd=1000) as scene:
+        assert scene.info()["snd_wnd"] == 1000 << used
+
+
+def test_window_in_a_syn_is_never_scaled() -> None:
+    with listen() as scene:
+        scene.peer.send("S", options={"mss": 1460, "nop": 1, "wscale": 14}, wnd=1000)
+        scene.peer.expect("SA")
+    with syn_sent() as scene:
+        scene.peer.send("SA", options={"mss": 1460, "nop": 1, "wscale": 10}, wnd=1000)
+        assert scene.info()["snd_wnd"] == 1000
+
+
+@both_roles
+def test_window_scale_unused_if_the_peer_does_not_offer(role: str) -> None:
+    with established(role=role, wnd=1000) as scene:
+        assert scene.info()["snd_wnd"] == 1000
+        scene.peer.send("A", payload=b"x")
+        scene.testbed.advance(SECOND)
+        scene.peer.expect("A", wnd=at_most(65535))
+
+
+def test_window_we_advertise_is_scaled() -> None:
+    with established(options={"mss": 1460, "nop": 1, "wscale": 0}, rcv_buffer=1 << 20) as scene:
+        scene.peer.send("A", payload=b"x")
+        scene.testbed.advance(SECOND)
+        segment = scene.peer.expect("A")
+        assert segment.wnd << scene.info()["rcv_wscale"] > 500_000
+
+
+def test_window_is_unsigned() -> None:
+    """MUST-1."""
+    with established(wnd=0xFFFF, initial_window_segments=60) as scene:
+        assert scene.info()["snd_wnd"] == 0xFFFF
+        scene.send(bytes(65535))
+        assert len(scene.peer.catch_up()) == 65535
+
+
+# ---------------------------------------------------------------- timestamps
+
+
+@both_roles
+def test_timestamps_are_used_if_both_offer(role: str) -> None:
+    with established(role=role, options=ALL_OPTIONS) as scene:
+        scene.send(b"x")
+        scene.peer.expect("A", payload=b"x", options={"timestamps": present})
+
+
+@both_roles
+def test_timestamps_are_not_used_if_the_peer_does_not_offer(role: str) -> None:
+    with established(role=role) as scene:
+        scene.send(b"x")
+        scene.peer.expect("A", payload=b"x", options={"timestamps": None})
+
+
+def test_timestamps_can_be_switched_off() -> None:
+    with listen(timestamps=0, sack=0, window_scaling=0) as scene:
+        scene.peer.send("S", options=ALL_OPTIONS)
+        scene.peer.expect("SA", options={"timestamps": None, "sack_permitted": None, "wscale": None, "mss": 1460})
+
+
+def test_timestamps_echo_the_peers() -> None:
+    with established(options=ALL_OPTIONS) as scene:
+        scene.testbed.advance(100 * MILLISECOND)
+        sent = scene.peer.send("A", payload=b"x")
+        scene.send(b"y")
+        answer = scene.peer.expect("A", payload=b"y")
+        assert answer.options["timestamps"][1] == sent.options["timestamps"][0]
+
+
+def test_timestamps_follow_the_clock() -> None:
+    """RFC 7323 section 5.4: between 1 ms and 1 s a tick."""
+    with established(options=ALL_OPTIONS) as scene:
+        scene.send(b"x")
+        first = scene.peer.expect("A", payload=b"x").options["timestamps"][0]
+        scene.peer.send("A")
+        scene.testbed.advance(10 * SECOND)
+        scene.send(b"y")
+        second = scene.peer.expect("A", payload=b"y").options["timestamps"][0]
+        assert 10 <= (second - first) & 0xFFFFFFFF <= 10_000
+
+
+def test_timestamps_echo_the_earliest_unacknowledged_segment() -> None:
+    """RFC 7323 section 4.3: a delayed ACK echoes the first segment it covers, so that the delay is measured."""
+    with established(options=ALL_OPTIONS) as scene:
+        first = scene.peer.send("A", payload=b"x" * 1448)
+        scene.testbed.advance(5 * MILLISECOND)
+        scene.peer.send("A", payload=b"x" * 1448)
+        answer = scene.peer.expect("A", ack=2897)
+        assert answer.options["timestamps"][1] == first.options["timestamps"][0]
+
+
+def test_timestamps_of_an_out_of_order_segment_are_not_remembered() -> None:
+    """RFC 7323 section 4.3: SEG.SEQ <= Last.ACK.sent."""
+    with established(options=ALL_OPTIONS) as scene:
+        before = scene.peer.ts_now
+        scene.testbed.advance(50 * MILLISECOND)
+        scene.peer.send("A", seq=1449, payload=b"x" * 100)
+        answer = scene.peer.expect("A", ack=1)
+        assert answer.options["timestamps"][1] == before
+
+
+def test_paws_drops_an_old_duplicate() -> None:
+    """RFC 7323 section 5.3: not acceptable: send an ACK and drop."""
+    with established(options=ALL_OPTIONS) as scene:
+        scene.testbed.advance(100 * MILLISECOND)
+        scene.peer.send("A", payload=b"x")
+        scene.testbed.advance(SECOND)
+        scene.peer.drain()
+        scene.testbed.mark()
+        scene.peer.send("A", payload=b"old", options={"timestamps": (scene.peer.ts_now - 5000, scene.peer.ts_recent)})
+        scene.peer.expect("A", seq=1, ack=2)
+        assert scene.testbed.dropped() == {"drop_tcp_paws": 1}
+        assert scene.read() == b"x"
+
+
+def test_paws_compares_across_the_wrap() -> None:
+    with established(options=ALL_OPTIONS) as scene:
+        scene.peer.send("A", payload=b"x", options={"timestamps": (scene.peer.ts_now + 0x7FFF0000, 0)})
+        scene.testbed.mark()
+        scene.peer.send("A", payload=b"y", options={"timestamps": (scene.peer.ts_now + 0x7FFF0001, 0)})
+        assert scene.read() == b"xy"
+        assert scene.testbed.dropped() == {}
+
+
+def test_paws_does_not_apply_to_rst() -> None:
+    """RFC 7323 section 5.2: a RST needs no timestamp, and an old one is no reason to ignore it."""
+    with established(options=ALL_OPTIONS) as scene:
+        scene.testbed.advance(100 * MILLISECOND)
+        scene.peer.send("A")
+        scene.peer.send("R", options={"timestamps": None})
+        assert scene.state == "CLOSED"
+
+
+def test_paws_forgets_after_24_days() -> None:
+    """RFC 7323 section 5.5: the peer's clock may have wrapped."""
+    with established(options=ALL_OPTIONS) as scene:
+        scene.testbed.advance(25 * 24 * 3600 * SECOND)
+        scene.peer.send("A", payload=b"x", options={"timestamps": (0xFFFFFF00 - 5, 0)})
+        assert scene.read() == b"x"
+
+
+def test_segment_without_an_agreed_timestamp_is_dropped_or_taken_but_never_crashes() -> None:
+    """RFC 7323 section 3.2: SHOULD be dropped; Linux takes it. What counts: the connection goes on."""
+    with established(options=ALL_OPTIONS) as scene:
+        scene.peer.send("A", payload=b"x", options={"timestamps": None})
+        if scene.testbed.dropped():
+            scene.peer.send("A", seq=1, payload=b"x")
+        assert scene.read() == b"x"
+
+
+# ---------------------------------------------------------------- SACK-permitted
+
+
+def test_sack_is_permitted_only_to_who_permits_it() -> None:
+    with syn_received() as scene:
+        scene.peer.expect_after(SECOND, "SA", options={"sack_permitted": None})
+    with syn_received(options={"mss": 1460, "sack_permitted": True}) as scene:
+        scene.peer.expect_after(SECOND, "SA", options={"sack_permitted": True})
+
+
+def test_sack_blocks_are_never_sent_without_permission() -> None:
+    with established() as scene:
+        scene.peer.send("A", seq=100, payload=b"x")
+        scene.peer.expect("A", options={"sack": None})

@@ -1,0 +1,220 @@
+# SPDX-License-Identifier: MIT
+"""Opening: bounds of SYN and accept queues, initial sequence numbers, addresses. RFC 9293 section 3.4.1, 3.5; RFC 6528."""
+
+import pytest
+
+from ustack.stack import ConnectionRefused, ConnectionReset, StackError
+from ustack.testing import states
+from ustack.testing.pair import Pair
+from ustack.testing.peer import ScriptedPeer
+from ustack.testing.states import SYN_OPTIONS, listen, read_available
+from ustack.testing.testbed import MILLISECOND, PEER_ADDRESS, SECOND, STACK_ADDRESS, Testbed
+
+# ---------------------------------------------------------------- initial sequence numbers
+
+
+def iss_of(testbed: Testbed, port: int) -> int:
+    """The ISS that the stack picks for a SYN from a port."""
+    peer = ScriptedPeer(testbed, port=port)
+    peer.send("S", options=SYN_OPTIONS)
+    iss = peer.expect("SA").seq
+    peer.send("R")
+    return iss
+
+
+def test_isn_differs_between_connections() -> None:
+    """SHLD-1."""
+    with listen() as scene:
+        numbers = {iss_of(scene.testbed, port) >> 16 for port in range(1000, 1040)}
+        assert len(numbers) > 30
+
+
+def test_isn_of_one_connection_moves_with_the_clock() -> None:
+    """MUST-8: about one in four microseconds."""
+    with listen() as scene:
+        first = iss_of(scene.testbed, 1000)
+        scene.testbed.advance(SECOND)
+        second = iss_of(scene.testbed, 1000)
+        assert 100_000 <= (second - first) & 0xFFFFFFFF <= 1_000_000
+
+
+def test_isn_of_active_opens_differs_too() -> None:
+    with listen() as scene:
+        for _ in range(20):
+            scene.testbed.stack.connect(PEER_ADDRESS, 9, wait=False)
+        scene.testbed.pump()
+        assert len({segment.seq >> 16 for segment in scene.testbed.strays}) > 15
+
+
+def test_isn_depends_on_the_seed_and_on_nothing_else() -> None:
+    """MUST-9: without the secret it cannot be computed; with it, a run can be repeated."""
+    numbers = []
+    for seed in (1, 1, 2):
+        with Testbed(seed=seed) as testbed:
+            testbed.introduce()
+            testbed.stack.listen(80)
+            numbers.append(iss_of(testbed, 1000))
+    assert numbers[0] == numbers[1]
+    assert numbers[0] != numbers[2]
+
+
+# ---------------------------------------------------------------- bounds
+
+
+def half_open(scene: states.Scene, port: int) -> ScriptedPeer:
+    """A SYN from a port, answered."""
+    peer = ScriptedPeer(scene.testbed, port=port)
+    peer.send("S", options=SYN_OPTIONS)
+    peer.expect("SA", seq=0, ack=1)
+    return peer
+
+
+def test_syn_queue_is_bounded_and_the_oldest_makes_room() -> None:
+    """RFC 4987 section 3.2."""
+    with listen(syn_queue=4) as scene:
+        peers = [half_open(scene, 50_000 + index) for index in range(6)]
+        assert scene.testbed.stack.leaks()["syns"] == 4
+        assert scene.testbed.counted()["syn_queue_evicted"] == 2
+        peers[5].send("A")
+        assert scene.listener is not None
+        assert scene.listener.accept(timeout=0).state == "ESTABLISHED"
+        peers[0].send("A")
+        assert [segment.flags for segment in peers[0].drain()] == ["R"]
+
+
+def test_syn_flood_leaves_the_service_intact() -> None:
+    with listen(syn_queue=64) as scene:
+        frames = []
+        for index in range(5000):
+            segment = scene.peer.segment("S", src=f"198.18.0.{10 + index % 100}", options=SYN_OPTIONS)
+            object.__setattr__(segment, "sport", 1024 + index)
+            frames.append(scene.peer.frame(segment))
+        for index, frame in enumerate(frames):
+            scene.testbed.inject(frame, pump=index % 60 == 59)
+        scene.testbed.pump()
+        assert scene.testbed.stack.leaks()["syns"] <= 64
+        scene.peer.send("S", options=SYN_OPTIONS)
+        scene.peer.expect("SA", seq=0, ack=1)
+        scene.peer.send("A", payload=b"real")
+        assert scene.accept().state == "ESTABLISHED"
+        assert scene.read() == b"real"
+
+
+def test_backlog_is_bounded_and_a_late_accept_still_gets_the_connection() -> None:
+    with listen() as scene:
+        assert scene.listener is not None
+        scene.listener.close()
+        listener = scene.testbed.stack.listen(80, backlog=2)
+        peers = [half_open(scene, 50_000 + index) for index in range(3)]
+        for peer in peers:
+            peer.send("A")
+        assert listener.pending == 2
+        assert scene.testbed.counted()["accept_queue_overflow"] >= 1
+        accepted = [listener.accept(timeout=0) for _ in range(2)]
+        peers[2].wait(10 * SECOND)
+        peers[2].expect("SA", seq=0, ack=1)
+        peers[2].send("A")
+        accepted.append(listener.accept(timeout=0))
+        assert [connection.state for connection in accepted] == ["ESTABLISHED"] * 3
+        scene.listener = None
+
+
+def test_accept_without_a_connection_times_out() -> None:
+    with listen() as scene, pytest.raises(TimeoutError):
+        assert scene.listener is not None
+        scene.listener.accept(timeout=0)
+
+
+def test_connections_are_bounded() -> None:
+    """A limit answers with silence or a RST; it never breaks what exists."""
+    with listen(max_connections=2) as scene:
+        assert scene.listener is not None
+        for index in range(2):
+            half_open(scene, 50_000 + index).send("A")
+        kept = [scene.listener.accept(timeout=0) for _ in range(2)]
+        third = ScriptedPeer(scene.testbed, port=50_002)
+        third.send("S", options=SYN_OPTIONS)
+        third.drain()
+        third.send("A", seq=1, ack=1)
+        third.drain()
+        assert [connection.state for connection in kept] == ["ESTABLISHED"] * 2
+        with pytest.raises(StackError):
+            scene.testbed.stack.connect(PEER_ADDRESS, 9, wait=False)
+
+
+def test_closing_the_listener_resets_who_was_never_accepted() -> None:
+    with listen() as scene:
+        peer = half_open(scene, 50_000)
+        peer.send("A")
+        assert scene.listener is not None
+        scene.listener.close()
+        scene.listener = None
+        scene.testbed.pump()
+        assert "R" in peer.expect(lambda flags: "R" in flags).flags
+        assert scene.testbed.stack.leaks()["tcbs"] == 0
+
+
+def test_unaccepted_connection_that_the_peer_resets_is_never_handed_out_as_alive() -> None:
+    with listen() as scene:
+        peer = half_open(scene, 50_000)
+        peer.send("A")
+        peer.send("R")
+        assert scene.listener is not None
+        if scene.listener.pending:
+            connection = scene.listener.accept(timeout=0)
+            with pytest.raises(ConnectionReset):
+                connection.receive(1, timeout=0)
+
+
+def test_data_and_fin_before_accept_are_kept() -> None:
+    with listen() as scene:
+        peer = half_open(scene, 50_000)
+        peer.send("A")
+        peer.send("PA", payload=b"early")
+        peer.send("FA")
+        assert scene.listener is not None
+        assert read_available(scene.listener.accept(timeout=0)) == (b"early", True)
+
+
+def test_listen_on_a_local_address() -> None:
+    """MUST-43."""
+    with Testbed() as testbed:
+        testbed.introduce()
+        testbed.stack.listen(80, address=STACK_ADDRESS)
+        peer = ScriptedPeer(testbed)
+        peer.send("S", options=SYN_OPTIONS)
+        peer.expect("SA", ack=1)
+        with pytest.raises(StackError):
+            testbed.stack.listen(81, address="198.18.0.77")
+
+
+def test_challenge_acks_are_limited() -> None:
+    """RFC 5961 section 7: a flood of forged SYNs costs a bounded number of answers."""
+    with states.established() as scene:
+        for _ in range(3000):
+            scene.peer.send("S", seq=1, pump=False)
+        scene.testbed.pump()
+        answers = len(scene.peer.drain())
+        assert 1 <= answers <= 2000
+        assert scene.state == "ESTABLISHED"
+
+
+# ---------------------------------------------------------------- two stacks
+
+
+def test_two_stacks_open_and_talk() -> None:
+    with Pair(network={"delay_ns": MILLISECOND}) as pair:
+        client, server = pair.connect()
+        client.send(b"ping")
+        pair.run_until(lambda: b"ping" in read_available(server)[0], SECOND)
+        server.send(b"pong")
+        pair.run_until(lambda: b"pong" in read_available(client)[0], SECOND)
+        assert (client.state, server.state) == ("ESTABLISHED", "ESTABLISHED")
+
+
+def test_refused_by_a_stack_without_a_listener() -> None:
+    with Pair() as pair:
+        connection = pair.b.connect(STACK_ADDRESS, 81, wait=False)
+        pair.run_until(lambda: connection.state == "CLOSED", SECOND)
+        with pytest.raises(ConnectionRefused):
+            connection.send(b"x")

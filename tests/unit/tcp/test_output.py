@@ -1,0 +1,362 @@
+# SPDX-License-Identifier: MIT
+"""What is sent when: Nagle, silly windows, lending, path MTU, fields. RFC 9293 section 3.7.4, 3.8.6.2, 3.9.2; RFC 1191."""
+
+import sys
+
+import pytest
+
+from ustack.testing.peer import at_least, length
+from ustack.testing.states import ALL_OPTIONS, Scene, established
+from ustack.testing.testbed import MILLISECOND, SECOND
+
+# ---------------------------------------------------------------- Nagle (SHLD-7, MUST-17)
+
+
+def test_nagle_holds_a_small_segment_while_data_is_unacknowledged() -> None:
+    with established() as scene:
+        scene.send(b"first")
+        scene.peer.expect("A", payload=b"first")
+        scene.send(b"second")
+        scene.send(b"third")
+        scene.peer.expect_nothing()
+        scene.peer.send("A")
+        scene.peer.expect("PA", seq=6, payload=b"secondthird")
+
+
+def test_nagle_sends_full_segments() -> None:
+    with established() as scene:
+        scene.send(b"first")
+        scene.peer.expect("A", payload=b"first")
+        scene.send(bytes(1460 + 10))
+        scene.peer.expect("A", seq=6, payload=length(1460))
+        scene.peer.expect_nothing()
+        scene.peer.send("A")
+        scene.peer.expect("PA", payload=length(10))
+
+
+def test_nagle_does_not_hold_the_fin_or_what_comes_with_it() -> None:
+    with established() as scene:
+        scene.send(b"first")
+        scene.peer.expect("A", payload=b"first")
+        scene.conn.send(b"last")
+        scene.conn.shutdown()
+        scene.testbed.pump()
+        scene.peer.expect("FPA", seq=6, payload=b"last")
+
+
+def test_nodelay_sends_at_once() -> None:
+    with established() as scene:
+        scene.conn.nodelay = True
+        for index in range(5):
+            scene.send(b"tiny")
+            scene.peer.expect("PA", seq=1 + 4 * index, payload=b"tiny")
+
+
+def test_nodelay_releases_what_was_held() -> None:
+    with established() as scene:
+        scene.send(b"first")
+        scene.send(b"second")
+        scene.peer.expect("A", payload=b"first")
+        scene.peer.expect_nothing()
+        scene.conn.nodelay = True
+        scene.testbed.pump()
+        scene.peer.expect("A", seq=6, payload=b"second")
+
+
+# ---------------------------------------------------------------- silly window, sender (MUST-38)
+
+
+def test_sender_does_not_fill_a_small_window() -> None:
+    """Section 3.8.6.2.1: a full segment, or half of the largest window, or all there is; else wait."""
+    with established(wnd=20_000) as scene:
+        scene.send(bytes(14_600))
+        scene.peer.catch_up()
+        scene.peer.wnd = 300
+        scene.peer.send("A")
+        scene.send(bytes(5000))
+        scene.peer.expect_nothing()
+        took = scene.peer.wait(20 * SECOND)
+        assert took >= 100 * MILLISECOND
+        segment = scene.peer.expect("A", payload=at_least_one)
+        assert len(segment.payload) <= 300
+        scene.abort()
+
+
+def test_sender_fills_half_of_the_largest_window() -> None:
+    """A peer whose window is smaller than a segment is served."""
+    with established(wnd=1000) as scene:
+        scene.send(bytes(3000))
+        scene.peer.expect("A", seq=1, payload=length(1000))
+        scene.peer.send("A", wnd=500)
+        scene.peer.expect("A", seq=1001, payload=length(500))
+        scene.peer.expect_nothing()
+        scene.abort()
+
+
+def at_least_one(payload: bytes) -> bool:
+    """Matches any payload."""
+    return len(payload) >= 1
+
+
+def test_sender_never_passes_the_right_edge() -> None:
+    with established(wnd=3000, initial_window_segments=40) as scene:
+        scene.send(bytes(100_000))
+        sent = 0
+        for _ in range(30):
+            for segment in scene.peer.drain():
+                seq, _ = scene.peer.relative(segment)
+                sent = max(sent, seq + len(segment.payload))
+                assert sent <= scene.peer.rcv_nxt + 3000
+            scene.peer.rcv_nxt = sent
+            scene.peer.send("A")
+        scene.abort()
+
+
+# ---------------------------------------------------------------- silly window, receiver (MUST-39, SHLD-14)
+
+
+def test_receiver_does_not_advertise_small_steps() -> None:
+    with established(rcv_buffer=16384) as scene:
+        window = scene.info()["rcv_wnd"]
+        edge = scene.peer.snd_nxt + window
+        while scene.peer.snd_nxt < edge:
+            scene.peer.send("A", payload=b"x" * min(1460, edge - scene.peer.snd_nxt))
+        scene.testbed.advance(SECOND)
+        last = scene.peer.drain()[-1]
+        closed_at = scene.peer.relative(last)[1] + last.wnd
+        for _ in range(20):
+            assert len(scene.conn.receive(10)) == 10
+            scene.testbed.pump()
+        for segment in scene.peer.drain():
+            right = scene.peer.relative(segment)[1] + segment.wnd
+            assert right == closed_at or right - closed_at >= 1460
+
+
+def test_receiver_announces_a_window_that_opens() -> None:
+    """Nobody asks again until the persist timer; so the reader's progress is told."""
+    with established(rcv_buffer=16384) as scene:
+        edge = scene.peer.snd_nxt + scene.info()["rcv_wnd"]
+        while scene.peer.snd_nxt < edge:
+            scene.peer.send("A", payload=b"x" * min(1460, edge - scene.peer.snd_nxt))
+        scene.testbed.advance(SECOND)
+        scene.peer.drain()
+        scene.read()
+        scene.testbed.pump()
+        scene.peer.expect("A", ack=scene.peer.snd_nxt, wnd=at_least(8000))
+
+
+def test_receiver_never_moves_the_right_edge_back() -> None:
+    """SHLD-14."""
+    with established(rcv_buffer=32768) as scene:
+        edge = 1 + scene.info()["rcv_wnd"]
+        sizes = [1, 1460, 700, 3, 1460, 1460, 10, 1460, 1000, 1460]
+        for index, size in enumerate(sizes * 2):
+            scene.peer.send("A", payload=bytes(size))
+            scene.testbed.advance(500 * MILLISECOND)
+            for segment in scene.peer.drain():
+                right = scene.peer.relative(segment)[1] + segment.wnd
+                assert right >= edge
+                edge = right
+            if index % 3 == 0:
+                scene.conn.receive(size)
+
+
+# ---------------------------------------------------------------- lending
+
+
+def test_lent_buffer_comes_back_with_the_ack() -> None:
+    data = b"lend me" * 1000
+    before = sys.getrefcount(data)
+    with established() as scene:
+        scene.send(data)
+        assert sys.getrefcount(data) > before
+        assert scene.testbed.stack.leaks()["lent"] == 1
+        scene.peer.catch_up()
+        scene.peer.send("A", ack=6999)
+        assert sys.getrefcount(data) > before
+        scene.peer.send("A", ack=7001)
+        assert sys.getrefcount(data) == before
+        assert scene.testbed.stack.leaks()["lent"] == 0
+
+
+@pytest.mark.parametrize("how", ["reset", "abort", "timeout", "close_stack"])
+def test_lent_buffer_comes_back_when_the_connection_ends(how: str) -> None:
+    data = b"lend me" * 1000
+    before = sys.getrefcount(data)
+    with established() as scene:
+        scene.send(data)
+        if how == "reset":
+            scene.peer.send("R")
+        elif how == "abort":
+            scene.abort()
+        elif how == "timeout":
+            scene.testbed.run_until(lambda: scene.state == "CLOSED", 7200 * SECOND)
+        else:
+            scene.testbed.stack.close()
+        assert sys.getrefcount(data) == before
+
+
+def test_retransmission_reads_the_same_object() -> None:
+    """Nothing is copied: what the buffer holds at the time is what is sent. (Changing lent data is forbidden; a probe.)"""
+    data = bytearray(b"before")
+    with established() as scene:
+        scene.send(data)
+        scene.peer.expect("A", payload=b"before")
+        data[:] = b"after!"
+        scene.peer.wait(5 * SECOND)
+        scene.peer.expect("A", seq=1, payload=b"after!")
+        scene.peer.send("A", ack=7)
+
+
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
+def test_any_buffer_can_be_lent(kind: type) -> None:
+    with established() as scene:
+        scene.send(kind(b"hello"))
+        scene.peer.expect("A", payload=b"hello")
+        scene.peer.send("A")
+
+
+def test_segments_cross_the_borders_of_lent_pieces() -> None:
+    with established() as scene:
+        parts = [bytes([65 + index]) * (100 + 37 * index) for index in range(20)]
+        for part in parts:
+            scene.conn.send(part)
+        scene.testbed.pump()
+        sizes = [len(segment.payload) for segment in scene.peer.queue]
+        got = scene.peer.catch_up()
+        while len(got) < sum(map(len, parts)):
+            scene.peer.send("A")
+            got += scene.peer.catch_up()
+        assert got == b"".join(parts)
+        assert sizes[0] == 1460
+
+
+def test_partial_ack_inside_a_piece_is_resent_from_there() -> None:
+    with established() as scene:
+        scene.send(bytes(range(200)))
+        scene.peer.drain()
+        scene.peer.send("A", ack=51)
+        scene.peer.wait(5 * SECOND)
+        scene.peer.expect("A", seq=51, payload=bytes(range(50, 200)))
+
+
+def test_send_queue_is_bounded() -> None:
+    with established(snd_queue=10_000) as scene:
+        scene.conn.send(bytes(10_000))
+        with pytest.raises((TimeoutError, BlockingIOError)):
+            scene.conn.send(b"one too many", timeout=0)
+        scene.testbed.pump()
+        scene.peer.drain()
+
+
+# ---------------------------------------------------------------- path MTU (RFC 1191, RFC 5927)
+
+
+def in_flight(scene: Scene, octets: int = 4380) -> None:
+    """Some full segments on the way."""
+    scene.send(bytes(octets))
+    scene.peer.drain()
+
+
+def test_fragmentation_needed_lowers_the_segment_size_and_resends() -> None:
+    with established() as scene:
+        in_flight(scene)
+        scene.peer.send_icmp_error(3, 4, scene.peer.from_stack(seq=1, payload=bytes(1460)), mtu=1000)
+        assert scene.info()["smss"] == 960
+        if not scene.peer.queue:
+            scene.peer.wait(5 * SECOND)
+        first = scene.peer.expect("A", seq=1, payload=at_least_one)
+        assert len(first.payload) <= 960
+        scene.peer.send("A")
+        scene.testbed.run_until(lambda: data_of(scene) >= 4380, 60 * SECOND)
+
+
+def data_of(scene: Scene) -> int:
+    """Acknowledge what came, as a peer would; in-order octets so far."""
+    if scene.peer.queue:
+        for segment in list(scene.peer.queue):
+            assert len(segment.payload) <= 960
+        scene.peer.catch_up()
+        scene.peer.send("A")
+    return scene.peer.rcv_nxt - 1
+
+
+def test_fragmentation_needed_about_what_is_not_in_flight_is_ignored() -> None:
+    with established() as scene:
+        in_flight(scene)
+        scene.peer.send_icmp_error(3, 4, scene.peer.from_stack(seq=100_000), mtu=600)
+        assert scene.info()["smss"] == 1460
+        assert scene.testbed.dropped() == {"drop_icmp_no_connection": 1}
+
+
+@pytest.mark.parametrize("mtu", [1500, 9000, 65535])
+def test_fragmentation_needed_never_raises_the_segment_size(mtu: int) -> None:
+    with established() as scene:
+        in_flight(scene)
+        scene.peer.send_icmp_error(3, 4, scene.peer.from_stack(seq=1, payload=bytes(1460)), mtu=mtu)
+        assert scene.info()["smss"] <= 1460
+        assert scene.state == "ESTABLISHED"
+
+
+@pytest.mark.parametrize("mtu", [0, 1, 40, 67, 68])
+def test_fragmentation_needed_with_a_tiny_mtu_does_not_stall(mtu: int) -> None:
+    """RFC 5927 section 7: a forged MTU must not make the sender crawl to a halt."""
+    with established() as scene:
+        in_flight(scene)
+        scene.peer.send_icmp_error(3, 4, scene.peer.from_stack(seq=1, payload=bytes(1460)), mtu=mtu)
+        assert scene.info()["smss"] >= 28
+        assert scene.state == "ESTABLISHED"
+
+
+# ---------------------------------------------------------------- fields
+
+
+def test_ttl_is_configurable() -> None:
+    """MUST-49."""
+    with established(ttl=17) as scene:
+        scene.send(b"x")
+        assert scene.peer.expect("A", payload=b"x").ttl == 17
+
+
+def test_dont_fragment_is_set() -> None:
+    with established() as scene:
+        scene.send(b"x")
+        assert scene.peer.expect("A", payload=b"x").dont_fragment
+
+
+def test_urgent_pointer_is_zero_without_urg() -> None:
+    with established() as scene:
+        scene.send(b"x")
+        segment = scene.peer.expect("A", payload=b"x")
+        assert segment.urgent == 0
+        assert "U" not in segment.flags
+
+
+def test_sequence_numbers_wrap_in_the_middle_of_a_segment() -> None:
+    with established() as scene:
+        data = bytes(index % 251 for index in range(5000))
+        scene.send(data)
+        first = scene.peer.queue[0]
+        assert first.seq > first.end
+        assert scene.peer.catch_up() == data
+
+
+def test_options_are_padded_to_words_and_timestamps_lead() -> None:
+    """MUST-68, MUST-69."""
+    with established(options=ALL_OPTIONS) as scene:
+        scene.testbed.frames.clear()
+        scene.send(b"x")
+        frame = scene.testbed.frames[-1]
+        words = frame[46] >> 4
+        assert words == 8
+        assert b"\x08\x0a" in frame[54 : 34 + 4 * words]
+
+
+def test_syn_options_end_in_zero_padding_only() -> None:
+    with established(options=ALL_OPTIONS) as scene:
+        syn_ack = next(frame for frame in scene.testbed.frames if frame[12:14] == b"\x08\x00" and frame[47] == 0x12)
+        options = syn_ack[54 : 34 + 4 * (syn_ack[46] >> 4)]
+        at = 0
+        while at < len(options) and options[at]:
+            at += 1 if options[at] == 1 else options[at + 1]
+        assert not any(options[at:])

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: MIT
+"""Reassembly: every order of arrival gives the same stream, and memory is bounded whatever a peer sends."""
+
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ustack.testing.states import established, read_available
+from ustack.testing.testbed import SECOND
+
+DATA = bytes(index * 7 % 251 for index in range(3000))
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    cuts=st.lists(st.integers(1, len(DATA) - 1), min_size=0, max_size=25),
+    overlap=st.integers(0, 200),
+    seed=st.integers(0, 1 << 30),
+    fin=st.booleans(),
+)
+def test_any_order_with_any_overlap_gives_the_stream(cuts: list[int], overlap: int, seed: int, fin: bool) -> None:
+    edges = [0, *sorted(set(cuts)), len(DATA)]
+    pieces = [
+        (max(0, left - overlap), min(len(DATA), right + overlap))
+        for left, right in zip(edges, edges[1:], strict=False)
+    ]
+    generator = random.Random(seed)
+    generator.shuffle(pieces)
+    with established() as scene:
+        got = b""
+        for left, right in pieces:
+            last = fin and right == len(DATA)
+            scene.peer.send("FA" if last else "A", seq=1 + left, payload=DATA[left:right], pump=generator.random() < 0.8)
+            if generator.random() < 0.3:
+                got += read_available(scene.conn)[0]
+        scene.testbed.pump()
+        rest, eof = read_available(scene.conn)
+        assert got + rest == DATA
+        assert eof == fin
+        scene.testbed.advance(SECOND)
+        assert scene.peer.relative(scene.peer.drain()[-1])[1] == 1 + len(DATA) + fin
+
+
+def test_conflicting_overlap_keeps_what_came_first() -> None:
+    """Octets once held do not change under the application, in order or not."""
+    with established() as scene:
+        scene.peer.send("A", seq=4, payload=b"def")
+        scene.peer.send("A", seq=1, payload=b"abcXXXghi")
+        assert scene.read() in (b"abcdefghi", b"abcXXXghi")
+        assert scene.testbed.stack.leaks()["rx_chunks"] == 0
+
+
+def test_tiny_islands_are_bounded() -> None:
+    """One octet in each segment, each with a hole before it: memory is counted, not only octets."""
+    with established(rcv_buffer=16384) as scene:
+        for index in range(8000):
+            scene.peer.send("A", seq=3 + 2 * index, payload=b"x", pump=index % 32 == 31)
+        scene.testbed.pump()
+        scene.peer.drain()
+        assert scene.testbed.dropped().get("drop_tcp_reassembly_full", 0) > 0
+        assert scene.info()["held_bytes"] <= 4 * 16384
+        scene.peer.send("A", seq=1, payload=b"ab")
+        assert scene.read()[:2] == b"ab"
+
+
+def test_all_connections_together_are_bounded() -> None:
+    """rx_memory: a peer with many connections cannot take more than one bound."""
+    with established(rcv_buffer=65535, rx_memory=20_000) as scene:
+        for index in range(40):
+            scene.peer.send("A", seq=1001 + 1000 * index, payload=b"x" * 1000)
+        scene.peer.drain()
+        dropped = scene.testbed.dropped()
+        assert sum(dropped.get(name, 0) for name in ("drop_tcp_reassembly_full", "drop_no_memory")) > 0
+        scene.peer.send("A", seq=1, payload=b"x" * 1000)
+        assert scene.read()[:1000] == b"x" * 1000
+
+
+def test_a_gap_that_is_never_filled_is_freed_with_the_connection() -> None:
+    with established() as scene:
+        for index in range(20):
+            scene.peer.send("A", seq=101 + 200 * index, payload=b"x" * 100)
+        scene.peer.drain()
+        assert scene.testbed.stack.leaks()["rx_chunks"] > 0
+        scene.peer.send("R")
+        assert scene.state == "CLOSED"
+        scene.connection = None
+        scene.testbed.pump()
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0), (2, 0, 1)])
+def test_fin_beyond_a_hole_is_only_taken_in_order(order: tuple[int, ...]) -> None:
+    segments = [(1, b"aaa", "A"), (4, b"bbb", "A"), (7, b"", "FA")]
+    with established() as scene:
+        for index in order:
+            seq, payload, flags = segments[index]
+            scene.peer.send(flags, seq=seq, payload=payload)
+        assert read_available(scene.conn) == (b"aaabbb", True)
+        assert scene.state == "CLOSE-WAIT"
+
+
+def test_data_after_an_out_of_order_fin_is_not_taken() -> None:
+    with established() as scene:
+        scene.peer.send("FA", seq=4)
+        scene.peer.send("A", seq=4, payload=b"after")
+        scene.peer.send("A", seq=1, payload=b"abc")
+        data, eof = read_available(scene.conn)
+        assert data.startswith(b"abc")
+        assert (data, eof) == (b"abc", True)

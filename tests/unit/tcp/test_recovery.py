@@ -1,0 +1,376 @@
+# SPDX-License-Identifier: MIT
+"""Loss recovery and NewReno: RFC 5681, RFC 6582, RFC 6928, with the segments and the clock of a scripted peer."""
+
+import pytest
+
+from ustack.testing.states import Scene, established
+from ustack.testing.testbed import MILLISECOND, SECOND
+
+MSS = 1460
+WINDOW = 65535
+
+
+def sent(scene: Scene) -> list[int]:
+    """Relative sequence numbers of the data segments that have arrived, in their order; takes them."""
+    return [scene.peer.relative(segment)[0] for segment in scene.peer.drain() if segment.payload]
+
+
+def seq_of(index: int) -> int:
+    """Relative sequence number of the index-th full segment, from 0."""
+    return 1 + MSS * index
+
+
+def started(segments: int, *, total: int = 200, **config: object) -> Scene:
+    """A long transfer whose first `segments` segments are in flight; none is acknowledged."""
+    scene = established(initial_window_segments=segments, wnd=WINDOW, **config)
+    scene.send(bytes(total * MSS))
+    assert sent(scene) == [seq_of(index) for index in range(segments)]
+    return scene
+
+
+# ---------------------------------------------------------------- the initial window
+
+
+@pytest.mark.parametrize(("mss", "window"), [(1460, 14600), (536, 5360), (1000, 10000)])
+def test_initial_window_is_ten_segments(mss: int, window: int) -> None:
+    """RFC 6928: min(10*MSS, max(2*MSS, 14600))."""
+    with established(options={"mss": mss}) as scene:
+        scene.send(bytes(60_000))
+        assert sum(len(segment.payload) for segment in scene.peer.drain()) == window
+        scene.abort()
+
+
+def test_initial_window_is_one_segment_after_a_lost_syn_ack() -> None:
+    """RFC 5681 section 3.1: if the SYN or SYN,ACK is lost, the initial window is one segment (RFC 6928: may stay)."""
+    from ustack.testing.states import syn_received
+
+    with syn_received() as scene:
+        scene.peer.expect_after(SECOND, "SA")
+        scene.peer.send("A")
+        scene.accept()
+        scene.send(bytes(60_000))
+        assert 1 <= len(sent(scene)) <= 10
+        scene.abort()
+
+
+# ---------------------------------------------------------------- growth
+
+
+def test_slow_start_doubles_in_a_round_trip() -> None:
+    """RFC 5681 (2): every ACK of a segment lets two go."""
+    with started(10) as scene:
+        for index in range(1, 11):
+            scene.peer.send("A", ack=seq_of(index))
+        assert len(sent(scene)) == 20
+        scene.abort()
+
+
+def test_slow_start_counts_no_more_than_what_was_acknowledged() -> None:
+    """One ACK for ten segments: the window may double, as it would with ten ACKs, not more (RFC 3465)."""
+    with started(10) as scene:
+        scene.peer.send("A", ack=seq_of(10))
+        assert len(sent(scene)) <= 20
+        scene.abort()
+
+
+def test_slow_start_after_a_loss_counts_two_segments_an_ack_at_most() -> None:
+    """RFC 3465 section 2.3: one ACK after a timeout may cover what arrived long ago."""
+    with started(20) as scene:
+        scene.peer.wait(5 * SECOND)
+        scene.peer.drain()
+        scene.peer.send("A", ack=seq_of(20))
+        assert scene.info()["cwnd"] <= 3 * MSS
+        scene.abort()
+
+
+def test_ack_division_gains_nothing() -> None:
+    """RFC 5681 section 3.1: count octets, not ACKs."""
+    with started(10) as scene:
+        before = scene.info()["cwnd"]
+        for octets in range(1, MSS + 1, 146):
+            scene.peer.send("A", ack=octets + 1)
+        assert scene.info()["cwnd"] - before <= MSS
+        scene.abort()
+
+
+def test_congestion_window_does_not_grow_while_the_application_is_the_limit() -> None:
+    """RFC 7661 and RFC 5681 section 4.1: a window that was not used says nothing about the path."""
+    with established() as scene:
+        before = scene.info()["cwnd"]
+        for _ in range(100):
+            scene.send(b"tiny")
+            scene.peer.catch_up()
+            scene.peer.send("A")
+        assert scene.info()["cwnd"] <= before + MSS
+
+
+def test_congestion_avoidance_adds_one_segment_in_a_round_trip() -> None:
+    """RFC 5681 (3)."""
+    with started(20) as scene:
+        for _ in range(3):
+            scene.peer.send("A", ack=1)
+        scene.peer.drain()
+        scene.peer.send("A", ack=seq_of(20))
+        info = scene.info()
+        assert info["cwnd"] <= info["ssthresh"]
+        acked = 20
+        # Slow start up to ssthresh, then one round trip in congestion avoidance.
+        for _ in range(200):
+            scene.peer.drain()
+            if scene.info()["cwnd"] > info["ssthresh"] + MSS:
+                break
+            acked += 1
+            scene.peer.send("A", ack=min(seq_of(acked), snd_nxt(scene)))
+        before = scene.info()["cwnd"]
+        round_trip = before // MSS
+        for _ in range(round_trip):
+            acked += 1
+            scene.peer.send("A", ack=min(seq_of(acked), snd_nxt(scene)))
+        grown = scene.info()["cwnd"] - before
+        assert MSS // 2 <= grown <= 2 * MSS
+        scene.abort()
+
+
+def snd_nxt(scene: Scene) -> int:
+    """SND.NXT, relative."""
+    assert scene.peer.iss is not None
+    return (scene.info()["snd_nxt"] - scene.peer.iss) & 0xFFFFFFFF
+
+
+# ---------------------------------------------------------------- fast retransmit
+
+
+def test_two_duplicate_acks_retransmit_nothing() -> None:
+    with started(10, total=10) as scene:
+        for _ in range(2):
+            scene.peer.send("A", ack=1)
+        assert sent(scene) == []
+        assert scene.testbed.counted()["duplicate_acks_in"] == 2
+        scene.abort()
+
+
+def test_third_duplicate_ack_retransmits() -> None:
+    """RFC 5681 section 3.2."""
+    with started(10, total=10) as scene:
+        for _ in range(3):
+            scene.peer.send("A", ack=1)
+        assert sent(scene) == [1]
+        counted = scene.testbed.counted()
+        assert counted["fast_retransmits"] == 1
+        assert counted.get("retransmit_timeouts", 0) == 0
+        scene.abort()
+
+
+def test_third_duplicate_ack_halves_the_window() -> None:
+    """(4): ssthresh = max(FlightSize/2, 2*SMSS); cwnd = ssthresh plus three segments."""
+    with started(20, total=20) as scene:
+        for _ in range(3):
+            scene.peer.send("A", ack=1)
+        info = scene.info()
+        assert info["ssthresh"] == 10 * MSS
+        assert info["cwnd"] == 13 * MSS
+        scene.abort()
+
+
+def test_more_duplicate_acks_inflate_the_window() -> None:
+    """RFC 5681 section 3.2, steps 4 and 5: each tells that a segment has left the network."""
+    with started(10) as scene:
+        new = []
+        for _ in range(12):
+            scene.peer.send("A", ack=1)
+            new += sent(scene)
+        assert 1 in new
+        assert new.count(1) == 1
+        assert max(new) >= seq_of(10)
+        scene.abort()
+
+
+@pytest.mark.parametrize("what", ["data", "window", "nothing_outstanding", "fin"])
+def test_what_is_not_a_duplicate_ack(what: str) -> None:
+    """RFC 5681 section 2: outstanding data, no data, no SYN or FIN, the same ACK and the same window."""
+    if what == "nothing_outstanding":
+        with established() as scene:
+            for _ in range(10):
+                scene.peer.send("A", ack=1)
+            assert scene.testbed.counted().get("fast_retransmits", 0) == 0
+        return
+    with started(10, total=10) as scene:
+        for index in range(6):
+            if what == "data":
+                scene.peer.send("A", ack=1, payload=b"x")
+            elif what == "window":
+                scene.peer.send("A", ack=1, wnd=30_000 + index * 2000)
+            else:
+                scene.peer.send("FA", ack=1, seq=1)
+        assert scene.testbed.counted().get("fast_retransmits", 0) == 0
+        assert 1 not in sent(scene)
+        scene.abort()
+
+
+# ---------------------------------------------------------------- NewReno (RFC 6582)
+
+
+def recovering(segments: int = 20, **parameters: object) -> Scene:
+    """In fast recovery for the first segment."""
+    scene = started(segments, **parameters)
+    for _ in range(3):
+        scene.peer.send("A", ack=1)
+    assert 1 in sent(scene)
+    return scene
+
+
+def test_partial_ack_retransmits_the_next_hole_at_once() -> None:
+    """Section 3.2, step 3."""
+    with recovering(total=20) as scene:
+        scene.peer.send("A", ack=seq_of(5))
+        assert sent(scene)[0] == seq_of(5)
+        scene.peer.send("A", ack=seq_of(9))
+        assert sent(scene)[0] == seq_of(9)
+        counted = scene.testbed.counted()
+        assert counted["fast_retransmits"] == 1
+        assert counted["segments_retransmitted"] == 3
+        scene.abort()
+
+
+def test_full_ack_ends_recovery_with_the_window_at_ssthresh() -> None:
+    """Step 3: cwnd = min(ssthresh, max(FlightSize, SMSS) + SMSS), or ssthresh."""
+    with recovering(total=20) as scene:
+        scene.peer.send("A", ack=seq_of(20))
+        info = scene.info()
+        assert info["cwnd"] <= info["ssthresh"] == 10 * MSS
+        assert sent(scene) == []
+
+
+def test_duplicate_acks_after_recovery_of_the_same_window_do_not_start_another() -> None:
+    """Step 1: the ACK must cover more than `recover`."""
+    with recovering(total=20) as scene:
+        scene.peer.send("A", ack=seq_of(20))
+        scene.send(bytes(MSS))
+        scene.peer.drain()
+        for _ in range(4):
+            scene.peer.send("A", ack=seq_of(20))
+        counted = scene.testbed.counted()
+        assert counted["fast_retransmits"] in (1, 2)
+        scene.abort()
+
+
+def test_recovery_of_many_losses_needs_no_timeout() -> None:
+    with recovering(20, total=20) as scene:
+        for index in range(1, 20):
+            scene.peer.send("A", ack=seq_of(index))
+            assert seq_of(index) in sent(scene)
+        scene.peer.send("A", ack=seq_of(20))
+        assert scene.testbed.counted().get("retransmit_timeouts", 0) == 0
+        assert scene.testbed.counted()["segments_retransmitted"] == 20
+
+
+def test_lost_retransmission_is_repaired_by_the_timeout() -> None:
+    with recovering(total=20) as scene:
+        scene.peer.wait(5 * SECOND)
+        assert sent(scene)[0] == 1
+        assert scene.testbed.counted()["retransmit_timeouts"] == 1
+        scene.abort()
+
+
+# ---------------------------------------------------------------- timeout
+
+
+def test_timeout_sends_one_segment() -> None:
+    """RFC 5681 section 3.1: the loss window is one full segment, whatever the initial window was."""
+    with started(10) as scene:
+        scene.peer.wait(5 * SECOND)
+        assert sent(scene) == [1]
+        assert scene.info()["cwnd"] == MSS
+        assert scene.info()["ssthresh"] == 5 * MSS
+        scene.abort()
+
+
+def test_timeout_again_leaves_ssthresh() -> None:
+    """RFC 5681 section 3.1: a retransmission that is lost says nothing new."""
+    with started(10) as scene:
+        for _ in range(3):
+            scene.peer.wait(50 * SECOND)
+            assert sent(scene) == [1]
+        assert scene.info()["ssthresh"] == 5 * MSS
+        scene.abort()
+
+
+def test_ssthresh_is_never_below_two_segments() -> None:
+    with started(1) as scene:
+        scene.peer.wait(5 * SECOND)
+        assert scene.info()["ssthresh"] == 2 * MSS
+        scene.abort()
+
+
+def test_slow_start_after_a_timeout_resends_in_order() -> None:
+    with started(10, total=10) as scene:
+        scene.peer.wait(5 * SECOND)
+        order = sent(scene)
+        acked = 0
+        for _ in range(50):
+            if acked == 10:
+                break
+            acked += 1
+            scene.testbed.advance(10 * MILLISECOND)
+            scene.peer.send("A", ack=seq_of(acked))
+            order += sent(scene)
+        assert order == sorted(order)
+        assert order[0] == 1
+        assert scene.testbed.stack.leaks()["send_pieces"] == 0
+
+
+def test_ack_of_everything_after_a_timeout_resends_nothing_more() -> None:
+    """The timeout was spurious or only the first segment was lost: what is acknowledged is not sent again."""
+    with started(10, total=10) as scene:
+        scene.peer.wait(5 * SECOND)
+        assert sent(scene) == [1]
+        scene.peer.send("A", ack=seq_of(10))
+        scene.testbed.advance(100 * SECOND)
+        assert sent(scene) == []
+
+
+def test_ack_above_snd_nxt_after_a_timeout_is_acceptable() -> None:
+    """SND.NXT was pulled back; the peer acknowledges what it had received before."""
+    with started(10) as scene:
+        scene.peer.wait(5 * SECOND)
+        scene.peer.drain()
+        scene.testbed.mark()
+        scene.peer.send("A", ack=seq_of(7))
+        assert scene.testbed.dropped() == {}
+        assert min(sent(scene)) >= seq_of(7)
+        scene.abort()
+
+
+def test_duplicate_acks_after_a_timeout_do_not_retransmit_twice() -> None:
+    """RFC 6582 section 3.2, step 1 (`recover` after a timeout): no second fast retransmit of the same window."""
+    with started(10, total=10) as scene:
+        scene.peer.wait(5 * SECOND)
+        scene.peer.drain()
+        scene.testbed.mark()
+        for _ in range(5):
+            scene.peer.send("A", ack=1)
+        assert scene.testbed.counted().get("fast_retransmits", 0) == 0
+        scene.abort()
+
+
+def test_idle_connection_restarts_from_the_initial_window() -> None:
+    """RFC 5681 section 4.1 (SHOULD): after an idle RTO, cwnd is at most the restart window."""
+    with started(10, total=40) as scene:
+        for index in range(1, 41):
+            scene.peer.send("A", ack=min(seq_of(index), snd_nxt(scene)))
+        assert scene.testbed.stack.leaks()["send_pieces"] == 0
+        assert scene.info()["cwnd"] > 10 * MSS
+        scene.peer.drain()
+        scene.peer.rcv_nxt = seq_of(40)
+        scene.testbed.advance(60 * SECOND)
+        scene.send(bytes(100 * MSS))
+        assert len(sent(scene)) <= 10
+        scene.abort()
+
+
+def test_window_update_in_recovery_sends_no_extra_retransmission() -> None:
+    with recovering(total=20) as scene:
+        before = scene.testbed.counted()["segments_retransmitted"]
+        scene.peer.send("A", ack=1, wnd=WINDOW - 1)
+        assert scene.testbed.counted()["segments_retransmitted"] == before
+        scene.abort()

@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: MIT
+"""Round-trip time, retransmission timeout, Karn's rule and back-off: RFC 6298, RFC 9293 section 3.8.1 and 3.8.3."""
+
+import pytest
+
+from ustack.testing.states import ALL_OPTIONS, Scene, established, syn_sent
+from ustack.testing.testbed import MILLISECOND, SECOND, TICK_NS
+
+US_PER_MS = 1000
+
+
+def close_to(value: int, expected: float, slack_us: int = 1500) -> bool:
+    """Equal, give or take the granularity of a millisecond clock."""
+    return abs(value - expected) <= slack_us
+
+
+def exchange(scene: Scene, round_trip_ns: int, octets: int = 100) -> None:
+    """The application sends; the peer acknowledges after a round trip."""
+    scene.send(bytes(octets))
+    scene.testbed.advance(round_trip_ns)
+    scene.peer.catch_up()
+    scene.peer.send("A")
+
+
+def test_first_rto_of_data_is_one_second() -> None:
+    """(2.1) and (2.4)."""
+    with established() as scene:
+        scene.send(b"hello")
+        scene.peer.expect("A", payload=b"hello")
+        scene.peer.expect_after(SECOND, "A", seq=1, payload=b"hello")
+
+
+def test_backoff_doubles_up_to_the_maximum() -> None:
+    """(5.5) and (2.5)."""
+    with established() as scene:
+        scene.send(b"hello")
+        scene.peer.expect("A", payload=b"hello")
+        for seconds in (1, 2, 4, 8, 16, 32, 60, 60):
+            scene.peer.expect_after(seconds * SECOND, "A", seq=1, payload=b"hello")
+
+
+def test_first_sample_sets_both_variables() -> None:
+    """(2.2): SRTT = R, RTTVAR = R/2."""
+    with established(rto_initial=10 * SECOND) as scene:
+        before = scene.info()["srtt_us"]
+        exchange(scene, 2 * SECOND)
+        info = scene.info()
+        if before == 0:
+            assert close_to(info["srtt_us"], 2_000_000)
+            assert close_to(info["rttvar_us"], 1_000_000)
+
+
+@pytest.mark.parametrize("options", [{"mss": 1460}, ALL_OPTIONS], ids=["timed", "timestamps"])
+def test_later_samples_are_smoothed(options: dict[str, object]) -> None:
+    """(2.3): RTTVAR first, with the old SRTT; beta 1/4, alpha 1/8."""
+    with established(rto_initial=10 * SECOND, options=options) as scene:
+        exchange(scene, 400 * MILLISECOND)
+        for round_trip_ms in (400, 100, 900, 300):
+            old = scene.info()
+            exchange(scene, round_trip_ms * MILLISECOND)
+            new = scene.info()
+            sample = round_trip_ms * US_PER_MS
+            deviation = abs(old["srtt_us"] - sample)
+            assert close_to(new["rttvar_us"], old["rttvar_us"] * 3 / 4 + deviation / 4)
+            assert close_to(new["srtt_us"], old["srtt_us"] * 7 / 8 + sample / 8)
+
+
+def test_rto_is_srtt_plus_four_times_the_variance() -> None:
+    with established(rto_initial=10 * SECOND) as scene:
+        exchange(scene, 2 * SECOND)
+        info = scene.info()
+        rto_ns = (info["srtt_us"] + 4 * info["rttvar_us"]) * 1000
+        scene.send(b"hello")
+        scene.peer.expect("A", payload=b"hello")
+        scene.peer.expect_after(rto_ns, "A", payload=b"hello")
+
+
+def test_rto_is_never_below_the_minimum() -> None:
+    """(2.4): one second by default; configurable."""
+    with established() as scene:
+        for _ in range(20):
+            exchange(scene, MILLISECOND)
+        scene.send(b"hello")
+        scene.peer.expect("A", payload=b"hello")
+        scene.peer.expect_after(SECOND, "A", payload=b"hello")
+
+
+def test_rto_minimum_is_configurable() -> None:
+    with established(rto_min=200 * MILLISECOND) as scene:
+        for _ in range(50):
+            exchange(scene, MILLISECOND)
+        scene.send(b"hello")
+        scene.peer.expect("A", payload=b"hello")
+        scene.peer.expect_after(200 * MILLISECOND, "A", payload=b"hello")
+
+
+def test_karn_no_sample_from_a_retransmitted_segment() -> None:
+    """Section 3 (MUST-18)."""
+    with established() as scene:
+        exchange(scene, 50 * MILLISECOND)
+        before = scene.info()
+        scene.send(b"hello")
+        scene.peer.expect("A", payload=b"hello")
+        scene.peer.wait(10 * SECOND)
+        scene.peer.expect("A", payload=b"hello")
+        scene.testbed.advance(30 * MILLISECOND)
+        scene.peer.send("A")
+        after = scene.info()
+        assert (after["srtt_us"], after["rttvar_us"]) == (before["srtt_us"], before["rttvar_us"])
+
+
+def test_timestamps_give_a_sample_even_then() -> None:
+    """Section 3: with timestamps the ambiguity is gone; the echo tells which one was answered."""
+    with established(options=ALL_OPTIONS) as scene:
+        exchange(scene, 50 * MILLISECOND)
+        scene.send(b"hello")
+        scene.peer.expect("A", payload=b"hello")
+        scene.peer.wait(10 * SECOND)
+        scene.peer.expect("A", payload=b"hello")
+        scene.testbed.advance(50 * MILLISECOND)
+        scene.peer.send("A")
+        assert scene.info()["srtt_us"] < 200 * US_PER_MS
+
+
+def test_timer_restarts_when_new_data_is_acknowledged() -> None:
+    """(5.3)."""
+    with established() as scene:
+        scene.send(bytes(2 * 1460))
+        scene.peer.drain()
+        scene.testbed.advance(600 * MILLISECOND)
+        scene.peer.send("A", ack=1461)
+        took = scene.peer.wait(5 * SECOND)
+        assert took >= SECOND - TICK_NS
+        scene.peer.expect("A", seq=1461, payload=lambda payload: len(payload) == 1460)
+
+
+def test_timer_does_not_restart_when_more_is_sent() -> None:
+    """(5.1): only if it is not running."""
+    with established() as scene:
+        scene.conn.nodelay = True
+        scene.send(b"one")
+        scene.peer.expect("A", payload=b"one")
+        scene.testbed.advance(600 * MILLISECOND)
+        scene.send(b"two")
+        scene.peer.expect("A", payload=b"two")
+        took = scene.peer.wait(5 * SECOND)
+        assert took <= 400 * MILLISECOND + 2 * TICK_NS
+
+
+def test_timer_stops_when_everything_is_acknowledged() -> None:
+    """(5.2)."""
+    with established() as scene:
+        scene.send(b"hello")
+        scene.peer.expect("A", payload=b"hello")
+        scene.peer.send("A", ack=6)
+        scene.testbed.advance(100 * SECOND)
+        scene.peer.expect_nothing()
+
+
+def test_syn_lost_makes_the_first_data_timeout_three_seconds() -> None:
+    """(5.7)."""
+    with syn_sent() as scene:
+        scene.peer.expect_after(SECOND, "S", seq=0)
+        scene.peer.send("SA", options={"mss": 1460})
+        scene.peer.expect("A", seq=1, ack=1)
+        scene.send(b"hello")
+        scene.peer.expect("A", payload=b"hello")
+        scene.peer.expect_after(3 * SECOND, "A", seq=1, payload=b"hello")
+
+
+def test_backoff_ends_with_an_acknowledgment_of_new_data() -> None:
+    with established() as scene:
+        exchange(scene, 50 * MILLISECOND)
+        scene.send(b"hello")
+        scene.peer.expect("A", payload=b"hello")
+        for _ in range(3):
+            scene.peer.wait(100 * SECOND)
+            scene.peer.expect("A", payload=b"hello")
+        scene.peer.rcv_nxt += 5
+        scene.peer.send("A", ack=106)
+        scene.send(b"again")
+        scene.peer.expect("A", seq=106, payload=b"again")
+        took = scene.peer.wait(20 * SECOND)
+        assert took <= 8 * SECOND + 2 * TICK_NS
+
+
+def test_user_timeout_is_configurable() -> None:
+    """MUST-21."""
+    with established(user_timeout=20 * SECOND) as scene:
+        scene.send(b"hello")
+        took = scene.testbed.run_until(lambda: scene.state == "CLOSED", 7200 * SECOND)
+        assert took < 70 * SECOND

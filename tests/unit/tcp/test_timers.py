@@ -1,0 +1,348 @@
+# SPDX-License-Identifier: MIT
+"""Persist, keep-alive, delayed ACK: RFC 9293 section 3.8.4, 3.8.6.1 and 3.8.6.3."""
+
+import pytest
+
+from ustack.stack import ConnectionTimeout
+from ustack.testing.states import Scene, established
+from ustack.testing.testbed import MILLISECOND, SECOND, TICK_NS
+
+HOUR = 3600 * SECOND
+
+# ---------------------------------------------------------------- persist
+
+
+def closed_window(octets: int = 1000, **config: object) -> Scene:
+    """Data queued, the peer's window closed."""
+    scene = established(**config)
+    scene.peer.wnd = 0
+    scene.peer.send("A")
+    scene.send(bytes(octets))
+    scene.peer.expect_nothing()
+    scene.testbed.mark()
+    return scene
+
+
+def is_probe(scene: Scene) -> None:
+    """At most one octet, at or just before SND.UNA."""
+    scene.peer.expect("A", seq=lambda seq: seq in (0, 1), payload=lambda payload: len(payload) <= 1)
+
+
+def test_persist_first_probe_comes_after_one_rto() -> None:
+    """MUST-36, SHLD-29."""
+    with closed_window() as scene:
+        took = scene.peer.wait(10 * SECOND)
+        assert SECOND - TICK_NS <= took <= SECOND + 2 * TICK_NS
+        is_probe(scene)
+        assert scene.testbed.counted()["window_probes_out"] == 1
+        scene.abort()
+
+
+def test_persist_probes_back_off_exponentially() -> None:
+    """SHLD-30."""
+    with closed_window() as scene:
+        for seconds in (1, 2, 4, 8, 16, 32):
+            took = scene.peer.wait(100 * SECOND)
+            is_probe(scene)
+            assert abs(took - seconds * SECOND) <= 2 * TICK_NS
+            scene.peer.send("A", ack=1)
+        scene.abort()
+
+
+def test_persist_never_gives_up_while_probes_are_acknowledged() -> None:
+    """MUST-37."""
+    with closed_window() as scene:
+        for _ in range(200):
+            scene.peer.wait(100 * SECOND)
+            is_probe(scene)
+            scene.peer.send("A", ack=1)
+        assert scene.state == "ESTABLISHED"
+        scene.abort()
+
+
+def test_persist_gives_up_when_probes_are_not_answered() -> None:
+    with closed_window() as scene:
+        took = scene.testbed.run_until(lambda: scene.state == "CLOSED", 10 * HOUR)
+        assert took >= 100 * SECOND
+        with pytest.raises(ConnectionTimeout):
+            scene.conn.send(b"x")
+
+
+def test_persist_ends_when_the_window_opens() -> None:
+    with closed_window() as scene:
+        scene.peer.wait(10 * SECOND)
+        is_probe(scene)
+        scene.peer.wnd = 65535
+        scene.peer.send("A", ack=1)
+        data = b""
+        while scene.peer.queue:
+            segment = scene.peer.queue.popleft()
+            data += segment.payload
+        assert len(data) >= 999
+        scene.peer.send("A", ack=1001)
+        scene.testbed.advance(HOUR)
+        scene.peer.expect_nothing()
+
+
+def test_persist_probe_octet_that_is_accepted_moves_on() -> None:
+    with closed_window() as scene:
+        scene.peer.wait(10 * SECOND)
+        probe = scene.peer.queue.popleft()
+        seq, _ = scene.peer.relative(probe)
+        if probe.payload and seq == 1:
+            scene.peer.wnd = 65535
+            scene.peer.send("A", ack=2)
+            scene.peer.rcv_nxt = 2
+            assert len(scene.peer.catch_up()) == 999
+        else:
+            scene.abort()
+
+
+def test_persist_fin_behind_a_closed_window_is_delivered_in_the_end() -> None:
+    with closed_window(octets=10) as scene:
+        scene.shutdown()
+        scene.peer.wait(10 * SECOND)
+        scene.peer.drain()
+        scene.peer.wnd = 100
+        scene.peer.send("A", ack=1)
+        scene.testbed.run_until(lambda: any("F" in segment.flags for segment in scene.peer.queue), 100 * SECOND)
+
+
+def test_window_shrunk_to_zero_is_probed() -> None:
+    """MUST-34, MUST-35, SHLD-17: data in flight when the window closes; answered, the connection stays open."""
+    with established(wnd=10_000) as scene:
+        scene.send(bytes(5000))
+        assert len(scene.peer.drain()) == 4
+        scene.peer.wnd = 0
+        for _ in range(60):
+            scene.peer.send("A", ack=1)
+            scene.peer.wait(200 * SECOND)
+            scene.peer.drain()
+        assert scene.state == "ESTABLISHED"
+        scene.abort()
+
+
+def test_window_shrunk_sends_nothing_new() -> None:
+    """SHLD-15."""
+    with established(wnd=5000) as scene:
+        scene.send(bytes(20_000))
+        in_flight = sum(len(segment.payload) for segment in scene.peer.drain())
+        assert in_flight <= 5000
+        scene.peer.send("A", ack=1, wnd=1000)
+        for segment in scene.peer.drain():
+            assert scene.peer.relative(segment)[0] < 1 + in_flight
+        scene.abort()
+
+
+def test_zero_window_still_processes_rst() -> None:
+    """MUST-66: at a receive window of zero, RST and ACK are processed."""
+    with established(rcv_buffer=4096) as scene:
+        fill_receive_buffer(scene)
+        scene.peer.send("R")
+        assert scene.state == "CLOSED"
+
+
+def test_zero_window_still_processes_acks() -> None:
+    with established(rcv_buffer=4096) as scene:
+        fill_receive_buffer(scene)
+        scene.send(b"answer")
+        scene.peer.expect("A", payload=b"answer")
+        scene.peer.send("A")
+        assert scene.testbed.stack.leaks()["send_pieces"] == 0
+
+
+def test_zero_window_probe_is_acknowledged() -> None:
+    with established(rcv_buffer=4096) as scene:
+        fill_receive_buffer(scene)
+        received = scene.peer.snd_nxt
+        scene.peer.send("A", seq=received, payload=b"x")
+        answer = scene.peer.expect("A")
+        assert scene.peer.relative(answer)[1] in (received, received + 1)
+        scene.peer.send("A", seq=received - 1)
+        scene.peer.drain()
+        assert scene.state == "ESTABLISHED"
+
+
+def fill_receive_buffer(scene: Scene) -> None:
+    """Send until the stack advertises a window of zero."""
+    window = scene.info()["rcv_wnd"]
+    for _ in range(200):
+        if window == 0:
+            break
+        scene.peer.send("A", payload=b"x" * min(window, 1000))
+        scene.testbed.advance(500 * MILLISECOND)
+        window = scene.peer.drain()[-1].wnd
+    assert window == 0
+    scene.testbed.mark()
+
+
+# ---------------------------------------------------------------- delayed ACK
+
+
+def test_delayed_ack_of_a_small_segment() -> None:
+    """MUST-40, SHLD-18."""
+    with established() as scene:
+        scene.peer.send("PA", payload=b"x")
+        scene.peer.expect_nothing()
+        took = scene.peer.wait(SECOND)
+        assert took < 500 * MILLISECOND
+        scene.peer.expect("A", seq=1, ack=2)
+        assert scene.testbed.counted()["pure_acks_out"] == 1
+
+
+def test_delayed_ack_follows_the_configuration() -> None:
+    with established(delayed_ack=200 * MILLISECOND) as scene:
+        scene.peer.send("PA", payload=b"x")
+        scene.peer.expect_after(200 * MILLISECOND, "A", seq=1, ack=2)
+
+
+def test_every_second_full_segment_is_acknowledged_at_once() -> None:
+    """SHLD-19."""
+    with established() as scene:
+        for count in range(1, 5):
+            scene.peer.send("A", payload=bytes(1460))
+            scene.peer.expect_nothing()
+            scene.peer.send("A", payload=bytes(1460))
+            scene.peer.expect("A", seq=1, ack=1 + 2 * 1460 * count)
+        scene.read()
+
+
+def test_acks_of_a_burst_are_aggregated() -> None:
+    """MUST-58, MUST-59: everything that has arrived is processed before one ACK is sent."""
+    with established() as scene:
+        for _ in range(10):
+            scene.peer.send("A", payload=bytes(1460), pump=False)
+        scene.testbed.pump()
+        scene.peer.expect("A", seq=1, ack=14601)
+        scene.peer.expect_nothing()
+        scene.read()
+
+
+def test_ack_rides_on_data() -> None:
+    with established() as scene:
+        scene.peer.send("PA", payload=b"question")
+        scene.send(b"answer")
+        scene.peer.expect("PA", seq=1, ack=9, payload=b"answer")
+        scene.peer.send("A")
+        scene.testbed.advance(SECOND)
+        scene.peer.expect_nothing()
+        scene.read()
+
+
+def test_fin_is_acknowledged_at_once() -> None:
+    with established() as scene:
+        scene.peer.send("FA")
+        scene.peer.expect("A", ack=2)
+
+
+def test_filling_a_hole_is_acknowledged_at_once() -> None:
+    """RFC 5681 section 4.2."""
+    with established() as scene:
+        scene.peer.send("A", seq=2, payload=b"b")
+        scene.peer.expect("A", ack=1)
+        scene.peer.send("A", seq=1, payload=b"a")
+        scene.peer.expect("A", ack=3)
+        scene.read()
+
+
+# ---------------------------------------------------------------- keep-alive
+
+
+def keep_alive(**config: object) -> Scene:
+    """ESTABLISHED, keep-alive on."""
+    scene = established(**config)
+    scene.conn.keepalive = True
+    scene.testbed.pump()
+    return scene
+
+
+def test_keepalive_is_off_by_default() -> None:
+    """MUST-25."""
+    with established() as scene:
+        assert not scene.conn.keepalive
+        scene.testbed.advance(100 * HOUR)
+        scene.peer.expect_nothing()
+
+
+def test_keepalive_probes_after_two_hours() -> None:
+    """MUST-24, MUST-28, SHLD-12: without data, one before SND.NXT, so that it must be answered."""
+    with keep_alive() as scene:
+        scene.peer.expect_after(2 * HOUR, "A", seq=0, ack=1)
+        assert scene.testbed.counted()["keepalive_probes_out"] == 1
+
+
+def test_keepalive_is_answered_and_goes_on() -> None:
+    with keep_alive() as scene:
+        for _ in range(3):
+            scene.peer.expect_after(2 * HOUR, "A", seq=0, ack=1)
+            scene.peer.send("A")
+        assert scene.state == "ESTABLISHED"
+
+
+def test_keepalive_one_lost_probe_is_not_the_end() -> None:
+    """MUST-29."""
+    with keep_alive() as scene:
+        scene.peer.expect_after(2 * HOUR, "A", seq=0)
+        for _ in range(5):
+            scene.peer.expect_after(75 * SECOND, "A", seq=0)
+        scene.peer.send("A")
+        assert scene.state == "ESTABLISHED"
+        scene.peer.expect_after(2 * HOUR, "A", seq=0)
+
+
+def test_keepalive_gives_up_after_nine_probes() -> None:
+    with keep_alive() as scene:
+        scene.testbed.run_until(lambda: scene.state == "CLOSED", 3 * HOUR)
+        assert len([segment for segment in scene.peer.drain() if "R" not in segment.flags]) == 9
+        with pytest.raises(ConnectionTimeout):
+            scene.conn.receive(1, timeout=0)
+        assert scene.testbed.counted()["connections_timed_out"] == 1
+
+
+def test_keepalive_times_are_configurable() -> None:
+    """MUST-27."""
+    with keep_alive(keepalive_idle=10 * SECOND, keepalive_interval=SECOND, keepalive_probes=2) as scene:
+        scene.peer.expect_after(10 * SECOND, "A", seq=0)
+        scene.peer.expect_after(SECOND, "A", seq=0)
+        scene.testbed.run_until(lambda: scene.state == "CLOSED", 3 * SECOND)
+
+
+def test_keepalive_waits_from_the_last_segment_received() -> None:
+    """MUST-26."""
+    with keep_alive() as scene:
+        scene.testbed.advance(HOUR)
+        scene.peer.send("PA", payload=b"x")
+        scene.testbed.advance(SECOND)
+        scene.peer.drain()
+        took = scene.peer.wait(3 * HOUR)
+        assert took >= 2 * HOUR - 2 * SECOND
+        scene.read()
+
+
+def test_keepalive_does_not_probe_with_data_outstanding() -> None:
+    """MUST-26."""
+    with keep_alive(user_timeout=4 * HOUR) as scene:
+        scene.send(b"hello")
+        scene.testbed.advance(3 * HOUR)
+        assert scene.testbed.counted().get("keepalive_probes_out", 0) == 0
+        for segment in scene.peer.drain():
+            assert segment.payload == b"hello"
+        scene.abort()
+
+
+def test_keepalive_can_be_switched_off_again() -> None:
+    with keep_alive() as scene:
+        scene.conn.keepalive = False
+        scene.testbed.advance(10 * HOUR)
+        scene.peer.expect_nothing()
+
+
+@pytest.mark.parametrize("octets", [0, 1])
+def test_keepalive_probe_of_the_peer_is_answered(octets: int) -> None:
+    """Some send a garbage octet (MAY-6); it was received long ago."""
+    with established() as scene:
+        scene.peer.send("A", seq=0, payload=b"\0" * octets)
+        scene.peer.expect("A", seq=1, ack=1)
+        scene.peer.expect_nothing()
+
+
