@@ -28,6 +28,8 @@ from ustack.tools.compare import SITE
 from ustack.tools.load import LoadError, inside, run
 from ustack.tools.pair import Pair, veth_pair
 
+# The kernel ends the server if this process is killed; the pid stays the server's, for setpriv executes it.
+WITH_US = ("setpriv", "--pdeathsig", "TERM")
 START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 10.0
 EPOLL_SOURCE = Path(__file__).parent / "reference" / "epoll_server.c"
@@ -113,7 +115,7 @@ class Server:
             self.prepare()
             self.log = self.stack.enter_context((self.work / f"{self.name}.log").open("w+b"))
             self.process = subprocess.Popen(
-                self.command(),
+                [*WITH_US, *self.command()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=self.log,

@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: MIT
 """bench_quick: who is measured when, what is refused, and one short run for real."""
 
+import contextlib
 import io
 import json
 import os
+import select
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import click
@@ -17,6 +21,7 @@ from ustack.tools.compare import COLUMNS, Column, Measurement
 from ustack.tools.load import LoadError
 from ustack.tools.servers import Epoll, Nginx, Server, Ustack
 
+from ustack.netns import sweep
 from ustack.netns.namespace import names
 
 
@@ -100,3 +105,29 @@ def test_a_server_that_cannot_start_ends_the_run_in_one_line(monkeypatch: pytest
     assert done.exit_code == 2
     assert done.output.strip() == "bench_quick: epoll: ended with 1: no luck"
     assert not any(f"-{os.getpid()}-" in name for name in names())
+
+
+@needs_everything
+@pytest.mark.root
+def test_nothing_is_left_of_a_run_that_was_killed(tmp_path: Path):
+    command = [sys.executable, "-c", "from ustack.tools.bench_quick import main; main()", "--servers", "epoll"]
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment) as run:
+        assert run.stderr is not None
+        assert run.stderr.readline().startswith(b"round 1/5")
+        server = next(pid for pid in children(run.pid) if b"epoll_server" in Path(f"/proc/{pid}/cmdline").read_bytes())
+        ended = os.pidfd_open(server)
+        run.kill()
+    assert select.select([ended], [], [], 60)[0]
+    os.close(ended)
+    sweep()
+    assert not any(f"-{run.pid}-" in name for name in names())
+
+
+def children(pid: int) -> list[int]:
+    found = []
+    for entry in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            if int(entry.read_text().rpartition(")")[2].split()[1]) == pid:
+                found.append(int(entry.parent.name))
+    return found
