@@ -2,6 +2,7 @@
 """ARP: every state of a neighbour with every event, learning, answers, conflicts."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from scapy.layers.inet import TCP
@@ -374,8 +375,8 @@ def test_a_reply_without_room_in_the_ring_is_counted() -> None:
         {"op": 2, "psrc": "0.0.0.0"},
     ],
 )
-def test_a_malformed_packet_is_dropped(ip: IpLayer, link: MemoryLink, fields: dict[str, object]) -> None:
-    good: dict[str, object] = {"op": 1, "hwsrc": PEER_MAC, "psrc": PEER, "hwdst": NOBODY, "pdst": US}
+def test_a_malformed_packet_is_dropped(ip: IpLayer, link: MemoryLink, fields: dict[str, Any]) -> None:
+    good: dict[str, Any] = {"op": 1, "hwsrc": PEER_MAC, "psrc": PEER, "hwdst": NOBODY, "pdst": US}
     packet = ARP(**{**good, **fields})
     assert ip.input(bytes(Ether(src=PEER_MAC, dst=EVERYBODY) / packet), START) == ("consumed", {})
     assert drops(ip) == {"drop_arp_malformed": 1}

@@ -149,7 +149,7 @@ def test_a_quote_too_short_is_dropped(ip: IpLayer, length: int) -> None:
 
 
 @pytest.mark.parametrize("fields", [{"version": 6}, {"ihl": 4}, {"ihl": 15}, {"len": 0}, {"len": 27}])
-def test_a_quote_that_is_no_packet_is_dropped(ip: IpLayer, fields: dict[str, int]) -> None:
+def test_a_quote_that_is_no_packet_is_dropped(ip: IpLayer, fields: dict[str, Any]) -> None:
     quoted = bytes(IP(src=US, dst=PEER, **fields) / SEGMENT)
     assert_dropped(ip, error(3, 1, quoted), "drop_icmp_truncated")
 
