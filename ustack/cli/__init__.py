@@ -28,9 +28,14 @@ cli.add_command(info_command)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit status."""
+    """Run the command line and return its exit status."""
+    return run_command(cli, arguments)
+
+
+def run_command(command: click.Command, arguments: Sequence[str] | None = None) -> int:
+    """Run one click command; return its exit status, having turned every refusal into one line."""
     try:
-        result = cli.main(arguments, prog_name="ustack", standalone_mode=False)
+        result = command.main(arguments, prog_name="ustack", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message(), err=True)
         return 2

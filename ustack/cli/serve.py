@@ -106,13 +106,16 @@ def serve(**options: Any) -> int:
     return run(Options(**options))
 
 
-def run(options: Options, on_ready: Callable[[Any, Lab], None] | None = None) -> int:
-    """Serve until a stop signal; return the exit status. `on_ready` runs when the stack listens but nobody knows."""
+def run(options: Options, on_ready: Callable[[Any, Lab], None] | None = None, hint: str = "") -> int:
+    """Serve until a stop signal; return the exit status.
+
+    on_ready: called when the stack listens and before that is announced. hint: printed after the announcement.
+    """
     plan = check(options)
     with StopSignals() as signals:
         try:
             with keep(plan) as lab, _ending(signals):
-                return _serve(options, lab, signals, on_ready)
+                return _serve(options, lab, signals, on_ready, hint)
         except Interrupted:
             return 0
 
@@ -165,7 +168,13 @@ def _check_gateway(gateway: str, address: str) -> None:
         raise LabError(f"gateway {router} is not a neighbour in {interface.network}")
 
 
-def _serve(options: Options, lab: Lab, signals: StopSignals, on_ready: Callable[[Any, Lab], None] | None) -> int:
+def _serve(
+    options: Options,
+    lab: Lab,
+    signals: StopSignals,
+    on_ready: Callable[[Any, Lab], None] | None,
+    hint: str,
+) -> int:
     """Open, give up privileges, listen, announce, run."""
     with ExitStack() as resources:
         stack, server = _plain_errors(lambda: _open(options, lab, resources))
@@ -173,7 +182,7 @@ def _serve(options: Options, lab: Lab, signals: StopSignals, on_ready: Callable[
         if on_ready is not None:
             on_ready(stack, lab)
         if not signals.received:
-            _announce(options.url)
+            _announce(f"ready {options.url}" + (f"\n{hint}" if hint else ""))
         try:
             _loop(stack, server, signals, json_stats=options.json_stats)
         except OSError as error:
@@ -221,9 +230,9 @@ def _plain_errors(action: Callable[[], tuple[Any, Any]]) -> tuple[Any, Any]:
         raise LabError(f"cannot serve: {error or 'out of memory'}") from error
 
 
-def _announce(url: str) -> None:
+def _announce(text: str) -> None:
     try:
-        print(f"ready {url}", flush=True)
+        print(text, flush=True)
     except BrokenPipeError:
         silence_stdout()
 

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: MIT
+# make run | test | build | bench-quick | lint | asan-test | clean.   ARGS=... is passed on.
+#
+# Nothing is installed by hand before: missing system packages come through apt, Python's into .venv. What is up to
+# date is not done again; two makes at once wait for each other.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := build
+MAKEFLAGS += --no-builtin-rules
+
+PYTHON := .venv/bin/python
+STAMPS := build/stamps
+SOURCES = $(shell find ustack server tools -name '*.py[xi]' -o -name '*.pxd' -o -name '*.pxi' | LC_ALL=C sort) setup.py
+ARGS ?=
+
+ifneq ($(shell id -u),0)
+NEED_ROOT = @echo "make $@ needs root (network namespaces, raw sockets, apt): sudo make $@" >&2; exit 2
+endif
+
+.PHONY: run test build bench-quick lint asan-test clean distclean locked-build locked-asan
+
+## Serve the sample site from the userspace stack, check it with curl, go on until Ctrl-C.
+run:
+	$(NEED_ROOT)
+	@vagrant/install-packages build run
+	@$(MAKE) --no-print-directory build
+	@exec $(PYTHON) -m ustack.cli.demo $(ARGS)
+
+## Build, then run every test.
+test:
+	$(NEED_ROOT)
+	@vagrant/install-packages build run test
+	@$(MAKE) --no-print-directory build
+	@exec $(PYTHON) -m pytest $(ARGS)
+
+## The modules beside their sources and .venv/bin/ustack.
+build:
+	@vagrant/install-packages build
+	@mkdir -p $(STAMPS)
+	@flock build/lock $(MAKE) --no-print-directory locked-build
+
+## The stack against nginx and a bare epoll server, in a few minutes.
+bench-quick:
+	$(NEED_ROOT)
+	@vagrant/install-packages build run bench
+	@$(MAKE) --no-print-directory build
+	@exec $(PYTHON) -m ustack.tools.bench_quick $(ARGS)
+
+## ruff, cython-lint, mypy (strict) and the stubs against the modules.
+lint: build
+	.venv/bin/ruff check .
+	PATH="$$PWD/.venv/bin:$$PATH" cython-lint ustack server tools
+	.venv/bin/mypy
+	$(PYTHON) .ci/stubtest.py
+
+## The malformed-frame tests under AddressSanitizer and UndefinedBehaviorSanitizer.
+asan-test:
+	$(NEED_ROOT)
+	@vagrant/install-packages build run test
+	@$(MAKE) --no-print-directory build
+	@flock build/lock $(MAKE) --no-print-directory locked-asan
+	@exec .ci/asan-pytest $(ARGS)
+
+clean:
+	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
+	find ustack server tools -name '*.so' -delete -o -name '__pycache__' -prune -exec rm -rf {} +
+	find ustack server tools -path tools/reference -prune -o -name '*.c' -exec rm -f {} +
+
+distclean: clean
+	rm -rf .venv
+
+# ---------------------------------------------------------------- what runs with build/lock held
+
+locked-build: $(STAMPS)/release
+
+locked-asan: $(STAMPS)/asan
+
+# The interpreter is the system's own: its headers are the ones that apt installed.
+$(STAMPS)/venv: pyproject.toml
+	@/usr/bin/python3 -m venv .venv
+	@.venv/bin/pip install -q --disable-pip-version-check 'setuptools>=77' 'cython>=3.1'
+	@# No modules yet: the editable install compiles in a directory that it throws away.
+	@USTACK_ONLY=none .venv/bin/pip install -q --disable-pip-version-check --no-build-isolation -e '.[test,bench]'
+	@touch $@
+
+$(STAMPS)/release: $(STAMPS)/venv $(SOURCES)
+	@USTACK_BUILD=release $(PYTHON) setup.py -q build_ext --inplace > build/release.log 2>&1 || { cat build/release.log >&2; exit 1; }
+	@touch $@
+
+$(STAMPS)/asan: $(STAMPS)/venv $(SOURCES) $(shell find ustack server tools -name '*.py')
+	@USTACK_BUILD=asan $(PYTHON) setup.py -q build > build/asan.log 2>&1 || { cat build/asan.log >&2; exit 1; }
+	@touch $@
