@@ -103,11 +103,11 @@ def draw_pair(generator: random.Random, seed: int, hashed: FrameHash | None) -> 
 
     def stack() -> dict[str, Any]:
         return {
-            "rcv_buffer": generator.choice(RCV_BUFFER),
+            "rcv_buffer_bytes": generator.choice(RCV_BUFFER),
             "timestamps": generator.randrange(2),
             "sack": generator.randrange(2),
             "window_scaling": generator.randrange(2),
-            "rto_min": generator.choice((200 * MILLISECOND, SECOND)),
+            "rto_min_ns": generator.choice((200 * MILLISECOND, SECOND)),
         }
 
     pair = Pair(seed=seed, network=network, a=stack(), b=stack())

@@ -118,7 +118,7 @@ def test_window_scale_unused_if_the_peer_does_not_offer(role: str) -> None:
 
 
 def test_window_we_advertise_is_scaled() -> None:
-    with established(options={"mss": 1460, "nop": 1, "wscale": 0}, rcv_buffer=1 << 20) as scene:
+    with established(options={"mss": 1460, "nop": 1, "wscale": 0}, rcv_buffer_bytes=1 << 20) as scene:
         scene.peer.send("A", payload=b"x")
         scene.testbed.advance(SECOND)
         segment = scene.peer.expect("A")

@@ -116,7 +116,7 @@ def test_sender_never_passes_the_right_edge() -> None:
 
 
 def test_receiver_does_not_advertise_small_steps() -> None:
-    with established(rcv_buffer=16384) as scene:
+    with established(rcv_buffer_bytes=16384) as scene:
         window = scene.info()["rcv_wnd"]
         edge = scene.peer.snd_nxt + window
         while scene.peer.snd_nxt < edge:
@@ -134,7 +134,7 @@ def test_receiver_does_not_advertise_small_steps() -> None:
 
 def test_receiver_announces_a_window_that_opens() -> None:
     """Nobody asks again until the persist timer; so the reader's progress is told."""
-    with established(rcv_buffer=16384) as scene:
+    with established(rcv_buffer_bytes=16384) as scene:
         edge = scene.peer.snd_nxt + scene.info()["rcv_wnd"]
         while scene.peer.snd_nxt < edge:
             scene.peer.send("A", payload=b"x" * min(1460, edge - scene.peer.snd_nxt))
@@ -147,7 +147,7 @@ def test_receiver_announces_a_window_that_opens() -> None:
 
 def test_receiver_never_moves_the_right_edge_back() -> None:
     """SHLD-14."""
-    with established(rcv_buffer=32768) as scene:
+    with established(rcv_buffer_bytes=32768) as scene:
         edge = 1 + scene.info()["rcv_wnd"]
         sizes = [1, 1460, 700, 3, 1460, 1460, 10, 1460, 1000, 1460]
         for index, size in enumerate(sizes * 2):
@@ -241,7 +241,7 @@ def test_partial_ack_inside_a_piece_is_resent_from_there() -> None:
 
 
 def test_send_queue_is_bounded() -> None:
-    with established(snd_queue=10_000) as scene:
+    with established(snd_queue_bytes=10_000) as scene:
         scene.conn.send(bytes(10_000))
         with pytest.raises((TimeoutError, BlockingIOError)):
             scene.conn.send(b"one too many", timeout=0)

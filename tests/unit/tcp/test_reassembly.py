@@ -54,7 +54,7 @@ def test_conflicting_overlap_keeps_what_came_first() -> None:
 
 def test_tiny_islands_are_bounded() -> None:
     """One octet in each segment, each with a hole before it: memory is counted, not only octets."""
-    with established(rcv_buffer=16384) as scene:
+    with established(rcv_buffer_bytes=16384) as scene:
         for index in range(8000):
             scene.peer.send("A", seq=3 + 2 * index, payload=b"x", pump=index % 32 == 31)
         scene.testbed.pump()
@@ -67,7 +67,7 @@ def test_tiny_islands_are_bounded() -> None:
 
 def test_all_connections_together_are_bounded() -> None:
     """rx_memory: a peer with many connections cannot take more than one bound."""
-    with established(rcv_buffer=65535, rx_memory=20_000) as scene:
+    with established(rcv_buffer_bytes=65535, rx_memory_bytes=20_000) as scene:
         for index in range(40):
             scene.peer.send("A", seq=1001 + 1000 * index, payload=b"x" * 1000)
         scene.peer.drain()

@@ -41,7 +41,7 @@ def test_backoff_doubles_up_to_the_maximum() -> None:
 
 def test_first_sample_sets_both_variables() -> None:
     """(2.2): SRTT = R, RTTVAR = R/2."""
-    with established(rto_initial=10 * SECOND) as scene:
+    with established(rto_initial_ns=10 * SECOND) as scene:
         before = scene.info()["srtt_us"]
         exchange(scene, 2 * SECOND)
         info = scene.info()
@@ -53,7 +53,7 @@ def test_first_sample_sets_both_variables() -> None:
 @pytest.mark.parametrize("options", [{"mss": 1460}, ALL_OPTIONS], ids=["timed", "timestamps"])
 def test_later_samples_are_smoothed(options: dict[str, object]) -> None:
     """(2.3): RTTVAR first, with the old SRTT; beta 1/4, alpha 1/8."""
-    with established(rto_initial=10 * SECOND, options=options) as scene:
+    with established(rto_initial_ns=10 * SECOND, options=options) as scene:
         exchange(scene, 400 * MILLISECOND)
         for round_trip_ms in (400, 100, 900, 300):
             old = scene.info()
@@ -66,7 +66,7 @@ def test_later_samples_are_smoothed(options: dict[str, object]) -> None:
 
 
 def test_rto_is_srtt_plus_four_times_the_variance() -> None:
-    with established(rto_initial=10 * SECOND) as scene:
+    with established(rto_initial_ns=10 * SECOND) as scene:
         exchange(scene, 2 * SECOND)
         info = scene.info()
         rto_ns = (info["srtt_us"] + 4 * info["rttvar_us"]) * 1000
@@ -86,7 +86,7 @@ def test_rto_is_never_below_the_minimum() -> None:
 
 
 def test_rto_minimum_is_configurable() -> None:
-    with established(rto_min=200 * MILLISECOND) as scene:
+    with established(rto_min_ns=200 * MILLISECOND) as scene:
         for _ in range(50):
             exchange(scene, MILLISECOND)
         scene.send(b"hello")
@@ -186,7 +186,7 @@ def test_backoff_ends_with_an_acknowledgment_of_new_data() -> None:
 
 def test_user_timeout_is_configurable() -> None:
     """MUST-21."""
-    with established(user_timeout=20 * SECOND) as scene:
+    with established(user_timeout_ns=20 * SECOND) as scene:
         scene.send(b"hello")
         took = scene.testbed.run_until(lambda: scene.state == "CLOSED", 7200 * SECOND)
         assert took < 70 * SECOND

@@ -63,7 +63,7 @@ def test_established_data_wholly_duplicate_is_acknowledged_again() -> None:
 
 def test_established_data_across_the_right_edge_is_trimmed() -> None:
     """What lies in the window may be used, what lies beyond may not."""
-    with established(rcv_buffer=4096) as scene:
+    with established(rcv_buffer_bytes=4096) as scene:
         window = scene.info()["rcv_wnd"]
         data = bytes(index % 251 for index in range(window + 1000))
         at = 0

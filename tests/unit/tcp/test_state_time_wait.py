@@ -11,12 +11,12 @@ MSL = 30 * SECOND
 
 def scene_with_listener(**parameters: object) -> Scene:
     """TIME-WAIT of an accepted connection: the port still listens."""
-    return time_wait(msl=MSL, **parameters)
+    return time_wait(msl_ns=MSL, **parameters)
 
 
 def test_time_wait_lasts_two_msl() -> None:
     """MUST-13."""
-    with time_wait(msl=MSL) as scene:
+    with time_wait(msl_ns=MSL) as scene:
         took = scene.testbed.run_until(lambda: scene.state == "CLOSED", 10 * MSL)
         assert 2 * MSL <= took <= 2 * MSL + SECOND
         scene.peer.expect_nothing()
@@ -30,7 +30,7 @@ def test_time_wait_costs_no_tcb() -> None:
 
 
 def test_time_wait_fin_again_is_acknowledged_and_restarts_the_wait() -> None:
-    with time_wait(msl=MSL) as scene:
+    with time_wait(msl_ns=MSL) as scene:
         scene.testbed.advance(MSL)
         scene.peer.send("FA", seq=1)
         scene.peer.expect("A", seq=2, ack=2)

@@ -122,6 +122,43 @@ def test_window_shrunk_to_zero_is_probed() -> None:
         scene.abort()
 
 
+@pytest.mark.parametrize("fin", [False, True])
+def test_window_that_opens_again_gets_what_was_lost(fin: bool) -> None:
+    """MUST-35, SHLD-16: the window closed over data in flight that never arrived."""
+    with established(wnd=10_000) as scene:
+        scene.conn.send(bytes(5000))
+        if fin:
+            scene.conn.shutdown()
+        scene.testbed.pump()
+        scene.peer.drain()
+        scene.peer.send("A", ack=1, wnd=0)
+        scene.testbed.advance(10 * SECOND)
+        scene.peer.drain()
+        scene.peer.wnd = 10_000
+        received = 1
+        for _ in range(20):
+            scene.peer.send("A", ack=received)
+            scene.testbed.advance(2 * SECOND)
+            for segment in scene.peer.drain():
+                seq, _ = scene.peer.relative(segment)
+                if seq <= received:
+                    received = max(received, seq + segment.length)
+        assert received == 5001 + fin
+        scene.abort()
+
+
+def test_fin_lost_at_a_closed_window_is_sent_again() -> None:
+    with established(wnd=10_000) as scene:
+        scene.peer.send("A", ack=1, wnd=0)
+        scene.shutdown()
+        scene.testbed.advance(5 * SECOND)
+        scene.peer.drain()
+        scene.peer.send("A", ack=1, wnd=10_000)
+        scene.testbed.advance(5 * SECOND)
+        assert any("F" in segment.flags for segment in scene.peer.drain())
+        scene.abort()
+
+
 def test_window_shrunk_sends_nothing_new() -> None:
     """SHLD-15."""
     with established(wnd=5000) as scene:
@@ -136,14 +173,14 @@ def test_window_shrunk_sends_nothing_new() -> None:
 
 def test_zero_window_still_processes_rst() -> None:
     """MUST-66: at a receive window of zero, RST and ACK are processed."""
-    with established(rcv_buffer=4096) as scene:
+    with established(rcv_buffer_bytes=4096) as scene:
         fill_receive_buffer(scene)
         scene.peer.send("R")
         assert scene.state == "CLOSED"
 
 
 def test_zero_window_still_processes_acks() -> None:
-    with established(rcv_buffer=4096) as scene:
+    with established(rcv_buffer_bytes=4096) as scene:
         fill_receive_buffer(scene)
         scene.send(b"answer")
         scene.peer.expect("A", payload=b"answer")
@@ -152,7 +189,7 @@ def test_zero_window_still_processes_acks() -> None:
 
 
 def test_zero_window_probe_is_acknowledged() -> None:
-    with established(rcv_buffer=4096) as scene:
+    with established(rcv_buffer_bytes=4096) as scene:
         fill_receive_buffer(scene)
         received = scene.peer.snd_nxt
         scene.peer.send("A", seq=received, payload=b"x")
@@ -191,7 +228,7 @@ def test_delayed_ack_of_a_small_segment() -> None:
 
 
 def test_delayed_ack_follows_the_configuration() -> None:
-    with established(delayed_ack=200 * MILLISECOND) as scene:
+    with established(delayed_ack_ns=200 * MILLISECOND) as scene:
         scene.peer.send("PA", payload=b"x")
         scene.peer.expect_after(200 * MILLISECOND, "A", seq=1, ack=2)
 
@@ -301,7 +338,7 @@ def test_keepalive_gives_up_after_nine_probes() -> None:
 
 def test_keepalive_times_are_configurable() -> None:
     """MUST-27."""
-    with keep_alive(keepalive_idle=10 * SECOND, keepalive_interval=SECOND, keepalive_probes=2) as scene:
+    with keep_alive(keepalive_idle_ns=10 * SECOND, keepalive_interval_ns=SECOND, keepalive_probes=2) as scene:
         scene.peer.expect_after(10 * SECOND, "A", seq=0)
         scene.peer.expect_after(SECOND, "A", seq=0)
         scene.testbed.run_until(lambda: scene.state == "CLOSED", 3 * SECOND)
@@ -321,7 +358,7 @@ def test_keepalive_waits_from_the_last_segment_received() -> None:
 
 def test_keepalive_does_not_probe_with_data_outstanding() -> None:
     """MUST-26."""
-    with keep_alive(user_timeout=4 * HOUR) as scene:
+    with keep_alive(user_timeout_ns=4 * HOUR) as scene:
         scene.send(b"hello")
         scene.testbed.advance(3 * HOUR)
         assert scene.testbed.counted().get("keepalive_probes_out", 0) == 0
