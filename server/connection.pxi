@@ -70,6 +70,9 @@ cdef void connection_close(server_t *server, tcp_t *tcp, tcb_t *conn) noexcept n
     busy_end(server, conn)
     conn.user_data = CLOSING
     tcp_close(tcp, conn)
+    if tcp_send_queued(conn):
+        # No upcall comes any more. A peer that keeps its window shut must not keep the rest for ever (RFC 6429).
+        tcp_set_timeout(tcp, conn, server.send_timeout_ns)
 
 
 cdef void connection_idle(server_t *server, tcp_t *tcp, tcb_t *conn) noexcept nogil:

@@ -13,7 +13,7 @@ It must not write into what is lent, must not wait for anything, and must not re
 time comes with the burst, the wall clock as an offset that `housekeeping` sets.
 
 Read first: RFC 9112 (framing, connections), RFC 9110 (semantics); DESIGN.md section 2 (application contract).
-Above: the command line. Below: engine.pxd, tcp/calls.pxd, buf/lent.pxd; request.py, files.py, response.py, accesslog.py.
+Above: the command line. Below: engine.pxd, tcp/calls.pxd, buf/lent.pxd; request, files, response, accesslog (.py).
 In parts: records, dates, heads (remembered), filetable, logring, connection (.pxi, included here, one module).
 """
 
@@ -33,7 +33,7 @@ from ustack.base.prng cimport siphash13
 from ustack.base.types cimport ip_addr_is_v4, ip_addr_t
 from ustack.buf.lent cimport lent_from_copy, lent_from_file, lent_ref, lent_t, lent_unref
 from ustack.buf.slab cimport slab_alloc, slab_at, slab_destroy, slab_init, slab_release, slab_t
-from ustack.engine cimport Application, application_t
+from ustack.engine cimport ACCEPT_REFUSED, ACCEPT_TAKEN, Application, application_t
 from ustack.tcp.calls cimport (tcp_abort, tcp_close, tcp_receivable, tcp_resume, tcp_send, tcp_send_queued,
                                tcp_set_nodelay, tcp_set_timeout, tcp_shutdown, tcp_want_writable)
 from ustack.tcp.state cimport close_reason_t
@@ -56,12 +56,12 @@ _log = logging.getLogger("ustack.server")
 cdef int http_on_accept(application_t *app, tcp_t *tcp, tcb_t *conn) noexcept nogil:
     cdef server_t *server = <server_t *>app.context
     if conn.flags & TCB_ACTIVE or server.closing:
-        return -1
+        return ACCEPT_REFUSED
     server.stats.connections += 1
     server.stats.connections_open += 1
     tcp_set_nodelay(tcp, conn, True)    # every response is queued whole; waiting to fill a segment gains nothing
     connection_idle(server, tcp, conn)
-    return 0
+    return ACCEPT_TAKEN
 
 
 cdef size_t http_on_data(application_t *app, tcp_t *tcp, tcb_t *conn, const uint8_t *data,
@@ -218,7 +218,7 @@ cdef decision_t *decide_refusal(server_t *server, int status, const uint8_t *hea
 
 cdef int discard_chunked(server_t *server, busy_t *busy, const uint8_t *data, size_t length,
                          size_t *used) noexcept with gil:
-    """Feed a chunked body. 0: more is to come; 1: it has ended, after `used` octets; else the status to refuse it with."""
+    """Feed a chunked body. 0: more is to come; 1: it has ended, after `used` octets; else what it is refused with."""
     cdef HttpServer owner = <HttpServer>server.owner
     try:
         if busy.chunked == NULL:
@@ -615,7 +615,8 @@ cdef class HttpServer(Application):
         raise responses.Refusal(503)    # it shrinks each time it is looked at
 
     def _install(self, path, resource):
-        cdef uint32_t number = file_make_room(&self.s, resource.plain.size + (resource.gzip.size if resource.gzip else 0))
+        size = resource.plain.size + (resource.gzip.size if resource.gzip else 0)
+        cdef uint32_t number = file_make_room(&self.s, size)
         old = self.names[number]
         if old is not None and self.paths.get(old) == number:
             del self.paths[old]

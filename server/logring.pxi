@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-# The access log between a response and the file: fixed records in a bounded ring, made into lines and written outside of
-# the bursts. Included by http.pyx. A line that finds the ring full is counted as lost.
+# The access log between a response and the file: fixed records in a bounded ring, made into lines and written outside
+# of the bursts. Included by http.pyx. A line that finds the ring full is counted as lost.
 
 cdef extern from "<arpa/inet.h>" nogil:
     const char *inet_ntop(int family, const void *address, char *out, unsigned int size)
