@@ -16,8 +16,8 @@
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
-from ustack.wire.checksum cimport checksum_add, checksum_emit, checksum_fold
-from ustack.wire.octets cimport htonl, htons, read_u32_be, write_u16, write_u16_be, write_u32_be
+from ustack.wire.checksum cimport checksum_add, checksum_emit
+from ustack.wire.octets cimport htonl, ntohs, read_u32_be, write_u32_be
 
 cdef enum:
     IPV4_HEADER_BYTES = 20               # without options
@@ -64,25 +64,26 @@ cdef inline uint32_t ipv4_pseudo_sum(uint32_t src_be, uint32_t dst_be, uint8_t p
     return checksum_add(<uint32_t>sum, <uint32_t>(sum >> 32))
 
 
-# Writes IPV4_HEADER_BYTES octets, no options. The length and checksum are right only after ipv4_finish, if
-# total_length is not known yet. header_length is not looked at.
+# Writes IPV4_HEADER_BYTES octets, no options; header_length is not looked at. Whole words are stored, because ipv4_finish
+# loads them again at once: a load that spans several narrower stores waits until they have left the store buffer.
 cdef inline void ipv4_emit(uint8_t *out, const ipv4_t *fields) noexcept nogil:
-    out[0] = 0x45
-    out[1] = fields.tos
-    write_u16(out + 6, fields.fragment)
-    out[8] = fields.ttl
-    out[9] = fields.protocol
+    write_u32_be(out, htonl(<uint32_t>0x45000000 | <uint32_t>fields.tos << 16))
+    write_u32_be(out + 4, htonl(fields.fragment))
+    write_u32_be(out + 8, htonl(<uint32_t>fields.ttl << 24 | <uint32_t>fields.protocol << 16))
     write_u32_be(out + 12, fields.src_be)
     write_u32_be(out + 16, fields.dst_be)
     ipv4_finish(out, fields.total_length, fields.identification)
 
 
-# Fills in what is only known when the packet is complete.
+# Writes what may be known only when the packet is complete: total length, identification, and the checksum over all.
 cdef inline void ipv4_finish(uint8_t *out, uint16_t total_length, uint16_t identification) noexcept nogil:
-    write_u16(out + 2, total_length)
-    write_u16(out + 4, identification)
-    write_u16_be(out + 10, 0)
-    write_u16_be(out + 10, checksum_emit(ipv4_header_sum(out)))
+    cdef uint32_t first = (read_u32_be(out) & htonl(0xFFFF0000U)) | htonl(total_length)
+    cdef uint32_t second = (read_u32_be(out + 4) & htonl(0x0000FFFF)) | htonl(<uint32_t>identification << 16)
+    cdef uint32_t third = read_u32_be(out + 8) & htonl(0xFFFF0000U)
+    cdef uint64_t sum = <uint64_t>first + second + third + read_u32_be(out + 12) + read_u32_be(out + 16)
+    write_u32_be(out, first)
+    write_u32_be(out + 4, second)
+    write_u32_be(out + 8, third | htonl(ntohs(checksum_emit(checksum_add(<uint32_t>sum, <uint32_t>(sum >> 32))))))
 
 
 # ---- kinds of addresses (RFC 1122 section 3.2.1.3)
