@@ -49,7 +49,7 @@ cdef class Link:
             "tx_dropped": k.tx_dropped, "tx_submits": k.tx_submits, "waits": k.waits,
         }
 
-    def __enter__(self) -> "Link":
+    def __enter__(self) -> Link:
         return self
 
     def __exit__(self, *exc: object) -> None:

@@ -7,7 +7,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t
 cdef extern from "<sys/socket.h>" nogil:
     cdef struct sockaddr:
         pass
-    int AF_PACKET, SOCK_RAW, SOCK_CLOEXEC, SOL_SOCKET, SO_ERROR, SO_SNDBUF, SO_SNDBUFFORCE, MSG_DONTWAIT
+    int AF_INET, AF_PACKET, SOCK_DGRAM, SOCK_RAW, SOCK_CLOEXEC, SOL_SOCKET, SO_ERROR, SO_SNDBUF, SO_SNDBUFFORCE, MSG_DONTWAIT
     int socket(int domain, int kind, int protocol)
     int bind(int fd, const sockaddr *address, unsigned int length)
     int setsockopt(int fd, int level, int name, const void *value, unsigned int length)
@@ -16,8 +16,31 @@ cdef extern from "<sys/socket.h>" nogil:
     int SOL_PACKET
 
 
+cdef extern from "<net/if.h>" nogil:
+    cdef struct ifreq:
+        char ifr_name[16]
+        short ifr_flags
+
+
+cdef extern from "<sys/ioctl.h>" nogil:
+    int ioctl(int fd, unsigned long request, ...)
+
+
+cdef extern from "<fcntl.h>" nogil:
+    int O_RDWR, O_NONBLOCK, O_CLOEXEC
+    int open_descriptor "open"(const char *path, int flags, ...)
+
+
+cdef extern from "<linux/if_tun.h>" nogil:
+    short IFF_TAP, IFF_NO_PI, IFF_VNET_HDR
+    unsigned long TUNSETIFF, TUNSETOFFLOAD, TUNSETVNETHDRSZ
+    int TUN_F_CSUM, TUN_F_TSO4, TUN_F_TSO6
+
+
 cdef extern from "<unistd.h>" nogil:
     int close_descriptor "close"(int fd)
+    ssize_t read(int fd, void *data, size_t length)
+    ssize_t write(int fd, const void *data, size_t length)
     long sysconf(int name)
     int _SC_PAGESIZE
 

@@ -8,7 +8,7 @@ class PacketMmapLink(Link):
         ifname: str,
         *,
         rx_slots: int = 504,
-        tx_slots: int = 252,
+        tx_slots: int = 126,
         slot_bytes: int = 66576,
         busy_poll: Literal["auto", "always", "never"] = "auto",
         mac: str | None = None,

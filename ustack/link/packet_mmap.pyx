@@ -79,10 +79,11 @@ cdef enum:
     # The kernel attaches a super-frame's pages or copies them; it refuses super-frames of 64 KiB and more, the Ethernet
     # header counted (GSO_LEGACY_MAX_SIZE).
     SUPER_FRAME_MAX = 65535
-    TX_LINEAR_BYTES = 65535
     VLAN_ID_MASK = 0x0FFF
     SPIN_CHECKS = 32                    # looks at the ring between two looks at the clock
     SPIN_SLICE_NS = 10000000            # "always" still returns this often: signals and a removed interface are noticed
+    TX_PIECE_BYTES = 2048               # the kernel always finds a piece of this size
+    TCP_HEADER_MAX = 60
     TX_RETRY_NS = 1000000               # when the device refuses frames, come back this soon
     TX_STUCK_NS = 20000000              # and give up on them after this long
 
@@ -203,8 +204,9 @@ cdef void mmap_tx_commit(link_t *link, uint32_t length, const offload_t *offload
     ring.tx_reserved = False
     memset(&vnet, 0, sizeof(virtio_net_hdr))
     vnet.gso_type = VIRTIO_NET_HDR_GSO_NONE
-    # hdr_len is what the kernel copies into one piece; the slot's pages are attached for the rest.
-    vnet.hdr_len = <uint16_t>length if length <= TX_LINEAR_BYTES else offload.header_length
+    # hdr_len octets are copied into one piece, the slot's pages are attached for the rest. Copying all is faster: on a
+    # veth, which copies attached pages itself, 60 KB frames go out at 45-75 Gb/s instead of 25-45.
+    vnet.hdr_len = <uint16_t>length
     if offload.csum_start != 0:
         vnet.flags = VIRTIO_NET_HDR_F_NEEDS_CSUM
         vnet.csum_start = offload.csum_start
@@ -256,6 +258,16 @@ cdef void discard_unsent(link_t *link, packet_ring_t *ring) noexcept nogil:
     ring.tx_stuck_since_ns = 0
 
 
+cdef void ask_for_less(packet_ring_t *ring) noexcept nogil:
+    """The kernel may have no piece of memory as large as a super-frame: let it attach the slot's pages instead."""
+    cdef uint8_t *data = ring.tx.slots[oldest_unsent(ring)] + tx_data_offset()
+    cdef virtio_net_hdr vnet
+    memcpy(&vnet, data, sizeof(virtio_net_hdr))
+    if vnet.csum_start != 0 and vnet.hdr_len > TX_PIECE_BYTES:
+        vnet.hdr_len = vnet.csum_start + TCP_HEADER_MAX
+        memcpy(data, &vnet, sizeof(virtio_net_hdr))
+
+
 cdef int mmap_tx_submit(link_t *link) noexcept nogil:
     cdef packet_ring_t *ring = ring_of(link)
     cdef int error = 0
@@ -282,6 +294,7 @@ cdef int mmap_tx_submit(link_t *link) noexcept nogil:
         # Congestion, or no carrier: the kernel keeps its place in the ring. What waits for too long is better lost,
         # as on any device: TCP sends again.
         now_ns = clock_monotonic_ns()
+        ask_for_less(ring)
         if ring.tx_stuck_since_ns == 0:
             ring.tx_stuck_since_ns = now_ns
         elif now_ns - ring.tx_stuck_since_ns > TX_STUCK_NS:
@@ -391,7 +404,7 @@ cdef class PacketMmapLink(Link):
     def __cinit__(self, *args: object, **kwargs: object) -> None:
         self.c.ops = closed_link_ops()
 
-    def __init__(self, ifname: str, *, rx_slots: int = 504, tx_slots: int = 252, slot_bytes: int = SLOT_BYTES,
+    def __init__(self, ifname: str, *, rx_slots: int = 504, tx_slots: int = 126, slot_bytes: int = SLOT_BYTES,
                  busy_poll: str = "auto", mac: str | None = None) -> None:
         cdef interface_t interface
         name = interface_name(ifname)

@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: MIT
+# A link that records another link's frames. Body: tee.pyx.
+
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+
+from ustack.link.device cimport Link, link_t
+
+ctypedef struct tee_t:
+    link_t *inner
+    uint8_t *reserved                # the inner link's slot, between tx_reserve and tx_commit
+    uint8_t *buffer                  # pcapng blocks that have not been written
+    size_t used
+    size_t capacity
+    uint32_t buffered_frames         # blocks in it
+    uint64_t epoch_ns                # added to link.now_ns: time since 1970
+    uint64_t flushed_ns              # monotonic
+    uint64_t recorded
+    uint64_t missed                  # frames that are not in the file
+    int fd                           # written to directly; -1: through owner.stream, with the GIL
+    int error                        # errno that ended the capture
+    uint8_t ended                    # nothing more is recorded
+    void *owner                      # the TeeLink
+
+
+cdef class TeeLink(Link):
+    cdef readonly Link inner
+    cdef tee_t tee
+    cdef object stream
+    cdef object failure              # the exception that ended the capture
+    cdef bint owns_stream
+    cdef void raise_interrupt(self) except *
+    cdef int open_file(self, object file, bytes header) except -1

@@ -1,0 +1,360 @@
+# SPDX-License-Identifier: MIT
+"""A capture: passes every operation to another link and writes both directions to a pcapng file.
+
+The section and its interface are written by python-pcapng. Its packet blocks take some 47 us each, ten times what the
+stack spends on a frame, so those are laid out here, without the GIL, into a bounded buffer: written when it is half full
+at the end of a burst, when it is full, at most every millisecond when the engine waits, and at the end. No frame waits
+for another thread and none is left out, unless the file cannot be written: then the capture ends and traffic goes on.
+
+Frames are recorded as they cross the contract: a checksum that is left to the device is not filled in, and super-frames
+are whole. Wireshark calls such checksums wrong on the sending host, as in any capture there, unless told not to look.
+
+Read first: draft-ietf-opsawg-pcapng section 4. Below: any link. Above: ip, which sees an ordinary link.
+"""
+
+import io
+import os
+import warnings
+
+import pcapng
+import pcapng.blocks
+
+from cpython.bytes cimport PyBytes_FromStringAndSize
+from libc.errno cimport EBADF, EINTR, errno
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport free, malloc
+from libc.string cimport memcpy, memset
+
+from ustack.base.clock cimport clock_monotonic_ns, clock_wall_ns
+from ustack.buf.frame cimport frame_t
+from ustack.link.closed cimport closed_link_ops
+from ustack.link.device cimport Link, link_ops_t, link_t, offload_t
+from ustack.link.packet_abi cimport write
+
+cdef enum:
+    BUFFER_MIN = 262144                 # holds the largest frame several times
+    BUFFER_MAX = 1073741824
+    FLUSH_NS = 1000000
+    LINKTYPE_ETHERNET = 1
+    # draft-ietf-opsawg-pcapng section 4.3, in this machine's byte order (as the section header says)
+    ENHANCED_PACKET_BLOCK = 6
+    OPTION_FLAGS = 2
+    FLAGS_INBOUND = 1
+    FLAGS_OUTBOUND = 2
+
+ctypedef struct packet_block_t:         # 28 octets; the frame follows, padded to a multiple of four
+    uint32_t type
+    uint32_t length
+    uint32_t interface
+    uint32_t timestamp_high
+    uint32_t timestamp_low
+    uint32_t captured_length
+    uint32_t original_length
+
+ctypedef struct packet_trailer_t:       # 16 octets: one option, the end of options, the block's length again
+    uint32_t option_code_length
+    uint32_t flags
+    uint32_t option_end
+    uint32_t length
+
+
+cdef inline tee_t *tee_of(link_t *link) noexcept nogil:
+    return <tee_t *>link.impl
+
+
+cdef inline link_t *inner_of(link_t *link) noexcept nogil:
+    """The inner link, told what the engine and the owner have written into the outer one."""
+    cdef link_t *inner = tee_of(link).inner
+    inner.now_ns = link.now_ns
+    inner.spin_ns = link.spin_ns
+    return inner
+
+
+# ---------------------------------------------------------------- recording
+cdef void record(link_t *link, const uint8_t *data, uint32_t length, uint32_t wire_length,
+                 uint32_t direction) noexcept nogil:
+    cdef tee_t *tee = tee_of(link)
+    cdef uint32_t padded = (length + 3) & ~<uint32_t>3
+    cdef size_t needed = sizeof(packet_block_t) + padded + sizeof(packet_trailer_t)
+    cdef uint64_t time_ns = tee.epoch_ns + link.now_ns
+    cdef packet_block_t block
+    cdef packet_trailer_t trailer
+    cdef uint8_t *to
+    if tee.used + needed > tee.capacity and not tee.ended:
+        flush(tee)
+    if tee.ended or tee.used + needed > tee.capacity:
+        tee.missed += 1
+        return
+    block.type = ENHANCED_PACKET_BLOCK
+    block.length = <uint32_t>needed
+    block.interface = 0
+    block.timestamp_high = <uint32_t>(time_ns >> 32)
+    block.timestamp_low = <uint32_t>time_ns
+    block.captured_length = length
+    block.original_length = wire_length
+    trailer.option_code_length = OPTION_FLAGS | (4 << 16)
+    trailer.flags = direction
+    trailer.option_end = 0
+    trailer.length = <uint32_t>needed
+    to = tee.buffer + tee.used
+    memcpy(to, &block, sizeof(packet_block_t))
+    to += sizeof(packet_block_t)
+    memcpy(to, data, length)
+    memset(to + length, 0, padded - length)
+    memcpy(to + padded, &trailer, sizeof(packet_trailer_t))
+    tee.used += needed
+    tee.buffered_frames += 1
+
+
+cdef void flush(tee_t *tee) noexcept nogil:
+    """Write what is buffered. On an error the capture ends."""
+    cdef bint written
+    if tee.used > 0 and not tee.ended:
+        written = write_to_descriptor(tee) if tee.fd >= 0 else write_to_stream(tee)
+        if written:
+            tee.recorded += tee.buffered_frames
+        else:
+            tee.missed += tee.buffered_frames
+            tee.ended = True
+    tee.used = 0
+    tee.buffered_frames = 0
+
+
+cdef bint write_to_descriptor(tee_t *tee) noexcept nogil:
+    cdef size_t done = 0
+    cdef ssize_t n
+    while done < tee.used:
+        n = write(tee.fd, tee.buffer + done, tee.used - done)
+        if n >= 0:
+            done += <size_t>n
+        elif errno != EINTR:
+            tee.error = errno
+            return False
+    return True
+
+
+cdef bint write_to_stream(tee_t *tee) noexcept with gil:
+    """A stream that raises ends the capture. What is no Exception (an interrupt) is kept for the next Python call."""
+    cdef TeeLink owner = <TeeLink>tee.owner
+    try:
+        write_whole(owner.stream, PyBytes_FromStringAndSize(<char *>tee.buffer, tee.used))
+    except BaseException as error:  # noqa: B036 - raised again by raise_interrupt
+        owner.failure = error
+        return False
+    return True
+
+
+cdef int write_whole(object stream, bytes octets) except -1:
+    """A raw stream may take less than it was given."""
+    view = memoryview(octets)
+    while len(view) > 0:
+        taken = stream.write(view)
+        if not isinstance(taken, int) or not 0 < taken <= len(view):
+            raise OSError(f"the stream took {taken!r} of {len(view)} octets")
+        view = view[taken:]
+    return 0
+
+
+# ---------------------------------------------------------------- operations
+cdef uint32_t tee_rx_burst(link_t *link, frame_t *frames, uint32_t max_frames) noexcept nogil:
+    cdef link_t *inner = inner_of(link)
+    cdef uint32_t n = inner.ops.rx_burst(inner, frames, max_frames)
+    cdef uint32_t i
+    for i in range(n):
+        record(link, frames[i].data, frames[i].length, frames[i].wire_length, FLAGS_INBOUND)
+    return n
+
+
+cdef void tee_rx_release(link_t *link, uint32_t n) noexcept nogil:
+    cdef link_t *inner = inner_of(link)
+    inner.ops.rx_release(inner, n)
+
+
+cdef uint8_t *tee_tx_reserve(link_t *link, uint32_t length) noexcept nogil:
+    cdef link_t *inner = inner_of(link)
+    tee_of(link).reserved = inner.ops.tx_reserve(inner, length)
+    return tee_of(link).reserved
+
+
+cdef void tee_tx_commit(link_t *link, uint32_t length, const offload_t *offload) noexcept nogil:
+    cdef link_t *inner = inner_of(link)
+    if tee_of(link).reserved != NULL:
+        record(link, tee_of(link).reserved, length, length, FLAGS_OUTBOUND)
+        tee_of(link).reserved = NULL
+    inner.ops.tx_commit(inner, length, offload)
+
+
+cdef int tee_tx_submit(link_t *link) noexcept nogil:
+    cdef link_t *inner = inner_of(link)
+    cdef int status = inner.ops.tx_submit(inner)
+    if tee_of(link).used > tee_of(link).capacity // 2:
+        flush(tee_of(link))
+    return status
+
+
+cdef int tee_wait(link_t *link, uint64_t deadline_ns) noexcept nogil:
+    cdef link_t *inner = inner_of(link)
+    cdef tee_t *tee = tee_of(link)
+    cdef uint64_t now_ns
+    if tee.used > 0:
+        # A busy engine waits very often: write at most once a millisecond, and come back for what is left.
+        now_ns = clock_monotonic_ns()
+        if now_ns - tee.flushed_ns >= FLUSH_NS:
+            flush(tee)
+            tee.flushed_ns = now_ns
+        elif deadline_ns > tee.flushed_ns + FLUSH_NS:
+            deadline_ns = tee.flushed_ns + FLUSH_NS
+    return inner.ops.wait(inner, deadline_ns)
+
+
+cdef void tee_refresh_counters(link_t *link) noexcept nogil:
+    cdef link_t *inner = inner_of(link)
+    inner.ops.refresh_counters(inner)
+    link.counters = inner.counters
+
+
+cdef link_ops_t TEE_OPS
+TEE_OPS.rx_burst = tee_rx_burst
+TEE_OPS.rx_release = tee_rx_release
+TEE_OPS.tx_reserve = tee_tx_reserve
+TEE_OPS.tx_commit = tee_tx_commit
+TEE_OPS.tx_submit = tee_tx_submit
+TEE_OPS.wait = tee_wait
+TEE_OPS.refresh_counters = tee_refresh_counters
+
+
+# ---------------------------------------------------------------- Python face
+cdef bytes file_header(str interface_name):
+    """A section header and one Ethernet interface whose timestamps are in nanoseconds."""
+    header = io.BytesIO()
+    section = pcapng.blocks.SectionHeader(endianness="=", options={"shb_userappl": "ustack"})
+    section.new_member(pcapng.blocks.InterfaceDescription, link_type=<int>LINKTYPE_ETHERNET, snaplen=0,
+                       options={"if_name": interface_name, "if_tsresol": b"\x09"})
+    with warnings.catch_warnings():
+        # python-pcapng warns about its own table's entry for if_tsresol.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        pcapng.FileWriter(header, section)
+    return header.getvalue()
+
+
+cdef class TeeLink(Link):
+    """Another link with a pcapng capture of all that passes, in both directions.
+
+    file: a path, or a binary stream with write(), which stays the caller's. epoch_ns: added to link.now_ns to make a
+    time since 1970; by default what makes CLOCK_MONOTONIC the time of day. Pass 0 in a simulation: the same seed then
+    gives the same file. buffer_bytes: how much is kept before it is written. interface_name: as it appears in the file.
+
+    Closing it closes the inner link as well. Raises ValueError for a bad argument, OSError when the file cannot be
+    opened or its header cannot be written.
+    """
+
+    def __cinit__(self, *args: object, **kwargs: object) -> None:
+        self.c.ops = closed_link_ops()
+        self.tee.fd = -1
+
+    def __init__(self, Link inner not None, file: object, *, epoch_ns: int | None = None,
+                 buffer_bytes: int = 4194304, interface_name: str | None = None) -> None:
+        if self.inner is not None:
+            raise ValueError("this link is open")
+        if inner.closed:
+            raise ValueError("the link to be recorded is closed")
+        if not BUFFER_MIN <= buffer_bytes <= BUFFER_MAX:
+            raise ValueError(f"buffer_bytes {buffer_bytes}: must be {<int>BUFFER_MIN} to {<int>BUFFER_MAX}")
+        if epoch_ns is None:
+            epoch_ns = <int64_t>(clock_wall_ns() - clock_monotonic_ns())
+        if not 0 <= epoch_ns < 1 << 63:
+            raise ValueError(f"epoch_ns {epoch_ns}: must be 0 to 2**63 - 1")
+        name = interface_name if interface_name is not None else str(getattr(inner, "ifname", "link"))
+        self.tee.buffer = <uint8_t *>malloc(buffer_bytes)
+        if self.tee.buffer == NULL:
+            raise MemoryError
+        self.tee.capacity = buffer_bytes
+        self.tee.epoch_ns = epoch_ns
+        self.tee.owner = <void *>self
+        self.open_file(file, file_header(name))
+        self.inner = inner
+        self.tee.inner = &inner.c
+        self.c.caps = inner.c.caps
+        self.c.spin_ns = inner.c.spin_ns
+        self.c.now_ns = inner.c.now_ns
+        memcpy(self.c.mac, inner.c.mac, 6)
+        self.c.impl = &self.tee
+        self.c.ops = &TEE_OPS
+
+    cdef int open_file(self, object file, bytes header) except -1:
+        self.owns_stream = isinstance(file, (str, bytes, os.PathLike))
+        if self.owns_stream:
+            self.stream = open(file, "wb", buffering=0)
+        elif callable(getattr(file, "write", None)):
+            self.stream = file
+        else:
+            raise ValueError(f"file {file!r}: must be a path or a binary stream")
+        try:
+            write_whole(self.stream, header)
+        except BaseException:
+            if self.owns_stream:
+                self.stream.close()
+            self.stream = None
+            raise
+        if self.owns_stream:
+            self.tee.fd = self.stream.fileno()
+        return 0
+
+    def flush(self) -> None:
+        """Write what is buffered now. Raises nothing for a capture that has ended: see `error`."""
+        if self.stream is not None:
+            with nogil:
+                flush(&self.tee)
+            self.raise_interrupt()
+
+    cdef void raise_interrupt(self) except *:
+        failure = self.failure
+        if failure is not None and not isinstance(failure, Exception):
+            self.failure = OSError("interrupted")
+            raise failure
+
+    cpdef void close(self) except *:
+        """Write the rest, close the file if this link opened it, and close the inner link."""
+        if self.closed:
+            return
+        if self.inner is not None:
+            tee_refresh_counters(&self.c)
+        self.closed = True
+        self.c.ops = closed_link_ops()
+        self.c.impl = NULL
+        try:
+            self.flush()
+        finally:
+            self.tee.ended = True
+            self.tee.fd = -1
+            if self.owns_stream and self.stream is not None:
+                self.stream.close()
+            self.stream = None
+            if self.inner is not None:
+                self.inner.close()
+
+    def __dealloc__(self) -> None:
+        free(self.tee.buffer)
+
+    def fileno(self) -> int:
+        """The inner link's descriptor."""
+        if self.closed or self.inner is None:
+            raise OSError(EBADF, "the link is closed")
+        return self.inner.fileno()
+
+    @property
+    def recorded(self) -> int:
+        """Frames in the file or on their way into it."""
+        return self.tee.recorded + self.tee.buffered_frames
+
+    @property
+    def missed(self) -> int:
+        """Frames that passed after the capture had ended, or that were lost with its last write."""
+        return self.tee.missed
+
+    @property
+    def error(self) -> str | None:
+        """Why the capture ended before the link was closed; None when it did not."""
+        if self.failure is not None:
+            return str(self.failure) or type(self.failure).__name__
+        return os.strerror(self.tee.error) if self.tee.error != 0 else None
