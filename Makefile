@@ -79,9 +79,9 @@ locked-asan: $(STAMPS)/asan
 # The interpreter is the system's own: its headers are the ones that apt installed.
 $(STAMPS)/venv: pyproject.toml
 	@/usr/bin/python3 -m venv .venv
-	@.venv/bin/pip install -q --disable-pip-version-check 'setuptools>=77' 'cython>=3.1'
+	@.venv/bin/pip install -qq --disable-pip-version-check 'setuptools>=77' 'cython>=3.1'
 	@# No modules yet: the editable install compiles in a directory that it throws away.
-	@USTACK_ONLY=none .venv/bin/pip install -q --disable-pip-version-check --no-build-isolation -e '.[test,bench]'
+	@USTACK_ONLY=none .venv/bin/pip install -qq --disable-pip-version-check --no-build-isolation -e '.[test,bench]'
 	@touch $@
 
 $(STAMPS)/release: $(STAMPS)/venv $(SOURCES)
