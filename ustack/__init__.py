@@ -1,4 +1,37 @@
 # SPDX-License-Identifier: MIT
-"""A userspace TCP stack server over raw packet rings."""
+"""A userspace TCP stack server over raw packet rings.
+
+The names here are the whole of the everyday API: open a link, put a Stack on it, listen or connect.
+"""
+
+from ustack.errors import (
+    AddressInUse,
+    ConnectionAborted,
+    ConnectionRefused,
+    ConnectionReset,
+    ConnectionTimeout,
+    StackError,
+    Unreachable,
+)
+from ustack.link.packet_mmap import PacketMmapLink
+from ustack.link.sim import SimNetwork
+from ustack.link.tap import TapLink
+from ustack.stack import Connection, Listener, Stack
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "AddressInUse",
+    "Connection",
+    "ConnectionAborted",
+    "ConnectionRefused",
+    "ConnectionReset",
+    "ConnectionTimeout",
+    "Listener",
+    "PacketMmapLink",
+    "SimNetwork",
+    "Stack",
+    "StackError",
+    "TapLink",
+    "Unreachable",
+]

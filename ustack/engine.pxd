@@ -58,12 +58,25 @@ ctypedef struct engine_t:
     uint16_t application_count
     frame_t frames[ENGINE_BURST]
     uint64_t now_ns
+    uint64_t ip_deadline_ns                            # when the neighbour table has something to do
+    uint64_t open_applications                         # bit i: on_burst_begin has been called in this poll
     int link_error                                     # -errno of a link that failed, 0 while it works
 
 cdef uint32_t engine_poll(engine_t *engine, uint64_t now_ns) noexcept nogil      # frames taken
+# Only the second half: what calls between two polls have left behind goes out.
+cdef void engine_flush(engine_t *engine, uint64_t now_ns) noexcept nogil
 cdef uint64_t engine_next_deadline(engine_t *engine) noexcept nogil              # monotonic ns, UINT64_MAX: none
+# Poll until `until_ns`, *stop or a link error; sleeps on the link when nothing is to be done. It returns
+# early after a sleep, so that its caller can run Python's signal handlers.
+cdef void engine_run(engine_t *engine, uint64_t until_ns, const bint *stop) noexcept nogil
 # Registers app (borrowed until the engine is destroyed); returns its index for tcp_listen and tcp_connect, 0 if the table is full.
 cdef uint16_t engine_add_application(engine_t *engine, application_t *app) noexcept nogil
+# RST to every peer, on_closed to every application, and no record is left.
+cdef void engine_abort_all(engine_t *engine, uint64_t now_ns) noexcept nogil
+
+
+# RFC 9293's variables of one connection by name, for observers.
+cdef dict connection_snapshot(const tcp_t *tcp, const tcb_t *tcb)
 
 
 # Owner of an application_t. A subclass fills the table in its __cinit__ (c.context = <void *>self) and writes the upcalls
@@ -76,8 +89,13 @@ cdef class Application:
 cdef class Engine:
     cdef engine_t c
     cdef readonly Link link
-    cdef bint alive
-    cdef list applications                             # keeps the Application objects alive
+    cdef readonly bint alive
+    cdef readonly bint manual_clock                    # every poll is told the time (simulation)
     cdef bint stop_requested                           # read once a poll by run()
-    cdef uint64_t deadline_ns(self) noexcept
-    cpdef void close(self) except *
+    cdef list applications                             # keeps the Application objects alive
+    cdef dict application_index
+    cdef dict closing_balance                          # leaks() after close()
+    cdef uint64_t now(self) noexcept
+    cdef uint16_t register(self, Application application) except 0
+    cdef void ensure_alive(self) except *
+    cdef void destroy(self) except *

@@ -6,7 +6,7 @@ from libc.stdlib cimport calloc, free, malloc
 
 from ustack.base.counters cimport count, counter_t, counters_t
 from ustack.base.debug cimport ensure
-from ustack.base.types cimport ip_addr_equal, ip_addr_t
+from ustack.base.types cimport ip_addr_equal, ip_addr_half, ip_addr_t
 from ustack.link.device cimport offload_t
 
 cdef enum:
@@ -46,7 +46,7 @@ cdef inline void _append(neighbour_table_t *table, uint16_t index, int which) no
 cdef inline uint32_t _bucket(const neighbour_table_t *table, const ip_addr_t *address) noexcept nogil:
     # Fibonacci hashing (Knuth, volume 3, section 6.4). The table is small and bounded, so a chain that an attacker
     # on the link makes long on purpose costs at most a walk over `limit` entries.
-    cdef uint64_t mixed = address.halves_be[0] ^ address.halves_be[1]
+    cdef uint64_t mixed = ip_addr_half(address, 0) ^ ip_addr_half(address, 1)
     return <uint32_t>((mixed * 0x9E3779B97F4A7C15ULL) >> table.bucket_shift)
 
 

@@ -26,7 +26,7 @@ from ustack.wire.seq cimport seq_gt
 cdef enum:
     DEFAULT_MSS_V4 = 536                    # MUST-15
     EPHEMERAL_FIRST = 32768
-    EPHEMERAL_COUNT = 28232                 # 32768..60999, what Linux uses
+    EPHEMERAL_COUNT = 28232u                # 32768..60999, what Linux uses
 
 
 # ---------------------------------------------------------------- OPEN (section 3.10.1)

@@ -10,7 +10,7 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp
 
 from ustack.base.prng cimport siphash13, siphash24
-from ustack.base.types cimport ip_addr_equal
+from ustack.base.types cimport ip_addr_equal, ip_addr_is_any
 from ustack.tcp.tcb cimport (TCP_MAX_LISTENERS, flow_slot_t, flow_table_t, syn_at, tcb_at, time_wait_at)
 
 
@@ -115,10 +115,6 @@ cdef void flow_remove(tcp_t *tcp, const flow_key_t *key) noexcept nogil:
 
 # ---------------------------------------------------------------- listeners
 
-cdef inline bint is_any(const ip_addr_t *address) noexcept nogil:
-    return address.halves_be[0] == 0 and address.halves_be[1] == 0
-
-
 cdef listener_t *listener_exact(tcp_t *tcp, const ip_addr_t *laddr, uint16_t lport) noexcept nogil:
     cdef int i
     for i in range(TCP_MAX_LISTENERS):
@@ -135,7 +131,7 @@ cdef listener_t *listener_find(tcp_t *tcp, const ip_addr_t *laddr, uint16_t lpor
             continue
         if ip_addr_equal(&tcp.listeners[i].laddr, laddr):
             return &tcp.listeners[i]
-        if is_any(&tcp.listeners[i].laddr):
+        if ip_addr_is_any(&tcp.listeners[i].laddr):
             any_address = &tcp.listeners[i]
     return any_address
 
