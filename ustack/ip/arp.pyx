@@ -12,7 +12,7 @@ from ustack.ip.neighbour cimport (
     neighbour_due, neighbour_find, neighbour_insert, neighbour_move, neighbour_promote, neighbour_state_t,
     neighbour_t, neighbour_take, waiting_frame, waiting_t,
 )
-from ustack.ip.state cimport ip_is_foreign_host, ip_on_link, ip_t, link_send
+from ustack.ip.state cimport ip_is_foreign_host, ip_on_link, ip_t
 from ustack.link.device cimport offload_t
 from ustack.wire.arp cimport ARP_BYTES, ARP_REPLY, ARP_REQUEST, arp_emit, arp_parse, arp_t
 from ustack.wire.ethernet cimport ETHERNET_HEADER_BYTES, ETHERTYPE_ARP, ethernet_emit, mac_equal
@@ -39,7 +39,7 @@ cdef bint _send(ip_t *ip, uint16_t operation, const uint8_t *destination, const 
     ethernet_emit(frame, destination, ip.link.mac, ETHERTYPE_ARP)
     arp_emit(frame + ETHERNET_HEADER_BYTES, &arp)
     memset(&whole, 0, sizeof(whole))
-    link_send(ip, ETHERNET_HEADER_BYTES + ARP_BYTES, &whole)
+    ip.link.ops.tx_commit(ip.link, ETHERNET_HEADER_BYTES + ARP_BYTES, &whole)
     count(ip.counters, counter_t.ARP_REQUESTS_OUT if operation == ARP_REQUEST else counter_t.ARP_REPLIES_OUT)
     return True
 
@@ -112,7 +112,7 @@ cdef void _flush(ip_t *ip, uint16_t index) noexcept nogil:
         else:
             memcpy(frame, waiting_frame(waiting), waiting.length)
             memcpy(frame, entry.mac, 6)
-            link_send(ip, waiting.length, &waiting.offload)
+            ip.link.ops.tx_commit(ip.link, waiting.length, &waiting.offload)
         free(waiting)
         waiting = neighbour_take(ip.neighbours, index)
 

@@ -14,7 +14,7 @@
 # writes its header and payload straight into the link's slot (or, while the neighbour's address is being resolved, into
 # a buffer that waits in the neighbour's bounded queue: the transport does not see the difference).
 #
-# Counted here: FRAMES_IN and BYTES_IN by ip_input, FRAMES_OUT and BYTES_OUT for every frame handed to the link.
+# Counted here: FRAMES_IN and BYTES_IN, and every drop of this floor. Frames that go out the link counts.
 
 from libc.stdint cimport uint16_t, uint64_t
 
@@ -45,5 +45,7 @@ cdef bint ip_is_valid_remote(const ip_t *ip, const ip_addr_t *address) noexcept 
 cdef bint ip_is_local(const ip_t *ip, const ip_addr_t *address) noexcept nogil
 # The upper layer has been answered by way of this neighbour: reachable without a question (RFC 4861 section 7.3.1).
 cdef void ip_confirm(ip_t *ip, uint16_t neighbour, uint64_t now_ns) noexcept nogil
-# Due neighbour retries and expiries; call once a poll. Returns when it next has something to do (UINT64_MAX: never).
+# Due neighbour retries and expiries; call once a poll. Returns ip_next_deadline.
 cdef uint64_t ip_timers(ip_t *ip, uint64_t now_ns) noexcept nogil
+# When ip_timers next has something to do; UINT64_MAX: never. Every ip_reserve may bring it forward.
+cdef uint64_t ip_next_deadline(const ip_t *ip) noexcept nogil

@@ -80,3 +80,7 @@ cdef uint64_t ip_timers(ip_t *ip, uint64_t now_ns) noexcept nogil:
     ip.now_ns = now_ns
     arp_timers(ip)
     return neighbour_next_ns(ip.neighbours)
+
+
+cdef uint64_t ip_next_deadline(const ip_t *ip) noexcept nogil:
+    return neighbour_next_ns(ip.neighbours)

@@ -13,7 +13,6 @@ from ustack.ip.neighbour cimport (
 )
 from ustack.ip.state cimport (
     IP_NO_MEMORY, IP_NO_ROUTE, IP_OK, IP_PROTO_UDP, IP_RING_FULL, ip_is_foreign_host, ip_on_link, ip_route_t, ip_t,
-    link_send,
 )
 from ustack.link.device cimport offload_t
 from ustack.wire.checksum cimport checksum_emit, checksum_fold, checksum_partial
@@ -111,7 +110,7 @@ cdef inline void _finish(ip_t *ip, uint32_t length, uint16_t segments, const off
         neighbour_wait(ip.neighbours, ip.pending_neighbour, HEADERS_BYTES + length, offload,
                        ip.config.neighbour_queue)
     else:
-        link_send(ip, HEADERS_BYTES + length, offload)
+        ip.link.ops.tx_commit(ip.link, HEADERS_BYTES + length, offload)
     ip.frame = NULL
 
 

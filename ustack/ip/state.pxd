@@ -6,10 +6,10 @@
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
-from ustack.base.counters cimport count, count_add, counter_t, counters_t
+from ustack.base.counters cimport counters_t
 from ustack.base.types cimport ip_addr_t
 from ustack.ip.neighbour cimport neighbour_table_t
-from ustack.link.device cimport link_t, offload_t
+from ustack.link.device cimport link_t
 from ustack.wire.ipv4 cimport ipv4_is_broadcast, ipv4_is_loopback, ipv4_is_multicast, ipv4_is_this_network
 
 cdef enum ip_verdict_t:
@@ -94,10 +94,3 @@ cdef inline bint ip_is_foreign_host(const ip_t *ip, uint32_t address_be) noexcep
     return not (ipv4_is_multicast(address_be) or ipv4_is_broadcast(address_be) or ipv4_is_this_network(address_be)
                 or ipv4_is_loopback(address_be) or address_be == ip.address_be
                 or address_be == ip.subnet_broadcast_be)
-
-
-# Queue the frame in the link's reserved slot.
-cdef inline void link_send(ip_t *ip, uint32_t length, const offload_t *offload) noexcept nogil:
-    ip.link.ops.tx_commit(ip.link, length, offload)
-    count(ip.counters, counter_t.FRAMES_OUT)
-    count_add(ip.counters, counter_t.BYTES_OUT, length)

@@ -15,7 +15,7 @@ from ustack.ip.address cimport ip_addr_from_text, ip_addr_text, ip_interface_fro
 from ustack.ip.layer cimport (
     IP_CONSUMED, IP_NO_MEMORY, IP_NO_ROUTE, IP_OK, IP_RING_FULL, IP_TCP, IP_TCP_ERROR, ip_announce, ip_commit,
     ip_config_defaults, ip_config_t, ip_confirm, ip_destroy, ip_init, ip_input, ip_is_local, ip_is_valid_remote,
-    ip_payload_max, ip_payload_mtu, ip_reserve, ip_route_t, ip_t, ip_timers, packet_t,
+    ip_next_deadline, ip_payload_max, ip_payload_mtu, ip_reserve, ip_route_t, ip_t, ip_timers, packet_t,
 )
 from ustack.ip.neighbour cimport (
     NEIGHBOUR_FAILED, NEIGHBOUR_FREE, NEIGHBOUR_INCOMPLETE, NEIGHBOUR_PROBE, NEIGHBOUR_REACHABLE, NEIGHBOUR_STALE,
@@ -266,6 +266,8 @@ cdef class IpLayer:
         """ip_timers; None for never."""
         self.link.c.now_ns = now_ns
         next_ns = ip_timers(&self.ip, now_ns)
+        if next_ns != ip_next_deadline(&self.ip):
+            raise AssertionError("two answers to when there is something to do")
         return None if next_ns == 0xFFFFFFFFFFFFFFFF else next_ns
 
     def announce(self, now_ns: int = 0) -> None:

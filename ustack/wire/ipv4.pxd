@@ -64,8 +64,8 @@ cdef inline uint32_t ipv4_pseudo_sum(uint32_t src_be, uint32_t dst_be, uint8_t p
     return checksum_add(<uint32_t>sum, <uint32_t>(sum >> 32))
 
 
-# Writes IPV4_HEADER_BYTES octets, no options; header_length is not looked at. Whole words are stored, because ipv4_finish
-# loads them again at once: a load that spans several narrower stores waits until they have left the store buffer.
+# Writes IPV4_HEADER_BYTES octets, no options; header_length is not looked at. Whole words are stored, because
+# ipv4_finish loads them again at once: a load that spans narrower stores waits until they have left the store buffer.
 cdef inline void ipv4_emit(uint8_t *out, const ipv4_t *fields) noexcept nogil:
     write_u32_be(out, htonl(<uint32_t>0x45000000 | <uint32_t>fields.tos << 16))
     write_u32_be(out + 4, htonl(fields.fragment))
