@@ -188,6 +188,14 @@ cdef void send_more(server_t *server, tcp_t *tcp, tcb_t *conn, busy_t *busy, bin
     if busy.first_left or busy.body_left:
         tcp_want_writable(tcp, conn)
         return
+    if busy.flags & B_BODY:
+        busy.flags &= ~<uint8_t>B_BODY
+        lent_unref(busy.first)
+        busy.first = NULL
+        busy.phase = PHASE_BODY
+        if busy.flags & B_EOF:
+            connection_close(server, tcp, conn)
+        return
     busy_log(server, conn, busy, 0)
     if busy.body == NULL:
         response_end(server, tcp, conn, busy.flags, unread)
@@ -239,9 +247,13 @@ cdef void answer(server_t *server, tcp_t *tcp, tcb_t *conn, decision_t *decision
     busy.phase = PHASE_BODY
     busy.left = decision.request_body
     busy.pending = decision
-    if decision.flags & D_CONTINUE:
-        tcp_send(tcp, conn, server.continue_100, 0, server.continue_100.length)
     tcp_set_timeout(tcp, conn, server.head_timeout_ns)
+    if decision.flags & D_CONTINUE:
+        busy.phase = PHASE_SENDING
+        busy.flags = B_BODY
+        busy.first = lent_ref(server.continue_100)
+        busy.first_left = busy.first.length
+        send_more(server, tcp, conn, busy, False)
 
 
 cdef void answer_head(server_t *server, tcp_t *tcp, tcb_t *conn, const uint8_t *head, size_t length,

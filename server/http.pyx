@@ -117,8 +117,8 @@ cdef void http_on_writable(application_t *app, tcp_t *tcp, tcb_t *conn) noexcept
     elif busy.phase == PHASE_SENDING:
         tcp_set_timeout(tcp, conn, server.send_timeout_ns)
         send_more(server, tcp, conn, busy, False)
-        if busy_of(server, conn) == NULL and not conn.user_data & CLOSING:
-            tcp_resume(tcp, conn)
+        if not conn.user_data & CLOSING:
+            tcp_resume(tcp, conn)       # what came meanwhile was left in the receive queue
     elif busy.phase == PHASE_DRAIN:
         drain(server, tcp, conn, busy)
 

@@ -96,6 +96,7 @@ cdef enum busy_flags_t:
     B_LINGER = 2
     B_EOF = 4                       # the peer has sent its FIN
     B_TAIL = 8                      # on_writable has come since everything was queued
+    B_BODY = 16                     # what is being sent is a 100; PHASE_BODY follows
 
 # What only a connection in the middle of something holds.
 ctypedef struct busy_t:
