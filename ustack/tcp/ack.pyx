@@ -79,6 +79,9 @@ cdef void update_window(tcp_t *tcp, tcb_t *tcb, const segment_t *seg, uint32_t w
         if window > tcb.snd_wnd and tcb.flags & TCB_PERSIST:
             tcb.backoff = 0
             rexmit_stop(tcb)
+            if tcb.snd_una != tcb.snd_max:  # what was in flight when the window closed may be lost
+                tcb.snd_nxt = tcb.snd_una
+                rexmit_start(tcp, tcb)
     ack_set_window(tcb, seg, window)
 
 

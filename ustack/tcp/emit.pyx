@@ -59,7 +59,7 @@ cdef void emit_reset_for(tcp_t *tcp, const flow_key_t *key, const segment_t *seg
 cdef bint emit_reset_of(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     cdef header_t header
     memset(&header, 0, sizeof(header))
-    header.seq = tcb.snd_nxt
+    header.seq = tcb.snd_max                # SND.NXT but for a timeout that pulled it back
     header.ack = tcb.rcv_nxt
     header.flags = RST | ACK
     if emit_bare(tcp, &tcb.key, &header, tcb.ttl, tcb.tos, &tcb.neighbour) != IP_OK:

@@ -577,8 +577,11 @@ cdef void keep_out_of_order(tcp_t *tcp, tcb_t *tcb, uint32_t seq, const uint8_t 
 cdef void join_queue(tcp_t *tcp, tcb_t *tcb, const uint8_t *data, uint32_t length, bint fin) noexcept nogil:
     """In order, but something is held: go behind it, then take what this has made whole."""
     cdef rx_queue_t *rx = rx_queue_of(tcp, tcb)
+    cdef bint full
     if length > 0:
-        if tcp.rx_held_bytes >= tcp.config.rx_memory_bytes or reassembly_append(tcp, tcb, data, length) != 0:
+        # At the bound, what closes a hole is taken all the same: the islands behind it are what fills the memory.
+        full = tcp.rx_held_bytes >= tcp.config.rx_memory_bytes and (rx == NULL or rx.ooo_head == 0)
+        if full or reassembly_append(tcp, tcb, data, length) != 0:
             count(tcp.counters, DROP_NO_MEMORY)
             return
         tcb.rcv_nxt += length

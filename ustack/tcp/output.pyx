@@ -412,7 +412,7 @@ cdef inline bint window_opened(const tcp_t *tcp, const tcb_t *tcb) noexcept nogi
 
 cdef bint pure_ack(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     cdef header_t header
-    fill_header(tcp, tcb, &header, tcb.snd_nxt, 0)
+    fill_header(tcp, tcb, &header, tcb.snd_max, 0)     # a timeout pulls SND.NXT back; the peer's does not
     if tcb.options & OPT_SACK and tcb.rx:
         header.sack_count = <uint8_t>sack_blocks(
             tcp, tcb, header.sack,
