@@ -15,7 +15,7 @@ from ustack.server import accesslog
 @given(st.binary(max_size=300))
 def test_escaped_text_ends_neither_line_nor_quotation(value: bytes) -> None:
     escaped = accesslog.escape(value)
-    assert re.fullmatch(rb'(?:[ !#-\[\]-~]|\\x[0-9A-F]{2})*', escaped)
+    assert re.fullmatch(rb"(?:[ !#-\[\]-~]|\\x[0-9A-F]{2})*", escaped)
     assert re.sub(rb"\\x(..)", lambda m: bytes([int(m[1], 16)]), escaped) == value
 
 

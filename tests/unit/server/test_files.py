@@ -93,7 +93,15 @@ def test_links_inside_are_followed_and_links_out_are_not(root: files.DocumentRoo
     (site / "proc").symlink_to("/proc/self/root/etc/passwd")
     for name in (b"inside", b"absolute", b"sub/up"):
         assert read(root, name) == b"text"
-    for name in (b"out", b"out-absolute", b"out-directory/secret", b"sibling/", b"sibling/index.html", b"loop", b"proc"):
+    for name in (
+        b"out",
+        b"out-absolute",
+        b"out-directory/secret",
+        b"sibling/",
+        b"sibling/index.html",
+        b"loop",
+        b"proc",
+    ):
         assert refused(root, name) == 404
 
 

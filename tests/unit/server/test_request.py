@@ -230,7 +230,9 @@ def test_targets_that_name_no_file(target: str, status: int) -> None:
     assert (caught.value.status, caught.value.close) == (status, False)
 
 
-@pytest.mark.parametrize("line", ["POST /a", "PUT /a", "DELETE /a", "OPTIONS *", "OPTIONS /a", "TRACE /a", "CONNECT h:80"])
+@pytest.mark.parametrize(
+    "line", ["POST /a", "PUT /a", "DELETE /a", "OPTIONS *", "OPTIONS /a", "TRACE /a", "CONNECT h:80"]
+)
 def test_methods_that_no_file_allows(line: str) -> None:
     with pytest.raises(Refusal) as caught:
         requests.locate(parse(f"{line} HTTP/1.1"))

@@ -17,7 +17,9 @@ class Canned:
         return io.BytesIO(self.octets)
 
 
-@pytest.mark.parametrize("status", [200, 206, 301, 304, 400, 403, 404, 405, 408, 413, 414, 416, 417, 431, 500, 501, 505])
+@pytest.mark.parametrize(
+    "status", [200, 206, 301, 304, 400, 403, 404, 405, 408, 413, 414, 416, 417, 431, 500, 501, 505]
+)
 def test_head_is_what_a_client_parses(status: int) -> None:
     body = response.refusal_body(status)
     fields = response.refusal_fields(status, body)

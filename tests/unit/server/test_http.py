@@ -1,0 +1,683 @@
+# SPDX-License-Identifier: MIT
+"""The HTTP application on a real stack: a client's stack and the server's on one simulated wire and manual clock."""
+
+import gzip
+import http.client
+import io
+import os
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ustack.buf import lent
+from ustack.server.http import HttpServer
+from ustack.stack import Connection
+from ustack.testing.pair import Pair
+from ustack.testing.testbed import MILLISECOND, SECOND, STACK_ADDRESS
+
+WALL_S = 1_700_000_000
+DATE = b"Tue, 14 Nov 2023 22:13:"
+BIG = bytes(range(256)) * 4096  # 1 MiB
+MIDDLE = bytes(range(255)) * 300  # larger than a small file
+
+GET = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
+
+
+def get(path: str, *fields: str, method: str = "GET", version: str = "1.1") -> bytes:
+    return "\r\n".join([f"{method} {path} HTTP/{version}", "Host: h", *fields, "", ""]).encode("latin-1")
+
+
+class Client:
+    """One connection to the server: octets in, octets out, and how it ended."""
+
+    def __init__(self, site: "Site") -> None:
+        self.site = site
+        self.connection: Connection = site.pair.b.connect(STACK_ADDRESS, 80, wait=False)
+        self.received = b""
+        self.ended = ""
+        self.site.settle()
+        self.connection.nodelay = True
+
+    def send(self, octets: bytes) -> None:
+        self.connection.send(octets)
+        self.site.settle()
+        self.read()
+
+    def read(self) -> None:
+        try:
+            while not self.ended:
+                octets = self.connection.receive(1 << 20, timeout=0)
+                self.received += octets
+                if not octets:
+                    self.ended = "eof"
+                self.site.settle()
+        except BlockingIOError:
+            pass
+        except OSError as error:
+            self.ended = type(error).__name__
+
+    def read_until(self, size: int) -> None:
+        for _ in range(10_000):
+            self.read()
+            if len(self.received) >= size or self.ended:
+                return
+            self.site.pass_time(MILLISECOND)
+
+    def responses(self) -> list[tuple[int, dict[str, str], bytes]]:
+        """What the standard library's client makes of everything received."""
+        return parse_responses(self.received)
+
+
+class Canned(io.BytesIO):
+    def makefile(self, _: str) -> io.BytesIO:
+        return self
+
+    def close(self) -> None:
+        pass
+
+
+def parse_responses(octets: bytes, method: str = "GET") -> list[tuple[int, dict[str, str], bytes]]:
+    found = []
+    stream = Canned(octets)
+    while stream.tell() < len(octets):
+        response = http.client.HTTPResponse(stream, method=method)  # type: ignore[arg-type]
+        response.begin()
+        found.append((response.status, dict(response.getheaders()), response.read()))
+    return found
+
+
+class Site:
+    """A directory, its server on stack `a`, clients on stack `b`."""
+
+    def __init__(self, root: Path, *, pair: dict[str, Any] | None = None, **options: Any) -> None:
+        self.root = root
+        self.pair = Pair(**(pair or {}))
+        options.setdefault("hash_key", b"0123456789abcdef")
+        self.wall_start_ns = self.pair.now_ns
+        self.server = HttpServer(root, wall_clock=self.wall_ns, **options)
+        self.pair.a.listen(80, application=self.server)
+        self.clients: list[Client] = []
+
+    def wall_ns(self) -> int:
+        return WALL_S * SECOND + self.pair.now_ns - self.wall_start_ns
+
+    def settle(self) -> None:
+        self.pair.pump()
+
+    def pass_time(self, duration_ns: int) -> None:
+        self.pair.advance(duration_ns)
+
+    def client(self) -> Client:
+        self.clients.append(Client(self))
+        return self.clients[-1]
+
+    def ask(self, octets: bytes) -> tuple[int, dict[str, str], bytes]:
+        """One request on a connection of its own."""
+        client = self.client()
+        client.send(octets)
+        client.read_until(1)
+        while True:
+            before = len(client.received)
+            self.pass_time(MILLISECOND)
+            client.read()
+            if len(client.received) == before:
+                break
+        found = parse_responses(client.received, octets.split(b" ")[0].decode("latin-1"))
+        client.connection.close()
+        self.settle()
+        return found[-1]
+
+    def stats(self) -> dict[str, int]:
+        return self.server.stats()
+
+    def close(self) -> None:
+        for client in self.clients:
+            client.connection.abort()
+        self.pass_time(10 * SECOND)
+        assert self.stats()["internal_errors"] == 0
+        assert self.stats()["connections_busy"] == 0
+        assert self.stats()["connections_open"] == 0
+        self.server.close()
+        self.pair.close()
+
+
+def fill(root: Path) -> None:
+    (root / "index.html").write_text("home")
+    (root / "text.txt").write_text("text")
+    (root / "big").write_bytes(BIG)
+    (root / "middle").write_bytes(MIDDLE)
+    (root / "empty").write_bytes(b"")
+    (root / "sub").mkdir()
+    (root / "sub" / "index.html").write_text("sub")
+    (root / "bare").mkdir()
+    (root / "packed.css").write_text("a {}" * 50)
+    (root / "packed.css.gz").write_bytes(gzip.compress(b"a {}" * 50))
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    root = tmp_path / "site"
+    root.mkdir()
+    fill(root)
+    return root
+
+
+@pytest.fixture
+def make_site(root: Path) -> Iterator[Callable[..., Site]]:
+    alive = lent.alive()
+    made: list[Site] = []
+
+    def make(**options: Any) -> Site:
+        made.append(Site(root, **options))
+        return made[-1]
+
+    yield make
+    for site in made:
+        site.close()
+    assert lent.alive() == alive
+
+
+@pytest.fixture
+def site(make_site: Callable[..., Site]) -> Site:
+    return make_site()
+
+
+# ---------------------------------------------------------------- what is answered
+
+
+@pytest.mark.parametrize(
+    ("path", "kind", "body"),
+    [
+        ("/", "text/html; charset=utf-8", b"home"),
+        ("/index.html", "text/html; charset=utf-8", b"home"),
+        ("/text.txt?query", "text/plain; charset=utf-8", b"text"),
+        ("/sub/", "text/html; charset=utf-8", b"sub"),
+        ("/empty", "application/octet-stream", b""),
+        ("/middle", "application/octet-stream", MIDDLE),
+        ("/big", "application/octet-stream", BIG),
+    ],
+)
+def test_get_and_head(site: Site, path: str, kind: str, body: bytes) -> None:
+    status, fields, got = site.ask(get(path))
+    assert (status, got) == (200, body)
+    assert fields["Content-Type"] == kind
+    assert fields["Content-Length"] == str(len(body))
+    assert fields["Accept-Ranges"] == "bytes"
+    assert fields["Date"].startswith(DATE.decode())
+    head_status, head_fields, nothing = site.ask(get(path, method="HEAD"))
+    assert (head_status, nothing) == (200, b"")
+    assert {**head_fields, "Date": ""} == {**fields, "Date": ""}
+
+
+@pytest.mark.parametrize("path", ["/text.txt", "/big"])
+def test_conditions_and_ranges(site: Site, path: str) -> None:
+    body = (site.root / path[1:]).read_bytes()
+    _, fields, _ = site.ask(get(path))
+    for condition in (f"If-None-Match: {fields['ETag']}", f"If-Modified-Since: {fields['Last-Modified']}"):
+        status, found, got = site.ask(get(path, condition))
+        assert (status, got, found["ETag"]) == (304, b"", fields["ETag"])
+        assert "Content-Length" not in found
+    status, found, got = site.ask(get(path, "Range: bytes=1-2"))
+    assert (status, got, found["Content-Range"]) == (206, body[1:3], f"bytes 1-2/{len(body)}")
+    status, found, got = site.ask(get(path, "Range: bytes=-3", f"If-Range: {fields['ETag']}"))
+    assert (status, got) == (206, body[-3:])
+    status, found, _ = site.ask(get(path, f"Range: bytes={len(body)}-"))
+    assert (status, found["Content-Range"]) == (416, f"bytes */{len(body)}")
+    assert site.ask(get(path, 'If-Match: "other"'))[0] == 412
+
+
+def test_precompressed(site: Site) -> None:
+    status, fields, packed = site.ask(get("/packed.css", "Accept-Encoding: gzip"))
+    assert (status, fields["Content-Encoding"], fields["Vary"]) == (200, "gzip", "Accept-Encoding")
+    assert gzip.decompress(packed) == (site.root / "packed.css").read_bytes()
+    _, fields, plain = site.ask(get("/packed.css"))
+    assert "Content-Encoding" not in fields
+    assert (fields["Vary"], plain) == ("Accept-Encoding", gzip.decompress(packed))
+
+
+@pytest.mark.parametrize(
+    ("octets", "status"),
+    [
+        (get("/missing"), 404),
+        (get("/../etc/passwd"), 404),
+        (get("/%2e%2e/etc/passwd"), 404),
+        (get("/a%2fb"), 404),
+        (get("/a%00b"), 400),
+        (get("/bare/"), 403),
+        (get("/", method="POST"), 405),
+        (get("/", "Expect: miracle"), 417),
+    ],
+)
+def test_errors_that_leave_the_connection_open(site: Site, octets: bytes, status: int) -> None:
+    client = site.client()
+    client.send(octets)
+    client.send(GET)
+    assert [response[0] for response in client.responses()] == [status, 200]
+    assert client.ended == ""
+    if status == 405:
+        assert client.responses()[0][1]["Allow"] == "GET, HEAD"
+
+
+@pytest.mark.parametrize(
+    ("octets", "status"),
+    [
+        (b"\x16\x03\x01\x00", 400),
+        (b"GET / HTTP/1.1\n\n", 400),
+        (b"GET / HTTP/1.1\r\n\r\n", 400),
+        (b"\n\n", 400),
+        (b"\rX", 400),
+        (get("/", method="BREW"), 501),
+        (get("/", "Transfer-Encoding: gzip"), 501),
+        (get("/", version="2.0"), 505),
+        (get("/", "Content-Length: 100000"), 413),
+        (get("/", "Transfer-Encoding: chunked") + b"5\r\nhelloX", 400),
+        (get("/", "Transfer-Encoding: chunked") + b"20000\r\n" + b"a" * 0x20000, 413),
+        (b"GET /" + b"a" * 9000, 414),
+        (get("/" + "a" * 9000), 414),
+        (b"GET / HTTP/1.1\r\nA: " + b"a" * 17000, 431),
+        (get("/", "A: " + "a" * 17000), 431),
+        (get("/", *["A: b"] * 100), 431),
+        (get("/missing", "Expect: 100-continue", "Content-Length: 5"), 404),
+    ],
+)
+def test_errors_that_end_the_connection(site: Site, octets: bytes, status: int) -> None:
+    client = site.client()
+    client.send(octets)
+    client.send(GET)
+    [(got, fields, _)] = client.responses()
+    assert (got, fields["Connection"]) == (status, "close")
+    assert client.ended == "eof"  # not a reset, although there was more to read
+
+
+def test_redirect_to_the_directory(site: Site) -> None:
+    status, fields, _ = site.ask(get("/sub?a=b"))
+    assert (status, fields["Location"]) == (301, "/sub/?a=b")
+
+
+# ---------------------------------------------------------------- connections
+
+
+@pytest.mark.parametrize(
+    ("octets", "field", "ended"),
+    [
+        (get("/"), None, ""),
+        (get("/", "Connection: close"), "close", "eof"),
+        (get("/", version="1.0"), "close", "eof"),
+        (get("/", "Connection: keep-alive", version="1.0"), "keep-alive", ""),
+        (get("/big", "Connection: close"), "close", "eof"),
+        (get("/big", "Connection: keep-alive", version="1.0"), "keep-alive", ""),
+    ],
+)
+def test_persistence(site: Site, octets: bytes, field: str | None, ended: str) -> None:
+    client = site.client()
+    client.send(octets)
+    client.read_until(1 << 30 if ended else len(BIG) if b"big" in octets else 1)
+    [(status, fields, _)] = client.responses()
+    assert (status, fields.get("Connection"), client.ended) == (200, field, ended)
+
+
+def test_idle_connection_holds_nothing_here(site: Site) -> None:
+    clients = [site.client() for _ in range(5)]
+    for path in ("/", "/big", "/missing"):
+        for client in clients:
+            client.send(get(path))
+            client.read_until(len(BIG) if path == "/big" else 1)
+    site.pass_time(3 * SECOND)
+    assert site.stats()["connections_open"] == 5
+    assert site.stats()["connections_busy"] == 0
+
+
+def test_pipelined_requests_are_answered_in_order(site: Site) -> None:
+    client = site.client()
+    client.send(get("/text.txt") + b"\r\n" + get("/missing") + get("/big") + get("/sub/") + get("/", method="POST"))
+    client.read_until(len(BIG) + 1000)
+    assert [(status, body) for status, _, body in client.responses() if status == 200] == [
+        (200, b"text"),
+        (200, BIG),
+        (200, b"sub"),
+    ]
+    assert [status for status, _, _ in client.responses()] == [200, 404, 200, 200, 405]
+
+
+def test_nothing_is_answered_after_close(site: Site) -> None:
+    client = site.client()
+    client.send(get("/", "Connection: close") + GET + GET)
+    assert len(client.responses()) == 1
+    assert client.ended == "eof"
+
+
+def test_flood_of_pipelined_requests_is_held_back(make_site: Callable[..., Site]) -> None:
+    site = make_site(max_queued_bytes=100_000)
+    client = site.client()
+    for _ in range(40):
+        client.connection.send(get("/middle") * 10)
+        site.settle()
+    answered = site.stats()["requests"]
+    assert answered < 400  # the client has read nothing
+    client.read_until(400 * len(MIDDLE))
+    assert [body for _, _, body in client.responses()] == [MIDDLE] * 400
+
+
+def test_half_closed_client_gets_its_response(site: Site) -> None:
+    client = site.client()
+    client.connection.send(get("/big"))
+    client.connection.shutdown()
+    client.read_until(1 << 30)
+    assert client.responses()[0][2] == BIG
+    assert client.ended == "eof"
+
+
+@pytest.mark.parametrize("cut", [0, 3, 20])
+def test_client_that_leaves_within_a_head(site: Site, cut: int) -> None:
+    client = site.client()
+    client.send(GET[:cut] if cut else GET)
+    client.connection.shutdown()
+    site.settle()
+    assert site.stats()["connections_open"] == 0
+
+
+# ---------------------------------------------------------------- request bodies
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+@pytest.mark.parametrize(
+    ("field", "body"),
+    [
+        ("Content-Length: 5", b"hello"),
+        ("Content-Length: 0", b""),
+        ("Transfer-Encoding: chunked", b"5\r\nhello\r\n0\r\n\r\n"),
+        ("Transfer-Encoding: chunked", b"0\r\nTrailer: GET / HTTP/1.1\r\n\r\n"),
+    ],
+)
+def test_request_bodies_are_discarded(site: Site, method: str, field: str, body: bytes) -> None:
+    client = site.client()
+    stream = get("/", field, method=method) + body + GET
+    for octet in stream:
+        client.send(bytes([octet]))
+    assert [status for status, _, _ in client.responses()] == [200 if method == "GET" else 405, 200]
+
+
+def test_continue_is_sent_before_the_body_is_waited_for(site: Site) -> None:
+    client = site.client()
+    client.send(get("/", "Expect: 100-continue", "Content-Length: 5"))
+    assert client.received == b"HTTP/1.1 100 Continue\r\n\r\n"
+    client.send(b"hello" + GET)
+    assert [status for status, _, _ in parse_responses(client.received[25:])] == [200, 200]
+
+
+# ---------------------------------------------------------------- time limits
+
+
+def test_idle_connection_is_closed_silently(site: Site) -> None:
+    client, fresh = site.client(), site.client()
+    client.send(GET)
+    before = len(client.received)
+    site.pass_time(76 * SECOND)
+    client.read()
+    fresh.read()
+    assert (client.ended, fresh.ended, len(client.received) - before, fresh.received) == ("eof", "eof", 0, b"")
+    assert site.stats()["idle_closed"] == 2
+
+
+@pytest.mark.parametrize("octets", [b"GET / HT", b"\r", get("/", "Content-Length: 5") + b"123"])
+def test_slow_request_gets_408(site: Site, octets: bytes) -> None:
+    client = site.client()
+    client.send(octets)
+    site.pass_time(21 * SECOND)
+    client.read()
+    assert [status for status, _, _ in client.responses()] == [408]
+    assert client.ended == "eof"
+    assert site.stats()["head_timeouts"] == 1
+
+
+def test_dripping_octets_buy_no_time(site: Site) -> None:
+    client = site.client()
+    for octet in get("/", "A: " + "b" * 60):
+        client.send(bytes([octet]))
+        site.pass_time(SECOND)
+        if client.received:
+            break
+    assert [status for status, _, _ in client.responses()] == [408]
+
+
+def test_reader_that_stopped_is_aborted(site: Site) -> None:
+    client = site.client()
+    client.connection.send(get("/big") * 4)
+    site.pass_time(300 * SECOND)
+    assert site.stats()["connections_open"] == 0
+    assert site.stats()["stalled_aborted"] == 1
+
+
+def test_reader_that_is_slow_is_served(site: Site) -> None:
+    client = site.client()
+    client.connection.send(get("/big") * 2)
+    while len(client.received) < 2 * len(BIG) and not client.ended:
+        site.pass_time(20 * SECOND)
+        client.received += client.connection.receive(100_000, timeout=0)
+    site.pass_time(SECOND)
+    assert [body for _, _, body in client.responses()] == [BIG, BIG]
+    assert site.stats()["stalled_aborted"] == 0
+
+
+# ---------------------------------------------------------------- remembered heads
+
+
+def test_repeated_head_is_remembered(site: Site) -> None:
+    for path in ("/text.txt", "/big", "/text.txt", "/big", "/text.txt", "/text.txt"):
+        site.ask(get(path))
+    assert (site.stats()["head_misses"], site.stats()["head_hits"]) == (2, 4)
+
+
+def test_refusals_and_bodies_are_not_remembered(site: Site) -> None:
+    for octets in (get("/missing"), get("/", "Content-Length: 1") + b"x", b"GARBAGE\r\n\r\n"):
+        site.ask(octets)
+    assert site.stats()["heads_remembered"] == 0
+
+
+def test_head_table_is_bounded_and_keeps_what_is_used(make_site: Callable[..., Site]) -> None:
+    site = make_site(max_heads=8)
+    site.ask(get("/text.txt"))
+    site.ask(get("/sub/"))
+    for number in range(100):
+        site.ask(get("/text.txt"))
+        site.ask(get(f"/?{number}"))
+    assert site.stats()["heads_remembered"] == 8
+    assert site.stats()["head_hits"] == 100
+
+
+def test_date_moves_with_the_clock_in_ready_made_responses(site: Site) -> None:
+    dates = []
+    for _ in range(3):
+        dates.append(site.ask(get("/"))[1]["Date"])
+        site.pass_time(2 * SECOND)
+    assert dates == sorted(set(dates))
+
+
+def test_response_in_flight_keeps_its_octets_when_it_is_dated_again(make_site: Callable[..., Site]) -> None:
+    site = make_site(pair={"network": {"delay_ns": 1500 * MILLISECOND}})
+    clients = [site.client() for _ in range(3)]
+    site.pass_time(30 * SECOND)
+    for client in clients:
+        client.connection.send(get("/text.txt"))
+        site.pass_time(SECOND)
+    site.pass_time(10 * SECOND)
+    for client in clients:
+        client.read()
+    dates = [client.responses()[0][1]["Date"] for client in clients]
+    assert len(set(dates)) == 3
+
+
+# ---------------------------------------------------------------- files that change
+
+
+@pytest.mark.parametrize("name", ["text.txt", "big"])
+def test_changed_file_is_served_anew(site: Site, name: str) -> None:
+    path = site.root / name
+    before = site.ask(get(f"/{name}"))
+    new = path.with_suffix(".new")
+    new.write_bytes(b"changed" * (1 if name == "text.txt" else 20_000))
+    new.rename(path)
+    site.pass_time(1100 * MILLISECOND)
+    after = site.ask(get(f"/{name}"))
+    assert after[2] == path.read_bytes()
+    assert after[1]["ETag"] != before[1]["ETag"]
+    path.unlink()
+    site.pass_time(1100 * MILLISECOND)
+    assert site.ask(get(f"/{name}"))[0] == 404
+
+
+def test_new_precompressed_file_is_noticed(site: Site) -> None:
+    assert "Vary" not in site.ask(get("/text.txt", "Accept-Encoding: gzip"))[1]
+    (site.root / "text.txt.gz").write_bytes(gzip.compress(b"text"))
+    site.pass_time(1100 * MILLISECOND)
+    assert site.ask(get("/text.txt", "Accept-Encoding: gzip"))[1]["Content-Encoding"] == "gzip"
+
+
+def test_housekeeping_lets_go_of_deleted_files(site: Site) -> None:
+    site.ask(get("/big"))
+    assert site.stats()["held_bytes"] == len(BIG)
+    (site.root / "big").unlink()
+    site.server.housekeeping()
+    assert (site.stats()["files_open"], site.stats()["held_bytes"]) == (0, 0)
+
+
+def test_replaced_root_is_followed(site: Site) -> None:
+    site.ask(get("/text.txt"))
+    site.root.rename(site.root.parent / "old")
+    site.root.mkdir()
+    (site.root / "text.txt").write_text("new root")
+    site.server.housekeeping()
+    assert site.ask(get("/text.txt"))[2] == b"new root"
+
+
+@pytest.mark.parametrize("fields", [(), ("Connection: close",)])
+@pytest.mark.parametrize("left", [0, 4096, 100_000, len(BIG) - 1])
+def test_file_cut_under_a_response_never_looks_complete(site: Site, fields: tuple[str, ...], left: int) -> None:
+    client = site.client()
+    client.connection.send(get("/big", *fields))
+    site.settle()
+    os.truncate(site.root / "big", left)
+    site.pass_time(1100 * MILLISECOND)
+    client.read_until(len(BIG))
+    site.pass_time(200 * SECOND)
+    client.read()
+    assert client.ended == "ConnectionReset"
+    assert len(site.ask(get("/big"))[2]) == left  # and the server lives on
+
+
+def test_table_of_files_is_bounded(make_site: Callable[..., Site]) -> None:
+    site = make_site(max_files=4)
+    for number in range(20):
+        (site.root / f"f{number}").write_text(str(number))
+    for _ in range(2):
+        for number in range(20):
+            assert site.ask(get(f"/f{number}"))[2] == str(number).encode()
+    assert site.stats()["files_open"] == 4
+
+
+def test_held_bytes_are_bounded(make_site: Callable[..., Site]) -> None:
+    site = make_site(max_held_bytes=len(BIG) + 100)
+    for _ in range(3):
+        for path in ("/big", "/middle", "/text.txt"):
+            assert site.ask(get(path))[0] == 200
+            assert site.stats()["held_bytes"] <= len(BIG) + 100
+
+
+# ---------------------------------------------------------------- access log
+
+LINE = re.compile(rb'198\.18\.0\.1 - - \[14/Nov/2023:22:13:\d\d \+0000\] "(.*?)" (\d+) (\d+) "(.*?)" "(.*?)"\n')
+
+
+def test_access_log_in_combined_format(make_site: Callable[..., Site], tmp_path: Path) -> None:
+    path = tmp_path / "access.log"
+    site = make_site(access_log=path)
+    site.ask(get("/", "Referer: http://x/", 'User-Agent: a"b'))
+    site.ask(get("/big"))
+    site.ask(get("/", method="HEAD"))
+    site.ask(b"\x16\x03\n")
+    site.ask(get("/missing"))
+    assert path.read_bytes() == b""  # nothing is written on the data path
+    site.server.housekeeping()
+    assert LINE.findall(path.read_bytes()) == [
+        (b"GET / HTTP/1.1", b"200", b"4", b"http://x/", b"a\\x22b"),
+        (b"GET /big HTTP/1.1", b"200", b"%d" % len(BIG), b"-", b"-"),
+        (b"HEAD / HTTP/1.1", b"200", b"0", b"-", b"-"),
+        (b"\\x16\\x03\\x0A", b"400", b"72", b"-", b"-"),
+        (b"GET /missing HTTP/1.1", b"404", b"68", b"-", b"-"),
+    ]
+    assert site.stats()["log_lines"] == 5
+
+
+def test_log_ring_overflow_is_counted(make_site: Callable[..., Site]) -> None:
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    try:
+        while True:
+            os.write(writer, b"x" * 4096)
+    except BlockingIOError:
+        pass
+    os.set_blocking(writer, True)
+    site = make_site(access_log=writer, log_lines=4)
+    for _ in range(10):
+        assert site.ask(GET)[0] == 200  # a reader that stands still holds nobody up
+    site.server.housekeeping()
+    assert (site.stats()["log_lines"], site.stats()["log_lost"]) == (0, 6)
+    os.close(reader)
+    os.close(writer)
+
+
+# ---------------------------------------------------------------- streams
+
+REQUESTS = [
+    GET,
+    get("/text.txt"),
+    get("/middle"),
+    get("/middle", "Range: bytes=100-70000"),
+    get("/missing"),
+    b"\r\n" + get("/sub"),
+    get("/packed.css", "Accept-Encoding: gzip"),
+    get("/", "Content-Length: 4") + b"\r\n\r\n",
+    get("/", "Transfer-Encoding: chunked", method="POST") + b"3\r\nabc\r\n0\r\n\r\n",
+]
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@given(chosen=st.lists(st.sampled_from(REQUESTS), min_size=1, max_size=6), data=st.data())
+def test_splits_of_a_stream_change_nothing(tmp_path_factory: pytest.TempPathFactory, chosen: Any, data: Any) -> None:
+    stream = b"".join([*chosen, get("/text.txt", "Connection: close")])
+    root = tmp_path_factory.mktemp("site")
+    fill(root)
+    outputs = []
+    for cuts in ([], sorted(data.draw(st.sets(st.integers(1, len(stream) - 1), max_size=10)))):
+        site = Site(root, small_file_bytes=data.draw(st.sampled_from([0, 49152])))
+        client = site.client()
+        for start, end in zip([0, *cuts], [*cuts, len(stream)], strict=True):
+            client.send(stream[start:end])
+        client.read_until(1 << 30)
+        assert client.ended == "eof"
+        outputs.append(re.sub(rb"Date: [^\r]*", b"Date", client.received))
+        site.close()
+    assert outputs[0] == outputs[1]
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@given(noise=st.binary(min_size=1, max_size=200), at=st.integers(0, 200), remove=st.integers(0, 20))
+def test_hostile_octets_end_in_an_error_or_a_close(root: Path, noise: bytes, at: int, remove: int) -> None:
+    stream = (
+        get("/text.txt", "Range: bytes=0-1") + get("/", "Transfer-Encoding: chunked") + b"1\r\na\r\n0\r\n\r\n" + GET
+    )
+    site = Site(root)
+    client = site.client()
+    client.send(stream[:at] + noise + stream[at + remove :])
+    site.pass_time(100 * SECOND)
+    client.read()
+    assert client.ended == "eof"
+    assert all(
+        status in (200, 206, 301, 400, 404, 405, 408, 413, 414, 431, 501, 505) for status, _, _ in client.responses()
+    )
+    site.close()
