@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-
-from ustack.buf import lent
 from ustack.server.http import HttpServer
 from ustack.stack import Connection
+
+from ustack.buf import lent
 from ustack.testing.pair import Pair
 from ustack.testing.testbed import MILLISECOND, SECOND, STACK_ADDRESS
 
