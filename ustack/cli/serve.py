@@ -29,6 +29,7 @@ from ustack.cli.live import Live, silence_stdout, take
 from ustack.netns import Lab, LabError, Plan, keep, privilege
 
 SECOND_NS = 1_000_000_000
+CLOSE_LINGER_S = 1.0  # for connections that have a FIN or the end of a response under way
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -202,8 +203,9 @@ def _open(options: Options, lab: Lab, resources: ExitStack) -> tuple[Any, Any]:
         link = resources.enter_context(TeeLink(link, options.capture))
     # The rings stay usable; a fault in what parses hostile bytes is not root's over the network any more.
     privilege.drop()
-    server = HttpServer(options.directory, access_log=options.access_log)
-    stack = resources.enter_context(Stack(link, options.address, options.gateway))
+    server = resources.enter_context(HttpServer(options.directory, access_log=options.access_log))
+    stack = Stack(link, options.address, options.gateway)
+    resources.callback(stack.close, linger=CLOSE_LINGER_S)
     stack.listen(options.port, backlog=4096, application=server)
     return stack, server
 
@@ -213,7 +215,7 @@ def _open_link(options: Options, lab: Lab) -> Any:
         if lab.link == "tap":
             from ustack.link.tap import TapLink
 
-            return TapLink(lab.ifname, busy_poll=options.busy_poll)
+            return TapLink(lab.ifname, create=False, busy_poll=options.busy_poll)
         from ustack.link.packet_mmap import PacketMmapLink
 
         return PacketMmapLink(lab.ifname, busy_poll=options.busy_poll)

@@ -91,8 +91,10 @@ def _finish(process: subprocess.Popen[str]) -> str:
             process.stdin.close()
         rest = process.stdout.read().strip()
     code = process.wait(GRACE_S)
-    if rest:
-        return str(json.loads(rest)["error"])
+    # An owner that was interrupted has not read the answer about its lab.
+    for message in map(json.loads, rest.splitlines()):
+        if "error" in message:
+            return str(message["error"])
     return "" if code == 0 else "the lab keeper was killed: the next start removes what is left"
 
 
