@@ -279,8 +279,7 @@ def decide(request: Request, resource: Resource, now_s: int) -> Decision:
     if request.method == b"GET" and b"range" in request.fields:
         _apply_range(request, resource, decision, now_s)
     if decision.status == 416:
-        decision.fields = [*validators, (b"Content-Range", b"bytes */%d" % variant.size)]
-        return decision
+        return Decision(416, None, fields=[*validators, (b"Content-Range", b"bytes */%d" % variant.size)])
     if decision.status == 206:
         last = decision.offset + decision.length - 1
         described.append((b"Content-Range", b"bytes %d-%d/%d" % (decision.offset, last, variant.size)))

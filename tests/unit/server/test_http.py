@@ -87,6 +87,7 @@ def parse_responses(octets: bytes, method: str = "GET") -> list[tuple[int, dict[
     while stream.tell() < len(octets):
         response = http.client.HTTPResponse(stream, method=method)  # type: ignore[arg-type]
         response.begin()
+        assert response.status in (100, 304) or response.getheader("Content-Length") is not None
         found.append((response.status, dict(response.getheaders()), response.read()))
     return found
 
