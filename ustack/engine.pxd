@@ -58,7 +58,6 @@ ctypedef struct engine_t:
     uint16_t application_count
     frame_t frames[ENGINE_BURST]
     uint64_t now_ns
-    uint64_t ip_deadline_ns                            # when the neighbour table has something to do
     uint64_t open_applications                         # bit i: on_burst_begin has been called in this poll
     int link_error                                     # -errno of a link that failed, 0 while it works
 

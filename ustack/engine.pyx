@@ -18,25 +18,25 @@ from ustack.base.clock cimport clock_monotonic_ns
 from ustack.base.counters cimport BYTES_OUT, FRAMES_OUT, counters_as_dict
 from ustack.ip.address cimport ip_addr_from_text, ip_addr_text, ip_interface_from_text
 from ustack.ip.layer cimport (IP_TCP, IP_TCP_ERROR, ip_announce, ip_config_defaults, ip_config_t, ip_destroy, ip_init,
-                              ip_input, ip_timers, ip_verdict_t, packet_t)
-from ustack.tcp.calls cimport tcp_abort, tcp_receivable, tcp_taken
+                              ip_input, ip_next_deadline, ip_timers, ip_verdict_t, packet_t)
+from ustack.tcp.calls cimport tcp_abort, tcp_receivable
 from ustack.tcp.demux cimport FLOW_CONNECTION, FLOW_INDEX_BITS
 from ustack.tcp.ending cimport syn_received_remove, time_wait_remove
 from ustack.tcp.input cimport delivery_t, tcp_error, tcp_input
 from ustack.tcp.output cimport OUTPUT_BLOCKED, tcp_output
 from ustack.tcp.reassembly cimport reassembly_append, reassembly_consume, reassembly_peek
 from ustack.tcp.rtt cimport rtt_rto_ns
-from ustack.tcp.state cimport CLOSE_NO_MEMORY, CLOSED, LISTEN
+from ustack.tcp.state cimport CLOSE_NO_MEMORY
 from ustack.tcp.tcb cimport (
     TCB_ABORT, TCB_ACCEPTED, TCB_ACTIVE, TCB_CLOSED_BY_APP, TCB_EV_ACCEPT, TCB_EV_CLOSED, TCB_EV_DATA, TCB_EV_EOF,
-    TCB_EV_TIMEOUT, TCB_EV_WRITABLE, TCB_LISTED, TCP_MAX_LISTENERS, flow_slot_t, tcb_at, tcb_release, tcp_config_defaults,
+    TCB_EV_TIMEOUT, TCB_EV_WRITABLE, TCB_LISTED, TCP_MAX_LISTENERS, tcb_at, tcb_release, tcp_config_defaults,
     tcp_config_t, tcp_destroy, tcp_init, work_add, work_return, work_take)
 from ustack.tcp.timers cimport tcp_next_deadline, tcp_timers
 
 import os
 
 from ustack.buf.lent import alive as lent_alive
-from ustack.tcp.state import reason_name, state_name
+from ustack.tcp.state import state_name
 
 
 cdef enum:
@@ -66,7 +66,7 @@ cdef uint32_t engine_poll(engine_t *engine, uint64_t now_ns) noexcept nogil:
             tcp_error(&engine.tcp, &packet, now_ns)
     if n > 0:
         link.ops.rx_release(link, n)
-    engine.ip_deadline_ns = ip_timers(&engine.ip, now_ns)
+    ip_timers(&engine.ip, now_ns)
     tcp_timers(&engine.tcp, now_ns)
     engine_flush(engine, now_ns)
     return n
@@ -115,11 +115,12 @@ cdef inline void submit(engine_t *engine) noexcept nogil:
 
 
 cdef uint64_t engine_next_deadline(engine_t *engine) noexcept nogil:
-    cdef uint64_t deadline_ns
+    cdef uint64_t tcp_ns, ip_ns
     if engine.tcp.work_head:
         return engine.now_ns
-    deadline_ns = tcp_next_deadline(&engine.tcp)
-    return deadline_ns if deadline_ns < engine.ip_deadline_ns else engine.ip_deadline_ns
+    tcp_ns = tcp_next_deadline(&engine.tcp)
+    ip_ns = ip_next_deadline(&engine.ip)
+    return tcp_ns if tcp_ns < ip_ns else ip_ns
 
 
 cdef void engine_run(engine_t *engine, uint64_t until_ns, const bint *stop) noexcept nogil:

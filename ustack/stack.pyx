@@ -26,8 +26,8 @@ from ustack.engine cimport (ACCEPT_REFUSED, ACCEPT_TAKEN, ACCEPT_WAITING, Applic
 from ustack.ip.address cimport ip_addr_from_text, ip_addr_text
 from ustack.link.device cimport Link
 from ustack.tcp.calls cimport (
-    TCP_ERR_BAD_ADDRESS, TCP_ERR_IN_USE, TCP_ERR_NO_MEMORY, TCP_ERR_NO_PORT, TCP_ERR_NO_ROUTE, TCP_ERR_STATE, tcp_abort,
-    tcp_close, tcp_connect, tcp_listen, tcp_receivable, tcp_receive, tcp_send, tcp_send_queued, tcp_set_keepalive,
+    TCP_ERR_BAD_ADDRESS, TCP_ERR_IN_USE, TCP_ERR_NO_MEMORY, TCP_ERR_NO_PORT, TCP_ERR_NO_ROUTE, tcp_abort, tcp_close,
+    tcp_connect, tcp_listen, tcp_receivable, tcp_receive, tcp_send, tcp_send_queued, tcp_set_keepalive,
     tcp_set_nodelay, tcp_set_tos, tcp_set_ttl, tcp_set_user_timeout, tcp_shutdown, tcp_taken, tcp_unlisten)
 from ustack.tcp.state cimport CLOSE_NORMAL, close_reason_t
 from ustack.tcp.tcb cimport TCB_ACTIVE, TCB_FIN_RECEIVED, TCB_KEEPALIVE, TCB_NODELAY, tcb_t, tcp_t

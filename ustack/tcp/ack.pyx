@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: MIT
 """What an acknowledgment does to the sender. See ack.pxd for the contract and the sources."""
 
-from libc.stdint cimport int32_t, uint8_t, uint32_t
+from libc.stdint cimport int32_t, uint32_t
 
 from ustack.base.counters cimport DUPLICATE_ACKS_IN, FAST_RETRANSMITS, count
 from ustack.buf.lent cimport lent_unref
 from ustack.buf.slab cimport slab_release
 from ustack.tcp.cc.ops cimport cc_ops_t, cc_view_t
 from ustack.tcp.rtt cimport rexmit_start, rexmit_stop, rtt_now_us, rtt_sample
-from ustack.tcp.tcb cimport (OPT_TIMESTAMPS, TCB_EV_WRITABLE, TCB_FIN_SENT, TCB_PERSIST, TCB_RECOVER_VALID, TCB_RECOVERY,
-                             TCB_REXMIT, TCB_RTO_RECOVERY, TCB_RTT_TIMING, TCB_WANT_WRITABLE, cc_load, cc_store,
-                             send_piece_at, send_piece_t, tcp_timestamp, work_add)
+from ustack.tcp.tcb cimport (
+    OPT_TIMESTAMPS, TCB_EV_WRITABLE, TCB_PERSIST, TCB_RECOVER_VALID, TCB_RECOVERY, TCB_REXMIT, TCB_RTO_RECOVERY,
+    TCB_RTT_TIMING, TCB_WANT_WRITABLE, cc_load, cc_store, send_piece_at, send_piece_t, tcp_timestamp, work_add)
 from ustack.wire.seq cimport seq_ge, seq_gt, seq_lt
 from ustack.wire.tcp cimport FIN, HAS_TIMESTAMPS, SYN
 
@@ -65,8 +65,8 @@ cdef ack_verdict_t ack_input(tcp_t *tcp, tcb_t *tcb, const segment_t *seg, uint3
 
 
 cdef inline bint is_duplicate(const tcb_t *tcb, const segment_t *seg, uint32_t window) noexcept nogil:
-    """RFC 5681 section 2, all five conditions."""
-    return (tcb.snd_max != tcb.snd_una and seg.length == 0 and not seg.flags & (SYN | FIN)
+    """RFC 5681 section 2, all five conditions. Answers to window probes look alike and tell of no loss."""
+    return (not tcb.flags & TCB_PERSIST and tcb.snd_max != tcb.snd_una and seg.length == 0 and not seg.flags & (SYN | FIN)
             and window == tcb.snd_wnd)
 
 

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: MIT
 """What an application may ask of TCP (RFC 9293 section 3.10.1 to 3.10.6). See calls.pxd for each call's contract."""
 
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
 from ustack.base.counters cimport CONNECTIONS_OPENED, count
 from ustack.base.prng cimport siphash24
 from ustack.buf.lent cimport lent_ref
-from ustack.buf.slab cimport slab_alloc, slab_release
+from ustack.buf.slab cimport slab_alloc
 from ustack.ip.layer cimport ip_is_local, ip_is_valid_remote
 from ustack.tcp.demux cimport (FLOW_CONNECTION, FLOW_NONE, FLOW_TIME_WAIT, flow_find, flow_insert, flow_t,
                                initial_sequence_number, listener_exact)

@@ -4,9 +4,9 @@
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from libc.string cimport memset
 
-from ustack.base.counters cimport (CHALLENGE_ACKS_OUT, PURE_ACKS_OUT, RESETS_OUT, SEGMENTS_OUT, TX_RING_FULL, count)
-from ustack.ip.layer cimport (IP_OK, IP_PROTO_TCP, IP_RING_FULL, ip_commit, ip_payload_mtu, ip_reserve, ip_route_t)
-from ustack.tcp.tcb cimport (OPT_SACK, OPT_TIMESTAMPS, OPT_WSCALE, tcb_receive_window, tcp_timestamp)
+from ustack.base.counters cimport (CHALLENGE_ACKS_OUT, PURE_ACKS_OUT, RESETS_OUT, SEGMENTS_OUT, count)
+from ustack.ip.layer cimport (IP_OK, IP_PROTO_TCP, ip_commit, ip_payload_mtu, ip_reserve, ip_route_t)
+from ustack.tcp.tcb cimport OPT_SACK, OPT_TIMESTAMPS, OPT_WSCALE, tcp_timestamp
 from ustack.wire.tcp cimport (ACK, FIN, HAS_MSS, HAS_SACK_PERMITTED, HAS_TIMESTAMPS, HAS_WSCALE, RST, SYN,
                               TCP_CHECKSUM_OFFSET, TCP_HEADER_BYTES, TCP_MAX_OPTION_BYTES, TCP_WSCALE_MAX, segment_emit)
 
@@ -29,8 +29,6 @@ cdef ip_status_t emit_bare(tcp_t *tcp, const flow_key_t *key, header_t *header, 
     route.ttl = ttl
     out = ip_reserve(tcp.ip, &route, TCP_HEADER_BYTES + TCP_MAX_OPTION_BYTES, &status, tcp.now_ns)
     if out == NULL:
-        if status == IP_RING_FULL:
-            count(tcp.counters, TX_RING_FULL)
         return <ip_status_t>status
     header.sport = key.lport
     header.dport = key.rport

@@ -12,14 +12,13 @@ check_reset and check_syn (RFC 5961), check_ack, accept_text, accept_fin. See in
 """
 
 from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
-from libc.string cimport memset
 
 from ustack.base.counters cimport (
     ACCEPT_QUEUE_OVERFLOW, CONNECTIONS_ACCEPTED, DROP_ICMP_NO_CONNECTION, DROP_NO_MEMORY, DROP_TCP_ACK,
     DROP_TCP_AFTER_CLOSE, DROP_TCP_BROADCAST, DROP_TCP_CHECKSUM, DROP_TCP_DUPLICATE, DROP_TCP_FLAGS, DROP_TCP_NO_LISTENER,
     DROP_TCP_PAWS, DROP_TCP_RST, DROP_TCP_SEQUENCE, DROP_TCP_SYN, DROP_TCP_SYN_QUEUE, OUT_OF_ORDER_IN, SEGMENTS_IN,
     SYN_QUEUE_EVICTED, TIME_WAIT_REUSED, count, counter_t)
-from ustack.base.types cimport ip_addr_is_v4, ip_addr_t
+from ustack.base.types cimport ip_addr_is_v4
 from ustack.base.wheel cimport wheel_arm
 from ustack.buf.frame cimport CHECKSUM_UNKNOWN
 from ustack.buf.slab cimport slab_alloc
@@ -32,18 +31,18 @@ from ustack.tcp.emit cimport (advertised_wscale, challenge_allowed, emit_reset_f
 from ustack.tcp.ending cimport (connection_end, connection_time_wait, syn_received_remove, time_wait_remove,
                                 time_wait_restart)
 from ustack.tcp.reassembly cimport reassembly_advance, reassembly_append, reassembly_insert
-from ustack.tcp.rtt cimport rexmit_stop
 from ustack.tcp.state cimport (CLOSE_ABORTED, CLOSE_NORMAL, CLOSE_REFUSED, CLOSE_RESET, CLOSE_UNREACHABLE, CLOSE_WAIT, CLOSING,
                                ESTABLISHED, FIN_WAIT_1, FIN_WAIT_2, LAST_ACK, SYN_RECEIVED, SYN_SENT)
 from ustack.tcp.tcb cimport (
-    OPT_SACK, OPT_TIMESTAMPS, OPT_WSCALE, TCB_ABORT, TCB_ACK_DELAYED, TCB_ACK_NOW, TCB_ACTIVE, TCB_APP_TIMEOUT,
-    TCB_CLOSED_BY_APP, TCB_EV_ACCEPT, TCB_EV_DATA, TCB_EV_EOF, TCB_FIN_QUEUED, TCB_FIN_RECEIVED, TCB_FIN_SENT,
-    TCB_REXMIT, TCB_RTT_TIMING, TIMER_SYN_RECEIVED, flow_key_t, listener_t, rx_queue_of, rx_queue_t, syn_at, syn_received_t,
-    tcb_alloc, tcb_arm, tcb_at, tcb_receive_window, tcb_release, tick_after, time_wait_at, time_wait_t, work_add)
+    OPT_SACK, OPT_TIMESTAMPS, OPT_WSCALE, TCB_ABORT, TCB_ACK_DELAYED, TCB_ACK_NOW, TCB_APP_TIMEOUT, TCB_CLOSED_BY_APP,
+    TCB_EV_ACCEPT, TCB_EV_DATA, TCB_EV_EOF, TCB_FIN_QUEUED, TCB_FIN_RECEIVED, TCB_FIN_SENT, TCB_REXMIT, TCB_RTT_TIMING,
+    TIMER_SYN_RECEIVED, flow_key_t, listener_t, rx_queue_of, rx_queue_t, syn_at, syn_received_t, tcb_alloc, tcb_arm,
+    tcb_at, tick_after, time_wait_at, time_wait_t, work_add)
 from ustack.wire.checksum cimport checksum_add, checksum_fold, checksum_partial
+from ustack.wire.octets cimport htons, read_u16, read_u32
 from ustack.wire.seq cimport seq_ge, seq_gt, seq_le, seq_lt
 from ustack.wire.tcp cimport (ACK, FIN, HAS_MSS, HAS_SACK_PERMITTED, HAS_TIMESTAMPS, HAS_WSCALE, RST, SYN,
-                              TCP_HEADER_BYTES, TCP_TIMESTAMP_BYTES, htons, read_u16, read_u32, segment_parse, segment_t)
+                              TCP_HEADER_BYTES, TCP_TIMESTAMP_BYTES, segment_parse, segment_t)
 
 
 cdef enum:
@@ -578,6 +577,8 @@ cdef void join_queue(tcp_t *tcp, tcb_t *tcb, const uint8_t *data, uint32_t lengt
     """In order, but something is held: go behind it, then take what this has made whole."""
     cdef rx_queue_t *rx = rx_queue_of(tcp, tcb)
     cdef bint full
+    if rx != NULL and rx.fin_ooo and seq_gt(tcb.rcv_nxt + length, rx.fin_seq):
+        length = rx.fin_seq - tcb.rcv_nxt                               # nothing can follow a FIN
     if length > 0:
         # At the bound, what closes a hole is taken all the same: the islands behind it are what fills the memory.
         full = tcp.rx_held_bytes >= tcp.config.rx_memory_bytes and (rx == NULL or rx.ooo_head == 0)

@@ -12,11 +12,10 @@ A data segment is built from the lent buffers straight into the transmit slot. W
 64 KB; its length is then a multiple of SMSS unless it ends the queue.
 """
 
-from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
-from ustack.base.counters cimport (PURE_ACKS_OUT, SEGMENTS_OUT, SEGMENTS_RETRANSMITTED, TX_RING_FULL, WINDOW_PROBES_OUT,
-                                   count)
+from ustack.base.counters cimport (PURE_ACKS_OUT, SEGMENTS_OUT, SEGMENTS_RETRANSMITTED, WINDOW_PROBES_OUT, count)
 from ustack.ip.layer cimport (IP_NO_ROUTE, IP_OK, IP_PROTO_TCP, IP_RING_FULL, ip_commit, ip_payload_max, ip_reserve,
                               ip_route_t, ip_status_t)
 from ustack.tcp.ack cimport initial_window
@@ -25,8 +24,7 @@ from ustack.tcp.emit cimport advertised_mss, advertised_wscale, emit_bare, emit_
 from ustack.tcp.ending cimport connection_end
 from ustack.tcp.rtt cimport rexmit_start, rtt_now_us, rtt_rto_ns
 from ustack.tcp.sack cimport sack_blocks
-from ustack.tcp.state cimport (CLOSE_ABORTED, CLOSE_UNREACHABLE, CLOSED, ESTABLISHED, SYN_RECEIVED, SYN_SENT,
-                               close_reason_t)
+from ustack.tcp.state cimport CLOSE_ABORTED, CLOSE_UNREACHABLE, CLOSED, SYN_RECEIVED, SYN_SENT, close_reason_t
 from ustack.tcp.tcb cimport (
     OPT_SACK, OPT_TIMESTAMPS, TCB_ABORT, TCB_ACK_ARMED, TCB_ACK_DELAYED, TCB_ACK_NOW, TCB_FIN_QUEUED, TCB_FIN_SENT,
     TCB_NODELAY, TCB_PERSIST, TCB_PROBE, TCB_RECOVERY, TCB_REXMIT, TCB_REXMIT_ARMED, TCB_RTT_TIMING, cc_load, cc_store,
@@ -74,7 +72,6 @@ cdef output_t tcp_output(tcp_t *tcp, tcb_t *tcb, uint64_t now_ns) noexcept nogil
 
 cdef inline output_t finish(tcp_t *tcp, tcb_t *tcb, send_t sent) noexcept nogil:
     if sent == SEND_BLOCKED:
-        count(tcp.counters, TX_RING_FULL)
         return OUTPUT_BLOCKED
     if sent == SEND_FAILED and tcb.flags & TCB_ABORT:
         abort(tcp, tcb)

@@ -7,7 +7,7 @@ costs a short walk, not a long one. Read first: RFC 9293 section 3.10.7.4, seven
 """
 
 from libc.stdint cimport uint8_t, uint32_t
-from libc.stdlib cimport free, malloc
+from libc.stdlib cimport malloc
 from libc.string cimport memcpy
 
 from ustack.base.counters cimport DROP_NO_MEMORY, DROP_TCP_REASSEMBLY_FULL
@@ -131,15 +131,18 @@ cdef void reassembly_consume(tcp_t *tcp, tcb_t *tcb, uint32_t length) noexcept n
 cdef int reassembly_insert(tcp_t *tcp, tcb_t *tcb, uint32_t seq, const uint8_t *data, uint32_t length,
                            bint fin) noexcept nogil:
     cdef rx_queue_t *rx = queue_get(tcp, tcb)
+    cdef uint32_t before = 0, at, index, pieces = 0, piece, end
+    cdef uint32_t first = seq
+    cdef rx_chunk_t *chunk
     if rx == NULL:
         return <int>DROP_NO_MEMORY
-    if fin:
+    at = rx.ooo_head
+    if rx.fin_ooo and seq_gt(seq + length, rx.fin_seq):     # nothing can follow a FIN
+        length = rx.fin_seq - seq if seq_lt(seq, rx.fin_seq) else 0
+    elif fin:
         rx.fin_ooo = 1
         rx.fin_seq = seq + length
-    cdef uint32_t before = 0, at = rx.ooo_head, index, pieces = 0, piece
-    cdef uint32_t end = seq + length
-    cdef rx_chunk_t *chunk
-    cdef uint32_t first = seq
+    end = seq + length
     while seq_lt(seq, end):
         # Skip what lies wholly before seq; cut what is held already.
         while at:
@@ -237,7 +240,7 @@ cdef bint reassembly_advance(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     while rx.ooo_head:
         index = rx.ooo_head
         chunk = rx_chunk_at(tcp, index)
-        if seq_gt(chunk.seq, tcb.rcv_nxt):
+        if seq_gt(chunk.seq, tcb.rcv_nxt) or (rx.fin_ooo and rx.fin_seq == tcb.rcv_nxt):
             break
         rx.ooo_head = chunk.next
         rx.ooo_bytes -= chunk.length

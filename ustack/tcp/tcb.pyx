@@ -5,7 +5,7 @@ It decides nothing about the protocol: that is the event files' work (calls, inp
 writers are in tcb.pxd. Read first: RFC 9293 section 3.3.1.
 """
 
-from libc.stdint cimport UINT64_MAX, int32_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 

@@ -5,11 +5,10 @@ A connection has one node in the wheel for all its deadlines (tcb_arm). When it 
 served, and the node is armed for the next one. TIME-WAIT records wait equally long and need no node: they are a list in order of expiry.
 """
 
-from libc.stdint cimport UINT64_MAX, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from ustack.base.counters cimport KEEPALIVE_PROBES_OUT, RETRANSMIT_TIMEOUTS, SEGMENTS_RETRANSMITTED, count
-from ustack.base.wheel cimport (TIMER_NONE, WHEEL_TICK_SHIFT, timer_event_t, wheel_arm, wheel_expire, wheel_next_ns,
-                                wheel_tick_of)
+from ustack.base.wheel cimport TIMER_NONE, WHEEL_TICK_SHIFT, timer_event_t, wheel_arm, wheel_expire, wheel_next_ns
 from ustack.tcp.cc.ops cimport cc_view_t
 from ustack.tcp.emit cimport emit_syn_ack
 from ustack.tcp.ending cimport connection_end, syn_received_remove, time_wait_remove
@@ -25,7 +24,7 @@ from ustack.tcp.tcb cimport (TCB_ABORT, TCB_ACK_ARMED, TCB_ACK_NOW, TCB_APP_TIME
 
 cdef enum:
     EVENTS_AT_ONCE = 64
-    MAX_BACKOFF = 16
+    MAX_BACKOFF = 250                       # beyond any R2: the interval stops growing at config.rto_max_ns long before
 
 cdef uint64_t SECOND_NS = 1000000000
 
@@ -123,7 +122,7 @@ cdef void retransmission_timeout(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     if tcb.snd_una == tcb.snd_max:
         rexmit_stop(tcb)
         return
-    if rtt_waited_ns(tcp, tcb, <uint32_t>tcb.backoff + 1) >= limit_ns:
+    if tcb.backoff >= MAX_BACKOFF or rtt_waited_ns(tcp, tcb, <uint32_t>tcb.backoff + 1) >= limit_ns:
         give_up(tcp, tcb, CLOSE_TIMEOUT)
         return
     count(tcp.counters, RETRANSMIT_TIMEOUTS)
@@ -137,8 +136,7 @@ cdef void retransmission_timeout(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
         cc_store(tcb, &view)
         tcb.recover = tcb.snd_max           # RFC 6582 section 3.2 step 4
         tcb.flags |= TCB_RTO_RECOVERY | TCB_RECOVER_VALID
-    if tcb.backoff < MAX_BACKOFF:
-        tcb.backoff += 1                    # RFC 6298 (5.5)
+    tcb.backoff += 1                        # RFC 6298 (5.5)
     tcb.snd_nxt = tcb.snd_una               # (5.4): from the earliest that is not acknowledged
     tcb.duplicate_acks = 0
     tcb.flags &= ~<uint32_t>(TCB_RECOVERY | TCB_REXMIT | TCB_RTT_TIMING)
@@ -148,11 +146,10 @@ cdef void retransmission_timeout(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
 
 cdef void persist_timeout(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     """Probe a closed window, at doubling intervals (SHLD-30), for as long as the peer answers (MUST-37)."""
-    if rtt_waited_ns(tcp, tcb, tcb.keepalive_probes) >= r2_ns(tcp, tcb):
+    if tcb.keepalive_probes >= MAX_BACKOFF or rtt_waited_ns(tcp, tcb, tcb.keepalive_probes) >= r2_ns(tcp, tcb):
         give_up(tcp, tcb, CLOSE_TIMEOUT)
         return
-    if tcb.keepalive_probes < 255:
-        tcb.keepalive_probes += 1           # any segment from the peer clears it
+    tcb.keepalive_probes += 1               # any segment from the peer clears it
     if tcb.backoff < MAX_BACKOFF:
         tcb.backoff += 1
     tcb.flags |= TCB_PROBE | TCB_PERSIST

@@ -21,6 +21,12 @@ cdef inline uint16_t read_u16(const uint8_t *at) noexcept nogil:
     return ntohs(value)
 
 
+cdef inline uint32_t read_u32(const uint8_t *at) noexcept nogil:
+    cdef uint32_t value
+    memcpy(&value, at, 4)
+    return ntohl(value)
+
+
 cdef inline uint32_t read_u32_be(const uint8_t *at) noexcept nogil:
     cdef uint32_t value
     memcpy(&value, at, 4)
@@ -36,6 +42,11 @@ cdef inline uint16_t read_u16_be(const uint8_t *at) noexcept nogil:
 cdef inline void write_u16(uint8_t *at, uint16_t value) noexcept nogil:
     cdef uint16_t be = htons(value)
     memcpy(at, &be, 2)
+
+
+cdef inline void write_u32(uint8_t *at, uint32_t value) noexcept nogil:
+    cdef uint32_t be = htonl(value)
+    memcpy(at, &be, 4)
 
 
 cdef inline void write_u16_be(uint8_t *at, uint16_t value) noexcept nogil:

@@ -14,14 +14,6 @@
 # 20  |                      options, then data                       |
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
-from libc.string cimport memcpy
-
-
-cdef extern from "<arpa/inet.h>" nogil:
-    uint16_t htons(uint16_t value)
-    uint16_t ntohs(uint16_t value)
-    uint32_t htonl(uint32_t value)
-    uint32_t ntohl(uint32_t value)
 
 
 cdef enum:
@@ -91,25 +83,3 @@ ctypedef struct header_t:
 cdef int segment_parse(const uint8_t *header, uint32_t length, segment_t *out) noexcept nogil
 # Writes header and options, zero in the checksum and urgent fields. Returns their length (a multiple of 4, at most 60).
 cdef uint32_t segment_emit(uint8_t *out, const header_t *header) noexcept nogil
-
-
-cdef inline uint32_t read_u32(const uint8_t *at) noexcept nogil:
-    cdef uint32_t value
-    memcpy(&value, at, 4)
-    return ntohl(value)
-
-
-cdef inline uint16_t read_u16(const uint8_t *at) noexcept nogil:
-    cdef uint16_t value
-    memcpy(&value, at, 2)
-    return ntohs(value)
-
-
-cdef inline void write_u32(uint8_t *at, uint32_t value) noexcept nogil:
-    cdef uint32_t be = htonl(value)
-    memcpy(at, &be, 4)
-
-
-cdef inline void write_u16(uint8_t *at, uint16_t value) noexcept nogil:
-    cdef uint16_t be = htons(value)
-    memcpy(at, &be, 2)

@@ -4,10 +4,11 @@
 Read first: RFC 9293 sections 3.1 and 3.2, RFC 7323 sections 2.2 and 3.2, RFC 2018 sections 2 and 3.
 """
 
-from libc.stdint cimport uint8_t, uint16_t, uint32_t
+from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memset
 
 from ustack.base.counters cimport DROP_TCP_DATA_OFFSET, DROP_TCP_OPTION, DROP_TCP_TRUNCATED
+from ustack.wire.octets cimport read_u16, read_u32, write_u16, write_u32
 
 
 cdef enum:
