@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from ustack.stack import Connection, StackError
+from ustack.errors import StackError
+from ustack.stack import Connection
 from ustack.testing.leaks import drops
 from ustack.testing.pair import FrameHash, Pair
 from ustack.testing.testbed import MICROSECOND, MILLISECOND, SECOND
@@ -46,38 +47,45 @@ class Application:
     end_seen: bool = False
     error: StackError | None = None
     wake_ns: int = 0
+    idle: bool = False
+    """Nothing to do until something arrives."""
 
     def turn(self, now_ns: int) -> None:
         """Read and write once, if it is time."""
         if self.error is not None or now_ns < self.wake_ns:
             return
         try:
-            self._read()
-            self._write()
+            read, wrote = self._read(), self._write()
+            self.idle = not read and not wrote
         except StackError as error:
             self.error = error
-        pause = self.generator.choice((1, 20, 300)) * MILLISECOND if self.slow else MILLISECOND
-        self.wake_ns = now_ns + pause
+        if not self.idle:
+            self.wake_ns = now_ns + (self.generator.choice((1, 20, 300)) if self.slow else 1) * MILLISECOND
 
-    def _read(self) -> None:
+    def _read(self) -> bool:
+        """False: there was nothing."""
         if self.end_seen:
-            return
+            return False
         most = self.generator.choice((1, 100, 1500, 5000)) if self.slow else 1 << 20
         try:
             piece = self.connection.receive(most, timeout=0)
-        except TimeoutError:
-            return
+        except BlockingIOError:
+            return False
         self.incoming += piece
         self.end_seen = not piece
+        return True
 
-    def _write(self) -> None:
+    def _write(self) -> bool:
+        """False: there was nothing to write, or no room."""
+        wrote = 0
         if self.queued < len(self.outgoing):
             burst = self.outgoing[self.queued : self.queued + self.generator.choice((1, 700, 10_000, 60_000))]
-            self.connection.send(burst)
-            self.queued += len(burst)
+            wrote = self.connection.send(burst)
+            self.queued += wrote
         if self.queued == len(self.outgoing) and not self.finished and (self.end_seen or not self.waits_for_eof):
             self.connection.shutdown()
             self.finished = True
+        return wrote > 0
 
     @property
     def done(self) -> bool:
@@ -142,15 +150,14 @@ def run(seed: int, hashed: FrameHash | None = None) -> tuple[Application, Applic
                 end.turn(pair.now_ns)
 
         def wake_at() -> int | None:
-            return min((end.wake_ns for end in ends if not end.done), default=None)
+            return min((end.wake_ns for end in ends if not end.done and not end.idle), default=None)
 
         turn()
         pair.run_until(lambda: all(end.done for end in ends), LIMIT_NS, wake_at=wake_at, turn=turn)
         for end in ends:
             end.connection.close()
-        pair.run_until(lambda: not pair.a.connections() and not pair.b.connections(), LIMIT_NS)
+        pair.run_until(pair.at_rest, LIMIT_NS)
         for stack in (pair.a, pair.b):
-            assert not {name: left for name, left in stack.leaks().items() if left}, stack.leaks()
             counters = stack.counters()
             assert sum(drops(counters).values()) <= counters["frames_in"] + counters["frames_out"]
         assert pair.network.live_frames == 0

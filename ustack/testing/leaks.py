@@ -18,6 +18,11 @@ def assert_no_leaks(stack: Stack) -> None:
     assert not left, f"leaked: {left}"
 
 
+def holds_nothing(stack: Stack) -> bool:
+    """Whether no connection, mini-record, buffer or timer is left in a stack that is still open."""
+    return not any(stack.leaks().values())
+
+
 def drops(counters: Mapping[str, int]) -> dict[str, int]:
     """The drop reasons that are not zero."""
     return {name: count for name, count in counters.items() if name.startswith("drop_") and count}

@@ -21,7 +21,7 @@ from typing import Any
 
 from ustack.link.sim import SimNetwork
 from ustack.stack import Connection, Listener, Stack
-from ustack.testing.leaks import assert_no_leaks
+from ustack.testing.leaks import assert_no_leaks, holds_nothing
 from ustack.testing.testbed import PEER_ADDRESS, SECOND, STACK_ADDRESS, START_NS, TICK_NS
 
 _POLL_LIMIT = 100_000
@@ -117,6 +117,10 @@ class Pair:
         accepter = listener.accept(timeout=0)
         listener.close()
         return opener, accepter
+
+    def at_rest(self) -> bool:
+        """Whether neither stack remembers a connection, TIME-WAIT included, and no frame is on the wire."""
+        return holds_nothing(self.a) and holds_nothing(self.b) and self.network.next_event_ns is None
 
     def close(self) -> None:
         """Close both stacks and assert that nothing leaked."""

@@ -56,19 +56,26 @@ class Scene:
         assert self.connection is not None
         return self.connection
 
+    def _rows(self) -> list[dict[str, Any]]:
+        remote = (self.peer.address, self.peer.port)
+        return [row for row in self.testbed.stack.connections() if row["remote"] == remote]
+
     @property
     def state(self) -> str:
-        """What the stack holds for the peer's address and port, CLOSED if nothing (with a listener: LISTEN)."""
-        remote = f"{self.peer.address}:{self.peer.port}"
-        for row in self.testbed.stack.connections():
-            if row["remote"] == remote:
-                return str(row["state"]).replace("_", "-")
-        return "CLOSED"
+        """What the stack holds for the peer's address and port; CLOSED if nothing (with a listener: LISTEN).
+
+        A mini-record names no peer here: SYN-RECEIVED and TIME-WAIT are told from how many there are.
+        """
+        for row in self._rows():
+            return str(row["state"])
+        held = self.testbed.stack.leaks()
+        if held["syns"]:
+            return "SYN-RECEIVED"
+        return "TIME-WAIT" if held["time_waits"] else "CLOSED"
 
     def info(self) -> dict[str, Any]:
         """The stack's own view of the connection: snd_una, cwnd, ..."""
-        remote = f"{self.peer.address}:{self.peer.port}"
-        return next(row for row in self.testbed.stack.connections() if row["remote"] == remote)
+        return self._rows()[0]
 
     def read(self) -> bytes:
         """What the application can read now, without waiting."""

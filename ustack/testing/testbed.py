@@ -209,7 +209,7 @@ def read_available(connection: Connection) -> tuple[bytes, bool]:
     while True:
         try:
             piece = connection.receive(65536, timeout=0)
-        except TimeoutError:
+        except BlockingIOError:
             return data, False
         if not piece:
             return data, True

@@ -3,32 +3,22 @@
 
 import pytest
 
-from ustack.stack import Connection, ConnectionReset
+from ustack.errors import ConnectionReset
 from ustack.testing.pair import Pair
 from ustack.testing.testbed import MILLISECOND, SECOND, read_available
-
-
-def gone(pair: Pair) -> bool:
-    """Whether neither stack remembers a connection, TIME-WAIT included."""
-    return not pair.a.connections() and not pair.b.connections()
-
-
-def state_of(connection: Connection) -> str:
-    """RFC name."""
-    return str(connection.state).replace("_", "-")
 
 
 def test_normal_close_leaves_time_wait_with_the_active_closer_only() -> None:
     with Pair(network={"delay_ns": MILLISECOND}) as pair:
         client, server = pair.connect()
         client.close()
-        pair.run_until(lambda: state_of(server) == "CLOSE-WAIT", SECOND)
+        pair.run_until(lambda: server.state == "CLOSE-WAIT", SECOND)
         server.close()
         pair.advance(SECOND)
         assert pair.b.leaks()["time_waits"] == 1
         assert pair.a.leaks()["time_waits"] == 0
         assert not pair.a.connections()
-        pair.run_until(lambda: gone(pair), 300 * SECOND)
+        pair.run_until(pair.at_rest, 300 * SECOND)
 
 
 def test_simultaneous_close_puts_both_into_time_wait() -> None:
@@ -40,7 +30,7 @@ def test_simultaneous_close_puts_both_into_time_wait() -> None:
         pair.advance(SECOND)
         assert pair.a.leaks()["time_waits"] == 1
         assert pair.b.leaks()["time_waits"] == 1
-        pair.run_until(lambda: gone(pair), 300 * SECOND)
+        pair.run_until(pair.at_rest, 300 * SECOND)
 
 
 def test_half_close_lets_the_other_side_finish() -> None:
@@ -48,7 +38,7 @@ def test_half_close_lets_the_other_side_finish() -> None:
         client, server = pair.connect()
         client.send(b"question")
         client.shutdown()
-        pair.run_until(lambda: state_of(server) == "CLOSE-WAIT", SECOND)
+        pair.run_until(lambda: server.state == "CLOSE-WAIT", SECOND)
         assert read_available(server) == (b"question", True)
         answer = bytes(index % 251 for index in range(300_000))
         server.send(answer)
@@ -62,7 +52,7 @@ def test_half_close_lets_the_other_side_finish() -> None:
         pair.run_until(lambda: len(got) == len(answer), 30 * SECOND, turn=read)
         assert got == answer
         assert read_available(client) == (b"", True)
-        pair.run_until(lambda: gone(pair), 300 * SECOND)
+        pair.run_until(pair.at_rest, 300 * SECOND)
 
 
 def test_abort_is_a_reset_for_the_other_side() -> None:
@@ -70,10 +60,10 @@ def test_abort_is_a_reset_for_the_other_side() -> None:
     with Pair(network={"delay_ns": MILLISECOND}) as pair:
         client, server = pair.connect()
         client.abort()
-        pair.run_until(lambda: state_of(server) == "CLOSED", SECOND)
+        pair.run_until(lambda: server.state == "CLOSED", SECOND)
         with pytest.raises(ConnectionReset):
             server.receive(1, timeout=0)
-        assert gone(pair)
+        pair.run_until(pair.at_rest, SECOND)
 
 
 def test_close_with_unread_data_is_a_reset_for_the_sender() -> None:
@@ -83,10 +73,10 @@ def test_close_with_unread_data_is_a_reset_for_the_sender() -> None:
         client.send(b"never read")
         pair.advance(SECOND)
         server.close()
-        pair.run_until(lambda: state_of(client) == "CLOSED", SECOND)
+        pair.run_until(lambda: client.state == "CLOSED", SECOND)
         with pytest.raises(ConnectionReset):
             client.receive(1, timeout=0)
-        assert gone(pair)
+        pair.run_until(pair.at_rest, SECOND)
 
 
 def test_close_delivers_everything_queued() -> None:
@@ -106,7 +96,7 @@ def test_close_delivers_everything_queued() -> None:
         pair.run_until(lambda: end, 60 * SECOND, turn=read)
         assert got == data
         server.close()
-        pair.run_until(lambda: gone(pair), 300 * SECOND)
+        pair.run_until(pair.at_rest, 300 * SECOND)
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -117,7 +107,7 @@ def test_close_survives_loss(seed: int) -> None:
         pair.network.impair(loss=0.4)
         client.close()
         server.close()
-        pair.run_until(lambda: gone(pair), 3600 * SECOND)
+        pair.run_until(pair.at_rest, 3600 * SECOND)
 
 
 def test_clean_transfer_retransmits_nothing() -> None:
@@ -141,4 +131,4 @@ def test_clean_transfer_retransmits_nothing() -> None:
             counters = stack.counters()
             assert counters["segments_retransmitted"] == 0
             assert counters["duplicate_acks_in"] == 0
-            assert not {name: count for name, count in counters.items() if name.startswith("drop_") and count}
+            assert not {name: count for name, count in counters.items() if name.startswith("drop_tcp") and count}

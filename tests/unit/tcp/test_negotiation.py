@@ -129,6 +129,7 @@ def test_window_is_unsigned() -> None:
     """MUST-1."""
     with established(wnd=0xFFFF, initial_window_segments=60) as scene:
         assert scene.info()["snd_wnd"] == 0xFFFF
+        scene.conn.nodelay = True
         scene.send(bytes(65535))
         assert len(scene.peer.catch_up()) == 65535
 

@@ -353,6 +353,28 @@ def test_duplicate_acks_after_a_timeout_do_not_retransmit_twice() -> None:
         scene.abort()
 
 
+def test_pure_ack_after_a_timeout_has_the_highest_sequence_number() -> None:
+    """SND.NXT of RFC 9293 never moves back: an ACK with an old SEQ would not be acceptable for a peer that had received all."""
+    with started(10, total=10) as scene:
+        scene.peer.wait(5 * SECOND)
+        assert sent(scene) == [1]
+        scene.peer.send("A", ack=1, payload=b"x")
+        scene.testbed.advance(400 * MILLISECOND)
+        acks = [segment for segment in scene.peer.drain() if not segment.payload]
+        assert [scene.peer.relative(segment)[0] for segment in acks] == [seq_of(10)]
+        scene.read()
+        scene.abort()
+
+
+def test_reset_after_a_timeout_has_the_highest_sequence_number() -> None:
+    with started(10, total=10) as scene:
+        scene.peer.wait(5 * SECOND)
+        scene.peer.drain()
+        scene.abort()
+        resets = [segment for segment in scene.peer.drain() if "R" in segment.flags]
+        assert [scene.peer.relative(segment)[0] for segment in resets] == [seq_of(10)]
+
+
 def test_idle_connection_restarts_from_the_initial_window() -> None:
     """RFC 5681 section 4.1 (SHOULD): after an idle RTO, cwnd is at most the restart window."""
     with started(10, total=40) as scene:

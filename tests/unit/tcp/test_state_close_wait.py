@@ -3,7 +3,7 @@
 
 import pytest
 
-from ustack.stack import ConnectionTimeout
+from ustack.errors import ConnectionTimeout
 from ustack.testing.peer import length
 from ustack.testing.states import close_wait
 from ustack.testing.testbed import SECOND
@@ -12,6 +12,7 @@ from ustack.testing.testbed import SECOND
 def test_close_wait_send_goes_on() -> None:
     """Half-close: section 3.6."""
     with close_wait() as scene:
+        scene.conn.nodelay = True
         scene.send(b"x" * 3000)
         scene.peer.expect("A", seq=1, ack=2, payload=length(1460))
         scene.peer.expect("A", seq=1461, ack=2, payload=length(1460))

@@ -3,7 +3,7 @@
 
 import pytest
 
-from ustack.stack import StackError
+from ustack.errors import StackError
 from ustack.testing.segment import build_frame
 from ustack.testing.states import SYN_OPTIONS, listen
 from ustack.testing.testbed import BROADCAST_MAC, PEER_MAC

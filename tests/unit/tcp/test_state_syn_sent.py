@@ -3,7 +3,7 @@
 
 import pytest
 
-from ustack.stack import ConnectionRefused, ConnectionTimeout, StackError
+from ustack.errors import ConnectionRefused, ConnectionTimeout, StackError
 from ustack.testing.states import SYN_OPTIONS, syn_sent
 from ustack.testing.testbed import PEER_ADDRESS, SECOND
 
@@ -21,7 +21,7 @@ def test_syn_sent_syn_ack_establishes() -> None:
         scene.peer.expect("A", seq=1, ack=1)
         scene.peer.expect_nothing()
         assert scene.state == "ESTABLISHED"
-        assert scene.testbed.counted()["connections_opened"] == 1
+        assert scene.testbed.stack.counters()["connections_opened"] == 1
 
 
 @pytest.mark.parametrize("ack", [0, 2, -1, 5000], ids=["iss", "beyond", "before", "far"])

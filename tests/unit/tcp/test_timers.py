@@ -3,7 +3,7 @@
 
 import pytest
 
-from ustack.stack import ConnectionTimeout
+from ustack.errors import ConnectionTimeout
 from ustack.testing.states import Scene, established
 from ustack.testing.testbed import MILLISECOND, SECOND, TICK_NS
 
@@ -111,6 +111,7 @@ def test_persist_fin_behind_a_closed_window_is_delivered_in_the_end() -> None:
 def test_window_shrunk_to_zero_is_probed() -> None:
     """MUST-34, MUST-35, SHLD-17: data in flight when the window closes; answered, the connection stays open."""
     with established(wnd=10_000) as scene:
+        scene.conn.nodelay = True
         scene.send(bytes(5000))
         assert len(scene.peer.drain()) == 4
         scene.peer.wnd = 0
