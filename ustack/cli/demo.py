@@ -56,11 +56,14 @@ def check_with_curl(stack: Any, url: str) -> str:
 
 def hint(options: Options) -> str:
     """What a user can do next."""
-    return (
-        f"    curl {options.url}                         from this machine\n"
-        f"    wrk -t1 -c64 -d5 {options.url}512.bin      requests a second\n"
-        f"    .venv/bin/ustack lab list                          what was made; Ctrl-C removes it"
-    )
+    lines = [
+        (f"curl {options.url}", "from this machine, or open it in a browser here"),
+        (f"wrk -t1 -c64 -d5 {options.url}512.bin", "requests a second"),
+        (".venv/bin/ustack lab list", "what was made; Ctrl-C removes it"),
+        (".venv/bin/ustack serve DIR --link veth", "your own files"),
+    ]
+    width = max(len(command) for command, _ in lines)
+    return "\n".join(f"    {command:{width}}   {purpose}" for command, purpose in lines)
 
 
 if __name__ == "__main__":

@@ -59,14 +59,19 @@ class Live:
         self._before = now
 
 
-def line(now: Rates, dropped: int) -> str:
-    """The live line's text, with rich's markup."""
-    return (
-        f"[bold]{now.requests_per_s:,.0f}[/] requests/s   [bold]{now.connections:,}[/] connections   "
-        f"[bold]{now.gbit_out_per_s:.2f}[/] Gb/s out, {now.gbit_in_per_s:.2f} in   "
-        f"frames {now.frames_in_per_s:,.0f}/s in, {now.frames_out_per_s:,.0f}/s out   "
-        f"drops {dropped:,}   cpu {now.cpu:.0%}"
+def line(now: Rates, dropped: int) -> Any:
+    """The live line, as rich shows it: one line, cut at the terminal's edge. `dropped`: since the start."""
+    from rich.text import Text
+
+    text = Text.from_markup(
+        f"[bold]{now.requests_per_s:,.0f}[/] requests/s  [bold]{now.connections:,}[/] connections  "
+        f"[bold]{now.gbit_in_per_s + now.gbit_out_per_s:.2f}[/] Gb/s  "
+        f"[bold]{now.frames_in_per_s:,.0f}[/] frames/s in [bold]{now.frames_out_per_s:,.0f}[/] out  "
+        f"[bold]{dropped:,}[/] drops  cpu {now.cpu:.0%}",
+        overflow="ellipsis",
     )
+    text.no_wrap = True
+    return text
 
 
 def take(stack: Any, server: Any) -> Snapshot:

@@ -21,7 +21,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Literal
 
 import click
 
@@ -47,7 +47,7 @@ class Options:
     port: int = 80
     capture: Path | None = None
     access_log: Path | None = None
-    busy_poll: str = "auto"
+    busy_poll: Literal["auto", "always", "never"] = "auto"
     json_stats: bool = False
 
     @property

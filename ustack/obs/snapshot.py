@@ -52,7 +52,7 @@ def rates(before: Snapshot, after: Snapshot) -> Rates:
     interval_ns = max(after.now_ns - before.now_ns, 1)
 
     def per_second(old: dict[str, Any], new: dict[str, Any], name: str) -> float:
-        return (new.get(name, 0) - old.get(name, 0)) * 1e9 / interval_ns
+        return float(new.get(name, 0) - old.get(name, 0)) * 1e9 / interval_ns
 
     return Rates(
         interval_s=interval_ns / 1e9,
