@@ -26,6 +26,7 @@ from types import FrameType
 import click
 from rich.console import Console
 from ustack.tools import report
+from ustack.tools.bench_request import measure_cost
 from ustack.tools.compare import COLUMNS, SITE, Column, Measurement, judge, summarize
 from ustack.tools.load import WRK_REPORT, CpuTimes, CpuUse, Load, LoadError, inside, run, run_curl, run_wrk
 from ustack.tools.servers import SERVERS, Server, Ustack, make_site
@@ -75,7 +76,7 @@ def measure(server: Server, column: Column, round_number: int, *, seconds: int, 
         else:
             load = run_curl(server.client_netns, server.url + column.path, core=core, expected_bytes=SITE[column.path])
     except LoadError as error:
-        load = Load(errors={str(error): 1})
+        load = Load(errors={server.how_it_is() or str(error): 1})
     use = CpuUse.between(before, CpuTimes.now())
     values = {"requests/s": load.requests_per_second, "Gb/s": load.gigabits_per_second, "µs": load.p50_us}
     cores = os.cpu_count() or 1
@@ -103,6 +104,7 @@ class Bench:
     core: int
     script: Path
     console: Console
+    request_cost: dict[str, float | int] | None = None
     measurements: list[Measurement] = field(default_factory=list)
     idle_percents: list[float] = field(default_factory=list)
 
@@ -120,15 +122,6 @@ class Bench:
                     )
                     if ustack and server is not ustack and column.connections:
                         self.idle_percents.append((ustack.cpu_seconds() - spent) * 100 / self.seconds)
-
-
-def request_cost() -> dict[str, float | int] | None:
-    """The in-memory figure, None when its module has not been built."""
-    try:
-        from ustack.tools.bench_request import measure_cost
-    except ImportError:
-        return None
-    return measure_cost()
 
 
 def _terminate(_signal: int, _frame: FrameType | None) -> None:
@@ -153,6 +146,7 @@ def main(*, rounds: int, duration: int, only: str, names: str, link: str, json_f
     signal.signal(signal.SIGTERM, _terminate)
     console = Console(stderr=True)
     Ustack.link = link
+    cost = measure_cost() if Ustack.name in chosen else None
     with ExitStack() as stack:
         work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ustack-bench-")))
         script = work / "report.lua"
@@ -168,7 +162,7 @@ def main(*, rounds: int, duration: int, only: str, names: str, link: str, json_f
         except (LoadError, LabError) as error:
             click.echo(f"bench_quick: {error}", err=True)
             sys.exit(2)
-        bench = Bench(servers, columns, rounds, duration, cores[0], script, console)
+        bench = Bench(servers, columns, rounds, duration, cores[0], script, console, cost)
         bench.run()
     finish(bench, link, json_file)
 
@@ -198,7 +192,7 @@ def finish(bench: Bench, link: str, json_file: Path | None) -> None:
         summaries=summaries,
         targets=targets,
         ustack_idle_percent=median(bench.idle_percents) if bench.idle_percents else None,
-        request_cost=request_cost() if ours else None,
+        request_cost=bench.request_cost,
     )
     width = None if sys.stdout.isatty() else 180
     report.show(Console(width=width), found, summaries, targets, references)

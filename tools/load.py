@@ -123,14 +123,23 @@ def inside(netns: str, core: int | None = None) -> list[str]:
     return prefix if core is None else [*prefix, "taskset", "-c", str(core)]
 
 
+def program_of(command: Sequence[str]) -> str:
+    """What a command runs, without the prefix of inside()."""
+    first = 0
+    while command[first] in ("nsenter", "taskset"):
+        first += 2 if command[first] == "nsenter" else 3
+    return command[first]
+
+
 def run(command: Sequence[str], timeout_s: float) -> str:
     """Run a command to its end and return its standard output. Raises LoadError with what it said when it fails."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise LoadError(f"{command[0]}: {error}") from error
+        raise LoadError(f"{program_of(command)}: {error}") from error
     if done.returncode != 0:
-        raise LoadError(f"{' '.join(command)}: exit {done.returncode}: {(done.stderr or done.stdout).strip()[-300:]}")
+        said = (done.stderr or done.stdout).strip().replace("\n", "; ")[-300:]
+        raise LoadError(f"{program_of(command)}: exit {done.returncode}: {said}")
     return done.stdout
 
 

@@ -76,7 +76,7 @@ def row(column: Column, summary: Summary, references: Sequence[str]) -> list[str
         found += f" (p99 {summary.p99_us:.0f})"
     bad = "-"
     if summary.erroneous_runs:
-        bad = f"{summary.erroneous_runs}: " + ", ".join(f"{count} {kind}" for kind, count in summary.errors.items())
+        bad = str(summary.erroneous_runs)
     return [
         summary.server,
         found,
@@ -111,6 +111,10 @@ def show(
 ) -> None:
     """Print everything. `report` is what as_json() returned."""
     console.print(results_table(summaries, references, _facts(report["settings"])))
+    for summary in summaries:
+        for kind, count in summary.errors.items():
+            line = f"not counted: {summary.server}, {summary.column}: {count} x {kind}"
+            console.print(line, highlight=False, markup=False)
     facts = {**_facts(report["machine"]), **{f"{k} version": v for k, v in _facts(report["versions"]).items() if v}}
     console.print("machine: " + ", ".join(f"{name} {value}" for name, value in facts.items()), highlight=False)
     idle = report["ustack_idle_percent"]

@@ -187,6 +187,14 @@ class Server:
             return
         raise LoadError(f"{self.name}: ended with {status}: {self.said()}")
 
+    def how_it_is(self) -> str:
+        """Empty while the program runs; how it ended, if it did."""
+        try:
+            self.fail_if_dead()
+        except LoadError as error:
+            return str(error)
+        return ""
+
     def said(self) -> str:
         """The end of what the program wrote to its standard error."""
         if self.log is None:

@@ -220,12 +220,12 @@ static void accept_all(int epoll_fd, int listen_fd)
 {
     for (;;) {
         int fd = accept4(listen_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-        if (fd < 0 && errno == ECONNABORTED)
-            continue;
-        if (fd < 0) {
-            if (errno != EAGAIN && errno != EINTR)
-                die("accept4");
+        if (fd < 0 && errno == EAGAIN)
             return;
+        if (fd < 0) {
+            if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)
+                die("accept4");
+            continue;       /* the error of a connection that failed while it waited (accept(2)), or a signal */
         }
         struct connection *connection = malloc(sizeof *connection);
         if (connection == NULL)

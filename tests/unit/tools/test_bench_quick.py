@@ -58,6 +58,7 @@ def test_a_load_generator_that_fails_is_a_run_with_errors(tmp_path: Path, monkey
         raise LoadError("unable to connect")
 
     monkeypatch.setattr(bench_quick, "run_wrk", fails)
+    monkeypatch.setattr(Epoll, "how_it_is", lambda _: "")
     measured = bench_quick.measure(Epoll(tmp_path, tmp_path, 1), COLUMNS[0], 3, seconds=1, core=0, script=tmp_path)
     assert measured.errors == {"unable to connect": 1}
     assert (measured.round, measured.value, measured.cpu_us_per_request) == (3, 0.0, 0.0)

@@ -4,7 +4,7 @@
 import sys
 
 import pytest
-from ustack.tools.load import CpuTimes, CpuUse, Load, LoadError, inside, parse_wrk, run
+from ustack.tools.load import CpuTimes, CpuUse, Load, LoadError, inside, parse_wrk, program_of, run
 
 REPORT = (
     'USTACK {"requests": 1000, "duration_us": 2000000, "bytes": 500000, "p50_us": 41.5, "p99_us": 90.0, '
@@ -65,5 +65,10 @@ def test_a_command_in_a_namespace_on_a_core():
 def test_a_failing_command_says_what_it_said():
     with pytest.raises(LoadError, match=r"exit 3: oh"):
         run([sys.executable, "-c", "import sys; sys.stderr.write('oh'); sys.exit(3)"], timeout_s=60)
-    with pytest.raises(LoadError, match="no-such-program"):
+    with pytest.raises(LoadError, match="no-such-program: "):
         run(["no-such-program"], timeout_s=1)
+
+
+def test_the_program_of_a_command_is_behind_its_prefix():
+    for command in ([*inside("x", 1), "wrk", "-t1"], [*inside("x"), "wrk"], ["wrk"]):
+        assert program_of(command) == "wrk"

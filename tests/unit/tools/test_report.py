@@ -41,7 +41,7 @@ def test_the_table_has_figures_ratios_steal_bad_runs_and_verdicts():
     assert "130,000" in ours
     assert "1.30" in ours
     assert "12 12" in ours
-    assert "1: 2 read" in text
+    assert "not counted: nginx, keepalive: 2 x read" in text
     assert "nginx version 1.22.1" in text
     assert "0.25 % of a core" in text
     assert "850 ns for one small request" in text
