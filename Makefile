@@ -18,7 +18,7 @@ ifneq ($(shell id -u),0)
 NEED_ROOT = @echo "make $@ needs root (network namespaces, raw sockets, apt): sudo make $@" >&2; exit 2
 endif
 
-.PHONY: run test build bench-quick lint asan-test clean distclean locked-build locked-asan
+.PHONY: run test build bench-quick lint lint-style lint-cython lint-types asan-test clean distclean locked-build locked-asan
 
 ## Serve the sample site from the userspace stack, check it with curl, go on until Ctrl-C.
 run:
@@ -48,10 +48,16 @@ bench-quick:
 	@exec $(PYTHON) -m ustack.tools.bench_quick $(ARGS)
 
 ## ruff, cython-lint, mypy (strict) and the stubs against the modules.
-lint: build
-	.venv/bin/ruff check .
-	PATH="$$PWD/.venv/bin:$$PATH" cython-lint ustack server tools
-	.ci/typecheck
+lint: lint-style lint-cython lint-types
+
+lint-style: build
+	@.venv/bin/ruff check .
+
+lint-cython: build
+	@PATH="$$PWD/.venv/bin:$$PATH" cython-lint ustack server tools
+
+lint-types: build
+	@.ci/typecheck
 
 ## The malformed-frame tests under AddressSanitizer and UndefinedBehaviorSanitizer.
 asan-test:

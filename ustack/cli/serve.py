@@ -67,15 +67,16 @@ class StopSignals:
         self.received = False
         self.stop: Callable[[], None] | None = None
         self.ending = False
+        self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> "StopSignals":
         for number in STOP_SIGNALS:
-            signal.signal(number, self._on_signal)
+            self._before[number] = signal.signal(number, self._on_signal)
         return self
 
     def __exit__(self, *_: object) -> None:
         for number in STOP_SIGNALS:
-            signal.signal(number, signal.SIG_DFL)
+            signal.signal(number, self._before[number])
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self.received = True

@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: MIT
+"""What `serve` checks before it makes anything, and how it ends: without a stack, without privileges."""
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ustack.cli import main
+from ustack.cli.serve import Interrupted, Options, StopSignals, check
+from ustack.netns import LabError, privilege
+
+
+@pytest.fixture(autouse=True)
+def all_privileges(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(privilege, "effective", lambda: set(privilege.CAPABILITIES))
+
+
+def test_the_url_has_the_port_always() -> None:
+    assert Options(Path("/"), address="198.18.0.2/24", port=80).url == "http://198.18.0.2:80/"
+
+
+def test_the_plan_follows_the_options(tmp_path: Path) -> None:
+    plan = check(Options(tmp_path, link="veth", netns="a", peer_netns="b", address="198.18.0.9/24"))
+    assert (plan.name, plan.link, plan.netns, plan.peer_netns) == (f"serve-{os.getpid()}", "veth", "a", "b")
+    assert (plan.address, plan.peer_address, plan.ifname) == ("198.18.0.9/24", "198.18.0.1/24", None)
+
+
+def test_dev_names_its_interface(tmp_path: Path) -> None:
+    plan = check(Options(tmp_path, link="dev:eth7"))
+    assert (plan.link, plan.ifname) == ("dev", "eth7")
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"link": "dev:"}, "bad link"),
+        ({"link": ":x"}, "bad link"),
+        ({"link": "tap:x"}, "bad link"),
+        ({"link": "dev:x", "peer_address": "198.18.0.1/24"}, "make no sense"),
+        ({"gateway": "198.18.0.2"}, "is not a neighbour"),
+        ({"gateway": "fe80::1"}, "bad gateway"),
+        ({"access_log": Path("/no/such/directory/log")}, "no directory for the access log"),
+    ],
+)
+def test_what_cannot_work_is_refused(tmp_path: Path, fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(LabError, match=message):
+        check(Options(tmp_path, **fields))
+
+
+def test_missing_privileges_are_named_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(privilege, "effective", lambda: {"CAP_NET_ADMIN"})
+    with pytest.raises(LabError, match="ustack serve needs root, or CAP_NET_RAW, CAP_SYS_ADMIN"):
+        check(Options(tmp_path))
+    with pytest.raises(LabError, match="no directory"):
+        check(Options(tmp_path / "missing"))
+
+
+def test_a_signal_before_there_is_a_stack_raises_once() -> None:
+    with StopSignals() as signals:
+        with pytest.raises(Interrupted):
+            os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert signals.received
+
+
+def test_a_signal_afterwards_stops_the_stack() -> None:
+    stopped = []
+    with StopSignals() as signals:
+        signals.stop = lambda: stopped.append(True)
+        os.kill(os.getpid(), signal.SIGINT)
+        assert signals.received
+    assert stopped == [True]
+
+
+def test_handlers_are_given_back() -> None:
+    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)]
+    with StopSignals():
+        pass
+    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)] == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status"), [(["--help"], 0), (["--version"], 0), ([], 2), (["nonsense"], 2), (["serve", "--help"], 0)]
+)
+def test_exit_statuses(arguments: list[str], status: int, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == status
+    captured = capsys.readouterr()
+    if status == 2 and arguments:
+        assert captured.err.count("\n") == 1
