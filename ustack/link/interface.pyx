@@ -191,3 +191,15 @@ cdef void spin_adapt(spin_t *spin, uint64_t limit_ns, uint64_t slept_ns, bint wo
         spin.window_ns = spin.window_ns * 2 if spin.window_ns else SPIN_START_NS
         if spin.window_ns > limit_ns:
             spin.window_ns = limit_ns
+
+
+# ---------------------------------------------------------------- for tests
+def spin_windows(limit_ns: int, sleeps: list[tuple[int, bool]]) -> list[int]:
+    """The spin window after each of these sleeps: (how long in ns, ended by a frame)."""
+    cdef spin_t spin
+    spin.window_ns = 0
+    windows = []
+    for slept_ns, woken_by_frame in sleeps:
+        spin_adapt(&spin, limit_ns, slept_ns, woken_by_frame)
+        windows.append(spin.window_ns)
+    return windows

@@ -76,6 +76,7 @@ cdef enum:
     SLOT_BYTES_MIN = 256
     SLOT_BYTES_MAX = 262144
     SLOTS_MAX = 65536
+    RING_BYTES_MAX = 1073741824         # the kernel would rather kill processes than refuse
     # The kernel attaches a super-frame's pages or copies them; it refuses super-frames of 64 KiB and more, the Ethernet
     # header counted (GSO_LEGACY_MAX_SIZE).
     SUPER_FRAME_MAX = 65535
@@ -414,6 +415,9 @@ cdef class PacketMmapLink(Link):
         if not SLOT_BYTES_MIN <= slot_bytes <= SLOT_BYTES_MAX or slot_bytes % TPACKET_ALIGNMENT:
             raise ValueError(f"slot_bytes {slot_bytes}: must be a multiple of {TPACKET_ALIGNMENT}, "
                              f"{SLOT_BYTES_MIN} to {SLOT_BYTES_MAX}")
+        if (rx_slots + tx_slots) * slot_bytes > RING_BYTES_MAX:
+            raise ValueError(f"rx_slots {rx_slots} and tx_slots {tx_slots} of {slot_bytes} octets: "
+                             f"must be {RING_BYTES_MAX} octets at most together")
         if self.ring != NULL:
             raise ValueError("this link is open")
         self.c.spin_ns = parse_busy_poll(busy_poll)
