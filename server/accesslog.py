@@ -73,3 +73,7 @@ class LogFile:
         if self._path is not None and self.fd >= 0:
             os.close(self.fd)
         self.fd = -1
+
+    def __del__(self) -> None:
+        """Nobody closed it; give it back all the same."""
+        self.close()

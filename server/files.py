@@ -155,6 +155,11 @@ class DocumentRoot:
             os.close(self.fd)
             self.fd = -1
 
+    def __del__(self) -> None:
+        """Nobody closed it; give it back all the same."""
+        if hasattr(self, "fd"):
+            self.close()
+
     def replaced(self) -> bool:
         """Follow the directory's name to another directory, as a release switched by a link needs it.
 

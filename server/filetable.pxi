@@ -23,7 +23,9 @@ cdef extern from "<sys/stat.h>" nogil:
 cdef void variant_clear(server_t *server, variant_t *variant) noexcept nogil:
     cdef int form
     for form in range(FULL_FORMS):
-        ready_free(&variant.full[form])
+        if variant.full[form].lent != NULL:
+            server.held_bytes -= variant.full[form].lent.length
+            ready_free(&variant.full[form])
     if variant.body != NULL:
         server.held_bytes -= variant.body.length
         lent_unref(variant.body)
@@ -48,7 +50,7 @@ cdef bint variant_unchanged(server_t *server, variant_t *variant) noexcept nogil
     cdef identity_t *then = &variant.identity
     if variant.path == NULL:
         return True
-    if fstatat(server.root_fd, variant.path, &now, 0) != 0:
+    if fstatat(server.root_fd, variant.path, &now, 0) != 0 or not S_ISREG(now.st_mode):
         return then.inode == 0
     if (now.st_ino == then.inode and now.st_dev == then.device and <uint64_t>now.st_size == then.size
             and now.st_mtim.tv_sec * 1_000_000_000 + now.st_mtim.tv_nsec == then.mtime_ns
@@ -77,9 +79,14 @@ cdef bint file_check(server_t *server, file_t *file) noexcept nogil:
 
 
 cdef inline bint file_fresh(server_t *server, file_t *file) noexcept nogil:
-    """As it was on the disk not long ago? One comparison, and two stat(2) when the last ones are too old."""
-    if server.now_ns - file.checked_ns < server.revalidate_ns:
+    """As it is on the disk? Asked with two stat(2), once a burst as long as this second's budget lasts, so that a quiet
+    server sees every change at once and a busy one pays a bounded part of its time; after that once in revalidate_ns.
+    """
+    cdef uint64_t age_ns = server.now_ns - file.checked_ns
+    if age_ns == 0 or (age_ns < server.revalidate_ns and server.checks_left == 0):
         return True
+    if server.checks_left:
+        server.checks_left -= 1
     return file_check(server, file)
 
 

@@ -23,6 +23,7 @@ import stat
 import time
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.exc cimport PyErr_SetInterrupt
 from cpython.ref cimport Py_DECREF, Py_INCREF, PyObject
 from libc.errno cimport EINTR, errno
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
@@ -169,6 +170,37 @@ cdef void http_on_closed(application_t *app, tcp_t *tcp, tcb_t *conn, close_reas
     server.stats.connections_open -= 1
     busy_end(server, conn)
     conn.user_data = 0
+    if server.closing and server.stats.connections_open == 0:
+        server_free(server)
+
+
+cdef void server_free(server_t *server) noexcept nogil:
+    """Give everything back. Idempotent. No connection may be open: the records of busy ones go as well."""
+    cdef uint32_t index
+    while server.decision_count:
+        head_forget(server, server.decision_count - 1)
+    if server.files != NULL:
+        for index in range(server.file_limit):
+            file_drop(server, &server.files[index])
+    while server.log_head != server.log_tail:
+        lent_unref(server.log_ring[server.log_head & server.log_mask].text)
+        server.log_head += 1
+    if server.continue_100 != NULL:
+        lent_unref(server.continue_100)
+        server.continue_100 = NULL
+    if server.busy.record_bytes:
+        slab_destroy(&server.busy)
+        server.busy.record_bytes = 0
+    free(server.files)
+    free(server.decisions)
+    free(server.buckets)
+    free(server.log_ring)
+    free(server.log_buffer)
+    server.files = NULL
+    server.decisions = NULL
+    server.buckets = NULL
+    server.log_ring = NULL
+    server.log_buffer = NULL
 
 
 cdef void http_on_burst_begin(application_t *app, uint64_t now_ns) noexcept nogil:
@@ -194,17 +226,33 @@ cdef void release_object(PyObject *held) noexcept with gil:
     Py_DECREF(<object>held)
 
 
+cdef void unexpected(server_t *server, error, what) noexcept:
+    """Count and log; the client gets a 500."""
+    if not isinstance(error, KeyboardInterrupt):
+        server.stats.internal_errors += 1
+        _log.error(what, exc_info=error)
+
+
+cdef void after_unexpected(error) noexcept:
+    """A signal handler's KeyboardInterrupt is for who runs the stack: raised again when Python goes on there. Last of
+    all, because it would be raised in whatever Python comes next."""
+    if isinstance(error, KeyboardInterrupt):
+        PyErr_SetInterrupt()
+
+
 cdef decision_t *decide_unseen(server_t *server, const uint8_t *head, size_t length, uint64_t hashed) noexcept with gil:
     """Parse and decide; remember what lasts. NULL without memory."""
     cdef HttpServer owner = <HttpServer>server.owner
+    cdef decision_t *decision
     try:
         return owner.decide_head(<bytes>(<const char *>head)[:length], hashed)
     except MemoryError:
         return NULL
-    except BaseException:
-        server.stats.internal_errors += 1
-        _log.exception("a request could not be answered")
-        return decide_refusal(server, 500, head, length)
+    except BaseException as error:
+        unexpected(server, error, "a request could not be answered")
+        decision = decide_refusal(server, 500, head, length)
+        after_unexpected(error)
+        return decision
 
 
 cdef decision_t *decide_refusal(server_t *server, int status, const uint8_t *head, size_t length) noexcept with gil:
@@ -230,9 +278,9 @@ cdef int discard_chunked(server_t *server, busy_t *busy, const uint8_t *data, si
         return 1 if complete else 0
     except responses.Refusal as refusal:
         return refusal.status
-    except BaseException:
-        server.stats.internal_errors += 1
-        _log.exception("a request body could not be read")
+    except BaseException as error:
+        unexpected(server, error, "a request body could not be read")
+        after_unexpected(error)
         return 500
 
 
@@ -286,16 +334,19 @@ cdef class HttpServer(Application):
         self.c.on_burst_end = http_on_burst_end
 
     def __init__(self, directory, *, access_log=None, server_name="ustack", idle_timeout_s=75.0, head_timeout_s=20.0,
-                 send_timeout_s=60.0, linger_s=2.0, revalidate_s=1.0, max_head_bytes=16384,
+                 send_timeout_s=60.0, linger_s=2.0, revalidate_s=1.0, checks_a_second=1000, max_head_bytes=16384,
                  max_request_line_bytes=8192, max_header_count=100, max_body_bytes=65536, max_heads=4096,
                  max_files=1024, max_held_bytes=1 << 34, small_file_bytes=49152, max_queued_bytes=262144,
                  max_busy=1 << 20, log_lines=16384, hash_key=None, wall_clock=time.time_ns):
         """Raises OSError if `directory` or the log cannot be opened, ValueError for a limit out of its range.
 
         access_log: a path (appended to, reopened when it is moved away), a descriptor, or None.
-        max_held_bytes: of mapped files and copies of small ones together. hash_key: 16 octets, random unless given.
+        revalidate_s: the longest that a change of a file goes unnoticed; mostly it is seen at once (checks_a_second).
+        max_held_bytes: of mapped files and responses to small ones together. hash_key: 16 octets, random unless given.
         wall_clock: nanoseconds since 1970; read once a second at most.
         """
+        if self.s.files != NULL:
+            raise RuntimeError("a server is initialised once")
         if min(idle_timeout_s, head_timeout_s, send_timeout_s, linger_s) <= 0 or revalidate_s < 0:
             raise ValueError("a time limit must be positive")
         if not 0 < max_request_line_bytes <= max_head_bytes <= 1 << 20 or max_files < 1 or max_heads < 0:
@@ -314,6 +365,7 @@ cdef class HttpServer(Application):
         self.s.send_timeout_ns = <uint64_t>(send_timeout_s * 1e9)
         self.s.linger_ns = <uint64_t>(linger_s * 1e9)
         self.s.revalidate_ns = <uint64_t>(revalidate_s * 1e9)
+        self.s.checks_a_second = checks_a_second
         self.s.linger_bytes = max(262144, 4 * max_body_bytes)
         self.s.max_head_bytes = max_head_bytes
         self.s.max_request_line_bytes = max_request_line_bytes
@@ -355,40 +407,12 @@ cdef class HttpServer(Application):
             raise MemoryError
 
     def __dealloc__(self):
-        self._free()
-
-    cdef void _free(self) noexcept:
-        cdef uint32_t index
-        while self.s.decision_count:
-            head_forget(&self.s, self.s.decision_count - 1)
-        if self.s.files != NULL:
-            for index in range(self.s.file_limit):
-                file_drop(&self.s, &self.s.files[index])
-        while self.s.log_head != self.s.log_tail:
-            lent_unref(self.s.log_ring[self.s.log_head & self.s.log_mask].text)
-            self.s.log_head += 1
-        if self.s.continue_100 != NULL:
-            lent_unref(self.s.continue_100)
-            self.s.continue_100 = NULL
-        if self.s.busy.record_bytes:
-            slab_destroy(&self.s.busy)
-            self.s.busy.record_bytes = 0
-        free(self.s.files)
-        free(self.s.decisions)
-        free(self.s.buckets)
-        free(self.s.log_ring)
-        free(self.s.log_buffer)
-        self.s.files = NULL
-        self.s.decisions = NULL
-        self.s.buckets = NULL
-        self.s.log_ring = NULL
-        self.s.log_buffer = NULL
+        server_free(&self.s)
 
     def close(self):
         """Write the log, give back every file. Idempotent.
 
-        After the stack is closed, at best: connections that are open then are aborted at their next event, and memory
-        is given back with the object.
+        Connections that are open are aborted at their next event, and memory is given back with the last of them.
         """
         if self.s.closing:
             return
@@ -398,7 +422,7 @@ cdef class HttpServer(Application):
         self.log_file.close()
         self.root.close()
         if self.s.stats.connections_open == 0:
-            self._free()
+            server_free(&self.s)
 
     def __enter__(self):
         return self
@@ -554,6 +578,7 @@ cdef class HttpServer(Application):
                 decision.flags |= D_FULL
                 if variant.full[decision.form].lent == NULL:
                     self.prepare(&variant.full[decision.form], 200, choice.fields, decision.form, body)
+                    self.s.held_bytes += variant.full[decision.form].lent.length
             else:
                 self.prepare(&decision.own, choice.status, choice.fields, decision.form, body)
         except BaseException:
@@ -673,38 +698,3 @@ cdef class HttpServer(Application):
         variant.body = body
         self.s.held_bytes += body.length
         return body.length >= variant.identity.size
-
-    # ------------------------------------------------------------ for tests
-
-    def _answer(self, bytes head not None):
-        """What one head is answered with, without a connection: (status, octets, closes, remembered)."""
-        cdef decision_t *decision
-        cdef uint64_t hashed = siphash13(self.s.hash_key, <const uint8_t *>PyBytes_AS_STRING(head), len(head))
-        cdef ready_t *ready
-        cdef bytes octets
-        decision = head_lookup(&self.s, <const uint8_t *>PyBytes_AS_STRING(head), len(head), hashed)
-        if decision != NULL and not decision_valid(&self.s, decision):
-            head_drop(&self.s, decision)
-            decision = NULL
-        remembered = decision != NULL
-        if decision == NULL:
-            decision = self.decide_head(head, hashed)
-        ready = &decision.own
-        if decision.flags & D_FULL:
-            ready = &self.s.files[decision.file].variant[decision.variant].full[decision.form]
-        ready_refresh(&self.s, ready)
-        octets = (<const char *>ready.lent.data)[:ready.head_length if decision.flags & D_HEAD_ONLY
-                                                 else ready.lent.length]
-        if decision.body_length and not decision.flags & D_HEAD_ONLY:
-            octets += (<const char *>self.s.files[decision.file].variant[decision.variant].body.data
-                       + decision.body_at)[:decision.body_length]
-        answer = (decision.status, octets, bool(decision.flags & D_CLOSE), remembered)
-        if not decision.flags & D_REMEMBERED:
-            decision_free(decision)
-        return answer
-
-    def _set_now(self, uint64_t now_ns):
-        """The engine's time, as a burst would bring it."""
-        if not self.s.wall_known:
-            self.set_wall_clock(now_ns)
-        tick(&self.s, now_ns)

@@ -162,12 +162,14 @@ ctypedef struct server_t:
     uint64_t head_timeout_ns
     uint64_t send_timeout_ns
     uint64_t linger_ns
-    uint64_t revalidate_ns
+    uint64_t revalidate_ns          # the longest that a change of a file goes unnoticed
     uint64_t linger_bytes
     uint32_t max_head_bytes
     uint32_t max_request_line_bytes
     uint32_t max_queued_bytes
     uint32_t max_remembered_bytes   # of one head
+    uint32_t checks_a_second        # of files against the disk; see file_fresh
+    uint32_t checks_left
     # ---- remembered heads
     uint8_t hash_key[16]
     decision_t **decisions
@@ -183,7 +185,7 @@ ctypedef struct server_t:
     uint32_t file_limit
     uint32_t file_count
     uint32_t file_hand
-    uint64_t held_bytes             # of all bodies
+    uint64_t held_bytes             # of all bodies and ready-made responses
     uint64_t max_held_bytes
     # ---- connections in the middle of something
     slab_t busy

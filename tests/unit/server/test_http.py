@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The HTTP application on a real stack: a client's stack and the server's on one simulated wire and manual clock."""
 
+import gc
 import gzip
 import http.client
 import io
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from ustack.server import request as requests
 from ustack.server.http import HttpServer
 from ustack.stack import Connection
 
@@ -103,6 +105,7 @@ class Site:
         self.server = HttpServer(root, wall_clock=self.wall_ns, **options)
         self.pair.a.listen(80, application=self.server)
         self.clients: list[Client] = []
+        self.expected_errors = 0
 
     def wall_ns(self) -> int:
         return WALL_S * SECOND + self.pair.now_ns - self.wall_start_ns
@@ -140,7 +143,7 @@ class Site:
         for client in self.clients:
             client.connection.abort()
         self.pass_time(10 * SECOND)
-        assert self.stats()["internal_errors"] == 0
+        assert self.stats()["internal_errors"] == self.expected_errors
         assert self.stats()["connections_busy"] == 0
         assert self.stats()["connections_open"] == 0
         self.server.close()
@@ -532,6 +535,21 @@ def test_changed_file_is_served_anew(site: Site, name: str) -> None:
     assert site.ask(get(f"/{name}"))[0] == 404
 
 
+def test_quiet_server_sees_a_change_at_once(site: Site) -> None:
+    for number in range(5):
+        (site.root / "text.txt").write_text(f"version {number}" + "." * number)
+        assert site.ask(get("/text.txt"))[2] == (site.root / "text.txt").read_bytes()
+
+
+def test_busy_server_looks_at_the_disk_within_its_budget(make_site: Callable[..., Site]) -> None:
+    site = make_site(checks_a_second=0)
+    assert site.ask(get("/text.txt"))[2] == b"text"
+    (site.root / "text.txt").write_text("changed")
+    assert site.ask(get("/text.txt"))[2] == b"text"
+    site.pass_time(SECOND)
+    assert site.ask(get("/text.txt"))[2] == b"changed"
+
+
 def test_new_precompressed_file_is_noticed(site: Site) -> None:
     assert "Vary" not in site.ask(get("/text.txt", "Accept-Encoding: gzip"))[1]
     (site.root / "text.txt.gz").write_bytes(gzip.compress(b"text"))
@@ -541,7 +559,7 @@ def test_new_precompressed_file_is_noticed(site: Site) -> None:
 
 def test_housekeeping_lets_go_of_deleted_files(site: Site) -> None:
     site.ask(get("/big"))
-    assert site.stats()["held_bytes"] == len(BIG)
+    assert len(BIG) < site.stats()["held_bytes"] < len(BIG) + 1000
     (site.root / "big").unlink()
     site.server.housekeeping()
     assert (site.stats()["files_open"], site.stats()["held_bytes"]) == (0, 0)
@@ -582,11 +600,57 @@ def test_table_of_files_is_bounded(make_site: Callable[..., Site]) -> None:
 
 
 def test_held_bytes_are_bounded(make_site: Callable[..., Site]) -> None:
-    site = make_site(max_held_bytes=len(BIG) + 100)
+    site = make_site(max_held_bytes=len(BIG) + 1000)
     for _ in range(3):
         for path in ("/big", "/middle", "/text.txt"):
             assert site.ask(get(path))[0] == 200
-            assert site.stats()["held_bytes"] <= len(BIG) + 100
+            assert site.stats()["held_bytes"] <= len(BIG) + 2000
+
+
+# ---------------------------------------------------------------- errors of our own
+
+
+def test_unexpected_error_is_a_500_and_is_counted(
+    site: Site, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(requests, "decide", broken)
+        status, fields, _ = site.ask(GET)
+    assert (status, fields["Connection"]) == (500, "close")
+    assert site.stats()["internal_errors"] == 1
+    assert "ZeroDivisionError" in caplog.text
+    site.expected_errors = 1
+    assert site.ask(GET)[0] == 200
+
+
+def test_interrupt_within_an_upcall_is_not_lost(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    client = site.client()
+    with monkeypatch.context() as patch:
+        patch.setattr(requests, "decide", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            client.send(GET)
+    site.settle()
+    client.read()
+    assert [status for status, _, _ in client.responses()] == [500]
+    assert site.ask(GET)[0] == 200
+
+
+def test_closed_server_lets_go_of_its_connections(root: Path) -> None:
+    site = Site(root)
+    client = site.client()
+    site.server.close()
+    site.server.close()
+    client.send(GET)
+    assert (client.received, client.ended) == (b"", "ConnectionReset")
+    with pytest.raises(ConnectionResetError):
+        site.client()
+    site.pair.close()
 
 
 # ---------------------------------------------------------------- access log
@@ -682,3 +746,21 @@ def test_hostile_octets_end_in_an_error_or_a_close(root: Path, noise: bytes, at:
         status in (200, 206, 301, 400, 404, 405, 408, 413, 414, 431, 501, 505) for status, _, _ in client.responses()
     )
     site.close()
+
+
+# ---------------------------------------------------------------- opening
+
+
+def test_what_cannot_be_opened_is_said_and_leaves_nothing(root: Path, tmp_path: Path) -> None:
+    before = sorted(os.listdir("/proc/self/fd"))
+    with pytest.raises(FileNotFoundError):
+        HttpServer(tmp_path / "missing")
+    with pytest.raises(NotADirectoryError):
+        HttpServer(root / "index.html")
+    with pytest.raises(FileNotFoundError):
+        HttpServer(root, access_log=tmp_path / "missing" / "log")
+    for options in ({"idle_timeout_s": 0}, {"max_files": 0}, {"log_lines": 3}, {"hash_key": b"short"}):
+        with pytest.raises(ValueError, match=r"."):
+            HttpServer(root, **options)  # type: ignore[arg-type]
+    gc.collect()
+    assert sorted(os.listdir("/proc/self/fd")) == before
