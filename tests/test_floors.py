@@ -25,6 +25,9 @@ FLOORS = {
     "tcp": 4,
     "udp": 4,
     "engine": 5,
+    "config": 5,
+    "driver": 5,
+    "sockets": 5,
     "stack": 5,
     "__init__": 6,  # the package's own face: names from below
     "aio": 6,
@@ -35,12 +38,12 @@ FLOORS = {
 BESIDE = {
     "netns": set(),
     "obs": {"base", "buf", "wire", "link", "ip", "tcp", "udp"},
-    "testing": {"base", "errors", "buf", "wire", "link", "ip", "tcp", "udp", "engine", "stack", "aio", "__init__"},
+    "testing": {"base", "errors", "buf", "wire", "link", "ip", "tcp", "udp", "engine", "driver", "sockets", "stack", "aio", "__init__"},
     "tools": {*FLOORS, "netns", "obs", "testing"} - {"cli"},
 }
 SEES_BESIDE = {"cli": {"netns", "obs"}}
-# `engine` and `stack` are one room: the map and its Python face.
-ONE_ROOM = [{"engine", "stack"}]
+# The map, who drives it, and its Python face are one room.
+ONE_ROOM = [{"engine", "config", "driver", "sockets", "stack"}]
 
 # Inside tcp/: from the records up to the event files. `state` and `cc` come before `tcb`, because the record names a
 # state's type and a control's table; they know nothing of the record (a control sees cc_view_t).
@@ -54,10 +57,12 @@ TCP_FLOORS = {
     "reassembly": 2,
     "ack": 3,
     "ending": 3,
+    "opening": 4,
+    "status": 3,
     "sack": 3,
     "rack": 3,
 }
-TCP_EVENTS = {"calls", "input", "timers", "output"}
+TCP_EVENTS = {"calls", "input", "soft_errors", "timers", "output"}
 
 IMPORT = re.compile(
     r"^\s*(?:from\s+(?P<source>[.\w]+)\s+c?import\s+(?P<names>\(?[\w ,*]*)|c?import\s+(?P<module>[.\w, ]+))",

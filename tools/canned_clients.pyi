@@ -1,4 +1,4 @@
-from ustack.engine import Engine
+from ustack.driver import Engine
 
 from ustack.link.device import Link
 

@@ -16,7 +16,8 @@ from ustack.errors import (
 from ustack.link.packet_mmap import PacketMmapLink
 from ustack.link.sim import SimNetwork
 from ustack.link.tap import TapLink
-from ustack.stack import Connection, Listener, Stack
+from ustack.sockets import Connection, Listener
+from ustack.stack import Stack
 
 __version__ = "0.1.0"
 

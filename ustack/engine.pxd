@@ -74,27 +74,7 @@ cdef uint16_t engine_add_application(engine_t *engine, application_t *app) noexc
 cdef void engine_abort_all(engine_t *engine, uint64_t now_ns) noexcept nogil
 
 
-# RFC 9293's variables of one connection by name, for observers.
-cdef dict connection_snapshot(const tcp_t *tcp, const tcb_t *tcb)
-
-
 # Owner of an application_t. A subclass fills the table in its __cinit__ (c.context = <void *>self) and writes the upcalls
 # as nogil functions; Stack.listen(port, application=...) registers it.
 cdef class Application:
     cdef application_t c
-
-
-# Owner of an engine_t: the stack of one link. Python face and blocking sockets: ustack/stack.pyx.
-cdef class Engine:
-    cdef engine_t c
-    cdef readonly Link link
-    cdef readonly bint alive
-    cdef readonly bint manual_clock                    # every poll is told the time (simulation)
-    cdef bint stop_requested                           # read once a poll by run()
-    cdef list applications                             # keeps the Application objects alive
-    cdef dict application_index
-    cdef dict closing_balance                          # leaks() after close()
-    cdef uint64_t now(self) noexcept
-    cdef uint16_t register(self, Application application) except 0
-    cdef void ensure_alive(self) except *
-    cdef void destroy(self) except *

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-# SEGMENT ARRIVES (RFC 9293 section 3.10.7), and errors from the network (section 3.9.2.2).
+# SEGMENT ARRIVES (RFC 9293 section 3.10.7).
 #
-# Above: engine. Below: ack, reassembly, ending, emit, demux, tcb. Never imports calls, timers or output: what must be sent is
+# Above: engine. Below: opening, ack, reassembly, ending, emit, demux, tcb. Never imports calls, timers or output: what must be sent is
 # left on the tcb (TCB_ACK_NOW, TCB_ACK_DELAYED, TCB_REXMIT, TCB_ABORT), what must be told is an event on it.
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
@@ -18,5 +18,3 @@ ctypedef struct delivery_t:
 # packet: a TCP segment addressed to us. now_ns: monotonic, never decreases. Every segment that is not used is
 # counted under one DROP_* reason.
 cdef void tcp_input(tcp_t *tcp, const packet_t *packet, uint64_t now_ns, delivery_t *delivery) noexcept nogil
-# packet: an ICMP error (IP_TCP_ERROR) that quotes a segment of ours.
-cdef void tcp_error(tcp_t *tcp, const packet_t *packet, uint64_t now_ns) noexcept nogil

@@ -1,57 +1,47 @@
 # SPDX-License-Identifier: MIT
 """SEGMENT ARRIVES: RFC 9293 section 3.10.7, its chapters in its order.
 
-    tcp_input ── parse, checksum, which record? ──┬── no record      no_connection      section 3.10.7.1
-                                                  ├── a listener     listen_arrives              3.10.7.2
-                                                  ├── SYN-SENT       syn_sent_arrives            3.10.7.3
-                                                  ├── mini-records   syn_received_arrives, time_wait_arrives
-                                                  └── the others     synchronized_arrives        3.10.7.4
+    tcp_input ── parse, checksum, which record? ──┬── none            listen_arrives          sections 3.10.7.1, 3.10.7.2
+                                                  ├── SYN-SENT        syn_sent_arrives                 3.10.7.3
+                                                  ├── a mini-record   syn_received_arrives, time_wait_arrives
+                                                  └── the others      synchronized_arrives             3.10.7.4
 
-The steps of section 3.10.7.4 are functions named after them: check_timestamps (RFC 7323 section 5.3), check_sequence,
-check_reset and check_syn (RFC 5961), check_ack, accept_text, accept_fin. See input.pxd for what is left to whom.
+What has no tcb is in opening. The steps of section 3.10.7.4 are functions named after them: check_timestamps (RFC 7323 section
+5.3), check_sequence, check_reset and check_syn (RFC 5961), check_ack, accept_text, accept_fin. See input.pxd for what is left
+to whom.
 """
 
 from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from ustack.base.counters cimport (
-    ACCEPT_QUEUE_OVERFLOW, CONNECTIONS_ACCEPTED, DROP_ICMP_NO_CONNECTION, DROP_NO_MEMORY, DROP_TCP_ACK,
-    DROP_TCP_AFTER_CLOSE, DROP_TCP_BROADCAST, DROP_TCP_CHECKSUM, DROP_TCP_DUPLICATE, DROP_TCP_FLAGS, DROP_TCP_NO_LISTENER,
-    DROP_TCP_PAWS, DROP_TCP_RST, DROP_TCP_SEQUENCE, DROP_TCP_SYN, DROP_TCP_SYN_QUEUE, OUT_OF_ORDER_IN, SEGMENTS_IN,
-    SYN_QUEUE_EVICTED, TIME_WAIT_REUSED, count, counter_t)
+    DROP_NO_MEMORY, DROP_TCP_ACK, DROP_TCP_AFTER_CLOSE, DROP_TCP_BROADCAST, DROP_TCP_CHECKSUM, DROP_TCP_DUPLICATE,
+    DROP_TCP_FLAGS, DROP_TCP_PAWS, DROP_TCP_RST, DROP_TCP_SEQUENCE, DROP_TCP_SYN, OUT_OF_ORDER_IN, SEGMENTS_IN, count,
+    counter_t)
 from ustack.base.types cimport ip_addr_is_v4
-from ustack.base.wheel cimport wheel_arm
 from ustack.buf.frame cimport CHECKSUM_UNKNOWN
-from ustack.buf.slab cimport slab_alloc
-from ustack.ip.layer cimport IP_PROTO_TCP, ip_confirm, ip_payload_mtu
+from ustack.ip.layer cimport IP_PROTO_TCP, ip_confirm
 from ustack.tcp.ack cimport (ACK_TOO_OLD, ACK_UNSENT, ack_input, ack_set_window, ack_start, ack_verdict_t)
-from ustack.tcp.demux cimport (FLOW_CONNECTION, FLOW_SYN_RECEIVED, FLOW_TIME_WAIT, flow_find, flow_insert, flow_retarget,
-                               flow_t, initial_sequence_number, listener_find)
-from ustack.tcp.emit cimport (advertised_wscale, challenge_allowed, emit_reset_for, emit_syn_ack, emit_syn_received_ack,
-                              emit_time_wait_ack)
-from ustack.tcp.ending cimport (connection_end, connection_time_wait, syn_received_remove, time_wait_remove,
-                                time_wait_restart)
+from ustack.tcp.demux cimport FLOW_CONNECTION, FLOW_SYN_RECEIVED, FLOW_TIME_WAIT, flow_find, flow_t
+from ustack.tcp.emit cimport challenge_allowed, emit_reset_for, emit_time_wait_ack
+from ustack.tcp.ending cimport connection_end, connection_time_wait
+from ustack.tcp.opening cimport agree, first_window, listen_arrives, offered_options, syn_received_arrives, time_wait_arrives
 from ustack.tcp.reassembly cimport reassembly_advance, reassembly_append, reassembly_insert
-from ustack.tcp.state cimport (CLOSE_ABORTED, CLOSE_NORMAL, CLOSE_REFUSED, CLOSE_RESET, CLOSE_UNREACHABLE, CLOSE_WAIT, CLOSING,
-                               ESTABLISHED, FIN_WAIT_1, FIN_WAIT_2, LAST_ACK, SYN_RECEIVED, SYN_SENT)
+from ustack.tcp.state cimport (
+    CLOSE_ABORTED, CLOSE_NORMAL, CLOSE_REFUSED, CLOSE_RESET, CLOSE_WAIT, CLOSING, ESTABLISHED, FIN_WAIT_1, FIN_WAIT_2,
+    LAST_ACK, SYN_RECEIVED, SYN_SENT)
 from ustack.tcp.tcb cimport (
-    OPT_SACK, OPT_TIMESTAMPS, OPT_WSCALE, TCB_ABORT, TCB_ACK_DELAYED, TCB_ACK_NOW, TCB_APP_TIMEOUT, TCB_CLOSED_BY_APP,
-    TCB_EV_ACCEPT, TCB_EV_DATA, TCB_EV_EOF, TCB_FIN_QUEUED, TCB_FIN_RECEIVED, TCB_FIN_SENT, TCB_REXMIT, TCB_RTT_TIMING,
-    TIMER_SYN_RECEIVED, flow_key_t, listener_t, rx_queue_of, rx_queue_t, syn_at, syn_received_t, tcb_alloc, tcb_arm,
-    tcb_at, tick_after, time_wait_at, time_wait_t, work_add)
+    OPT_TIMESTAMPS, TCB_ABORT, TCB_ACK_DELAYED, TCB_ACK_NOW, TCB_APP_TIMEOUT, TCB_CLOSED_BY_APP, TCB_EV_ACCEPT,
+    TCB_EV_DATA, TCB_EV_EOF, TCB_FIN_QUEUED, TCB_FIN_RECEIVED, TCB_FIN_SENT, flow_key_t, rx_queue_of, rx_queue_t,
+    tcb_arm, tcb_at, tick_after, time_wait_at, work_add)
 from ustack.wire.checksum cimport checksum_add, checksum_fold, checksum_partial
-from ustack.wire.octets cimport htons, read_u16, read_u32
-from ustack.wire.seq cimport seq_ge, seq_gt, seq_le, seq_lt
-from ustack.wire.tcp cimport (ACK, FIN, HAS_MSS, HAS_SACK_PERMITTED, HAS_TIMESTAMPS, HAS_WSCALE, RST, SYN,
-                              TCP_HEADER_BYTES, TCP_TIMESTAMP_BYTES, segment_parse, segment_t)
+from ustack.wire.octets cimport htons
+from ustack.wire.seq cimport seq_gt, seq_le, seq_lt
+from ustack.wire.tcp cimport ACK, FIN, HAS_MSS, HAS_TIMESTAMPS, RST, SYN, segment_parse, segment_t
 
 
 cdef enum:
     DEFAULT_MSS_V4 = 536                    # MUST-15
-    MINIMUM_MSS = 64                        # below, a peer could make us send headers alone
-    MAX_WINDOW_UNSCALED = 0xFFFF
     PAWS_IDLE_MS = 24 * 24 * 3600 * 1000    # RFC 7323 section 5.5
-    ICMP_UNREACHABLE = 3
-    ICMP_FRAGMENTATION_NEEDED = 4
 
 
 # ---------------------------------------------------------------- which record
@@ -60,6 +50,7 @@ cdef void tcp_input(tcp_t *tcp, const packet_t *packet, uint64_t now_ns, deliver
     cdef segment_t seg
     cdef flow_key_t key
     cdef flow_t flow
+    cdef tcb_t *conn
     cdef int reason
     tcp.now_ns = now_ns
     delivery.conn = NULL
@@ -83,7 +74,10 @@ cdef void tcp_input(tcp_t *tcp, const packet_t *packet, uint64_t now_ns, deliver
     if flow.kind == FLOW_CONNECTION:
         connection_arrives(tcp, tcb_at(tcp, flow.index), &seg, delivery)
     elif flow.kind == FLOW_SYN_RECEIVED:
-        syn_received_arrives(tcp, flow.index, &seg, delivery)
+        conn = syn_received_arrives(tcp, flow.index, &seg)
+        if conn != NULL:                    # the handshake is complete: its last segment goes on as the first of ESTABLISHED
+            delivery.conn = conn
+            synchronized_arrives(tcp, conn, &seg, delivery)
     elif flow.kind == FLOW_TIME_WAIT:
         time_wait_arrives(tcp, flow.index, &seg)
     else:
@@ -101,203 +95,6 @@ cdef bint checksum_is_right(const packet_t *packet) noexcept nogil:
     return checksum_fold(checksum_partial(packet.payload, packet.payload_length, sum)) == 0xFFFF
 
 
-# ---------------------------------------------------------------- section 3.10.7.1 and 3.10.7.2: CLOSED, LISTEN
-
-cdef void listen_arrives(tcp_t *tcp, const flow_key_t *key, const segment_t *seg, uint32_t iss_after) noexcept nogil:
-    """iss_after: not 0: our ISN must lie beyond it (a TIME-WAIT record gave way)."""
-    cdef listener_t *listener = listener_find(tcp, &key.laddr, key.lport)
-    if listener == NULL:
-        count(tcp.counters, DROP_TCP_NO_LISTENER)
-        emit_reset_for(tcp, key, seg)
-    elif seg.flags & RST:                                               # first
-        count(tcp.counters, DROP_TCP_RST)
-    elif seg.flags & ACK:                                               # second
-        count(tcp.counters, DROP_TCP_ACK)
-        emit_reset_for(tcp, key, seg)
-    elif not seg.flags & SYN or seg.flags & FIN:                        # fourth; SYN with FIN is a scanner's
-        count(tcp.counters, DROP_TCP_FLAGS)
-    elif listener.waiting >= listener.backlog:
-        count(tcp.counters, DROP_TCP_SYN_QUEUE)                         # the peer will ask again
-    else:
-        half_open(tcp, key, seg, iss_after)                             # third
-
-
-cdef void half_open(tcp_t *tcp, const flow_key_t *key, const segment_t *seg, uint32_t iss_after) noexcept nogil:
-    """A SYN for a listener: a mini-record and a SYN-ACK. At the limit the oldest record makes room."""
-    cdef syn_received_t *syn
-    cdef uint8_t options = 0
-    cdef uint32_t index = slab_alloc(&tcp.syns)
-    if index == 0 and tcp.syn_oldest:
-        syn_received_remove(tcp, tcp.syn_oldest, False)
-        count(tcp.counters, SYN_QUEUE_EVICTED)
-        index = slab_alloc(&tcp.syns)
-    if index == 0:
-        count(tcp.counters, DROP_TCP_SYN_QUEUE)
-        return
-    syn = syn_at(tcp, index)
-    syn.key = key[0]
-    if flow_insert(tcp, &syn.key, FLOW_SYN_RECEIVED, index) != 0:
-        count(tcp.counters, DROP_NO_MEMORY)
-        link_newest(tcp, index)
-        syn_received_remove(tcp, index, True)
-        return
-    link_newest(tcp, index)
-    syn.irs = seg.seq
-    syn.iss = initial_sequence_number(tcp, key)
-    if iss_after != 0 and seq_le(syn.iss, iss_after):
-        syn.iss = iss_after + 1
-    if seg.has & HAS_WSCALE and tcp.config.window_scaling:
-        options |= OPT_WSCALE
-    if seg.has & HAS_SACK_PERMITTED and tcp.config.sack:
-        options |= OPT_SACK
-    if seg.has & HAS_TIMESTAMPS and tcp.config.timestamps:
-        options |= OPT_TIMESTAMPS
-        syn.ts_recent = seg.ts_val
-    syn.options_wscale = <uint8_t>(options << 4 | (seg.wscale if options & OPT_WSCALE else 0))
-    syn.peer_mss = seg.mss if seg.has & HAS_MSS else DEFAULT_MSS_V4
-    syn.timer = wheel_arm(&tcp.wheel, tcp.now_ns + tcp.config.rto_initial_ns, TIMER_SYN_RECEIVED, index)
-    emit_syn_ack(tcp, syn)
-
-
-cdef inline void link_newest(tcp_t *tcp, uint32_t index) noexcept nogil:
-    cdef syn_received_t *syn = syn_at(tcp, index)
-    syn.older = tcp.syn_newest
-    syn.newer = 0
-    if tcp.syn_newest:
-        syn_at(tcp, tcp.syn_newest).newer = index
-    else:
-        tcp.syn_oldest = index
-    tcp.syn_newest = index
-
-
-# ---------------------------------------------------------------- SYN-RECEIVED of a passive open
-
-cdef void syn_received_arrives(tcp_t *tcp, uint32_t index, const segment_t *seg, delivery_t *delivery) noexcept nogil:
-    """Section 3.10.7.4 for the mini-record; the ACK of our SYN makes it a connection and goes on there."""
-    cdef syn_received_t *syn = syn_at(tcp, index)
-    cdef uint32_t rcv_nxt = syn.irs + 1
-    cdef uint32_t window = tcp.config.rcv_buffer_bytes if tcp.config.rcv_buffer_bytes < MAX_WINDOW_UNSCALED else MAX_WINDOW_UNSCALED
-    cdef bint in_window = seg.seq - rcv_nxt < window or seg.seq == rcv_nxt
-    if seg.flags & SYN and not seg.flags & (ACK | RST) and seg.seq == syn.irs:
-        count(tcp.counters, DROP_TCP_DUPLICATE)                         # its SYN again: our SYN-ACK was lost
-        if seg.has & HAS_TIMESTAMPS:
-            syn.ts_recent = seg.ts_val
-        emit_syn_ack(tcp, syn)
-        return
-    if ((syn.options_wscale >> 4) & OPT_TIMESTAMPS and seg.has & HAS_TIMESTAMPS and not seg.flags & RST
-            and <int32_t>(seg.ts_val - syn.ts_recent) < 0):
-        count(tcp.counters, DROP_TCP_PAWS)
-        emit_syn_received_ack(tcp, syn)
-        return
-    if seg.flags & RST:
-        if seg.seq == rcv_nxt:
-            syn_received_remove(tcp, index, False)                      # back to LISTEN, nobody needs to know
-        elif in_window and challenge_allowed(tcp):
-            emit_syn_received_ack(tcp, syn)
-        count(tcp.counters, DROP_TCP_RST)
-        return
-    if not in_window or seg.flags & SYN:
-        count(tcp.counters, DROP_TCP_SYN if seg.flags & SYN else DROP_TCP_SEQUENCE)
-        if challenge_allowed(tcp):
-            emit_syn_received_ack(tcp, syn)
-        return
-    if not seg.flags & ACK:
-        count(tcp.counters, DROP_TCP_FLAGS)
-        return
-    if seg.ack != syn.iss + 1:
-        count(tcp.counters, DROP_TCP_ACK)
-        emit_reset_for(tcp, &syn.key, seg)
-        return
-    handshake_complete(tcp, index, seg, delivery)
-
-
-cdef void handshake_complete(tcp_t *tcp, uint32_t index, const segment_t *seg, delivery_t *delivery) noexcept nogil:
-    cdef syn_received_t *syn = syn_at(tcp, index)
-    cdef listener_t *listener = listener_find(tcp, &syn.key.laddr, syn.key.lport)
-    cdef uint8_t options = syn.options_wscale >> 4
-    cdef tcb_t *tcb
-    if listener == NULL:
-        count(tcp.counters, DROP_TCP_NO_LISTENER)
-        emit_reset_for(tcp, &syn.key, seg)
-        syn_received_remove(tcp, index, False)
-        return
-    if listener.waiting >= listener.backlog:
-        count(tcp.counters, ACCEPT_QUEUE_OVERFLOW)                      # our SYN-ACK will be repeated, and then this ACK
-        return
-    tcb = tcb_alloc(tcp)
-    if tcb == NULL:
-        count(tcp.counters, DROP_NO_MEMORY)
-        return
-    tcb.key = syn.key
-    tcb.app = listener.app
-    tcb.state = <uint8_t>ESTABLISHED
-    tcb.snd_una = syn.iss + 1
-    tcb.snd_nxt = tcb.snd_una
-    tcb.snd_max = tcb.snd_una
-    tcb.snd_end = tcb.snd_una
-    tcb.rcv_nxt = syn.irs + 1
-    tcb.last_ack_sent = tcb.rcv_nxt
-    tcb.rcv_adv = tcb.rcv_nxt + (tcp.config.rcv_buffer_bytes if tcp.config.rcv_buffer_bytes < MAX_WINDOW_UNSCALED
-                                 else MAX_WINDOW_UNSCALED)
-    tcb.ts_recent = syn.ts_recent
-    agree(tcp, tcb, options, syn.peer_mss, syn.options_wscale & 0x0F)
-    ack_set_window(tcb, seg, <uint32_t>seg.window << tcb.snd_wscale)
-    flow_retarget(tcp, &tcb.key, FLOW_CONNECTION, tcb.index)
-    ack_start(tcp, tcb, syn.retries > 0)
-    syn_received_remove(tcp, index, True)
-    tcb.flags |= TCB_EV_ACCEPT
-    work_add(tcp, tcb)
-    count(tcp.counters, CONNECTIONS_ACCEPTED)
-    synchronized_arrives(tcp, tcb, seg, delivery)
-    delivery.conn = tcb
-
-
-cdef void agree(tcp_t *tcp, tcb_t *tcb, uint8_t options, uint16_t peer_mss, uint8_t peer_wscale) noexcept nogil:
-    """What both ends offered. Effective send MSS: MUST-16, less the options that every segment carries."""
-    cdef uint32_t mss = peer_mss if peer_mss > MINIMUM_MSS else MINIMUM_MSS
-    cdef uint32_t room = ip_payload_mtu(tcp.ip) - TCP_HEADER_BYTES
-    tcb.options = options
-    if room < mss:
-        mss = room
-    if options & OPT_TIMESTAMPS:
-        mss -= TCP_TIMESTAMP_BYTES
-    tcb.smss = <uint16_t>mss
-    tcb.snd_wscale = peer_wscale if options & OPT_WSCALE else 0
-    tcb.rcv_wscale = advertised_wscale(tcp) if options & OPT_WSCALE else 0
-
-
-# ---------------------------------------------------------------- TIME-WAIT
-
-cdef void time_wait_arrives(tcp_t *tcp, uint32_t index, const segment_t *seg) noexcept nogil:
-    cdef time_wait_t *record = time_wait_at(tcp, index)
-    cdef flow_key_t key = record.key
-    cdef uint32_t iss_after
-    cdef bint stamped = record.options & OPT_TIMESTAMPS and seg.has & HAS_TIMESTAMPS
-    cdef bint newer = stamped and <int32_t>(seg.ts_val - record.ts_recent) > 0
-    cdef bint older = stamped and <int32_t>(seg.ts_val - record.ts_recent) < 0
-    if seg.flags & SYN and not seg.flags & (RST | ACK | FIN):
-        # MAY-2 and SHLD-4 (RFC 6191): provably not a duplicate of the old connection's.
-        if newer or (not older and seq_gt(seg.seq, record.rcv_nxt)):
-            iss_after = record.snd_nxt + MAX_WINDOW_UNSCALED + 1
-            time_wait_remove(tcp, index)
-            count(tcp.counters, TIME_WAIT_REUSED)
-            listen_arrives(tcp, &key, seg, iss_after)
-            return
-    if seg.flags & RST:
-        if seg.seq == record.rcv_nxt:
-            time_wait_remove(tcp, index)
-        count(tcp.counters, DROP_TCP_RST)
-        return
-    if not older and seg.flags & FIN and seg.seq + seg.length + 1 == record.rcv_nxt:
-        time_wait_restart(tcp, index)                                   # its FIN again: our ACK was lost
-        count(tcp.counters, DROP_TCP_DUPLICATE)
-        emit_time_wait_ack(tcp, record)
-        return
-    count(tcp.counters, DROP_TCP_SEQUENCE)
-    if (seg.length > 0 or seg.flags & (SYN | FIN) or seg.seq != record.rcv_nxt) and challenge_allowed(tcp):
-        emit_time_wait_ack(tcp, record)
-
-
 # ---------------------------------------------------------------- section 3.10.7.3: SYN-SENT
 
 cdef void connection_arrives(tcp_t *tcp, tcb_t *tcb, const segment_t *seg, delivery_t *delivery) noexcept nogil:
@@ -312,7 +109,7 @@ cdef void connection_arrives(tcp_t *tcp, tcb_t *tcb, const segment_t *seg, deliv
 
 
 cdef void syn_sent_arrives(tcp_t *tcp, tcb_t *tcb, const segment_t *seg, delivery_t *delivery) noexcept nogil:
-    cdef uint8_t options = 0
+    cdef uint8_t options = offered_options(tcp, seg)
     cdef bint acceptable = seg.flags & ACK and seq_gt(seg.ack, tcb.snd_una) and seq_le(seg.ack, tcb.snd_max)
     if seg.flags & ACK and not acceptable:                              # first
         count(tcp.counters, DROP_TCP_ACK)
@@ -328,14 +125,8 @@ cdef void syn_sent_arrives(tcp_t *tcp, tcb_t *tcb, const segment_t *seg, deliver
         return
     tcb.rcv_nxt = seg.seq + 1                                           # fourth
     tcb.last_ack_sent = tcb.rcv_nxt
-    tcb.rcv_adv = tcb.rcv_nxt + (tcp.config.rcv_buffer_bytes if tcp.config.rcv_buffer_bytes < MAX_WINDOW_UNSCALED
-                                 else MAX_WINDOW_UNSCALED)
-    if seg.has & HAS_WSCALE and tcp.config.window_scaling:
-        options |= OPT_WSCALE
-    if seg.has & HAS_SACK_PERMITTED and tcp.config.sack:
-        options |= OPT_SACK
-    if seg.has & HAS_TIMESTAMPS and tcp.config.timestamps:
-        options |= OPT_TIMESTAMPS
+    tcb.rcv_adv = tcb.rcv_nxt + first_window(tcp)
+    if options & OPT_TIMESTAMPS:
         tcb.ts_recent = seg.ts_val
     agree(tcp, tcb, options, seg.mss if seg.has & HAS_MSS else DEFAULT_MSS_V4, seg.wscale)
     tcb.last_received_ms = <uint32_t>(tcp.now_ns // 1000000)
@@ -615,51 +406,3 @@ cdef void answer_from_time_wait(tcp_t *tcp, const tcb_t *tcb) noexcept nogil:
     cdef flow_t flow = flow_find(tcp, &tcb.key)
     if flow.kind == FLOW_TIME_WAIT:
         emit_time_wait_ack(tcp, time_wait_at(tcp, flow.index))
-
-
-# ---------------------------------------------------------------- errors from the network (section 3.9.2.2)
-
-cdef void tcp_error(tcp_t *tcp, const packet_t *packet, uint64_t now_ns) noexcept nogil:
-    """Acted on only if the quoted sequence number is in flight, so that a blind attacker must guess it (RFC 5927 section 4)."""
-    cdef flow_key_t key
-    cdef flow_t flow
-    cdef tcb_t *tcb
-    cdef uint32_t seq
-    tcp.now_ns = now_ns
-    if packet.payload_length < 8:
-        count(tcp.counters, DROP_ICMP_NO_CONNECTION)
-        return
-    key.laddr = packet.src
-    key.raddr = packet.dst
-    key.lport = read_u16(packet.payload)
-    key.rport = read_u16(packet.payload + 2)
-    seq = read_u32(packet.payload + 4)
-    flow = flow_find(tcp, &key)
-    if flow.kind != FLOW_CONNECTION:
-        count(tcp.counters, DROP_ICMP_NO_CONNECTION)
-        return
-    tcb = tcb_at(tcp, flow.index)
-    if seq_lt(seq, tcb.snd_una) or seq_ge(seq, tcb.snd_max):
-        count(tcp.counters, DROP_ICMP_NO_CONNECTION)
-        return
-    if packet.icmp_type == ICMP_UNREACHABLE and packet.icmp_code == ICMP_FRAGMENTATION_NEEDED:
-        path_mtu(tcp, tcb, packet.icmp_mtu)
-    elif packet.icmp_type == ICMP_UNREACHABLE and (packet.icmp_code == 2 or packet.icmp_code == 3):
-        connection_end(tcp, tcb, CLOSE_UNREACHABLE)                     # hard (SHLD-26)
-    else:
-        tcb.soft_error = <uint8_t>(packet.icmp_type << 4 | (packet.icmp_code & 0x0F))   # soft (MUST-56, MUST-47)
-
-
-cdef void path_mtu(tcp_t *tcp, tcb_t *tcb, uint16_t mtu) noexcept nogil:
-    """Segments become smaller (never larger here) and what was too big is sent again (RFC 1191 section 6.4)."""
-    cdef uint32_t overhead = 20 + TCP_HEADER_BYTES + (TCP_TIMESTAMP_BYTES if tcb.options & OPT_TIMESTAMPS else 0)
-    cdef uint32_t smss
-    if mtu < 68:                                                        # a router without RFC 1191: its plateau
-        mtu = 576
-    smss = mtu - overhead if mtu > overhead + MINIMUM_MSS else MINIMUM_MSS
-    if smss >= tcb.smss:
-        return
-    tcb.smss = <uint16_t>smss
-    tcb.snd_nxt = tcb.snd_una                                           # not a sign of congestion: the window stays
-    tcb.flags &= ~<uint32_t>(TCB_REXMIT | TCB_RTT_TIMING)               # Karn
-    work_add(tcp, tcb)

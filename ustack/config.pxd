@@ -1,0 +1,8 @@
+# SPDX-License-Identifier: MIT
+# Settings by name, from the Python face into the structs that the stack reads.
+
+from ustack.ip.layer cimport ip_config_t
+from ustack.tcp.tcb cimport tcp_config_t
+
+# One setting of tcp_config_t or ip_config_t. Raises ValueError for names and values that do not exist.
+cdef void configure(ip_config_t *ip, tcp_config_t *tcp, str name, object value) except *

@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: MIT
+"""Who owns an engine_t and moves it: memory, time, waiting, the link's errors.
+
+There is no thread. A stack moves while run(), poll() or a blocking call has the processor, in the caller's thread; the GIL is
+given up while it does. It must not: know the protocol.
+"""
+
+from libc.stdint cimport UINT64_MAX, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memset, strerror
+
+from ustack.base.clock cimport clock_monotonic_ns
+from ustack.base.counters cimport counters_as_dict
+from ustack.config cimport configure
+from ustack.engine cimport (
+    ENGINE_APPLICATIONS, engine_abort_all, engine_add_application, engine_flush, engine_next_deadline, engine_poll,
+    engine_run)
+from ustack.ip.address cimport ip_addr_from_text, ip_interface_from_text
+from ustack.ip.layer cimport ip_announce, ip_config_defaults, ip_config_t, ip_destroy, ip_init
+from ustack.tcp.tcb cimport tcp_config_defaults, tcp_config_t, tcp_destroy, tcp_init, tcp_t
+
+import os
+
+from ustack.buf.lent import alive as lent_alive
+
+
+cdef uint64_t slice_end(uint64_t until_ns) noexcept nogil:
+    """A busy engine comes up for signals ten times a second."""
+    cdef uint64_t end_ns = clock_monotonic_ns() + 100000000
+    return end_ns if end_ns < until_ns else until_ns
+
+
+cdef class Engine:
+    """The stack of one link: frames in, upcalls out. Python face: ustack.Stack."""
+
+    def __cinit__(self, *args: object, **kwargs: object) -> None:
+        memset(&self.c, 0, sizeof(engine_t))
+        self.alive = False
+        self.applications = []
+        self.application_index = {}
+
+    def __init__(self, Link link not None, str address not None, str gateway, object seed, object now_ns,
+                 dict config not None):
+        cdef ip_config_t ip_config
+        cdef tcp_config_t tcp_config
+        cdef int prefix_length
+        cdef uint64_t seed_word
+        cdef uint64_t start_ns
+        if self.alive:
+            raise RuntimeError("an engine is initialised once")
+        if link.closed or link.c.ops == NULL:
+            raise ValueError("the link is closed")
+        ip_config_defaults(&ip_config)
+        tcp_config_defaults(&tcp_config)
+        ip_interface_from_text(address, &ip_config.address, &prefix_length)
+        ip_config.prefix_length = <uint8_t>prefix_length
+        if gateway is not None:
+            ip_addr_from_text(gateway, &ip_config.gateway)
+        for name, value in config.items():
+            configure(&ip_config, &tcp_config, name, value)
+        self.manual_clock = now_ns is not None
+        start_ns = now_ns if self.manual_clock else clock_monotonic_ns()
+        seed_word = int.from_bytes(os.urandom(8), "little") if seed is None else seed & 0xFFFFFFFFFFFFFFFF
+        self.link = link
+        self.c.link = &link.c
+        self.c.now_ns = start_ns
+        link.c.now_ns = start_ns
+        if ip_init(&self.c.ip, &link.c, &self.c.counters, &ip_config, start_ns) != 0:
+            raise MemoryError("no memory for the IP layer")
+        if tcp_init(&self.c.tcp, &self.c.ip, &self.c.counters, &tcp_config, seed_word, start_ns) != 0:
+            ip_destroy(&self.c.ip)
+            raise MemoryError("no memory for TCP")
+        self.alive = True
+        ip_announce(&self.c.ip, start_ns)
+        self.link.c.ops.tx_submit(&self.link.c)
+
+    def __dealloc__(self) -> None:
+        if self.alive:                      # without close(): the link may be gone already, so nothing is sent
+            self.alive = False
+            tcp_destroy(&self.c.tcp)
+            ip_destroy(&self.c.ip)
+
+    cdef uint64_t now(self) noexcept:
+        cdef uint64_t now_ns = self.c.now_ns
+        if not self.manual_clock:
+            now_ns = clock_monotonic_ns()
+        self.c.tcp.now_ns = now_ns
+        return now_ns
+
+    cdef void ensure_alive(self) except *:
+        if not self.alive:
+            raise ValueError("the stack is closed")
+
+    cdef uint16_t register(self, Application application) except 0:
+        cdef uint16_t index = self.application_index.get(id(application), 0)
+        if index == 0:
+            index = engine_add_application(&self.c, &application.c)
+            if index == 0:
+                raise MemoryError(f"an engine serves at most {ENGINE_APPLICATIONS - 1} applications")
+            self.applications.append(application)
+            self.application_index[id(application)] = index
+        return index
+
+    cdef void destroy(self) except *:
+        if not self.alive:
+            return
+        engine_abort_all(&self.c, self.now())
+        self.closing_balance = self.balance()
+        self.alive = False
+        tcp_destroy(&self.c.tcp)
+        ip_destroy(&self.c.ip)
+
+    def balance(self) -> dict[str, int]:
+        cdef tcp_t *tcp = &self.c.tcp
+        return {
+            "tcbs": tcp.tcbs.in_use, "syns": tcp.syns.in_use, "time_waits": tcp.time_waits.in_use,
+            "send_pieces": tcp.send_pieces.in_use, "rx_queues": tcp.rx_queues.in_use,
+            "rx_chunks": tcp.rx_chunks.in_use, "rx_held_bytes": tcp.rx_held_bytes,
+            "timers": tcp.wheel.armed, "flows": tcp.flows.used, "lent": lent_alive(),
+        }
+
+    def leaks(self) -> dict[str, int]:
+        """Records in use by pool: the present ones, or after close() those that were left. All zero then."""
+        return self.balance() if self.alive else dict(self.closing_balance)
+
+    def counters(self) -> dict[str, int]:
+        """Every event counted since the start, by name (base/counters.pxd)."""
+        return counters_as_dict(&self.c.counters)
+
+    @property
+    def established(self) -> int:
+        """Connections that applications own now."""
+        return self.c.tcp.established
+
+    @property
+    def next_deadline_ns(self) -> int | None:
+        """When poll() next has something to do without a frame; None: never."""
+        if not self.alive:
+            return None
+        cdef uint64_t deadline_ns = engine_next_deadline(&self.c)
+        return None if deadline_ns == UINT64_MAX else deadline_ns
+
+    def poll(self, now_ns: int | None = None) -> int:
+        """One turn of the engine; the number of frames taken.
+
+        now_ns: nanoseconds, never decreasing; needed by a stack with a manual clock, refused by one with a real clock.
+        """
+        cdef uint64_t at_ns
+        cdef uint32_t frames
+        self.ensure_alive()
+        if self.manual_clock != (now_ns is not None):
+            raise ValueError("poll() takes now_ns exactly when the stack was made with now_ns")
+        at_ns = now_ns if self.manual_clock else clock_monotonic_ns()
+        if at_ns < self.c.now_ns:
+            raise ValueError(f"time goes back: {at_ns} after {self.c.now_ns}")
+        with nogil:
+            frames = engine_poll(&self.c, at_ns)
+        return frames
+
+    def run(self, duration_ns: int | None = None) -> None:
+        """Drive the engine until stop(), the end of duration_ns, or a signal handler that raises.
+
+        Sleeps on the link when nothing is to be done. Raises OSError when the link is gone.
+        """
+        cdef uint64_t until_ns = UINT64_MAX
+        self.ensure_alive()
+        if self.manual_clock:
+            raise ValueError("a stack with a manual clock is driven by poll(now_ns)")
+        self.stop_requested = False
+        if duration_ns is not None:
+            until_ns = clock_monotonic_ns() + <uint64_t>duration_ns
+        while not self.stop_requested and clock_monotonic_ns() < until_ns:
+            with nogil:
+                engine_run(&self.c, slice_end(until_ns), &self.stop_requested)
+            self.raise_link_error()         # and the interpreter runs signal handlers here
+
+    def raise_link_error(self) -> None:
+        """Raise what the link has reported since the last call, if anything."""
+        cdef int error = self.c.link_error
+        if error != 0:
+            self.c.link_error = 0
+            raise OSError(-error, f"link: {strerror(-error).decode()}")
+
+    def stop(self) -> None:
+        """Make run() return after its current turn. May be called from a signal handler or another thread."""
+        self.stop_requested = True
+
+    cdef void push(self) except *:
+        cdef uint64_t now_ns
+        if not self.manual_clock and self.alive:
+            now_ns = self.now()
+            with nogil:
+                engine_flush(&self.c, now_ns)
+
+    cdef void wait_until(self, object condition, object timeout) except *:
+        cdef uint64_t until_ns = UINT64_MAX, now_ns, deadline_ns
+        cdef uint32_t frames
+        if self.manual_clock:
+            raise BlockingIOError("a stack with a manual clock does not wait: poll it")
+        if timeout is not None:
+            until_ns = clock_monotonic_ns() + <uint64_t>(max(timeout, 0) * 1e9)
+        while not condition():
+            now_ns = clock_monotonic_ns()
+            if now_ns >= until_ns:
+                raise TimeoutError(f"nothing happened within {timeout} s")
+            with nogil:
+                frames = engine_poll(&self.c, now_ns)
+                deadline_ns = engine_next_deadline(&self.c)
+            if frames == 0 and self.c.link_error == 0 and deadline_ns > now_ns and not condition():
+                with nogil:
+                    self.c.link_error = self.c.link.ops.wait(
+                        self.c.link, deadline_ns if deadline_ns < until_ns else until_ns)
+            if self.c.link_error != 0:
+                self.raise_link_error()

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: MIT
+"""Errors from the network: soft ones are remembered (MUST-56), hard ones end the connection (SHLD-26), a smaller path MTU makes
+segments smaller. See soft_errors.pxd.
+"""
+
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+
+from ustack.base.counters cimport DROP_ICMP_NO_CONNECTION, count
+from ustack.tcp.demux cimport FLOW_CONNECTION, flow_find, flow_t
+from ustack.tcp.ending cimport connection_end
+from ustack.tcp.state cimport CLOSE_UNREACHABLE
+from ustack.tcp.tcb cimport OPT_TIMESTAMPS, TCB_REXMIT, TCB_RTT_TIMING, flow_key_t, tcb_at, work_add
+from ustack.wire.octets cimport read_u16, read_u32
+from ustack.wire.seq cimport seq_ge, seq_lt
+from ustack.wire.tcp cimport TCP_HEADER_BYTES, TCP_TIMESTAMP_BYTES
+
+
+cdef enum:
+    MINIMUM_MSS = 64                        # a path MTU below this is nobody's: it would make us send headers alone
+    ICMP_UNREACHABLE = 3
+    ICMP_FRAGMENTATION_NEEDED = 4
+
+
+cdef void tcp_error(tcp_t *tcp, const packet_t *packet, uint64_t now_ns) noexcept nogil:
+    """Acted on only if the quoted sequence number is in flight, so that a blind attacker must guess it (RFC 5927 section 4)."""
+    cdef flow_key_t key
+    cdef flow_t flow
+    cdef tcb_t *tcb
+    cdef uint32_t seq
+    tcp.now_ns = now_ns
+    if packet.payload_length < 8:
+        count(tcp.counters, DROP_ICMP_NO_CONNECTION)
+        return
+    key.laddr = packet.src
+    key.raddr = packet.dst
+    key.lport = read_u16(packet.payload)
+    key.rport = read_u16(packet.payload + 2)
+    seq = read_u32(packet.payload + 4)
+    flow = flow_find(tcp, &key)
+    if flow.kind != FLOW_CONNECTION:
+        count(tcp.counters, DROP_ICMP_NO_CONNECTION)
+        return
+    tcb = tcb_at(tcp, flow.index)
+    if seq_lt(seq, tcb.snd_una) or seq_ge(seq, tcb.snd_max):
+        count(tcp.counters, DROP_ICMP_NO_CONNECTION)
+        return
+    if packet.icmp_type == ICMP_UNREACHABLE and packet.icmp_code == ICMP_FRAGMENTATION_NEEDED:
+        path_mtu(tcp, tcb, packet.icmp_mtu)
+    elif packet.icmp_type == ICMP_UNREACHABLE and (packet.icmp_code == 2 or packet.icmp_code == 3):
+        connection_end(tcp, tcb, CLOSE_UNREACHABLE)                     # hard (SHLD-26)
+    else:
+        tcb.soft_error = <uint8_t>(packet.icmp_type << 4 | (packet.icmp_code & 0x0F))   # soft (MUST-56, MUST-47)
+
+
+cdef void path_mtu(tcp_t *tcp, tcb_t *tcb, uint16_t mtu) noexcept nogil:
+    """Segments become smaller (never larger here) and what was too big is sent again (RFC 1191 section 6.4)."""
+    cdef uint32_t overhead = 20 + TCP_HEADER_BYTES + (TCP_TIMESTAMP_BYTES if tcb.options & OPT_TIMESTAMPS else 0)
+    cdef uint32_t smss
+    if mtu < 68:                                                        # a router without RFC 1191: its plateau
+        mtu = 576
+    smss = mtu - overhead if mtu > overhead + MINIMUM_MSS else MINIMUM_MSS
+    if smss >= tcb.smss:
+        return
+    tcb.smss = <uint16_t>smss
+    tcb.snd_nxt = tcb.snd_una                                           # not a sign of congestion: the window stays
+    tcb.flags &= ~<uint32_t>(TCB_REXMIT | TCB_RTT_TIMING)               # Karn
+    work_add(tcp, tcb)

@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: MIT
+"""STATUS (RFC 9293 section 3.10.6): a connection's variables by their names."""
+
+from libc.stdint cimport int32_t
+
+from ustack.ip.address cimport ip_addr_text
+from ustack.tcp.rtt cimport rtt_rto_ns
+from ustack.tcp.tcb cimport rx_queue_of, rx_queue_t
+
+from ustack.tcp.state import state_name
+
+
+cdef dict connection_status(const tcp_t *tcp, const tcb_t *tcb):
+    """One connection in RFC 9293's names. Octets, segments and the units that the names say."""
+    cdef const rx_queue_t *rx = rx_queue_of(tcp, tcb)
+    return {
+        "state": state_name(tcb.state),
+        "local": (ip_addr_text(&tcb.key.laddr), tcb.key.lport),
+        "remote": (ip_addr_text(&tcb.key.raddr), tcb.key.rport),
+        "snd_una": tcb.snd_una, "snd_nxt": tcb.snd_nxt, "snd_max": tcb.snd_max, "snd_wnd": tcb.snd_wnd,
+        "snd_queued_bytes": tcb.snd_end - tcb.snd_una if <int32_t>(tcb.snd_end - tcb.snd_una) > 0 else 0,
+        "rcv_nxt": tcb.rcv_nxt, "rcv_wnd": tcb.rcv_adv - tcb.rcv_nxt,
+        "rcv_queued_bytes": rx.queued_bytes if rx != NULL else 0,
+        "cwnd": tcb.cwnd, "ssthresh": tcb.ssthresh, "smss": tcb.smss,
+        "srtt_us": tcb.srtt_us, "rttvar_us": tcb.rttvar_us, "rto_ns": rtt_rto_ns(tcp, tcb), "backoff": tcb.backoff,
+        "snd_wscale": tcb.snd_wscale, "rcv_wscale": tcb.rcv_wscale, "options": tcb.options,
+        "ts_recent": tcb.ts_recent, "ttl": tcb.ttl, "tos": tcb.tos,
+        "soft_error": (tcb.soft_error >> 4, tcb.soft_error & 0x0F) if tcb.soft_error else None,
+    }
