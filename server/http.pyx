@@ -77,7 +77,8 @@ cdef size_t http_on_data(application_t *app, tcp_t *tcp, tcb_t *conn, const uint
             return length
         busy = busy_of(server, conn)
         if busy == NULL:
-            if tcp_send_queued(conn) > server.max_queued_bytes:
+            if (tcp_send_queued(conn) > server.max_queued_bytes
+                    and tcp_send_queued(conn) > tcp.config.snd_low_water_bytes):
                 # A client that asks faster than it reads: leave the rest to the receive window.
                 tcp_want_writable(tcp, conn)
                 return used
@@ -292,9 +293,9 @@ cdef lent_t *lent_from_bytes(bytes octets) except NULL:
 
 
 cdef bytes read_whole(int fd, Py_ssize_t size):
-    """A small file's octets; they may be fewer or more than `size` if it is being written."""
+    """A small file's first `size` octets, or fewer if it was cut."""
     parts = []
-    cdef Py_ssize_t left = size + 1
+    cdef Py_ssize_t left = size
     while left > 0:
         part = os.read(fd, left)
         if not part:

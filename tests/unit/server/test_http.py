@@ -16,8 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from ustack.server import request as requests
 from ustack.server.http import HttpServer
-from ustack.stack import Connection
 
+from ustack import Connection
 from ustack.buf import lent
 from ustack.testing.pair import Pair
 from ustack.testing.testbed import MILLISECOND, SECOND, STACK_ADDRESS
