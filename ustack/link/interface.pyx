@@ -6,7 +6,7 @@ which the descriptor was opened.
 """
 
 from libc.errno cimport EINTR, errno
-from libc.stdint cimport UINT64_MAX, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport UINT64_MAX, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset, strlen
 from posix.time cimport timespec
 
@@ -75,7 +75,7 @@ cdef bytes interface_name(object ifname):
         raise ValueError(f"interface name {ifname!r}: must be a string")
     name = ifname.encode()
     if not 0 < len(name) < IFNAMSIZ or name in (b".", b"..") or any(c in b"/: \t\n\r\v\f%\0" for c in name):
-        raise ValueError(f"interface name {ifname!r}: must be 1 to {IFNAMSIZ - 1} octets without '/', ':', '%' or blanks")
+        raise ValueError(f"interface name {ifname!r}: must be 1 to {IFNAMSIZ - 1} octets without / : % or blanks")
     return name
 
 
@@ -182,7 +182,7 @@ cdef int sleep_on(int fd, short events, uint64_t deadline_ns, short *revents) no
 
 
 cdef void spin_adapt(spin_t *spin, uint64_t limit_ns, uint64_t slept_ns, bint woken_by_frame) noexcept nogil:
-    """Frames that come soon after falling asleep widen the window; long sleeps close it, so that idling costs nothing."""
+    """Frames that come soon after falling asleep widen the window; long sleeps close it: idling costs nothing."""
     if slept_ns >= limit_ns:
         spin.window_ns //= 2
         if spin.window_ns < SPIN_START_NS:

@@ -7,7 +7,8 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t
 cdef extern from "<sys/socket.h>" nogil:
     cdef struct sockaddr:
         pass
-    int AF_INET, AF_PACKET, SOCK_DGRAM, SOCK_RAW, SOCK_CLOEXEC, SOL_SOCKET, SO_ERROR, SO_SNDBUF, SO_SNDBUFFORCE, MSG_DONTWAIT
+    int AF_INET, AF_PACKET, SOCK_DGRAM, SOCK_RAW, SOCK_CLOEXEC, MSG_DONTWAIT
+    int SOL_SOCKET, SO_ERROR, SO_SNDBUF, SO_SNDBUFFORCE
     int socket(int domain, int kind, int protocol)
     int bind(int fd, const sockaddr *address, unsigned int length)
     int setsockopt(int fd, int level, int name, const void *value, unsigned int length)

@@ -273,13 +273,13 @@ cdef int mmap_tx_submit(link_t *link) noexcept nogil:
     cdef packet_ring_t *ring = ring_of(link)
     cdef int error = 0
     cdef uint64_t now_ns
-    cdef int attempt
+    cdef int _attempt
     if ring.tx_unsent == 0:
         return 0
     if ring.gone:
         discard_unsent(link, ring)
         return -ENXIO
-    for attempt in range(2):
+    for _attempt in range(2):
         link.counters.tx_submits += 1
         error = 0
         if send(ring.fd, NULL, 0, MSG_DONTWAIT) < 0:
@@ -315,9 +315,9 @@ cdef int note_error(packet_ring_t *ring, int error) noexcept nogil:
 # ---------------------------------------------------------------- waiting
 cdef bint spin_on_ring(packet_ring_t *ring, uint64_t until_ns) noexcept nogil:
     """True as soon as a frame is there."""
-    cdef int i
+    cdef int _check
     while True:
-        for i in range(SPIN_CHECKS):
+        for _check in range(SPIN_CHECKS):
             if rx_ready(ring):
                 return True
             relax()
@@ -398,8 +398,8 @@ cdef class PacketMmapLink(Link):
     frames come quickly, "always" never sleeps, "never" never spins. mac: our station address, the interface's own by
     default (another one needs the interface to be promiscuous).
 
-    Raises ValueError for a bad argument, PermissionError without CAP_NET_RAW, OSError when the interface does not exist,
-    is not Ethernet, or the kernel lacks PACKET_VNET_HDR (Linux before 4.8 lacks it for rings).
+    Raises ValueError for a bad argument, PermissionError without CAP_NET_RAW, OSError when the interface does not
+    exist, is not Ethernet, or the kernel lacks PACKET_VNET_HDR (Linux before 4.8 lacks it for rings).
     """
 
     def __cinit__(self, *args: object, **kwargs: object) -> None:

@@ -4,7 +4,7 @@ from typing import Literal, NamedTuple, TypeAlias
 
 from ustack.link.device import Link
 
-_Filter: TypeAlias = Callable[[bytes, int], None | Literal["drop", "duplicate"] | bytes | int]
+_Filter: TypeAlias = Callable[[bytes, int], Literal["drop", "duplicate"] | bytes | int | None]
 _Count: TypeAlias = int | tuple[int, int]
 _Probability: TypeAlias = float | tuple[float, float]
 

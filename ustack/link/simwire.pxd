@@ -7,7 +7,8 @@
 #
 # Above: sim.pyx (the ends as links, the Python face). Below: base/prng.
 #
-# A frame has one owner at a time: the sending end (reserved, committed), its direction's heap, the receiving end's FIFO.
+# A frame has one owner at a time: the sending end (reserved, committed), its direction's heap, the receiving
+# end's FIFO.
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
@@ -93,7 +94,6 @@ cdef class SimWire:
     cdef object filter_ba
     cdef object error                       # first exception of a filter, raised by the next Python call
     cdef void raise_parked(self) except *
-
 
 
 cdef inline uint8_t *sim_frame_data(sim_frame_t *frame) noexcept nogil:

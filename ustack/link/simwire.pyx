@@ -194,7 +194,7 @@ cdef filter_verdict_t filter_frame(sim_wire_t *wire, sim_direction_t *direction,
         if isinstance(verdict, int) and verdict >= 0:
             extra_ns[0] = verdict
             return FILTER_PASS
-        raise TypeError(f"a filter returned {verdict!r}: None, 'drop', 'duplicate', bytes or a delay in ns are expected")
+        raise TypeError(f"a filter returned {verdict!r}: None, 'drop', 'duplicate', bytes or a delay in ns expected")
     except BaseException as error:  # noqa: B036 - raised again by the next call from Python
         if owner.error is None:
             owner.error = error

@@ -13,7 +13,7 @@ Read first: Documentation/networking/tuntap.rst of Linux. Below: interface, pack
 import os
 
 from libc.errno cimport EAGAIN, EBADF, EBADFD, EBUSY, EINTR, EINVAL, EIO, ENETDOWN, ENODEV, ENOENT, ENXIO, EPERM, errno
-from libc.stdint cimport UINT64_MAX, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport UINT64_MAX, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
 
@@ -298,9 +298,9 @@ cdef void tap_free(tap_t *tap) noexcept:
 cdef class TapLink(Link):
     """A TAP device of the calling thread's network namespace; the kernel's side of it is the other end.
 
-    create: make the device when it does not exist (it then goes away with the link). up: set it up, as root may. mac: our
-    station address; by default one that follows from the kernel's side's own and differs from it. busy_poll: "auto" spins
-    for a while before it sleeps when frames come quickly, "always" never sleeps, "never" never spins.
+    create: make the device when it does not exist (it then goes away with the link). up: set it up, as root may. mac:
+    our station address; by default one that follows from the kernel's side's own and differs from it. busy_poll: "auto"
+    spins for a while before it sleeps when frames come quickly, "always" never sleeps, "never" never spins.
 
     Raises ValueError for a bad argument, PermissionError without CAP_NET_ADMIN, OSError when the device does not exist,
     is in use or is something else.

@@ -2,9 +2,10 @@
 """A capture: passes every operation to another link and writes both directions to a pcapng file.
 
 The section and its interface are written by python-pcapng. Its packet blocks take some 47 us each, ten times what the
-stack spends on a frame, so those are laid out here, without the GIL, into a bounded buffer: written when it is half full
-at the end of a burst, when it is full, at most every millisecond when the engine waits, and at the end. No frame waits
-for another thread and none is left out, unless the file cannot be written: then the capture ends and traffic goes on.
+stack spends on a frame, so those are laid out here, without the GIL, into a bounded buffer: written when it is half
+full at the end of a burst, when it is full, at most every millisecond when the engine waits, and at the end. No frame
+waits for another thread and none is left out, unless the file cannot be written: then the capture ends and traffic
+goes on.
 
 Frames are recorded as they cross the contract: a checksum that is left to the device is not filled in, and super-frames
 are whole. Wireshark calls such checksums wrong on the sending host, as in any capture there, unless told not to look.

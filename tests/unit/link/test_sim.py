@@ -299,7 +299,7 @@ def test_a_super_frame_arrives_whole_and_unfilled() -> None:
 def test_what_the_capabilities_do_not_cover_is_refused(
     arguments: dict[str, bool], length: int, offload: dict[str, int]
 ) -> None:
-    with SimNetwork(**arguments) as network:  # type: ignore[arg-type]
+    with SimNetwork(**arguments) as network:
         sender = LinkDriver(network.a)
         assert sender.send(bytes(length), **offload)
         sender.submit()

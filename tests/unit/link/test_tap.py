@@ -21,7 +21,8 @@ Wire = Any  # the class is in conftest
 
 
 def udp(wire: Wire, driver: LinkDriver, payload: bytes) -> bytes:
-    headers = IP(src="198.18.0.2", dst="198.18.0.1", id=0) / UDP(sport=4000, dport=9)
+    headers: Any = IP(src="198.18.0.2", dst="198.18.0.1", id=0)
+    headers /= UDP(sport=4000, dport=9)
     return bytes(Ether(src=driver.link.mac, dst=wire.peer_mac) / headers / payload)
 
 
@@ -86,7 +87,7 @@ def test_without_cap_net_admin_it_says_so(tap: Wire) -> None:
 
 @pytest.mark.parametrize(
     ("ifname", "arguments", "what"),
-    [("", {}, "interface name"), ("x" * 16, {}, "name"), ("t", {"busy_poll": "-"}, "busy_poll"), ("t", {"mac": ""}, "MAC")],
+    [("", {}, "interface name"), ("x" * 16, {}, "name"), ("t", {"busy_poll": "-"}, "busy"), ("t", {"mac": ""}, "MAC")],
 )
 def test_a_bad_argument_is_named(ifname: str, arguments: dict[str, Any], what: str) -> None:
     with pytest.raises(ValueError, match=what):
