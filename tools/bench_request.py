@@ -7,8 +7,8 @@ canned_clients), any system call or device, a page that a ring would have had to
 part of a request's cost that is ours to change; the rest is in bench_quick's figures.
 
 The cases alternate from run to run; what the readings of the clock cost, measured with no poll between them, is taken
-off; medians of at least 5. For a figure that a busy machine cannot disturb, count
-instructions, and divide by the number of requests:
+off; medians of at least 5. For a figure that a busy machine cannot disturb, count instructions and divide by the
+requests (and the 128 that open the connections and warm up); callgrind_annotate tells which functions they are in:
 
     valgrind --tool=callgrind --toggle-collect='*engine_poll' --callgrind-out-file=/tmp/request.callgrind \\
         python -m ustack.tools.bench_request --requests 20000 --runs 1 --case burst
