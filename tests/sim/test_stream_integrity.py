@@ -12,8 +12,7 @@ from typing import Any
 
 import pytest
 
-from ustack.errors import StackError
-from ustack.stack import Connection
+from ustack import Connection, StackError
 from ustack.testing.leaks import drops
 from ustack.testing.pair import FrameHash, Pair
 from ustack.testing.testbed import MICROSECOND, MILLISECOND, SECOND

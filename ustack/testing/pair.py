@@ -6,8 +6,8 @@
         ...
         pair.run_until(lambda: done(), 60 * SECOND)
 
-Time jumps from event to event (a frame that arrives, a timer that is due, what the script asks for with wake_at); nothing
-sleeps, and the same seeds give the same frames.
+Time jumps from event to event (a frame that arrives, a timer that is due, what the script asks for with wake_at);
+nothing sleeps, and the same seeds give the same frames.
 
 Above: test suites. Below: stack, link.sim, leaks.
 """
@@ -19,8 +19,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
+from ustack import Connection, Listener, Stack
 from ustack.link.sim import SimNetwork
-from ustack.stack import Connection, Listener, Stack
 from ustack.testing.leaks import assert_no_leaks, holds_nothing
 from ustack.testing.testbed import PEER_ADDRESS, SECOND, STACK_ADDRESS, START_NS, TICK_NS
 
@@ -30,7 +30,7 @@ _POLL_LIMIT = 100_000
 class Pair:
     """Stack `a` at STACK_ADDRESS and stack `b` at PEER_ADDRESS.
 
-    seed: of the wire and both stacks.  network: keyword arguments of SimNetwork.  a, b: configuration of one stack only;
+    seed: of the wire and both stacks.  network: keyword arguments of SimNetwork.  a, b: configuration of one stack;
     config: of both.
     """
 
@@ -49,6 +49,7 @@ class Pair:
         self.network = SimNetwork(seed, now_ns=now_ns, **(network or {}))
         self.a = Stack(self.network.a, STACK_ADDRESS + "/24", seed=seed * 2, now_ns=now_ns, **config, **(a or {}))
         self.b = Stack(self.network.b, PEER_ADDRESS + "/24", seed=seed * 2 + 1, now_ns=now_ns, **config, **(b or {}))
+        self._lent_before = self.a.leaks()["lent"]
         self.polls = 0
         self.pump()
 
@@ -124,8 +125,8 @@ class Pair:
 
     def close(self) -> None:
         """Close both stacks and assert that nothing leaked."""
-        assert_no_leaks(self.a)
-        assert_no_leaks(self.b)
+        assert_no_leaks(self.a, self._lent_before)
+        assert_no_leaks(self.b, self._lent_before)
         self.network.a.close()
         self.network.b.close()
 

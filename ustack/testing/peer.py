@@ -8,10 +8,10 @@
     peer.send("PA", payload=b"hello")
     peer.expect("A", ack=6)
 
-Sequence numbers in scripts are relative: 0 is the sender's SYN, 1 its first octet of data. `isn + relative` is what goes
-on the wire, and `isn` is just under 2^32, so every script runs across the wrap. A peer does nothing by itself except
-remember where it is: the default seq is the next one in its sequence space, the default ack everything that the script
-has expected so far.
+Sequence numbers in scripts are relative: 0 is the sender's SYN, 1 its first octet of data. `isn + relative` is what
+goes on the wire, and `isn` is just under 2^32, so every script runs across the wrap. A peer does nothing by itself
+except remember where it is: the default seq is the next one in its sequence space, the default ack everything that the
+script has expected so far.
 
 Above: states, test suites. Below: testbed, segment.
 """
@@ -344,9 +344,7 @@ class ScriptedPeer:
     def _line(self, segment: Segment) -> str:
         seq, ack = self.relative(segment)
         options = "".join(f" {name}={value}" for name, value in segment.options.items())
-        return (
-            f"  <SEQ={seq}><ACK={ack}><CTL={segment.flags}><WND={segment.wnd}><LEN={len(segment.payload)}>{options}"
-        )
+        return f"  <SEQ={seq}><ACK={ack}><CTL={segment.flags}><WND={segment.wnd}><LEN={len(segment.payload)}>{options}"
 
     def describe(self) -> str:
         """The queue and the stack's drops, for a failure's message."""

@@ -330,7 +330,7 @@ def build_icmp(
 def build_icmp_error(
     icmp_type: int, code: int, quoted: bytes, *, mtu: int = 0, src: str, dst: str, src_mac: str, dst_mac: str
 ) -> bytes:
-    """An ICMP error about the frame `quoted`: its IP header and eight octets (RFC 792). mtu: of fragmentation-needed."""
+    """An ICMP error about the frame `quoted`: its IP header and eight octets (RFC 792). mtu: of code 4, else 0."""
     header = (quoted[14] & 0xF) * 4
     return build_icmp(
         icmp_type,

@@ -19,7 +19,7 @@ from functools import cache
 from types import TracebackType
 from typing import Any
 
-from ustack.stack import Connection, Listener
+from ustack import Connection, Listener
 from ustack.testing.peer import ANY, ScriptedPeer
 from ustack.testing.segment import SEQUENCE_MASK
 from ustack.testing.testbed import PEER_ADDRESS, SECOND, START_NS, Testbed, read_available
@@ -220,9 +220,9 @@ def established(
     wnd: int = 65535,
     **config: Any,
 ) -> Scene:
-    """ESTABLISHED; nothing sent, nothing outstanding. options: of the peer's SYN; with timestamps it goes on sending them.
+    """ESTABLISHED; nothing sent, nothing outstanding.
 
-    wnd: the peer's window field, in the SYN and afterwards.
+    options: of the peer's SYN; with timestamps it goes on sending them.  wnd: its window field, then and afterwards.
     """
     if role == "passive":
         scene = syn_received(seed=seed, options=options, wnd=wnd, **config)

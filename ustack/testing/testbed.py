@@ -13,8 +13,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from ustack import Connection, Stack
 from ustack.link.sim import SimNetwork
-from ustack.stack import Connection, Stack
 from ustack.testing.leaks import assert_no_leaks, difference, drops
 from ustack.testing.segment import Segment, build_arp, internet_checksum, ipv4_bytes, ipv4_text, parse_frame
 
@@ -57,6 +57,7 @@ class Testbed:
         self.now_ns = now_ns
         self.network = SimNetwork(seed, now_ns=now_ns, **(network or {}))
         self.stack = Stack(self.network.a, address, seed=seed, now_ns=now_ns, **config)
+        self._lent_before = self.stack.leaks()["lent"]
         self.link = self.network.b
         self.stack_mac = self.network.a.mac
         self.stack_address = address.partition("/")[0]
@@ -185,7 +186,7 @@ class Testbed:
 
     def close(self) -> None:
         """Close the stack and assert that nothing leaked."""
-        assert_no_leaks(self.stack)
+        assert_no_leaks(self.stack, self._lent_before)
         self.network.a.close()
         self.network.b.close()
 

@@ -3,7 +3,7 @@
 
 import pytest
 
-from ustack.errors import ConnectionReset
+from ustack import ConnectionReset
 from ustack.testing.pair import Pair
 from ustack.testing.testbed import MILLISECOND, SECOND, read_available
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Options that both ends agree on: MSS (RFC 9293 section 3.7.1), window scale and timestamps (RFC 7323), SACK-permitted."""
+"""Options that both ends agree on: MSS (RFC 9293 section 3.7.1), window scale, timestamps (RFC 7323), SACK."""
 
 import pytest
 

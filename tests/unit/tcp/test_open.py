@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""Opening: bounds of SYN and accept queues, initial sequence numbers, addresses. RFC 9293 section 3.4.1, 3.5; RFC 6528."""
+"""Opening: bounds of SYN and accept queues, initial sequence numbers. RFC 9293 section 3.4.1 and 3.5, RFC 6528."""
+
+from dataclasses import replace
 
 import pytest
 
-from ustack.errors import ConnectionRefused, ConnectionReset, StackError
+from ustack import ConnectionRefused, ConnectionReset, StackError
 from ustack.testing import states
 from ustack.testing.pair import Pair
 from ustack.testing.peer import ScriptedPeer
@@ -87,8 +89,7 @@ def test_syn_flood_leaves_the_service_intact() -> None:
         frames = []
         for index in range(5000):
             segment = scene.peer.segment("S", src=f"198.18.0.{10 + index % 100}", options=SYN_OPTIONS)
-            object.__setattr__(segment, "sport", 1024 + index)
-            frames.append(scene.peer.frame(segment))
+            frames.append(scene.peer.frame(replace(segment, sport=1024 + index)))
         for index, frame in enumerate(frames):
             scene.testbed.inject(frame, pump=index % 60 == 59)
         scene.testbed.pump()
@@ -120,9 +121,10 @@ def test_backlog_is_bounded_and_a_late_accept_still_gets_the_connection() -> Non
 
 
 def test_accept_without_a_connection_would_block() -> None:
-    with listen() as scene, pytest.raises(BlockingIOError):
+    with listen() as scene:
         assert scene.listener is not None
-        scene.listener.accept(timeout=0)
+        with pytest.raises(BlockingIOError):
+            scene.listener.accept(timeout=0)
 
 
 def test_connections_are_bounded() -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What is sent when: Nagle, silly windows, lending, path MTU, fields. RFC 9293 section 3.7.4, 3.8.6.2, 3.9.2; RFC 1191."""
+"""What is sent when: Nagle, silly windows, lending, path MTU, fields. RFC 9293 section 3.7.4 and 3.8.6.2, RFC 1191."""
 
 import sys
 
@@ -198,7 +198,7 @@ def test_lent_buffer_comes_back_when_the_connection_ends(how: str) -> None:
 
 
 def test_retransmission_reads_the_same_object() -> None:
-    """Nothing is copied: what the buffer holds at the time is what is sent. (Changing lent data is forbidden; a probe.)"""
+    """Nothing is copied: what the buffer holds at the time is sent. (Lent data must not be changed; here it shows.)"""
     data = bytearray(b"before")
     with established() as scene:
         scene.send(data)
@@ -319,6 +319,40 @@ def test_ttl_is_configurable() -> None:
     with established(ttl=17) as scene:
         scene.send(b"x")
         assert scene.peer.expect("A", payload=b"x").ttl == 17
+
+
+def test_ttl_can_be_set_for_one_connection() -> None:
+    """MUST-49."""
+    with established() as scene:
+        scene.conn.set_ttl(9)
+        scene.send(b"x")
+        assert scene.peer.expect("A", payload=b"x").ttl == 9
+
+
+def test_diffserv_field_goes_out_unchanged_and_can_change() -> None:
+    """MUST-48, SHLD-21, SHLD-22."""
+    with established() as scene:
+        for tos in (0xB8, 0x28, 0):
+            scene.conn.set_tos(tos)
+            scene.send(b"x")
+            assert scene.peer.expect("A", payload=b"x").tos == tos
+            scene.peer.send("A")
+
+
+def test_diffserv_field_is_on_acks_and_resets_too() -> None:
+    with established() as scene:
+        scene.conn.set_tos(0xB8)
+        scene.peer.send("A", seq=5, payload=b"x")
+        assert scene.peer.expect("A", ack=1).tos == 0xB8
+        scene.abort()
+        assert scene.peer.expect().tos == 0xB8
+
+
+def test_local_address_stays_the_same() -> None:
+    """MUST-45."""
+    with established() as scene:
+        scene.send(bytes(5000))
+        assert {segment.src for segment in scene.peer.drain()} == {scene.testbed.stack_address}
 
 
 def test_dont_fragment_is_set() -> None:

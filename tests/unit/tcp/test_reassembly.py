@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Reassembly: every order of arrival gives the same stream, and memory is bounded whatever a peer sends."""
 
+import itertools
 import random
 
 import pytest
@@ -22,17 +23,16 @@ DATA = bytes(index * 7 % 251 for index in range(3000))
 )
 def test_any_order_with_any_overlap_gives_the_stream(cuts: list[int], overlap: int, seed: int, fin: bool) -> None:
     edges = [0, *sorted(set(cuts)), len(DATA)]
-    pieces = [
-        (max(0, left - overlap), min(len(DATA), right + overlap))
-        for left, right in zip(edges, edges[1:], strict=False)
-    ]
+    pieces = [(max(0, left - overlap), min(len(DATA), right + overlap)) for left, right in itertools.pairwise(edges)]
     generator = random.Random(seed)
     generator.shuffle(pieces)
     with established() as scene:
         got = b""
         for left, right in pieces:
             last = fin and right == len(DATA)
-            scene.peer.send("FA" if last else "A", seq=1 + left, payload=DATA[left:right], pump=generator.random() < 0.8)
+            scene.peer.send(
+                "FA" if last else "A", seq=1 + left, payload=DATA[left:right], pump=generator.random() < 0.8
+            )
             if generator.random() < 0.3:
                 got += read_available(scene.conn)[0]
         scene.testbed.pump()

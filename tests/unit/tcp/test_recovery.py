@@ -306,11 +306,7 @@ def test_slow_start_after_a_timeout_resends_in_order() -> None:
     with started(10, total=10) as scene:
         scene.peer.wait(5 * SECOND)
         order = sent(scene)
-        acked = 0
-        for _ in range(50):
-            if acked == 10:
-                break
-            acked += 1
+        for acked in range(1, 11):
             scene.testbed.advance(10 * MILLISECOND)
             scene.peer.send("A", ack=seq_of(acked))
             order += sent(scene)
@@ -354,7 +350,7 @@ def test_duplicate_acks_after_a_timeout_do_not_retransmit_twice() -> None:
 
 
 def test_pure_ack_after_a_timeout_has_the_highest_sequence_number() -> None:
-    """SND.NXT of RFC 9293 never moves back: an ACK with an old SEQ would not be acceptable for a peer that had received all."""
+    """RFC 9293's SND.NXT never moves back: an ACK with an old SEQ is not acceptable for who has it all."""
     with started(10, total=10) as scene:
         scene.peer.wait(5 * SECOND)
         assert sent(scene) == [1]

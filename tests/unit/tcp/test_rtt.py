@@ -190,3 +190,12 @@ def test_user_timeout_is_configurable() -> None:
         scene.send(b"hello")
         took = scene.testbed.run_until(lambda: scene.state == "CLOSED", 7200 * SECOND)
         assert took < 70 * SECOND
+
+
+def test_user_timeout_can_be_set_for_one_connection() -> None:
+    """MUST-21."""
+    with established() as scene:
+        scene.conn.set_user_timeout(10)
+        scene.send(b"hello")
+        took = scene.testbed.run_until(lambda: scene.state == "CLOSED", 7200 * SECOND)
+        assert 5 * SECOND <= took < 40 * SECOND

@@ -3,7 +3,7 @@
 
 import pytest
 
-from ustack.errors import ConnectionTimeout
+from ustack import ConnectionTimeout
 from ustack.testing.peer import length
 from ustack.testing.states import close_wait
 from ustack.testing.testbed import SECOND

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: MIT
 """ESTABLISHED: segment text, FIN, URG, user calls, timeouts. RFC 9293 section 3.10.7.4, steps five to eight."""
 
+from dataclasses import replace
+
 import pytest
 
-from ustack.errors import ConnectionReset, ConnectionTimeout, StackError
+from ustack import ConnectionReset, ConnectionTimeout, StackError
 from ustack.testing.peer import length
 from ustack.testing.states import established, read_available
 from ustack.testing.testbed import MILLISECOND, SECOND
@@ -173,9 +175,7 @@ def test_established_icmp_error_for_another_port_is_dropped() -> None:
     with established() as scene:
         scene.send(b"x" * 10)
         segment = scene.peer.expect("A", payload=length(10))
-        other = scene.peer.from_stack(seq=1)
-        object.__setattr__(other, "dport", segment.dport + 1)
-        scene.peer.send_icmp_error(3, 3, other)
+        scene.peer.send_icmp_error(3, 3, replace(segment, dport=segment.dport + 1))
         assert scene.state == "ESTABLISHED"
         assert scene.testbed.dropped() == {"drop_icmp_no_connection": 1}
 
@@ -321,6 +321,5 @@ def test_established_received_data_before_a_reset_is_not_passed_as_eof() -> None
         scene.peer.send("PA", payload=b"half")
         scene.peer.send("R")
         with pytest.raises(ConnectionReset):
-            while scene.conn.receive(100, timeout=0):
-                pass
+            read_available(scene.conn)
         assert scene.state == "CLOSED"

@@ -3,7 +3,7 @@
 
 import pytest
 
-from ustack.errors import StackError
+from ustack import StackError
 from ustack.testing.states import fin_wait_2, read_available
 from ustack.testing.testbed import MILLISECOND, SECOND
 

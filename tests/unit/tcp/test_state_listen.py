@@ -3,7 +3,7 @@
 
 import pytest
 
-from ustack.errors import StackError
+from ustack import StackError
 from ustack.testing.segment import build_frame
 from ustack.testing.states import SYN_OPTIONS, listen
 from ustack.testing.testbed import BROADCAST_MAC, PEER_MAC
@@ -67,9 +67,7 @@ def test_listen_syn_fin_opens_nothing_that_closes_itself() -> None:
         assert scene.state in ("CLOSED", "SYN-RECEIVED")
 
 
-@pytest.mark.parametrize(
-    "octets", [b"\x02\x00\x05\xb4", b"\x02\x01\x05\xb4", b"\x02\x28\x05\xb4", b"\x01\x01\x01\x02"]
-)
+@pytest.mark.parametrize("octets", [b"\x02\x00\x05\xb4", b"\x02\x01\x05\xb4", b"\x02\x28\x05\xb4", b"\x01\x01\x01\x02"])
 def test_listen_syn_with_an_impossible_option_length_is_survived(octets: bytes) -> None:
     """MUST-7."""
     with listen() as scene:

@@ -6,7 +6,7 @@ RFC 9293 section 3.10.7.4, RFC 5961, and MUST-11: it is remembered which of the 
 
 import pytest
 
-from ustack.errors import ConnectionRefused
+from ustack import ConnectionRefused
 from ustack.testing.peer import ScriptedPeer, one_of
 from ustack.testing.states import ALL_OPTIONS, SYN_OPTIONS, Scene, syn_received
 from ustack.testing.testbed import SECOND
@@ -106,7 +106,7 @@ def test_syn_received_passive_repeated_syn_gets_the_same_syn_ack() -> None:
     with syn_received() as scene:
         scene.peer.send("S", seq=0, options=SYN_OPTIONS)
         answer = scene.peer.expect(lambda flags: flags in ("SA", "A"), ack=1)
-        assert scene.peer.relative(answer)[0] == ("A" == answer.flags)
+        assert scene.peer.relative(answer)[0] == (answer.flags == "A")
         assert scene.state == "SYN-RECEIVED"
         scene.peer.send("A")
         assert scene.state == "ESTABLISHED"

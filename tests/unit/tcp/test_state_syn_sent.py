@@ -3,7 +3,7 @@
 
 import pytest
 
-from ustack.errors import ConnectionRefused, ConnectionTimeout, StackError
+from ustack import ConnectionRefused, ConnectionTimeout, StackError
 from ustack.testing.states import SYN_OPTIONS, syn_sent
 from ustack.testing.testbed import PEER_ADDRESS, SECOND
 

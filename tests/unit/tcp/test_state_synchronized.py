@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from ustack.errors import ConnectionReset
+from ustack import ConnectionReset
 from ustack.testing import states
 from ustack.testing.peer import ANY
 from ustack.testing.states import Scene

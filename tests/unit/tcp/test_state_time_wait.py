@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: MIT
 """TIME-WAIT, a mini-record that only answers. RFC 9293 section 3.6.1 and 3.10.7.4, RFC 6191, RFC 1337."""
 
-import pytest
-
 from ustack.testing.states import ALL_OPTIONS, SYN_OPTIONS, Scene, read_available, time_wait
 from ustack.testing.testbed import MILLISECOND, SECOND
 

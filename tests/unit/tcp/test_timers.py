@@ -3,7 +3,7 @@
 
 import pytest
 
-from ustack.errors import ConnectionTimeout
+from ustack import ConnectionTimeout
 from ustack.testing.states import Scene, established
 from ustack.testing.testbed import MILLISECOND, SECOND, TICK_NS
 
@@ -382,5 +382,3 @@ def test_keepalive_probe_of_the_peer_is_answered(octets: int) -> None:
         scene.peer.send("A", seq=0, payload=b"\0" * octets)
         scene.peer.expect("A", seq=1, ack=1)
         scene.peer.expect_nothing()
-
-
