@@ -5,9 +5,12 @@ import os
 from collections.abc import Callable
 from types import TracebackType
 
-from ustack.engine import Application
+from typing_extensions import disjoint_base
 from ustack.server.request import Limits
 
+from ustack.engine import Application
+
+@disjoint_base
 class HttpServer(Application):
     limits: Limits
 
