@@ -1,0 +1,36 @@
+from typing import Any, TypeVar
+
+from ustack.driver import Engine
+from ustack.engine import Application
+from ustack.link.device import Link
+from ustack.sockets import Connection, Listener
+
+_S = TypeVar("_S", bound="Stack")
+
+class Stack(Engine):
+    def __init__(
+        self,
+        link: Link,
+        address: str = "198.18.0.2/24",
+        gateway: str | None = None,
+        *,
+        seed: int | None = None,
+        now_ns: int | None = None,
+        **config: int,
+    ) -> None: ...
+    def listen(
+        self,
+        port: int,
+        *,
+        address: str | None = None,
+        backlog: int = 128,
+        application: Application | None = None,
+    ) -> Listener: ...
+    def connect(
+        self, address: str, port: int, *, local_port: int = 0, timeout: float | None = None, wait: bool = True
+    ) -> Connection: ...
+    def close(self, *, linger: float = 5.0) -> None: ...
+    def closing_connections(self) -> int: ...
+    def connections(self) -> list[dict[str, Any]]: ...
+    def __enter__(self: _S) -> _S: ...
+    def __exit__(self, *exc: object) -> None: ...

@@ -1,0 +1,27 @@
+from enum import IntEnum
+
+class tcp_state_t(IntEnum):
+    CLOSED = 0
+    LISTEN = 1
+    SYN_SENT = 2
+    SYN_RECEIVED = 3
+    ESTABLISHED = 4
+    FIN_WAIT_1 = 5
+    FIN_WAIT_2 = 6
+    CLOSE_WAIT = 7
+    CLOSING = 8
+    LAST_ACK = 9
+    TIME_WAIT = 10
+
+class close_reason_t(IntEnum):
+    CLOSE_NORMAL = 0
+    CLOSE_RESET = 1
+    CLOSE_REFUSED = 2
+    CLOSE_TIMEOUT = 3
+    CLOSE_KEEPALIVE = 4
+    CLOSE_UNREACHABLE = 5
+    CLOSE_ABORTED = 6
+    CLOSE_NO_MEMORY = 7
+
+def state_name(state: int) -> str: ...
+def reason_name(reason: int) -> str: ...

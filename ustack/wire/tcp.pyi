@@ -1,0 +1,17 @@
+from typing import Any
+
+def parse(header: bytes) -> dict[str, Any]: ...
+def emit(
+    sport: int,
+    dport: int,
+    seq: int,
+    ack: int,
+    flags: int,
+    window: int,
+    *,
+    mss: int | None = None,
+    wscale: int | None = None,
+    sack_permitted: bool = False,
+    timestamps: tuple[int, int] | None = None,
+    sack: tuple[tuple[int, int], ...] = (),
+) -> bytes: ...
