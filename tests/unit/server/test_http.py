@@ -761,6 +761,6 @@ def test_what_cannot_be_opened_is_said_and_leaves_nothing(root: Path, tmp_path: 
         HttpServer(root, access_log=tmp_path / "missing" / "log")
     for options in ({"idle_timeout_s": 0}, {"max_files": 0}, {"log_lines": 3}, {"hash_key": b"short"}):
         with pytest.raises(ValueError, match=r"."):
-            HttpServer(root, **options)  # type: ignore[arg-type]
+            HttpServer(root, **options)
     gc.collect()
     assert sorted(os.listdir("/proc/self/fd")) == before
