@@ -9,7 +9,7 @@ ctypedef struct interface_t:
     uint16_t hardware                # ARPHRD_*
     uint8_t mac[6]
     uint8_t up                       # IFF_UP
-    uint8_t segments                 # the device takes TCP super-frames (TSO), in hardware or by passing them on
+    uint8_t segments                 # the device takes every TCP super-frame (TSO), or passes it on
 
 # The spin window of one link. It follows what the last sleeps were like, as KVM's halt polling does.
 ctypedef struct spin_t:

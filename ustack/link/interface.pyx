@@ -6,7 +6,7 @@ which the descriptor was opened.
 """
 
 from libc.errno cimport EINTR, errno
-from libc.stdint cimport UINT64_MAX, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport UINT64_MAX, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset, strlen
 from posix.time cimport timespec
 
@@ -17,6 +17,14 @@ cdef extern from "<sys/socket.h>" nogil:
     cdef struct sockaddr:
         unsigned short sa_family
         char sa_data[14]
+    int AF_NETLINK, SOCK_RAW, SOCK_CLOEXEC
+    int socket(int domain, int kind, int protocol)
+    ssize_t send(int fd, const void *data, size_t length, int flags)
+    ssize_t recv(int fd, void *data, size_t length, int flags)
+
+
+cdef extern from "<unistd.h>" nogil:
+    int close_descriptor "close"(int fd)
 
 
 cdef extern from "<net/if.h>" nogil:
@@ -52,6 +60,20 @@ cdef extern from "<linux/ethtool.h>" nogil:
         uint32_t data
 
 
+cdef extern from "<linux/rtnetlink.h>" nogil:
+    int NETLINK_ROUTE, RTM_GETLINK, RTM_NEWLINK, NLM_F_REQUEST, IFLA_GSO_MAX_SIZE, IFLA_GSO_MAX_SEGS
+    int NLMSG_HDRLEN
+    cdef struct nlmsghdr:
+        uint32_t nlmsg_len
+        uint16_t nlmsg_type
+        uint16_t nlmsg_flags
+    cdef struct ifinfomsg:
+        int ifi_index
+    cdef struct rtattr:
+        unsigned short rta_len
+        unsigned short rta_type
+
+
 cdef extern from "<poll.h>" nogil:
     cdef struct pollfd:
         int fd
@@ -65,6 +87,10 @@ cdef enum:
     # pays while the next frame is nearer than a few of them.
     SPIN_LIMIT_NS = 50000
     SPIN_START_NS = 10000
+    # What a device must take so that no super-frame of ours is too large for it: 64 KiB, in any number of segments.
+    GSO_BYTES = 65536
+    GSO_SEGS = 65535
+    REPLY_BYTES = 16384
 
 cdef set BUSY_POLL = {"auto", "always", "never"}
 
@@ -134,7 +160,46 @@ cdef int interface_read(int fd, const char *ifname, interface_t *interface) noex
     value.data = 0
     request.ifr_data = <char *>&value
     if ioctl(fd, SIOCETHTOOL, &request) == 0:     # a driver that does not know the question does not segment
-        interface.segments = value.data != 0
+        interface.segments = value.data != 0 and takes_all_sizes(interface.index)
+    return 0
+
+
+cdef bint takes_all_sizes(int index) noexcept nogil:
+    """Some devices segment, but only so many octets or segments at a time. Only netlink tells (RTM_GETLINK)."""
+    cdef uint8_t message[REPLY_BYTES]
+    cdef nlmsghdr *header = <nlmsghdr *>message
+    cdef ifinfomsg *about = <ifinfomsg *>(message + NLMSG_HDRLEN)
+    cdef ssize_t length = -1
+    cdef int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE)
+    if fd < 0:
+        return False
+    memset(message, 0, NLMSG_HDRLEN + sizeof(ifinfomsg))
+    header.nlmsg_len = <uint32_t>(NLMSG_HDRLEN + sizeof(ifinfomsg))
+    header.nlmsg_type = <uint16_t>RTM_GETLINK
+    header.nlmsg_flags = <uint16_t>NLM_F_REQUEST
+    about.ifi_index = index
+    if send(fd, message, header.nlmsg_len, 0) == <ssize_t>header.nlmsg_len:
+        length = recv(fd, message, REPLY_BYTES, 0)
+    close_descriptor(fd)
+    if length < NLMSG_HDRLEN or header.nlmsg_type != RTM_NEWLINK:
+        return False
+    return (link_attribute(message, <size_t>length, IFLA_GSO_MAX_SIZE) >= GSO_BYTES
+            and link_attribute(message, <size_t>length, IFLA_GSO_MAX_SEGS) >= GSO_SEGS)
+
+
+cdef uint32_t link_attribute(const uint8_t *message, size_t length, int wanted) noexcept nogil:
+    """The 32-bit attribute `wanted` of an RTM_NEWLINK message; 0 when it is not there."""
+    cdef size_t at = NLMSG_HDRLEN + sizeof(ifinfomsg)
+    cdef rtattr attribute
+    cdef uint32_t value
+    while at + sizeof(rtattr) <= length:
+        memcpy(&attribute, message + at, sizeof(rtattr))
+        if attribute.rta_len < sizeof(rtattr) or attribute.rta_len > length - at:
+            return 0
+        if attribute.rta_type == wanted and attribute.rta_len >= sizeof(rtattr) + sizeof(uint32_t):
+            memcpy(&value, message + at + sizeof(rtattr), sizeof(uint32_t))
+            return value
+        at += (attribute.rta_len + 3) & ~<size_t>3
     return 0
 
 

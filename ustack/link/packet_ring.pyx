@@ -125,8 +125,8 @@ cdef int set_options(int fd, const interface_t *interface) except -1:
     set_option(fd, PACKET_VNET_HDR, 1, "PACKET_VNET_HDR")
     set_option(fd, PACKET_LOSS, 1, "PACKET_LOSS")
     set_option(fd, PACKET_IGNORE_OUTGOING, 1, "PACKET_IGNORE_OUTGOING")
-    # Past the queueing discipline, a device that cannot segment drops super-frames; through it, the kernel segments
-    # them in software.
+    # Past the queueing discipline, a super-frame that the device cannot segment is dropped; through it, the kernel
+    # segments such frames in software.
     if interface.segments:
         set_option(fd, PACKET_QDISC_BYPASS, 1, "PACKET_QDISC_BYPASS")
     # The ring bounds what is on its way; the socket's own limit would stop a batch of super-frames halfway.

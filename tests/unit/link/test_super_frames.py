@@ -148,12 +148,16 @@ def test_the_kernel_sends_super_frames(wire: Wire, family: int) -> None:
     assert {(gso_size, checksum) for _, gso_size, checksum in large} == {(MSS[family], "partial")}
 
 
-def test_without_segmentation_in_the_device_the_kernel_segments(make_wire: Callable[[str], Wire]) -> None:
+@pytest.mark.parametrize("limit", ["no tso", "gso_max_size 16000", "gso_max_segs 10"])
+def test_what_the_device_cannot_segment_the_kernel_does(make_wire: Callable[[str], Wire], limit: str) -> None:
     """Past the queueing discipline such a device would drop the super-frame."""
     wire = make_wire("veth")
-    with namespace.inside(wire.ours_ns), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asker:
-        value = ctypes.create_string_buffer(struct.pack("=II", ETHTOOL_STSO, 0), 8)
-        fcntl.ioctl(asker, SIOCETHTOOL, struct.pack("16sP16x", b"ours", ctypes.addressof(value)))
+    if limit == "no tso":
+        with namespace.inside(wire.ours_ns), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asker:
+            value = ctypes.create_string_buffer(struct.pack("=II", ETHTOOL_STSO, 0), 8)
+            fcntl.ioctl(asker, SIOCETHTOOL, struct.pack("16sP16x", b"ours", ctypes.addressof(value)))
+    else:
+        wire.run(f"ip -n {wire.ours_ns} link set dev ours {limit}")
     peer = Peer(wire, wire.open(), 4)
     payload = bytes(range(256)) * 160
     peer.send_super_frame(payload)
