@@ -150,7 +150,10 @@ class Client:
         for process in self.started:
             if process.poll() is None:
                 process.kill()
-            process.communicate()
+            process.wait(LIMIT_S)
+            for pipe in (process.stdout, process.stderr):
+                if pipe is not None:
+                    pipe.close()
 
 
 # ---------------------------------------------------------------- a server as a user starts it
