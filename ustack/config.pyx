@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Settings by name, with the bounds within which the stack works.
 
-The names are those of tcp_config_t (tcp/tcb.pxd) and ip_config_t (ip/state.pxd), where each is explained; defaults are in
-tcp_config_defaults and ip_config_defaults.
+The names are those of tcp_config_t (tcp/tcb.pxd) and ip_config_t (ip/state.pxd), where each is explained; defaults are
+in tcp_config_defaults and ip_config_defaults.
 """
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Who owns an engine_t and moves it: memory, time, waiting, the link's errors.
 
-There is no thread. A stack moves while run(), poll() or a blocking call has the processor, in the caller's thread; the GIL is
-given up while it does. It must not: know the protocol.
+There is no thread. A stack moves while run(), poll() or a blocking call has the processor, in the caller's thread; the
+GIL is given up while it does. It must not: know the protocol.
 """
 
 from libc.stdint cimport UINT64_MAX, uint8_t, uint16_t, uint32_t, uint64_t

@@ -26,15 +26,17 @@ cdef enum:
     ENGINE_APPLICATIONS = 64
 
 # `conn` stays valid from on_accept (or the call that opened it) until on_closed returns. conn.user_data is the
-# application's own word. Inside an upcall the application may call everything in tcp/calls.pxd on any of its connections.
+# application's own word. Inside an upcall the application may call everything in tcp/calls.pxd on any of its
+# connections.
 ctypedef struct application_t:
     void *context
-    # A connection is established: accepted, or opened by us (conn.flags has TCB_ACTIVE). Return ACCEPT_TAKEN, ACCEPT_WAITING
-    # (it counts against the listener's backlog until tcp_taken), or ACCEPT_REFUSED (it is reset, on_closed is not called).
+    # A connection is established: accepted, or opened by us (conn.flags has TCB_ACTIVE). Return ACCEPT_TAKEN,
+    # ACCEPT_WAITING (it counts against the listener's backlog until tcp_taken), or ACCEPT_REFUSED (it is reset,
+    # on_closed is not called).
     int (*on_accept)(application_t *app, tcp_t *tcp, tcb_t *conn) noexcept nogil
     # `length` in-order octets. Returns how many were used. What is left is copied and kept; the receive window
-    # shrinks by it; on_data is called again with it (only the rest's first chunk) when more arrives or after tcp_resume.
-    # `data` is a view of the receive ring: gone when the upcall returns.
+    # shrinks by it; on_data is called again with it (only the rest's first chunk) when more arrives or after
+    # tcp_resume. `data` is a view of the receive ring: gone when the upcall returns.
     size_t (*on_data)(application_t *app, tcp_t *tcp, tcb_t *conn, const uint8_t *data,
                       size_t length) noexcept nogil
     # After tcp_want_writable: at most tcp.config.snd_low_water_bytes octets are still unacknowledged.
@@ -68,13 +70,14 @@ cdef uint64_t engine_next_deadline(engine_t *engine) noexcept nogil             
 # Poll until `until_ns`, *stop or a link error; sleeps on the link when nothing is to be done. It returns
 # early after a sleep, so that its caller can run Python's signal handlers.
 cdef void engine_run(engine_t *engine, uint64_t until_ns, const bint *stop) noexcept nogil
-# Registers app (borrowed until the engine is destroyed); returns its index for tcp_listen and tcp_connect, 0 if the table is full.
+# Registers app (borrowed until the engine is destroyed); returns its index for tcp_listen and tcp_connect, 0 if the
+# table is full.
 cdef uint16_t engine_add_application(engine_t *engine, application_t *app) noexcept nogil
 # RST to every peer, on_closed to every application, and no record is left.
 cdef void engine_abort_all(engine_t *engine, uint64_t now_ns) noexcept nogil
 
 
-# Owner of an application_t. A subclass fills the table in its __cinit__ (c.context = <void *>self) and writes the upcalls
-# as nogil functions; Stack.listen(port, application=...) registers it.
+# Owner of an application_t. A subclass fills the table in its __cinit__ (c.context = <void *>self) and writes the
+# upcalls as nogil functions; Stack.listen(port, application=...) registers it.
 cdef class Application:
     cdef application_t c

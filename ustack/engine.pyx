@@ -8,7 +8,8 @@
       engine_flush ─▶ for each connection with work:  upcalls ─▶ tcp_output
                       tx_submit: one system call
 
-It holds no protocol: which layer is called when, and who tells the application, is all there is. Read first: ARCHITECTURE.md.
+It holds no protocol: which layer is called when, and who tells the application, is all there is. Read first:
+ARCHITECTURE.md.
 """
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
@@ -27,7 +28,8 @@ from ustack.tcp.soft_errors cimport tcp_error
 from ustack.tcp.state cimport CLOSE_NO_MEMORY
 from ustack.tcp.tcb cimport (
     TCB_ABORT, TCB_ACCEPTED, TCB_ACTIVE, TCB_CLOSED_BY_APP, TCB_EV_ACCEPT, TCB_EV_CLOSED, TCB_EV_DATA, TCB_EV_EOF,
-    TCB_EV_TIMEOUT, TCB_EV_WRITABLE, TCB_LISTED, TCP_MAX_LISTENERS, tcb_at, tcb_release, work_add, work_return, work_take)
+    TCB_EV_TIMEOUT, TCB_EV_WRITABLE, TCB_LISTED, TCP_MAX_LISTENERS, tcb_at, tcb_release, work_add, work_return,
+    work_take)
 from ustack.tcp.timers cimport tcp_next_deadline, tcp_timers
 
 

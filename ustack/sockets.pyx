@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
 """Blocking sockets: listeners and connections of a Stack, in the caller's thread.
 
-A blocking call drives the engine until it can return; with a manual clock it does what it can at once. Upcalls take the GIL here:
-for the fast path write an Application. It must not: know the protocol. Above: stack. Below: driver, tcp/calls.
+A blocking call drives the engine until it can return; with a manual clock it does what it can at once. Upcalls take
+the GIL here: for the fast path write an Application. It must not: know the protocol. Above: stack. Below: driver,
+tcp/calls.
 """
 
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint64_t
@@ -15,8 +16,8 @@ from ustack.engine cimport ACCEPT_REFUSED, ACCEPT_TAKEN, ACCEPT_WAITING, applica
 from ustack.ip.address cimport ip_addr_from_text, ip_addr_text
 from ustack.tcp.calls cimport (
     TCP_ERR_BAD_ADDRESS, TCP_ERR_IN_USE, TCP_ERR_NO_MEMORY, TCP_ERR_NO_PORT, TCP_ERR_NO_ROUTE, tcp_abort, tcp_close,
-    tcp_receivable, tcp_receive, tcp_send, tcp_send_queued, tcp_set_keepalive, tcp_set_nodelay, tcp_set_tos, tcp_set_ttl,
-    tcp_set_user_timeout, tcp_shutdown, tcp_taken, tcp_unlisten)
+    tcp_receivable, tcp_receive, tcp_send, tcp_send_queued, tcp_set_keepalive, tcp_set_nodelay, tcp_set_tos,
+    tcp_set_ttl, tcp_set_user_timeout, tcp_shutdown, tcp_taken, tcp_unlisten)
 from ustack.tcp.state cimport CLOSE_NORMAL
 from ustack.tcp.status cimport connection_status
 from ustack.tcp.tcb cimport TCB_ACTIVE, TCB_FIN_RECEIVED, TCB_KEEPALIVE, TCB_NODELAY
@@ -279,7 +280,8 @@ cdef class Connection:
         self.stack.push()
 
     def close(self) -> None:
-        """Done with both directions. What is queued is still delivered; unread data makes it a reset (SHLD-3). Idempotent."""
+        """Done with both directions. What is queued is still delivered; unread data makes it a reset (SHLD-3).
+        Idempotent."""
         if self.conn != NULL:
             self.stack.now()
             self.rest = b""

@@ -8,8 +8,9 @@
         connection.send(b"HTTP/1.1 204 No Content\\r\\n\\r\\n")
         connection.close()
 
-There is no thread: the stack moves while one of its calls waits (accept, receive, send, connect, run), in the caller's thread. A
-stack with a manual clock (simulation) never waits: its calls do what they can at once, and poll(now_ns) moves it.
+There is no thread: the stack moves while one of its calls waits (accept, receive, send, connect, run), in the caller's
+thread. A stack with a manual clock (simulation) never waits: its calls do what they can at once, and poll(now_ns)
+moves it.
 
 Above: users. Below: sockets, driver.
 """
@@ -33,10 +34,10 @@ from ustack.errors import error_of
 cdef class Stack(Engine):
     """A TCP/IP stack on one link.
 
-    link: an open Link; it must outlive the stack. address: ours, with prefix length ("198.18.0.2/24"). gateway: next hop for
-    everything off that prefix; None: on-link only. seed: makes ISNs, ports and hashes repeatable; None: from the system.
-    now_ns: a start time, and with it a manual clock. config: settings by their names in tcp_config_t and ip_config_t.
-    Raises ValueError for bad arguments, MemoryError.
+    link: an open Link; it must outlive the stack. address: ours, with prefix length ("198.18.0.2/24"). gateway: next
+    hop for everything off that prefix; None: on-link only. seed: makes ISNs, ports and hashes repeatable; None: from
+    the system. now_ns: a start time, and with it a manual clock. config: settings by their names in tcp_config_t and
+    ip_config_t. Raises ValueError for bad arguments, MemoryError.
     """
 
     cdef SocketApplication sockets
@@ -76,7 +77,8 @@ cdef class Stack(Engine):
                 bint wait=True) -> Connection:
         """Active OPEN. Returns when established; with wait=False (or a manual clock) at once, in SYN-SENT.
 
-        timeout: seconds; None: the stack's own R2 for a SYN. Raises ConnectionRefused, ConnectionTimeout, Unreachable, ...
+        timeout: seconds; None: the stack's own R2 for a SYN. Raises ConnectionRefused, ConnectionTimeout, Unreachable,
+        ...
         """
         cdef ip_addr_t remote
         cdef int status = 0

@@ -66,8 +66,8 @@ cdef ack_verdict_t ack_input(tcp_t *tcp, tcb_t *tcb, const segment_t *seg, uint3
 
 cdef inline bint is_duplicate(const tcb_t *tcb, const segment_t *seg, uint32_t window) noexcept nogil:
     """RFC 5681 section 2, all five conditions. Answers to window probes look alike and tell of no loss."""
-    return (not tcb.flags & TCB_PERSIST and tcb.snd_max != tcb.snd_una and seg.length == 0 and not seg.flags & (SYN | FIN)
-            and window == tcb.snd_wnd)
+    return (not tcb.flags & TCB_PERSIST and tcb.snd_max != tcb.snd_una and seg.length == 0
+            and not seg.flags & (SYN | FIN) and window == tcb.snd_wnd)
 
 
 cdef void update_window(tcp_t *tcp, tcb_t *tcb, const segment_t *seg, uint32_t window) noexcept nogil:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 # What an application may ask of TCP: RFC 9293 section 3.10.1 to 3.10.6 (OPEN, SEND, RECEIVE, CLOSE, ABORT, STATUS).
 #
-# No call sends anything or makes an upcall: it leaves work on the tcb, and the engine pulls output at the end of its burst.
-# Above: engine, applications. Below: tcb, state, demux. Never imports input, timers or output.
+# No call sends anything or makes an upcall: it leaves work on the tcb, and the engine pulls output at the end of its
+# burst. Above: engine, applications. Below: tcb, state, demux. Never imports input, timers or output.
 
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
@@ -27,7 +27,8 @@ cdef int tcp_unlisten(tcp_t *tcp, const ip_addr_t *laddr, uint16_t lport) noexce
 cdef tcb_t *tcp_connect(tcp_t *tcp, const ip_addr_t *raddr, uint16_t rport, uint16_t lport, uint16_t app,
                         int *status) noexcept nogil
 # Queue lent.data[offset : offset + length]. Takes a reference while any of it is unacknowledged. Returns the octets
-# accepted, which may be fewer when config.snd_queue_bytes is reached (then use tcp_want_writable), or a negative tcp_status_t.
+# accepted, which may be fewer when config.snd_queue_bytes is reached (then use tcp_want_writable), or a negative
+# tcp_status_t.
 cdef int64_t tcp_send(tcp_t *tcp, tcb_t *conn, lent_t *lent, uint64_t offset, uint64_t length) noexcept nogil
 # Octets queued and not yet acknowledged.
 cdef uint32_t tcp_send_queued(const tcb_t *conn) noexcept nogil

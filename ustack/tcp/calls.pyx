@@ -69,7 +69,8 @@ cdef int tcp_unlisten(tcp_t *tcp, const ip_addr_t *laddr, uint16_t lport) noexce
 
 
 cdef bint claim_flow(tcp_t *tcp, const flow_key_t *key) noexcept nogil:
-    """True if the 4-tuple is free. A TIME-WAIT of ours gives way when timestamps tell the connections apart (RFC 6191)."""
+    """True if the 4-tuple is free. A TIME-WAIT of ours gives way when timestamps tell the connections apart (RFC
+    6191)."""
     cdef flow_t flow = flow_find(tcp, key)
     if flow.kind == FLOW_NONE:
         return True
@@ -82,8 +83,8 @@ cdef bint claim_flow(tcp_t *tcp, const flow_key_t *key) noexcept nogil:
 cdef bint choose_port(tcp_t *tcp, flow_key_t *key) noexcept nogil:
     """RFC 6056 section 3.3.3: a keyed offset for each destination, then upwards."""
     cdef uint32_t offset = <uint32_t>siphash24(tcp.secret, <const uint8_t *>key, sizeof(flow_key_t))
-    cdef uint32_t i
-    for i in range(EPHEMERAL_COUNT):
+    cdef uint32_t _i
+    for _i in range(EPHEMERAL_COUNT):
         key.lport = <uint16_t>(EPHEMERAL_FIRST + (offset + tcp.ephemeral_next) % EPHEMERAL_COUNT)
         tcp.ephemeral_next += 1
         if claim_flow(tcp, key):

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-# Which connection does a segment belong to: one open-addressing table over all three kinds of records, and the listeners.
+# Which connection does a segment belong to: one open-addressing table over all three kinds of records, and the
+# listeners.
 #
 # A slot is 8 octets: 32 bits of the keyed hash and a target (kind and index). Linear probing, at most 3/4 full,
 # deletion by shifting back, so that lookups need no tombstones. Below: tcb. Above: calls, input, timers.

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Which connection does a segment belong to. See demux.pxd for the table's shape.
 
-The hash is keyed (SipHash-1-3), so that a peer cannot choose ports that collide. Read first: RFC 9293 section 3.10.7 (the
-order of matching), RFC 6528 (initial sequence numbers).
+The hash is keyed (SipHash-1-3), so that a peer cannot choose ports that collide. Read first: RFC 9293 section 3.10.7
+(the order of matching), RFC 6528 (initial sequence numbers).
 """
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t

@@ -14,5 +14,6 @@ cdef void connection_end(tcp_t *tcp, tcb_t *tcb, close_reason_t reason) noexcept
 cdef void connection_time_wait(tcp_t *tcp, tcb_t *tcb) noexcept nogil
 cdef void time_wait_restart(tcp_t *tcp, uint32_t index) noexcept nogil
 cdef void time_wait_remove(tcp_t *tcp, uint32_t index) noexcept nogil
-# A half-open record leaves its table, list and timer, and is freed. keep_flow: the caller gives the flow another record.
+# A half-open record leaves its table, list and timer, and is freed. keep_flow: the caller gives the flow another
+# record.
 cdef void syn_received_remove(tcp_t *tcp, uint32_t index, bint keep_flow) noexcept nogil

@@ -8,16 +8,17 @@ from ustack.base.wheel cimport TIMER_NONE, wheel_cancel
 from ustack.buf.slab cimport slab_alloc, slab_release
 from ustack.tcp.demux cimport FLOW_TIME_WAIT, flow_remove, flow_retarget
 from ustack.tcp.state cimport (CLOSE_KEEPALIVE, CLOSE_NORMAL, CLOSE_REFUSED, CLOSE_RESET, CLOSE_TIMEOUT, CLOSED)
-from ustack.tcp.tcb cimport (TCB_ACK_ARMED, TCB_ACK_DELAYED, TCB_ACK_NOW, TCB_APP_TIMEOUT, TCB_EV_CLOSED, TCB_KEEPALIVE, TCB_PERSIST,
-                             TCB_PROBE, TCB_REXMIT, TCB_REXMIT_ARMED, send_queue_release, syn_at,
-                             tcb_receive_window, tick_after, time_wait_at, time_wait_t, work_add)
+from ustack.tcp.tcb cimport (
+    TCB_ACK_ARMED, TCB_ACK_DELAYED, TCB_ACK_NOW, TCB_APP_TIMEOUT, TCB_EV_CLOSED, TCB_KEEPALIVE, TCB_PERSIST,
+    TCB_PROBE, TCB_REXMIT, TCB_REXMIT_ARMED, send_queue_release, syn_at, tcb_receive_window, tick_after,
+    time_wait_at, time_wait_t, work_add)
 
 
 cdef void tell(tcp_t *tcp, tcb_t *tcb, close_reason_t reason) noexcept nogil:
     """The record has left the flow table: nothing runs for it any more but its last upcalls."""
     tcb.state = <uint8_t>CLOSED
-    tcb.flags &= ~<uint32_t>(TCB_ACK_NOW | TCB_ACK_DELAYED | TCB_ACK_ARMED | TCB_REXMIT | TCB_REXMIT_ARMED | TCB_PERSIST | TCB_PROBE
-                             | TCB_APP_TIMEOUT | TCB_KEEPALIVE)
+    tcb.flags &= ~<uint32_t>(TCB_ACK_NOW | TCB_ACK_DELAYED | TCB_ACK_ARMED | TCB_REXMIT | TCB_REXMIT_ARMED | TCB_PERSIST
+                             | TCB_PROBE | TCB_APP_TIMEOUT | TCB_KEEPALIVE)
     tcb.flags |= TCB_EV_CLOSED
     tcb.close_reason = <uint8_t>reason
     send_queue_release(tcp, tcb)

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
 # SEGMENT ARRIVES (RFC 9293 section 3.10.7).
 #
-# Above: engine. Below: opening, ack, reassembly, ending, emit, demux, tcb. Never imports calls, timers or output: what must be sent is
-# left on the tcb (TCB_ACK_NOW, TCB_ACK_DELAYED, TCB_REXMIT, TCB_ABORT), what must be told is an event on it.
+# Above: engine. Below: opening, ack, reassembly, ending, emit, demux, tcb. Never imports calls, timers or output: what
+# must be sent is left on the tcb (TCB_ACK_NOW, TCB_ACK_DELAYED, TCB_REXMIT, TCB_ABORT), what must be told is an event
+# on it.
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
@@ -13,7 +14,7 @@ from ustack.tcp.tcb cimport tcb_t, tcp_t
 ctypedef struct delivery_t:
     tcb_t *conn              # NULL: no connection was touched
     const uint8_t *data
-    uint32_t length          # in order, already counted in rcv_nxt; what is not consumed must be kept (reassembly_append)
+    uint32_t length          # in order, counted in rcv_nxt; keep what is not consumed (reassembly_append)
 
 # packet: a TCP segment addressed to us. now_ns: monotonic, never decreases. Every segment that is not used is
 # counted under one DROP_* reason.

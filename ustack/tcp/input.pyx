@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: MIT
 """SEGMENT ARRIVES: RFC 9293 section 3.10.7, its chapters in its order.
 
-    tcp_input ── parse, checksum, which record? ──┬── none            listen_arrives          sections 3.10.7.1, 3.10.7.2
-                                                  ├── SYN-SENT        syn_sent_arrives                 3.10.7.3
+    tcp_input ── parse, checksum, which record? ──┬── none            listen_arrives         section 3.10.7.1, .2
+                                                  ├── SYN-SENT        syn_sent_arrives       section 3.10.7.3
                                                   ├── a mini-record   syn_received_arrives, time_wait_arrives
-                                                  └── the others      synchronized_arrives             3.10.7.4
+                                                  └── the others      synchronized_arrives   section 3.10.7.4
 
-What has no tcb is in opening. The steps of section 3.10.7.4 are functions named after them: check_timestamps (RFC 7323 section
-5.3), check_sequence, check_reset and check_syn (RFC 5961), check_ack, accept_text, accept_fin. See input.pxd for what is left
-to whom.
+What has no tcb is in opening. The steps of section 3.10.7.4 are functions named after them: check_timestamps (RFC 7323
+section 5.3), check_sequence, check_reset and check_syn (RFC 5961), check_ack, accept_text, accept_fin. See input.pxd
+for what is left to whom.
 """
 
 from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
@@ -24,7 +24,8 @@ from ustack.tcp.ack cimport (ACK_TOO_OLD, ACK_UNSENT, ack_input, ack_set_window,
 from ustack.tcp.demux cimport FLOW_CONNECTION, FLOW_SYN_RECEIVED, FLOW_TIME_WAIT, flow_find, flow_t
 from ustack.tcp.emit cimport challenge_allowed, emit_reset_for, emit_time_wait_ack
 from ustack.tcp.ending cimport connection_end, connection_time_wait
-from ustack.tcp.opening cimport agree, first_window, listen_arrives, offered_options, syn_received_arrives, time_wait_arrives
+from ustack.tcp.opening cimport (agree, first_window, listen_arrives, offered_options, syn_received_arrives,
+                                 time_wait_arrives)
 from ustack.tcp.reassembly cimport reassembly_advance, reassembly_append, reassembly_insert
 from ustack.tcp.state cimport (
     CLOSE_ABORTED, CLOSE_NORMAL, CLOSE_REFUSED, CLOSE_RESET, CLOSE_WAIT, CLOSING, ESTABLISHED, FIN_WAIT_1, FIN_WAIT_2,
@@ -75,7 +76,7 @@ cdef void tcp_input(tcp_t *tcp, const packet_t *packet, uint64_t now_ns, deliver
         connection_arrives(tcp, tcb_at(tcp, flow.index), &seg, delivery)
     elif flow.kind == FLOW_SYN_RECEIVED:
         conn = syn_received_arrives(tcp, flow.index, &seg)
-        if conn != NULL:                    # the handshake is complete: its last segment goes on as the first of ESTABLISHED
+        if conn != NULL:                    # the last segment of its handshake is the first of ESTABLISHED
             delivery.conn = conn
             synchronized_arrives(tcp, conn, &seg, delivery)
     elif flow.kind == FLOW_TIME_WAIT:

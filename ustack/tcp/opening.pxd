@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 # Segments for what is not (or no longer) a connection: nobody, a listener, a half-open record, a TIME-WAIT record.
 #
-# Above: input. Below: ack (ack_start), emit, ending, demux, tcb. Read first: RFC 9293 sections 3.10.7.1, 3.10.7.2 and, for the
-# two mini-records, 3.10.7.4; RFC 4987 (SYN floods), RFC 6191 (reuse of TIME-WAIT).
+# Above: input. Below: ack (ack_start), emit, ending, demux, tcb. Read first: RFC 9293 sections 3.10.7.1, 3.10.7.2 and,
+# for the two mini-records, 3.10.7.4; RFC 4987 (SYN floods), RFC 6191 (reuse of TIME-WAIT).
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Segments for what is not (or no longer) a connection. See opening.pxd for sources and neighbours.
 
-A passive open costs one cache line until its handshake is complete; the queue of such records is bounded, and at the bound the
-oldest makes room, so that a flood cannot keep new peers out.
+A passive open costs one cache line until its handshake is complete; the queue of such records is bounded, and at the
+bound the oldest makes room, so that a flood cannot keep new peers out.
 """
 
 from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t
@@ -152,7 +152,7 @@ cdef tcb_t *handshake_complete(tcp_t *tcp, uint32_t index, const segment_t *seg)
         syn_received_remove(tcp, index, False)
         return NULL
     if listener.waiting >= listener.backlog:
-        count(tcp.counters, ACCEPT_QUEUE_OVERFLOW)                      # our SYN-ACK will be repeated, and then this ACK
+        count(tcp.counters, ACCEPT_QUEUE_OVERFLOW)                      # SYN-ACK and this ACK will be repeated
         return NULL
     tcb = tcb_alloc(tcp)
     if tcb == NULL:

@@ -8,8 +8,8 @@
                  ├── the send queue           send_data: new data, data after a timeout, FIN
                  └── an ACK still owed        send_acks
 
-A data segment is built from the lent buffers straight into the transmit slot. Where the link segments, one frame carries up to
-64 KB; its length is then a multiple of SMSS unless it ends the queue.
+A data segment is built from the lent buffers straight into the transmit slot. Where the link segments, one frame
+carries up to 64 KB; its length is then a multiple of SMSS unless it ends the queue.
 """
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
@@ -79,7 +79,8 @@ cdef inline output_t finish(tcp_t *tcp, tcb_t *tcb, send_t sent) noexcept nogil:
 
 
 cdef void abort(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
-    """Section 3.10.5: RST in every synchronized state; what was queued is gone. A peer in SYN-SENT has nothing to reset."""
+    """Section 3.10.5: RST in every synchronized state; what was queued is gone. A peer in SYN-SENT has nothing to
+    reset."""
     if tcb.state != <uint8_t>SYN_SENT:
         emit_reset_of(tcp, tcb)
     connection_end(tcp, tcb, <close_reason_t>tcb.close_reason if tcb.close_reason else CLOSE_ABORTED)
@@ -345,8 +346,8 @@ cdef send_t retransmit_one(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
 
 
 cdef send_t send_probe(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
-    """A closed window: one octet at SND.UNA, which stays unsent for the books (section 3.8.6.1). Otherwise a keep-alive:
-    nothing at SND.NXT - 1, which the peer must answer (SHLD-12)."""
+    """A closed window: one octet at SND.UNA, which stays unsent for the books (section 3.8.6.1). Otherwise a
+    keep-alive: nothing at SND.NXT - 1, which the peer must answer (SHLD-12)."""
     cdef bint data = tcb.flags & TCB_PERSIST and seq_lt(tcb.snd_una, tcb.snd_end)
     cdef send_t sent
     if data:

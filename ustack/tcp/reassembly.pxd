@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-# What has been received and not consumed: the in-order queue and the islands beyond rcv_nxt (SHLD-31), with bounded memory.
+# What has been received and not consumed: the in-order queue and the islands beyond rcv_nxt (SHLD-31), with bounded
+# memory.
 #
 # Copies happen here and only here: in-order data that its application used straight from the ring never comes this way.
 # Above: input, calls, engine. Below: tcb, wire/seq.
@@ -10,8 +11,8 @@ from ustack.tcp.tcb cimport rx_chunk_t, rx_queue_t, tcb_t, tcp_t
 
 # Keep in-order octets that were not consumed. They are counted in rcv_nxt already. 0, or -1 without memory.
 cdef int reassembly_append(tcp_t *tcp, tcb_t *tcb, const uint8_t *data, uint32_t length) noexcept nogil
-# Keep a segment beyond rcv_nxt; overlaps with what is held are cut from the new one. fin: its last sequence number is a FIN.
-# 0, or the counter_t to drop it under.
+# Keep a segment beyond rcv_nxt; overlaps with what is held are cut from the new one. fin: its last sequence number is
+# a FIN. 0, or the counter_t to drop it under.
 cdef int reassembly_insert(tcp_t *tcp, tcb_t *tcb, uint32_t seq, const uint8_t *data, uint32_t length,
                            bint fin) noexcept nogil
 # rcv_nxt has moved: join what is now in order to the queue and move rcv_nxt over it. True if the FIN came in order.

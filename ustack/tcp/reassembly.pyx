@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 """What has been received and not consumed: in order, and beyond a hole.
 
-Bounds: a connection holds at most twice config.rcv_buffer_bytes of memory (small segments waste some), all of them together
-config.rx_memory_bytes, and an out-of-order list has at most REASSEMBLY_MAX_CHUNKS pieces, so that a peer that sends every second octet
-costs a short walk, not a long one. Read first: RFC 9293 section 3.10.7.4, seventh step.
+Bounds: a connection holds at most twice config.rcv_buffer_bytes of memory (small segments waste some), all of them
+together config.rx_memory_bytes, and an out-of-order list has at most REASSEMBLY_MAX_CHUNKS pieces, so that a peer that
+sends every second octet costs a short walk, not a long one. Read first: RFC 9293 section 3.10.7.4, seventh step.
 """
 
 from libc.stdint cimport uint8_t, uint32_t

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-# Round-trip time and the retransmission timeout: RFC 6298, with Karn's rule (MUST-18) and timestamps (RFC 7323 section 4).
+# Round-trip time and the retransmission timeout: RFC 6298, with Karn's rule (MUST-18) and timestamps (RFC 7323 section
+# 4).
 #
 # Above: ack, output, timers. Below: tcb. Times on the tcb are microseconds in 32 bits.
 

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Selective acknowledgment, the receiver's half (RFC 2018 section 4).
 
-Nothing is stored for it but where the latest segments began: blocks are read from the reassembly list when an ACK is built.
+Nothing is stored for it but where the latest segments began: blocks are read from the reassembly list when an ACK is
+built.
 """
 
 from libc.stdint cimport uint32_t

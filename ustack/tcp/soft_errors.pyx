@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""Errors from the network: soft ones are remembered (MUST-56), hard ones end the connection (SHLD-26), a smaller path MTU makes
-segments smaller. See soft_errors.pxd.
+"""Errors from the network: soft ones are remembered (MUST-56), hard ones end the connection (SHLD-26), a smaller path
+MTU makes segments smaller. See soft_errors.pxd.
 """
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
@@ -22,7 +22,8 @@ cdef enum:
 
 
 cdef void tcp_error(tcp_t *tcp, const packet_t *packet, uint64_t now_ns) noexcept nogil:
-    """Acted on only if the quoted sequence number is in flight, so that a blind attacker must guess it (RFC 5927 section 4)."""
+    """Acted on only if the quoted sequence number is in flight, so that a blind attacker must guess it (RFC 5927
+    section 4)."""
     cdef flow_key_t key
     cdef flow_t flow
     cdef tcb_t *tcb

@@ -5,7 +5,8 @@
 # Read first: RFC 9293 section 3.3 (variables, under their own names here), section 3.10 (the event files' chapters).
 #
 # Sizes are part of the contract: tcb_t is exactly three cache lines (192 octets), the mini-records are one.
-# An idle established connection owns a tcb_t, its share of the flow table and at most one 16-octet timer node, nothing else.
+# An idle established connection owns a tcb_t, its share of the flow table and at most one 16-octet timer node, nothing
+# else.
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
@@ -101,7 +102,7 @@ ctypedef struct tcb_t:
     # ---- line 2
     uint32_t cwnd                           # 128  writer: cc
     uint32_t ssthresh                       # 132  writer: cc
-    uint32_t cc_word                        # 136  the congestion control's own (NewReno: octets acked toward the next increase)
+    uint32_t cc_word                        # 136  the control's own (NewReno: octets acked toward the next increase)
     uint32_t recover                        # 140  RFC 6582
     uint32_t srtt_us                        # 144  RFC 6298; 0: no sample yet
     uint32_t rttvar_us                      # 148
@@ -138,9 +139,9 @@ ctypedef struct rx_queue_t:                 # 64 octets
     uint32_t head                           # rx_chunk_t in order, offered to the application
     uint32_t tail
     uint32_t ooo_head                       # rx_chunk_t beyond rcv_nxt, disjoint, ascending
-    uint32_t queued_bytes  # in order
+    uint32_t queued_bytes                   # in order
     uint32_t ooo_bytes
-    uint32_t held_bytes  # memory behind both lists, what the bounds count
+    uint32_t held_bytes                     # memory behind both lists, what the bounds count
     uint32_t sack_recent[TCP_SACK_BLOCKS]   # left edges of the latest blocks, newest first (RFC 2018 section 4)
     uint8_t sack_count
     uint8_t fin_ooo                         # a FIN waits at fin_seq
@@ -206,22 +207,22 @@ ctypedef struct tcp_config_t:
     uint32_t max_connections
     uint32_t syn_queue                      # half-open records; the oldest makes room (RFC 4987 section 3.2)
     uint32_t time_wait_limit
-    uint32_t rcv_buffer_bytes  # octets a connection may hold; its largest window
-    uint32_t rx_memory_bytes  # octets all connections may hold together
-    uint32_t snd_queue_bytes  # unacknowledged octets a connection may queue
-    uint32_t snd_low_water_bytes  # on_writable's threshold
+    uint32_t rcv_buffer_bytes               # octets a connection may hold; its largest window
+    uint32_t rx_memory_bytes                # octets all connections may hold together
+    uint32_t snd_queue_bytes                # unacknowledged octets a connection may queue
+    uint32_t snd_low_water_bytes            # on_writable's threshold
     uint16_t initial_window_segments        # RFC 6928
     uint16_t mss                            # 0: from the link's MTU
     uint64_t rto_initial_ns
-    uint64_t rto_min_ns  # RFC 6298 (2.4)
+    uint64_t rto_min_ns                     # RFC 6298 (2.4)
     uint64_t rto_max_ns
-    uint64_t delayed_ack_ns  # < 0.5 s (MUST-40)
-    uint64_t msl_ns  # TIME-WAIT lasts twice as long
-    uint64_t user_timeout_ns  # R2 for data (SHLD-11)
-    uint64_t syn_timeout_ns  # R2 for a SYN (MUST-23)
-    uint64_t syn_ack_timeout_ns  # a half-open passive connection's life
-    uint64_t fin_wait_2_timeout_ns  # a connection its application has closed waits this long for the peer's FIN
-    uint64_t keepalive_idle_ns  # MUST-28
+    uint64_t delayed_ack_ns                 # < 0.5 s (MUST-40)
+    uint64_t msl_ns                         # TIME-WAIT lasts twice as long
+    uint64_t user_timeout_ns                # R2 for data (SHLD-11)
+    uint64_t syn_timeout_ns                 # R2 for a SYN (MUST-23)
+    uint64_t syn_ack_timeout_ns             # a half-open passive connection's life
+    uint64_t fin_wait_2_timeout_ns          # a connection its application has closed waits this long for the peer's FIN
+    uint64_t keepalive_idle_ns              # MUST-28
     uint64_t keepalive_interval_ns
     uint8_t keepalive_probes
     uint8_t ttl
@@ -234,7 +235,7 @@ ctypedef struct tcp_t:
     ip_t *ip
     counters_t *counters
     tcp_config_t config
-    uint64_t now_ns  # writer: the event entry points
+    uint64_t now_ns                         # writer: the event entry points
     uint8_t secret[16]                      # ISNs and timestamp offsets (RFC 6528), from the seed
     slab_t tcbs
     slab_t syns
@@ -252,10 +253,10 @@ ctypedef struct tcp_t:
     uint32_t syn_newest
     uint32_t time_wait_oldest
     uint32_t time_wait_newest
-    uint64_t rx_held_bytes  # against config.rx_memory_bytes
+    uint64_t rx_held_bytes                  # against config.rx_memory_bytes
     uint16_t ephemeral_next
     uint32_t established                    # connections that applications own now
-    uint64_t challenge_window_ns  # RFC 5961 section 7: challenge ACKs are limited per second
+    uint64_t challenge_window_ns            # RFC 5961 section 7: challenge ACKs are limited per second
     uint32_t challenge_left
     uint32_t timestamp_offset
 

@@ -40,7 +40,7 @@ cdef void tcp_config_defaults(tcp_config_t *config) noexcept nogil:
     config.rto_min_ns = SECOND                 # RFC 6298 (2.4); Linux uses 200 ms
     config.rto_max_ns = 60 * SECOND            # RFC 6298 (2.5)
     config.delayed_ack_ns = 40 * MS
-    config.msl_ns = 30 * SECOND                # TIME-WAIT of 60 s, as Linux; RFC 9293 section 3.4.2 suggests 2 min for MSL
+    config.msl_ns = 30 * SECOND             # TIME-WAIT of 60 s, as Linux; RFC 9293 section 3.4.2 has 2 min for MSL
     config.user_timeout_ns = 900 * SECOND      # SHLD-11: at least 100 s
     config.syn_timeout_ns = 180 * SECOND       # MUST-23: at least 3 minutes
     config.syn_ack_timeout_ns = 63 * SECOND    # five repetitions

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
 # USER, RETRANSMISSION and TIME-WAIT TIMEOUT (RFC 9293 section 3.10.8), persist, delayed ACK, keep-alive.
 #
-# Above: engine. Below: ending, emit, rtt, tcb. Never imports calls, input or output: what must be sent is left on the tcb.
+# Above: engine. Below: ending, emit, rtt, tcb. Never imports calls, input or output: what must be sent is left on the
+# tcb.
 
 from libc.stdint cimport uint64_t
 

@@ -2,7 +2,8 @@
 """Timeouts: RFC 9293 section 3.10.8 and 3.8, RFC 6298 section 5.
 
 A connection has one node in the wheel for all its deadlines (tcb_arm). When it fires, each deadline that has come is
-served, and the node is armed for the next one. TIME-WAIT records wait equally long and need no node: they are a list in order of expiry.
+served, and the node is armed for the next one. TIME-WAIT records wait equally long and need no node: they are a list
+in order of expiry.
 """
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
@@ -159,7 +160,8 @@ cdef void persist_timeout(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
 
 
 cdef void keepalive_timeout(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
-    """A probe when nothing is outstanding and nothing was received for the interval (MUST-26), several before giving up (MUST-29)."""
+    """A probe when nothing is outstanding and nothing was received for the interval (MUST-26), several before giving
+    up (MUST-29)."""
     cdef uint64_t silent_ns = (<uint64_t>(<uint32_t>(tcp.now_ns // 1000000) - tcb.last_received_ms)) * 1000000
     cdef uint64_t due_ns = tcp.config.keepalive_idle_ns + tcb.keepalive_probes * tcp.config.keepalive_interval_ns
     if silent_ns < due_ns or tcb.snd_una != tcb.snd_max:

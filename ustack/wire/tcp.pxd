@@ -63,7 +63,8 @@ ctypedef struct segment_t:
     const uint8_t *data
     sack_block_t sack[SEGMENT_SACK_BLOCKS]
 
-# Fields of a segment to be written. Options are chosen by `has`; MSS, window scale and SACK-permitted belong on SYNs only.
+# Fields of a segment to be written. Options are chosen by `has`; MSS, window scale and SACK-permitted belong on SYNs
+# only.
 ctypedef struct header_t:
     uint32_t seq
     uint32_t ack

@@ -32,10 +32,10 @@ cdef void newreno_on_ack(cc_view_t *view, uint32_t acked, bint cwnd_limited) noe
     if not cwnd_limited:
         return
     if view.cwnd < view.ssthresh:
-        # RFC 5681 section 3.1 caps the step at one SMSS an ACK, RFC 3465 at two. A peer that receives super-frames sends
-        # one ACK for forty segments where it would have sent twenty, so in the first slow start octets are
-        # counted without a cap, as Linux does. After a loss one ACK may cover much that arrived long ago: the
-        # cap holds (RFC 3465 section 2.3).
+        # RFC 5681 section 3.1 caps the step at one SMSS an ACK, RFC 3465 at two. A peer that receives super-frames
+        # sends one ACK for forty segments where it would have sent twenty, so in the first slow start octets are
+        # counted without a cap, as Linux does. After a loss one ACK may cover much that arrived long ago: the cap
+        # holds (RFC 3465 section 2.3).
         step = acked
         if view.ssthresh != SSTHRESH_AT_FIRST and step > BYTE_COUNTING_LIMIT * view.smss:
             step = BYTE_COUNTING_LIMIT * view.smss
