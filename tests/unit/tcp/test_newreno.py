@@ -1,0 +1,250 @@
+# SPDX-License-Identifier: MIT
+"""NewReno with plain numbers: RFC 5681 section 3, RFC 6582 section 3.2, RFC 3465 (L = 2)."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ustack.testing.tcp_parts import NewReno
+
+SMSS = 1000
+IW = 10 * SMSS
+ARBITRARILY_HIGH = 0x7FFFFFFF
+
+
+def control(cwnd: int = IW, ssthresh: int = ARBITRARILY_HIGH, flight: int = 0) -> NewReno:
+    made = NewReno(SMSS, IW)
+    made.cwnd, made.ssthresh, made.flight = cwnd, ssthresh, flight
+    return made
+
+
+def test_it_says_its_name() -> None:
+    assert NewReno(SMSS, IW).name == "newreno"
+
+
+def test_it_begins_with_the_initial_window_in_slow_start() -> None:
+    made = NewReno(SMSS, 14_600)
+    assert (made.cwnd, made.ssthresh) == (14_600, ARBITRARILY_HIGH)
+
+
+# ---------------------------------------------------------------- slow start
+
+
+def test_slow_start_adds_what_was_acknowledged() -> None:
+    made = control()
+    made.on_ack(SMSS)
+    assert made.cwnd == IW + SMSS
+
+
+def test_slow_start_doubles_the_window_in_one_round() -> None:
+    made = control()
+    for _ in range(10):
+        made.on_ack(SMSS)
+    assert made.cwnd == 2 * IW
+
+
+def test_small_acknowledgments_open_the_window_by_no_more_than_they_acknowledge() -> None:
+    """Ack division (Savage et al. 1999) gains nothing: octets are counted, not ACKs."""
+    made = control()
+    for _ in range(100):
+        made.on_ack(10)
+    assert made.cwnd == IW + SMSS
+
+
+def test_one_acknowledgment_of_forty_segments_counts_whole_in_the_first_slow_start() -> None:
+    """A receiver of super-frames sends one ACK where it would have sent twenty."""
+    made = control(cwnd=40 * SMSS)
+    made.on_ack(40 * SMSS)
+    assert made.cwnd == 80 * SMSS
+
+
+@pytest.mark.parametrize("acked", [1, 2])
+def test_after_a_loss_slow_start_counts_up_to_two_segments_an_acknowledgment(acked: int) -> None:
+    """RFC 3465 section 2.2."""
+    made = control(cwnd=SMSS, ssthresh=20 * SMSS)
+    made.on_ack(acked * SMSS)
+    assert made.cwnd == (1 + acked) * SMSS
+
+
+def test_after_a_loss_an_acknowledgment_of_much_is_counted_as_two_segments() -> None:
+    """RFC 3465 section 2.3: it may cover what arrived long ago."""
+    made = control(cwnd=SMSS, ssthresh=20 * SMSS)
+    made.on_ack(15 * SMSS)
+    assert made.cwnd == 3 * SMSS
+
+
+def test_slow_start_ends_at_ssthresh_exactly() -> None:
+    made = control(cwnd=9_500, ssthresh=10_000)
+    made.on_ack(2 * SMSS)
+    assert made.cwnd == 10_000
+
+
+def test_a_sender_that_did_not_use_its_window_does_not_open_it() -> None:
+    """RFC 7661: the window says nothing about a path that was not filled."""
+    made = control()
+    made.on_ack(SMSS, cwnd_limited=False)
+    assert made.cwnd == IW
+
+
+# ---------------------------------------------------------------- congestion avoidance
+
+
+def test_congestion_avoidance_adds_one_segment_a_window() -> None:
+    made = control(cwnd=10 * SMSS, ssthresh=10 * SMSS)
+    for _ in range(9):
+        made.on_ack(SMSS)
+    assert made.cwnd == 10 * SMSS
+    made.on_ack(SMSS)
+    assert made.cwnd == 11 * SMSS
+
+
+def test_congestion_avoidance_grows_linearly_over_many_rounds() -> None:
+    made = control(cwnd=10 * SMSS, ssthresh=10 * SMSS)
+    for _ in range(20):
+        for _ in range(made.cwnd // SMSS):
+            made.on_ack(SMSS)
+    assert made.cwnd == 30 * SMSS
+
+
+def test_octets_left_over_count_in_the_next_round() -> None:
+    made = control(cwnd=10 * SMSS, ssthresh=10 * SMSS)
+    made.on_ack(10 * SMSS + 400)
+    made.on_ack(11 * SMSS - 400)
+    assert made.cwnd == 12 * SMSS
+
+
+def test_one_acknowledgment_adds_at_most_one_segment_in_congestion_avoidance() -> None:
+    """RFC 5681 section 3.1: at most SMSS a round trip."""
+    made = control(cwnd=10 * SMSS, ssthresh=10 * SMSS)
+    made.on_ack(30 * SMSS)
+    assert made.cwnd == 11 * SMSS
+
+
+def test_the_window_stops_growing_long_before_it_could_wrap() -> None:
+    made = control(cwnd=0x40000000)
+    made.on_ack(0x40000000)
+    assert made.cwnd == 0x40000000
+
+
+# ---------------------------------------------------------------- fast retransmit and fast recovery
+
+
+def test_a_loss_halves_what_is_in_flight() -> None:
+    """RFC 5681 equation (4): FlightSize, not cwnd."""
+    made = control(cwnd=100 * SMSS, flight=20 * SMSS)
+    made.on_loss()
+    assert made.ssthresh == 10 * SMSS
+
+
+@pytest.mark.parametrize("flight", [1, SMSS, 3 * SMSS, 4 * SMSS])
+def test_ssthresh_is_never_below_two_segments(flight: int) -> None:
+    made = control(flight=flight)
+    made.on_loss()
+    assert made.ssthresh == 2 * SMSS
+
+
+def test_recovery_begins_with_three_segments_above_ssthresh() -> None:
+    """RFC 6582 section 3.2: the three duplicates tell of three segments that have left the network."""
+    made = control(cwnd=20 * SMSS, flight=20 * SMSS)
+    made.on_loss()
+    assert made.cwnd == 13 * SMSS
+
+
+def test_each_further_duplicate_inflates_the_window_by_one_segment() -> None:
+    made = control(cwnd=20 * SMSS, flight=20 * SMSS)
+    made.on_loss()
+    made.on_duplicate_ack()
+    made.on_duplicate_ack()
+    assert made.cwnd == 15 * SMSS
+
+
+def test_a_flood_of_duplicates_does_not_wrap_the_window() -> None:
+    made = control(cwnd=0x3FFFFFFF)
+    made.on_duplicate_ack()
+    made.on_duplicate_ack()
+    assert made.cwnd == 0x3FFFFFFF + SMSS
+
+
+def test_a_partial_acknowledgment_deflates_by_what_it_covers_and_adds_one_segment() -> None:
+    made = control(cwnd=13 * SMSS)
+    made.on_partial_ack(4 * SMSS)
+    assert made.cwnd == 10 * SMSS
+
+
+def test_a_partial_acknowledgment_of_less_than_a_segment_adds_none() -> None:
+    """RFC 6582 section 3.2 step 5: "if the partial ACK acknowledges at least one SMSS of new data"."""
+    made = control(cwnd=13 * SMSS)
+    made.on_partial_ack(400)
+    assert made.cwnd == 13 * SMSS - 400
+
+
+@pytest.mark.parametrize("acked", [13 * SMSS, 100 * SMSS, 0xFFFFFFFF])
+def test_deflation_leaves_one_segment(acked: int) -> None:
+    made = control(cwnd=13 * SMSS)
+    made.on_partial_ack(acked)
+    assert made.cwnd == SMSS
+
+
+def test_recovery_ends_at_ssthresh_when_much_is_in_flight() -> None:
+    made = control(cwnd=30 * SMSS, ssthresh=10 * SMSS, flight=25 * SMSS)
+    made.on_recovered()
+    assert made.cwnd == 10 * SMSS
+
+
+@pytest.mark.parametrize(("flight", "cwnd"), [(0, 2 * SMSS), (400, 2 * SMSS), (4 * SMSS, 5 * SMSS)])
+def test_recovery_ends_gently_when_little_is_in_flight(flight: int, cwnd: int) -> None:
+    """RFC 6582 section 3.2 step 3, option (1): min(ssthresh, max(FlightSize, SMSS) + SMSS)."""
+    made = control(cwnd=30 * SMSS, ssthresh=10 * SMSS, flight=flight)
+    made.on_recovered()
+    assert made.cwnd == cwnd
+
+
+# ---------------------------------------------------------------- timeout
+
+
+def test_a_timeout_leaves_one_segment() -> None:
+    made = control(cwnd=20 * SMSS, flight=20 * SMSS)
+    made.on_rto()
+    assert (made.cwnd, made.ssthresh) == (SMSS, 10 * SMSS)
+
+
+def test_the_same_segment_timing_out_again_keeps_ssthresh() -> None:
+    """RFC 5681 section 3.1, equation (4): only for a segment that was not yet retransmitted."""
+    made = control(cwnd=20 * SMSS, flight=20 * SMSS)
+    made.on_rto()
+    made.flight = SMSS
+    made.on_rto(first=False)
+    assert (made.cwnd, made.ssthresh) == (SMSS, 10 * SMSS)
+
+
+@pytest.mark.parametrize("event", ["on_loss", "on_rto"])
+def test_credit_toward_the_next_increase_is_lost_with_the_loss(event: str) -> None:
+    made = control(cwnd=10 * SMSS, ssthresh=10 * SMSS, flight=20 * SMSS)
+    made.on_ack(9 * SMSS)
+    getattr(made, event)()
+    made.cwnd = made.ssthresh
+    made.on_ack(SMSS)
+    assert made.cwnd == 10 * SMSS
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    st.integers(1, 65535),
+    st.lists(
+        st.tuples(
+            st.sampled_from(["on_ack", "on_duplicate_ack", "on_loss", "on_partial_ack", "on_recovered", "on_rto"]),
+            st.integers(0, 0x40000000),
+        ),
+        max_size=50,
+    ),
+)
+def test_no_sequence_of_events_leaves_less_than_a_segment_or_wraps(smss: int, events: list[tuple[str, int]]) -> None:
+    made = NewReno(smss, min(10 * smss, 0x10000))
+    for name, amount in events:
+        made.flight = min(amount, made.cwnd)
+        if name in ("on_ack", "on_partial_ack"):
+            getattr(made, name)(amount)
+        else:
+            getattr(made, name)()
+        assert min(smss, 0x10000) <= made.cwnd <= 0x80000000 + smss
+        assert made.ssthresh >= 2 * smss

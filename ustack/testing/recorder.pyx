@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: MIT
+"""An application that writes every upcall down, and does inside it what a test has asked for.
+
+    recorder = Recorder()
+    recorder.on("data", "close")            # close in every on_data
+    stack.listen(80, application=recorder)
+    ...
+    assert recorder.names() == ["accept", "data", "closed"]
+
+Connections are named by the peer's port. What act() does between two polls leaves work behind, as any application's
+calls do. Read first: engine.pxd (application_t). Above: tests. Below: engine, tcp/calls.
+"""
+
+from libc.stdint cimport int64_t, uint8_t, uint64_t
+
+from cpython.bytes cimport PyBytes_FromStringAndSize
+
+from ustack.buf.lent cimport lent_from_object, lent_t, lent_unref
+from ustack.engine cimport ACCEPT_REFUSED, ACCEPT_TAKEN, ACCEPT_WAITING, Application, application_t
+from ustack.tcp.calls cimport (
+    tcp_abort, tcp_close, tcp_receivable, tcp_receive, tcp_resume, tcp_send, tcp_send_queued, tcp_set_timeout,
+    tcp_shutdown, tcp_taken, tcp_want_writable)
+from ustack.tcp.state cimport close_reason_t
+from ustack.tcp.tcb cimport TCB_ACTIVE, tcb_t, tcp_t
+
+from ustack.tcp.state import reason_name
+
+
+cdef class Recorder(Application):
+    """Records upcalls as tuples in `log`: ("accept", port), ("data", port, octets offered), ("writable", port),
+    ("eof", port), ("timeout", port), ("closed", port, reason), ("burst_begin", now_ns), ("burst_end", now_ns).
+
+    consume: most octets that one on_data uses; None: all that is offered. received: octets used, by port.
+    """
+
+    cdef readonly list log
+    cdef readonly dict received
+    cdef public object consume
+    cdef readonly list errors               # what an upcall raised; tests assert that it is empty
+    cdef dict actions                       # event name -> list of actions
+    cdef dict live                          # port -> address of the tcb
+    cdef tcp_t *tcp
+
+    def __cinit__(self) -> None:
+        self.log = []
+        self.received = {}
+        self.errors = []
+        self.actions = {}
+        self.live = {}
+        self.c.context = <void *>self
+        self.c.on_accept = recorder_on_accept
+        self.c.on_data = recorder_on_data
+        self.c.on_writable = recorder_on_writable
+        self.c.on_eof = recorder_on_eof
+        self.c.on_timeout = recorder_on_timeout
+        self.c.on_closed = recorder_on_closed
+        self.c.on_burst_begin = recorder_on_burst_begin
+        self.c.on_burst_end = recorder_on_burst_end
+
+    def on(self, str event not None, *actions) -> None:
+        """Do these in every upcall of that name: "refuse" and "wait" (accept only), "close", "abort", "shutdown",
+        "resume", "take", "want_writable", ("send", octets), ("timeout", ns), a callable (port). None: nothing."""
+        self.actions[event] = list(actions)
+
+    def names(self, port: int | None = None) -> list[str]:
+        """Names of the upcalls for connections (of one port, or of all), in order."""
+        return [entry[0] for entry in self.log
+                if not entry[0].startswith("burst") and (port is None or entry[1] == port)]
+
+    def clear(self) -> None:
+        """Forget what was recorded."""
+        self.log.clear()
+
+    @property
+    def ports(self) -> list[int]:
+        """Peers' ports of the connections that have not been told closed."""
+        return sorted(self.live)
+
+    cdef tcb_t *conn(self, int port) except NULL:
+        if port not in self.live:
+            raise KeyError(f"no connection to port {port}")
+        return <tcb_t *><size_t>self.live[port]
+
+    def act(self, int port, object action) -> int:
+        """Do one action (see on) between two polls; what the call returned."""
+        return self.do(self.conn(port), action)
+
+    def queued(self, int port) -> int:
+        """Octets sent and not acknowledged."""
+        return tcp_send_queued(self.conn(port))
+
+    def receivable(self, int port) -> int:
+        """Octets that wait in the receive queue."""
+        return tcp_receivable(self.tcp, self.conn(port))
+
+    def read(self, int port, size_t length) -> bytes:
+        """Copy octets out of the receive queue."""
+        cdef bytearray room = bytearray(length)
+        cdef uint8_t[::1] out = room
+        return bytes(room[:tcp_receive(self.tcp, self.conn(port), &out[0], length)])
+
+    cdef int64_t do(self, tcb_t *conn, object action) except? -99:
+        cdef lent_t *lent
+        cdef int64_t result = 0
+        name, argument = action if isinstance(action, tuple) else (action, None)
+        if callable(name):
+            name(conn.key.rport)
+        elif name == "close":
+            tcp_close(self.tcp, conn)
+        elif name == "abort":
+            tcp_abort(self.tcp, conn)
+        elif name == "shutdown":
+            tcp_shutdown(self.tcp, conn)
+        elif name == "resume":
+            tcp_resume(self.tcp, conn)
+        elif name == "take":
+            tcp_taken(self.tcp, conn)
+        elif name == "want_writable":
+            tcp_want_writable(self.tcp, conn)
+        elif name == "timeout":
+            tcp_set_timeout(self.tcp, conn, <uint64_t>argument)
+        elif name == "send":
+            lent = lent_from_object(argument)
+            result = tcp_send(self.tcp, conn, lent, 0, lent.length)
+            lent_unref(lent)
+        elif name not in ("refuse", "wait"):
+            raise ValueError(f"no such action: {name}")
+        return result
+
+    cdef void record(self, str event, tcp_t *tcp, tcb_t *conn, object detail) noexcept:
+        """Write it down, then do what was asked for. What goes wrong is kept in `errors`."""
+        port = conn.key.rport
+        self.tcp = tcp
+        try:
+            self.log.append((event, port) if detail is None else (event, port, detail))
+            for action in self.actions.get(event, ()):
+                self.do(conn, action)
+        except Exception as error:
+            self.errors.append(error)
+
+
+cdef int recorder_on_accept(application_t *app, tcp_t *tcp, tcb_t *conn) noexcept nogil:
+    with gil:
+        return accept_with_gil(<Recorder>app.context, tcp, conn)
+
+
+cdef int accept_with_gil(Recorder recorder, tcp_t *tcp, tcb_t *conn) noexcept:
+    wanted = recorder.actions.get("accept", ())
+    if "refuse" not in wanted:
+        recorder.live[conn.key.rport] = <size_t>conn
+    recorder.record("connected" if conn.flags & TCB_ACTIVE else "accept", tcp, conn, None)
+    if "refuse" in wanted:
+        return ACCEPT_REFUSED
+    return ACCEPT_WAITING if "wait" in wanted else ACCEPT_TAKEN
+
+
+cdef size_t recorder_on_data(application_t *app, tcp_t *tcp, tcb_t *conn, const uint8_t *data,
+                             size_t length) noexcept nogil:
+    with gil:
+        return data_with_gil(<Recorder>app.context, tcp, conn, data, length)
+
+
+cdef size_t data_with_gil(Recorder recorder, tcp_t *tcp, tcb_t *conn, const uint8_t *data, size_t length) noexcept:
+    cdef size_t used = length
+    cdef bytes octets = PyBytes_FromStringAndSize(<const char *>data, <Py_ssize_t>length)
+    if recorder.consume is not None and recorder.consume < length:
+        used = recorder.consume
+    port = conn.key.rport
+    recorder.received[port] = recorder.received.get(port, b"") + octets[:used]
+    recorder.record("data", tcp, conn, octets)
+    return used
+
+
+cdef void recorder_on_writable(application_t *app, tcp_t *tcp, tcb_t *conn) noexcept nogil:
+    with gil:
+        (<Recorder>app.context).record("writable", tcp, conn, None)
+
+
+cdef void recorder_on_eof(application_t *app, tcp_t *tcp, tcb_t *conn) noexcept nogil:
+    with gil:
+        (<Recorder>app.context).record("eof", tcp, conn, None)
+
+
+cdef void recorder_on_timeout(application_t *app, tcp_t *tcp, tcb_t *conn) noexcept nogil:
+    with gil:
+        (<Recorder>app.context).record("timeout", tcp, conn, None)
+
+
+cdef void recorder_on_closed(application_t *app, tcp_t *tcp, tcb_t *conn, close_reason_t reason) noexcept nogil:
+    with gil:
+        (<Recorder>app.context).record("closed", tcp, conn, reason_name(reason))
+        (<Recorder>app.context).live.pop(conn.key.rport, None)
+
+
+cdef void recorder_on_burst_begin(application_t *app, uint64_t now_ns) noexcept nogil:
+    with gil:
+        (<Recorder>app.context).log.append(("burst_begin", now_ns))
+
+
+cdef void recorder_on_burst_end(application_t *app, uint64_t now_ns) noexcept nogil:
+    with gil:
+        (<Recorder>app.context).log.append(("burst_end", now_ns))

@@ -1,0 +1,231 @@
+# SPDX-License-Identifier: MIT
+"""Parts of TCP that have no Python face, for tests with plain numbers: the flow table, the ISN, congestion control.
+
+Nothing here decides anything: each method is one call of the part under test, on records made for it alone. No engine
+and no link are behind them. Read first: tcp/demux.pxd, tcp/cc/ops.pxd. Above: tests. Below: tcp.
+"""
+
+from libc.stdint cimport uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free
+from libc.string cimport memset
+
+from ustack.base.counters cimport counters_t
+from ustack.base.prng cimport siphash13
+from ustack.base.types cimport ip_addr_set_v4, ip_addr_t
+from ustack.buf.slab cimport slab_alloc, slab_release
+from ustack.tcp.cc.newreno cimport newreno_ops
+from ustack.tcp.cc.ops cimport cc_ops_t, cc_view_t
+from ustack.tcp.demux cimport (
+    FLOW_CONNECTION, FLOW_SYN_RECEIVED, FLOW_TIME_WAIT, flow_find, flow_insert, flow_kind_t, flow_remove,
+    flow_retarget, flow_t, initial_sequence_number, listener_exact, listener_find)
+from ustack.tcp.tcb cimport (
+    flow_key_t, flow_slot_t, listener_t, syn_at, tcb_at, tcp_config_defaults, tcp_config_t, tcp_destroy, tcp_init,
+    tcp_t, time_wait_at)
+
+
+cdef void fill_key(flow_key_t *key, tuple flow) except *:
+    laddr, lport, raddr, rport = flow
+    memset(key, 0, sizeof(flow_key_t))
+    ip_addr_set_v4(&key.laddr, <uint32_t>laddr)
+    ip_addr_set_v4(&key.raddr, <uint32_t>raddr)
+    key.lport = <uint16_t>lport
+    key.rport = <uint16_t>rport
+
+
+cdef class FlowTable:
+    """tcp/demux over records of its own. A flow is (laddr, lport, raddr, rport), addresses as 32-bit numbers.
+
+    seed: of the keyed hash and the ISNs. slots: size at first, a power of two.
+    """
+
+    cdef tcp_t c
+    cdef counters_t counters
+
+    def __init__(self, uint64_t seed=1, *, uint32_t slots=8):
+        cdef tcp_config_t config
+        if slots < 2 or slots & (slots - 1):
+            raise ValueError("slots must be a power of two")
+        tcp_config_defaults(&config)
+        if self.c.flows.slots != NULL or tcp_init(&self.c, NULL, &self.counters, &config, seed, 0) != 0:
+            raise MemoryError
+        free(self.c.flows.slots)
+        self.c.flows.slots = <flow_slot_t *>calloc(slots, sizeof(flow_slot_t))
+        self.c.flows.mask = slots - 1
+        if self.c.flows.slots == NULL:
+            raise MemoryError
+
+    def __dealloc__(self) -> None:
+        if self.c.flows.slots != NULL:
+            tcp_destroy(&self.c)
+
+    cdef uint32_t record(self, tuple flow, int kind) except 0:
+        """A new record of that kind which holds the flow's key."""
+        cdef uint32_t index
+        if kind == FLOW_CONNECTION:
+            index = slab_alloc(&self.c.tcbs)
+            fill_key(&tcb_at(&self.c, index).key, flow)
+        elif kind == FLOW_SYN_RECEIVED:
+            index = slab_alloc(&self.c.syns)
+            fill_key(&syn_at(&self.c, index).key, flow)
+        elif kind == FLOW_TIME_WAIT:
+            index = slab_alloc(&self.c.time_waits)
+            fill_key(&time_wait_at(&self.c, index).key, flow)
+        else:
+            raise ValueError("kind must be 1, 2 or 3")
+        return index
+
+    cdef void release(self, flow_t found) noexcept:
+        if found.kind == FLOW_CONNECTION:
+            slab_release(&self.c.tcbs, found.index)
+        elif found.kind == FLOW_SYN_RECEIVED:
+            slab_release(&self.c.syns, found.index)
+        elif found.kind == FLOW_TIME_WAIT:
+            slab_release(&self.c.time_waits, found.index)
+
+    def insert(self, tuple flow, int kind) -> int:
+        """Put a new record of that kind under the flow, which must not be in the table; its index."""
+        cdef flow_key_t key
+        cdef uint32_t index = self.record(flow, kind)
+        fill_key(&key, flow)
+        if flow_insert(&self.c, &key, <flow_kind_t>kind, index) != 0:
+            raise MemoryError
+        return index
+
+    def find(self, tuple flow) -> tuple[int, int] | None:
+        """(kind, index) of the flow's record, None if there is none."""
+        cdef flow_key_t key
+        fill_key(&key, flow)
+        cdef flow_t found = flow_find(&self.c, &key)
+        return (<int>found.kind, found.index) if <int>found.kind else None
+
+    def retarget(self, tuple flow, int kind) -> int:
+        """Give the flow a new record of another kind, and release the old one; the new index."""
+        cdef flow_key_t key
+        fill_key(&key, flow)
+        cdef flow_t before = flow_find(&self.c, &key)
+        cdef uint32_t index = self.record(flow, kind)
+        flow_retarget(&self.c, &key, <flow_kind_t>kind, index)
+        self.release(before)
+        return index
+
+    def remove(self, tuple flow) -> None:
+        """Take the flow out and release its record. A flow that is not there is left alone."""
+        cdef flow_key_t key
+        fill_key(&key, flow)
+        cdef flow_t before = flow_find(&self.c, &key)
+        flow_remove(&self.c, &key)
+        self.release(before)
+
+    def hash(self, tuple flow) -> int:
+        """The flow's keyed hash; its home is that modulo the number of slots."""
+        cdef flow_key_t key
+        fill_key(&key, flow)
+        return <uint32_t>siphash13(self.c.flows.hash_key, <const unsigned char *>&key, sizeof(key))
+
+    @property
+    def slots(self) -> list[tuple[int, int]]:
+        """Every slot as (tag, target); a target of 0 is an empty slot."""
+        cdef uint32_t i
+        return [(self.c.flows.slots[i].tag, self.c.flows.slots[i].target) for i in range(self.c.flows.mask + 1)]
+
+    @property
+    def size(self) -> int:
+        """Slots in the table."""
+        return self.c.flows.mask + 1
+
+    @property
+    def used(self) -> int:
+        """Slots in use, by the table's own account."""
+        return self.c.flows.used
+
+    def isn(self, tuple flow, uint64_t now_ns) -> int:
+        """The initial sequence number of a connection opened at now_ns."""
+        cdef flow_key_t key
+        fill_key(&key, flow)
+        self.c.now_ns = now_ns
+        return initial_sequence_number(&self.c, &key)
+
+    def listen(self, int entry, object laddr, uint16_t lport, uint16_t app) -> None:
+        """Fill an entry of the listeners' table. laddr None: any address."""
+        memset(&self.c.listeners[entry], 0, sizeof(listener_t))
+        if laddr is not None:
+            ip_addr_set_v4(&self.c.listeners[entry].laddr, <uint32_t>laddr)
+        self.c.listeners[entry].lport = lport
+        self.c.listeners[entry].app = app
+
+    def listener(self, uint32_t laddr, uint16_t lport, *, bint exact=False) -> int:
+        """The app of the listener for that address and port; 0: nobody listens."""
+        cdef ip_addr_t address
+        ip_addr_set_v4(&address, laddr)
+        cdef listener_t *found = (listener_exact(&self.c, &address, lport) if exact
+                                  else listener_find(&self.c, &address, lport))
+        return found.app if found != NULL else 0
+
+
+cdef class NewReno:
+    """The window under NewReno. smss and flight are the caller's to set before each event, in octets."""
+
+    cdef cc_view_t view
+    cdef const cc_ops_t *ops
+
+    def __init__(self, uint32_t smss, uint32_t initial_window):
+        self.ops = newreno_ops()
+        memset(&self.view, 0, sizeof(self.view))
+        self.view.smss = smss
+        self.ops.init(&self.view, initial_window)
+
+    @property
+    def name(self) -> str:
+        """The control's name."""
+        return self.ops.name.decode()
+
+    @property
+    def cwnd(self) -> int:
+        """Octets that may be in flight."""
+        return self.view.cwnd
+
+    @cwnd.setter
+    def cwnd(self, uint32_t value):
+        self.view.cwnd = value
+
+    @property
+    def ssthresh(self) -> int:
+        """Below it the window grows by slow start."""
+        return self.view.ssthresh
+
+    @ssthresh.setter
+    def ssthresh(self, uint32_t value):
+        self.view.ssthresh = value
+
+    @property
+    def flight(self) -> int:
+        """Octets sent and not acknowledged before the event."""
+        return self.view.flight
+
+    @flight.setter
+    def flight(self, uint32_t value):
+        self.view.flight = value
+
+    def on_ack(self, uint32_t acked, bint cwnd_limited=True) -> None:
+        """New data was acknowledged."""
+        self.ops.on_ack(&self.view, acked, cwnd_limited)
+
+    def on_duplicate_ack(self) -> None:
+        """One more duplicate during recovery."""
+        self.ops.on_duplicate_ack(&self.view)
+
+    def on_loss(self) -> None:
+        """Fast recovery begins."""
+        self.ops.on_loss(&self.view)
+
+    def on_partial_ack(self, uint32_t acked) -> None:
+        """New data during recovery, but not all of it."""
+        self.ops.on_partial_ack(&self.view, acked)
+
+    def on_recovered(self) -> None:
+        """Recovery is over."""
+        self.ops.on_recovered(&self.view)
+
+    def on_rto(self, bint first=True) -> None:
+        """The retransmission timer expired."""
+        self.ops.on_rto(&self.view, first)
