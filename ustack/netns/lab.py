@@ -184,8 +184,12 @@ def _dev(plan: Plan, record: ownership.Record) -> Lab:
     if not found["up"]:
         raise LabError(f"interface {end} is down")
     links.check_address_free(plan.netns, plan.address)
+    address = plan.address.partition("/")[0]
+    holder = links.answers_arp(end, address)
+    if holder is not None:
+        raise InUseError(f"address {address} is in use: {holder} answers for it on {end}")
     record.plan_drop(end)
-    method = ingress.drop(end, address=plan.address.partition("/")[0])
+    method = ingress.drop(end, address=address)
     return Lab(plan.name, "dev", plan.netns, end.ifname, None, None, plan.address, None, method)
 
 

@@ -14,6 +14,10 @@ Read first: veth(4), rtnetlink(7). Above: lab. Below: namespace.
 import errno
 import ipaddress
 import os
+import select
+import socket
+import struct
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +28,9 @@ from ustack.netns.namespace import OWN, InUseError, LabError, in_thread, inside
 
 IFNAME_MAX = 15
 ADDR_GEN_MODE_NONE = 1
+ETH_P_ALL = 0x0003
+ETH_P_IP = 0x0800
+ETH_P_ARP = 0x0806
 
 
 class End(NamedTuple):
@@ -184,6 +191,28 @@ def check_address_free(namespace: str | None, address: str, *, overlap: bool = F
             raise InUseError(f"address {wanted.ip} is in use: {ifname} in {where} has it")
         if overlap and interface.version == wanted.version and interface.network.overlaps(wanted.network):
             raise InUseError(f"network {wanted.network} is in use: {ifname} in {where} has {interface}")
+
+
+def answers_arp(end: End, address: str, wait_s: float = 0.3) -> str | None:
+    """Ask the other stations on the link for an address (a probe: RFC 5227 section 2.1.1): the MAC of who has it."""
+    found = find(end)
+    if found is None:
+        raise LabError(f"no interface {end}")
+    mac, target = bytes.fromhex(found["mac"].replace(":", "")), ipaddress.IPv4Address(address).packed
+    with inside(end.namespace):
+        wire = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
+    with wire:
+        wire.bind((end.ifname, ETH_P_ALL))  # not ETH_P_ARP: a tap that a drop at ingress does not starve
+        probe = struct.pack("!HHBBH6s4s6s4s", 1, ETH_P_IP, 6, 4, 1, mac, b"\0" * 4, b"\0" * 6, target)
+        wire.send(b"\xff" * 6 + mac + struct.pack("!H", ETH_P_ARP) + probe)
+        deadline = time.monotonic() + wait_s
+        while (left := deadline - time.monotonic()) > 0 and select.select([wire], [], [], left)[0]:
+            frame = wire.recv(2048)
+            # Sender's protocol address, in a request as in a reply: it is in use either way.
+            is_arp = len(frame) >= 42 and frame[12:14] == struct.pack("!H", ETH_P_ARP)
+            if is_arp and frame[28:32] == target and frame[22:28] != mac:
+                return frame[22:28].hex(":")
+    return None
 
 
 def _check_free(end: End) -> None:

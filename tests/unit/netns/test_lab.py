@@ -221,3 +221,13 @@ def test_a_ping_goes_nowhere_because_the_kernel_is_kept_off(make_lab: Callable[.
     made = make_lab()
     command = ["ip", "netns", "exec", str(made.peer_netns), "ip", "neigh", "show", "nud", "reachable"]
     assert subprocess.run(command, check=True, capture_output=True, text=True).stdout == ""
+
+
+@root
+def test_dev_refuses_an_address_that_another_station_has(
+    make_lab: Callable[..., Lab], unique: Callable[[str], str]
+) -> None:
+    standing = make_lab()
+    plan = Plan(unique("lab"), link="dev", netns=standing.netns, ifname=standing.ifname, address="198.18.0.1/24")
+    with pytest.raises(InUseError, match=r"address 198\.18\.0\.1 is in use: .* answers for it"):
+        lab.up(plan)
