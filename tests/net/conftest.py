@@ -96,6 +96,7 @@ class Client:
     def __init__(self, netns: str) -> None:
         self.netns = netns
         self.started: list[subprocess.Popen[bytes]] = []
+        self.sockets: list[socket.socket] = []
 
     def inside(self) -> Any:
         """Context: what is opened in it belongs to this namespace."""
@@ -119,10 +120,15 @@ class Client:
         self.started.append(subprocess.Popen(self.command(*words), **options))
         return self.started[-1]
 
+    def open_socket(self, family: int, kind: int, protocol: int = 0) -> socket.socket:
+        """A socket in this namespace that does not block; closed at the latest when the test ends."""
+        with self.inside():
+            self.sockets.append(socket.socket(family, kind | socket.SOCK_NONBLOCK, protocol))
+        return self.sockets[-1]
+
     def connect(self, address: str = ADDRESS, port: int = 80, *, receive_buffer: int = 0) -> socket.socket:
         """A socket of the kernel's stack that does not block and is about to connect: see drive()."""
-        with self.inside():
-            client = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        client = self.open_socket(socket.AF_INET, socket.SOCK_STREAM)
         if receive_buffer:
             client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         client.connect_ex((address, port))
@@ -130,9 +136,8 @@ class Client:
 
     def packet_socket(self, ifname: str) -> socket.socket:
         """Whole frames as they are on the wire at this end, both ways; not blocking."""
-        with self.inside():
-            wire = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.htons(0x0003))
-            wire.bind((ifname, 0x0003))
+        wire = self.open_socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0003))
+        wire.bind((ifname, 0x0003))
         return wire
 
     def set_link(self, ifname: str, state: str) -> None:
@@ -146,7 +151,9 @@ class Client:
             ip.link("del", index=ip.link_lookup(ifname=ifname)[0])
 
     def end(self) -> None:
-        """Kill what still runs, by its pid."""
+        """Close the sockets and kill what still runs, by its pid."""
+        for one in self.sockets:
+            one.close()
         for process in self.started:
             if process.poll() is None:
                 process.kill()
