@@ -53,16 +53,18 @@ class Pair:
         self.polls = 0
         self.pump()
 
-    def pump(self) -> None:
-        """Poll both stacks at the present time until neither takes a frame."""
+    def pump(self) -> int:
+        """Poll both stacks at the present time until neither takes a frame; how many they took."""
+        total = 0
         for _ in range(_POLL_LIMIT):
             self.network.advance(self.now_ns)
             taken = self.a.poll(self.now_ns)
             taken += self.b.poll(self.now_ns)
             self.polls += 1
+            total += taken
             event = self.network.next_event_ns
             if not taken and (event is None or event > self.now_ns):
-                return
+                return total
         raise AssertionError("the stacks do not come to rest")
 
     def next_event_ns(self) -> int | None:
@@ -96,7 +98,7 @@ class Pair:
     ) -> int:
         """Let time pass until predicate() holds; how long it took. Fails when limit_ns is not enough.
 
-        turn: the script's own work, after every step.  wake_at: when it next wants a turn.
+        turn: the script's own work, whenever something may have happened.  wake_at: when it next wants a turn.
         """
         start = self.now_ns
         while not predicate():
@@ -107,7 +109,8 @@ class Pair:
             self.step(until)
             if turn is not None:
                 turn()
-                self.pump()
+                while self.pump():
+                    turn()
         return self.now_ns - start
 
     def connect(self, port: int = 80, limit_ns: int = 300 * SECOND) -> tuple[Connection, Connection]:
