@@ -16,6 +16,7 @@ from ustack.errors import (
 from ustack.link.packet_mmap import PacketMmapLink
 from ustack.link.sim import SimNetwork
 from ustack.link.tap import TapLink
+from ustack.link.tee import TeeLink
 from ustack.sockets import Connection, Listener
 from ustack.stack import Stack
 
@@ -34,5 +35,6 @@ __all__ = [
     "Stack",
     "StackError",
     "TapLink",
+    "TeeLink",
     "Unreachable",
 ]

@@ -56,7 +56,7 @@ ctypedef struct link_t:
     const link_ops_t *ops
     void *impl               # the implementation's own state
     link_caps_t caps         # writer: the implementation, when it opens
-    link_counters_t counters # writer: the implementation
+    link_counters_t counters  # writer: the implementation
     uint64_t now_ns          # writer: the engine
     uint64_t spin_ns         # writer: the owner. 0: never spin; UINT64_MAX: never sleep
     uint8_t mac[6]           # our station address
