@@ -85,7 +85,7 @@ class Scene:
         """Whether the application has read everything up to the peer's FIN."""
         return read_available(self.conn)[1]
 
-    def send(self, data: bytes) -> None:
+    def send(self, data: bytes | bytearray | memoryview) -> None:
         """The application sends, and the stack acts on it."""
         self.conn.send(data)
         self.testbed.pump()

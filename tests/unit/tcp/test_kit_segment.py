@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: MIT
 """The kit's own frame builder and parser, held against scapy."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scapy.all import ARP, ICMP, IP, TCP, Ether
+from scapy.layers.inet import ICMP, IP, TCP
+from scapy.layers.l2 import ARP, Ether
 
 from ustack.testing.segment import (
     Segment,
@@ -18,7 +21,7 @@ from ustack.testing.segment import (
     parse_options,
 )
 
-MACS = {"src_mac": "02:00:00:00:00:01", "dst_mac": "02:00:00:00:00:02"}
+MACS: dict[str, Any] = {"src_mac": "02:00:00:00:00:01", "dst_mac": "02:00:00:00:00:02"}
 OPTIONS = {
     "mss": 1460, "sack_permitted": True, "timestamps": (0xFFFFFFFF, 7), "nop": 1, "wscale": 7,
 }  # fmt: skip
@@ -118,7 +121,6 @@ def test_arp_is_scapys() -> None:
 def test_icmp_error_is_scapys() -> None:
     quoted = build_frame(segment(), **MACS)
     ours = build_icmp_error(3, 4, quoted, mtu=1400, src="198.18.0.1", dst="198.18.0.2", **MACS)
-    theirs = Ether(src=MACS["src_mac"], dst=MACS["dst_mac"]) / (
-        IP(src="198.18.0.1", dst="198.18.0.2", flags="DF", id=0) / ICMP(type=3, code=4, nexthopmtu=1400) / quoted[14:42]
-    )
+    theirs: Any = IP(src="198.18.0.1", dst="198.18.0.2", flags="DF", id=0) / ICMP(type=3, code=4, nexthopmtu=1400)
+    theirs = Ether(src=MACS["src_mac"], dst=MACS["dst_mac"]) / theirs / quoted[14:42]
     assert ours == bytes(theirs)

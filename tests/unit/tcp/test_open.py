@@ -9,8 +9,8 @@ from ustack import ConnectionRefused, ConnectionReset, StackError
 from ustack.testing import states
 from ustack.testing.pair import Pair
 from ustack.testing.peer import ScriptedPeer
-from ustack.testing.states import SYN_OPTIONS, listen, read_available
-from ustack.testing.testbed import MILLISECOND, PEER_ADDRESS, SECOND, STACK_ADDRESS, Testbed
+from ustack.testing.states import SYN_OPTIONS, listen
+from ustack.testing.testbed import MILLISECOND, PEER_ADDRESS, SECOND, STACK_ADDRESS, Testbed, read_available
 
 # ---------------------------------------------------------------- initial sequence numbers
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ustack.testing.states import established, read_available
-from ustack.testing.testbed import SECOND
+from ustack.testing.states import established
+from ustack.testing.testbed import SECOND, read_available
 
 DATA = bytes(index * 7 % 251 for index in range(3000))
 

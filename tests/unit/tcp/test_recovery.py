@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Loss recovery and NewReno: RFC 5681, RFC 6582, RFC 6928, with the segments and the clock of a scripted peer."""
 
+from typing import Any
+
 import pytest
 
 from ustack.testing.states import Scene, established
@@ -20,7 +22,7 @@ def seq_of(index: int) -> int:
     return 1 + MSS * index
 
 
-def started(segments: int, *, total: int = 200, **config: object) -> Scene:
+def started(segments: int, *, total: int = 200, **config: Any) -> Scene:
     """A long transfer whose first `segments` segments are in flight; none is acknowledged."""
     scene = established(initial_window_segments=segments, wnd=WINDOW, **config)
     scene.send(bytes(total * MSS))
@@ -134,7 +136,7 @@ def test_congestion_avoidance_adds_one_segment_in_a_round_trip() -> None:
 def snd_nxt(scene: Scene) -> int:
     """SND.NXT, relative."""
     assert scene.peer.iss is not None
-    return (scene.info()["snd_nxt"] - scene.peer.iss) & 0xFFFFFFFF
+    return int(scene.info()["snd_nxt"] - scene.peer.iss) & 0xFFFFFFFF
 
 
 # ---------------------------------------------------------------- fast retransmit
@@ -210,7 +212,7 @@ def test_what_is_not_a_duplicate_ack(what: str) -> None:
 # ---------------------------------------------------------------- NewReno (RFC 6582)
 
 
-def recovering(segments: int = 20, **parameters: object) -> Scene:
+def recovering(segments: int = 20, **parameters: Any) -> Scene:
     """In fast recovery for the first segment."""
     scene = started(segments, **parameters)
     for _ in range(3):

@@ -7,8 +7,8 @@ import pytest
 
 from ustack import ConnectionReset, ConnectionTimeout, StackError
 from ustack.testing.peer import length
-from ustack.testing.states import established, read_available
-from ustack.testing.testbed import MILLISECOND, SECOND
+from ustack.testing.states import established
+from ustack.testing.testbed import MILLISECOND, SECOND, read_available
 
 both_roles = pytest.mark.parametrize("role", ["passive", "active"])
 

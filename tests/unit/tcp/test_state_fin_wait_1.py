@@ -4,8 +4,8 @@
 import pytest
 
 from ustack import StackError
-from ustack.testing.states import fin_wait_1, read_available
-from ustack.testing.testbed import MILLISECOND, SECOND
+from ustack.testing.states import fin_wait_1
+from ustack.testing.testbed import MILLISECOND, SECOND, read_available
 
 either_way = pytest.mark.parametrize("how", ["shutdown", "close"])
 

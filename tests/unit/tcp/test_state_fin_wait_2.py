@@ -4,8 +4,8 @@
 import pytest
 
 from ustack import StackError
-from ustack.testing.states import fin_wait_2, read_available
-from ustack.testing.testbed import MILLISECOND, SECOND
+from ustack.testing.states import fin_wait_2
+from ustack.testing.testbed import MILLISECOND, SECOND, read_available
 
 
 @pytest.mark.parametrize("how", ["shutdown", "close"])

@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: MIT
 """TIME-WAIT, a mini-record that only answers. RFC 9293 section 3.6.1 and 3.10.7.4, RFC 6191, RFC 1337."""
 
-from ustack.testing.states import ALL_OPTIONS, SYN_OPTIONS, Scene, read_available, time_wait
-from ustack.testing.testbed import MILLISECOND, SECOND
+from typing import Any
+
+from ustack.testing.states import ALL_OPTIONS, SYN_OPTIONS, Scene, time_wait
+from ustack.testing.testbed import MILLISECOND, SECOND, read_available
 
 MSL = 30 * SECOND
 
 
-def scene_with_listener(**parameters: object) -> Scene:
+def scene_with_listener(**parameters: Any) -> Scene:
     """TIME-WAIT of an accepted connection: the port still listens."""
     return time_wait(msl_ns=MSL, **parameters)
 

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Persist, keep-alive, delayed ACK: RFC 9293 section 3.8.4, 3.8.6.1 and 3.8.6.3."""
 
+from typing import Any
+
 import pytest
 
 from ustack import ConnectionTimeout
@@ -12,7 +14,7 @@ HOUR = 3600 * SECOND
 # ---------------------------------------------------------------- persist
 
 
-def closed_window(octets: int = 1000, **config: object) -> Scene:
+def closed_window(octets: int = 1000, **config: Any) -> Scene:
     """Data queued, the peer's window closed."""
     scene = established(**config)
     scene.peer.wnd = 0
@@ -286,7 +288,7 @@ def test_filling_a_hole_is_acknowledged_at_once() -> None:
 # ---------------------------------------------------------------- keep-alive
 
 
-def keep_alive(**config: object) -> Scene:
+def keep_alive(**config: Any) -> Scene:
     """ESTABLISHED, keep-alive on."""
     scene = established(**config)
     scene.conn.keepalive = True
