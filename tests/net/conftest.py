@@ -287,9 +287,12 @@ def serving(site: Site, tmp_path: Path) -> Iterator[Callable[..., Serving]]:
 class Local(Client):
     """A Stack on our end of a lab; the kernel, or another Local, is at the other."""
 
-    def __init__(self, lab: Lab, resources: ExitStack, gateway: str | None, config: dict[str, Any]) -> None:
+    def __init__(
+        self, lab: Lab, resources: ExitStack, gateway: str | None, capture: Path | None, config: dict[str, Any]
+    ) -> None:
         from ustack.link.packet_mmap import PacketMmapLink
         from ustack.link.tap import TapLink
+        from ustack.link.tee import TeeLink
         from ustack.stack import Stack
 
         assert lab.peer_netns is not None
@@ -299,7 +302,10 @@ class Local(Client):
         with lab.inside():
             self.device = TapLink(lab.ifname, create=False) if lab.link == "tap" else PacketMmapLink(lab.ifname)
         resources.callback(self.device.close)
-        self.stack: Any = Stack(self.device, lab.address, gateway, **config)
+        self.tee = None if capture is None else TeeLink(self.device, capture)
+        if self.tee is not None:
+            resources.callback(self.tee.close)
+        self.stack: Any = Stack(self.tee or self.device, lab.address, gateway, **config)
         self.server: Any = None
 
     @property
@@ -382,13 +388,20 @@ class Local(Client):
 
 @pytest.fixture
 def local() -> Iterator[Callable[..., Local]]:
-    """Make stacks in this process: local(link, gateway=..., **config). Each must hold nothing after its close."""
+    """Make stacks in this process: local(link, gateway=..., capture=..., **config). Each holds nothing after its close."""
     made: list[Local] = []
     resources = ExitStack()
 
-    def make(link: str, *, gateway: str | None = None, at_peer_of: Local | None = None, **config: Any) -> Local:
+    def make(
+        link: str,
+        *,
+        gateway: str | None = None,
+        capture: Path | None = None,
+        at_peer_of: Local | None = None,
+        **config: Any,
+    ) -> Local:
         lab = _lab_at_peer_of(at_peer_of) if at_peer_of is not None else _lab(link, resources)
-        made.append(Local(lab, resources, gateway, config))
+        made.append(Local(lab, resources, gateway, capture, config))
         return made[-1]
 
     with resources:
