@@ -2,7 +2,7 @@
 """Real clients in namespaces: a site, a server as a user starts it, a stack in this process, programs at the other end.
 
     serving(link)    `ustack serve` in a process of its own: what a user runs. Its figures come through --json-stats.
-    local(link)      a Stack in this process, moved by drive(): every counter and record can be looked at, times are set.
+    local(link)      a Stack in this process, moved by drive(): its counters and records can be seen, its times set.
 
 In both, clients live in the peer's namespace: programs through run() and start(), sockets opened within inside().
 Nothing here waits by sleeping: drive() moves the stack until something holds, until() reads the server's next figures.
@@ -158,7 +158,7 @@ class Client:
             if process.poll() is None:
                 process.kill()
             process.wait(LIMIT_S)
-            for pipe in (process.stdout, process.stderr):
+            for pipe in (process.stdin, process.stdout, process.stderr):
                 if pipe is not None:
                     pipe.close()
 
@@ -221,9 +221,7 @@ class Serving(Client):
 
     def resident_bytes(self) -> int:
         """Memory of the server's process that is in RAM and its own: the rings and mapped files are not."""
-        fields = dict(
-            line.split(":", 1) for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
-        )
+        fields = dict(line.split(":", 1) for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines())
         return int(fields["RssAnon"].split()[0]) * 1024
 
     def said(self) -> str:
@@ -365,9 +363,7 @@ class Local(Client):
 
     def established(self, client: socket.socket) -> bool:
         """Whether the kernel's side of a connection is up."""
-        return bool(select.select([], [client], [], 0)[1]) and not client.getsockopt(
-            socket.SOL_SOCKET, socket.SO_ERROR
-        )
+        return bool(select.select([], [client], [], 0)[1]) and not client.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
 
     def ask(self, path: str, **options: Any) -> socket.socket:
         """A connection of the kernel's over which a GET has been sent."""
@@ -388,7 +384,7 @@ class Local(Client):
 
 @pytest.fixture
 def local() -> Iterator[Callable[..., Local]]:
-    """Make stacks in this process: local(link, gateway=..., capture=..., **config). Each holds nothing after its close."""
+    """Make stacks in this process: local(link, gateway=..., capture=..., **config). Closed, each must hold nothing."""
     made: list[Local] = []
     resources = ExitStack()
 

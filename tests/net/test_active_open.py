@@ -13,7 +13,14 @@ from typing import Any
 
 import pytest
 
-from ustack.errors import ConnectionAborted, ConnectionRefused, ConnectionReset, ConnectionTimeout, StackError, Unreachable
+from ustack.errors import (
+    ConnectionAborted,
+    ConnectionRefused,
+    ConnectionReset,
+    ConnectionTimeout,
+    StackError,
+    Unreachable,
+)
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]
 
@@ -276,7 +283,7 @@ http {{
 
 @pytest.fixture
 def nginx(local: Callable[..., Any], link: str, site: Any, tmp_path: Path) -> Iterator[Any]:
-    """nginx at the other end of our stack's link. It is given its listening socket, so it never has to be waited for."""
+    """nginx at the other end of our stack's link. It is given its listening socket: nobody has to wait for it."""
     one = local(link)
     configuration = tmp_path / "nginx.conf"
     configuration.write_text(NGINX.format(work=tmp_path, site=site.path))

@@ -32,7 +32,7 @@ HASTY = {"rto_initial_ns": 100 * MS, "rto_min_ns": 20 * MS, "rto_max_ns": 200 * 
 
 def checksum(data: bytes) -> int:
     """RFC 1071, the slow way and on its own: the stack's is what is under test."""
-    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
     while total > 0xFFFF:
         total = (total & 0xFFFF) + (total >> 16)
     return total ^ 0xFFFF
@@ -209,7 +209,7 @@ def test_link_of_a_stack_is_unplugged(local: Callable[..., Any], link: str, site
     client = one.ask("big.bin")
     one.read_head(client)
     one.remove_link(one.peer_ifname)
-    with pytest.raises(OSError, match="device|link|address"):
+    with pytest.raises(OSError, match=r"device|link|address"):
         one.drive(lambda: False, timeout=30)
     client.close()
 
@@ -270,7 +270,7 @@ class Forger:
         self.one = one
         self.random = random.Random(seed)
         self.out = one.packet_socket(one.peer_ifname)
-        self.ethernet = bytes.fromhex((one.device.mac + self.out.getsockname()[4].hex(":")).replace(":", "")) + b"\x08\x00"
+        self.ethernet = bytes.fromhex(one.device.mac.replace(":", "")) + self.out.getsockname()[4] + b"\x08\x00"
 
     def frame(self, source: tuple[str, int], flags: int, seq: int, ack: int = 0, port: int = 80) -> bytes:
         """One segment without data, its checksums right."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What is on the wire: only what our stack sends, once; and a capture of a clean transfer that Wireshark has nothing against."""
+"""What is on the wire: only what our stack sends, once; and captures in which Wireshark finds nothing to complain of."""
 
 import random
 import shutil
@@ -53,7 +53,7 @@ class Wire:
 
 def kind_of(frame: bytes) -> str:
     """A frame's protocol in a word; a RST by itself."""
-    ethertype = struct.unpack_from("!H", frame, 12)[0]
+    ethertype = int.from_bytes(frame[12:14], "big")
     if ethertype != 0x0800:
         return {0x0806: "arp", 0x86DD: "ipv6"}.get(ethertype, hex(ethertype))
     protocol = frame[23]
@@ -124,7 +124,16 @@ TROUBLE = [
         *("ack_lost_segment", "duplicate_ack", "zero_window", "zero_window_probe", "keep_alive", "reused_ports"),
     )
 ]
-FIELDS = ("frame.number", "eth.src", "ip.src", "ip.dst", "ip.len", "ip.hdr_len", "ip.checksum.status", "ip.proto")
+FIELDS: tuple[str, ...] = (
+    "frame.number",
+    "eth.src",
+    "ip.src",
+    "ip.dst",
+    "ip.len",
+    "ip.hdr_len",
+    "ip.checksum.status",
+    "ip.proto",
+)
 FIELDS += ("tcp.len", "tcp.flags", "tcp.checksum", "tcp.checksum.status", "_ws.malformed", *TROUBLE)
 BAD = "0"
 
@@ -151,7 +160,7 @@ def tshark() -> Callable[[Path], list[dict[str, str]]]:
 def partial_checksum(length: int, source: str, destination: str) -> int:
     """What stands in a TCP header whose checksum is left to the device: the pseudo-header's sum, not inverted."""
     data = socket.inet_aton(source) + socket.inet_aton(destination) + struct.pack("!HH", 6, length)
-    total = sum(struct.unpack("!6H", data))
+    total: int = sum(struct.unpack("!6H", data))
     return (total & 0xFFFF) + (total >> 16)
 
 
