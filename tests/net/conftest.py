@@ -178,6 +178,7 @@ class Serving(Client):
         self.ours_netns = f"{name}-a"
         self.log = log
         self.figures: list[dict[str, Any]] = []
+        self.ended = False
         self.changed = threading.Condition()
         words = [sys.executable, "-m", "ustack.cli", "serve", str(directory), "--link", link]
         words += ["--netns", self.ours_netns, "--peer-netns", self.netns, *options]
@@ -206,6 +207,9 @@ class Serving(Client):
             with self.changed:
                 self.figures.append(json.loads(line))
                 self.changed.notify_all()
+        with self.changed:
+            self.ended = True
+            self.changed.notify_all()
 
     def until(self, holds: Callable[[dict[str, Any]], bool], timeout: float = LIMIT_S) -> dict[str, Any]:
         """The first figures, of those that are printed from now on, for which `holds` is true."""
@@ -215,7 +219,8 @@ class Serving(Client):
             return next((one for one in self.figures[seen:] if holds(one)), None)
 
         with self.changed:
-            figures = self.changed.wait_for(found, timeout)
+            self.changed.wait_for(lambda: found() or self.ended, timeout)
+            figures = found()
         assert figures, (self.figures[-1:], self.said())
         return figures
 

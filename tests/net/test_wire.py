@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What is on the wire: only what our stack sends, once; and captures in which Wireshark finds nothing to complain of."""
+"""What is on the wire: only what our stack sends, once; and captures of which Wireshark does not complain."""
 
 import random
 import shutil
@@ -124,17 +124,11 @@ TROUBLE = [
         *("ack_lost_segment", "duplicate_ack", "zero_window", "zero_window_probe", "keep_alive", "reused_ports"),
     )
 ]
-FIELDS: tuple[str, ...] = (
-    "frame.number",
-    "eth.src",
-    "ip.src",
-    "ip.dst",
-    "ip.len",
-    "ip.hdr_len",
-    "ip.checksum.status",
-    "ip.proto",
+FIELDS = (
+    *("frame.number", "ip.src", "ip.dst", "ip.len", "ip.hdr_len", "ip.checksum.status", "ip.proto"),
+    *("tcp.len", "tcp.flags", "tcp.checksum", "tcp.checksum.status", "_ws.malformed"),
+    *TROUBLE,
 )
-FIELDS += ("tcp.len", "tcp.flags", "tcp.checksum", "tcp.checksum.status", "_ws.malformed", *TROUBLE)
 BAD = "0"
 
 
