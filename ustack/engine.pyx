@@ -20,12 +20,12 @@ from ustack.base.counters cimport BYTES_OUT, FRAMES_OUT
 from ustack.ip.layer cimport (IP_TCP, IP_TCP_ERROR, ip_input, ip_next_deadline, ip_timers, ip_verdict_t, packet_t)
 from ustack.tcp.calls cimport tcp_abort, tcp_receivable
 from ustack.tcp.demux cimport FLOW_CONNECTION, FLOW_INDEX_BITS
-from ustack.tcp.ending cimport syn_received_remove, time_wait_remove
+from ustack.tcp.ending cimport connection_end, syn_received_remove, time_wait_remove
 from ustack.tcp.input cimport delivery_t, tcp_input
 from ustack.tcp.output cimport OUTPUT_BLOCKED, tcp_output
 from ustack.tcp.reassembly cimport reassembly_append, reassembly_consume, reassembly_peek
 from ustack.tcp.soft_errors cimport tcp_error
-from ustack.tcp.state cimport CLOSE_NO_MEMORY
+from ustack.tcp.state cimport CLOSE_ABORTED, CLOSE_NO_MEMORY
 from ustack.tcp.tcb cimport (
     TCB_ABORT, TCB_ACCEPTED, TCB_ACTIVE, TCB_CLOSED_BY_APP, TCB_EV_ACCEPT, TCB_EV_CLOSED, TCB_EV_DATA, TCB_EV_EOF,
     TCB_EV_TIMEOUT, TCB_EV_WRITABLE, TCB_LISTED, TCP_MAX_LISTENERS, tcb_at, tcb_release, work_add, work_return,
@@ -36,6 +36,7 @@ from ustack.tcp.timers cimport tcp_next_deadline, tcp_timers
 cdef enum:
     EVENTS = (TCB_EV_ACCEPT | TCB_EV_DATA | TCB_EV_WRITABLE | TCB_EV_EOF | TCB_EV_TIMEOUT | TCB_EV_CLOSED)
     EVENTS_AGAIN = TCB_EV_ACCEPT | TCB_EV_DATA | TCB_EV_WRITABLE | TCB_EV_TIMEOUT
+    ABORT_PATIENCE = 64                     # flushes without progress before peers are left untold
     FLUSH_BUDGET = 16384                    # connections served in one flush; the rest in the next poll
 
 
@@ -198,8 +199,7 @@ cdef void keep_rest(engine_t *engine, tcb_t *conn, const uint8_t *data, uint32_t
     """The octets are acknowledged or will be: if they cannot be kept, the connection cannot go on."""
     if conn.flags & (TCB_ABORT | TCB_CLOSED_BY_APP):
         tcp_abort(&engine.tcp, conn)        # closed with data unread (SHLD-3)
-    elif (engine.tcp.rx_held_bytes >= engine.tcp.config.rx_memory_bytes
-            or reassembly_append(&engine.tcp, conn, data, length) != 0):
+    elif reassembly_append(&engine.tcp, conn, data, length) != 0:
         tcp_abort(&engine.tcp, conn)
         conn.close_reason = <uint8_t>CLOSE_NO_MEMORY
 
@@ -215,11 +215,13 @@ cdef void offer_queue(engine_t *engine, tcb_t *conn) noexcept nogil:
         if data == NULL:
             return
         app = application_of(engine, conn)
+        engine.tcp.offering = conn.index
         consumed = app.on_data(app, &engine.tcp, conn, data, length)
+        engine.tcp.offering = 0
         reassembly_consume(&engine.tcp, conn, <uint32_t>consumed)
+        if conn.flags & TCB_CLOSED_BY_APP and tcp_receivable(&engine.tcp, conn) > 0:
+            tcp_abort(&engine.tcp, conn)    # closed with data unread (SHLD-3)
         if consumed < length:
-            if conn.flags & TCB_CLOSED_BY_APP:
-                tcp_abort(&engine.tcp, conn)
             return
 
 
@@ -246,8 +248,9 @@ cdef void upcalls(engine_t *engine, tcb_t *conn) noexcept nogil:
 
 
 cdef void finish(engine_t *engine, tcb_t *conn) noexcept nogil:
-    """The last upcall; then the record is free."""
+    """The last upcall; then the record is free, so what the upcall asks of it must not put it on the work list."""
     cdef application_t *app
+    conn.flags |= TCB_LISTED
     if conn.flags & (TCB_ACCEPTED | TCB_ACTIVE):
         app = application_of(engine, conn)
         app.on_closed(app, &engine.tcp, conn, <close_reason_t>conn.close_reason)
@@ -274,19 +277,37 @@ cdef uint16_t engine_add_application(engine_t *engine, application_t *app) noexc
 
 cdef void engine_abort_all(engine_t *engine, uint64_t now_ns) noexcept nogil:
     cdef tcp_t *tcp = &engine.tcp
-    cdef uint32_t i
-    cdef uint32_t rounds = 64
+    cdef uint32_t fruitless = 0, left, at = 0
+    cdef tcb_t *conn
     tcp.now_ns = now_ns
-    for i in range(tcp.flows.mask + 1):
-        if tcp.flows.slots[i].target >> FLOW_INDEX_BITS == FLOW_CONNECTION:
-            tcp_abort(tcp, tcb_at(tcp, tcp.flows.slots[i].target & ((1u << FLOW_INDEX_BITS) - 1)))
-    while tcp.work_head and rounds > 0:
+    for at in range(tcp.flows.mask + 1):
+        conn = connection_in_slot(tcp, at)
+        if conn != NULL:
+            tcp_abort(tcp, conn)
+    while tcp.work_head and fruitless < ABORT_PATIENCE:
+        left = tcp.tcbs.in_use
         engine_flush(engine, now_ns)
-        rounds -= 1
+        fruitless = 0 if tcp.tcbs.in_use < left else fruitless + 1
+    at = 0
+    while at <= tcp.flows.mask:             # the device takes nothing any more: these peers are left untold
+        conn = connection_in_slot(tcp, at)
+        if conn != NULL:
+            connection_end(tcp, conn, CLOSE_ABORTED)    # which moves the next entry into this slot
+        else:
+            at += 1
+    while tcp.work_head:
+        engine_flush(engine, now_ns)
     while tcp.syn_oldest:
         syn_received_remove(tcp, tcp.syn_oldest, False)
     while tcp.time_wait_oldest:
         time_wait_remove(tcp, tcp.time_wait_oldest)
+
+
+cdef inline tcb_t *connection_in_slot(const tcp_t *tcp, uint32_t at) noexcept nogil:
+    cdef uint32_t target = tcp.flows.slots[at].target
+    if target >> FLOW_INDEX_BITS != FLOW_CONNECTION:
+        return NULL
+    return tcb_at(tcp, target & ((1u << FLOW_INDEX_BITS) - 1))
 
 
 # ---------------------------------------------------------------- the owner of a table of upcalls

@@ -7,16 +7,18 @@ from ustack.base.counters cimport DUPLICATE_ACKS_IN, FAST_RETRANSMITS, count
 from ustack.buf.lent cimport lent_unref
 from ustack.buf.slab cimport slab_release
 from ustack.tcp.cc.ops cimport cc_ops_t, cc_view_t
-from ustack.tcp.rtt cimport rexmit_start, rexmit_stop, rtt_now_us, rtt_sample
+from ustack.tcp.rtt cimport rexmit_start, rexmit_stop, rtt_now_us, rtt_sample, rtt_spoil
 from ustack.tcp.tcb cimport (
-    OPT_TIMESTAMPS, TCB_EV_WRITABLE, TCB_PERSIST, TCB_RECOVER_VALID, TCB_RECOVERY, TCB_REXMIT, TCB_RTO_RECOVERY,
-    TCB_RTT_TIMING, TCB_WANT_WRITABLE, cc_load, cc_store, send_piece_at, send_piece_t, tcp_timestamp, work_add)
+    OPT_TIMESTAMPS, TCB_EV_WRITABLE, TCB_KEEPALIVE, TCB_PERSIST, TCB_RECOVER_VALID, TCB_RECOVERY, TCB_REXMIT,
+    TCB_RTO_RECOVERY, TCB_RTT_TIMING, TCB_WANT_WRITABLE, cc_load, cc_store, send_piece_at, send_piece_t, tcb_arm,
+    tcp_timestamp, work_add)
 from ustack.wire.seq cimport seq_ge, seq_gt, seq_lt
 from ustack.wire.tcp cimport FIN, HAS_TIMESTAMPS, SYN
 
 
 cdef enum:
     DUPLICATE_THRESHOLD = 3                 # RFC 5681 section 3.2
+    LASTING_BACKOFF = 6                     # doublings that outlive progress without a measurement: 1 s becomes 64 s
 
 
 cdef uint32_t initial_window(const tcp_t *tcp, const tcb_t *tcb) noexcept nogil:
@@ -87,15 +89,19 @@ cdef void update_window(tcp_t *tcp, tcb_t *tcb, const segment_t *seg, uint32_t w
 
 cdef void new_acknowledgment(tcp_t *tcp, tcb_t *tcb, const segment_t *seg) noexcept nogil:
     cdef uint32_t acked = seg.ack - tcb.snd_una
-    measure(tcp, tcb, seg)
+    if measure(tcp, tcb, seg):
+        tcb.backoff = 0
+    elif tcb.backoff > LASTING_BACKOFF:
+        tcb.backoff = LASTING_BACKOFF       # progress: R2 counts from here again
     congestion_on_ack(tcp, tcb, seg.ack, acked)
     tcb.snd_una = seg.ack
     if seq_lt(tcb.snd_nxt, seg.ack):        # after a timeout: the peer had what we were about to send again
         tcb.snd_nxt = seg.ack
-    tcb.backoff = 0
     release_acknowledged(tcp, tcb)
     if tcb.snd_una == tcb.snd_max:
         rexmit_stop(tcb)                    # RFC 6298 (5.2)
+        if tcb.flags & TCB_KEEPALIVE:
+            tcb_arm(tcp, tcb)
     else:
         rexmit_start(tcp, tcb)              # RFC 6298 (5.3)
     if (tcb.flags & TCB_WANT_WRITABLE
@@ -104,17 +110,25 @@ cdef void new_acknowledgment(tcp_t *tcp, tcb_t *tcb, const segment_t *seg) noexc
     work_add(tcp, tcb)
 
 
-cdef inline void measure(tcp_t *tcp, tcb_t *tcb, const segment_t *seg) noexcept nogil:
-    """One timed segment a round trip; by timestamps when a retransmission has spoilt it (RFC 6298 section 3)."""
+cdef inline bint measure(tcp_t *tcp, tcb_t *tcb, const segment_t *seg) noexcept nogil:
+    """One timed segment a round trip; by timestamps when a retransmission has spoilt it (RFC 6298 section 3).
+
+    True if a sample was taken: only that ends the back-off (RFC 6298 section 5, Karn's rule, MUST-18).
+    """
     cdef uint32_t elapsed_ms
     if tcb.flags & TCB_RTT_TIMING:
         if seq_ge(seg.ack, tcb.rtt_seq):
             tcb.flags &= ~<uint32_t>TCB_RTT_TIMING
             rtt_sample(tcb, rtt_now_us(tcp) - tcb.rtt_sent_us)
+            return True
     elif tcb.options & OPT_TIMESTAMPS and seg.has & HAS_TIMESTAMPS and seg.ts_ecr != 0:
+        # After a retransmission only echoes of what was sent since count: where the ACK was lost and not the segment,
+        # the peer still echoes the original (RFC 7323 section 5.3), and each timeout would lengthen the next.
         elapsed_ms = tcp_timestamp(tcp) - seg.ts_ecr
-        if elapsed_ms < 0x10000000:         # an echo of what we never sent is not a measurement
-            rtt_sample(tcb, elapsed_ms * 1000 + 500 if elapsed_ms < 268000 else 268000000)
+        if elapsed_ms <= (rtt_now_us(tcp) - tcb.rtt_sent_us) // 1000 + 1:
+            rtt_sample(tcb, elapsed_ms * 1000 + 500)
+            return True
+    return False
 
 
 cdef inline void release_acknowledged(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
@@ -178,7 +192,7 @@ cdef void duplicate_acknowledgment(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
             return
         tcb.recover = tcb.snd_max
         tcb.flags |= TCB_RECOVERY | TCB_RECOVER_VALID | TCB_REXMIT
-        tcb.flags &= ~<uint32_t>TCB_RTT_TIMING
+        rtt_spoil(tcp, tcb)
         view.flight = tcb.snd_max - tcb.snd_una
         cc.on_loss(&view)
         count(tcp.counters, FAST_RETRANSMITS)

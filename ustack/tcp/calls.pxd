@@ -35,7 +35,7 @@ cdef uint32_t tcp_send_queued(const tcb_t *conn) noexcept nogil
 cdef void tcp_want_writable(tcp_t *tcp, tcb_t *conn) noexcept nogil
 # Octets received, in order, not consumed.
 cdef uint32_t tcp_receivable(const tcp_t *tcp, const tcb_t *conn) noexcept nogil
-# Copy and consume up to `length` of them; returns how many.
+# Copy and consume up to `length` of them; returns how many. Inside the same connection's on_data: none.
 cdef size_t tcp_receive(tcp_t *tcp, tcb_t *conn, uint8_t *out, size_t length) noexcept nogil
 # Offer the unconsumed data to on_data again in this poll or the next.
 cdef void tcp_resume(tcp_t *tcp, tcb_t *conn) noexcept nogil

@@ -197,6 +197,8 @@ cdef size_t tcp_receive(tcp_t *tcp, tcb_t *conn, uint8_t *out, size_t length) no
     cdef size_t copied = 0
     cdef uint32_t step
     cdef const uint8_t *data
+    if tcp.offering == conn.index:
+        return 0                            # on_data has them in its hands: it consumes by what it returns
     while copied < length:
         data = reassembly_peek(tcp, conn, &step)
         if data == NULL:
@@ -238,7 +240,7 @@ cdef void tcp_shutdown(tcp_t *tcp, tcb_t *conn) noexcept nogil:
 cdef void tcp_close(tcp_t *tcp, tcb_t *conn) noexcept nogil:
     if conn.flags & TCB_CLOSED_BY_APP or conn.state == <uint8_t>CLOSED:
         return
-    if tcp_receivable(tcp, conn) > 0:
+    if tcp_receivable(tcp, conn) > 0 and tcp.offering != conn.index:
         tcp_abort(tcp, conn)                                # SHLD-3: unread data is lost, say so
         return
     conn.flags |= TCB_CLOSED_BY_APP

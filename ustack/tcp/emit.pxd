@@ -19,7 +19,7 @@ cdef void emit_syn_ack(tcp_t *tcp, const syn_received_t *syn) noexcept nogil
 cdef void emit_syn_received_ack(tcp_t *tcp, const syn_received_t *syn) noexcept nogil
 cdef void emit_time_wait_ack(tcp_t *tcp, const time_wait_t *record) noexcept nogil
 # RST of a connection: <SEQ=SND.NXT><ACK=RCV.NXT><CTL=RST,ACK>.
-cdef bint emit_reset_of(tcp_t *tcp, tcb_t *tcb) noexcept nogil
+cdef ip_status_t emit_reset_of(tcp_t *tcp, tcb_t *tcb) noexcept nogil
 # What we offer in a SYN.
 cdef uint16_t advertised_mss(const tcp_t *tcp) noexcept nogil
 cdef uint8_t advertised_wscale(const tcp_t *tcp) noexcept nogil

@@ -54,16 +54,17 @@ cdef void emit_reset_for(tcp_t *tcp, const flow_key_t *key, const segment_t *seg
         count(tcp.counters, RESETS_OUT)
 
 
-cdef bint emit_reset_of(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
+cdef ip_status_t emit_reset_of(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     cdef header_t header
+    cdef ip_status_t status
     memset(&header, 0, sizeof(header))
     header.seq = tcb.snd_max                # SND.NXT but for a timeout that pulled it back
     header.ack = tcb.rcv_nxt
     header.flags = RST | ACK
-    if emit_bare(tcp, &tcb.key, &header, tcb.ttl, tcb.tos, &tcb.neighbour) != IP_OK:
-        return False
-    count(tcp.counters, RESETS_OUT)
-    return True
+    status = emit_bare(tcp, &tcb.key, &header, tcb.ttl, tcb.tos, &tcb.neighbour)
+    if status == IP_OK:
+        count(tcp.counters, RESETS_OUT)
+    return status
 
 
 # ---------------------------------------------------------------- half-open records

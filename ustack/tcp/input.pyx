@@ -167,6 +167,7 @@ cdef void synchronized_arrives(tcp_t *tcp, tcb_t *tcb, const segment_t *seg, del
         trimmed = seg[0]                    # simultaneous open: the SYN of its SYN-ACK is known, the rest is news
         trimmed.flags &= ~<uint8_t>SYN
         trimmed.seq += 1
+        trimmed.window >>= tcb.snd_wscale   # a SYN's window is not scaled (RFC 7323 section 2.2)
         seg = &trimmed
     if not check_timestamps(tcp, tcb, seg):
         return
@@ -225,7 +226,7 @@ cdef inline bint check_sequence(tcp_t *tcp, tcb_t *tcb, const segment_t *seg) no
         # Window zero: valid ACKs and RSTs are taken all the same (MUST-66); accept_text finds no room for the rest.
         if window == 0 and seg.seq == tcb.rcv_nxt:
             return True
-        if seq_lt(seg.seq, tcb.rcv_nxt) and seq_gt(last, tcb.rcv_nxt):
+        if window > 0 and tcb.rcv_nxt - seg.seq < seg_len:
             return True                     # covers the whole window and more on both sides
     if seg.flags & RST:
         count(tcp.counters, DROP_TCP_RST)
@@ -324,10 +325,10 @@ cdef void accept_text(tcp_t *tcp, tcb_t *tcb, uint32_t seq, const segment_t *seg
         length -= known
         seq += known
     room = tcb.rcv_adv - tcb.rcv_nxt
-    if seq - tcb.rcv_nxt > room:
-        room = 0
-    else:
-        room -= seq - tcb.rcv_nxt
+    if seq - tcb.rcv_nxt > room:                                        # nothing of it is inside
+        owe_ack(tcp, tcb, DROP_TCP_SEQUENCE)
+        return
+    room -= seq - tcb.rcv_nxt
     if length > room:                                                   # what is beyond the window
         length = room
         fin = False
@@ -342,6 +343,8 @@ cdef void accept_text(tcp_t *tcp, tcb_t *tcb, uint32_t seq, const segment_t *seg
         return
     if seq != tcb.rcv_nxt:
         keep_out_of_order(tcp, tcb, seq, data, length, fin)
+    elif length > 0 and tcp.rx_held_bytes >= tcp.config.rx_memory_bytes and tcb.rx == 0:
+        count(tcp.counters, DROP_NO_MEMORY)                             # not acknowledged: it will come again
     elif length > 0 and tcb.rx == 0:
         tcb.rcv_nxt += length
         delivery.data = data
@@ -370,7 +373,8 @@ cdef void join_queue(tcp_t *tcp, tcb_t *tcb, const uint8_t *data, uint32_t lengt
     cdef rx_queue_t *rx = rx_queue_of(tcp, tcb)
     cdef bint full
     if rx != NULL and rx.fin_ooo and seq_gt(tcb.rcv_nxt + length, rx.fin_seq):
-        length = rx.fin_seq - tcb.rcv_nxt                               # nothing can follow a FIN
+        # nothing can follow a FIN
+        length = rx.fin_seq - tcb.rcv_nxt if seq_lt(tcb.rcv_nxt, rx.fin_seq) else 0
     if length > 0:
         # At the bound, what closes a hole is taken all the same: the islands behind it are what fills the memory.
         full = tcp.rx_held_bytes >= tcp.config.rx_memory_bytes and (rx == NULL or rx.ooo_head == 0)
@@ -381,8 +385,8 @@ cdef void join_queue(tcp_t *tcp, tcb_t *tcb, const uint8_t *data, uint32_t lengt
         tcb.flags |= TCB_EV_DATA | TCB_ACK_DELAYED
         if rx != NULL and rx.ooo_head:
             tcb.flags |= TCB_ACK_NOW                                    # a hole closes (RFC 5681 section 4.2)
-    if tcb.rx != 0 and reassembly_advance(tcp, tcb):
-        fin = True
+    if not fin and tcb.rx != 0:             # what lies beyond a FIN in order is nobody's
+        fin = reassembly_advance(tcp, tcb)
     work_add(tcp, tcb)
     if fin:
         accept_fin(tcp, tcb)

@@ -22,13 +22,14 @@ from ustack.tcp.ack cimport initial_window
 from ustack.tcp.cc.ops cimport cc_view_t
 from ustack.tcp.emit cimport advertised_mss, advertised_wscale, emit_bare, emit_reset_of
 from ustack.tcp.ending cimport connection_end
-from ustack.tcp.rtt cimport rexmit_start, rtt_now_us, rtt_rto_ns
+from ustack.tcp.rtt cimport rexmit_start, rtt_now_us, rtt_spoil
 from ustack.tcp.sack cimport sack_blocks
 from ustack.tcp.state cimport CLOSE_ABORTED, CLOSE_UNREACHABLE, CLOSED, SYN_RECEIVED, SYN_SENT, close_reason_t
 from ustack.tcp.tcb cimport (
-    OPT_SACK, OPT_TIMESTAMPS, TCB_ABORT, TCB_ACK_ARMED, TCB_ACK_DELAYED, TCB_ACK_NOW, TCB_FIN_QUEUED, TCB_FIN_SENT,
-    TCB_NODELAY, TCB_PERSIST, TCB_PROBE, TCB_RECOVERY, TCB_REXMIT, TCB_REXMIT_ARMED, TCB_RTT_TIMING, cc_load, cc_store,
-    rx_queue_of, rx_queue_t, send_piece_at, send_piece_t, tcb_arm, tcb_receive_window, tcp_timestamp, tick_after)
+    OPT_SACK, OPT_TIMESTAMPS, OPT_WSCALE, TCB_ABORT, TCB_ACK_ARMED, TCB_ACK_DELAYED, TCB_ACK_NOW, TCB_FIN_QUEUED,
+    TCB_FIN_SENT, TCB_NODELAY, TCB_PERSIST, TCB_PROBE, TCB_RECOVERY, TCB_REXMIT, TCB_REXMIT_ARMED, TCB_RTT_TIMING,
+    cc_load, cc_store, rx_queue_of, rx_queue_t, send_piece_at, send_piece_t, tcb_arm, tcb_receive_window,
+    tcp_timestamp, tick_after, tcp_tick, tick_reached)
 from ustack.wire.seq cimport seq_gt, seq_le, seq_lt
 from ustack.wire.tcp cimport (ACK, FIN, HAS_MSS, HAS_SACK_PERMITTED, HAS_TIMESTAMPS, HAS_WSCALE, PSH, SYN,
                               TCP_CHECKSUM_OFFSET, TCP_HEADER_BYTES, TCP_TIMESTAMP_BYTES, header_t, segment_emit)
@@ -52,8 +53,7 @@ cdef output_t tcp_output(tcp_t *tcp, tcb_t *tcb, uint64_t now_ns) noexcept nogil
     if tcb.state == <uint8_t>CLOSED:
         return OUTPUT_DONE
     if tcb.flags & TCB_ABORT:
-        abort(tcp, tcb)
-        return OUTPUT_DONE
+        return OUTPUT_BLOCKED if abort(tcp, tcb) == SEND_BLOCKED else OUTPUT_DONE
     if tcb.state == <uint8_t>SYN_SENT or tcb.state == <uint8_t>SYN_RECEIVED:
         return OUTPUT_BLOCKED if send_syn(tcp, tcb) == SEND_BLOCKED else OUTPUT_DONE
     if tcb.flags & TCB_REXMIT:
@@ -73,17 +73,18 @@ cdef output_t tcp_output(tcp_t *tcp, tcb_t *tcb, uint64_t now_ns) noexcept nogil
 cdef inline output_t finish(tcp_t *tcp, tcb_t *tcb, send_t sent) noexcept nogil:
     if sent == SEND_BLOCKED:
         return OUTPUT_BLOCKED
-    if sent == SEND_FAILED and tcb.flags & TCB_ABORT:
-        abort(tcp, tcb)
+    if sent == SEND_FAILED and tcb.flags & TCB_ABORT and abort(tcp, tcb) == SEND_BLOCKED:
+        return OUTPUT_BLOCKED
     return OUTPUT_DONE
 
 
-cdef void abort(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
+cdef send_t abort(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     """Section 3.10.5: RST in every synchronized state; what was queued is gone. A peer in SYN-SENT has nothing to
     reset."""
-    if tcb.state != <uint8_t>SYN_SENT:
-        emit_reset_of(tcp, tcb)
+    if tcb.state != <uint8_t>SYN_SENT and emit_reset_of(tcp, tcb) == IP_RING_FULL:
+        return SEND_BLOCKED
     connection_end(tcp, tcb, <close_reason_t>tcb.close_reason if tcb.close_reason else CLOSE_ABORTED)
+    return SEND_OK
 
 
 # ---------------------------------------------------------------- headers
@@ -132,7 +133,7 @@ cdef send_t send_syn(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
         header.has |= HAS_TIMESTAMPS
         header.ts_val = tcp_timestamp(tcp)
         header.ts_ecr = tcb.ts_recent if answering else 0
-    if tcp.config.window_scaling and (not answering or tcb.rcv_wscale):
+    if tcp.config.window_scaling and (not answering or tcb.options & OPT_WSCALE):
         header.has |= HAS_WSCALE
         header.wscale = advertised_wscale(tcp)
     if answering:
@@ -287,7 +288,8 @@ cdef inline void account(tcp_t *tcp, tcb_t *tcb, uint32_t seg_len) noexcept nogi
     cdef cc_view_t view
     if seq_lt(tcb.snd_nxt, tcb.snd_max):
         count(tcp.counters, SEGMENTS_RETRANSMITTED)
-        tcb.flags &= ~<uint32_t>TCB_RTT_TIMING
+        if tcb.flags & TCB_RTT_TIMING:
+            rtt_spoil(tcp, tcb)
     elif not tcb.flags & TCB_RTT_TIMING:
         tcb.flags |= TCB_RTT_TIMING
         tcb.rtt_seq = tcb.snd_nxt + seg_len
@@ -305,10 +307,13 @@ cdef inline void account(tcp_t *tcp, tcb_t *tcb, uint32_t seg_len) noexcept nogi
 
 
 cdef inline void restart_after_idle(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
-    """RFC 5681 section 4.1: after an idle RTO the ACK clock has stopped; begin again with the restart window."""
+    """RFC 5681 section 4.1: an RTO after the last data the ACK clock has stopped; begin with the restart window.
+
+    rexmit_tick is that moment: the timer was last started with the last data or its ACK, one RTO before. (What the peer
+    has sent since does not count: a request that wakes an idle connection is no ACK clock.)
+    """
     cdef uint32_t restart
-    cdef uint64_t idle_ns = (<uint64_t>(<uint32_t>(tcp.now_ns // 1000000) - tcb.last_received_ms)) * 1000000
-    if idle_ns < tcp.config.rto_min_ns or idle_ns < rtt_rto_ns(tcp, tcb):
+    if tcb.flags & TCB_REXMIT_ARMED or not tick_reached(tcb.rexmit_tick, tcp_tick(tcp)):
         return
     restart = initial_window(tcp, tcb)
     if tcb.cwnd > restart:
@@ -340,7 +345,7 @@ cdef send_t retransmit_one(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     sent = send_segment(tcp, tcb, tcb.snd_una, length, (PSH if length else 0) | (FIN if fin else 0))
     if sent != SEND_OK:
         return sent
-    tcb.flags &= ~<uint32_t>(TCB_REXMIT | TCB_RTT_TIMING)
+    tcb.flags &= ~<uint32_t>TCB_REXMIT
     count(tcp.counters, SEGMENTS_RETRANSMITTED)
     return SEND_OK
 

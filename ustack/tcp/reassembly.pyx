@@ -2,7 +2,8 @@
 """What has been received and not consumed: in order, and beyond a hole.
 
 Bounds: a connection holds at most twice config.rcv_buffer_bytes of memory (small segments waste some), all of them
-together config.rx_memory_bytes, and an out-of-order list has at most REASSEMBLY_MAX_CHUNKS pieces, so that a peer that
+together config.rx_memory_bytes, of which islands may take half, so that strangers' islands never keep out data in
+order; and an out-of-order list has at most REASSEMBLY_MAX_CHUNKS pieces, so that a peer that
 sends every second octet costs a short walk, not a long one. Read first: RFC 9293 section 3.10.7.4, seventh step.
 """
 
@@ -17,7 +18,8 @@ from ustack.wire.seq cimport seq_between, seq_gt, seq_le, seq_lt
 
 
 cdef enum:
-    CHUNK_MIN_BYTES = 2048
+    QUEUE_CHUNK_BYTES = 2048                # small pieces in order share a chunk
+    ISLAND_CHUNK_BYTES = 256                # one octet beyond a hole must not pin much more
     REASSEMBLY_MAX_CHUNKS = 512
 
 
@@ -27,9 +29,10 @@ cdef rx_queue_t *queue_get(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     return rx_queue_of(tcp, tcb)
 
 
-cdef uint32_t chunk_new(tcp_t *tcp, rx_queue_t *rx, uint32_t seq, const uint8_t *data, uint32_t length) noexcept nogil:
-    """A chunk with a copy of the data, counted as held; 0 without memory."""
-    cdef uint32_t capacity = length if length > CHUNK_MIN_BYTES else CHUNK_MIN_BYTES
+cdef uint32_t chunk_new(tcp_t *tcp, rx_queue_t *rx, uint32_t seq, const uint8_t *data, uint32_t length,
+                        uint32_t least) noexcept nogil:
+    """A chunk of at least `least` octets with a copy of the data, counted as held; 0 without memory."""
+    cdef uint32_t capacity = length if length > least else least
     cdef uint32_t index = slab_alloc(&tcp.rx_chunks)
     cdef rx_chunk_t *chunk
     if index == 0:
@@ -82,7 +85,7 @@ cdef int reassembly_append(tcp_t *tcp, tcb_t *tcb, const uint8_t *data, uint32_t
         length -= room
     if length == 0:
         return 0
-    index = chunk_new(tcp, rx, 0, data, length)
+    index = chunk_new(tcp, rx, 0, data, length, QUEUE_CHUNK_BYTES)
     if index == 0:
         return -1
     if rx.tail:
@@ -139,8 +142,8 @@ cdef int reassembly_insert(tcp_t *tcp, tcb_t *tcb, uint32_t seq, const uint8_t *
     at = rx.ooo_head
     if rx.fin_ooo and seq_gt(seq + length, rx.fin_seq):     # nothing can follow a FIN
         length = rx.fin_seq - seq if seq_lt(seq, rx.fin_seq) else 0
-    elif fin:
-        rx.fin_ooo = 1
+    elif fin and not rx.fin_ooo and not held_beyond(tcp, rx, seq + length):
+        rx.fin_ooo = 1                      # a FIN before octets that are held is nobody's honest FIN
         rx.fin_seq = seq + length
     end = seq + length
     while seq_lt(seq, end):
@@ -162,13 +165,13 @@ cdef int reassembly_insert(tcp_t *tcp, tcb_t *tcb, uint32_t seq, const uint8_t *
         else:
             piece = end - seq
         if (pieces >= REASSEMBLY_MAX_CHUNKS or rx.held_bytes >= 2 * tcp.config.rcv_buffer_bytes
-                or tcp.rx_held_bytes >= tcp.config.rx_memory_bytes):
+                or tcp.rx_held_bytes >= tcp.config.rx_memory_bytes // 2):
             queue_drop_if_empty(tcp, tcb, rx)
             return <int>DROP_TCP_REASSEMBLY_FULL
         if before and extend(tcp, rx, before, seq, data, piece):
             pass
         else:
-            index = chunk_new(tcp, rx, seq, data, piece)
+            index = chunk_new(tcp, rx, seq, data, piece, ISLAND_CHUNK_BYTES)
             if index == 0:
                 queue_drop_if_empty(tcp, tcb, rx)
                 return <int>DROP_NO_MEMORY
@@ -183,6 +186,17 @@ cdef int reassembly_insert(tcp_t *tcp, tcb_t *tcb, uint32_t seq, const uint8_t *
         seq += piece
     remember_recent(tcp, rx, first)
     return 0
+
+
+cdef bint held_beyond(const tcp_t *tcp, const rx_queue_t *rx, uint32_t seq) noexcept nogil:
+    cdef uint32_t at = rx.ooo_head
+    cdef const rx_chunk_t *chunk
+    while at:
+        chunk = rx_chunk_at(tcp, at)
+        if seq_gt(chunk.seq + chunk.length, seq):
+            return True
+        at = chunk.next
+    return False
 
 
 cdef bint extend(tcp_t *tcp, rx_queue_t *rx, uint32_t index, uint32_t seq, const uint8_t *data,
@@ -245,6 +259,8 @@ cdef bint reassembly_advance(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
         rx.ooo_head = chunk.next
         rx.ooo_bytes -= chunk.length
         chunk.next = 0
+        if rx.fin_ooo and seq_gt(chunk.seq + chunk.length, rx.fin_seq):
+            chunk.length = rx.fin_seq - chunk.seq if seq_lt(chunk.seq, rx.fin_seq) else 0
         stale = tcb.rcv_nxt - chunk.seq
         if stale >= chunk.length:
             chunk_drop(tcp, rx, index)

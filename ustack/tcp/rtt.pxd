@@ -6,7 +6,7 @@
 
 from libc.stdint cimport uint32_t, uint64_t
 
-from ustack.tcp.tcb cimport tcb_t, tcp_t
+from ustack.tcp.tcb cimport TCB_RTT_TIMING, tcb_t, tcp_t
 
 # One measurement (RFC 6298 (2.2), (2.3)).
 cdef void rtt_sample(tcb_t *tcb, uint32_t rtt_us) noexcept nogil
@@ -21,3 +21,9 @@ cdef uint64_t rtt_waited_ns(const tcp_t *tcp, const tcb_t *tcb, uint32_t timeout
 
 cdef inline uint32_t rtt_now_us(const tcp_t *tcp) noexcept nogil:
     return <uint32_t>(tcp.now_ns // 1000)
+
+
+# What is in flight will be sent again: the running measurement is void, and rtt_sent_us tells since when echoes count.
+cdef inline void rtt_spoil(const tcp_t *tcp, tcb_t *tcb) noexcept nogil:
+    tcb.flags &= ~<uint32_t>TCB_RTT_TIMING
+    tcb.rtt_sent_us = rtt_now_us(tcp)

@@ -8,8 +8,9 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from ustack.base.counters cimport DROP_ICMP_NO_CONNECTION, count
 from ustack.tcp.demux cimport FLOW_CONNECTION, flow_find, flow_t
 from ustack.tcp.ending cimport connection_end
+from ustack.tcp.rtt cimport rtt_spoil
 from ustack.tcp.state cimport CLOSE_UNREACHABLE
-from ustack.tcp.tcb cimport OPT_TIMESTAMPS, TCB_REXMIT, TCB_RTT_TIMING, flow_key_t, tcb_at, work_add
+from ustack.tcp.tcb cimport OPT_TIMESTAMPS, TCB_REXMIT, flow_key_t, tcb_at, work_add
 from ustack.wire.octets cimport read_u16, read_u32
 from ustack.wire.seq cimport seq_ge, seq_lt
 from ustack.wire.tcp cimport TCP_HEADER_BYTES, TCP_TIMESTAMP_BYTES
@@ -64,5 +65,6 @@ cdef void path_mtu(tcp_t *tcp, tcb_t *tcb, uint16_t mtu) noexcept nogil:
         return
     tcb.smss = <uint16_t>smss
     tcb.snd_nxt = tcb.snd_una                                           # not a sign of congestion: the window stays
-    tcb.flags &= ~<uint32_t>(TCB_REXMIT | TCB_RTT_TIMING)               # Karn
+    tcb.flags &= ~<uint32_t>TCB_REXMIT
+    rtt_spoil(tcp, tcb)
     work_add(tcp, tcb)

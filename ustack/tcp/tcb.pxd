@@ -256,6 +256,7 @@ ctypedef struct tcp_t:
     uint64_t rx_held_bytes                  # against config.rx_memory_bytes
     uint16_t ephemeral_next
     uint32_t established                    # connections that applications own now
+    uint32_t offering                       # connection whose receive queue on_data is looking at, 0: none
     uint64_t challenge_window_ns            # RFC 5961 section 7: challenge ACKs are limited per second
     uint32_t challenge_left
     uint32_t timestamp_offset

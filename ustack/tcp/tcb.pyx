@@ -185,7 +185,7 @@ cdef void tcb_arm(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
         if not any_deadline or <int32_t>(tcb.app_tick - earliest) < 0:
             earliest = tcb.app_tick
         any_deadline = True
-    if tcb.flags & TCB_KEEPALIVE and tcb.state >= <uint8_t>ESTABLISHED:
+    if tcb.flags & TCB_KEEPALIVE and tcb.state >= <uint8_t>ESTABLISHED and tcb.snd_una == tcb.snd_max:
         tick = keepalive_tick(tcp, tcb)
         if not any_deadline or <int32_t>(tick - earliest) < 0:
             earliest = tick

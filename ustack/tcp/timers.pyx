@@ -13,18 +13,19 @@ from ustack.base.wheel cimport TIMER_NONE, WHEEL_TICK_SHIFT, timer_event_t, whee
 from ustack.tcp.cc.ops cimport cc_view_t
 from ustack.tcp.emit cimport emit_syn_ack
 from ustack.tcp.ending cimport connection_end, syn_received_remove, time_wait_remove
-from ustack.tcp.rtt cimport rexmit_start, rexmit_stop, rtt_waited_ns
+from ustack.tcp.rtt cimport rexmit_start, rexmit_stop, rtt_spoil, rtt_waited_ns
 from ustack.tcp.state cimport (CLOSE_KEEPALIVE, CLOSE_TIMEOUT, CLOSED, ESTABLISHED, SYN_RECEIVED, SYN_SENT,
                                close_reason_t)
-from ustack.tcp.tcb cimport (TCB_ABORT, TCB_ACK_ARMED, TCB_ACK_NOW, TCB_APP_TIMEOUT, TCB_CLOSED_BY_APP,
-                             TCB_EV_TIMEOUT, TCB_KEEPALIVE, TCB_PERSIST, TCB_PROBE, TCB_RECOVER_VALID, TCB_RECOVERY,
-                             TCB_REXMIT, TCB_REXMIT_ARMED, TCB_RTO_RECOVERY, TCB_RTT_TIMING, TIMER_SYN_RECEIVED,
-                             cc_load, cc_store, syn_at, syn_received_t, tcb_arm, tcb_at, tcb_t, tcp_tick,
-                             tick_reached, time_wait_at, work_add)
+from ustack.tcp.tcb cimport (
+    TCB_ABORT, TCB_ACK_ARMED, TCB_ACK_NOW, TCB_APP_TIMEOUT, TCB_CLOSED_BY_APP, TCB_EV_TIMEOUT, TCB_KEEPALIVE,
+    TCB_PERSIST, TCB_PROBE, TCB_RECOVER_VALID, TCB_RECOVERY, TCB_REXMIT, TCB_REXMIT_ARMED, TCB_RTO_RECOVERY,
+    TIMER_SYN_RECEIVED, cc_load, cc_store, syn_at, syn_received_t, tcb_arm, tcb_at, tcb_t, tcp_tick, tick_reached,
+    time_wait_at, work_add)
 
 
 cdef enum:
     EVENTS_AT_ONCE = 64
+    ORPHAN_PROBES = 8                       # window probes for a connection that its application has closed
     MAX_BACKOFF = 250                       # beyond any R2: the interval stops growing at config.rto_max_ns long before
 
 cdef uint64_t SECOND_NS = 1000000000
@@ -140,7 +141,8 @@ cdef void retransmission_timeout(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     tcb.backoff += 1                        # RFC 6298 (5.5)
     tcb.snd_nxt = tcb.snd_una               # (5.4): from the earliest that is not acknowledged
     tcb.duplicate_acks = 0
-    tcb.flags &= ~<uint32_t>(TCB_RECOVERY | TCB_REXMIT | TCB_RTT_TIMING)
+    tcb.flags &= ~<uint32_t>(TCB_RECOVERY | TCB_REXMIT)
+    rtt_spoil(tcp, tcb)
     rexmit_start(tcp, tcb)                  # (5.6)
     work_add(tcp, tcb)
 
@@ -150,11 +152,14 @@ cdef void persist_timeout(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     if tcb.keepalive_probes >= MAX_BACKOFF or rtt_waited_ns(tcp, tcb, tcb.keepalive_probes) >= r2_ns(tcp, tcb):
         give_up(tcp, tcb, CLOSE_TIMEOUT)
         return
+    if tcb.flags & TCB_CLOSED_BY_APP and tcb.backoff >= ORPHAN_PROBES:
+        give_up(tcp, tcb, CLOSE_TIMEOUT)    # nobody here waits for it any more (RFC 6429 section 3)
+        return
     tcb.keepalive_probes += 1               # any segment from the peer clears it
     if tcb.backoff < MAX_BACKOFF:
         tcb.backoff += 1
     tcb.flags |= TCB_PROBE | TCB_PERSIST
-    tcb.flags &= ~<uint32_t>TCB_RTT_TIMING
+    rtt_spoil(tcp, tcb)
     rexmit_start(tcp, tcb)
     work_add(tcp, tcb)
 

@@ -199,3 +199,19 @@ def test_user_timeout_can_be_set_for_one_connection() -> None:
         scene.send(b"hello")
         took = scene.testbed.run_until(lambda: scene.state == "CLOSED", 7200 * SECOND)
         assert 5 * SECOND <= took < 40 * SECOND
+
+
+def test_echo_of_the_original_after_a_timeout_is_no_sample() -> None:
+    """Its ACK was lost, not the segment: the peer answers the repetition with the first's timestamp (RFC 7323 5.3)."""
+    with established(options=ALL_OPTIONS) as scene:
+        exchange(scene, 50 * MILLISECOND)
+        before = scene.info()
+        scene.send(b"hello")
+        original = scene.peer.expect("A", payload=b"hello").options["timestamps"][0]
+        for _ in range(3):
+            scene.peer.wait(100 * SECOND)
+            scene.peer.expect("A", payload=b"hello")
+        scene.peer.send("A", ack=106, options={"nop": 2, "timestamps": (scene.peer.ts_now, original)})
+        assert scene.info()["srtt_us"] == before["srtt_us"]
+        exchange(scene, 50 * MILLISECOND)
+        assert scene.info()["rto_ns"] <= 2 * SECOND
