@@ -15,21 +15,21 @@ SOURCES = $(shell find ustack server tools -name '*.py[xi]' -o -name '*.pxd' -o 
 ARGS ?=
 
 ifneq ($(shell id -u),0)
-NEED_ROOT = @echo "make $@ needs root (network namespaces, raw sockets, apt): sudo make $@" >&2; exit 2
+NEED_ROOT = $(error make $@ needs root (network namespaces, raw sockets, apt): sudo make $@)
 endif
 
 .PHONY: run test build bench-quick lint lint-style lint-cython lint-types asan-test clean distclean locked-build locked-asan
 
 ## Serve the sample site from the userspace stack, check it with curl, go on until Ctrl-C.
 run:
-	$(NEED_ROOT)
+	@$(NEED_ROOT)
 	@vagrant/install-packages build run
 	@$(MAKE) --no-print-directory build
 	@exec $(PYTHON) -m ustack.cli.demo $(ARGS)
 
 ## Build, then run every test.
 test:
-	$(NEED_ROOT)
+	@$(NEED_ROOT)
 	@vagrant/install-packages build run test
 	@$(MAKE) --no-print-directory build
 	@exec $(PYTHON) -m pytest $(ARGS)
@@ -42,7 +42,7 @@ build:
 
 ## The stack against nginx and a bare epoll server, in a few minutes.
 bench-quick:
-	$(NEED_ROOT)
+	@$(NEED_ROOT)
 	@vagrant/install-packages build run bench
 	@$(MAKE) --no-print-directory build
 	@exec $(PYTHON) -m ustack.tools.bench_quick $(ARGS)
@@ -61,7 +61,7 @@ lint-types: build
 
 ## The malformed-frame tests under AddressSanitizer and UndefinedBehaviorSanitizer.
 asan-test:
-	$(NEED_ROOT)
+	@$(NEED_ROOT)
 	@vagrant/install-packages build run test
 	@$(MAKE) --no-print-directory build
 	@flock build/lock $(MAKE) --no-print-directory locked-asan

@@ -38,7 +38,22 @@ FLOORS = {
 BESIDE = {
     "netns": set(),
     "obs": {"base", "buf", "wire", "link", "ip", "tcp", "udp"},
-    "testing": {"base", "errors", "buf", "wire", "link", "ip", "tcp", "udp", "engine", "driver", "sockets", "stack", "aio", "__init__"},
+    "testing": {
+        "base",
+        "errors",
+        "buf",
+        "wire",
+        "link",
+        "ip",
+        "tcp",
+        "udp",
+        "engine",
+        "driver",
+        "sockets",
+        "stack",
+        "aio",
+        "__init__",
+    },
     "tools": {*FLOORS, "netns", "obs", "testing"} - {"cli"},
 }
 SEES_BESIDE = {"cli": {"netns", "obs"}}
