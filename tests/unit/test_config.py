@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: MIT
+"""Settings by name: each within its bounds, each with its effect, nothing else accepted."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ustack import SimNetwork, Stack, StackError
+from ustack.testing.peer import ScriptedPeer
+from ustack.testing.testbed import MILLISECOND, SECOND, Testbed
+
+ROOT = Path(__file__).parents[2]
+DAY_NS = 86_400 * SECOND
+LARGEST_INDEX = 1 << 28
+
+BOUNDS = {
+    "max_connections": (1, LARGEST_INDEX),
+    "syn_queue": (1, LARGEST_INDEX),
+    "time_wait_limit": (1, LARGEST_INDEX),
+    "rcv_buffer_bytes": (1, 1 << 29),
+    "rx_memory_bytes": (1, 0xFFFFFFFF),
+    "snd_queue_bytes": (1, 1 << 30),
+    "snd_low_water_bytes": (0, 1 << 30),
+    "initial_window_segments": (1, 1000),
+    "mss": (64, 65495),
+    "rto_initial_ns": (MILLISECOND, DAY_NS),
+    "rto_min_ns": (MILLISECOND, DAY_NS),
+    "rto_max_ns": (MILLISECOND, DAY_NS),
+    "delayed_ack_ns": (0, 499_999_999),
+    "msl_ns": (0, DAY_NS),
+    "user_timeout_ns": (MILLISECOND, 5 * DAY_NS),
+    "syn_timeout_ns": (MILLISECOND, 5 * DAY_NS),
+    "syn_ack_timeout_ns": (MILLISECOND, DAY_NS),
+    "fin_wait_2_timeout_ns": (MILLISECOND, DAY_NS),
+    "keepalive_idle_ns": (MILLISECOND, 5 * DAY_NS),
+    "keepalive_interval_ns": (MILLISECOND, DAY_NS),
+    "keepalive_probes": (1, 255),
+    "ttl": (1, 255),
+    "timestamps": (0, 1),
+    "sack": (0, 1),
+    "window_scaling": (0, 1),
+    "neighbour_reachable_ns": (MILLISECOND, DAY_NS),
+    "neighbour_retry_ns": (MILLISECOND, DAY_NS),
+    "neighbour_tries": (1, 255),
+    "neighbour_queue": (1, 255),
+    "neighbour_limit": (2, 65534),
+}
+
+
+def settings_of(struct: str, path: str) -> set[str]:
+    """Field names of a struct in a .pxd file."""
+    body = (ROOT / path).read_text().split(f"ctypedef struct {struct}:", 1)[1].split("\n\n", 1)[0]
+    return set(re.findall(r"^    \w+ (\w+)", body, re.MULTILINE))
+
+
+def test_every_setting_of_the_structs_can_be_set_and_nothing_else() -> None:
+    fields = settings_of("tcp_config_t", "ustack/tcp/tcb.pxd") | settings_of("ip_config_t", "ustack/ip/state.pxd")
+    assert fields - {"cc", "address", "prefix_length", "gateway"} == BOUNDS.keys()
+
+
+@pytest.mark.parametrize("name", BOUNDS)
+@pytest.mark.parametrize("which", [0, 1], ids=["lowest", "highest"])
+def test_a_value_at_its_bound_is_taken(make_stack: Callable[..., Stack], name: str, which: int) -> None:
+    stack = make_stack(SimNetwork().a, now_ns=0, **{name: BOUNDS[name][which]})
+    assert stack.poll(0) == 0
+
+
+@pytest.mark.parametrize("name", BOUNDS)
+@pytest.mark.parametrize("beyond", [-1, 1], ids=["below", "above"])
+def test_a_value_beyond_its_bound_is_refused(name: str, beyond: int) -> None:
+    value = BOUNDS[name][beyond > 0] + beyond
+    with pytest.raises(ValueError, match=f"{name}={value}"):
+        Stack(SimNetwork().a, now_ns=0, **{name: value})
+
+
+@pytest.mark.parametrize("name", BOUNDS)
+@pytest.mark.parametrize("value", [None, "1", 1.0, b"1", [], 2**64, 2**200, -(2**64)], ids=repr)
+def test_what_is_not_a_whole_number_of_any_use_is_refused(name: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=name):
+        Stack(SimNetwork().a, now_ns=0, **{name: value})
+
+
+@pytest.mark.parametrize("name", ["bogus", "MSS", "mss ", "", "cc", "prefix_length", "now", "__class__"])
+def test_a_name_that_does_not_exist_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="no such setting"):
+        Stack(SimNetwork().a, now_ns=0, **{name: 1})
+
+
+@pytest.mark.parametrize("name", ["timestamps", "sack", "window_scaling"])
+@pytest.mark.parametrize("on", [False, True])
+def test_a_switch_takes_a_truth_value(name: str, on: bool) -> None:
+    option = {"timestamps": "timestamps", "sack": "sack_permitted", "window_scaling": "wscale"}[name]
+    with Testbed(**{name: on}) as bed:
+        bed.introduce()
+        connection = bed.stack.connect("198.18.0.1", 80, wait=False)
+        peer = ScriptedPeer(bed, port=80, stack_port=connection.local[1])
+        bed.pump()
+        assert (option in peer.expect("S").options) == on
+
+
+@pytest.mark.parametrize("mss", [64, 500, 1400])
+def test_mss_is_what_a_syn_offers(mss: int) -> None:
+    with Testbed(mss=mss) as bed:
+        bed.introduce()
+        connection = bed.stack.connect("198.18.0.1", 80, wait=False)
+        peer = ScriptedPeer(bed, port=80, stack_port=connection.local[1])
+        bed.pump()
+        peer.expect("S", options={"mss": mss})
+
+
+@pytest.mark.parametrize("ttl", [1, 255])
+def test_ttl_is_in_the_header_of_every_packet(ttl: int) -> None:
+    with Testbed(ttl=ttl) as bed:
+        bed.introduce()
+        bed.stack.connect("198.18.0.1", 80, wait=False)
+        bed.pump()
+        assert bed.frames[-1][22] == ttl
+
+
+def test_the_initial_timeout_is_the_configured_one() -> None:
+    with Testbed(rto_initial_ns=300 * MILLISECOND, rto_min_ns=100 * MILLISECOND) as bed:
+        bed.introduce()
+        connection = bed.stack.connect("198.18.0.1", 80, wait=False)
+        peer = ScriptedPeer(bed, port=80, stack_port=connection.local[1])
+        bed.pump()
+        peer.expect("S")
+        peer.expect_after(300 * MILLISECOND, "S")
+
+
+def test_the_connection_limit_is_the_configured_one(make_stack: Callable[..., Stack]) -> None:
+    stack = make_stack(SimNetwork().a, now_ns=0, max_connections=1)
+    stack.connect("198.18.0.1", 80, wait=False)
+    with pytest.raises(StackError) as raised:
+        stack.connect("198.18.0.1", 80, wait=False)
+    assert raised.value.reason == "no_memory"
+
+
+def test_a_failed_setting_leaves_the_link_usable(make_stack: Callable[..., Stack]) -> None:
+    network = SimNetwork()
+    with pytest.raises(ValueError, match="mss"):
+        Stack(network.a, now_ns=0, mss=1)
+    make_stack(network.a, now_ns=0).poll(0)
