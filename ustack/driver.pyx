@@ -5,19 +5,21 @@ There is no thread. A stack moves while run(), poll() or a blocking call has the
 GIL is given up while it does. It must not: know the protocol.
 """
 
+from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport UINT64_MAX, uint8_t, uint16_t, uint32_t, uint64_t
-from libc.string cimport memset, strerror
+from libc.string cimport memcpy, memset, strerror
 
 from ustack.base.clock cimport clock_monotonic_ns
 from ustack.base.counters cimport counters_as_dict
 from ustack.config cimport configure
 from ustack.engine cimport (
-    ENGINE_APPLICATIONS, engine_abort_all, engine_add_application, engine_flush, engine_next_deadline, engine_poll,
+    ENGINE_APPLICATIONS, engine_abort_all, engine_add_application, engine_discard_all, engine_flush, engine_next_deadline, engine_poll,
     engine_run)
 from ustack.ip.address cimport ip_addr_from_text, ip_interface_from_text
 from ustack.ip.layer cimport ip_announce, ip_config_defaults, ip_config_t, ip_destroy, ip_init
 from ustack.tcp.tcb cimport tcp_config_defaults, tcp_config_t, tcp_destroy, tcp_init, tcp_t
 
+import ipaddress
 import os
 
 from ustack.buf.lent import alive as lent_alive
@@ -27,6 +29,20 @@ cdef uint64_t slice_end(uint64_t until_ns) noexcept nogil:
     """A busy engine comes up for signals ten times a second."""
     cdef uint64_t end_ns = clock_monotonic_ns() + 100000000
     return end_ns if end_ns < until_ns else until_ns
+
+
+cdef void check_addresses(str address, str gateway) except *:
+    """Refuse what no host can have (RFC 1122 section 3.2.1.3) and a gateway that is not a neighbour. Raises ValueError."""
+    own = ipaddress.IPv4Interface(address)
+    network = own.network
+    if own.ip.is_multicast or own.ip.is_loopback or own.ip.is_unspecified or int(own.ip) == 0xFFFFFFFF:
+        raise ValueError(f"{own.ip} cannot be a host's address")
+    if network.prefixlen < 31 and own.ip in (network.network_address, network.broadcast_address):
+        raise ValueError(f"{own.ip} is the network's or the broadcast address of {network}")
+    if gateway is not None:
+        hop = ipaddress.IPv4Address(gateway)
+        if hop == own.ip or hop not in network:
+            raise ValueError(f"the gateway {hop} is not another host of {network}")
 
 
 cdef class Engine:
@@ -45,22 +61,25 @@ cdef class Engine:
         cdef int prefix_length
         cdef uint64_t seed_word
         cdef uint64_t start_ns
+        cdef bytes secrets
         if self.alive:
             raise RuntimeError("an engine is initialised once")
         if link.closed or link.c.ops == NULL:
             raise ValueError("the link is closed")
         ip_config_defaults(&ip_config)
         tcp_config_defaults(&tcp_config)
+        check_addresses(address, gateway)
         ip_interface_from_text(address, &ip_config.address, &prefix_length)
         ip_config.prefix_length = <uint8_t>prefix_length
         if gateway is not None:
             ip_addr_from_text(gateway, &ip_config.gateway)
         for name, value in config.items():
             configure(&ip_config, &tcp_config, name, value)
+        if tcp_config.rto_min_ns > tcp_config.rto_max_ns:
+            raise ValueError("rto_min_ns is larger than rto_max_ns")
         self.manual_clock = now_ns is not None
         start_ns = now_ns if self.manual_clock else clock_monotonic_ns()
         seed_word = int.from_bytes(os.urandom(8), "little") if seed is None else seed & 0xFFFFFFFFFFFFFFFF
-        self.link = link
         self.c.link = &link.c
         self.c.now_ns = start_ns
         link.c.now_ns = start_ns
@@ -69,6 +88,11 @@ cdef class Engine:
         if tcp_init(&self.c.tcp, &self.c.ip, &self.c.counters, &tcp_config, seed_word, start_ns) != 0:
             ip_destroy(&self.c.ip)
             raise MemoryError("no memory for TCP")
+        if seed is None:                    # what outsiders must not guess is worth more than the generator's 64 bits
+            secrets = os.urandom(32)
+            memcpy(self.c.tcp.secret, <const char *>secrets, 16)
+            memcpy(self.c.tcp.flows.hash_key, <const char *>secrets + 16, 16)
+        self.link = link
         self.alive = True
         ip_announce(&self.c.ip, start_ns)
         self.link.c.ops.tx_submit(&self.link.c)
@@ -76,6 +100,7 @@ cdef class Engine:
     def __dealloc__(self) -> None:
         if self.alive:                      # without close(): the link may be gone already, so nothing is sent
             self.alive = False
+            engine_discard_all(&self.c)
             tcp_destroy(&self.c.tcp)
             ip_destroy(&self.c.ip)
 
@@ -93,9 +118,16 @@ cdef class Engine:
     cdef uint16_t register(self, Application application) except 0:
         cdef uint16_t index = self.application_index.get(id(application), 0)
         if index == 0:
+            if (application.c.on_accept == NULL or application.c.on_data == NULL or application.c.on_writable == NULL
+                    or application.c.on_eof == NULL or application.c.on_timeout == NULL
+                    or application.c.on_closed == NULL):
+                raise ValueError(f"{type(application).__name__} has no upcalls: it is no application")
+            if application.registered:
+                raise ValueError("an application serves one stack at a time")
             index = engine_add_application(&self.c, &application.c)
             if index == 0:
                 raise MemoryError(f"an engine serves at most {ENGINE_APPLICATIONS - 1} applications")
+            application.registered = True
             self.applications.append(application)
             self.application_index[id(application)] = index
         return index
@@ -104,6 +136,8 @@ cdef class Engine:
         if not self.alive:
             return
         engine_abort_all(&self.c, self.now())
+        for application in self.applications:
+            (<Application>application).registered = False
         self.closing_balance = self.balance()
         self.alive = False
         tcp_destroy(&self.c.tcp)
@@ -171,7 +205,8 @@ cdef class Engine:
         while not self.stop_requested and clock_monotonic_ns() < until_ns:
             with nogil:
                 engine_run(&self.c, slice_end(until_ns), &self.stop_requested)
-            self.raise_link_error()         # and the interpreter runs signal handlers here
+            self.raise_link_error()
+            PyErr_CheckSignals()
 
     def raise_link_error(self) -> None:
         """Raise what the link has reported since the last call, if anything."""
@@ -199,6 +234,8 @@ cdef class Engine:
         if timeout is not None:
             until_ns = clock_monotonic_ns() + <uint64_t>(max(timeout, 0) * 1e9)
         while not condition():
+            self.ensure_alive()
+            PyErr_CheckSignals()
             now_ns = clock_monotonic_ns()
             if now_ns >= until_ns:
                 raise TimeoutError(f"nothing happened within {timeout} s")

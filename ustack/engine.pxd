@@ -61,6 +61,7 @@ ctypedef struct engine_t:
     frame_t frames[ENGINE_BURST]
     uint64_t now_ns
     uint64_t open_applications                         # bit i: on_burst_begin has been called in this poll
+    bint tx_blocked                                    # the last flush ended at a full ring
     int link_error                                     # -errno of a link that failed, 0 while it works
 
 cdef uint32_t engine_poll(engine_t *engine, uint64_t now_ns) noexcept nogil      # frames taken
@@ -75,9 +76,12 @@ cdef void engine_run(engine_t *engine, uint64_t until_ns, const bint *stop) noex
 cdef uint16_t engine_add_application(engine_t *engine, application_t *app) noexcept nogil
 # RST to every peer, on_closed to every application, and no record is left.
 cdef void engine_abort_all(engine_t *engine, uint64_t now_ns) noexcept nogil
+# The same without a word to anybody: the link and the applications may be gone.
+cdef void engine_discard_all(engine_t *engine) noexcept nogil
 
 
 # Owner of an application_t. A subclass fills the table in its __cinit__ (c.context = <void *>self) and writes the
 # upcalls as nogil functions; Stack.listen(port, application=...) registers it.
 cdef class Application:
     cdef application_t c
+    cdef bint registered                               # an engine holds a pointer to c

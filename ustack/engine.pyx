@@ -18,17 +18,17 @@ from libc.string cimport memset
 from ustack.base.clock cimport clock_monotonic_ns
 from ustack.base.counters cimport BYTES_OUT, FRAMES_OUT
 from ustack.ip.layer cimport (IP_TCP, IP_TCP_ERROR, ip_input, ip_next_deadline, ip_timers, ip_verdict_t, packet_t)
-from ustack.tcp.calls cimport tcp_abort, tcp_receivable
+from ustack.tcp.calls cimport tcp_abort, tcp_receivable, tcp_waiting
 from ustack.tcp.demux cimport FLOW_CONNECTION, FLOW_INDEX_BITS
 from ustack.tcp.ending cimport connection_end, syn_received_remove, time_wait_remove
 from ustack.tcp.input cimport delivery_t, tcp_input
 from ustack.tcp.output cimport OUTPUT_BLOCKED, tcp_output
 from ustack.tcp.reassembly cimport reassembly_append, reassembly_consume, reassembly_peek
 from ustack.tcp.soft_errors cimport tcp_error
-from ustack.tcp.state cimport CLOSE_ABORTED, CLOSE_NO_MEMORY
+from ustack.tcp.state cimport CLOSE_ABORTED, CLOSE_NO_MEMORY, SYN_SENT
 from ustack.tcp.tcb cimport (
     TCB_ABORT, TCB_ACCEPTED, TCB_ACTIVE, TCB_CLOSED_BY_APP, TCB_EV_ACCEPT, TCB_EV_CLOSED, TCB_EV_DATA, TCB_EV_EOF,
-    TCB_EV_TIMEOUT, TCB_EV_WRITABLE, TCB_LISTED, TCP_MAX_LISTENERS, tcb_at, tcb_release, work_add, work_return,
+    TCB_EV_TIMEOUT, TCB_EV_WRITABLE, TCB_LISTED, tcb_at, tcb_release, work_add, work_return,
     work_take)
 from ustack.tcp.timers cimport tcp_next_deadline, tcp_timers
 
@@ -37,6 +37,7 @@ cdef enum:
     EVENTS = (TCB_EV_ACCEPT | TCB_EV_DATA | TCB_EV_WRITABLE | TCB_EV_EOF | TCB_EV_TIMEOUT | TCB_EV_CLOSED)
     EVENTS_AGAIN = TCB_EV_ACCEPT | TCB_EV_DATA | TCB_EV_WRITABLE | TCB_EV_TIMEOUT
     ABORT_PATIENCE = 64                     # flushes without progress before peers are left untold
+    TX_RETRY_NS = 50000                     # a device that is full is asked again after this long
     FLUSH_BUDGET = 16384                    # connections served in one flush; the rest in the next poll
 
 
@@ -70,10 +71,11 @@ cdef uint32_t engine_poll(engine_t *engine, uint64_t now_ns) noexcept nogil:
 cdef void engine_flush(engine_t *engine, uint64_t now_ns) noexcept nogil:
     cdef tcp_t *tcp = &engine.tcp
     cdef tcb_t *conn
-    cdef uint32_t budget = FLUSH_BUDGET
+    cdef uint32_t budget = FLUSH_BUDGET, again = 0
     cdef bint submitted = False
     engine.now_ns = now_ns
     engine.link.now_ns = now_ns
+    engine.tx_blocked = False
     while budget > 0:
         conn = work_take(tcp)
         if conn == NULL:
@@ -87,15 +89,24 @@ cdef void engine_flush(engine_t *engine, uint64_t now_ns) noexcept nogil:
                 finish(engine, conn)
                 continue
         if tcp_output(tcp, conn, now_ns) == OUTPUT_BLOCKED:
+            if submitted:                   # the device takes no more now; others come first next time
+                work_add(tcp, conn)
+                engine.tx_blocked = True
+                break
             work_return(tcp, conn)
-            if submitted:
-                break                       # the device takes no more now
             submit(engine)
             submitted = True
             continue
         submitted = False
-        if conn.flags & EVENTS_AGAIN:
-            work_add(tcp, conn)
+        if conn.flags & EVENTS_AGAIN and not conn.flags & TCB_LISTED:
+            conn.flags |= TCB_LISTED        # what an upcall asks for again it gets in the next poll, not in this one
+            conn.work_next = again
+            again = conn.index
+    while again:
+        conn = tcb_at(tcp, again)
+        again = conn.work_next
+        conn.flags &= ~<uint32_t>TCB_LISTED
+        work_add(tcp, conn)
     submit(engine)
     if engine.open_applications:
         close_bursts(engine)
@@ -112,7 +123,7 @@ cdef inline void submit(engine_t *engine) noexcept nogil:
 cdef uint64_t engine_next_deadline(engine_t *engine) noexcept nogil:
     cdef uint64_t tcp_ns, ip_ns
     if engine.tcp.work_head:
-        return engine.now_ns
+        return engine.now_ns + (TX_RETRY_NS if engine.tx_blocked else 0)
     tcp_ns = tcp_next_deadline(&engine.tcp)
     ip_ns = ip_next_deadline(&engine.ip)
     return tcp_ns if tcp_ns < ip_ns else ip_ns
@@ -172,7 +183,7 @@ cdef bint accept(engine_t *engine, tcb_t *conn) noexcept nogil:
         tcp_abort(&engine.tcp, conn)
         return False
     if answer == ACCEPT_WAITING:
-        listener_waiting(&engine.tcp, conn)
+        tcp_waiting(&engine.tcp, conn)
     engine.tcp.established += 1
     return True
 
@@ -232,10 +243,12 @@ cdef void upcalls(engine_t *engine, tcb_t *conn) noexcept nogil:
         return
     if conn.flags & TCB_EV_DATA:
         offer_queue(engine, conn)
+    app = application_of(engine, conn)
     if not wants_upcalls(conn):
+        if conn.flags & TCB_EV_TIMEOUT and conn.flags & TCB_ACTIVE and conn.state == <uint8_t>SYN_SENT:
+            app.on_timeout(app, &engine.tcp, conn)          # of a connection that is still being opened
         conn.flags &= ~<uint32_t>(EVENTS_AGAIN | TCB_EV_EOF)
         return
-    app = application_of(engine, conn)
     if conn.flags & TCB_EV_WRITABLE:
         conn.flags &= ~<uint32_t>TCB_EV_WRITABLE
         app.on_writable(app, &engine.tcp, conn)
@@ -259,14 +272,6 @@ cdef void finish(engine_t *engine, tcb_t *conn) noexcept nogil:
     tcb_release(&engine.tcp, conn)
 
 
-cdef void listener_waiting(tcp_t *tcp, const tcb_t *conn) noexcept nogil:
-    cdef int i
-    for i in range(TCP_MAX_LISTENERS):
-        if tcp.listeners[i].lport == conn.key.lport and tcp.listeners[i].app == conn.app:
-            tcp.listeners[i].waiting += 1
-            return
-
-
 cdef uint16_t engine_add_application(engine_t *engine, application_t *app) noexcept nogil:
     if engine.application_count + 1 >= ENGINE_APPLICATIONS:
         return 0
@@ -277,7 +282,7 @@ cdef uint16_t engine_add_application(engine_t *engine, application_t *app) noexc
 
 cdef void engine_abort_all(engine_t *engine, uint64_t now_ns) noexcept nogil:
     cdef tcp_t *tcp = &engine.tcp
-    cdef uint32_t fruitless = 0, left, at = 0
+    cdef uint32_t fruitless = 0, left, at
     cdef tcb_t *conn
     tcp.now_ns = now_ns
     for at in range(tcp.flows.mask + 1):
@@ -288,19 +293,34 @@ cdef void engine_abort_all(engine_t *engine, uint64_t now_ns) noexcept nogil:
         left = tcp.tcbs.in_use
         engine_flush(engine, now_ns)
         fruitless = 0 if tcp.tcbs.in_use < left else fruitless + 1
-    at = 0
-    while at <= tcp.flows.mask:             # the device takes nothing any more: these peers are left untold
-        conn = connection_in_slot(tcp, at)
-        if conn != NULL:
-            connection_end(tcp, conn, CLOSE_ABORTED)    # which moves the next entry into this slot
-        else:
-            at += 1
+    end_all(tcp)                            # the device takes nothing any more: these peers are left untold
     while tcp.work_head:
         engine_flush(engine, now_ns)
     while tcp.syn_oldest:
         syn_received_remove(tcp, tcp.syn_oldest, False)
     while tcp.time_wait_oldest:
         time_wait_remove(tcp, tcp.time_wait_oldest)
+
+
+cdef void end_all(tcp_t *tcp) noexcept nogil:
+    cdef tcb_t *conn
+    cdef uint32_t at = 0
+    while at <= tcp.flows.mask:
+        conn = connection_in_slot(tcp, at)
+        if conn != NULL:
+            connection_end(tcp, conn, CLOSE_ABORTED)    # which moves the next entry into this slot
+        else:
+            at += 1
+
+
+cdef void engine_discard_all(engine_t *engine) noexcept nogil:
+    cdef tcb_t *conn
+    end_all(&engine.tcp)
+    while True:
+        conn = work_take(&engine.tcp)
+        if conn == NULL:
+            return
+        tcb_release(&engine.tcp, conn)
 
 
 cdef inline tcb_t *connection_in_slot(const tcp_t *tcp, uint32_t at) noexcept nogil:
@@ -315,7 +335,8 @@ cdef inline tcb_t *connection_in_slot(const tcp_t *tcp, uint32_t at) noexcept no
 cdef class Application:
     """Base class of applications: a table of nogil upcalls (engine.pxd, application_t) and its owner.
 
-    A subclass in Cython fills `self.c` in __cinit__. One Application serves one Engine.
+    A subclass in Cython fills `self.c` in __cinit__, whole but for the two burst hooks. One Application serves one
+    Engine at a time.
     """
 
     def __cinit__(self, *args: object, **kwargs: object) -> None:

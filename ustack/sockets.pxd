@@ -3,16 +3,17 @@
 
 from libc.stdint cimport uint16_t
 
+from ustack.base.types cimport ip_addr_t
 from ustack.driver cimport Engine
 from ustack.engine cimport Application
 from ustack.tcp.state cimport close_reason_t
-from ustack.tcp.tcb cimport tcb_t, tcp_t
+from ustack.tcp.tcb cimport flow_key_t, tcb_t, tcp_t
 
 
 # Turns upcalls into state that blocking calls look at. Received data stays in the stack's queue (backpressure).
 cdef class SocketApplication(Application):
     cdef Engine stack
-    cdef dict listeners                     # port -> Listener
+    cdef dict listeners                     # (octets of the address or None, port) -> Listener
     cdef set references                     # the Connections that a tcb's user_data points to
 
 
@@ -32,10 +33,9 @@ cdef class Connection:
     cdef tcb_t *conn                        # NULL once it has ended
     cdef readonly bint established
     cdef bint waiting                       # counted against the listener's backlog
-    cdef readonly object reason             # why it ended (reason_name), None while it lives
+    cdef close_reason_t end                 # why it ended, valid without a tcb
     cdef object rest                        # received before the end and not yet read
-    cdef readonly tuple local               # (address, port)
-    cdef readonly tuple remote
+    cdef flow_key_t key
     cdef void bind(self, SocketApplication sockets, tcb_t *conn) except *
     cdef void unbind(self, tcp_t *tcp, close_reason_t reason) noexcept
     cdef void take(self) noexcept
@@ -44,5 +44,7 @@ cdef class Connection:
     cdef bint has_room(self) except -1
     cdef void need_conn(self) except *
 
+# How a listener's address is named in SocketApplication.listeners.
+cdef bytes address_key(const ip_addr_t *address)
 # The exception for a negative tcp_status_t.
 cdef object error_of_status(int status)

@@ -18,7 +18,7 @@ from ustack.tcp.calls cimport (
     TCP_ERR_BAD_ADDRESS, TCP_ERR_IN_USE, TCP_ERR_NO_MEMORY, TCP_ERR_NO_PORT, TCP_ERR_NO_ROUTE, tcp_abort, tcp_close,
     tcp_receivable, tcp_receive, tcp_send, tcp_send_queued, tcp_set_keepalive, tcp_set_nodelay, tcp_set_tos,
     tcp_set_ttl, tcp_set_user_timeout, tcp_shutdown, tcp_taken, tcp_unlisten)
-from ustack.tcp.state cimport CLOSE_NORMAL
+from ustack.tcp.state cimport CLOSE_NO_MEMORY, CLOSE_NORMAL
 from ustack.tcp.status cimport connection_status
 from ustack.tcp.tcb cimport TCB_ACTIVE, TCB_FIN_RECEIVED, TCB_KEEPALIVE, TCB_NODELAY
 
@@ -61,18 +61,27 @@ cdef class SocketApplication(Application):
 
 
 cdef int socket_on_accept(application_t *app, tcp_t *tcp, tcb_t *conn) noexcept nogil:
-    with gil:
-        return accept_with_gil(<SocketApplication>app.context, conn)
+    with gil:                               # no bytecode runs here: a signal handler could raise in the middle of it
+        try:
+            return accept_with_gil(<SocketApplication>app.context, conn)
+        except MemoryError:
+            return ACCEPT_REFUSED
 
 
-cdef int accept_with_gil(SocketApplication application, tcb_t *conn) noexcept:
+cdef bytes address_key(const ip_addr_t *address):
+    return PyBytes_FromStringAndSize(<const char *>address.octets, 16)
+
+
+cdef int accept_with_gil(SocketApplication application, tcb_t *conn) except -1:
     cdef Connection connection
     cdef Listener listener
     if conn.flags & TCB_ACTIVE:
         connection = <Connection><object><void *>conn.user_data
         connection.established = True
         return ACCEPT_TAKEN
-    listener = application.listeners.get(conn.key.lport)
+    listener = application.listeners.get((address_key(&conn.key.laddr), conn.key.lport))
+    if listener is None:
+        listener = application.listeners.get((None, conn.key.lport))
     if listener is None:
         return ACCEPT_REFUSED
     connection = Connection.__new__(Connection)
@@ -128,6 +137,7 @@ cdef class Listener:
         cdef Connection connection
         if not self.open:
             raise ValueError("the listener is closed")
+        self.stack.ensure_alive()
         if not self.queue:
             if timeout == 0:
                 self.stack.push()
@@ -153,7 +163,7 @@ cdef class Listener:
             ip_addr_from_text(self.address, &local)
         tcp_unlisten(&self.stack.c.tcp, &local if self.address is not None else NULL, self.port)
         if self.sockets is not None:
-            self.sockets.listeners.pop(self.port, None)
+            self.sockets.listeners.pop((address_key(&local) if self.address is not None else None, self.port), None)
         for connection in self.queue:
             connection.abort()
         self.queue.clear()
@@ -179,16 +189,18 @@ cdef class Connection:
         self.stack = sockets.stack
         self.conn = conn
         self.rest = b""
-        self.local = (ip_addr_text(&conn.key.laddr), conn.key.lport)
-        self.remote = (ip_addr_text(&conn.key.raddr), conn.key.rport)
+        self.key = conn.key
         sockets.references.add(self)
         conn.user_data = <uint64_t><void *>self
 
     cdef void unbind(self, tcp_t *tcp, close_reason_t reason) noexcept:
         """on_closed: the tcb goes away; what it still holds for us is kept."""
-        self.reason = reason_name(reason)
-        if reason == CLOSE_NORMAL:
-            self.rest = self.take_bytes(tcp, tcp_receivable(tcp, self.conn))
+        self.end = reason
+        try:
+            if reason == CLOSE_NORMAL:
+                self.rest = self.take_bytes(tcp, tcp_receivable(tcp, self.conn))
+        except MemoryError:
+            self.end = CLOSE_NO_MEMORY
         self.take()
         self.conn = NULL
         self.sockets.references.discard(self)
@@ -294,6 +306,21 @@ cdef class Connection:
             self.stack.now()
             tcp_abort(&self.stack.c.tcp, self.conn)
             self.stack.push()
+
+    @property
+    def local(self) -> tuple[str, int]:
+        """Our address and port."""
+        return ip_addr_text(&self.key.laddr), self.key.lport
+
+    @property
+    def remote(self) -> tuple[str, int]:
+        """The peer's address and port."""
+        return ip_addr_text(&self.key.raddr), self.key.rport
+
+    @property
+    def reason(self) -> str | None:
+        """Why the connection ended ("normal", "reset", "timeout", ...); None while it lives."""
+        return None if self.conn != NULL else reason_name(self.end)
 
     @property
     def state(self) -> str:

@@ -22,9 +22,10 @@ from ustack.driver cimport Engine
 from ustack.engine cimport Application
 from ustack.ip.address cimport ip_addr_from_text
 from ustack.link.device cimport Link
-from ustack.sockets cimport Connection, Listener, SocketApplication, error_of_status
+from ustack.sockets cimport Connection, Listener, SocketApplication, address_key, error_of_status
 from ustack.tcp.calls cimport tcp_connect, tcp_listen
 from ustack.tcp.demux cimport FLOW_CONNECTION, FLOW_INDEX_BITS
+from ustack.tcp.state cimport CLOSING, FIN_WAIT_1, LAST_ACK
 from ustack.tcp.status cimport connection_status
 from ustack.tcp.tcb cimport tcb_at, tcb_t
 
@@ -70,7 +71,7 @@ cdef class Stack(Engine):
         listener = Listener.__new__(Listener)
         listener.bind(self, self.sockets if application is None else None, <uint16_t>port, address)
         if application is None:
-            self.sockets.listeners[port] = listener
+            self.sockets.listeners[(address_key(&local) if address is not None else None, port)] = listener
         return listener
 
     def connect(self, str address not None, int port, *, int local_port=0, object timeout=None,
@@ -85,8 +86,10 @@ cdef class Stack(Engine):
         cdef tcb_t *conn
         cdef Connection connection
         self.ensure_alive()
-        if not 0 < port < 65536 or not 0 <= local_port < 65536:
+        if not 0 < port < 65536:
             raise ValueError(f"port {port}: must be from 1 to 65535")
+        if not 0 <= local_port < 65536:
+            raise ValueError(f"local_port {local_port}: must be from 0 to 65535")
         ip_addr_from_text(address, &remote)
         self.now()
         conn = tcp_connect(&self.c.tcp, &remote, <uint16_t>port, <uint16_t>local_port, self.register(self.sockets),
@@ -120,8 +123,16 @@ cdef class Stack(Engine):
 
     def closing_connections(self) -> int:
         """Connections closed by their owner that still have data or a FIN to deliver."""
-        return sum(1 for c in self.connections()
-                   if c["state"] in ("FIN-WAIT-1", "LAST-ACK", "CLOSING"))
+        cdef uint32_t i, target, found = 0
+        cdef tcb_t *conn
+        self.ensure_alive()
+        for i in range(self.c.tcp.flows.mask + 1):
+            target = self.c.tcp.flows.slots[i].target
+            if target >> FLOW_INDEX_BITS == FLOW_CONNECTION:
+                conn = tcb_at(&self.c.tcp, target & ((1u << FLOW_INDEX_BITS) - 1))
+                if conn.state in (<int>FIN_WAIT_1, <int>LAST_ACK, <int>CLOSING):
+                    found += 1
+        return found
 
     def connections(self) -> list[dict[str, object]]:
         """A snapshot of every connection: state and RFC 9293's variables."""

@@ -53,5 +53,6 @@ cdef void tcp_set_keepalive(tcp_t *tcp, tcb_t *conn, bint on) noexcept nogil    
 cdef void tcp_set_user_timeout(tcb_t *conn, uint16_t seconds) noexcept nogil         # MUST-21
 cdef void tcp_set_tos(tcb_t *conn, uint8_t tos) noexcept nogil                       # MUST-48
 cdef void tcp_set_ttl(tcb_t *conn, uint8_t ttl) noexcept nogil                       # MUST-49
-# The application has taken a waiting connection (accept); only for applications that take late.
-cdef void tcp_taken(tcp_t *tcp, tcb_t *conn) noexcept nogil
+# A connection waits for its application (the engine says so after ACCEPT_WAITING), and has been taken or has ended.
+cdef void tcp_waiting(tcp_t *tcp, const tcb_t *conn) noexcept nogil
+cdef void tcp_taken(tcp_t *tcp, const tcb_t *conn) noexcept nogil

@@ -10,7 +10,7 @@ from ustack.buf.lent cimport lent_ref
 from ustack.buf.slab cimport slab_alloc
 from ustack.ip.layer cimport ip_is_local, ip_is_valid_remote
 from ustack.tcp.demux cimport (FLOW_CONNECTION, FLOW_NONE, FLOW_TIME_WAIT, flow_find, flow_insert, flow_t,
-                               initial_sequence_number, listener_exact)
+                               initial_sequence_number, listener_exact, listener_find)
 from ustack.tcp.emit cimport advertised_wscale
 from ustack.tcp.ending cimport connection_end, time_wait_remove
 from ustack.tcp.reassembly cimport reassembly_consume, reassembly_peek
@@ -85,8 +85,8 @@ cdef bint choose_port(tcp_t *tcp, flow_key_t *key) noexcept nogil:
     cdef uint32_t offset = <uint32_t>siphash24(tcp.secret, <const uint8_t *>key, sizeof(flow_key_t))
     cdef uint32_t _i
     for _i in range(EPHEMERAL_COUNT):
-        key.lport = <uint16_t>(EPHEMERAL_FIRST + (offset + tcp.ephemeral_next) % EPHEMERAL_COUNT)
-        tcp.ephemeral_next += 1
+        key.lport = <uint16_t>(EPHEMERAL_FIRST + (offset % EPHEMERAL_COUNT + tcp.ephemeral_next) % EPHEMERAL_COUNT)
+        tcp.ephemeral_next = <uint16_t>((tcp.ephemeral_next + 1) % EPHEMERAL_COUNT)
         if claim_flow(tcp, key):
             return True
     return False
@@ -297,11 +297,18 @@ cdef void tcp_set_ttl(tcb_t *conn, uint8_t ttl) noexcept nogil:
     conn.ttl = ttl
 
 
-cdef void tcp_taken(tcp_t *tcp, tcb_t *conn) noexcept nogil:
-    cdef listener_t *listener = listener_exact(tcp, &conn.key.laddr, conn.key.lport)
-    cdef ip_addr_t any_address
-    if listener == NULL:
-        memset(&any_address, 0, sizeof(any_address))
-        listener = listener_exact(tcp, &any_address, conn.key.lport)
+cdef inline listener_t *listener_of(tcp_t *tcp, const tcb_t *conn) noexcept nogil:
+    cdef listener_t *listener = listener_find(tcp, &conn.key.laddr, conn.key.lport)
+    return listener if listener != NULL and listener.app == conn.app else NULL
+
+
+cdef void tcp_waiting(tcp_t *tcp, const tcb_t *conn) noexcept nogil:
+    cdef listener_t *listener = listener_of(tcp, conn)
+    if listener != NULL:
+        listener.waiting += 1
+
+
+cdef void tcp_taken(tcp_t *tcp, const tcb_t *conn) noexcept nogil:
+    cdef listener_t *listener = listener_of(tcp, conn)
     if listener != NULL and listener.waiting > 0:
         listener.waiting -= 1

@@ -15,7 +15,7 @@ cdef ip_status_t emit_bare(tcp_t *tcp, const flow_key_t *key, header_t *header, 
                            uint16_t *neighbour) noexcept nogil
 # RST for a segment that belongs to nothing (RFC 9293 section 3.10.7.1). Never for a RST.
 cdef void emit_reset_for(tcp_t *tcp, const flow_key_t *key, const segment_t *seg) noexcept nogil
-cdef void emit_syn_ack(tcp_t *tcp, const syn_received_t *syn) noexcept nogil
+cdef ip_status_t emit_syn_ack(tcp_t *tcp, const syn_received_t *syn) noexcept nogil
 cdef void emit_syn_received_ack(tcp_t *tcp, const syn_received_t *syn) noexcept nogil
 cdef void emit_time_wait_ack(tcp_t *tcp, const time_wait_t *record) noexcept nogil
 # RST of a connection: <SEQ=SND.NXT><ACK=RCV.NXT><CTL=RST,ACK>.
@@ -23,5 +23,5 @@ cdef ip_status_t emit_reset_of(tcp_t *tcp, tcb_t *tcb) noexcept nogil
 # What we offer in a SYN.
 cdef uint16_t advertised_mss(const tcp_t *tcp) noexcept nogil
 cdef uint8_t advertised_wscale(const tcp_t *tcp) noexcept nogil
-# RFC 5961 section 7: at most CHALLENGE_ACKS_PER_SECOND. True: one more may go.
+# RFC 5961 section 7: about CHALLENGE_ACKS_PER_SECOND. True: one more may go.
 cdef bint challenge_allowed(tcp_t *tcp) noexcept nogil

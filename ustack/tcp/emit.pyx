@@ -5,8 +5,9 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from libc.string cimport memset
 
 from ustack.base.counters cimport (CHALLENGE_ACKS_OUT, PURE_ACKS_OUT, RESETS_OUT, SEGMENTS_OUT, count)
+from ustack.base.prng cimport siphash24
 from ustack.ip.layer cimport (IP_OK, IP_PROTO_TCP, ip_commit, ip_payload_mtu, ip_reserve, ip_route_t)
-from ustack.tcp.tcb cimport OPT_SACK, OPT_TIMESTAMPS, OPT_WSCALE, tcp_timestamp
+from ustack.tcp.tcb cimport OPT_SACK, OPT_TIMESTAMPS, OPT_WSCALE, tcb_bare_seq, tcp_timestamp
 from ustack.wire.tcp cimport (ACK, FIN, HAS_MSS, HAS_SACK_PERMITTED, HAS_TIMESTAMPS, HAS_WSCALE, RST, SYN,
                               TCP_CHECKSUM_OFFSET, TCP_HEADER_BYTES, TCP_MAX_OPTION_BYTES, TCP_WSCALE_MAX, segment_emit)
 
@@ -58,7 +59,7 @@ cdef ip_status_t emit_reset_of(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     cdef header_t header
     cdef ip_status_t status
     memset(&header, 0, sizeof(header))
-    header.seq = tcb.snd_max                # SND.NXT but for a timeout that pulled it back
+    header.seq = tcb_bare_seq(tcb)
     header.ack = tcb.rcv_nxt
     header.flags = RST | ACK
     status = emit_bare(tcp, &tcb.key, &header, tcb.ttl, tcb.tos, &tcb.neighbour)
@@ -89,7 +90,7 @@ cdef inline uint16_t unscaled_window(const tcp_t *tcp) noexcept nogil:
     return <uint16_t>(tcp.config.rcv_buffer_bytes if tcp.config.rcv_buffer_bytes < 0xFFFF else 0xFFFF)
 
 
-cdef void emit_syn_ack(tcp_t *tcp, const syn_received_t *syn) noexcept nogil:
+cdef ip_status_t emit_syn_ack(tcp_t *tcp, const syn_received_t *syn) noexcept nogil:
     cdef header_t header
     cdef uint16_t neighbour = 0
     cdef uint8_t options = syn.options_wscale >> 4
@@ -109,7 +110,7 @@ cdef void emit_syn_ack(tcp_t *tcp, const syn_received_t *syn) noexcept nogil:
     if options & OPT_WSCALE:
         header.has |= HAS_WSCALE
         header.wscale = advertised_wscale(tcp)
-    emit_bare(tcp, &syn.key, &header, tcp.config.ttl, 0, &neighbour)
+    return emit_bare(tcp, &syn.key, &header, tcp.config.ttl, 0, &neighbour)
 
 
 cdef void emit_syn_received_ack(tcp_t *tcp, const syn_received_t *syn) noexcept nogil:
@@ -148,7 +149,9 @@ cdef void emit_time_wait_ack(tcp_t *tcp, const time_wait_t *record) noexcept nog
 cdef bint challenge_allowed(tcp_t *tcp) noexcept nogil:
     if tcp.now_ns - tcp.challenge_window_ns >= 1000000000:
         tcp.challenge_window_ns = tcp.now_ns
-        tcp.challenge_left = CHALLENGE_ACKS_PER_SECOND
+        # A fixed number would tell an outsider who counts his share whether others were challenged (CVE-2016-5696).
+        tcp.challenge_left = (CHALLENGE_ACKS_PER_SECOND // 2 + <uint32_t>siphash24(
+            tcp.secret, <const uint8_t *>&tcp.now_ns, sizeof(tcp.now_ns)) % CHALLENGE_ACKS_PER_SECOND)
     if tcp.challenge_left == 0:
         return False
     tcp.challenge_left -= 1

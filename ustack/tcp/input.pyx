@@ -231,7 +231,9 @@ cdef inline bint check_sequence(tcp_t *tcp, tcb_t *tcb, const segment_t *seg) no
     if seg.flags & RST:
         count(tcp.counters, DROP_TCP_RST)
         return False
-    if seg_len > 0 and seq_lt(seg.seq + seg_len - 1, tcb.rcv_nxt):
+    if seg_len == 0 and not challenge_allowed(tcp):     # two ends out of step must not answer each other for ever
+        count(tcp.counters, DROP_TCP_SEQUENCE)
+    elif seg_len > 0 and seq_lt(seg.seq + seg_len - 1, tcb.rcv_nxt):
         owe_ack(tcp, tcb, DROP_TCP_DUPLICATE)
     else:
         owe_ack(tcp, tcb, DROP_TCP_SEQUENCE)
@@ -395,6 +397,8 @@ cdef void join_queue(tcp_t *tcp, tcb_t *tcb, const uint8_t *data, uint32_t lengt
 cdef void accept_fin(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     """Eighth: everything before the FIN has been received."""
     tcb.rcv_nxt += 1
+    if seq_gt(tcb.rcv_nxt, tcb.rcv_adv):
+        tcb.rcv_adv = tcb.rcv_nxt
     tcb.flags |= TCB_FIN_RECEIVED | TCB_EV_EOF | TCB_ACK_NOW
     work_add(tcp, tcb)
     if tcb.state == <uint8_t>ESTABLISHED:

@@ -57,6 +57,11 @@ cdef void listen_arrives(tcp_t *tcp, const flow_key_t *key, const segment_t *seg
         half_open(tcp, key, seg, iss_after)                             # third
 
 
+cdef inline bint would_accept(tcp_t *tcp, const flow_key_t *key) noexcept nogil:
+    cdef listener_t *listener = listener_find(tcp, &key.laddr, key.lport)
+    return listener != NULL and listener.waiting < listener.backlog
+
+
 cdef void half_open(tcp_t *tcp, const flow_key_t *key, const segment_t *seg, uint32_t iss_after) noexcept nogil:
     """A SYN for a listener: a mini-record and a SYN-ACK. At the limit the oldest record makes room."""
     cdef syn_received_t *syn
@@ -220,7 +225,7 @@ cdef void time_wait_arrives(tcp_t *tcp, uint32_t index, const segment_t *seg) no
     cdef bint older = stamped and <int32_t>(seg.ts_val - record.ts_recent) < 0
     if seg.flags & SYN and not seg.flags & (RST | ACK | FIN):
         # MAY-2 and SHLD-4 (RFC 6191): provably not a duplicate of the old connection's.
-        if newer or (not older and seq_gt(seg.seq, record.rcv_nxt)):
+        if (newer or (not older and seq_gt(seg.seq, record.rcv_nxt))) and would_accept(tcp, &key):
             iss_after = record.snd_nxt + MAX_WINDOW_UNSCALED + 1
             time_wait_remove(tcp, index)
             count(tcp.counters, TIME_WAIT_REUSED)

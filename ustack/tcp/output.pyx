@@ -28,7 +28,7 @@ from ustack.tcp.state cimport CLOSE_ABORTED, CLOSE_UNREACHABLE, CLOSED, SYN_RECE
 from ustack.tcp.tcb cimport (
     OPT_SACK, OPT_TIMESTAMPS, OPT_WSCALE, TCB_ABORT, TCB_ACK_ARMED, TCB_ACK_DELAYED, TCB_ACK_NOW, TCB_FIN_QUEUED,
     TCB_FIN_SENT, TCB_NODELAY, TCB_PERSIST, TCB_PROBE, TCB_RECOVERY, TCB_REXMIT, TCB_REXMIT_ARMED, TCB_RTT_TIMING,
-    cc_load, cc_store, rx_queue_of, rx_queue_t, send_piece_at, send_piece_t, tcb_arm, tcb_receive_window,
+    cc_load, cc_store, rx_queue_of, rx_queue_t, send_piece_at, send_piece_t, tcb_arm, tcb_bare_seq, tcb_receive_window,
     tcp_timestamp, tick_after, tcp_tick, tick_reached)
 from ustack.wire.seq cimport seq_gt, seq_le, seq_lt
 from ustack.wire.tcp cimport (ACK, FIN, HAS_MSS, HAS_SACK_PERMITTED, HAS_TIMESTAMPS, HAS_WSCALE, PSH, SYN,
@@ -144,8 +144,11 @@ cdef send_t send_syn(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     if status == IP_NO_ROUTE:
         connection_end(tcp, tcb, CLOSE_UNREACHABLE)
         return SEND_FAILED
-    if status != IP_OK:
+    if status == IP_RING_FULL:
         return SEND_BLOCKED
+    if status != IP_OK:                     # the timer will try again
+        rexmit_start(tcp, tcb)
+        return SEND_FAILED
     if tcb.snd_max == tcb.snd_una:
         tcb.flags |= TCB_RTT_TIMING
         tcb.rtt_seq = tcb.snd_una + 1
@@ -393,7 +396,7 @@ cdef send_t send_acks(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
         if not tcb.flags & TCB_ACK_DELAYED and not window_opened(tcp, tcb):
             return SEND_OK
     while owed > 0:
-        if not pure_ack(tcp, tcb):
+        if pure_ack(tcp, tcb) == IP_RING_FULL:
             tcb.flags |= TCB_ACK_NOW
             return SEND_BLOCKED
         owed -= 1
@@ -413,14 +416,15 @@ cdef inline bint window_opened(const tcp_t *tcp, const tcb_t *tcb) noexcept nogi
     return tcb_receive_window(tcp, tcb) >= left + worth
 
 
-cdef bint pure_ack(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
+cdef ip_status_t pure_ack(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     cdef header_t header
-    fill_header(tcp, tcb, &header, tcb.snd_max, 0)     # a timeout pulls SND.NXT back; the peer's does not
+    cdef ip_status_t status
+    fill_header(tcp, tcb, &header, tcb_bare_seq(tcb), 0)
     if tcb.options & OPT_SACK and tcb.rx:
         header.sack_count = <uint8_t>sack_blocks(
             tcp, tcb, header.sack,
             SACK_BLOCKS_WITH_TIMESTAMPS if tcb.options & OPT_TIMESTAMPS else SACK_BLOCKS_MAX)
-    if emit_bare(tcp, &tcb.key, &header, tcb.ttl, tcb.tos, &tcb.neighbour) != IP_OK:
-        return False
-    count(tcp.counters, PURE_ACKS_OUT)
-    return True
+    status = emit_bare(tcp, &tcb.key, &header, tcb.ttl, tcb.tos, &tcb.neighbour)
+    if status == IP_OK:
+        count(tcp.counters, PURE_ACKS_OUT)
+    return status

@@ -70,29 +70,29 @@ cdef void queue_drop_if_empty(tcp_t *tcp, tcb_t *tcb, rx_queue_t *rx) noexcept n
 cdef int reassembly_append(tcp_t *tcp, tcb_t *tcb, const uint8_t *data, uint32_t length) noexcept nogil:
     cdef rx_queue_t *rx = queue_get(tcp, tcb)
     cdef rx_chunk_t *tail
-    cdef uint32_t room, index
+    cdef uint32_t room = 0, index = 0
     if rx == NULL:
         return -1
-    rx.queued_bytes += length
     if rx.tail:                             # small pieces share a chunk
         tail = rx_chunk_at(tcp, rx.tail)
         room = tail.capacity - tail.offset - tail.length
         if room > length:
             room = length
+    if length > room:                       # before anything is changed: all of it is kept, or nothing
+        index = chunk_new(tcp, rx, 0, data + room, length - room, QUEUE_CHUNK_BYTES)
+        if index == 0:
+            queue_drop_if_empty(tcp, tcb, rx)
+            return -1
+    if room > 0:
         memcpy(tail.data + tail.offset + tail.length, data, room)
         tail.length += room
-        data += room
-        length -= room
-    if length == 0:
-        return 0
-    index = chunk_new(tcp, rx, 0, data, length, QUEUE_CHUNK_BYTES)
-    if index == 0:
-        return -1
-    if rx.tail:
-        rx_chunk_at(tcp, rx.tail).next = index
-    else:
-        rx.head = index
-    rx.tail = index
+    if index:
+        if rx.tail:
+            rx_chunk_at(tcp, rx.tail).next = index
+        else:
+            rx.head = index
+        rx.tail = index
+    rx.queued_bytes += length
     return 0
 
 

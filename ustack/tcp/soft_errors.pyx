@@ -47,15 +47,16 @@ cdef void tcp_error(tcp_t *tcp, const packet_t *packet, uint64_t now_ns) noexcep
         count(tcp.counters, DROP_ICMP_NO_CONNECTION)
         return
     if packet.icmp_type == ICMP_UNREACHABLE and packet.icmp_code == ICMP_FRAGMENTATION_NEEDED:
-        path_mtu(tcp, tcb, packet.icmp_mtu)
+        path_mtu(tcp, tcb, packet.icmp_mtu, seq == tcb.snd_una)
     elif packet.icmp_type == ICMP_UNREACHABLE and (packet.icmp_code == 2 or packet.icmp_code == 3):
         connection_end(tcp, tcb, CLOSE_UNREACHABLE)                     # hard (SHLD-26)
     else:
         tcb.soft_error = <uint8_t>(packet.icmp_type << 4 | (packet.icmp_code & 0x0F))   # soft (MUST-56, MUST-47)
 
 
-cdef void path_mtu(tcp_t *tcp, tcb_t *tcb, uint16_t mtu) noexcept nogil:
-    """Segments become smaller (never larger here) and what was too big is sent again (RFC 1191 section 6.4)."""
+cdef void path_mtu(tcp_t *tcp, tcb_t *tcb, uint16_t mtu, bint oldest) noexcept nogil:
+    """Segments become smaller (never larger here), and what was too big is sent again (RFC 1191 section 6.4): once, for
+    the oldest in flight, however many routers complain."""
     cdef uint32_t overhead = 20 + TCP_HEADER_BYTES + (TCP_TIMESTAMP_BYTES if tcb.options & OPT_TIMESTAMPS else 0)
     cdef uint32_t smss
     if mtu < 68:                                                        # a router without RFC 1191: its plateau
@@ -64,6 +65,8 @@ cdef void path_mtu(tcp_t *tcp, tcb_t *tcb, uint16_t mtu) noexcept nogil:
     if smss >= tcb.smss:
         return
     tcb.smss = <uint16_t>smss
+    if not oldest:
+        return
     tcb.snd_nxt = tcb.snd_una                                           # not a sign of congestion: the window stays
     tcb.flags &= ~<uint32_t>TCB_REXMIT
     rtt_spoil(tcp, tcb)

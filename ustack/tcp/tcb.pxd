@@ -12,7 +12,7 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from ustack.base.counters cimport counters_t
 from ustack.base.types cimport ip_addr_t
-from ustack.base.wheel cimport wheel_t, wheel_tick_of
+from ustack.base.wheel cimport WHEEL_TICK_SHIFT, wheel_t, wheel_tick_of
 from ustack.buf.lent cimport lent_t
 from ustack.buf.slab cimport slab_at, slab_t
 from ustack.ip.layer cimport ip_t
@@ -282,6 +282,9 @@ cdef void tcb_arm(tcp_t *tcp, tcb_t *tcb) noexcept nogil
 # worth an announcement (MUST-39).
 cdef uint32_t tcb_receive_window(const tcp_t *tcp, const tcb_t *tcb) noexcept nogil
 
+cdef enum:
+    TICK_MAX_DELAY = 0x7F000000             # 6.4 days; ticks are compared modulo 2^32, half the circle is 6.5 days
+
 cdef enum timer_kind_t:
     TIMER_CONNECTION = 1
     TIMER_SYN_RECEIVED = 2
@@ -351,8 +354,10 @@ cdef inline uint32_t tcp_tick(const tcp_t *tcp) noexcept nogil:
     return wheel_tick_of(&tcp.wheel, tcp.now_ns)
 
 
-# The first tick at or after now + delay: a deadline never comes early.
+# The first tick at or after now + delay: a deadline never comes early, but for those beyond six days.
 cdef inline uint32_t tick_after(const tcp_t *tcp, uint64_t delay_ns) noexcept nogil:
+    if delay_ns >> WHEEL_TICK_SHIFT > TICK_MAX_DELAY:
+        return wheel_tick_of(&tcp.wheel, tcp.now_ns) + TICK_MAX_DELAY
     return wheel_tick_of(&tcp.wheel, tcp.now_ns + delay_ns) + 1
 
 
@@ -363,6 +368,13 @@ cdef inline bint tick_reached(uint32_t tick, uint32_t now_tick) noexcept nogil:
 # Timestamp clock: 1 ms (RFC 7323 section 5.4), offset by a secret so that it does not tell our uptime.
 cdef inline uint32_t tcp_timestamp(const tcp_t *tcp) noexcept nogil:
     return <uint32_t>(tcp.now_ns // 1000000) + tcp.timestamp_offset
+
+
+# SEQ of a segment without data: SND.NXT, which a timeout pulls back here but not for the peer; never beyond the window,
+# where a probe's octet may lie: the peer would refuse the segment and its ACK (table 6 of RFC 9293 section 3.10.7.4).
+cdef inline uint32_t tcb_bare_seq(const tcb_t *tcb) noexcept nogil:
+    cdef uint32_t edge = tcb.snd_una + tcb.snd_wnd
+    return edge if <int32_t>(tcb.snd_max - edge) > 0 else tcb.snd_max
 
 
 cdef inline void cc_load(const tcp_t *tcp, const tcb_t *tcb, cc_view_t *view) noexcept nogil:

@@ -10,6 +10,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from ustack.base.counters cimport KEEPALIVE_PROBES_OUT, RETRANSMIT_TIMEOUTS, SEGMENTS_RETRANSMITTED, count
 from ustack.base.wheel cimport TIMER_NONE, WHEEL_TICK_SHIFT, timer_event_t, wheel_arm, wheel_expire, wheel_next_ns
+from ustack.ip.layer cimport IP_RING_FULL
 from ustack.tcp.cc.ops cimport cc_view_t
 from ustack.tcp.emit cimport emit_syn_ack
 from ustack.tcp.ending cimport connection_end, syn_received_remove, time_wait_remove
@@ -25,6 +26,7 @@ from ustack.tcp.tcb cimport (
 
 cdef enum:
     EVENTS_AT_ONCE = 64
+    RING_FULL_RETRY_NS = 1000000
     ORPHAN_PROBES = 8                       # window probes for a connection that its application has closed
     MAX_BACKOFF = 250                       # beyond any R2: the interval stops growing at config.rto_max_ns long before
 
@@ -68,9 +70,11 @@ cdef void syn_received_expired(tcp_t *tcp, uint32_t index) noexcept nogil:
     if interval_ns - tcp.config.rto_initial_ns >= tcp.config.syn_ack_timeout_ns:
         syn_received_remove(tcp, index, False)
         return
-    syn.retries += 1
-    count(tcp.counters, SEGMENTS_RETRANSMITTED)
-    emit_syn_ack(tcp, syn)
+    if emit_syn_ack(tcp, syn) == IP_RING_FULL:
+        interval_ns = RING_FULL_RETRY_NS
+    else:
+        syn.retries += 1
+        count(tcp.counters, SEGMENTS_RETRANSMITTED)
     syn.timer = wheel_arm(&tcp.wheel, tcp.now_ns + interval_ns, TIMER_SYN_RECEIVED, index)
 
 
@@ -121,8 +125,9 @@ cdef void retransmission_timeout(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     if tcb.flags & TCB_PERSIST:
         persist_timeout(tcp, tcb)
         return
-    if tcb.snd_una == tcb.snd_max:
+    if tcb.snd_una == tcb.snd_max:          # nothing was sent when it should have been: output tries again
         rexmit_stop(tcb)
+        work_add(tcp, tcb)
         return
     if tcb.backoff >= MAX_BACKOFF or rtt_waited_ns(tcp, tcb, <uint32_t>tcb.backoff + 1) >= limit_ns:
         give_up(tcp, tcb, CLOSE_TIMEOUT)
