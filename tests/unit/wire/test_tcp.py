@@ -17,14 +17,14 @@ OCTET = st.integers(0, 255)
 PORT = st.integers(0, 0xFFFF)
 SEQUENCE = st.one_of(st.integers(0xFFFFFF00, 0xFFFFFFFF), st.integers(0, 0xFFFFFFFF))
 EDGES = st.tuples(SEQUENCE, SEQUENCE)
-NONE = {"mss": None, "wscale": None, "sack_permitted": False, "timestamps": None, "sack": []}
+NONE: dict[str, Any] = {"mss": None, "wscale": None, "sack_permitted": False, "timestamps": None, "sack": []}
 OPTION_BYTES = 40
 
 
 @st.composite
 def options(draw: st.DrawFn) -> dict[str, Any]:
     """A set of options that fits in 40 octets."""
-    chosen = {
+    chosen: dict[str, Any] = {
         "mss": draw(st.none() | PORT),
         "wscale": draw(st.none() | st.integers(0, 14)),
         "sack_permitted": draw(st.booleans()),
