@@ -49,6 +49,8 @@ BOUNDS = {
     "neighbour_limit": (2, 65534),
 }
 
+RTO_RANGE = ["rto_min_ns", "rto_max_ns"]  # neither goes beyond the other
+
 
 def settings_of(struct: str, path: str) -> set[str]:
     """Field names of a struct in a .pxd file."""
@@ -64,8 +66,15 @@ def test_every_setting_of_the_structs_can_be_set_and_nothing_else() -> None:
 @pytest.mark.parametrize("name", BOUNDS)
 @pytest.mark.parametrize("which", [0, 1], ids=["lowest", "highest"])
 def test_a_value_at_its_bound_is_taken(make_stack: Callable[..., Stack], name: str, which: int) -> None:
-    stack = make_stack(SimNetwork().a, now_ns=0, **{name: BOUNDS[name][which]})
+    value = BOUNDS[name][which]
+    values = dict.fromkeys(RTO_RANGE if name in RTO_RANGE else [name], value)
+    stack = make_stack(SimNetwork().a, now_ns=0, **values)
     assert stack.poll(0) == 0
+
+
+def test_the_smallest_timeout_is_not_larger_than_the_largest() -> None:
+    with pytest.raises(ValueError, match="rto_min_ns"):
+        Stack(SimNetwork().a, now_ns=0, rto_min_ns=2 * SECOND, rto_max_ns=SECOND)
 
 
 @pytest.mark.parametrize("name", BOUNDS)
