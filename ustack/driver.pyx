@@ -13,8 +13,8 @@ from ustack.base.clock cimport clock_monotonic_ns
 from ustack.base.counters cimport counters_as_dict
 from ustack.config cimport configure
 from ustack.engine cimport (
-    ENGINE_APPLICATIONS, engine_abort_all, engine_add_application, engine_discard_all, engine_flush, engine_next_deadline, engine_poll,
-    engine_run)
+    ENGINE_APPLICATIONS, engine_abort_all, engine_add_application, engine_discard_all, engine_flush,
+    engine_next_deadline, engine_poll, engine_run, engine_wait)
 from ustack.ip.address cimport ip_addr_from_text, ip_interface_from_text
 from ustack.ip.layer cimport ip_announce, ip_config_defaults, ip_config_t, ip_destroy, ip_init
 from ustack.tcp.tcb cimport tcp_config_defaults, tcp_config_t, tcp_destroy, tcp_init, tcp_t
@@ -244,7 +244,6 @@ cdef class Engine:
                 deadline_ns = engine_next_deadline(&self.c)
             if frames == 0 and self.c.link_error == 0 and deadline_ns > now_ns and not condition():
                 with nogil:
-                    self.c.link_error = self.c.link.ops.wait(
-                        self.c.link, deadline_ns if deadline_ns < until_ns else until_ns)
+                    engine_wait(&self.c, deadline_ns if deadline_ns < until_ns else until_ns)
             if self.c.link_error != 0:
                 self.raise_link_error()

@@ -68,6 +68,8 @@ cdef uint32_t engine_poll(engine_t *engine, uint64_t now_ns) noexcept nogil     
 # Only the second half: what calls between two polls have left behind goes out.
 cdef void engine_flush(engine_t *engine, uint64_t now_ns) noexcept nogil
 cdef uint64_t engine_next_deadline(engine_t *engine) noexcept nogil              # monotonic ns, UINT64_MAX: none
+# Sleep on the link until a frame may be there, the deadline or a signal.
+cdef void engine_wait(engine_t *engine, uint64_t deadline_ns) noexcept nogil
 # Poll until `until_ns`, *stop or a link error; sleeps on the link when nothing is to be done. It returns
 # early after a sleep, so that its caller can run Python's signal handlers.
 cdef void engine_run(engine_t *engine, uint64_t until_ns, const bint *stop) noexcept nogil

@@ -12,6 +12,7 @@ It holds no protocol: which layer is called when, and who tells the application,
 ARCHITECTURE.md.
 """
 
+from libc.errno cimport ENETDOWN
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memset
 
@@ -112,10 +113,14 @@ cdef void engine_flush(engine_t *engine, uint64_t now_ns) noexcept nogil:
         close_bursts(engine)
 
 
-cdef inline void submit(engine_t *engine) noexcept nogil:
-    cdef int error = engine.link.ops.tx_submit(engine.link)
-    if error != 0:
+cdef inline void note_error(engine_t *engine, int error) noexcept nogil:
+    """A link that is down is no failure: frames are lost until it is up again, and R2 decides (RFC 9293 section 3.8.3)."""
+    if error != 0 and error != -ENETDOWN:
         engine.link_error = error
+
+
+cdef inline void submit(engine_t *engine) noexcept nogil:
+    note_error(engine, engine.link.ops.tx_submit(engine.link))
     engine.counters.value[<int>FRAMES_OUT] = engine.link.counters.tx_frames
     engine.counters.value[<int>BYTES_OUT] = engine.link.counters.tx_bytes
 
@@ -129,6 +134,10 @@ cdef uint64_t engine_next_deadline(engine_t *engine) noexcept nogil:
     return tcp_ns if tcp_ns < ip_ns else ip_ns
 
 
+cdef void engine_wait(engine_t *engine, uint64_t deadline_ns) noexcept nogil:
+    note_error(engine, engine.link.ops.wait(engine.link, deadline_ns))
+
+
 cdef void engine_run(engine_t *engine, uint64_t until_ns, const bint *stop) noexcept nogil:
     cdef uint64_t now_ns = clock_monotonic_ns()
     cdef uint64_t deadline_ns, slept
@@ -137,8 +146,7 @@ cdef void engine_run(engine_t *engine, uint64_t until_ns, const bint *stop) noex
             deadline_ns = engine_next_deadline(engine)
             if deadline_ns > now_ns:
                 slept = engine.link.counters.waits
-                engine.link_error = engine.link.ops.wait(engine.link, deadline_ns if deadline_ns < until_ns
-                                                         else until_ns)
+                engine_wait(engine, deadline_ns if deadline_ns < until_ns else until_ns)
                 if slept != engine.link.counters.waits:
                     return
         now_ns = clock_monotonic_ns()

@@ -18,7 +18,7 @@ from ustack.tcp.calls cimport (
     TCP_ERR_BAD_ADDRESS, TCP_ERR_IN_USE, TCP_ERR_NO_MEMORY, TCP_ERR_NO_PORT, TCP_ERR_NO_ROUTE, tcp_abort, tcp_close,
     tcp_receivable, tcp_receive, tcp_send, tcp_send_queued, tcp_set_keepalive, tcp_set_nodelay, tcp_set_tos,
     tcp_set_ttl, tcp_set_user_timeout, tcp_shutdown, tcp_taken, tcp_unlisten)
-from ustack.tcp.state cimport CLOSE_NO_MEMORY, CLOSE_NORMAL
+from ustack.tcp.state cimport CLOSE_ABORTED, CLOSE_NO_MEMORY, CLOSE_NORMAL
 from ustack.tcp.status cimport connection_status
 from ustack.tcp.tcb cimport TCB_ACTIVE, TCB_FIN_RECEIVED, TCB_KEEPALIVE, TCB_NODELAY
 
@@ -179,6 +179,9 @@ cdef class Listener:
 
 cdef class Connection:
     """One TCP connection. Made by Listener.accept() and Stack.connect()."""
+
+    def __cinit__(self) -> None:
+        self.end = CLOSE_ABORTED            # until it is bound to a tcb, which the stack alone does
 
     def __init__(self):
         raise TypeError("use Stack.connect() or Listener.accept()")
