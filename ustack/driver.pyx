@@ -32,7 +32,10 @@ cdef uint64_t slice_end(uint64_t until_ns) noexcept nogil:
 
 
 cdef void check_addresses(str address, str gateway) except *:
-    """Refuse what no host can have (RFC 1122 section 3.2.1.3) and a gateway that is not a neighbour. Raises ValueError."""
+    """Refuse what no host can have (RFC 1122 section 3.2.1.3) and a gateway that is not a neighbour.
+
+    Raises ValueError.
+    """
     own = ipaddress.IPv4Interface(address)
     network = own.network
     if own.ip.is_multicast or own.ip.is_loopback or own.ip.is_unspecified or int(own.ip) == 0xFFFFFFFF:

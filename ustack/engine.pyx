@@ -114,7 +114,8 @@ cdef void engine_flush(engine_t *engine, uint64_t now_ns) noexcept nogil:
 
 
 cdef inline void note_error(engine_t *engine, int error) noexcept nogil:
-    """A link that is down is no failure: frames are lost until it is up again, and R2 decides (RFC 9293 section 3.8.3)."""
+    """A link that is down is no failure: frames are lost until it is up again, and R2 decides (RFC 9293 section
+    3.8.3)."""
     if error != 0 and error != -ENETDOWN:
         engine.link_error = error
 
