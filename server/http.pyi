@@ -6,9 +6,9 @@ from collections.abc import Callable
 from types import TracebackType
 
 from typing_extensions import disjoint_base
-from ustack.server.request import Limits
 
 from ustack.engine import Application
+from ustack.server.request import Limits
 
 @disjoint_base
 class HttpServer(Application):

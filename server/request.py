@@ -16,6 +16,7 @@ from email.utils import mktime_tz, parsedate_tz
 from urllib.parse import unquote_to_bytes
 
 import httptools
+
 from ustack.server.files import Resource, Variant
 from ustack.server.response import ALLOWED_METHODS, CLOSE, PERSIST, PERSIST_ANNOUNCED, Refusal
 

@@ -25,13 +25,13 @@ from types import FrameType
 
 import click
 from rich.console import Console
+
+from ustack.netns import LabError
 from ustack.tools import report
 from ustack.tools.bench_request import measure_cost
 from ustack.tools.compare import COLUMNS, SITE, Column, Measurement, judge, summarize
 from ustack.tools.load import WRK_REPORT, CpuTimes, CpuUse, Load, LoadError, inside, run, run_curl, run_wrk
 from ustack.tools.servers import SERVERS, Server, Ustack, make_site
-
-from ustack.netns import LabError
 
 REFERENCES = ("nginx", "epoll")
 LOADS = ", ".join(column.name for column in COLUMNS) + "."

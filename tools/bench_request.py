@@ -29,6 +29,7 @@ from statistics import median
 import click
 from rich.console import Console
 from rich.table import Table
+
 from ustack.server.http import HttpServer
 from ustack.stack import Stack
 from ustack.tools.canned_clients import CannedClients

@@ -1,5 +1,4 @@
 from ustack.driver import Engine
-
 from ustack.link.device import Link
 
 class CannedClients(Link):

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
+
 from ustack.tools.compare import COLUMNS, Column, Measurement, Summary, Target
 
 

@@ -23,9 +23,9 @@ import time
 from dataclasses import asdict, dataclass
 
 import click
-from ustack.tools.syn_sender import SynSender
 
 from ustack.netns import LabError, inside
+from ustack.tools.syn_sender import SynSender
 
 RANGES = tuple(ipaddress.ip_network(text) for text in ("198.18.0.0/15", "2001:2::/48"))
 COUNT_MOST = 100_000_000

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+
 from ustack.tools.load import WRK_REPORT, parse_wrk
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]

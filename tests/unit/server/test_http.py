@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from ustack.server import request as requests
-from ustack.server.http import HttpServer
 
 from ustack import Connection
 from ustack.buf import lent
+from ustack.server import request as requests
+from ustack.server.http import HttpServer
 from ustack.testing.pair import Pair
 from ustack.testing.testbed import MILLISECOND, SECOND, STACK_ADDRESS
 

@@ -6,6 +6,7 @@ from email.utils import formatdate
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from ustack.server import request as requests
 from ustack.server.files import Identity, Resource, Variant
 from ustack.server.response import CLOSE, PERSIST, PERSIST_ANNOUNCED, Refusal

@@ -5,6 +5,7 @@ import http.client
 import io
 
 import pytest
+
 from ustack.server import response
 
 

@@ -15,14 +15,14 @@ import click
 import pytest
 from click.testing import CliRunner
 from rich.console import Console
+
+from ustack.netns import sweep
+from ustack.netns.namespace import names
 from ustack.tools import bench_quick
 from ustack.tools.bench_quick import Bench, choose, main
 from ustack.tools.compare import COLUMNS, Column, Measurement
 from ustack.tools.load import LoadError
 from ustack.tools.servers import Epoll, Nginx, Server, Ustack
-
-from ustack.netns import sweep
-from ustack.netns.namespace import names
 
 
 def bench(tmp_path: Path, servers: list[Server], columns: list[Column], rounds: int) -> Bench:

@@ -6,6 +6,7 @@ import json
 
 from click.testing import CliRunner
 from rich.console import Console
+
 from ustack.tools.bench_request import CASES, Cost, main, measure, measure_cost, show
 
 

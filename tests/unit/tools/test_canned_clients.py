@@ -6,10 +6,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from ustack.server.http import HttpServer
-from ustack.tools.canned_clients import CannedClients
 
 from ustack import SimNetwork, Stack
+from ustack.server.http import HttpServer
+from ustack.tools.canned_clients import CannedClients
 
 REQUEST = b"GET /file HTTP/1.1\r\nHost: a\r\n\r\n"
 BODY = b"b" * 512

@@ -2,6 +2,7 @@
 """compare: medians, ratios by pairs, targets, on plain numbers."""
 
 import pytest
+
 from ustack.tools.compare import COLUMNS, SITE, Measurement, judge, ratio_by_pairs, summarize
 
 INFO: dict[str, object] = {"tcb_bytes": 192, "flow_bytes": 16}

@@ -4,6 +4,7 @@
 import sys
 
 import pytest
+
 from ustack.tools.load import CpuTimes, CpuUse, Load, LoadError, inside, parse_wrk, program_of, run
 
 REPORT = (

@@ -5,6 +5,7 @@ import io
 import json
 
 from rich.console import Console
+
 from ustack.tools.compare import Measurement, judge, summarize
 from ustack.tools.report import as_json, machine, number, ratio, show
 

@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from ustack.tools.compare import SITE
-from ustack.tools.load import LoadError
-from ustack.tools.servers import EPOLL_SOURCE, Epoll, Nginx, Server, build_epoll, make_site
 
 from ustack.netns import inside
 from ustack.netns.namespace import names
+from ustack.tools.compare import SITE
+from ustack.tools.load import LoadError
+from ustack.tools.servers import EPOLL_SOURCE, Epoll, Nginx, Server, build_epoll, make_site
 
 pytestmark = [
     pytest.mark.root,

@@ -9,6 +9,7 @@ import pytest
 from scapy.layers.inet import IP, TCP
 from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import Ether
+
 from ustack.tools.syn_sender import SynSender
 
 OURS = bytes.fromhex("020000000001")

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 import pytest
 from click.testing import CliRunner
-from ustack.tools.pair import Pair, veth_pair
-from ustack.tools.synflood import FloodError, check_range, find_mac, flood, main, parse_mac
 
 from ustack.netns import inside
+from ustack.tools.pair import Pair, veth_pair
+from ustack.tools.synflood import FloodError, check_range, find_mac, flood, main, parse_mac
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: namespaces and packet sockets")
 
