@@ -28,8 +28,15 @@ COMPILE = {
     "release": ["-O3"],
     "debug": ["-O1", "-g", "-DUSTACK_DEBUG"],
     "trace": ["-O0", "-g", "-DUSTACK_DEBUG", "-DCYTHON_TRACE=1", "-DCYTHON_TRACE_NOGIL=1"],
-    "asan": ["-O1", "-g", "-DUSTACK_DEBUG", "-fno-omit-frame-pointer", "-fsanitize=address,undefined",
-             "-fno-sanitize-recover=undefined", "-fno-sanitize=alignment"],
+    "asan": [
+        "-O1",
+        "-g",
+        "-DUSTACK_DEBUG",
+        "-fno-omit-frame-pointer",
+        "-fsanitize=address,undefined",
+        "-fno-sanitize-recover=undefined",
+        "-fno-sanitize=alignment",
+    ],
 }[MODE]
 LINK = ["-fsanitize=address,undefined"] if MODE == "asan" else []
 
@@ -58,8 +65,14 @@ def extensions() -> list[Extension]:
                 Extension(
                     module,
                     [str(relative)],
-                    extra_compile_args=[*COMPILE, "-fno-strict-aliasing", "-fvisibility=hidden",
-                                        "-Wall", "-Wno-unused-function", f'-DUSTACK_BUILD_MODE="{MODE}"'],
+                    extra_compile_args=[
+                        *COMPILE,
+                        "-fno-strict-aliasing",
+                        "-fvisibility=hidden",
+                        "-Wall",
+                        "-Wno-unused-function",
+                        f'-DUSTACK_BUILD_MODE="{MODE}"',
+                    ],
                     extra_link_args=LINK,
                 )
             )

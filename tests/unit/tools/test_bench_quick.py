@@ -26,8 +26,9 @@ from ustack.tools.servers import Epoll, Nginx, Server, Ustack
 
 
 def bench(tmp_path: Path, servers: list[Server], columns: list[Column], rounds: int) -> Bench:
-    return Bench(servers, columns, rounds, seconds=1, core=0, script=tmp_path / "report.lua",
-                 console=Console(file=io.StringIO()))
+    return Bench(
+        servers, columns, rounds, seconds=1, core=0, script=tmp_path / "report.lua", console=Console(file=io.StringIO())
+    )
 
 
 def test_names_are_checked_and_keep_their_order():
@@ -47,8 +48,15 @@ def test_rounds_alternate_between_servers(tmp_path: Path, monkeypatch: pytest.Mo
     made = bench(tmp_path, servers, list(COLUMNS[:2]), 2)
     made.run()
     assert [(m.round, m.column, m.server) for m in made.measurements] == [
-        (1, "keepalive", "ustack"), (1, "keepalive", "nginx"), (1, "connect", "ustack"), (1, "connect", "nginx"),
-        (2, "keepalive", "ustack"), (2, "keepalive", "nginx"), (2, "connect", "ustack"), (2, "connect", "nginx")]
+        (1, "keepalive", "ustack"),
+        (1, "keepalive", "nginx"),
+        (1, "connect", "ustack"),
+        (1, "connect", "nginx"),
+        (2, "keepalive", "ustack"),
+        (2, "keepalive", "nginx"),
+        (2, "connect", "ustack"),
+        (2, "connect", "nginx"),
+    ]
     # Only while others are measured does the stack's own use of its core tell what it costs to wait.
     assert made.idle_percents == [0.0] * 4
 
@@ -64,8 +72,10 @@ def test_a_load_generator_that_fails_is_a_run_with_errors(tmp_path: Path, monkey
     assert (measured.round, measured.value, measured.cpu_us_per_request) == (3, 0.0, 0.0)
 
 
-@pytest.mark.parametrize("arguments", [
-    ["--only", "nothing"], ["--servers", "apache"], ["--rounds", "0"], ["--duration", "x"], ["--link", "token-ring"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [["--only", "nothing"], ["--servers", "apache"], ["--rounds", "0"], ["--duration", "x"], ["--link", "token-ring"]],
+)
 def test_wrong_arguments_exit_with_2(arguments: list[str]):
     assert CliRunner().invoke(main, arguments).exit_code == 2
 
@@ -88,8 +98,21 @@ needs_everything = pytest.mark.skipif(
 def test_a_short_run_reports_and_leaves_nothing(tmp_path: Path):
     figures = tmp_path / "figures.json"
     before = names()
-    done = CliRunner().invoke(main, ["--servers", "epoll", "--rounds", "1", "--duration", "1", "--only",
-                                     "connect,download", "--json", str(figures)])
+    done = CliRunner().invoke(
+        main,
+        [
+            "--servers",
+            "epoll",
+            "--rounds",
+            "1",
+            "--duration",
+            "1",
+            "--only",
+            "connect,download",
+            "--json",
+            str(figures),
+        ],
+    )
     assert done.exit_code == 0, done.output
     found = json.loads(figures.read_text())
     assert [(m["column"], m["errors"]) for m in found["measurements"]] == [("connect", {}), ("download", {})]

@@ -13,7 +13,8 @@ from ustack.tools.bench_request import CASES, Cost, main, measure, measure_cost,
 def test_every_case_is_measured_as_often_as_wanted():
     costs = measure(runs=3, requests=2000)
     assert [(cost.case, cost.connections, cost.runs) for cost in costs] == [
-        (case.name, case.connections, 3) for case in CASES]
+        (case.name, case.connections, 3) for case in CASES
+    ]
     assert all(cost.least_ns <= cost.ns_per_request <= cost.most_ns for cost in costs)
 
 

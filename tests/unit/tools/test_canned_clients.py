@@ -37,7 +37,7 @@ def test_every_client_is_answered_in_turn(site: Path, connections: int, offload:
         spent_ns, polls = link.exchange(stack, 10 * connections)
         counters = stack.counters()
         assert (link.unexpected, counters["connections_accepted"]) == (0, connections)
-        assert link.responses == counters["segments_in"] - connections      # the SYNs
+        assert link.responses == counters["segments_in"] - connections  # the SYNs
         assert sum(count for name, count in counters.items() if name.startswith("drop_")) == 0
         assert counters["segments_retransmitted"] == 0
         assert len(BODY) < link.response_bytes < 2 * len(BODY)

@@ -8,10 +8,26 @@ from ustack.tools.compare import COLUMNS, SITE, Measurement, judge, ratio_by_pai
 INFO: dict[str, object] = {"tcb_bytes": 192, "flow_bytes": 16}
 
 
-def run(round_number: int, server: str, value: float, *, column: str = "keepalive",
-        errors: dict[str, int] | None = None, steal: float = 0.0) -> Measurement:
-    return Measurement(round=round_number, column=column, server=server, value=value, p99_us=2 * value,
-                       errors=errors or {}, busy=0.9, steal=steal, cpu_us_per_request=10.0)
+def run(
+    round_number: int,
+    server: str,
+    value: float,
+    *,
+    column: str = "keepalive",
+    errors: dict[str, int] | None = None,
+    steal: float = 0.0,
+) -> Measurement:
+    return Measurement(
+        round=round_number,
+        column=column,
+        server=server,
+        value=value,
+        p99_us=2 * value,
+        errors=errors or {},
+        busy=0.9,
+        steal=steal,
+        cpu_us_per_request=10.0,
+    )
 
 
 def test_every_load_asks_for_a_file_of_the_site():
@@ -20,8 +36,14 @@ def test_every_load_asks_for_a_file_of_the_site():
 
 def test_a_ratio_is_the_median_of_the_ratios_within_each_round():
     # The machine is ten times slower in round 2: the ratio of the medians would be 130 / 10.
-    runs = [run(1, "ustack", 130), run(1, "nginx", 100), run(2, "ustack", 15), run(2, "nginx", 10),
-            run(3, "ustack", 200), run(3, "nginx", 5)]
+    runs = [
+        run(1, "ustack", 130),
+        run(1, "nginx", 100),
+        run(2, "ustack", 15),
+        run(2, "nginx", 10),
+        run(3, "ustack", 200),
+        run(3, "nginx", 5),
+    ]
     assert ratio_by_pairs(runs, "keepalive", "ustack", "nginx") == pytest.approx(1.5)
 
 
@@ -36,8 +58,12 @@ def test_there_is_no_ratio_without_a_pair():
 
 
 def test_a_summary_has_the_spread_of_good_runs_and_the_steal_of_all():
-    runs = [run(1, "ustack", 30, steal=0.1), run(2, "ustack", 10, steal=0.2),
-            run(3, "ustack", 99, steal=0.3, errors={"timeout": 2, "read": 1}), run(4, "ustack", 20, steal=0.4)]
+    runs = [
+        run(1, "ustack", 30, steal=0.1),
+        run(2, "ustack", 10, steal=0.2),
+        run(3, "ustack", 99, steal=0.3, errors={"timeout": 2, "read": 1}),
+        run(4, "ustack", 20, steal=0.4),
+    ]
     summary = summarize(runs, "keepalive", "ustack", ["nginx"])
     assert (summary.median, summary.least, summary.most, summary.p99_us) == (20, 10, 30, 40)
     assert summary.steals == (0.1, 0.2, 0.3, 0.4)
@@ -50,12 +76,19 @@ def test_a_summary_of_bad_runs_alone_has_no_figures():
     assert (summary.median, summary.least, summary.most, summary.cpu_us_per_request) == (None, None, None, None)
 
 
-@pytest.mark.parametrize(("column", "ours", "met"), [
-    ("keepalive", 130, True), ("keepalive", 129, False),
-    ("connect", 150, True), ("connect", 149, False),
-    ("bodies", 80, True), ("bodies", 79, False),
-    ("latency", 100, True), ("latency", 101, False),
-])
+@pytest.mark.parametrize(
+    ("column", "ours", "met"),
+    [
+        ("keepalive", 130, True),
+        ("keepalive", 129, False),
+        ("connect", 150, True),
+        ("connect", 149, False),
+        ("bodies", 80, True),
+        ("bodies", 79, False),
+        ("latency", 100, True),
+        ("latency", 101, False),
+    ],
+)
 def test_targets_at_their_limits(column: str, ours: float, met: bool):
     targets = judge([run(1, "ustack", ours, column=column), run(1, "nginx", 100, column=column)], INFO)
     assert [(target.name, target.met) for target in targets] == [(column, met), ("memory", True)]
@@ -64,7 +97,9 @@ def test_targets_at_their_limits(column: str, ours: float, met: bool):
 def test_a_target_that_was_not_measured_is_neither_met_nor_missed():
     targets = judge([run(1, "ustack", 100)], {})
     assert [(target.name, target.found, target.met) for target in targets] == [
-        ("keepalive", None, None), ("memory", None, None)]
+        ("keepalive", None, None),
+        ("memory", None, None),
+    ]
 
 
 def test_a_connection_of_257_octets_is_too_large():

@@ -25,8 +25,13 @@ def printed(measurements: list[Measurement], info: dict[str, object]) -> tuple[s
     summaries = [summarize(measurements, c, s, REFERENCES) for c in columns for s in ("ustack", "nginx")]
     targets = judge(measurements, info)
     report = as_json(
-        settings={"rounds": 2, "seconds": 3, "link": "veth"}, versions={"nginx": "1.22.1", "epoll": ""}, info=info,
-        measurements=measurements, summaries=summaries, targets=targets, ustack_idle_percent=0.25,
+        settings={"rounds": 2, "seconds": 3, "link": "veth"},
+        versions={"nginx": "1.22.1", "epoll": ""},
+        info=info,
+        measurements=measurements,
+        summaries=summaries,
+        targets=targets,
+        ustack_idle_percent=0.25,
         request_cost={"ns_per_request": 850.0, "least_ns": 800.0, "most_ns": 900.0, "runs": 5},
     )
     out = io.StringIO()

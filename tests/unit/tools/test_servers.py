@@ -105,17 +105,20 @@ def test_what_a_client_sent_before_its_fin_is_answered(epoll: Server):
     assert statuses(ask(epoll, get("/512.bin") * 3, half_close=True)) == ["200"] * 3
 
 
-@pytest.mark.parametrize(("request_octets", "status"), [
-    (get("/nothing"), "404"),
-    (get("/512.bin", version="2.0"), "400"),
-    (b"GET /512.bin\r\n\r\n", "400"),
-    (b"GET \r\n\r\n", "400"),
-    (b"\r\n\r\n", "405"),
-    (b"POST /512.bin HTTP/1.1\r\n\r\n", "405"),
-    (get("/512.bin", version="1.0"), "200"),
-    (get("/512.bin", "connection:CLOSE"), "200"),
-    (b"GET /" + b"a" * 8187, "431"),
-])
+@pytest.mark.parametrize(
+    ("request_octets", "status"),
+    [
+        (get("/nothing"), "404"),
+        (get("/512.bin", version="2.0"), "400"),
+        (b"GET /512.bin\r\n\r\n", "400"),
+        (b"GET \r\n\r\n", "400"),
+        (b"\r\n\r\n", "405"),
+        (b"POST /512.bin HTTP/1.1\r\n\r\n", "405"),
+        (get("/512.bin", version="1.0"), "200"),
+        (get("/512.bin", "connection:CLOSE"), "200"),
+        (b"GET /" + b"a" * 8187, "431"),
+    ],
+)
 def test_the_last_answer_ends_the_connection(epoll: Server, request_octets: bytes, status: str):
     assert statuses(ask(epoll, request_octets)) == [status]
 

@@ -29,12 +29,13 @@ def test_a_frame_is_a_syn_with_the_options_of_a_real_client():
     assert (frame.src, frame.dst, frame.type) == ("02:00:00:00:00:01", "02:00:00:00:00:02", 0x0800)
     assert (frame[IP].dst, frame[IP].len, frame[IP].ttl, frame[IP].proto) == ("198.18.0.2", 60, 64, 6)
     assert (frame[TCP].dport, frame[TCP].flags, frame[TCP].ack, len(frame[TCP].payload)) == (80, "S", 0, 0)
-    assert dict(frame[TCP].options) == {
-        "MSS": 1460, "SAckOK": b"", "Timestamp": (1, 0), "NOP": None, "WScale": 7}
+    assert dict(frame[TCP].options) == {"MSS": 1460, "SAckOK": b"", "Timestamp": (1, 0), "NOP": None, "WScale": 7}
 
 
-@pytest.mark.parametrize(("target", "sources", "layer"), [
-    ("198.18.0.2", "198.18.0.0/15", IP), ("198.18.0.2", "198.18.0.0/29", IP), ("2001:2::2", "2001:2::/48", IPv6)])
+@pytest.mark.parametrize(
+    ("target", "sources", "layer"),
+    [("198.18.0.2", "198.18.0.0/15", IP), ("198.18.0.2", "198.18.0.0/29", IP), ("2001:2::2", "2001:2::/48", IPv6)],
+)
 def test_the_checksums_are_what_scapy_computes(target: str, sources: str, layer: type):
     for octets in frames(make(target, sources), 300):
         frame = Ether(octets)
@@ -66,15 +67,18 @@ def test_the_same_seed_gives_the_same_frames():
     assert frames(make(seed=1), 3) != frames(make(seed=2), 3)
 
 
-@pytest.mark.parametrize("arguments", [
-    (OURS[:5], THEIRS, "198.18.0.2", 80, "198.18.0.0/24", 1),
-    (OURS, THEIRS + b"x", "198.18.0.2", 80, "198.18.0.0/24", 1),
-    (OURS, THEIRS, "198.18.0.2", 80, "2001:2::/48", 1),
-    (OURS, THEIRS, "198.18.0.2", 80, "198.18.0.0/30", 1),
-    (OURS, THEIRS, "198.18.0.2", 0, "198.18.0.0/24", 1),
-    (OURS, THEIRS, "198.18.0.2", 65536, "198.18.0.0/24", 1),
-    (OURS, THEIRS, "somewhere", 80, "198.18.0.0/24", 1),
-])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (OURS[:5], THEIRS, "198.18.0.2", 80, "198.18.0.0/24", 1),
+        (OURS, THEIRS + b"x", "198.18.0.2", 80, "198.18.0.0/24", 1),
+        (OURS, THEIRS, "198.18.0.2", 80, "2001:2::/48", 1),
+        (OURS, THEIRS, "198.18.0.2", 80, "198.18.0.0/30", 1),
+        (OURS, THEIRS, "198.18.0.2", 0, "198.18.0.0/24", 1),
+        (OURS, THEIRS, "198.18.0.2", 65536, "198.18.0.0/24", 1),
+        (OURS, THEIRS, "somewhere", 80, "198.18.0.0/24", 1),
+    ],
+)
 def test_what_cannot_be_sent_is_refused(arguments: tuple[bytes, bytes, str, int, str, int]):
     with pytest.raises(ValueError, match=r"octets|family|addresses|port|address"):
         SynSender(*arguments)

@@ -26,17 +26,40 @@ def test_the_benchmarking_ranges_may_be_used(text: str):
     assert str(check_range("target", text)).startswith(text.partition("/")[0])
 
 
-@pytest.mark.parametrize("text", [
-    "198.17.255.255", "198.20.0.0", "198.18.0.0/14", "127.0.0.1", "0.0.0.0/0", "2001:2:1::", "2001:2::/47", "::1",
-    "::ffff:198.18.0.1", "198.18.0.1/24", "x", ""])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "198.17.255.255",
+        "198.20.0.0",
+        "198.18.0.0/14",
+        "127.0.0.1",
+        "0.0.0.0/0",
+        "2001:2:1::",
+        "2001:2::/47",
+        "::1",
+        "::ffff:198.18.0.1",
+        "198.18.0.1/24",
+        "x",
+        "",
+    ],
+)
 def test_everything_else_is_refused(text: str):
     with pytest.raises(FloodError):
         check_range("target", text)
 
 
-@pytest.mark.parametrize("wrong", [
-    {"target": "10.0.0.1"}, {"target": "198.18.0.0/24"}, {"sources": "10.0.0.0/8"}, {"count": 0},
-    {"count": 100_000_001}, {"seconds": 61.0}, {"seconds": 0.0}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"target": "10.0.0.1"},
+        {"target": "198.18.0.0/24"},
+        {"sources": "10.0.0.0/8"},
+        {"count": 0},
+        {"count": 100_000_001},
+        {"seconds": 61.0},
+        {"seconds": 0.0},
+    ],
+)
 def test_nothing_is_opened_for_what_may_not_be_sent(wrong: dict[str, object]):
     arguments: dict[str, object] = {"ifname": "no-such-device", "target": "198.18.0.2", **wrong}
     with pytest.raises(FloodError):
@@ -76,8 +99,9 @@ def test_a_kernel_takes_every_syn_and_finds_no_error_in_it(pair: Pair):
 @needs_root
 @pytest.mark.root
 def test_the_command_floods_in_a_namespace(pair: Pair):
-    done = CliRunner().invoke(main, ["--netns", pair.client_netns, "--ifname", "ustack0", "--target",
-                                     pair.server_address, "--count", "300"])
+    done = CliRunner().invoke(
+        main, ["--netns", pair.client_netns, "--ifname", "ustack0", "--target", pair.server_address, "--count", "300"]
+    )
     assert done.exit_code == 0, done.output
     assert json.loads(done.output)["sent"] == 300
 
@@ -101,5 +125,3 @@ def tcp_counters(netns: str) -> dict[str, int]:
     with inside(netns), open("/proc/thread-self/net/snmp", encoding="ascii") as counters:
         names, values = (line.split()[1:] for line in counters if line.startswith("Tcp:"))
     return dict(zip(names, map(int, values), strict=True))
-
-
