@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """What is on the wire: only what our stack sends, once; and captures of which Wireshark does not complain."""
 
+import os
 import random
 import shutil
 import socket
@@ -8,7 +9,7 @@ import struct
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,15 @@ ADDRESS, PEER = "198.18.0.2", "198.18.0.1"
 PACKET_OUTGOING = 4
 SO_RCVBUFFORCE = 33
 FIN, SYN, RST = 0x01, 0x02, 0x04
+
+
+@pytest.fixture(autouse=True)
+def one_processor() -> Iterator[None]:
+    """All on one processor: from two at once the peer's kernel hands a connection's frames to veth out of order."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(before)})
+    yield
+    os.sched_setaffinity(0, before)
 
 
 # ---------------------------------------------------------------- the kernel at our end is silent
