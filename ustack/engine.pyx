@@ -20,7 +20,7 @@ from ustack.base.clock cimport clock_monotonic_ns
 from ustack.base.counters cimport BYTES_OUT, FRAMES_OUT
 from ustack.ip.layer cimport (IP_TCP, IP_TCP_ERROR, ip_input, ip_next_deadline, ip_timers, ip_verdict_t, packet_t)
 from ustack.tcp.calls cimport tcp_abort, tcp_receivable, tcp_waiting
-from ustack.tcp.demux cimport FLOW_CONNECTION, FLOW_INDEX_BITS
+from ustack.tcp.demux cimport flow_connection
 from ustack.tcp.ending cimport connection_end, syn_received_remove, time_wait_remove
 from ustack.tcp.input cimport delivery_t, tcp_input
 from ustack.tcp.output cimport OUTPUT_BLOCKED, tcp_output
@@ -295,7 +295,7 @@ cdef void engine_abort_all(engine_t *engine, uint64_t now_ns) noexcept nogil:
     cdef tcb_t *conn
     tcp.now_ns = now_ns
     for at in range(tcp.flows.mask + 1):
-        conn = connection_in_slot(tcp, at)
+        conn = flow_connection(tcp, at)
         if conn != NULL:
             tcp_abort(tcp, conn)
     while tcp.work_head and fruitless < ABORT_PATIENCE:
@@ -315,7 +315,7 @@ cdef void end_all(tcp_t *tcp) noexcept nogil:
     cdef tcb_t *conn
     cdef uint32_t at = 0
     while at <= tcp.flows.mask:
-        conn = connection_in_slot(tcp, at)
+        conn = flow_connection(tcp, at)
         if conn != NULL:
             connection_end(tcp, conn, CLOSE_ABORTED)    # which moves the next entry into this slot
         else:
@@ -330,13 +330,6 @@ cdef void engine_discard_all(engine_t *engine) noexcept nogil:
         if conn == NULL:
             return
         tcb_release(&engine.tcp, conn)
-
-
-cdef inline tcb_t *connection_in_slot(const tcp_t *tcp, uint32_t at) noexcept nogil:
-    cdef uint32_t target = tcp.flows.slots[at].target
-    if target >> FLOW_INDEX_BITS != FLOW_CONNECTION:
-        return NULL
-    return tcb_at(tcp, target & ((1u << FLOW_INDEX_BITS) - 1))
 
 
 # ---------------------------------------------------------------- the owner of a table of upcalls

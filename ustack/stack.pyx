@@ -24,10 +24,10 @@ from ustack.ip.address cimport ip_addr_from_text
 from ustack.link.device cimport Link
 from ustack.sockets cimport Connection, Listener, SocketApplication, address_key, error_of_status
 from ustack.tcp.calls cimport tcp_connect, tcp_listen
-from ustack.tcp.demux cimport FLOW_CONNECTION, FLOW_INDEX_BITS
+from ustack.tcp.demux cimport flow_connection
 from ustack.tcp.state cimport CLOSING, FIN_WAIT_1, LAST_ACK
 from ustack.tcp.status cimport connection_status
-from ustack.tcp.tcb cimport tcb_at, tcb_t
+from ustack.tcp.tcb cimport tcb_t
 
 from ustack.errors import error_of
 
@@ -123,27 +123,25 @@ cdef class Stack(Engine):
 
     def closing_connections(self) -> int:
         """Connections closed by their owner that still have data or a FIN to deliver."""
-        cdef uint32_t i, target, found = 0
+        cdef uint32_t at, found = 0
         cdef tcb_t *conn
         self.ensure_alive()
-        for i in range(self.c.tcp.flows.mask + 1):
-            target = self.c.tcp.flows.slots[i].target
-            if target >> FLOW_INDEX_BITS == FLOW_CONNECTION:
-                conn = tcb_at(&self.c.tcp, target & ((1u << FLOW_INDEX_BITS) - 1))
-                if conn.state in (<int>FIN_WAIT_1, <int>LAST_ACK, <int>CLOSING):
-                    found += 1
+        for at in range(self.c.tcp.flows.mask + 1):
+            conn = flow_connection(&self.c.tcp, at)
+            if conn != NULL and conn.state in (<int>FIN_WAIT_1, <int>LAST_ACK, <int>CLOSING):
+                found += 1
         return found
 
     def connections(self) -> list[dict[str, object]]:
         """A snapshot of every connection: state and RFC 9293's variables."""
-        cdef uint32_t i, target
+        cdef uint32_t at
+        cdef tcb_t *conn
         cdef list found = []
         self.ensure_alive()
-        for i in range(self.c.tcp.flows.mask + 1):
-            target = self.c.tcp.flows.slots[i].target
-            if target >> FLOW_INDEX_BITS == FLOW_CONNECTION:
-                found.append(connection_status(
-                    &self.c.tcp, tcb_at(&self.c.tcp, target & ((1u << FLOW_INDEX_BITS) - 1))))
+        for at in range(self.c.tcp.flows.mask + 1):
+            conn = flow_connection(&self.c.tcp, at)
+            if conn != NULL:
+                found.append(connection_status(&self.c.tcp, conn))
         return found
 
     def __enter__(self) -> Stack:

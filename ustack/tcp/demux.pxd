@@ -8,7 +8,7 @@
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 
 from ustack.base.types cimport ip_addr_t
-from ustack.tcp.tcb cimport flow_key_t, listener_t, tcb_t, tcp_t
+from ustack.tcp.tcb cimport flow_key_t, listener_t, tcb_at, tcb_t, tcp_t
 
 cdef enum flow_kind_t:
     FLOW_NONE = 0
@@ -29,6 +29,14 @@ cdef int flow_insert(tcp_t *tcp, const flow_key_t *key, flow_kind_t kind, uint32
 cdef void flow_remove(tcp_t *tcp, const flow_key_t *key) noexcept nogil
 # Give an existing entry another record of the same key (SYN-RECEIVED -> connection -> TIME-WAIT).
 cdef void flow_retarget(tcp_t *tcp, const flow_key_t *key, flow_kind_t kind, uint32_t index) noexcept nogil
+# The connection in slot `at` (0..flows.mask) of the table, NULL: none. For walks over all of them.
+cdef inline tcb_t *flow_connection(const tcp_t *tcp, uint32_t at) noexcept nogil:
+    cdef uint32_t target = tcp.flows.slots[at].target
+    if target >> FLOW_INDEX_BITS != FLOW_CONNECTION:
+        return NULL
+    return tcb_at(tcp, target & ((1u << FLOW_INDEX_BITS) - 1))
+
+
 # Most specific first: the exact address, then any of ours. NULL: nobody listens.
 cdef listener_t *listener_find(tcp_t *tcp, const ip_addr_t *laddr, uint16_t lport) noexcept nogil
 cdef listener_t *listener_exact(tcp_t *tcp, const ip_addr_t *laddr, uint16_t lport) noexcept nogil

@@ -23,5 +23,7 @@ cdef ip_status_t emit_reset_of(tcp_t *tcp, tcb_t *tcb) noexcept nogil
 # What we offer in a SYN.
 cdef uint16_t advertised_mss(const tcp_t *tcp) noexcept nogil
 cdef uint8_t advertised_wscale(const tcp_t *tcp) noexcept nogil
+# The window of a SYN, and so the first one we offer: it is never scaled (RFC 7323 section 2.2).
+cdef uint16_t first_window(const tcp_t *tcp) noexcept nogil
 # RFC 5961 section 7: about CHALLENGE_ACKS_PER_SECOND. True: one more may go.
 cdef bint challenge_allowed(tcp_t *tcp) noexcept nogil

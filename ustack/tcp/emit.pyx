@@ -85,8 +85,7 @@ cdef uint8_t advertised_wscale(const tcp_t *tcp) noexcept nogil:
     return shift
 
 
-cdef inline uint16_t unscaled_window(const tcp_t *tcp) noexcept nogil:
-    """A SYN's window is never scaled (RFC 7323 section 2.2)."""
+cdef uint16_t first_window(const tcp_t *tcp) noexcept nogil:
     return <uint16_t>(tcp.config.rcv_buffer_bytes if tcp.config.rcv_buffer_bytes < 0xFFFF else 0xFFFF)
 
 
@@ -98,7 +97,7 @@ cdef ip_status_t emit_syn_ack(tcp_t *tcp, const syn_received_t *syn) noexcept no
     header.seq = syn.iss
     header.ack = syn.irs + 1
     header.flags = SYN | ACK
-    header.window = unscaled_window(tcp)
+    header.window = first_window(tcp)
     header.has = HAS_MSS
     header.mss = advertised_mss(tcp)
     if options & OPT_SACK:
@@ -120,7 +119,7 @@ cdef void emit_syn_received_ack(tcp_t *tcp, const syn_received_t *syn) noexcept 
     header.seq = syn.iss + 1
     header.ack = syn.irs + 1
     header.flags = ACK
-    header.window = unscaled_window(tcp)
+    header.window = first_window(tcp)
     if (syn.options_wscale >> 4) & OPT_WSCALE:
         header.window = <uint16_t>(tcp.config.rcv_buffer_bytes >> advertised_wscale(tcp))
     if (syn.options_wscale >> 4) & OPT_TIMESTAMPS:

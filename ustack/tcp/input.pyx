@@ -22,9 +22,9 @@ from ustack.buf.frame cimport CHECKSUM_UNKNOWN
 from ustack.ip.layer cimport IP_PROTO_TCP, ip_confirm
 from ustack.tcp.ack cimport (ACK_TOO_OLD, ACK_UNSENT, ack_input, ack_set_window, ack_start, ack_verdict_t)
 from ustack.tcp.demux cimport FLOW_CONNECTION, FLOW_SYN_RECEIVED, FLOW_TIME_WAIT, flow_find, flow_t
-from ustack.tcp.emit cimport challenge_allowed, emit_reset_for, emit_time_wait_ack
+from ustack.tcp.emit cimport challenge_allowed, emit_reset_for, first_window, emit_time_wait_ack
 from ustack.tcp.ending cimport connection_end, connection_time_wait
-from ustack.tcp.opening cimport (agree, first_window, listen_arrives, offered_options, syn_received_arrives,
+from ustack.tcp.opening cimport (agree, listen_arrives, offered_options, syn_received_arrives,
                                  time_wait_arrives)
 from ustack.tcp.reassembly cimport reassembly_advance, reassembly_append, reassembly_insert
 from ustack.tcp.state cimport (

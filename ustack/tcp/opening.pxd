@@ -18,5 +18,3 @@ cdef void time_wait_arrives(tcp_t *tcp, uint32_t index, const segment_t *seg) no
 cdef uint8_t offered_options(const tcp_t *tcp, const segment_t *seg) noexcept nogil
 # Write what both ends offered to the tcb: options, window scales, effective send MSS (MUST-16).
 cdef void agree(tcp_t *tcp, tcb_t *tcb, uint8_t options, uint16_t peer_mss, uint8_t peer_wscale) noexcept nogil
-# Right edge of the first window we offer: a SYN's field is not scaled.
-cdef uint32_t first_window(const tcp_t *tcp) noexcept nogil

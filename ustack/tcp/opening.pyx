@@ -17,8 +17,9 @@ from ustack.ip.layer cimport ip_payload_mtu
 from ustack.tcp.ack cimport ack_set_window, ack_start
 from ustack.tcp.demux cimport (
     FLOW_CONNECTION, FLOW_SYN_RECEIVED, flow_insert, flow_retarget, initial_sequence_number, listener_find)
-from ustack.tcp.emit cimport (advertised_wscale, challenge_allowed, emit_reset_for, emit_syn_ack, emit_syn_received_ack,
-                              emit_time_wait_ack)
+from ustack.tcp.emit cimport (
+    advertised_wscale, challenge_allowed, emit_reset_for, emit_syn_ack, emit_syn_received_ack, emit_time_wait_ack,
+    first_window)
 from ustack.tcp.ending cimport syn_received_remove, time_wait_remove, time_wait_restart
 from ustack.tcp.state cimport ESTABLISHED
 from ustack.tcp.tcb cimport (
@@ -183,10 +184,6 @@ cdef tcb_t *handshake_complete(tcp_t *tcp, uint32_t index, const segment_t *seg)
     work_add(tcp, tcb)
     count(tcp.counters, CONNECTIONS_ACCEPTED)
     return tcb
-
-
-cdef uint32_t first_window(const tcp_t *tcp) noexcept nogil:
-    return tcp.config.rcv_buffer_bytes if tcp.config.rcv_buffer_bytes < MAX_WINDOW_UNSCALED else MAX_WINDOW_UNSCALED
 
 
 cdef uint8_t offered_options(const tcp_t *tcp, const segment_t *seg) noexcept nogil:

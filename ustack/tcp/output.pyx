@@ -20,7 +20,7 @@ from ustack.ip.layer cimport (IP_NO_ROUTE, IP_OK, IP_PROTO_TCP, IP_RING_FULL, ip
                               ip_route_t, ip_status_t)
 from ustack.tcp.ack cimport initial_window
 from ustack.tcp.cc.ops cimport cc_view_t
-from ustack.tcp.emit cimport advertised_mss, advertised_wscale, emit_bare, emit_reset_of
+from ustack.tcp.emit cimport advertised_mss, advertised_wscale, emit_bare, emit_reset_of, first_window
 from ustack.tcp.ending cimport connection_end
 from ustack.tcp.rtt cimport rexmit_start, rtt_now_us, rtt_spoil
 from ustack.tcp.sack cimport sack_blocks
@@ -124,7 +124,7 @@ cdef send_t send_syn(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     memset(&header, 0, sizeof(header))
     header.seq = tcb.snd_una
     header.flags = SYN
-    header.window = <uint16_t>(tcp.config.rcv_buffer_bytes if tcp.config.rcv_buffer_bytes < 0xFFFF else 0xFFFF)
+    header.window = first_window(tcp)
     header.has = HAS_MSS
     header.mss = advertised_mss(tcp)
     if tcp.config.sack and (not answering or tcb.options & OPT_SACK):
