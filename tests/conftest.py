@@ -14,6 +14,11 @@ from ustack.netns.lab import Lab, Plan, down, up
 _numbers = itertools.count()
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """How long the random machines of tests/fuzz go on."""
+    parser.addoption("--fuzz-examples", type=int, default=60, help="examples of each stateful fuzz test (default: 60)")
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip what is marked `root` where there are no capabilities for it."""
     if item.get_closest_marker("root") is not None:
