@@ -1,85 +1,188 @@
 # SPDX-License-Identifier: MIT
-"""Settings by name, with the bounds within which the stack works.
+"""Settings of a Stack by name: Stack(link, "198.18.0.2/24", mss=1400, keepalive_idle_ns=60_000_000_000).
 
-The names are those of tcp_config_t (tcp/tcb.pxd) and ip_config_t (ip/state.pxd), where each is explained; defaults are
-in tcp_config_defaults and ip_config_defaults.
+One table says everything about a setting: its field, its bounds, what it is for. The default is the field's own, from
+tcp_config_defaults and ip_config_defaults. `settings()` gives the table to Python; help("ustack.config") prints it.
+
+To add a setting: a field in tcp_config_t or ip_config_t, its default in *_config_defaults, a line in fill_table().
 """
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
+from ustack.ip.layer cimport ip_config_defaults
+from ustack.tcp.tcb cimport tcp_config_defaults
 
+from typing import NamedTuple
+
+
+class Setting(NamedTuple):
+    """One setting: whole numbers from `low` to `high`; times in nanoseconds where the name ends in _ns."""
+
+    name: str
+    default: int
+    low: int
+    high: int
+    text: str
+
+
+ctypedef struct place_t:
+    size_t offset                           # of the field in its struct
+    size_t size                             # bytes of the field: 1, 2, 4 or 8
+    bint of_ip                              # in ip_config_t, else in tcp_config_t
+    uint64_t low
+    uint64_t high
+
+cdef enum:
+    SETTINGS_MAX = 128
+
+cdef uint64_t MS = 1000000ULL
 cdef uint64_t DAY_NS = 86400ULL * 1000000000ULL
+cdef uint64_t INDEX_MAX = 1ULL << 28        # records of a slab are named by 28 bits at most
+
+cdef place_t PLACES[SETTINGS_MAX]
+cdef dict NUMBERS = {}                      # name -> index in PLACES
+cdef list TABLE = []                        # Setting, by the same index
+cdef tcp_config_t TCP                       # defaults, and what offsets are measured in
+cdef ip_config_t IP
 
 
-cdef uint64_t bounded(str name, object value, uint64_t low, uint64_t high) except? 0xFFFFFFFFFFFFFFFF:
+cdef uint64_t load(const void *field, size_t size) noexcept:
+    if size == 1:
+        return (<const uint8_t *>field)[0]
+    if size == 2:
+        return (<const uint16_t *>field)[0]
+    if size == 4:
+        return (<const uint32_t *>field)[0]
+    return (<const uint64_t *>field)[0]
+
+
+cdef void store(void *field, size_t size, uint64_t value) noexcept:
+    if size == 1:
+        (<uint8_t *>field)[0] = <uint8_t>value
+    elif size == 2:
+        (<uint16_t *>field)[0] = <uint16_t>value
+    elif size == 4:
+        (<uint32_t *>field)[0] = <uint32_t>value
+    else:
+        (<uint64_t *>field)[0] = value
+
+
+cdef void add(bint of_ip, str name, const void *field, size_t size, uint64_t low, uint64_t high, str text) except *:
+    cdef size_t number = <size_t>len(TABLE)
+    cdef place_t *place = &PLACES[number]
+    if number >= SETTINGS_MAX or name in NUMBERS:
+        raise AssertionError(f"{name}: the table is full or has it twice")
+    place.offset = <size_t>(<const char *>field - (<const char *>&IP if of_ip else <const char *>&TCP))
+    place.size = size
+    place.of_ip = of_ip
+    place.low = low
+    place.high = high
+    if size < 8 and high >> (8 * size):
+        raise AssertionError(f"{name}: its field cannot hold {high}")
+    NUMBERS[name] = number
+    TABLE.append(Setting(name, load(field, size), low, high, text))
+
+
+cdef inline void tcp(str name, const void *field, size_t size, uint64_t low, uint64_t high, str text) except *:
+    add(False, name, field, size, low, high, text)
+
+
+cdef inline void ip(str name, const void *field, size_t size, uint64_t low, uint64_t high, str text) except *:
+    add(True, name, field, size, low, high, text)
+
+
+cdef void fill_table() except *:
+    tcp_config_defaults(&TCP)
+    ip_config_defaults(&IP)
+    # Bounds of memory and of numbers.
+    tcp("max_connections", &TCP.max_connections, sizeof(TCP.max_connections), 1, INDEX_MAX,
+        "connections that exist at once, half-open and TIME-WAIT ones not counted")
+    tcp("syn_queue", &TCP.syn_queue, sizeof(TCP.syn_queue), 1, INDEX_MAX,
+        "half-open connections; at the limit the oldest makes room")
+    tcp("time_wait_limit", &TCP.time_wait_limit, sizeof(TCP.time_wait_limit), 1, INDEX_MAX,
+        "TIME-WAIT records; at the limit the oldest makes room")
+    tcp("rcv_buffer_bytes", &TCP.rcv_buffer_bytes, sizeof(TCP.rcv_buffer_bytes), 1, 1 << 29,
+        "bytes that a connection holds for its application: its largest receive window")
+    tcp("rx_memory_bytes", &TCP.rx_memory_bytes, sizeof(TCP.rx_memory_bytes), 1, 0xFFFFFFFF,
+        "bytes that all connections hold together for their applications")
+    tcp("snd_queue_bytes", &TCP.snd_queue_bytes, sizeof(TCP.snd_queue_bytes), 1, 1 << 30,
+        "unacknowledged bytes that a connection queues")
+    tcp("snd_low_water_bytes", &TCP.snd_low_water_bytes, sizeof(TCP.snd_low_water_bytes), 0, 1 << 30,
+        "on_writable is called when at most this many bytes are unacknowledged")
+    tcp("initial_window_segments", &TCP.initial_window_segments, sizeof(TCP.initial_window_segments), 1, 1000,
+        "segments in the first flight (RFC 6928)")
+    tcp("mss", &TCP.mss, sizeof(TCP.mss), 64, 65495,
+        "largest segment offered to peers, in bytes; the default 0 takes it from the link's MTU")
+    # Times.
+    tcp("rto_initial_ns", &TCP.rto_initial_ns, sizeof(TCP.rto_initial_ns), MS, DAY_NS,
+        "retransmission timeout before the first measurement (RFC 6298)")
+    tcp("rto_min_ns", &TCP.rto_min_ns, sizeof(TCP.rto_min_ns), MS, DAY_NS, "smallest retransmission timeout")
+    tcp("rto_max_ns", &TCP.rto_max_ns, sizeof(TCP.rto_max_ns), MS, DAY_NS, "largest retransmission timeout")
+    tcp("delayed_ack_ns", &TCP.delayed_ack_ns, sizeof(TCP.delayed_ack_ns), 0, 499999999,
+        "how long an ACK may wait for company (RFC 9293 MUST-40: less than 0.5 s)")
+    tcp("msl_ns", &TCP.msl_ns, sizeof(TCP.msl_ns), 0, DAY_NS, "maximum segment lifetime: TIME-WAIT lasts twice this")
+    tcp("user_timeout_ns", &TCP.user_timeout_ns, sizeof(TCP.user_timeout_ns), MS, 5 * DAY_NS,
+        "a connection ends when its data is not acknowledged for this long (R2)")
+    tcp("syn_timeout_ns", &TCP.syn_timeout_ns, sizeof(TCP.syn_timeout_ns), MS, 5 * DAY_NS,
+        "connect() gives up after this long without an answer (R2 for a SYN)")
+    tcp("syn_ack_timeout_ns", &TCP.syn_ack_timeout_ns, sizeof(TCP.syn_ack_timeout_ns), MS, DAY_NS,
+        "life of a half-open connection from a peer")
+    tcp("fin_wait_2_timeout_ns", &TCP.fin_wait_2_timeout_ns, sizeof(TCP.fin_wait_2_timeout_ns), MS, DAY_NS,
+        "a closed connection waits this long for the peer's FIN")
+    tcp("keepalive_idle_ns", &TCP.keepalive_idle_ns, sizeof(TCP.keepalive_idle_ns), MS, 5 * DAY_NS,
+        "silence before the first keep-alive probe, on connections that have keepalive on")
+    tcp("keepalive_interval_ns", &TCP.keepalive_interval_ns, sizeof(TCP.keepalive_interval_ns), MS, DAY_NS,
+        "time between two keep-alive probes")
+    tcp("keepalive_probes", &TCP.keepalive_probes, sizeof(TCP.keepalive_probes), 1, 255,
+        "keep-alive probes without an answer that end a connection")
+    # Switches and header fields.
+    tcp("ttl", &TCP.ttl, sizeof(TCP.ttl), 1, 255, "time to live of every packet")
+    tcp("timestamps", &TCP.timestamps, sizeof(TCP.timestamps), 0, 1, "offer and accept timestamps (RFC 7323)")
+    tcp("sack", &TCP.sack, sizeof(TCP.sack), 0, 1, "offer and accept selective acknowledgements (RFC 2018)")
+    tcp("window_scaling", &TCP.window_scaling, sizeof(TCP.window_scaling), 0, 1,
+        "offer and accept window scaling (RFC 7323)")
+    # Neighbours (ARP).
+    ip("neighbour_reachable_ns", &IP.neighbour_reachable_ns, sizeof(IP.neighbour_reachable_ns), MS, DAY_NS,
+       "a confirmed neighbour is used without asking again for this long")
+    ip("neighbour_retry_ns", &IP.neighbour_retry_ns, sizeof(IP.neighbour_retry_ns), MS, DAY_NS,
+       "time between two requests for one neighbour's address")
+    ip("neighbour_tries", &IP.neighbour_tries, sizeof(IP.neighbour_tries), 1, 255,
+       "requests without an answer after which a neighbour is unreachable")
+    ip("neighbour_queue", &IP.neighbour_queue, sizeof(IP.neighbour_queue), 1, 255,
+       "packets that wait for one neighbour's address")
+    ip("neighbour_limit", &IP.neighbour_limit, sizeof(IP.neighbour_limit), 2, 65534, "neighbours that are remembered")
+
+
+cdef void configure(ip_config_t *ip_config, tcp_config_t *tcp_config, str name, object value) except *:
+    cdef place_t *place
+    cdef char *base
+    number = NUMBERS.get(name)
+    if number is None:
+        raise ValueError(f"{name}: there is no such setting (Stack.settings() lists them)")
+    place = &PLACES[<size_t>number]
     if isinstance(value, bool):
         value = int(value)
-    if not isinstance(value, int) or not low <= value <= high:
-        raise ValueError(f"{name}={value!r}: must be a whole number from {low} to {high}")
-    return value
+    if not isinstance(value, int) or not place.low <= value <= place.high:
+        raise ValueError(f"{name}={value!r}: must be a whole number from {place.low} to {place.high}")
+    base = <char *>ip_config if place.of_ip else <char *>tcp_config
+    store(base + place.offset, place.size, <uint64_t>value)
+    if name == "ttl":                       # what the IP layer sends by itself has the same
+        ip_config.ttl = tcp_config.ttl
 
 
-cdef void configure(ip_config_t *ip, tcp_config_t *tcp, str name, object value) except *:
-    if name == "max_connections":
-        tcp.max_connections = <uint32_t>bounded(name, value, 1, 1 << 28)
-    elif name == "syn_queue":
-        tcp.syn_queue = <uint32_t>bounded(name, value, 1, 1 << 28)
-    elif name == "time_wait_limit":
-        tcp.time_wait_limit = <uint32_t>bounded(name, value, 1, 1 << 28)
-    elif name == "rcv_buffer_bytes":
-        tcp.rcv_buffer_bytes = <uint32_t>bounded(name, value, 1, 1 << 29)
-    elif name == "rx_memory_bytes":
-        tcp.rx_memory_bytes = <uint32_t>bounded(name, value, 1, 0xFFFFFFFF)
-    elif name == "snd_queue_bytes":
-        tcp.snd_queue_bytes = <uint32_t>bounded(name, value, 1, 1 << 30)
-    elif name == "snd_low_water_bytes":
-        tcp.snd_low_water_bytes = <uint32_t>bounded(name, value, 0, 1 << 30)
-    elif name == "initial_window_segments":
-        tcp.initial_window_segments = <uint16_t>bounded(name, value, 1, 1000)
-    elif name == "mss":
-        tcp.mss = <uint16_t>bounded(name, value, 64, 65495)
-    elif name == "rto_initial_ns":
-        tcp.rto_initial_ns = bounded(name, value, 1000000, DAY_NS)
-    elif name == "rto_min_ns":
-        tcp.rto_min_ns = bounded(name, value, 1000000, DAY_NS)
-    elif name == "rto_max_ns":
-        tcp.rto_max_ns = bounded(name, value, 1000000, DAY_NS)
-    elif name == "delayed_ack_ns":
-        tcp.delayed_ack_ns = bounded(name, value, 0, 499999999)
-    elif name == "msl_ns":
-        tcp.msl_ns = bounded(name, value, 0, DAY_NS)
-    elif name == "user_timeout_ns":
-        tcp.user_timeout_ns = bounded(name, value, 1000000, 5 * DAY_NS)
-    elif name == "syn_timeout_ns":
-        tcp.syn_timeout_ns = bounded(name, value, 1000000, 5 * DAY_NS)
-    elif name == "syn_ack_timeout_ns":
-        tcp.syn_ack_timeout_ns = bounded(name, value, 1000000, DAY_NS)
-    elif name == "fin_wait_2_timeout_ns":
-        tcp.fin_wait_2_timeout_ns = bounded(name, value, 1000000, DAY_NS)
-    elif name == "keepalive_idle_ns":
-        tcp.keepalive_idle_ns = bounded(name, value, 1000000, 5 * DAY_NS)
-    elif name == "keepalive_interval_ns":
-        tcp.keepalive_interval_ns = bounded(name, value, 1000000, DAY_NS)
-    elif name == "keepalive_probes":
-        tcp.keepalive_probes = <uint8_t>bounded(name, value, 1, 255)
-    elif name == "ttl":
-        tcp.ttl = <uint8_t>bounded(name, value, 1, 255)
-        ip.ttl = tcp.ttl
-    elif name == "timestamps":
-        tcp.timestamps = <uint8_t>bounded(name, value, 0, 1)
-    elif name == "sack":
-        tcp.sack = <uint8_t>bounded(name, value, 0, 1)
-    elif name == "window_scaling":
-        tcp.window_scaling = <uint8_t>bounded(name, value, 0, 1)
-    elif name == "neighbour_reachable_ns":
-        ip.neighbour_reachable_ns = bounded(name, value, 1000000, DAY_NS)
-    elif name == "neighbour_retry_ns":
-        ip.neighbour_retry_ns = bounded(name, value, 1000000, DAY_NS)
-    elif name == "neighbour_tries":
-        ip.neighbour_tries = <uint8_t>bounded(name, value, 1, 255)
-    elif name == "neighbour_queue":
-        ip.neighbour_queue = <uint8_t>bounded(name, value, 1, 255)
-    elif name == "neighbour_limit":
-        ip.neighbour_limit = <uint16_t>bounded(name, value, 2, 65534)
-    else:
-        raise ValueError(f"{name}: there is no such setting")
+def settings() -> dict[str, Setting]:
+    """Every setting by name, in the order of the table: default, bounds, and what it is for."""
+    return {setting.name: setting for setting in TABLE}
+
+
+def settings_text() -> str:
+    """The table as text: a setting a paragraph."""
+    lines = []
+    for name, default, low, high, text in TABLE:
+        lines.append(f"{name} = {default}   ({low} to {high})")
+        lines.append(f"    {text}")
+    return "\n".join(lines)
+
+
+fill_table()
+__doc__ += "\n" + settings_text() + "\n"

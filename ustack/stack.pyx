@@ -29,6 +29,7 @@ from ustack.tcp.state cimport CLOSING, FIN_WAIT_1, LAST_ACK
 from ustack.tcp.status cimport connection_status
 from ustack.tcp.tcb cimport tcb_t
 
+from ustack.config import settings
 from ustack.errors import error_of
 
 
@@ -37,8 +38,9 @@ cdef class Stack(Engine):
 
     link: an open Link; it must outlive the stack. address: ours, with prefix length ("198.18.0.2/24"). gateway: next
     hop for everything off that prefix; None: on-link only. seed: makes ISNs, ports and hashes repeatable; None: from
-    the system. now_ns: a start time, and with it a manual clock. config: settings by their names in tcp_config_t and
-    ip_config_t. Raises ValueError for bad arguments, MemoryError.
+    the system. now_ns: a start time, and with it a manual clock. config: settings by name, whole numbers:
+    Stack.settings() has each with its default and bounds, help("ustack.config") prints them. Raises ValueError for bad
+    arguments, MemoryError.
     """
 
     cdef SocketApplication sockets
@@ -143,6 +145,11 @@ cdef class Stack(Engine):
             if conn != NULL:
                 found.append(connection_status(&self.c.tcp, conn))
         return found
+
+    @staticmethod
+    def settings() -> dict[str, object]:
+        """The settings that the constructor takes by name: {name: (name, default, low, high, text)}."""
+        return settings()
 
     def __enter__(self) -> Stack:
         return self

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ustack import SimNetwork, Stack, StackError
+from ustack import SimNetwork, Stack, StackError, config
 from ustack.testing.peer import ScriptedPeer
 from ustack.testing.testbed import MILLISECOND, SECOND, Testbed
 
@@ -49,6 +49,8 @@ BOUNDS = {
     "neighbour_limit": (2, 65534),
 }
 
+DEFAULTS_OUT_OF_BOUNDS = {"mss": 0}  # 0: from the link's MTU, which nobody can ask for in another way
+
 RTO_RANGE = ["rto_min_ns", "rto_max_ns"]  # neither goes beyond the other
 
 
@@ -61,6 +63,29 @@ def settings_of(struct: str, path: str) -> set[str]:
 def test_every_setting_of_the_structs_can_be_set_and_nothing_else() -> None:
     fields = settings_of("tcp_config_t", "ustack/tcp/tcb.pxd") | settings_of("ip_config_t", "ustack/ip/state.pxd")
     assert fields - {"cc", "address", "prefix_length", "gateway"} == BOUNDS.keys()
+
+
+def test_settings_gives_the_table_to_python() -> None:
+    table = Stack.settings()
+    assert {name: (setting.low, setting.high) for name, setting in table.items()} == BOUNDS
+    for name, setting in table.items():
+        assert setting.name == name
+        assert len(setting.text) > 10
+        assert setting.default == DEFAULTS_OUT_OF_BOUNDS.get(name, setting.default)
+        assert setting.low <= setting.default <= setting.high or name in DEFAULTS_OUT_OF_BOUNDS
+
+
+def test_the_defaults_are_those_that_a_stack_works_with() -> None:
+    table = Stack.settings()
+    assert (table["ttl"].default, table["rto_initial_ns"].default, table["sack"].default) == (64, SECOND, 1)
+
+
+def test_help_explains_every_setting() -> None:
+    text = config.__doc__
+    assert text is not None
+    for name, setting in Stack.settings().items():
+        assert f"{name} = {setting.default}" in text
+        assert setting.text in text
 
 
 @pytest.mark.parametrize("name", BOUNDS)
