@@ -25,7 +25,7 @@ import time
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.exc cimport PyErr_SetInterrupt
 from cpython.ref cimport Py_DECREF, Py_INCREF, PyObject
-from libc.errno cimport EINTR, errno
+from libc.errno cimport EINTR, ENOSPC, errno
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memchr, memcmp, memcpy, memset, strdup, strlen
@@ -486,6 +486,8 @@ cdef class HttpServer(Application):
         found["files_open"] = self.s.file_count
         found["held_bytes"] = self.s.held_bytes
         found["connections_busy"] = self.s.busy.in_use
+        # Why the access log lost its last lines; None while it takes them.
+        found["log_error"] = os.strerror(self.s.log_errno) if self.s.log_errno else None
         return found
 
     # ------------------------------------------------------------ deciding

@@ -16,6 +16,9 @@ cdef extern from "<poll.h>" nogil:
 
 cdef extern from "<unistd.h>" nogil:
     ssize_t write(int fd, const void *data, size_t length)
+    int64_t lseek(int fd, int64_t offset, int whence)
+    int ftruncate(int fd, int64_t length)
+    const int SEEK_CUR, SEEK_END
 
 cdef enum:
     LOG_LINE_ROOM = 256             # address, time, status and size, the texts apart
@@ -81,18 +84,42 @@ cdef size_t log_format(server_t *server, const log_record_t *record, uint8_t *ou
     return at + record.text.length - record.split
 
 
-cdef bint log_write(server_t *server, const uint8_t *data, size_t length) noexcept nogil:
-    """All of it, or False. A full disk or a closed pipe must not stop the server."""
+cdef uint32_t log_write(server_t *server, const uint8_t *data, size_t length) noexcept nogil:
+    """The number of lines that the file took whole. A full disk or a closed pipe must not stop the server."""
+    cdef size_t done = 0
     cdef ssize_t written
-    while length:
-        written = write(server.log_fd, data, length)
-        if written <= 0:
-            if written < 0 and errno == EINTR:
-                continue
-            return False
-        data += written
-        length -= <size_t>written
-    return True
+    server.log_errno = 0
+    while done < length:
+        written = write(server.log_fd, data + done, length - done)
+        if written > 0:
+            done += <size_t>written
+        elif written == 0 or errno != EINTR:
+            server.log_errno = errno if written < 0 else ENOSPC
+            done -= log_cut_line(server, data, done)
+            break
+    return log_count_lines(data, done)
+
+
+cdef size_t log_cut_line(server_t *server, const uint8_t *data, size_t done) noexcept nogil:
+    """The last write ended inside a line: take that part out of the file, so that the next line does not join it.
+    Returns how many bytes that is."""
+    cdef size_t part = 0
+    cdef int64_t end
+    while part < done and data[done - 1 - part] != c'\n':
+        part += 1
+    if part and server.log_regular:
+        end = lseek(server.log_fd, 0, SEEK_CUR)
+        if end == lseek(server.log_fd, 0, SEEK_END) and ftruncate(server.log_fd, end - <int64_t>part) == 0:
+            lseek(server.log_fd, 0, SEEK_END)               # if nobody else has appended to it
+    return part
+
+
+cdef uint32_t log_count_lines(const uint8_t *data, size_t length) noexcept nogil:
+    cdef uint32_t lines = 0
+    cdef size_t i
+    for i in range(length):
+        lines += data[i] == c'\n'
+    return lines
 
 
 cdef bint log_can_write(server_t *server) noexcept nogil:
@@ -108,7 +135,7 @@ cdef bint log_can_write(server_t *server) noexcept nogil:
 cdef void log_drain(server_t *server) noexcept nogil:
     """Write what the ring holds. Stops where a pipe's reader is slow: the records stay."""
     cdef size_t used, room
-    cdef uint32_t lines
+    cdef uint32_t lines, written
     cdef log_record_t *record
     cdef size_t batch = LOG_WRITE_BYTES if server.log_regular else LOG_PIPE_BYTES
     while server.log_head != server.log_tail:
@@ -125,7 +152,6 @@ cdef void log_drain(server_t *server) noexcept nogil:
             lent_unref(record.text)
             server.log_head += 1
             lines += 1
-        if log_write(server, server.log_buffer, used):
-            server.stats.log_lines += lines
-        else:
-            server.stats.log_lost += lines
+        written = log_write(server, server.log_buffer, used)
+        server.stats.log_lines += written
+        server.stats.log_lost += lines - written

@@ -193,6 +193,7 @@ ctypedef struct server_t:
     # ---- access log
     int log_fd                      # -1: none
     uint8_t log_regular             # a write cannot wait for a reader
+    int log_errno                   # of the last write, 0: the file took it
     log_record_t *log_ring
     uint32_t log_mask
     uint32_t log_head               # next to write, counts on

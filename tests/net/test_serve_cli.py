@@ -3,6 +3,7 @@
 
 import json
 import os
+import resource
 import select
 import signal
 import socket
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import IO
 
 import pytest
+from scapy.utils import rdpcap
 
 from ustack.netns import labs, links, namespace, ownership, sweep
 from ustack.netns.links import End
@@ -169,6 +171,29 @@ def test_the_access_log_and_the_capture_are_written(serve: Start, tmp_path: Path
     assert '"GET /512.bin HTTP/1.1" 200 512' in log.read_text()
     assert capture.read_bytes()[:4] == b"\x0a\x0d\x0d\x0a"
     assert BODY[:64] in capture.read_bytes()
+
+
+def test_a_full_disk_under_capture_and_log_is_reported(serve: Start, tmp_path: Path) -> None:
+    """Once each on standard error, and in every line of figures; requests are answered as before."""
+    log, capture = tmp_path / "access.log", tmp_path / "run.pcapng"
+    with serve("--access-log", str(log), "--capture", str(capture), "--json-stats") as server:
+        # No file of the server grows beyond this, as on a full disk.
+        resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (1000, 1000))
+        server.curl(*[server.url + "512.bin"] * 20, "-o", "/dev/null")
+        while True:
+            figures = json.loads(server.stdout.readline())
+            if figures["http"]["log_lost"] and figures["capture"]["error"]:
+                break
+        assert figures["http"]["log_error"] == "File too large"
+        assert figures["capture"]["error"] == "File too large"
+        assert figures["capture"]["missed"] > 0
+        assert server.curl(server.url + "512.bin").stdout == BODY
+        server.process.send_signal(signal.SIGTERM)
+        _, errors = server.process.communicate(timeout=60)
+    assert errors.count("ustack: the capture ended: File too large") == 1
+    assert errors.count("ustack: the access log cannot be written: File too large") == 1
+    assert log.read_bytes().endswith(b"\n")
+    assert len(rdpcap(str(capture))) == figures["capture"]["recorded"] > 0
 
 
 def test_the_server_has_given_its_capabilities_up(serve: Start) -> None:

@@ -84,7 +84,37 @@ def take(stack: Any, server: Any) -> Snapshot:
         application=server.stats(),
         connections=stack.established,
         cpu_ns=time.process_time_ns(),
+        capture=capture_status(stack.link),
     )
+
+
+def capture_status(link: Any) -> dict[str, Any] | None:
+    """How the capture on this link is doing; None for a link without one."""
+    if not hasattr(link, "recorded"):
+        return None
+    return {"recorded": link.recorded, "missed": link.missed, "error": link.error}
+
+
+class Complaints:
+    """Says on standard error, once for each reason, that the capture or the access log cannot be written."""
+
+    def __init__(self) -> None:
+        self._said: dict[str, str | None] = {}
+
+    def look(self, link: Any, server: Any) -> None:
+        """Call it once a second, and once more when both are closed."""
+        capture = capture_status(link)
+        if capture is not None:
+            lost = f"{capture['recorded']:,} frames are in it"
+            self._say("capture", capture["error"], f"the capture ended: {capture['error']} ({lost})")
+        stats = server.stats()
+        error = stats.get("log_error")
+        self._say("log", error, f"the access log cannot be written: {error} ({stats['log_lost']:,} lines lost)")
+
+    def _say(self, what: str, error: str | None, sentence: str) -> None:
+        if error is not None and self._said.get(what) != error:
+            print(f"ustack: {sentence}", file=sys.stderr)
+        self._said[what] = error
 
 
 def silence_stdout() -> None:

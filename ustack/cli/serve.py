@@ -25,7 +25,7 @@ from typing import Any, Literal
 
 import click
 
-from ustack.cli.live import Live, silence_stdout, take
+from ustack.cli.live import Complaints, Live, silence_stdout, take
 from ustack.netns import Lab, LabError, Plan, keep, privilege
 
 SECOND_NS = 1_000_000_000
@@ -178,6 +178,7 @@ def _serve(
     hint: str,
 ) -> int:
     """Open, give up privileges, listen, announce, run."""
+    complaints = Complaints()
     with ExitStack() as resources:
         stack, server = _plain_errors(lambda: _open(options, lab, resources))
         signals.stop = stack.stop
@@ -186,10 +187,11 @@ def _serve(
         if not signals.received:
             _announce(f"ready {options.url}" + (f"\n{hint}" if hint else ""))
         try:
-            _loop(stack, server, signals, json_stats=options.json_stats)
+            _loop(stack, server, signals, complaints, json_stats=options.json_stats)
         except OSError as error:
             print(f"ustack: the link failed: {error.strerror or error}", file=sys.stderr)
             return 1
+    complaints.look(stack.link, server)  # about what was written last
     return 0
 
 
@@ -240,12 +242,13 @@ def _announce(text: str) -> None:
         silence_stdout()
 
 
-def _loop(stack: Any, server: Any, signals: StopSignals, *, json_stats: bool) -> None:
+def _loop(stack: Any, server: Any, signals: StopSignals, complaints: Complaints, *, json_stats: bool) -> None:
     """One second of serving, then a moment for the file table, the log and the figures."""
     with Live(take(stack, server), as_json_lines=json_stats) as live:
         while not signals.received:
             stack.run(SECOND_NS)
             server.housekeeping()
+            complaints.look(stack.link, server)
             if live.is_shown:
                 live.tick(take(stack, server))
 

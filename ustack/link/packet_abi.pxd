@@ -2,7 +2,7 @@
 # The kernel's headers for packet sockets and TAP, as far as the links use them, and the two memory orders that a
 # shared ring needs. Declarations only: the numbers come from the headers when the C is compiled.
 
-from libc.stdint cimport uint8_t, uint16_t, uint32_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t
 
 cdef extern from "<sys/socket.h>" nogil:
     cdef struct sockaddr:
@@ -42,6 +42,9 @@ cdef extern from "<unistd.h>" nogil:
     int close_descriptor "close"(int fd)
     ssize_t read(int fd, void *data, size_t length)
     ssize_t write(int fd, const void *data, size_t length)
+    int64_t lseek(int fd, int64_t offset, int whence)
+    int ftruncate(int fd, int64_t length)
+    int SEEK_CUR, SEEK_SET
     long sysconf(int name)
     int _SC_PAGESIZE
 
@@ -58,7 +61,7 @@ cdef extern from "<arpa/inet.h>" nogil:
 
 
 cdef extern from "<poll.h>" nogil:
-    short POLLIN, POLLOUT, POLLERR
+    short POLLIN, POLLOUT, POLLERR, POLLHUP
 
 
 cdef extern from "<linux/if_ether.h>" nogil:

@@ -10,7 +10,7 @@ class TeeLink(Link):
     def __init__(
         self,
         inner: Link,
-        file: str | bytes | PathLike[str] | _BinaryStream,
+        file: str | bytes | PathLike[str] | int | _BinaryStream,
         *,
         epoch_ns: int | None = None,
         buffer_bytes: int = 4194304,

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: MIT
 """A capture: passes every operation to another link and writes both directions to a pcapng file.
 
-The section and its interface are written by python-pcapng. Its packet blocks take some 47 us each, ten times what the
-stack spends on a frame, so those are laid out here, without the GIL, into a bounded buffer: written when it is half
-full at the end of a burst, when it is full, at most every millisecond when the engine waits, and at the end. No frame
-waits for another thread and none is left out, unless the file cannot be written: then the capture ends and traffic
+Packet blocks are laid out here, without the GIL, into a bounded buffer: written when it is half full at the end of a
+burst, when it is full, at most every millisecond when the engine waits, and at the end. Traffic never waits for a
+reader: what a pipe does not take stays in the buffer, and frames that find it full are counted as missed. When the
+file cannot be written (a full disk, a reader that went away), the capture ends behind its last whole packet and traffic
 goes on.
 
 Frames are recorded as they cross the contract: a checksum that is left to the device is not filled in, and super-frames
@@ -15,28 +15,30 @@ Read first: draft-ietf-opsawg-pcapng section 4. Below: any link. Above: ip, whic
 
 import io
 import os
-import warnings
-
-import pcapng
-import pcapng.blocks
+import stat
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
-from libc.errno cimport EBADF, EINTR, errno
+from libc.errno cimport EAGAIN, EBADF, EINTR, errno
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
-from libc.string cimport memcpy, memset
+from libc.string cimport memcpy, memmove, memset
 
 from ustack.base.clock cimport clock_monotonic_ns, clock_wall_ns
 from ustack.buf.frame cimport frame_t
 from ustack.link.closed cimport closed_link_ops
 from ustack.link.device cimport Link, link_ops_t, link_t, offload_t
-from ustack.link.packet_abi cimport write
+from ustack.link.interface cimport sleep_on
+from ustack.link.packet_abi cimport POLLERR, POLLHUP, POLLOUT, SEEK_CUR, SEEK_SET, ftruncate, lseek, write
+
+from ustack.link.pcapng import file_header
+
 
 cdef enum:
     BUFFER_MIN = 262144                 # holds the largest frame several times
     BUFFER_MAX = 1073741824
     FLUSH_NS = 1000000
-    LINKTYPE_ETHERNET = 1
+    PIPE_BYTES = 4096                   # PIPE_BUF: a pipe that is writable takes this much at once (pipe(7))
+    CLOSE_PATIENCE_NS = 200000000       # at the end a reader may take this long for each piece
     # draft-ietf-opsawg-pcapng section 4.3, in this machine's byte order (as the section header says)
     ENHANCED_PACKET_BLOCK = 6
     OPTION_FLAGS = 2
@@ -81,9 +83,7 @@ cdef void record(link_t *link, const uint8_t *data, uint32_t length, uint32_t wi
     cdef packet_block_t block
     cdef packet_trailer_t trailer
     cdef uint8_t *to
-    if tee.used + needed > tee.capacity and not tee.ended:
-        flush(tee)
-    if tee.ended or tee.used + needed > tee.capacity:
+    if tee.ended or (tee.used + needed > tee.capacity and not make_room(tee, needed)):
         tee.missed += 1
         return
     block.type = ENHANCED_PACKET_BLOCK
@@ -107,31 +107,81 @@ cdef void record(link_t *link, const uint8_t *data, uint32_t length, uint32_t wi
     tee.buffered_frames += 1
 
 
-cdef void flush(tee_t *tee) noexcept nogil:
-    """Write what is buffered. On an error the capture ends."""
-    cdef bint written
-    if tee.used > 0 and not tee.ended:
-        written = write_to_descriptor(tee) if tee.fd >= 0 else write_to_stream(tee)
-        if written:
-            tee.recorded += tee.buffered_frames
-        else:
+cdef bint make_room(tee_t *tee, size_t needed) noexcept nogil:
+    """Write, then move what is left to the front if that is worth it: never more bytes than have been written."""
+    flush(tee, 0)
+    if tee.used + needed > tee.capacity and tee.boundary >= tee.capacity // 2:
+        memmove(tee.buffer, tee.buffer + tee.boundary, tee.used - tee.boundary)
+        tee.used -= tee.boundary
+        tee.written -= tee.boundary
+        tee.boundary = 0
+    return not tee.ended and tee.used + needed <= tee.capacity
+
+
+cdef void flush(tee_t *tee, uint64_t patience_ns) noexcept nogil:
+    """Write what is buffered, or as much as a slow reader takes; wait for it up to patience_ns for each piece. On an
+    error the capture ends."""
+    if tee.written < tee.used and not tee.ended:
+        if not (write_to_descriptor(tee, patience_ns) if tee.fd >= 0 else write_to_stream(tee)):
+            cut_partial_block(tee)
             tee.missed += tee.buffered_frames
+            tee.buffered_frames = 0
             tee.ended = True
-    tee.used = 0
-    tee.buffered_frames = 0
+    if tee.ended or tee.written == tee.used:
+        tee.boundary = 0
+        tee.written = 0
+        tee.used = 0
 
 
-cdef bint write_to_descriptor(tee_t *tee) noexcept nogil:
-    cdef size_t done = 0
+cdef void note_written(tee_t *tee, size_t n) noexcept nogil:
+    cdef uint32_t length
+    tee.written += n
+    while tee.boundary < tee.used:
+        memcpy(&length, tee.buffer + tee.boundary + 4, 4)       # packet_block_t.length
+        if tee.boundary + length > tee.written:
+            return
+        tee.boundary += length
+        tee.recorded += 1
+        tee.buffered_frames -= 1
+
+
+cdef void cut_partial_block(tee_t *tee) noexcept nogil:
+    """Take the part of a block that the file got out of it again. A pipe keeps it: what is in one cannot be undone."""
+    cdef int64_t end
+    if tee.fd >= 0 and tee.written > tee.boundary:
+        end = lseek(tee.fd, 0, SEEK_CUR) - <int64_t>(tee.written - tee.boundary)
+        if end >= 0 and ftruncate(tee.fd, end) == 0:
+            lseek(tee.fd, end, SEEK_SET)
+
+
+cdef bint write_to_descriptor(tee_t *tee, uint64_t patience_ns) noexcept nogil:
+    cdef size_t wanted
     cdef ssize_t n
-    while done < tee.used:
-        n = write(tee.fd, tee.buffer + done, tee.used - done)
+    while tee.written < tee.used:
+        wanted = tee.used - tee.written
+        if tee.may_be_full:
+            if not reader_takes_more(tee, patience_ns):
+                return tee.error == 0
+            wanted = min(wanted, <size_t>PIPE_BYTES)
+        n = write(tee.fd, tee.buffer + tee.written, wanted)
         if n >= 0:
-            done += <size_t>n
+            note_written(tee, <size_t>n)
+        elif errno == EAGAIN and tee.may_be_full:
+            return True                         # somebody else writes to this pipe as well
         elif errno != EINTR:
             tee.error = errno
             return False
     return True
+
+
+cdef bint reader_takes_more(tee_t *tee, uint64_t patience_ns) noexcept nogil:
+    cdef short revents = 0
+    cdef uint64_t deadline_ns = clock_monotonic_ns() + patience_ns if patience_ns else 0
+    cdef int error = sleep_on(tee.fd, POLLOUT, deadline_ns, &revents)
+    if error < 0:
+        tee.error = -error
+        return False
+    return revents & (POLLOUT | POLLERR | POLLHUP) != 0         # after an error write() says which
 
 
 cdef bint write_to_stream(tee_t *tee) noexcept with gil:
@@ -142,6 +192,7 @@ cdef bint write_to_stream(tee_t *tee) noexcept with gil:
     except BaseException as error:  # noqa: B036 - raised again by raise_interrupt
         owner.failure = error
         return False
+    note_written(tee, tee.used)
     return True
 
 
@@ -189,7 +240,7 @@ cdef int tee_tx_submit(link_t *link) noexcept nogil:
     cdef link_t *inner = inner_of(link)
     cdef int status = inner.ops.tx_submit(inner)
     if tee_of(link).used > tee_of(link).capacity // 2:
-        flush(tee_of(link))
+        flush(tee_of(link), 0)
     return status
 
 
@@ -201,7 +252,7 @@ cdef int tee_wait(link_t *link, uint64_t deadline_ns) noexcept nogil:
         # A busy engine waits very often: write at most once a millisecond, and come back for what is left.
         now_ns = clock_monotonic_ns()
         if now_ns - tee.flushed_ns >= FLUSH_NS:
-            flush(tee)
+            flush(tee, 0)
             tee.flushed_ns = now_ns
         elif deadline_ns > tee.flushed_ns + FLUSH_NS:
             deadline_ns = tee.flushed_ns + FLUSH_NS
@@ -225,23 +276,11 @@ TEE_OPS.refresh_counters = tee_refresh_counters
 
 
 # ---------------------------------------------------------------- Python face
-cdef bytes file_header(str interface_name):
-    """A section header and one Ethernet interface whose timestamps are in nanoseconds."""
-    header = io.BytesIO()
-    section = pcapng.blocks.SectionHeader(endianness="=", options={"shb_userappl": "ustack"})
-    section.new_member(pcapng.blocks.InterfaceDescription, link_type=<int>LINKTYPE_ETHERNET, snaplen=0,
-                       options={"if_name": interface_name, "if_tsresol": b"\x09"})
-    with warnings.catch_warnings():
-        # python-pcapng warns about its own table's entry for if_tsresol.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        pcapng.FileWriter(header, section)
-    return header.getvalue()
-
-
 cdef class TeeLink(Link):
     """Another link with a pcapng capture of all that passes, in both directions.
 
-    file: a path, or a binary stream with write(), which stays the caller's. epoch_ns: added to link.now_ns to make a
+    file: a path; an open descriptor or a binary stream with write(), which stay the caller's. A pipe, a socket or a
+    terminal behind a path or a descriptor is never waited for: see `missed`. epoch_ns: added to link.now_ns to make a
     time since 1970; by default what makes CLOCK_MONOTONIC the time of day. Pass 0 in a simulation: the same seed then
     gives the same file. buffer_bytes: how much is kept before it is written. interface_name: as it appears in the file.
 
@@ -286,26 +325,31 @@ cdef class TeeLink(Link):
         self.owns_stream = isinstance(file, (str, bytes, os.PathLike))
         if self.owns_stream:
             self.stream = open(file, "wb", buffering=0)
+        elif isinstance(file, int) and not isinstance(file, bool) and file >= 0:
+            self.stream = io.FileIO(file, "wb", closefd=False)
         elif callable(getattr(file, "write", None)):
             self.stream = file
         else:
-            raise ValueError(f"file {file!r}: must be a path or a binary stream")
+            raise ValueError(f"file {file!r}: must be a path, a descriptor or a binary stream")
         try:
             write_whole(self.stream, header)
+            if type(self.stream) is io.FileIO:      # nothing is kept back in it: write past it, without the GIL
+                kind = os.fstat(self.stream.fileno()).st_mode
+                self.tee.may_be_full = stat.S_ISFIFO(kind) or stat.S_ISSOCK(kind) or stat.S_ISCHR(kind)
+                self.tee.fd = self.stream.fileno()
         except BaseException:
             if self.owns_stream:
                 self.stream.close()
             self.stream = None
             raise
-        if self.owns_stream:
-            self.tee.fd = self.stream.fileno()
         return 0
 
     def flush(self) -> None:
-        """Write what is buffered now. Raises nothing for a capture that has ended: see `error`."""
+        """Write what is buffered now; a slow reader is waited for. Raises nothing for a capture that has ended: see
+        `error`."""
         if self.stream is not None:
             with nogil:
-                flush(&self.tee)
+                flush(&self.tee, CLOSE_PATIENCE_NS)
             self.raise_interrupt()
 
     cdef void raise_interrupt(self) except *:
@@ -326,6 +370,8 @@ cdef class TeeLink(Link):
         try:
             self.flush()
         finally:
+            self.tee.missed += self.tee.buffered_frames     # of a reader that takes nothing any more
+            self.tee.buffered_frames = 0
             self.tee.ended = True
             self.tee.fd = -1
             if self.owns_stream and self.stream is not None:
@@ -350,7 +396,7 @@ cdef class TeeLink(Link):
 
     @property
     def missed(self) -> int:
-        """Frames that passed after the capture had ended, or that were lost with its last write."""
+        """Frames that are not in the file: a slow reader left no room, or the capture had ended before they passed."""
         return self.tee.missed
 
     @property

@@ -13,7 +13,8 @@ class Snapshot:
     """All counters at one moment.
 
     stack: Stack.counters(). link: Link.counters(). application: the server's, with `requests` and `responses` by class.
-    cpu_ns: processor time of this process.
+    cpu_ns: processor time of this process. capture: of a recorded link, the frames `recorded` and `missed`, and the
+    `error` that ended it, if one did.
     """
 
     now_ns: int
@@ -22,6 +23,7 @@ class Snapshot:
     application: dict[str, Any] = field(default_factory=dict)
     connections: int = 0
     cpu_ns: int = 0
+    capture: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,7 @@ def rates(before: Snapshot, after: Snapshot) -> Rates:
 def as_json(before: Snapshot, after: Snapshot) -> dict[str, Any]:
     """One object for --json-stats: the rates of the last interval, then everything counted since the start."""
     now = rates(before, after)
+    capture = {} if after.capture is None else {"capture": after.capture}
     return {
         "interval_s": round(now.interval_s, 6),
         "requests_per_s": round(now.requests_per_s, 1),
@@ -81,6 +84,7 @@ def as_json(before: Snapshot, after: Snapshot) -> dict[str, Any]:
         "drops_in_interval": now.drops,
         "cpu": round(now.cpu, 4),
         "drops": drops(after),
+        **capture,
         "http": after.application,
         "link": after.link,
         "counters": {name: value for name, value in after.stack.items() if not name.startswith("drop_")},

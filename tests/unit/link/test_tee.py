@@ -1,17 +1,18 @@
 # SPDX-License-Identifier: MIT
-"""Captures: what the file says, read by three readers that are not ours, and what happens when it cannot be written."""
+"""Captures: what the file says, read by two readers that are not ours, and what happens when it cannot be written."""
 
 import io
 import os
+import resource
+import select
 import shutil
 import subprocess
-import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from pcapng import FileScanner
-from pcapng.blocks import EnhancedPacket
 from scapy.layers.inet import IP, TCP
 from scapy.layers.l2 import Ether
 from scapy.utils import RawPcapNgReader, rdpcap
@@ -46,10 +47,20 @@ def exchange(network: SimNetwork, file: Any, count: int = 20, **arguments: Any) 
     return passed, tee
 
 
-def blocks_of(octets: bytes) -> list[EnhancedPacket]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        return [block for block in FileScanner(io.BytesIO(octets)) if isinstance(block, EnhancedPacket)]
+def packets_of(octets: bytes) -> list[tuple[bytes, Any]]:
+    """Every frame of a capture with its metadata. Raises for a capture that does not end behind a whole block."""
+    reader = RawPcapNgReader(io.BytesIO(octets))
+    at = 0
+    while at < len(octets):
+        length = int.from_bytes(octets[at + 4 : at + 8], "little")
+        assert octets[at + length - 4 : at + length] == octets[at + 4 : at + 8]
+        at += length
+    assert at == len(octets)
+    return list(reader)
+
+
+def frames_of(octets: bytes) -> list[bytes]:
+    return [frame for frame, _ in packets_of(octets)]
 
 
 def test_scapy_reads_the_frames_and_their_times(tmp_path: Path) -> None:
@@ -66,14 +77,26 @@ def test_every_frame_has_its_direction_and_nanoseconds() -> None:
     with SimNetwork() as network:
         passed, tee = exchange(network, stream, interface_name="end a")
         tee.close()
-    blocks = blocks_of(stream.getvalue())
-    assert [block.packet_data for block in blocks] == passed
-    assert [block.options["epb_flags"].inout for block in blocks] == ["outbound", "inbound"] * 20
-    assert [block.timestamp_high << 32 | block.timestamp_low for block in blocks[::2]] == [
+    packets = packets_of(stream.getvalue())
+    assert [frame for frame, _ in packets] == passed
+    assert [about.direction for _, about in packets] == [2, 1] * 20
+    assert [about.tshigh << 32 | about.tslow for _, about in packets[::2]] == [
         1_000_000_000 + 1001 * (number + 1) for number in range(20)
     ]
-    assert {block.interface.options["if_name"] for block in blocks} == {"end a"}
-    assert {block.interface.link_type for block in blocks} == {1}
+    assert {about.tsresol for _, about in packets} == {10**9}
+    assert {about.ifname for _, about in packets} == {b"end a"}
+    assert {about.linktype for _, about in packets} == {1}
+
+
+@pytest.mark.parametrize("name", ["", "abcd", "end of a", "Ω", "x" * 70_000])
+def test_any_interface_name_leaves_a_readable_file(name: str) -> None:
+    stream = io.BytesIO()
+    with SimNetwork() as network:
+        passed, tee = exchange(network, stream, count=1, interface_name=name)
+        tee.close()
+    packets = packets_of(stream.getvalue())
+    assert [frame for frame, _ in packets] == passed
+    assert {about.ifname or b"" for _, about in packets} == {name.encode()[:65535]}
 
 
 @pytest.mark.skipif(shutil.which("tshark") is None, reason="tshark is not installed")
@@ -102,8 +125,8 @@ def test_a_cut_frame_says_how_long_it_was() -> None:
         network.b.inject(segment(0), wire_length=9000)
         LinkDriver(tee).take()
         tee.close()
-    (block,) = blocks_of(stream.getvalue())
-    assert (block.captured_len, block.packet_len) == (54, 9000)
+    ((frame, about),) = packets_of(stream.getvalue())
+    assert (len(frame), about.wirelen) == (54, 9000)
 
 
 def test_a_super_frame_is_recorded_whole_and_unfilled(tmp_path: Path) -> None:
@@ -143,7 +166,7 @@ def test_a_reserved_frame_that_is_not_committed_is_not_recorded() -> None:
         tee = TeeLink(network.a, stream, epoch_ns=0)
         assert LinkDriver(tee).reserve(60)
         tee.close()
-    assert blocks_of(stream.getvalue()) == []
+    assert frames_of(stream.getvalue()) == []
 
 
 def test_counters_are_those_of_the_inner_link() -> None:
@@ -177,9 +200,9 @@ def test_waiting_writes_what_is_buffered() -> None:
     with SimNetwork() as network:
         passed, tee = exchange(network, stream, count=1)
         driver = LinkDriver(tee)
-        assert blocks_of(stream.getvalue()) == []
+        assert frames_of(stream.getvalue()) == []
         driver.wait(10**10)
-        assert [block.packet_data for block in blocks_of(stream.getvalue())] == passed
+        assert frames_of(stream.getvalue()) == passed
         tee.close()
 
 
@@ -242,6 +265,106 @@ def test_a_disk_that_fills_up_ends_the_capture_and_not_the_traffic() -> None:
         tee.close()
 
 
+@contextmanager
+def largest_file(limit_bytes: int) -> Iterator[None]:
+    """No file grows beyond this, as on a full disk: a write stops in the middle, the next one is refused."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("by", ["path", "descriptor", "raw file"])
+@pytest.mark.parametrize("limit_bytes", [500, 501, 601, 700, 801])
+def test_a_full_disk_leaves_whole_packets(tmp_path: Path, by: str, limit_bytes: int) -> None:
+    path = tmp_path / "a.pcapng"
+    with SimNetwork() as network, path.open("wb", buffering=0) as raw:
+        file = {"path": path, "descriptor": raw.fileno(), "raw file": raw}[by]
+        passed, tee = exchange(network, file, count=10)
+        with largest_file(limit_bytes):
+            tee.flush()
+        assert tee.error == "File too large"
+        tee.close()
+    octets = path.read_bytes()
+    kept = frames_of(octets)
+    assert kept == passed[: len(kept)]
+    assert (tee.recorded, tee.missed) == (len(kept), 20 - len(kept))
+    assert limit_bytes - 200 < len(octets) <= limit_bytes
+    assert len(kept) > 0
+
+
+def drain(read_end: int) -> bytes:
+    got = b""
+    while select.select([read_end], [], [], 0)[0]:
+        piece = os.read(read_end, 1 << 20)
+        if not piece:
+            break
+        got += piece
+    return got
+
+
+def test_a_pipe_gets_the_capture_and_stays_the_callers() -> None:
+    read_end, write_end = os.pipe()
+    with SimNetwork() as network:
+        passed, tee = exchange(network, write_end)
+        tee.close()
+        os.fstat(write_end)
+    os.close(write_end)
+    assert frames_of(drain(read_end)) == passed
+    os.close(read_end)
+
+
+def send_large(driver: LinkDriver, frame: bytes) -> None:
+    assert driver.send(frame, csum_start=34, csum_offset=16, gso_size=1460, header_length=54, gso_family=4)
+    assert driver.submit() == 0
+
+
+def test_a_reader_that_is_slow_costs_packets_and_no_time() -> None:
+    """Whole packets are missing; nothing waits; the capture goes on when the reader does."""
+    read_end, write_end = os.pipe()
+    got = b""
+    with SimNetwork(segmentation_offload=True) as network:
+        tee = TeeLink(network.a, write_end, epoch_ns=0, buffer_bytes=262144)
+        driver = LinkDriver(tee)
+        early = [segment(number, 40_000) for number in range(20)]
+        for frame in early:
+            send_large(driver, frame)
+        missed = tee.missed
+        assert 0 < missed < 20
+        late = [segment(number, 60_000) for number in range(20, 40)]
+        for frame in late:  # its reader keeps up again
+            for _ in range(40):
+                got += drain(read_end)
+                driver.submit()
+            send_large(driver, frame)
+        for _ in range(100):
+            tee.flush()
+            got += drain(read_end)
+        assert (tee.error, tee.missed) == (None, missed)
+        tee.close()
+    os.close(write_end)
+    got += drain(read_end)
+    os.close(read_end)
+    assert frames_of(got) == early[: 20 - missed] + late
+    assert (tee.recorded, tee.missed) == (40 - missed, missed)
+
+
+def test_a_reader_that_takes_nothing_does_not_hold_up_the_end() -> None:
+    read_end, write_end = os.pipe()
+    with SimNetwork(segmentation_offload=True) as network:
+        tee = TeeLink(network.a, write_end, epoch_ns=0)
+        driver = LinkDriver(tee)
+        for number in range(10):
+            send_large(driver, segment(number, 60_000))
+        tee.close()
+        assert tee.missed + tee.recorded == 10
+        assert tee.missed > 0
+    os.close(write_end)
+    os.close(read_end)
+
+
 def test_a_closed_stream_ends_the_capture() -> None:
     stream = io.BytesIO()
     with SimNetwork() as network:
@@ -255,7 +378,12 @@ def test_a_closed_stream_ends_the_capture() -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "what"),
-    [({"file": 7}, "file"), ({"buffer_bytes": 1}, "buffer_bytes"), ({"epoch_ns": -1}, "epoch_ns")],
+    [
+        ({"file": 7.5}, "file"),
+        ({"file": -1}, "file"),
+        ({"buffer_bytes": 1}, "buffer_bytes"),
+        ({"epoch_ns": -1}, "epoch_ns"),
+    ],
 )
 def test_a_bad_argument_is_named(arguments: dict[str, Any], what: str) -> None:
     with SimNetwork() as network, pytest.raises(ValueError, match=what):

@@ -7,6 +7,7 @@ import http.client
 import io
 import os
 import re
+import resource
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -136,7 +137,7 @@ class Site:
         self.settle()
         return found[-1]
 
-    def stats(self) -> dict[str, int]:
+    def stats(self) -> dict[str, Any]:
         return self.server.stats()
 
     def close(self) -> None:
@@ -694,6 +695,32 @@ def test_log_ring_overflow_is_counted(make_site: Callable[..., Site]) -> None:
     assert (site.stats()["log_lines"], site.stats()["log_lost"]) == (0, 6)
     os.close(reader)
     os.close(writer)
+
+
+@pytest.mark.parametrize("limit_bytes", [700, 717, 745])
+def test_a_full_disk_leaves_whole_lines_in_the_log(
+    make_site: Callable[..., Site], tmp_path: Path, limit_bytes: int
+) -> None:
+    """No line is joined to the rest of another when there is room again."""
+    path = tmp_path / "access.log"
+    site = make_site(access_log=path)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for _ in range(20):
+        site.ask(GET)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, before[1]))
+    try:
+        site.server.housekeeping()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    kept = len(path.read_bytes().splitlines())
+    assert 0 < kept < 20
+    assert site.stats()["log_error"] == "File too large"
+    assert (site.stats()["log_lines"], site.stats()["log_lost"]) == (kept, 20 - kept)
+    site.ask(GET)
+    site.server.housekeeping()
+    lines = path.read_bytes().splitlines(keepends=True)
+    assert [bool(LINE.fullmatch(line)) for line in lines] == [True] * (kept + 1)
+    assert site.stats()["log_error"] is None
 
 
 # ---------------------------------------------------------------- streams
