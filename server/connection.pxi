@@ -6,7 +6,7 @@
 #
 #     (idle) ──part of a head──▶ HEAD ──▶ (answer)            (answer) ──TCP takes a part──▶ SENDING ──▶ (end)
 #            ──head with body──▶ BODY ──▶ (answer)                     ──a mapped file──────▶ DRAIN ───▶ (end)
-#     (end): idle again, or tcp_close, or LINGER and then tcp_close
+#     (end): idle again, or LINGER and then tcp_close; tcp_close at once where nothing is left to deliver
 
 
 cdef inline busy_t *busy_of(server_t *server, const tcb_t *conn) noexcept nogil:
@@ -14,12 +14,12 @@ cdef inline busy_t *busy_of(server_t *server, const tcb_t *conn) noexcept nogil:
     return <busy_t *>slab_at(&server.busy, index) if index else NULL
 
 
-cdef busy_t *busy_begin(server_t *server, tcp_t *tcp, tcb_t *conn, phase_t phase) noexcept nogil:
-    """A record for the connection. NULL at the limit: the connection is then aborted."""
+cdef busy_t *busy_take(server_t *server, tcb_t *conn, phase_t phase) noexcept nogil:
+    """A record for the connection. NULL at the limit."""
     cdef uint32_t index = slab_alloc(&server.busy)
     cdef busy_t *busy
     if index == 0:
-        connection_abort(server, tcp, conn)
+        server.stats.busy_refused += 1
         return NULL
     busy = <busy_t *>slab_at(&server.busy, index)
     busy.phase = <uint8_t>phase
@@ -28,11 +28,16 @@ cdef busy_t *busy_begin(server_t *server, tcp_t *tcp, tcb_t *conn, phase_t phase
     return busy
 
 
-cdef void busy_end(server_t *server, tcb_t *conn) noexcept nogil:
-    """Give back what the connection holds, if anything."""
-    cdef busy_t *busy = busy_of(server, conn)
+cdef busy_t *busy_begin(server_t *server, tcp_t *tcp, tcb_t *conn, phase_t phase) noexcept nogil:
+    """A record for the connection. NULL at the limit: the connection is then aborted."""
+    cdef busy_t *busy = busy_take(server, conn, phase)
     if busy == NULL:
-        return
+        connection_abort(server, tcp, conn)
+    return busy
+
+
+cdef void busy_clear(server_t *server, tcb_t *conn, busy_t *busy) noexcept nogil:
+    """Give back everything that the record names; the record stays, empty."""
     if busy.phase == PHASE_SENDING:
         # Cut off: what is logged is what was handed to TCP and acknowledged.
         busy_log(server, conn, busy, busy.body_left + tcp_send_queued(conn))
@@ -47,6 +52,16 @@ cdef void busy_end(server_t *server, tcb_t *conn) noexcept nogil:
         decision_free(busy.pending)
     if busy.chunked != NULL:
         release_object(busy.chunked)
+    memset(busy, 0, sizeof(busy_t))
+    busy.file = NO_FILE
+
+
+cdef void busy_end(server_t *server, tcb_t *conn) noexcept nogil:
+    """Give back what the connection holds, if anything."""
+    cdef busy_t *busy = busy_of(server, conn)
+    if busy == NULL:
+        return
+    busy_clear(server, conn, busy)
     slab_release(&server.busy, <uint32_t>(conn.user_data & BUSY_MASK))
     conn.user_data &= ~BUSY_MASK
 
@@ -60,19 +75,35 @@ cdef void busy_log(server_t *server, tcb_t *conn, busy_t *busy, uint64_t missing
     busy.log_text = NULL
 
 
+cdef void mark_closing(server_t *server, tcb_t *conn) noexcept nogil:
+    """The rest is TCP's: no upcall but on_closed means anything any more."""
+    if not conn.user_data & CLOSING:
+        server.stats.connections_ending += 1
+    conn.user_data = CLOSING
+
+
 cdef void connection_abort(server_t *server, tcp_t *tcp, tcb_t *conn) noexcept nogil:
     busy_end(server, conn)
-    conn.user_data = CLOSING
+    mark_closing(server, conn)
     tcp_abort(tcp, conn)
 
 
-cdef void connection_close(server_t *server, tcp_t *tcp, tcb_t *conn) noexcept nogil:
+cdef void connection_leave(server_t *server, tcp_t *tcp, tcb_t *conn) noexcept nogil:
+    """tcp_close: nothing of ours is left to deliver, or nobody can be waited for."""
     busy_end(server, conn)
-    conn.user_data = CLOSING
+    mark_closing(server, conn)
     tcp_close(tcp, conn)
     if tcp_send_queued(conn):
         # No upcall comes any more. A peer that keeps its window shut must not keep the rest for ever (RFC 6429).
         tcp_set_timeout(tcp, conn, server.send_timeout_ns)
+
+
+cdef void connection_close(server_t *server, tcp_t *tcp, tcb_t *conn) noexcept nogil:
+    """End it; what is queued is still delivered."""
+    if tcp_send_queued(conn):
+        connection_linger(server, tcp, conn)
+    else:
+        connection_leave(server, tcp, conn)
 
 
 cdef void connection_idle(server_t *server, tcp_t *tcp, tcb_t *conn) noexcept nogil:
@@ -80,15 +111,30 @@ cdef void connection_idle(server_t *server, tcp_t *tcp, tcb_t *conn) noexcept no
     tcp_set_timeout(tcp, conn, server.idle_timeout_ns)
 
 
+# ---------------------------------------------------------------- lingering
+#
+# RFC 9112 section 9.6: a server that closes at once risks that the client's next bytes are answered with a RST, which
+# destroys the response that the client has not read. So: FIN behind the response, then read and discard until the
+# client's FIN, or for linger_ns after the last byte was acknowledged. How long the acknowledgements may take is bounded
+# by send_timeout_ns since the last one that brought something, not by how long the response is.
+
 cdef void connection_linger(server_t *server, tcp_t *tcp, tcb_t *conn) noexcept nogil:
-    """RFC 9112 section 9.6: say that we are done, and read on, so that no RST destroys the response on its way."""
     cdef busy_t *busy = busy_of(server, conn)
-    if busy == NULL:
-        busy = busy_begin(server, tcp, conn, PHASE_LINGER)
+    cdef uint8_t eof = busy.flags & B_EOF if busy != NULL else 0
+    if busy != NULL:
+        if busy.phase == PHASE_LINGER:
+            return
+        busy_clear(server, conn, busy)
+    else:
+        busy = busy_take(server, conn, PHASE_LINGER)
         if busy == NULL:
+            connection_leave(server, tcp, conn)
             return
     busy.phase = PHASE_LINGER
+    busy.flags = eof
     busy.left = server.linger_bytes
+    busy.seen_queued = tcp_send_queued(conn)
+    busy.progress_ns = server.now_ns
     conn.user_data &= BUSY_MASK
     tcp_shutdown(tcp, conn)
     tcp_set_timeout(tcp, conn, server.linger_ns)
@@ -96,20 +142,45 @@ cdef void connection_linger(server_t *server, tcp_t *tcp, tcb_t *conn) noexcept 
         tcp_resume(tcp, conn)
 
 
-cdef void response_end(server_t *server, tcp_t *tcp, tcb_t *conn, uint8_t flags, bint unread) noexcept nogil:
-    """The response is TCP's now. flags: busy_flags_t. unread: octets of the peer's that nobody will use."""
-    if not flags & (B_CLOSE | B_EOF):
-        busy_end(server, conn)
-        connection_idle(server, tcp, conn)
-    elif not flags & B_EOF and (flags & B_LINGER or unread or tcp_receivable(tcp, conn)):
+cdef size_t linger_data(server_t *server, tcp_t *tcp, tcb_t *conn, busy_t *busy, size_t length) noexcept nogil:
+    """PHASE_LINGER: discard. The bound in bytes counts once the response has arrived: until then a RST could destroy
+    it, and the time is bounded all the same."""
+    busy.left = busy.left - length if length < busy.left else 0
+    if busy.left == 0 and tcp_send_queued(conn) == 0:
+        connection_leave(server, tcp, conn)
+    return length
+
+
+cdef void linger_timeout(server_t *server, tcp_t *tcp, tcb_t *conn, busy_t *busy) noexcept nogil:
+    """PHASE_LINGER, once in linger_ns: has the rest been acknowledged, or a part of it?"""
+    cdef uint32_t queued = tcp_send_queued(conn)
+    if queued == 0 and busy.seen_queued == 0:
+        connection_leave(server, tcp, conn)         # acknowledged for at least linger_ns
+        return
+    if queued < busy.seen_queued:
+        busy.seen_queued = queued
+        busy.progress_ns = server.now_ns
+    elif server.now_ns - busy.progress_ns >= server.send_timeout_ns:
+        server.stats.stalled_aborted += 1
+        connection_abort(server, tcp, conn)
+        return
+    tcp_set_timeout(tcp, conn, server.linger_ns)
+
+
+cdef void response_end(server_t *server, tcp_t *tcp, tcb_t *conn, uint8_t flags) noexcept nogil:
+    """The response is TCP's now. flags: busy_flags_t."""
+    if flags & B_EOF:
+        connection_close(server, tcp, conn)         # the client sends nothing any more
+    elif flags & B_CLOSE or server.finishing:
         connection_linger(server, tcp, conn)
     else:
-        connection_close(server, tcp, conn)
+        busy_end(server, conn)
+        connection_idle(server, tcp, conn)
 
 
 # ---------------------------------------------------------------- answering
 
-cdef void respond(server_t *server, tcp_t *tcp, tcb_t *conn, decision_t *decision, bint unread) noexcept nogil:
+cdef void respond(server_t *server, tcp_t *tcp, tcb_t *conn, decision_t *decision) noexcept nogil:
     """Queue the response. The decision is only borrowed, and may be freed afterwards."""
     cdef ready_t *ready = &decision.own
     cdef lent_t *body = NULL
@@ -127,15 +198,13 @@ cdef void respond(server_t *server, tcp_t *tcp, tcb_t *conn, decision_t *decisio
         body_bytes += decision.body_length
     if decision.flags & D_CLOSE:
         flags |= B_CLOSE
-    if decision.flags & D_LINGER:
-        flags |= B_LINGER
     server.stats.requests += 1
     server.stats.responses[decision.status // 100] += 1
     server.stats.bytes_queued += ready.head_length + body_bytes
     accepted = tcp_send(tcp, conn, ready.lent, 0, length)
     if accepted == <int64_t>length and body == NULL:
         log_append(server, conn, decision.log_text, decision.log_split, decision.status, body_bytes)
-        response_end(server, tcp, conn, flags, unread)
+        response_end(server, tcp, conn, flags)
         return
     if accepted < 0:
         connection_abort(server, tcp, conn)
@@ -161,10 +230,10 @@ cdef void respond(server_t *server, tcp_t *tcp, tcb_t *conn, decision_t *decisio
         busy.log_text = lent_ref(decision.log_text)
         busy.log_split = decision.log_split
     tcp_set_timeout(tcp, conn, server.send_timeout_ns)
-    send_more(server, tcp, conn, busy, unread)
+    send_more(server, tcp, conn, busy)
 
 
-cdef void send_more(server_t *server, tcp_t *tcp, tcb_t *conn, busy_t *busy, bint unread) noexcept nogil:
+cdef void send_more(server_t *server, tcp_t *tcp, tcb_t *conn, busy_t *busy) noexcept nogil:
     """PHASE_SENDING: hand over what TCP takes."""
     cdef int64_t accepted
     if damaged(server, busy):
@@ -198,7 +267,7 @@ cdef void send_more(server_t *server, tcp_t *tcp, tcb_t *conn, busy_t *busy, bin
         return
     busy_log(server, conn, busy, 0)
     if busy.body == NULL:
-        response_end(server, tcp, conn, busy.flags, unread)
+        response_end(server, tcp, conn, busy.flags)
         return
     # Segments will still be built from the mapping; if the file is cut meanwhile, the end must not look like success.
     busy.phase = PHASE_DRAIN
@@ -219,8 +288,8 @@ cdef void drain(server_t *server, tcp_t *tcp, tcb_t *conn, busy_t *busy) noexcep
     if damaged(server, busy):
         server.stats.damaged_aborted += 1
         connection_abort(server, tcp, conn)
-    elif tcp_send_queued(conn) == 0 or busy.flags & (B_CLOSE | B_EOF):
-        response_end(server, tcp, conn, busy.flags, False)
+    elif tcp_send_queued(conn) == 0 or busy.flags & (B_CLOSE | B_EOF) or server.finishing:
+        response_end(server, tcp, conn, busy.flags)
         if not conn.user_data & CLOSING:
             tcp_resume(tcp, conn)
     else:
@@ -231,10 +300,10 @@ cdef void drain(server_t *server, tcp_t *tcp, tcb_t *conn, busy_t *busy) noexcep
 
 # ---------------------------------------------------------------- requests
 
-cdef void answer(server_t *server, tcp_t *tcp, tcb_t *conn, decision_t *decision, bint unread) noexcept nogil:
+cdef void answer(server_t *server, tcp_t *tcp, tcb_t *conn, decision_t *decision) noexcept nogil:
     """Respond, at once or after the request's body. Takes a decision that is not remembered."""
     if not decision.flags & D_CHUNKED and decision.request_body == 0:
-        respond(server, tcp, conn, decision, unread)
+        respond(server, tcp, conn, decision)
         if not decision.flags & D_REMEMBERED:
             decision_free(decision)
         return
@@ -253,11 +322,10 @@ cdef void answer(server_t *server, tcp_t *tcp, tcb_t *conn, decision_t *decision
         busy.flags = B_BODY
         busy.first = lent_ref(server.continue_100)
         busy.first_left = busy.first.length
-        send_more(server, tcp, conn, busy, False)
+        send_more(server, tcp, conn, busy)
 
 
-cdef void answer_head(server_t *server, tcp_t *tcp, tcb_t *conn, const uint8_t *head, size_t length,
-                      bint unread) noexcept nogil:
+cdef void answer_head(server_t *server, tcp_t *tcp, tcb_t *conn, const uint8_t *head, size_t length) noexcept nogil:
     """One complete head: from memory, or by one call of the parser."""
     cdef uint64_t hashed
     cdef decision_t *decision
@@ -265,13 +333,13 @@ cdef void answer_head(server_t *server, tcp_t *tcp, tcb_t *conn, const uint8_t *
         refuse(server, tcp, conn, 431, head, length)
         return
     hashed = siphash13(server.hash_key, head, length)
-    decision = head_lookup(server, head, length, hashed)
+    decision = head_lookup(server, head, length, hashed) if not server.finishing else NULL
     if decision != NULL:
         if decision_valid(server, decision):
             server.stats.head_hits += 1
             decision.referenced = 1
             server.last = decision
-            answer(server, tcp, conn, decision, unread)
+            answer(server, tcp, conn, decision)
             return
         head_drop(server, decision)
     server.stats.head_misses += 1
@@ -279,7 +347,7 @@ cdef void answer_head(server_t *server, tcp_t *tcp, tcb_t *conn, const uint8_t *
     if decision == NULL:
         connection_abort(server, tcp, conn)
         return
-    answer(server, tcp, conn, decision, unread)
+    answer(server, tcp, conn, decision)
 
 
 cdef void refuse(server_t *server, tcp_t *tcp, tcb_t *conn, int status, const uint8_t *head,
@@ -289,7 +357,7 @@ cdef void refuse(server_t *server, tcp_t *tcp, tcb_t *conn, int status, const ui
     if decision == NULL:
         connection_abort(server, tcp, conn)
         return
-    answer(server, tcp, conn, decision, True)
+    answer(server, tcp, conn, decision)
 
 
 cdef inline bint starts_no_request(uint8_t first) noexcept nogil:
@@ -321,7 +389,7 @@ cdef size_t request(server_t *server, tcp_t *tcp, tcb_t *conn, const uint8_t *da
         server.stats.head_hits += 1
         last.referenced = 1
         end = last.head_length
-        respond(server, tcp, conn, last, length > end)
+        respond(server, tcp, conn, last)
         return end
     if length >= 2 and data[0] == c'\r' and data[1] == c'\n':
         return 2                        # an empty line before a request is passed over (RFC 9112 section 2.2)
@@ -333,7 +401,7 @@ cdef size_t request(server_t *server, tcp_t *tcp, tcb_t *conn, const uint8_t *da
         refuse(server, tcp, conn, 400, data, length)
         return length
     if end:
-        answer_head(server, tcp, conn, data, end, length > end)
+        answer_head(server, tcp, conn, data, end)
         return end
     if too_long(server, tcp, conn, data, length):
         return length
@@ -403,7 +471,7 @@ cdef size_t head_more(server_t *server, tcp_t *tcp, tcb_t *conn, busy_t *busy, c
     busy.head = NULL
     busy_end(server, conn)
     conn.user_data = 0
-    answer_head(server, tcp, conn, head, end, length > end - before)
+    answer_head(server, tcp, conn, head, end)
     free(head)
     return end - before
 
@@ -441,15 +509,15 @@ cdef size_t body_more(server_t *server, tcp_t *tcp, tcb_t *conn, busy_t *busy, c
     if pending.flags & D_FULL or pending.body_length:
         if not decision_valid(server, pending):
             # The file changed while the body came: decide again. What was parsed once parses again.
-            answer_again(server, tcp, conn, pending, length > used)
+            answer_again(server, tcp, conn, pending)
             return used
     busy_end(server, conn)
     conn.user_data = 0
-    answer(server, tcp, conn, pending, length > used)
+    answer(server, tcp, conn, pending)
     return used
 
 
-cdef void answer_again(server_t *server, tcp_t *tcp, tcb_t *conn, decision_t *stale, bint unread) noexcept nogil:
+cdef void answer_again(server_t *server, tcp_t *tcp, tcb_t *conn, decision_t *stale) noexcept nogil:
     cdef decision_t *decision = decide_unseen(server, stale.head, stale.head_length, 0)
     decision_free(stale)
     busy_end(server, conn)
@@ -459,4 +527,4 @@ cdef void answer_again(server_t *server, tcp_t *tcp, tcb_t *conn, decision_t *st
         return
     decision.flags &= ~<uint8_t>(D_CHUNKED | D_CONTINUE)
     decision.request_body = 0
-    answer(server, tcp, conn, decision, unread)
+    answer(server, tcp, conn, decision)

@@ -34,11 +34,13 @@ from ustack.base.prng cimport siphash13
 from ustack.base.types cimport ip_addr_is_v4, ip_addr_t
 from ustack.buf.lent cimport lent_from_copy, lent_from_file, lent_ref, lent_t, lent_unref
 from ustack.buf.slab cimport slab_alloc, slab_at, slab_destroy, slab_init, slab_release, slab_t
+from ustack.driver cimport Engine
 from ustack.engine cimport ACCEPT_REFUSED, ACCEPT_TAKEN, Application, application_t
 from ustack.tcp.calls cimport (tcp_abort, tcp_close, tcp_receivable, tcp_resume, tcp_send, tcp_send_queued,
                                tcp_set_nodelay, tcp_set_timeout, tcp_shutdown, tcp_want_writable)
+from ustack.tcp.demux cimport flow_connection
 from ustack.tcp.state cimport close_reason_t
-from ustack.tcp.tcb cimport TCB_ACTIVE, tcb_t, tcp_t
+from ustack.tcp.tcb cimport TCB_ACCEPTED, TCB_ACTIVE, tcb_t, tcp_t
 
 from ustack.server import accesslog, files, request as requests, response as responses
 
@@ -56,7 +58,7 @@ _log = logging.getLogger("ustack.server")
 
 cdef int http_on_accept(application_t *app, tcp_t *tcp, tcb_t *conn) noexcept nogil:
     cdef server_t *server = <server_t *>app.context
-    if conn.flags & TCB_ACTIVE or server.closing:
+    if conn.flags & TCB_ACTIVE or server.closing or server.finishing:
         return ACCEPT_REFUSED
     server.stats.connections += 1
     server.stats.connections_open += 1
@@ -96,13 +98,9 @@ cdef size_t http_on_data(application_t *app, tcp_t *tcp, tcb_t *conn, const uint
                 server.stats.damaged_aborted += 1
                 connection_abort(server, tcp, conn)
                 return length
-            response_end(server, tcp, conn, busy.flags, True)
+            response_end(server, tcp, conn, busy.flags)
         else:
-            if busy.left < length - used:
-                connection_close(server, tcp, conn)
-                return length
-            busy.left -= length - used
-            return length
+            return used + linger_data(server, tcp, conn, busy, length - used)
     return used
 
 
@@ -118,7 +116,7 @@ cdef void http_on_writable(application_t *app, tcp_t *tcp, tcb_t *conn) noexcept
         tcp_resume(tcp, conn)
     elif busy.phase == PHASE_SENDING:
         tcp_set_timeout(tcp, conn, server.send_timeout_ns)
-        send_more(server, tcp, conn, busy, False)
+        send_more(server, tcp, conn, busy)
         if not conn.user_data & CLOSING:
             tcp_resume(tcp, conn)       # what came meanwhile was left in the receive queue
     elif busy.phase == PHASE_DRAIN:
@@ -134,6 +132,8 @@ cdef void http_on_eof(application_t *app, tcp_t *tcp, tcb_t *conn) noexcept nogi
         busy.flags |= B_EOF             # a half-closed client still gets its response
         if busy.flags & B_TAIL:
             drain(server, tcp, conn, busy)
+    elif busy != NULL and busy.phase == PHASE_LINGER and tcp_send_queued(conn):
+        busy.flags |= B_EOF
     else:
         connection_close(server, tcp, conn)
 
@@ -151,7 +151,7 @@ cdef void http_on_timeout(application_t *app, tcp_t *tcp, tcb_t *conn) noexcept 
         else:
             refuse(server, tcp, conn, 408, busy.pending.head, busy.pending.head_length)
     elif busy != NULL and busy.phase == PHASE_LINGER:
-        connection_close(server, tcp, conn)
+        linger_timeout(server, tcp, conn, busy)
     elif queued and (seen == 0 or queued < seen):
         # Something was acknowledged since the last look, or this is the first: wait on.
         conn.user_data = conn.user_data & (BUSY_MASK | CLOSING) | (queued & SEEN_MASK) << SEEN_SHIFT
@@ -169,6 +169,8 @@ cdef void http_on_timeout(application_t *app, tcp_t *tcp, tcb_t *conn) noexcept 
 cdef void http_on_closed(application_t *app, tcp_t *tcp, tcb_t *conn, close_reason_t reason) noexcept nogil:
     cdef server_t *server = <server_t *>app.context
     server.stats.connections_open -= 1
+    if conn.user_data & CLOSING:
+        server.stats.connections_ending -= 1
     busy_end(server, conn)
     conn.user_data = 0
     if server.closing and server.stats.connections_open == 0:
@@ -425,6 +427,34 @@ cdef class HttpServer(Application):
         if self.s.stats.connections_open == 0:
             server_free(&self.s)
 
+    def finish(self, Engine engine not None):
+        """Begin the end: take no connection any more, send a FIN on every idle one, and let each of the others end
+        with the response that is under way, which says `Connection: close`.
+
+        engine: the stack that this server was given to. It has to be run until `finished`. Idempotent.
+        """
+        cdef tcp_t *tcp = &engine.c.tcp
+        cdef uint16_t app = engine.application_index.get(id(self), 0)
+        cdef uint32_t at
+        cdef tcb_t *conn
+        if self.s.finishing or self.s.closing or not engine.alive or app == 0:
+            return
+        self.s.finishing = 1
+        self.s.last = NULL              # responses that were prepared before do not say that they are the last
+        tick(&self.s, engine.now())
+        for at in range(tcp.flows.mask + 1):
+            conn = flow_connection(tcp, at)
+            if (conn != NULL and conn.app == app and conn.flags & TCB_ACCEPTED
+                    and conn.user_data & (BUSY_MASK | CLOSING) == 0 and tcp_receivable(tcp, conn) == 0):
+                self.s.stats.idle_closed += 1
+                connection_linger(&self.s, tcp, conn)
+        engine.push()
+
+    @property
+    def finished(self):
+        """No connection is left that waits for something of this server's."""
+        return self.s.stats.connections_open == self.s.stats.connections_ending
+
     def __enter__(self):
         return self
 
@@ -515,7 +545,7 @@ cdef class HttpServer(Application):
         except BaseException:
             decision_free(decision)
             raise
-        if choice.lasting and not request.has_body:
+        if choice.lasting and not request.has_body and not self.s.finishing:
             head_remember(&self.s, decision, <const uint8_t *>PyBytes_AS_STRING(head), <size_t>len(head), hashed)
         return decision
 
@@ -525,7 +555,8 @@ cdef class HttpServer(Application):
             raise MemoryError
         decision.file = NO_FILE
         decision.status = <uint16_t>status
-        decision.form = responses.CLOSE if close or request is None else request.connection
+        # The last response says that it is the last (RFC 9112 section 9.6).
+        decision.form = responses.CLOSE if close or request is None or self.s.finishing else request.connection
         if decision.form == responses.CLOSE:
             decision.flags |= D_CLOSE
         if close:

@@ -58,7 +58,7 @@ ctypedef struct file_t:
 cdef enum decision_flags_t:
     D_HEAD_ONLY = 1                 # HEAD
     D_CLOSE = 2                     # the response ends the connection
-    D_LINGER = 4                    # the client may still be sending: read on for a while before closing
+    D_LINGER = 4                    # where the request ends is not known: its body is not waited for
     D_FULL = 8                      # file.variant.full[form] instead of `own`
     D_CHUNKED = 16                  # a chunked body follows the head
     D_CONTINUE = 32                 # the client waits for 100 (RFC 9110 section 10.1.1)
@@ -93,7 +93,6 @@ cdef enum phase_t:
 
 cdef enum busy_flags_t:
     B_CLOSE = 1
-    B_LINGER = 2
     B_EOF = 4                       # the peer has sent its FIN
     B_TAIL = 8                      # on_writable has come since everything was queued
     B_BODY = 16                     # what is being sent is a 100; PHASE_BODY follows
@@ -117,6 +116,8 @@ ctypedef struct busy_t:
     uint64_t body_left
     uint64_t body_bytes             # of the whole response
     uint64_t left                   # PHASE_BODY, PHASE_LINGER: octets that may still come
+    uint64_t progress_ns            # PHASE_LINGER: when seen_queued last became less
+    uint32_t seen_queued            # PHASE_LINGER: bytes unacknowledged at the last look
     decision_t *pending             # owned
     PyObject *chunked               # request.ChunkedBody, owned
     lent_t *log_text
@@ -137,6 +138,8 @@ ctypedef struct http_stats_t:
     uint64_t head_misses
     uint64_t connections
     uint64_t connections_open
+    uint64_t connections_ending     # of the open ones: closed or aborted here, TCP has the rest
+    uint64_t busy_refused           # no record was left (max_busy)
     uint64_t idle_closed
     uint64_t head_timeouts
     uint64_t stalled_aborted
@@ -149,6 +152,7 @@ ctypedef struct http_stats_t:
 ctypedef struct server_t:
     PyObject *owner                 # the HttpServer, borrowed
     uint8_t closing                 # every connection is to be aborted at its next event
+    uint8_t finishing               # no new connection; each ends with the response that is under way
     http_stats_t stats
     # ---- time: monotonic from the engine, wall clock as an offset to it, set by housekeeping
     uint64_t now_ns

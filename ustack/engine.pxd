@@ -76,7 +76,7 @@ cdef void engine_run(engine_t *engine, uint64_t until_ns, const bint *stop) noex
 # Registers app (borrowed until the engine is destroyed); returns its index for tcp_listen and tcp_connect, 0 if the
 # table is full.
 cdef uint16_t engine_add_application(engine_t *engine, application_t *app) noexcept nogil
-# RST to every peer, on_closed to every application, and no record is left.
+# RST to every peer that something is still to be exchanged with, on_closed to every application, and no record is left.
 cdef void engine_abort_all(engine_t *engine, uint64_t now_ns) noexcept nogil
 # The same without a word to anybody: the link and the applications may be gone.
 cdef void engine_discard_all(engine_t *engine) noexcept nogil

@@ -26,7 +26,7 @@ from ustack.tcp.input cimport delivery_t, tcp_input
 from ustack.tcp.output cimport OUTPUT_BLOCKED, tcp_output
 from ustack.tcp.reassembly cimport reassembly_append, reassembly_consume, reassembly_peek
 from ustack.tcp.soft_errors cimport tcp_error
-from ustack.tcp.state cimport CLOSE_ABORTED, CLOSE_NO_MEMORY, SYN_SENT
+from ustack.tcp.state cimport CLOSE_ABORTED, CLOSE_NO_MEMORY, FIN_WAIT_2, SYN_SENT
 from ustack.tcp.tcb cimport (
     TCB_ABORT, TCB_ACCEPTED, TCB_ACTIVE, TCB_CLOSED_BY_APP, TCB_EV_ACCEPT, TCB_EV_CLOSED, TCB_EV_DATA, TCB_EV_EOF,
     TCB_EV_TIMEOUT, TCB_EV_WRITABLE, TCB_LISTED, tcb_at, tcb_release, work_add, work_return,
@@ -296,7 +296,9 @@ cdef void engine_abort_all(engine_t *engine, uint64_t now_ns) noexcept nogil:
     tcp.now_ns = now_ns
     for at in range(tcp.flows.mask + 1):
         conn = flow_connection(tcp, at)
-        if conn != NULL:
+        # In FIN-WAIT-2 after tcp_close everything was delivered and nothing is aborted. As on Linux, where such an
+        # orphan ends in silence, the peer is not told: its application may not have read everything yet.
+        if conn != NULL and not (conn.flags & TCB_CLOSED_BY_APP and conn.state == <uint8_t>FIN_WAIT_2):
             tcp_abort(tcp, conn)
     while tcp.work_head and fruitless < ABORT_PATIENCE:
         left = tcp.tcbs.in_use

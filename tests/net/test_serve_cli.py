@@ -107,6 +107,79 @@ def test_it_serves_curl_and_a_signal_ends_it(serve: Start, link: str, number: si
         assert nothing_left(server)
 
 
+def client_inside(netns: str, script: str) -> subprocess.Popen[bytes]:
+    """A Python client in the peer's namespace; it prints a line when it has begun."""
+    command = ["ip", "netns", "exec", netns, sys.executable, "-u", "-c", script]
+    return subprocess.Popen(command, stdout=subprocess.PIPE)
+
+
+IDLE_CLIENT = """
+import http.client
+connection = http.client.HTTPConnection("198.18.0.2", 80)
+connection.request("GET", "/512.bin")
+print(len(connection.getresponse().read()))
+print(connection.sock.recv(1))
+"""
+
+
+def test_an_idle_client_sees_the_end_as_an_end_and_not_as_an_error(serve: Start) -> None:
+    with serve() as server, client_inside(server.peer, IDLE_CLIENT) as client:
+        assert client.stdout is not None
+        assert client.stdout.readline() == b"512\n"
+        assert server.end() == 0
+        assert client.communicate(timeout=30)[0] == b"b''\n"
+
+
+STOPPED_CLIENT = """
+import socket
+client = socket.socket()
+client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+client.connect(("198.18.0.2", 80))
+client.sendall(b"GET /large.bin HTTP/1.1\\r\\nHost: h\\r\\n\\r\\n")
+size = len(client.recv(1000))
+print("begun")
+input()
+while piece := client.recv(65536):
+    size += len(piece)
+print(size)
+"""
+
+
+def test_a_response_under_way_ends_whole(serve: Start, site: Path) -> None:
+    size = 1 << 20
+    (site / "large.bin").write_bytes(bytes(size))
+    with serve("--linger", "30") as server:
+        command = ["ip", "netns", "exec", server.peer, sys.executable, "-u", "-c", STOPPED_CLIENT]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as client:
+            assert client.stdout is not None
+            assert client.stdout.readline() == b"begun\n"
+            server.process.send_signal(signal.SIGTERM)
+            received = int(client.communicate(b"\n", timeout=30)[0])
+        assert received > size
+        assert server.process.wait(60) == 0
+
+
+def test_a_second_signal_waits_for_nobody(serve: Start, site: Path) -> None:
+    (site / "large.bin").write_bytes(bytes(1 << 20))
+    with serve("--linger", "3600") as server:
+        command = ["ip", "netns", "exec", server.peer, sys.executable, "-u", "-c", STOPPED_CLIENT]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as client:
+            assert client.stdout is not None
+            assert client.stdout.readline() == b"begun\n"
+            server.process.send_signal(signal.SIGTERM)
+            # The first has been handled when new connections are refused.
+            while (
+                subprocess.run(
+                    ["ip", "netns", "exec", server.peer, "curl", "-s", "-o", os.devnull, "--max-time", "5", server.url],
+                    check=False,
+                ).returncode
+                == 0
+            ):
+                pass
+            assert server.end() == 0
+            client.kill()
+
+
 def test_address_and_port_are_the_users(serve: Start) -> None:
     arguments = ["--address", "198.18.9.7/28", "--peer-address", "198.18.9.1/28", "--port", "8080"]
     with serve(*arguments, "--gateway", "198.18.9.1", "--busy-poll", "never") as server:

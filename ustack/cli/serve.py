@@ -6,6 +6,8 @@ made the namespaces and links, holds the privilege to remove them, and does so h
 
     standard output   `ready http://ADDRESS:PORT/`, once; after it, with --json-stats, one JSON object a second
     standard error    one line if something is wrong; on a terminal, a live line
+    the end           a stop signal refuses new connections, sends a FIN to idle ones, and waits for what is under way,
+                      --linger seconds at most; a second one ends it now
     exit status       0 after SIGINT, SIGTERM or SIGHUP; 1 if the link failed while serving; 2 if it could not start,
                       with nothing left behind
 
@@ -16,6 +18,7 @@ import ipaddress
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -29,7 +32,8 @@ from ustack.cli.live import Complaints, Live, silence_stdout, take
 from ustack.netns import Lab, LabError, Plan, keep, privilege
 
 SECOND_NS = 1_000_000_000
-CLOSE_LINGER_S = 1.0  # for connections that have a FIN or the end of a response under way
+LINGER_S = 5.0  # for requests that are under way when the end is asked for
+FINISH_SLICE_NS = 20_000_000  # how often the end looks whether everything is done
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -49,6 +53,7 @@ class Options:
     access_log: Path | None = None
     busy_poll: Literal["auto", "always", "never"] = "auto"
     json_stats: bool = False
+    linger: float = LINGER_S
 
     @property
     def url(self) -> str:
@@ -65,6 +70,7 @@ class StopSignals:
 
     def __init__(self) -> None:
         self.received = False
+        self.insisted = False  # a second one came
         self.stop: Callable[[], None] | None = None
         self.ending = False
         self._before: dict[signal.Signals, Any] = {}
@@ -79,6 +85,7 @@ class StopSignals:
             signal.signal(number, self._before[number])
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        self.insisted = self.received
         self.received = True
         if self.stop is not None:
             self.stop()
@@ -100,6 +107,14 @@ class StopSignals:
 @click.option("--busy-poll", type=click.Choice(["auto", "always", "never"]), default="auto", show_default=True)
 @click.option("--json-stats", is_flag=True, help="One JSON object a second on standard output, after `ready`.")
 @click.option("--access-log", metavar="FILE", type=click.Path(path_type=Path), help="Append to it in combined format.")
+@click.option(
+    "--linger",
+    type=click.FloatRange(0, 3600),
+    default=LINGER_S,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long Ctrl-C or SIGTERM waits for responses under way; a second one ends it now.",
+)
 def serve(**options: Any) -> int:
     """Serve DIRECTORY over HTTP/1.1 from a TCP stack in this process.
 
@@ -180,7 +195,7 @@ def _serve(
     """Open, give up privileges, listen, announce, run."""
     complaints = Complaints()
     with ExitStack() as resources:
-        stack, server = _plain_errors(lambda: _open(options, lab, resources))
+        stack, server, listener = _plain_errors(lambda: _open(options, lab, resources))
         signals.stop = stack.stop
         if on_ready is not None:
             on_ready(stack, lab)
@@ -188,6 +203,8 @@ def _serve(
             _announce(f"ready {options.url}" + (f"\n{hint}" if hint else ""))
         try:
             _loop(stack, server, signals, complaints, json_stats=options.json_stats)
+            listener.close()
+            _finish(stack, server, signals, options.linger)
         except OSError as error:
             print(f"ustack: the link failed: {error.strerror or error}", file=sys.stderr)
             return 1
@@ -195,7 +212,7 @@ def _serve(
     return 0
 
 
-def _open(options: Options, lab: Lab, resources: ExitStack) -> tuple[Any, Any]:
+def _open(options: Options, lab: Lab, resources: ExitStack) -> tuple[Any, Any, Any]:
     from ustack.server.http import HttpServer
     from ustack.stack import Stack
 
@@ -208,9 +225,9 @@ def _open(options: Options, lab: Lab, resources: ExitStack) -> tuple[Any, Any]:
     privilege.drop()
     server = resources.enter_context(HttpServer(options.directory, access_log=options.access_log))
     stack = Stack(link, options.address, options.gateway)
-    resources.callback(stack.close, linger=CLOSE_LINGER_S)
-    stack.listen(options.port, backlog=4096, application=server)
-    return stack, server
+    resources.callback(stack.close, linger=0.0)
+    listener = stack.listen(options.port, backlog=4096, application=server)
+    return stack, server, listener
 
 
 def _open_link(options: Options, lab: Lab) -> Any:
@@ -224,7 +241,7 @@ def _open_link(options: Options, lab: Lab) -> Any:
         return PacketMmapLink(lab.ifname, busy_poll=options.busy_poll)
 
 
-def _plain_errors(action: Callable[[], tuple[Any, Any]]) -> tuple[Any, Any]:
+def _plain_errors(action: Callable[[], tuple[Any, Any, Any]]) -> tuple[Any, Any, Any]:
     """Whatever a link, the stack or the server refuses to open with becomes one line."""
     try:
         return action()
@@ -251,6 +268,17 @@ def _loop(stack: Any, server: Any, signals: StopSignals, complaints: Complaints,
             complaints.look(stack.link, server)
             if live.is_shown:
                 live.tick(take(stack, server))
+
+
+def _finish(stack: Any, server: Any, signals: StopSignals, linger_s: float) -> None:
+    """Let requests that are under way have their responses, and FINs their acknowledgements, for linger_s at most."""
+    deadline_ns = time.monotonic_ns() + int(linger_s * SECOND_NS)
+    server.finish(stack)
+    while not (server.finished and stack.closing_connections() == 0):
+        if signals.insisted or time.monotonic_ns() >= deadline_ns:
+            return
+        stack.run(FINISH_SLICE_NS)
+        server.housekeeping()
 
 
 @contextmanager

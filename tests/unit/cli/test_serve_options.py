@@ -75,6 +75,15 @@ def test_a_signal_afterwards_stops_the_stack() -> None:
     assert stopped == [True]
 
 
+def test_a_second_signal_insists() -> None:
+    with StopSignals() as signals:
+        signals.stop = lambda: None
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert not signals.insisted
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert signals.insisted
+
+
 def test_handlers_are_given_back() -> None:
     before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)]
     with StopSignals():
