@@ -257,7 +257,7 @@ def test_no_route(local: Callable[..., Any], link: str) -> None:
     one = local(link)
     with pytest.raises(Unreachable) as caught:
         one.stack.connect("198.19.0.77", 80)
-    assert caught.value.reason == "unreachable"
+    assert caught.value.reason == "net_unreachable"
 
 
 # ---------------------------------------------------------------- nginx

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Each way a connection ends has one exception, which is also the standard library's for it."""
 
+import errno
+
 import pytest
 
 from ustack import errors
@@ -11,9 +13,18 @@ KINDS = {
     "refused": (errors.ConnectionRefused, ConnectionRefusedError),
     "timeout": (errors.ConnectionTimeout, TimeoutError),
     "keepalive": (errors.ConnectionTimeout, TimeoutError),
-    "unreachable": (errors.Unreachable, OSError),
     "aborted": (errors.ConnectionAborted, ConnectionAbortedError),
     "no_memory": (errors.StackError, OSError),
+    "net_unreachable": (errors.Unreachable, OSError),
+    "host_unreachable": (errors.Unreachable, OSError),
+    "protocol_unreachable": (errors.Unreachable, OSError),
+    "source_route_failed": (errors.Unreachable, OSError),
+    "host_down": (errors.Unreachable, OSError),
+    "host_isolated": (errors.Unreachable, OSError),
+    "net_prohibited": (errors.Unreachable, OSError),
+    "prohibited": (errors.Unreachable, OSError),
+    "time_exceeded": (errors.Unreachable, OSError),
+    "parameter_problem": (errors.Unreachable, OSError),
 }
 
 
@@ -24,6 +35,32 @@ def test_a_reason_has_its_exception(reason: str) -> None:
     assert type(error) is ours
     assert isinstance(error, standard)
     assert error.reason == reason
+
+
+@pytest.mark.parametrize(
+    ("reason", "code"),
+    [
+        ("refused", errno.ECONNREFUSED),
+        ("reset", errno.ECONNRESET),
+        ("timeout", errno.ETIMEDOUT),
+        ("keepalive", errno.ETIMEDOUT),
+        ("net_unreachable", errno.ENETUNREACH),
+        ("host_unreachable", errno.EHOSTUNREACH),
+        ("host_down", errno.EHOSTDOWN),
+        ("net_prohibited", errno.ENETUNREACH),
+        ("prohibited", errno.EHOSTUNREACH),
+        ("time_exceeded", errno.EHOSTUNREACH),
+        ("protocol_unreachable", errno.ENOPROTOOPT),
+        ("parameter_problem", errno.EPROTO),
+    ],
+)
+def test_an_exception_carries_the_errno_of_linux(reason: str, code: int) -> None:
+    assert errors.error_of(reason).errno == code
+
+
+@pytest.mark.parametrize("reason", KINDS)
+def test_every_reason_has_an_errno(reason: str) -> None:
+    assert errors.error_of(reason).errno in errno.errorcode
 
 
 @pytest.mark.parametrize("reason", KINDS)

@@ -241,7 +241,7 @@ def test_a_peer_off_the_prefix_is_not_reached_without_a_gateway(stack: Stack) ->
         return
     stack.poll(1)
     stack.poll(600 * SECOND)
-    assert connection.reason in ("unreachable", "timeout")
+    assert connection.reason in ("net_unreachable", "timeout")
 
 
 # ---------------------------------------------------------------- snapshots

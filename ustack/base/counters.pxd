@@ -18,6 +18,7 @@ cpdef enum counter_t:
     ARP_CONFLICTS               # another station claims our address (RFC 5227)
     ICMP_ECHOES_ANSWERED
     ICMP_ERRORS_OUT
+    ICMP_SOFT_ERRORS            # an ICMP error about a segment in flight, remembered with its connection
     SEGMENTS_IN
     SEGMENTS_OUT
     RESETS_OUT
@@ -29,6 +30,7 @@ cpdef enum counter_t:
     CONNECTIONS_CLOSED
     CONNECTIONS_RESET
     CONNECTIONS_TIMED_OUT
+    CONNECTIONS_UNREACHABLE     # ended for what ICMP said, or without a route
     SYN_QUEUE_EVICTED           # the oldest half-open record made room for a new one
     ACCEPT_QUEUE_OVERFLOW       # the last ACK of a handshake was ignored: the backlog is full
     TIME_WAIT_REUSED            # a new SYN took over a TIME-WAIT record (RFC 6191)

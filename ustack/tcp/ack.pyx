@@ -95,6 +95,7 @@ cdef void new_acknowledgment(tcp_t *tcp, tcb_t *tcb, const segment_t *seg) noexc
         tcb.backoff = LASTING_BACKOFF       # progress: R2 counts from here again
     congestion_on_ack(tcp, tcb, seg.ack, acked)
     tcb.snd_una = seg.ack
+    tcb.soft_error = 0                      # whatever the network said, it has carried this since
     if seq_lt(tcb.snd_nxt, seg.ack):        # after a timeout: the peer had what we were about to send again
         tcb.snd_nxt = seg.ack
     release_acknowledged(tcp, tcb)

@@ -3,11 +3,13 @@
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 
-from ustack.base.counters cimport (CONNECTIONS_CLOSED, CONNECTIONS_RESET, CONNECTIONS_TIMED_OUT, count)
+from ustack.base.counters cimport (CONNECTIONS_CLOSED, CONNECTIONS_RESET, CONNECTIONS_TIMED_OUT,
+                                   CONNECTIONS_UNREACHABLE, count)
 from ustack.base.wheel cimport TIMER_NONE, wheel_cancel
 from ustack.buf.slab cimport slab_alloc, slab_release
 from ustack.tcp.demux cimport FLOW_TIME_WAIT, flow_remove, flow_retarget
-from ustack.tcp.state cimport (CLOSE_KEEPALIVE, CLOSE_NORMAL, CLOSE_REFUSED, CLOSE_RESET, CLOSE_TIMEOUT, CLOSED)
+from ustack.tcp.state cimport (CLOSE_HOST_UNREACHABLE, CLOSE_KEEPALIVE, CLOSE_NET_UNREACHABLE, CLOSE_NORMAL,
+                               CLOSE_REFUSED, CLOSE_RESET, CLOSE_TIMEOUT, CLOSED)
 from ustack.tcp.tcb cimport (
     TCB_ACK_ARMED, TCB_ACK_DELAYED, TCB_ACK_NOW, TCB_APP_TIMEOUT, TCB_EV_CLOSED, TCB_KEEPALIVE, TCB_PERSIST,
     TCB_PROBE, TCB_REXMIT, TCB_REXMIT_ARMED, send_queue_release, syn_at, tcb_receive_window, tick_after,
@@ -34,6 +36,8 @@ cdef void connection_end(tcp_t *tcp, tcb_t *tcb, close_reason_t reason) noexcept
         count(tcp.counters, CONNECTIONS_RESET)
     elif reason == CLOSE_TIMEOUT or reason == CLOSE_KEEPALIVE:
         count(tcp.counters, CONNECTIONS_TIMED_OUT)
+    elif reason == CLOSE_NET_UNREACHABLE or reason >= CLOSE_HOST_UNREACHABLE:
+        count(tcp.counters, CONNECTIONS_UNREACHABLE)
     tell(tcp, tcb, reason)
 
 

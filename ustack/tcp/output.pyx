@@ -24,7 +24,7 @@ from ustack.tcp.emit cimport advertised_mss, advertised_wscale, emit_bare, emit_
 from ustack.tcp.ending cimport connection_end
 from ustack.tcp.rtt cimport rexmit_start, rtt_now_us, rtt_spoil
 from ustack.tcp.sack cimport sack_blocks
-from ustack.tcp.state cimport CLOSE_ABORTED, CLOSE_UNREACHABLE, CLOSED, SYN_RECEIVED, SYN_SENT, close_reason_t
+from ustack.tcp.state cimport CLOSE_ABORTED, CLOSE_NET_UNREACHABLE, CLOSED, SYN_RECEIVED, SYN_SENT, close_reason_t
 from ustack.tcp.tcb cimport (
     OPT_SACK, OPT_TIMESTAMPS, OPT_WSCALE, TCB_ABORT, TCB_ACK_ARMED, TCB_ACK_DELAYED, TCB_ACK_NOW, TCB_FIN_QUEUED,
     TCB_FIN_SENT, TCB_NODELAY, TCB_PERSIST, TCB_PROBE, TCB_RECOVERY, TCB_REXMIT, TCB_REXMIT_ARMED, TCB_RTT_TIMING,
@@ -142,7 +142,7 @@ cdef send_t send_syn(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
         tcb.flags &= ~<uint32_t>TCB_ACK_NOW
     status = emit_bare(tcp, &tcb.key, &header, tcb.ttl, tcb.tos, &tcb.neighbour)
     if status == IP_NO_ROUTE:
-        connection_end(tcp, tcb, CLOSE_UNREACHABLE)
+        connection_end(tcp, tcb, CLOSE_NET_UNREACHABLE)
         return SEND_FAILED
     if status == IP_RING_FULL:
         return SEND_BLOCKED

@@ -1,16 +1,23 @@
 # SPDX-License-Identifier: MIT
-"""Errors from the network: soft ones are remembered (MUST-56), hard ones end the connection (SHLD-26), a smaller path
-MTU makes segments smaller. See soft_errors.pxd.
+"""Errors from the network: what can be a routing transient is remembered (MUST-56), what cannot ends a connection that
+is still being opened (SHLD-26), a smaller path MTU makes segments smaller. See soft_errors.pxd.
+
+In the synchronized states nothing that ICMP says ends a connection. RFC 1122 section 4.2.3.9 (and SHLD-26) asks for the
+end at Destination Unreachable codes 2 to 4; but a peer whose segments arrive has both the protocol and the port, so the
+message is forged, or a filter's on the way that may be gone in a second, and an attacker who sees nothing needs one
+guess in as many bytes as are in flight. RFC 5927 section 5.2 and RFC 5461 section 3 therefore take them as soft there,
+as Linux does. SYN-RECEIVED counts with them: the peer's SYN has arrived, so it is reachable and has the protocol. What
+was said is the reason that the application reads if the connection times out without an ACK since.
 """
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
-from ustack.base.counters cimport DROP_ICMP_NO_CONNECTION, count
-from ustack.tcp.demux cimport FLOW_CONNECTION, flow_find, flow_t
+from ustack.base.counters cimport DROP_ICMP_NO_CONNECTION, ICMP_SOFT_ERRORS, count
+from ustack.tcp.demux cimport FLOW_CONNECTION, FLOW_SYN_RECEIVED, flow_find, flow_t
 from ustack.tcp.ending cimport connection_end
 from ustack.tcp.rtt cimport rtt_spoil
-from ustack.tcp.state cimport CLOSE_UNREACHABLE
-from ustack.tcp.tcb cimport OPT_TIMESTAMPS, TCB_REXMIT, flow_key_t, tcb_at, work_add
+from ustack.tcp.state cimport SYN_SENT, reason_of_icmp
+from ustack.tcp.tcb cimport OPT_TIMESTAMPS, TCB_REXMIT, flow_key_t, syn_at, tcb_at, work_add
 from ustack.wire.octets cimport read_u16, read_u32
 from ustack.wire.seq cimport seq_ge, seq_lt
 from ustack.wire.tcp cimport TCP_HEADER_BYTES, TCP_TIMESTAMP_BYTES
@@ -39,6 +46,9 @@ cdef void tcp_error(tcp_t *tcp, const packet_t *packet, uint64_t now_ns) noexcep
     key.rport = read_u16(packet.payload + 2)
     seq = read_u32(packet.payload + 4)
     flow = flow_find(tcp, &key)
+    if flow.kind == FLOW_SYN_RECEIVED and seq == syn_at(tcp, flow.index).iss:
+        count(tcp.counters, ICMP_SOFT_ERRORS)                           # nobody to tell; its time is bounded anyway
+        return
     if flow.kind != FLOW_CONNECTION:
         count(tcp.counters, DROP_ICMP_NO_CONNECTION)
         return
@@ -48,10 +58,19 @@ cdef void tcp_error(tcp_t *tcp, const packet_t *packet, uint64_t now_ns) noexcep
         return
     if packet.icmp_type == ICMP_UNREACHABLE and packet.icmp_code == ICMP_FRAGMENTATION_NEEDED:
         path_mtu(tcp, tcb, packet.icmp_mtu, seq == tcb.snd_una)
-    elif packet.icmp_type == ICMP_UNREACHABLE and (packet.icmp_code == 2 or packet.icmp_code == 3):
-        connection_end(tcp, tcb, CLOSE_UNREACHABLE)                     # hard (SHLD-26)
+    elif tcb.state == <uint8_t>SYN_SENT and is_hard(packet.icmp_type, packet.icmp_code):
+        connection_end(tcp, tcb, reason_of_icmp(packet.icmp_type, packet.icmp_code))
     else:
-        tcb.soft_error = <uint8_t>(packet.icmp_type << 4 | (packet.icmp_code & 0x0F))   # soft (MUST-56, MUST-47)
+        tcb.soft_error = <uint8_t>(packet.icmp_type << 4 | (packet.icmp_code & 0x0F))   # MUST-56, MUST-47
+        count(tcp.counters, ICMP_SOFT_ERRORS)
+
+
+cdef inline bint is_hard(uint8_t type, uint8_t code) noexcept nogil:
+    """Unreachable codes that cannot be a routing transient. RFC 1122 section 3.2.2.1 names those that can: 0, 1 and 5;
+    11 and 12 say the same for one type of service; time exceeded and parameter problem count with them (section
+    4.2.3.9). Linux's column `fatal` has the same list. A SYN is all that is in flight in SYN-SENT, so a blind attacker
+    must guess 32 bits to get here."""
+    return type == ICMP_UNREACHABLE and not (code == 0 or code == 1 or code == 5 or code == 11 or code == 12)
 
 
 cdef void path_mtu(tcp_t *tcp, tcb_t *tcb, uint16_t mtu, bint oldest) noexcept nogil:

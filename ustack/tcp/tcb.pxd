@@ -117,7 +117,7 @@ ctypedef struct tcb_t:
     uint16_t neighbour                      # 182  ip's hint
     uint8_t ttl                             # 184
     uint8_t tos                             # 185
-    uint8_t soft_error                      # 186  last ICMP soft error: type << 4 | code (MUST-47)
+    uint8_t soft_error                      # 186  last ICMP soft error since an ACK: type << 4 | code (MUST-47)
     uint8_t duplicate_acks                  # 187
     uint8_t backoff                         # 188  RTO doublings or probes without an answer
     uint8_t keepalive_probes                # 189

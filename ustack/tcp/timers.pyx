@@ -16,7 +16,7 @@ from ustack.tcp.emit cimport emit_syn_ack
 from ustack.tcp.ending cimport connection_end, syn_received_remove, time_wait_remove
 from ustack.tcp.rtt cimport rexmit_start, rexmit_stop, rtt_spoil, rtt_waited_ns
 from ustack.tcp.state cimport (CLOSE_KEEPALIVE, CLOSE_TIMEOUT, CLOSED, ESTABLISHED, SYN_RECEIVED, SYN_SENT,
-                               close_reason_t)
+                               close_reason_t, reason_of_icmp)
 from ustack.tcp.tcb cimport (
     TCB_ABORT, TCB_ACK_ARMED, TCB_ACK_NOW, TCB_APP_TIMEOUT, TCB_CLOSED_BY_APP, TCB_EV_TIMEOUT, TCB_KEEPALIVE,
     TCB_PERSIST, TCB_PROBE, TCB_RECOVER_VALID, TCB_RECOVERY, TCB_REXMIT, TCB_REXMIT_ARMED, TCB_RTO_RECOVERY,
@@ -99,7 +99,10 @@ cdef void connection_expired(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
 
 
 cdef void give_up(tcp_t *tcp, tcb_t *tcb, close_reason_t reason) noexcept nogil:
-    """R2 (MUST-20): output tells the peer, in case it can hear, and ends the connection."""
+    """R2 (MUST-20): output tells the peer, in case it can hear, and ends the connection. What the network has said
+    since the last ACK explains the silence better than "timeout" does (MUST-47)."""
+    if reason == CLOSE_TIMEOUT and tcb.soft_error:
+        reason = reason_of_icmp(tcb.soft_error >> 4, tcb.soft_error & 0x0F)
     tcb.close_reason = <uint8_t>reason
     tcb.flags |= TCB_ABORT
     work_add(tcp, tcb)

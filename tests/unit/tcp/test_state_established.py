@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: MIT
 """ESTABLISHED: segment text, FIN, URG, user calls, timeouts. RFC 9293 section 3.10.7.4, steps five to eight."""
 
+import errno
 from dataclasses import replace
 
 import pytest
 
-from ustack import ConnectionReset, ConnectionTimeout, StackError
+from ustack import ConnectionReset, ConnectionTimeout, StackError, Unreachable
 from ustack.testing.peer import length
 from ustack.testing.states import established
 from ustack.testing.testbed import MILLISECOND, SECOND, read_available
@@ -158,16 +159,38 @@ def test_established_soft_icmp_error_does_not_abort(kind: int, code: int) -> Non
         assert scene.info()["soft_error"] == (kind, code)
 
 
-@pytest.mark.parametrize("code", [2, 3])
-def test_established_hard_icmp_error_aborts(code: int) -> None:
-    """SHLD-26."""
+@pytest.mark.parametrize("code", [0, 1, 2, 3, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15])
+def test_established_no_icmp_unreachable_ends_the_connection(code: int) -> None:
+    """RFC 5927 section 5.2: the peer has shown that it is there, so SHLD-26 does not hold here."""
     with established() as scene:
         scene.send(b"x" * 10)
         segment = scene.peer.expect("A", payload=length(10))
         scene.peer.send_icmp_error(3, code, segment)
-        assert scene.state == "CLOSED"
-        with pytest.raises(StackError):
+        assert scene.state == "ESTABLISHED"
+        assert scene.info()["soft_error"] == (3, code)
+        assert scene.testbed.counted()["icmp_soft_errors"] == 1
+        scene.peer.send("A", payload=b"still here")
+        assert scene.read() == b"still here"
+
+
+def test_established_an_icmp_error_is_forgotten_with_the_next_ack() -> None:
+    with established() as scene:
+        scene.send(b"x" * 10)
+        scene.peer.send_icmp_error(3, 1, scene.peer.expect("A", payload=length(10)))
+        scene.peer.send("A")
+        assert scene.info()["soft_error"] is None
+
+
+def test_established_the_icmp_error_is_the_reason_of_the_timeout() -> None:
+    """MUST-47: after R2 without an ACK the application reads why."""
+    with established(user_timeout_ns=20 * SECOND) as scene:
+        scene.send(b"x" * 10)
+        scene.peer.send_icmp_error(3, 1, scene.peer.expect("A", payload=length(10)))
+        scene.testbed.run_until(lambda: scene.state == "CLOSED", 100 * SECOND)
+        with pytest.raises(Unreachable) as caught:
             scene.conn.receive(1, timeout=0)
+        assert (caught.value.reason, caught.value.errno) == ("host_unreachable", errno.EHOSTUNREACH)
+        assert scene.testbed.counted()["connections_unreachable"] == 1
 
 
 def test_established_icmp_error_for_another_port_is_dropped() -> None:

@@ -232,3 +232,17 @@ def test_syn_received_active_close_sends_fin_when_established() -> None:
         fins = [segment for segment in scene.peer.drain() if "F" in segment.flags]
         assert fins
         assert scene.state == "FIN-WAIT-1"
+
+
+# ---------------------------------------------------------------- ICMP
+
+
+@both_roles
+@pytest.mark.parametrize("code", [0, 1, 2, 3, 13])
+def test_syn_received_no_icmp_error_removes_the_record(role: str, code: int) -> None:
+    """The peer's SYN has arrived: RFC 5927 section 5.2."""
+    with syn_received(role=role) as scene:
+        scene.peer.send_icmp_error(3, code, scene.peer.from_stack("SA", seq=0))
+        assert scene.testbed.counted()["icmp_soft_errors"] == 1
+        scene.peer.send("A")
+        assert scene.state == "ESTABLISHED"

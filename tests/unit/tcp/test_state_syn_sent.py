@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: MIT
 """SYN-SENT. RFC 9293 section 3.10.7.3, and the calls of 3.10.1 to 3.10.5 in this state."""
 
+import errno
+
 import pytest
 
-from ustack import ConnectionRefused, ConnectionTimeout, StackError
+from ustack import ConnectionRefused, ConnectionTimeout, StackError, Unreachable
 from ustack.testing.states import SYN_OPTIONS, syn_sent
 from ustack.testing.testbed import PEER_ADDRESS, SECOND
 
@@ -166,14 +168,61 @@ def test_syn_sent_retransmission_takes_no_rtt_sample() -> None:
 # ---------------------------------------------------------------- ICMP
 
 
-@pytest.mark.parametrize("code", [2, 3])
-def test_syn_sent_hard_icmp_error_aborts(code: int) -> None:
-    """SHLD-26."""
+@pytest.mark.parametrize(
+    ("code", "reason", "number"),
+    [
+        (2, "protocol_unreachable", errno.ENOPROTOOPT),
+        (3, "refused", errno.ECONNREFUSED),
+        (6, "net_unreachable", errno.ENETUNREACH),
+        (7, "host_down", errno.EHOSTDOWN),
+        (8, "host_isolated", errno.ENONET),
+        (9, "net_prohibited", errno.ENETUNREACH),
+        (10, "prohibited", errno.EHOSTUNREACH),
+        (13, "prohibited", errno.EHOSTUNREACH),
+        (14, "prohibited", errno.EHOSTUNREACH),
+        (15, "prohibited", errno.EHOSTUNREACH),
+    ],
+)
+def test_syn_sent_hard_icmp_error_aborts(code: int, reason: str, number: int) -> None:
+    """SHLD-26; the errno is that of Linux's icmp_err_convert."""
     with syn_sent() as scene:
         scene.peer.send_icmp_error(3, code, scene.peer.from_stack("S", seq=0))
         assert scene.state == "CLOSED"
-        with pytest.raises(StackError):
+        with pytest.raises(StackError) as caught:
             scene.conn.receive(1, timeout=0)
+        assert (caught.value.reason, caught.value.errno) == (reason, number)
+
+
+@pytest.mark.parametrize("seq", [1, 2, -1, 0x4000_0000])
+def test_syn_sent_hard_icmp_error_about_another_sequence_number_is_dropped(seq: int) -> None:
+    """RFC 5927 section 4.1."""
+    with syn_sent() as scene:
+        scene.peer.send_icmp_error(3, 3, scene.peer.from_stack("S", seq=seq))
+        assert scene.state == "SYN-SENT"
+        assert scene.testbed.dropped() == {"drop_icmp_no_connection": 1}
+
+
+@pytest.mark.parametrize(
+    ("kind", "code", "reason", "number"),
+    [
+        (3, 0, "net_unreachable", errno.ENETUNREACH),
+        (3, 1, "host_unreachable", errno.EHOSTUNREACH),
+        (3, 5, "source_route_failed", errno.EOPNOTSUPP),
+        (3, 11, "net_unreachable", errno.ENETUNREACH),
+        (3, 12, "host_unreachable", errno.EHOSTUNREACH),
+        (11, 0, "time_exceeded", errno.EHOSTUNREACH),
+        (12, 0, "parameter_problem", errno.EPROTO),
+    ],
+)
+def test_syn_sent_soft_icmp_error_is_the_reason_in_the_end(kind: int, code: int, reason: str, number: int) -> None:
+    """MUST-56: it does not abort; MUST-47: when R2 is over it is told."""
+    with syn_sent() as scene:
+        scene.peer.send_icmp_error(kind, code, scene.peer.from_stack("S", seq=0))
+        assert scene.state == "SYN-SENT"
+        scene.testbed.run_until(lambda: scene.state == "CLOSED", 3600 * SECOND)
+        with pytest.raises(Unreachable) as caught:
+            scene.conn.receive(1, timeout=0)
+        assert (caught.value.reason, caught.value.errno) == (reason, number)
 
 
 @pytest.mark.parametrize(("kind", "code"), [(3, 0), (3, 1), (3, 5), (11, 0), (12, 0)])
