@@ -5,6 +5,9 @@
 #                         ip_timers, tcp_timers -> upcalls
 #                         tcp_output for each connection with work -> tx_submit, once
 #
+# A turn (one engine_poll) does a bounded amount of work, counted in units (tcp/tcb.pxd, turn_t): what it cannot afford
+# is first in the next turn, and until it is done engine_next_deadline says "now".
+#
 # An application is a table of upcalls. The engine calls them, nobody else; in its own thread; never two at once; never
 # from inside a call that the application makes (tcp_send, tcp_close, ... only leave work behind).
 
@@ -34,9 +37,21 @@ ctypedef struct application_t:
     # ACCEPT_WAITING (it counts against the listener's backlog until tcp_taken), or ACCEPT_REFUSED (it is reset,
     # on_closed is not called).
     int (*on_accept)(application_t *app, tcp_t *tcp, tcb_t *conn) noexcept nogil
-    # `length` in-order octets. Returns how many were used. What is left is copied and kept; the receive window
-    # shrinks by it; on_data is called again with it (only the rest's first chunk) when more arrives or after
-    # tcp_resume. `data` is a view of the receive ring: gone when the upcall returns.
+    # `length` in-order bytes. Returns how many were used. What is left is copied and kept, and the receive window
+    # shrinks by it: the connection is paused. on_data is not called again for it until tcp_resume (then with the rest,
+    # a chunk at a time), or until tcp_receive has taken some and more arrives. `data` is a view of the receive ring:
+    # gone when the upcall returns.
+    #
+    # A turn must end soon whatever one peer sends. An application whose work on some bytes costs more than about
+    # 100 ns charges it, and stops when its share of the turn is spent; the rest comes in the next turn, after other
+    # connections have had theirs:
+    #
+    #     while used < length:
+    #         if turn_spent(tcp):             # false when on_data begins, so every call makes progress
+    #             tcp_resume(tcp, conn)       # again in the next turn
+    #             return used
+    #         used += one_request(...)
+    #         turn_charge(tcp, 3)             # units of about 100 ns; a call into Python: 300
     size_t (*on_data)(application_t *app, tcp_t *tcp, tcb_t *conn, const uint8_t *data,
                       size_t length) noexcept nogil
     # After tcp_want_writable: at most tcp.config.snd_low_water_bytes octets are still unacknowledged.
@@ -51,6 +66,16 @@ ctypedef struct application_t:
     void (*on_burst_begin)(application_t *app, uint64_t now_ns) noexcept nogil
     void (*on_burst_end)(application_t *app, uint64_t now_ns) noexcept nogil
 
+# What turns have cost so far: the most that any one of them has done, in units and by kind of work.
+ctypedef struct turn_stats_t:
+    uint64_t turns
+    uint32_t units_max
+    uint32_t frames_max
+    uint32_t upcalls_max
+    uint32_t connections_max
+    uint32_t timers_max
+    uint32_t moves_max
+
 ctypedef struct engine_t:
     link_t *link
     ip_t ip
@@ -59,6 +84,7 @@ ctypedef struct engine_t:
     application_t *applications[ENGINE_APPLICATIONS]   # [0] is never used; tcb.app is the index
     uint16_t application_count
     frame_t frames[ENGINE_BURST]
+    turn_stats_t turns
     uint64_t now_ns
     uint64_t open_applications                         # bit i: on_burst_begin has been called in this poll
     bint tx_blocked                                    # the last flush ended at a full ring

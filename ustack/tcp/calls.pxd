@@ -35,9 +35,11 @@ cdef uint32_t tcp_send_queued(const tcb_t *conn) noexcept nogil
 cdef void tcp_want_writable(tcp_t *tcp, tcb_t *conn) noexcept nogil
 # Octets received, in order, not consumed.
 cdef uint32_t tcp_receivable(const tcp_t *tcp, const tcb_t *conn) noexcept nogil
-# Copy and consume up to `length` of them; returns how many. Inside the same connection's on_data: none.
+# Copy and consume up to `length` of them; returns how many. Inside the same connection's on_data: none. Ends a pause:
+# on_data is called again when more arrives.
 cdef size_t tcp_receive(tcp_t *tcp, tcb_t *conn, uint8_t *out, size_t length) noexcept nogil
-# Offer the unconsumed data to on_data again in this poll or the next.
+# End the pause that began when on_data left a rest: it is offered again after the burst. Inside on_data: what this call
+# leaves is offered again in the next turn, without waiting for another segment (with turn_spent: see engine.pxd).
 cdef void tcp_resume(tcp_t *tcp, tcb_t *conn) noexcept nogil
 # No more data from us: FIN after what is queued; receiving goes on (half-close; the RFC's CLOSE).
 cdef void tcp_shutdown(tcp_t *tcp, tcb_t *conn) noexcept nogil

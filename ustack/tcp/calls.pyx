@@ -17,9 +17,9 @@ from ustack.tcp.reassembly cimport reassembly_consume, reassembly_peek
 from ustack.tcp.state cimport (CLOSE_ABORTED, CLOSE_WAIT, CLOSED, ESTABLISHED, FIN_WAIT_1, FIN_WAIT_2, LAST_ACK,
                                SYN_RECEIVED, SYN_SENT)
 from ustack.tcp.tcb cimport (TCB_ABORT, TCB_ACTIVE, TCB_APP_TIMEOUT, TCB_CLOSED_BY_APP, TCB_EV_DATA, TCB_EV_WRITABLE,
-                             TCB_FIN_QUEUED, TCB_KEEPALIVE, TCB_NODELAY, TCB_WANT_WRITABLE, TCP_MAX_LISTENERS,
-                             flow_key_t, listener_t, rx_queue_of, rx_queue_t, send_piece_at, send_piece_t,
-                             tcb_alloc, tcb_arm, tcb_release, tick_after, time_wait_at, work_add)
+                             TCB_FIN_QUEUED, TCB_KEEPALIVE, TCB_NODELAY, TCB_PAUSED, TCB_WANT_WRITABLE,
+                             TCP_MAX_LISTENERS, flow_key_t, listener_t, rx_queue_of, rx_queue_t, send_piece_at,
+                             send_piece_t, tcb_alloc, tcb_arm, tcb_release, tick_after, time_wait_at, work_add)
 from ustack.wire.seq cimport seq_gt
 
 
@@ -208,13 +208,15 @@ cdef size_t tcp_receive(tcp_t *tcp, tcb_t *conn, uint8_t *out, size_t length) no
         memcpy(out + copied, data, step)
         reassembly_consume(tcp, conn, step)
         copied += step
+    if copied > 0:
+        conn.flags &= ~<uint32_t>TCB_PAUSED
     if copied > 0 and conn.state != <uint8_t>CLOSED:
         work_add(tcp, conn)                 # the window may be worth an announcement now
     return copied
 
 
 cdef void tcp_resume(tcp_t *tcp, tcb_t *conn) noexcept nogil:
-    if conn.rx != 0:
+    if conn.rx != 0 or tcp.offering == conn.index:
         conn.flags |= TCB_EV_DATA
         work_add(tcp, conn)
 

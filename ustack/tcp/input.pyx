@@ -32,8 +32,8 @@ from ustack.tcp.state cimport (
     LAST_ACK, SYN_RECEIVED, SYN_SENT)
 from ustack.tcp.tcb cimport (
     OPT_TIMESTAMPS, TCB_ABORT, TCB_ACK_DELAYED, TCB_ACK_NOW, TCB_APP_TIMEOUT, TCB_CLOSED_BY_APP, TCB_EV_ACCEPT,
-    TCB_EV_DATA, TCB_EV_EOF, TCB_FIN_QUEUED, TCB_FIN_RECEIVED, TCB_FIN_SENT, flow_key_t, rx_queue_of, rx_queue_t,
-    tcb_arm, tcb_at, tick_after, time_wait_at, work_add)
+    TCB_EV_DATA, TCB_EV_EOF, TCB_FIN_QUEUED, TCB_FIN_RECEIVED, TCB_FIN_SENT, TCB_PAUSED, flow_key_t, rx_queue_of,
+    rx_queue_t, tcb_arm, tcb_at, tick_after, time_wait_at, work_add)
 from ustack.wire.checksum cimport checksum_add, checksum_fold, checksum_partial
 from ustack.wire.octets cimport htons
 from ustack.wire.seq cimport seq_gt, seq_le, seq_lt
@@ -384,7 +384,9 @@ cdef void join_queue(tcp_t *tcp, tcb_t *tcb, const uint8_t *data, uint32_t lengt
             count(tcp.counters, DROP_NO_MEMORY)
             return
         tcb.rcv_nxt += length
-        tcb.flags |= TCB_EV_DATA | TCB_ACK_DELAYED
+        tcb.flags |= TCB_ACK_DELAYED
+        if not tcb.flags & TCB_PAUSED:
+            tcb.flags |= TCB_EV_DATA
         if rx != NULL and rx.ooo_head:
             tcb.flags |= TCB_ACK_NOW                                    # a hole closes (RFC 5681 section 4.2)
     if not fin and tcb.rx != 0:             # what lies beyond a FIN in order is nobody's

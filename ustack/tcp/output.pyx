@@ -28,8 +28,8 @@ from ustack.tcp.state cimport CLOSE_ABORTED, CLOSE_NET_UNREACHABLE, CLOSED, SYN_
 from ustack.tcp.tcb cimport (
     OPT_SACK, OPT_TIMESTAMPS, OPT_WSCALE, TCB_ABORT, TCB_ACK_ARMED, TCB_ACK_DELAYED, TCB_ACK_NOW, TCB_FIN_QUEUED,
     TCB_FIN_SENT, TCB_NODELAY, TCB_PERSIST, TCB_PROBE, TCB_RECOVERY, TCB_REXMIT, TCB_REXMIT_ARMED, TCB_RTT_TIMING,
-    cc_load, cc_store, rx_queue_of, rx_queue_t, send_piece_at, send_piece_t, tcb_arm, tcb_bare_seq, tcb_receive_window,
-    tcp_timestamp, tick_after, tcp_tick, tick_reached)
+    UNIT_BYTES_SHIFT, cc_load, cc_store, rx_queue_of, rx_queue_t, send_piece_at, send_piece_t, tcb_arm, tcb_bare_seq,
+    tcb_receive_window, tcp_timestamp, tick_after, tcp_tick, tick_reached, turn_charge, work_add)
 from ustack.wire.seq cimport seq_gt, seq_le, seq_lt
 from ustack.wire.tcp cimport (ACK, FIN, HAS_MSS, HAS_SACK_PERMITTED, HAS_TIMESTAMPS, HAS_WSCALE, PSH, SYN,
                               TCP_CHECKSUM_OFFSET, TCP_HEADER_BYTES, TCP_TIMESTAMP_BYTES, header_t, segment_emit)
@@ -38,6 +38,7 @@ from ustack.wire.tcp cimport (ACK, FIN, HAS_MSS, HAS_SACK_PERMITTED, HAS_TIMESTA
 cdef enum:
     SACK_BLOCKS_WITH_TIMESTAMPS = 3
     SACK_BLOCKS_MAX = 4
+    SEGMENT_UNITS = 2                       # of a turn's work (turn_t), beside what its bytes cost
     MAX_DUPLICATE_ACKS_AT_ONCE = 3          # what a peer without SACK needs to start its repair
 
 
@@ -210,6 +211,7 @@ cdef send_t send_segment(tcp_t *tcp, tcb_t *tcb, uint32_t seq, uint32_t length, 
     segment_emit(out, &header)
     ip_commit(tcp.ip, header_bytes + length, TCP_CHECKSUM_OFFSET, <uint16_t>header_bytes,
               tcb.smss if length > tcb.smss else 0)
+    turn_charge(tcp, SEGMENT_UNITS + (length >> UNIT_BYTES_SHIFT))
     count(tcp.counters, SEGMENTS_OUT)
     return SEND_OK
 
@@ -259,6 +261,9 @@ cdef send_t send_data(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
         account(tcp, tcb, length + (1 if fin else 0))
         if fin:
             tcb.flags |= TCB_FIN_SENT
+            return SEND_OK
+        if tcp.turn.stage_left <= 0:
+            work_add(tcp, tcb)              # a wide window is not one turn's work: others come first
             return SEND_OK
 
 

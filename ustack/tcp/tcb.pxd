@@ -55,9 +55,10 @@ cdef enum tcb_flags_t:
     TCB_RECOVER_VALID   = 1 << 19           # `recover` holds a value to compare with
     TCB_REXMIT_ARMED    = 1 << 20           # rexmit_tick is set: retransmission, or persist with TCB_PERSIST
     TCB_ACK_ARMED       = 1 << 21           # ack_tick is set
+    TCB_PAUSED          = 1 << 22           # on_data left a rest: no more upcalls for data until tcp_resume
     # pending upcalls, taken by the engine
     TCB_EV_ACCEPT       = 1 << 24
-    TCB_EV_DATA         = 1 << 25           # the receive queue has in-order data to offer
+    TCB_EV_DATA         = 1 << 25           # the receive queue has in-order data to offer (with TCB_PAUSED: resumed)
     TCB_EV_WRITABLE     = 1 << 26
     TCB_EV_EOF          = 1 << 27
     TCB_EV_TIMEOUT      = 1 << 28
@@ -202,6 +203,29 @@ ctypedef struct flow_table_t:
     uint32_t used
     uint8_t hash_key[16]
 
+# What one turn of the engine (one engine_poll) may cost and has cost.
+#
+# Work is counted in units, not timed, so that the same frames always give the same turns. A unit stands for about
+# 100 ns: a known small request is 3, a call into Python 300. A turn has two stages with a budget each, so that neither
+# starves the other: frames in (with the upcalls they cause), then what is on the work list (upcalls and output). What
+# a stage cannot afford stays where it is, frames in the link's ring and connections on the work list, and is first in
+# the next turn.
+cdef enum:
+    TURN_STAGE_UNITS = 8192
+    TURN_UPCALL_UNITS = 512                 # of them for one upcall: turn_spent says when they are used up
+    UNIT_BYTES_SHIFT = 10                   # a unit for each 1,024 bytes that are copied
+
+ctypedef struct turn_t:
+    int32_t stage_left
+    int32_t upcall_left
+    # ---- what this turn has done so far. Writers: engine, timers, demux
+    uint32_t units
+    uint32_t frames
+    uint32_t upcalls
+    uint32_t connections                    # taken from the work list
+    uint32_t timers                         # that fired, and TIME-WAIT records that expired
+    uint32_t moves                          # timers placed again in the wheel, flow slots moved to another table
+
 # Every limit and time of one TCP. Defaults: tcb.pyx, tcp_config_defaults.
 ctypedef struct tcp_config_t:
     uint32_t max_connections
@@ -253,6 +277,7 @@ ctypedef struct tcp_t:
     uint32_t syn_newest
     uint32_t time_wait_oldest
     uint32_t time_wait_newest
+    turn_t turn
     uint64_t rx_held_bytes                  # against config.rx_memory_bytes
     uint16_t ephemeral_next
     uint32_t established                    # connections that applications own now
@@ -363,6 +388,17 @@ cdef inline uint32_t tick_after(const tcp_t *tcp, uint64_t delay_ns) noexcept no
 
 cdef inline bint tick_reached(uint32_t tick, uint32_t now_tick) noexcept nogil:
     return <int32_t>(now_tick - tick) >= 0
+
+
+# Work done, in units of about 100 ns (turn_t).
+cdef inline void turn_charge(tcp_t *tcp, uint32_t units) noexcept nogil:
+    tcp.turn.stage_left -= <int32_t>units
+    tcp.turn.upcall_left -= <int32_t>units
+
+
+# The upcall that is being made has had its share of the turn: leave the rest (engine.pxd, on_data).
+cdef inline bint turn_spent(const tcp_t *tcp) noexcept nogil:
+    return tcp.turn.upcall_left <= 0
 
 
 # Timestamp clock: 1 ms (RFC 7323 section 5.4), offset by a secret so that it does not tell our uptime.

@@ -7,6 +7,7 @@ _Action: TypeAlias = str | tuple[str, Any] | Callable[[int], Any]
 
 class Recorder(Application):
     consume: int | None
+    charge: int
     @property
     def log(self) -> list[tuple[Any, ...]]: ...
     @property

@@ -11,7 +11,7 @@ Connections are named by the peer's port. What act() does between two polls leav
 calls do. Read first: engine.pxd (application_t). Above: tests. Below: engine, tcp/calls.
 """
 
-from libc.stdint cimport int64_t, uint8_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
 
@@ -21,7 +21,7 @@ from ustack.tcp.calls cimport (
     tcp_abort, tcp_close, tcp_receivable, tcp_receive, tcp_resume, tcp_send, tcp_send_queued, tcp_set_timeout,
     tcp_shutdown, tcp_taken, tcp_want_writable)
 from ustack.tcp.state cimport close_reason_t
-from ustack.tcp.tcb cimport TCB_ACTIVE, tcb_t, tcp_t
+from ustack.tcp.tcb cimport TCB_ACTIVE, tcb_t, tcp_t, turn_charge, turn_spent
 
 from ustack.tcp.state import reason_name
 
@@ -30,12 +30,15 @@ cdef class Recorder(Application):
     """Records upcalls as tuples in `log`: ("accept", port), ("data", port, octets offered), ("writable", port),
     ("eof", port), ("timeout", port), ("closed", port, reason), ("burst_begin", now_ns), ("burst_end", now_ns).
 
-    consume: most octets that one on_data uses; None: all that is offered. received: octets used, by port.
+    consume: most bytes that one on_data uses; None: all that is offered. charge: units of the turn that each byte
+    costs; with it on_data stops when its share is spent and asks for the rest in the next turn. received: bytes used,
+    by port.
     """
 
     cdef readonly list log
     cdef readonly dict received
     cdef public object consume
+    cdef public uint32_t charge
     cdef readonly list errors               # what an upcall raised; tests assert that it is empty
     cdef dict actions                       # event name -> list of actions
     cdef dict live                          # port -> address of the tcb
@@ -165,9 +168,23 @@ cdef size_t data_with_gil(Recorder recorder, tcp_t *tcp, tcb_t *conn, const uint
     cdef bytes octets = PyBytes_FromStringAndSize(<const char *>data, <Py_ssize_t>length)
     if recorder.consume is not None and recorder.consume < length:
         used = recorder.consume
+    if recorder.charge:
+        used = afford(tcp, conn, recorder.charge, used)
     port = conn.key.rport
     recorder.received[port] = recorder.received.get(port, b"") + octets[:used]
     recorder.record("data", tcp, conn, octets)
+    return used
+
+
+cdef size_t afford(tcp_t *tcp, tcb_t *conn, uint32_t units, size_t wanted) noexcept:
+    """How many of the wanted bytes, at so many units each, this turn can pay for."""
+    cdef size_t used = 0
+    while used < wanted:
+        if turn_spent(tcp):
+            tcp_resume(tcp, conn)
+            break
+        used += 1
+        turn_charge(tcp, units)
     return used
 
 

@@ -1,0 +1,242 @@
+# SPDX-License-Identifier: MIT
+"""A turn of the engine does a bounded amount of work, whatever peers send: measured in work, never in time."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from ustack.testing.peer import ScriptedPeer
+from ustack.testing.recorder import Recorder
+from ustack.testing.testbed import MILLISECOND, Testbed
+
+STAGE_UNITS = 8192
+UPCALL_UNITS = 512
+MSS = 1000
+
+
+@pytest.fixture
+def bed() -> Iterator[Testbed]:
+    with Testbed(msl_ns=0) as made:
+        made.introduce()
+        yield made
+
+
+@pytest.fixture
+def recorder(bed: Testbed) -> Iterator[Recorder]:
+    made = Recorder()
+    bed.stack.listen(80, application=made)
+    yield made
+    assert made.errors == []
+
+
+def handshake(bed: Testbed, port: int) -> ScriptedPeer:
+    peer = ScriptedPeer(bed, port=port)
+    peer.send("S", options={"mss": MSS})
+    peer.expect("SA")
+    peer.send("A")
+    return peer
+
+
+def turn(bed: Testbed) -> int:
+    """One turn at the present time; the frames taken."""
+    bed.network.advance(bed.now_ns)
+    taken = bed.stack.poll(bed.now_ns)
+    bed.network.advance(bed.now_ns)
+    return taken
+
+
+# ---------------------------------------------------------------- expensive frames
+
+
+def test_a_burst_of_expensive_frames_is_spread_over_turns(bed: Testbed, recorder: Recorder) -> None:
+    """64 frames whose bytes cost an application 30 us each: 64,000 calls into Python, a few dozen in one turn."""
+    peers = [handshake(bed, 2000 + i) for i in range(64)]
+    recorder.charge = 300
+    for peer in peers:
+        peer.send("PA", payload=bytes(range(200)) * 5, pump=False)
+    bed.pump()
+    assert recorder.received == {2000 + i: bytes(range(200)) * 5 for i in range(64)}
+    assert bed.stack.turns()["units_max"] <= 2 * (STAGE_UNITS + UPCALL_UNITS)
+
+
+def test_frames_that_a_turn_cannot_afford_stay_in_the_ring(bed: Testbed, recorder: Recorder) -> None:
+    peers = [handshake(bed, 2000 + i) for i in range(64)]
+    recorder.charge = 300
+    for peer in peers:
+        peer.send("PA", payload=b"x" * MSS, pump=False)
+    taken = turn(bed)
+    assert 0 < taken < 32
+    assert bed.network.a.waiting == 64 - taken
+    bed.pump()
+
+
+def test_no_connection_gets_more_than_its_share_before_others_have_had_theirs(
+    bed: Testbed, recorder: Recorder
+) -> None:
+    """The rest of an expensive frame waits for the next turn, behind the other connections' work."""
+    peers = [handshake(bed, 2000 + i) for i in range(64)]
+    recorder.charge = 300
+    for peer in peers:
+        peer.send("PA", payload=b"x" * MSS, pump=False)
+    bed.pump()
+    order = [entry[1] for entry in recorder.log if entry[0] == "data"]
+    before_the_last = order[: order.index(2063)]
+    # Frames wait in the ring while those before them are worked on: the last is some rounds behind the first.
+    assert max(before_the_last.count(port) for port in range(2000, 2063)) <= 8
+
+
+def test_timers_run_between_expensive_frames(bed: Testbed, recorder: Recorder) -> None:
+    peers = [handshake(bed, 2000 + i) for i in range(64)]
+    waiting = handshake(bed, 1000)
+    recorder.act(1000, ("timeout", 5 * MILLISECOND))
+    bed.advance(4 * MILLISECOND)
+    recorder.charge = 300
+    for peer in peers:
+        peer.send("PA", payload=b"x" * MSS, pump=False)
+    bed.now_ns += 2 * MILLISECOND
+    for _ in range(3):
+        turn(bed)
+    assert "timeout" in recorder.names(1000)
+    assert sum(map(len, recorder.received.values())) < 200
+    bed.pump()
+    waiting.send("R")
+
+
+def test_work_that_is_left_is_due_now(bed: Testbed, recorder: Recorder) -> None:
+    """Nobody sleeps on the link while a turn has left something."""
+    peer = handshake(bed, 2000)
+    recorder.charge = 300
+    peer.send("PA", payload=b"x" * MSS, pump=False)
+    turn(bed)
+    assert bed.stack.next_deadline_ns == bed.now_ns
+    assert turn(bed) == 0
+    assert 0 < len(recorder.received[2000]) < MSS
+    bed.pump()
+    assert len(recorder.received[2000]) == MSS
+
+
+def test_a_wide_window_is_not_filled_in_one_turn() -> None:
+    """What one connection may send at once costs turns like everything else; another's answer goes out between."""
+    with Testbed(network={"mtu": 65000}, initial_window_segments=1000, msl_ns=0) as bed:
+        bed.introduce()
+        recorder = Recorder()
+        bed.stack.listen(80, application=recorder)
+        big = ScriptedPeer(bed, port=2000)
+        big.send("S", options={"mss": 64000, "nop": 1, "wscale": 14})
+        big.expect("SA")
+        big.send("A")
+        other = handshake(bed, 2001)
+        recorder.act(2000, ("send", bytes(60_000_000)))
+        acknowledged = 1
+        turns: list[list[int]] = []
+        while max(map(len, turns), default=1) < STAGE_UNITS // 66:      # slow start opens the window
+            for _ in range(sum(map(len, turns))):
+                acknowledged += 64000
+                big.send("A", ack=acknowledged, wnd=65535, pump=False)
+            recorder.act(2001, ("send", b"response"))
+            turns = []
+            while bed.network.a.waiting or not turns or turns[-1]:
+                turn(bed)
+                turns.append([len(frame) for frame in bed.network.b.receive_all()])
+            assert 54 + len(b"response") in turns[0] + turns[1]
+            other.send("A", ack=other.rcv_nxt + len(b"response"), pump=False)
+            other.rcv_nxt += len(b"response")
+        assert len(turns) > 2
+        assert max(map(len, turns)) <= STAGE_UNITS // 64
+        assert bed.stack.turns()["units_max"] <= 2 * (STAGE_UNITS + UPCALL_UNITS)
+        big.send("R")
+        other.send("R")
+
+
+# ---------------------------------------------------------------- paused readers
+
+
+def test_a_paused_reader_costs_one_upcall(bed: Testbed, recorder: Recorder) -> None:
+    recorder.consume = 0
+    peer = handshake(bed, 2000)
+    for _ in range(100):
+        peer.send("PA", payload=b"x" * MSS)
+    assert recorder.names() == ["accept", "data"]
+    assert recorder.receivable(2000) == 100 * MSS
+
+
+def test_a_resumed_reader_gets_everything_that_came_meanwhile(bed: Testbed, recorder: Recorder) -> None:
+    recorder.consume = 0
+    peer = handshake(bed, 2000)
+    sent = b"".join(number.to_bytes(2, "big") for number in range(5000))
+    for at in range(0, len(sent), MSS):
+        peer.send("PA", payload=sent[at : at + MSS])
+    recorder.consume = None
+    recorder.act(2000, "resume")
+    bed.pump()
+    assert recorder.received[2000] == sent
+    peer.send("PA", payload=b"more")
+    assert recorder.received[2000] == sent + b"more"
+
+
+def test_a_reader_that_takes_a_part_is_paused_until_it_resumes(bed: Testbed, recorder: Recorder) -> None:
+    recorder.consume = 3
+    peer = handshake(bed, 2000)
+    peer.send("PA", payload=b"hello")
+    peer.send("PA", payload=b" world")
+    assert recorder.received[2000] == b"hel"
+    recorder.act(2000, "resume")
+    bed.pump()
+    assert recorder.received[2000] == b"hello "
+    assert recorder.names() == ["accept", "data", "data"]
+
+
+def test_reading_from_the_queue_ends_the_pause(bed: Testbed, recorder: Recorder) -> None:
+    recorder.consume = 0
+    peer = handshake(bed, 2000)
+    peer.send("PA", payload=b"hello")
+    assert recorder.read(2000, 100) == b"hello"
+    recorder.consume = None
+    peer.send("PA", payload=b"world")
+    assert recorder.received[2000] == b"world"
+
+
+def test_a_paused_reader_opens_the_window_again_when_it_reads() -> None:
+    with Testbed(rcv_buffer_bytes=8 * MSS, msl_ns=0) as bed:
+        bed.introduce()
+        recorder = Recorder()
+        recorder.consume = 0
+        bed.stack.listen(80, application=recorder)
+        peer = handshake(bed, 2000)
+        for _ in range(8):
+            peer.send("PA", payload=b"x" * MSS)
+        assert peer.drain()[-1].wnd == 0
+        assert recorder.read(2000, 8 * MSS) == b"x" * 8 * MSS
+        bed.pump()
+        assert peer.drain()[-1].wnd == 8 * MSS
+        peer.send("PA", payload=b"y" * MSS)
+        assert recorder.names() == ["accept", "data", "data"]
+        peer.send("R")
+
+
+def test_a_paused_reader_hears_of_the_end(bed: Testbed, recorder: Recorder) -> None:
+    """The FIN waits behind what is held; a reset does not."""
+    recorder.consume = 0
+    peers = [handshake(bed, port) for port in (2000, 2001)]
+    for peer in peers:
+        peer.send("PA", payload=b"hello")
+    peers[0].send("FA")
+    peers[1].send("R")
+    assert recorder.names(2000) == ["accept", "data"]
+    assert recorder.names(2001) == ["accept", "data", "closed"]
+    recorder.consume = None
+    recorder.act(2000, "resume")
+    bed.pump()
+    assert recorder.names(2000) == ["accept", "data", "data", "eof"]
+
+
+def test_a_paused_reader_begins_no_burst(bed: Testbed, recorder: Recorder) -> None:
+    """With the peer's FIN behind what is held, too: nothing is called, so no hook for the GIL is either."""
+    recorder.consume = 0
+    peer = handshake(bed, 2000)
+    peer.send("PA", payload=b"hello")
+    peer.send("FA")
+    recorder.clear()
+    peer.send("A")
+    peer.send("FA", seq=peer.snd_nxt - 1)
+    assert recorder.log == []
