@@ -178,6 +178,7 @@ cdef void push_frame(canned_t *canned, uint32_t length) noexcept nogil:
     frame.length = length
     frame.wire_length = length
     frame.gso_size = 0
+    frame.vlan_id = 0
     frame.checksum = canned.checksum
     canned.ready_count += 1
 

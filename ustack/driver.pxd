@@ -6,12 +6,13 @@
 from libc.stdint cimport uint16_t, uint64_t
 
 from ustack.engine cimport Application, engine_t
-from ustack.link.device cimport Link
+from ustack.link.device cimport Link, LinkUse
 
 
 cdef class Engine:
     cdef engine_t c
     cdef readonly Link link
+    cdef LinkUse link_use                              # nobody else drives the link until close()
     cdef readonly bint alive
     cdef readonly bint manual_clock                    # every poll is told the time (simulation)
     cdef bint stop_requested                           # read once a poll by run()

@@ -17,6 +17,7 @@ from ustack.engine cimport (
     engine_next_deadline, engine_poll, engine_run, engine_wait)
 from ustack.ip.address cimport ip_addr_from_text, ip_interface_from_text
 from ustack.ip.layer cimport ip_announce, ip_config_defaults, ip_config_t, ip_destroy, ip_init
+from ustack.link.device cimport LinkUse, link_use
 from ustack.tcp.tcb cimport tcp_config_defaults, tcp_config_t, tcp_destroy, tcp_init, tcp_t
 
 import ipaddress
@@ -65,10 +66,10 @@ cdef class Engine:
         cdef uint64_t seed_word
         cdef uint64_t start_ns
         cdef bytes secrets
+        cdef LinkUse use
         if self.alive:
             raise RuntimeError("an engine is initialised once")
-        if link.closed or link.c.ops == NULL:
-            raise ValueError("the link is closed")
+        use = link_use(link)
         ip_config_defaults(&ip_config)
         tcp_config_defaults(&tcp_config)
         check_addresses(address, gateway)
@@ -96,6 +97,7 @@ cdef class Engine:
             memcpy(self.c.tcp.secret, <const char *>secrets, 16)
             memcpy(self.c.tcp.flows.hash_key, <const char *>secrets + 16, 16)
         self.link = link
+        self.link_use = use
         self.alive = True
         ip_announce(&self.c.ip, start_ns)
         self.link.c.ops.tx_submit(&self.link.c)
@@ -143,6 +145,7 @@ cdef class Engine:
             (<Application>application).registered = False
         self.closing_balance = self.balance()
         self.alive = False
+        self.link_use = None
         tcp_destroy(&self.c.tcp)
         ip_destroy(&self.c.ip)
 

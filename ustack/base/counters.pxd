@@ -46,6 +46,7 @@ cpdef enum counter_t:
     DROP_FRAME_TRUNCATED
     DROP_NOT_FOR_US             # another station's frame, or another host's packet
     DROP_ETHERTYPE_UNKNOWN
+    DROP_VLAN                   # tagged for another network than the untagged one
     # -- drops, ARP
     DROP_ARP_MALFORMED
     DROP_ARP_NOT_FOR_US

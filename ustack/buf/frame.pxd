@@ -14,4 +14,5 @@ ctypedef struct frame_t:
     uint32_t length          # octets at data; never more than the medium delivered
     uint32_t wire_length     # what the sender sent; larger than length when the slot was too small
     uint16_t gso_size        # payload octets of each segment of a super-frame, 0 for an ordinary frame
+    uint16_t vlan_id         # of a tag that the medium has taken out of the frame; 0: none, or a priority alone
     uint8_t checksum         # checksum_status_t of the transport checksum

@@ -13,7 +13,8 @@ from ustack.ip.state cimport (
 )
 from ustack.wire.checksum cimport checksum_fold, checksum_partial
 from ustack.wire.ethernet cimport (
-    ETHERNET_HEADER_BYTES, ETHERTYPE_ARP, ETHERTYPE_IPV4, ethernet_parse, ethernet_t, mac_equal, mac_is_group,
+    ETHERNET_HEADER_BYTES, ETHERTYPE_ARP, ETHERTYPE_IPV4, VLAN_TAG_BYTES, VLAN_TAGS_MAX, ethernet_parse, ethernet_t,
+    ethertype_is_tag, mac_equal, mac_is_group, vlan_tag_parse, vlan_tag_t,
 )
 from ustack.wire.icmpv4 cimport ICMP_PORT_UNREACHABLE, ICMP_PROTOCOL_UNREACHABLE
 from ustack.wire.ipv4 cimport (
@@ -71,10 +72,10 @@ cdef ip_verdict_t _refuse(ip_t *ip, const packet_t *packet, const uint8_t *start
     return _drop(ip, counter_t.DROP_IP_PROTOCOL)
 
 
-cdef ip_verdict_t _ipv4(ip_t *ip, frame_t *frame, bint to_group, packet_t *packet) noexcept nogil:
-    cdef uint8_t *start = frame.data + ETHERNET_HEADER_BYTES
+cdef ip_verdict_t _ipv4(ip_t *ip, frame_t *frame, uint32_t offset, bint to_group, packet_t *packet) noexcept nogil:
+    cdef uint8_t *start = frame.data + offset
     cdef ipv4_t header
-    cdef int reason = ipv4_parse(start, frame.length - ETHERNET_HEADER_BYTES, &header)
+    cdef int reason = ipv4_parse(start, frame.length - offset, &header)
     if reason == 0:
         reason = _judge_addresses(ip, &header, to_group, &packet.broadcast)
     if reason == 0 and header.header_length > IPV4_HEADER_BYTES:
@@ -99,8 +100,29 @@ cdef ip_verdict_t _ipv4(ip_t *ip, frame_t *frame, bint to_group, packet_t *packe
     return _refuse(ip, packet, start, header.protocol)
 
 
+cdef int _skip_priority_tags(const frame_t *frame, ethernet_t *header, uint32_t *offset) noexcept nogil:
+    """IEEE 802.1Q clause 6.7.1: a tag with VID 0 carries a priority, and the frame belongs to the untagged network.
+
+    offset and header.ethertype: moved behind such tags. Returns 0, or the counter_t to drop the frame under.
+    """
+    cdef vlan_tag_t tag
+    cdef int reason, _tag
+    for _tag in range(VLAN_TAGS_MAX):
+        if not ethertype_is_tag(header.ethertype):
+            return 0
+        reason = vlan_tag_parse(frame.data + offset[0], frame.length - offset[0], &tag)
+        if reason:
+            return reason
+        if tag.vlan_id:
+            return <int>counter_t.DROP_VLAN
+        header.ethertype = tag.ethertype
+        offset[0] += VLAN_TAG_BYTES
+    return 0
+
+
 cdef ip_verdict_t ip_input(ip_t *ip, frame_t *frame, packet_t *packet, uint64_t now_ns) noexcept nogil:
     cdef ethernet_t header
+    cdef uint32_t offset = ETHERNET_HEADER_BYTES
     cdef bint to_group
     cdef int reason
     ip.now_ns = now_ns
@@ -111,12 +133,20 @@ cdef ip_verdict_t ip_input(ip_t *ip, frame_t *frame, packet_t *packet, uint64_t 
     reason = ethernet_parse(frame.data, frame.length, &header)
     if reason:
         return _drop(ip, reason)
+    if frame.vlan_id:
+        return _drop(ip, counter_t.DROP_VLAN)
     to_group = mac_is_group(header.destination)
     if not to_group and not mac_equal(header.destination, ip.link.mac):
         return _drop(ip, counter_t.DROP_NOT_FOR_US)
     if header.ethertype == ETHERTYPE_IPV4:
-        return _ipv4(ip, frame, to_group, packet)
+        return _ipv4(ip, frame, offset, to_group, packet)
+    if ethertype_is_tag(header.ethertype):
+        reason = _skip_priority_tags(frame, &header, &offset)
+        if reason:
+            return _drop(ip, reason)
+        if header.ethertype == ETHERTYPE_IPV4:
+            return _ipv4(ip, frame, offset, to_group, packet)
     if header.ethertype == ETHERTYPE_ARP:
-        arp_input(ip, frame.data + ETHERNET_HEADER_BYTES, frame.length - ETHERNET_HEADER_BYTES)
+        arp_input(ip, frame.data + offset, frame.length - offset)
         return IP_CONSUMED
     return _drop(ip, counter_t.DROP_ETHERTYPE_UNKNOWN)

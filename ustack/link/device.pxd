@@ -67,4 +67,13 @@ ctypedef struct link_t:
 cdef class Link:
     cdef link_t c
     cdef readonly bint closed
+    cdef bint in_use                 # writer: LinkUse
     cpdef void close(self) except *
+
+
+# The right to drive a link: one stack, or one capture, at a time. It ends with this object.
+cdef class LinkUse:
+    cdef Link link
+
+# Raises ValueError for a link that is closed or in use.
+cdef LinkUse link_use(Link link)

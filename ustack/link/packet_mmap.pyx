@@ -108,12 +108,11 @@ cdef bint read_slot(link_t *link, tpacket2_hdr *header, uint32_t status, uint32_
     if (mac < sizeof(tpacket2_hdr) + sizeof(virtio_net_hdr) or mac > slot_bytes or length > slot_bytes - mac
             or length > header.tp_len):
         return False
-    # The kernel has taken a VLAN tag out of the frame: without this, another network's frames would look like ours.
-    if status & TP_STATUS_VLAN_VALID and header.tp_vlan_tci & VLAN_ID_MASK:
-        return False
     frame.data = <uint8_t *>header + mac
     frame.length = length
     frame.wire_length = header.tp_len
+    # The kernel has taken the tag out of the frame: without this, another network's frames would look like ours.
+    frame.vlan_id = header.tp_vlan_tci & VLAN_ID_MASK if status & TP_STATUS_VLAN_VALID else 0
     memcpy(&vnet, frame.data - sizeof(virtio_net_hdr), sizeof(virtio_net_hdr))
     frame.gso_size = vnet.gso_size if vnet.gso_type != VIRTIO_NET_HDR_GSO_NONE else 0
     if vnet.flags & VIRTIO_NET_HDR_F_NEEDS_CSUM or status & TP_STATUS_CSUMNOTREADY:

@@ -73,6 +73,7 @@ cdef uint32_t sim_rx_burst(link_t *link, frame_t *frames, uint32_t max_frames) n
         frames[n].length = frame.length
         frames[n].wire_length = frame.wire_length
         frames[n].gso_size = frame.gso_size
+        frames[n].vlan_id = 0
         frames[n].checksum = frame.checksum
         count_received(link, frame)
         end.lent += 1

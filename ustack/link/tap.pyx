@@ -92,6 +92,7 @@ cdef void describe_frame(link_t *link, uint8_t *buffer, ssize_t taken, frame_t *
     frame.length = <uint32_t>(taken - <ssize_t>sizeof(virtio_net_hdr))
     # read() cuts a longer frame without a word: a full buffer is taken for a cut frame.
     frame.wire_length = frame.length + (1 if taken == BUFFER_BYTES - VNET_OFFSET else 0)
+    frame.vlan_id = 0                   # a tag stays in the frame
     frame.gso_size = vnet.gso_size if vnet.gso_type != VIRTIO_NET_HDR_GSO_NONE else 0
     if vnet.flags & VIRTIO_NET_HDR_F_NEEDS_CSUM:
         frame.checksum = CHECKSUM_PARTIAL

@@ -3,7 +3,7 @@
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
-from ustack.link.device cimport Link, link_t
+from ustack.link.device cimport Link, LinkUse, link_t
 
 ctypedef struct tee_t:
     link_t *inner
@@ -31,6 +31,7 @@ ctypedef struct tee_t:
 
 cdef class TeeLink(Link):
     cdef readonly Link inner
+    cdef LinkUse inner_use
     cdef tee_t tee
     cdef object stream
     cdef object failure              # the exception that ended the capture

@@ -26,7 +26,7 @@ from libc.string cimport memcpy, memmove, memset
 from ustack.base.clock cimport clock_monotonic_ns, clock_wall_ns
 from ustack.buf.frame cimport frame_t
 from ustack.link.closed cimport closed_link_ops
-from ustack.link.device cimport Link, link_ops_t, link_t, offload_t
+from ustack.link.device cimport Link, LinkUse, link_ops_t, link_t, link_use, offload_t
 from ustack.link.interface cimport sleep_on
 from ustack.link.packet_abi cimport POLLERR, POLLHUP, POLLOUT, SEEK_CUR, SEEK_SET, ftruncate, lseek, write
 
@@ -294,10 +294,10 @@ cdef class TeeLink(Link):
 
     def __init__(self, Link inner not None, file: object, *, epoch_ns: int | None = None,
                  buffer_bytes: int = 4194304, interface_name: str | None = None) -> None:
+        cdef LinkUse use
         if self.inner is not None:
             raise ValueError("this link is open")
-        if inner.closed:
-            raise ValueError("the link to be recorded is closed")
+        use = link_use(inner)
         if not BUFFER_MIN <= buffer_bytes <= BUFFER_MAX:
             raise ValueError(f"buffer_bytes {buffer_bytes}: must be {<int>BUFFER_MIN} to {<int>BUFFER_MAX}")
         if epoch_ns is None:
@@ -313,6 +313,7 @@ cdef class TeeLink(Link):
         self.tee.owner = <void *>self
         self.open_file(file, file_header(name))
         self.inner = inner
+        self.inner_use = use
         self.tee.inner = &inner.c
         self.c.caps = inner.c.caps
         self.c.spin_ns = inner.c.spin_ns
@@ -377,6 +378,7 @@ cdef class TeeLink(Link):
             if self.owns_stream and self.stream is not None:
                 self.stream.close()
             self.stream = None
+            self.inner_use = None
             if self.inner is not None:
                 self.inner.close()
 

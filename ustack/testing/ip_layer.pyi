@@ -35,6 +35,7 @@ class IpLayer:
         checksum: str = "unknown",
         gso_size: int = 0,
         wire_length: int | None = None,
+        vlan_id: int = 0,
     ) -> tuple[str, dict[str, object]]: ...
     def send(
         self,

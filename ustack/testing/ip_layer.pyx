@@ -201,7 +201,7 @@ cdef class IpLayer:
         ip_destroy(&self.ip)
 
     def input(self, frame: bytes, now_ns: int = 0, *, checksum: str = "unknown", gso_size: int = 0,
-              wire_length: int | None = None) -> tuple[str, dict[str, object]]:
+              wire_length: int | None = None, vlan_id: int = 0) -> tuple[str, dict[str, object]]:
         """One frame in: the verdict's name, and packet_t by field (empty if the frame was consumed)."""
         cdef frame_t view
         cdef packet_t packet
@@ -216,6 +216,7 @@ cdef class IpLayer:
             view.length = <uint32_t>length
             view.wire_length = <uint32_t>length if wire_length is None else wire_length
             view.gso_size = gso_size
+            view.vlan_id = vlan_id
             view.checksum = CHECKSUMS[checksum]
             self.link.c.now_ns = now_ns
             verdict = VERDICTS[<int>ip_input(&self.ip, &view, &packet, now_ns)]

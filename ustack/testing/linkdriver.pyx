@@ -62,6 +62,10 @@ cdef class LinkDriver:
         """The frames on loan, read again where they lie."""
         return [copy_of(&self.frames[i]) for i in range(self.held)]
 
+    def vlan_ids(self) -> list[int]:
+        """Of the frames on loan: what the link says about a tag that is not in the frame; 0: none, or a priority."""
+        return [self.frames[i].vlan_id for i in range(self.held)]
+
     def release(self, n: int | None = None) -> None:
         """rx_release of the oldest n frames on loan, by default of all."""
         cdef uint32_t given = self.held if n is None else n

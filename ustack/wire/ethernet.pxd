@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-# Ethernet II headers: bytes to fields and back (RFC 894; IEEE 802.3 clause 3.2). VLAN tags and 802.3 length fields
-# are ethertypes like any other here: nothing above accepts them.
+# Ethernet II headers: bytes to fields and back (RFC 894; IEEE 802.3 clause 3.2), and the tags of IEEE 802.1Q clause 9
+# that may stand behind them. 802.3 length fields are ethertypes like any other here: nothing above accepts them.
 #
 # It must not: judge for whom a frame is. Neighbours: above, ip; below, octets, base.
 #
@@ -17,19 +17,34 @@ from ustack.wire.octets cimport write_u16
 
 cdef enum:
     ETHERNET_HEADER_BYTES = 14
+    VLAN_TAG_BYTES = 4       # the EtherType in front of it names the tag; it ends with the EtherType of what follows
+    VLAN_TAGS_MAX = 2        # a service tag and a customer's
+    VLAN_ID_MASK = 0x0FFF
     MAC_BYTES = 6
 
 cdef enum ethertype_t:
     ETHERTYPE_IPV4 = 0x0800
     ETHERTYPE_ARP = 0x0806
+    ETHERTYPE_VLAN = 0x8100  # a customer's tag
+    ETHERTYPE_SERVICE_VLAN = 0x88A8
 
 ctypedef struct ethernet_t:
     uint8_t destination[6]
     uint8_t source[6]
     uint16_t ethertype
 
+# One tag, without the EtherType that announced it.
+ctypedef struct vlan_tag_t:
+    uint16_t vlan_id         # 0: the tag says a priority and nothing else (clause 6.7.1)
+    uint16_t ethertype       # of what follows
+
 # 0, or the counter_t to drop the frame under.
 cdef int ethernet_parse(const uint8_t *frame, uint32_t length, ethernet_t *out) noexcept nogil
+cdef int vlan_tag_parse(const uint8_t *tag, uint32_t length, vlan_tag_t *out) noexcept nogil
+
+
+cdef inline bint ethertype_is_tag(uint16_t ethertype) noexcept nogil:
+    return ethertype == ETHERTYPE_VLAN or ethertype == ETHERTYPE_SERVICE_VLAN
 
 
 # Writes ETHERNET_HEADER_BYTES octets.

@@ -17,6 +17,14 @@ cdef int ethernet_parse(const uint8_t *frame, uint32_t length, ethernet_t *out) 
     return 0
 
 
+cdef int vlan_tag_parse(const uint8_t *tag, uint32_t length, vlan_tag_t *out) noexcept nogil:
+    if length < VLAN_TAG_BYTES:
+        return <int>counter_t.DROP_FRAME_TRUNCATED
+    out.vlan_id = read_u16(tag) & VLAN_ID_MASK
+    out.ethertype = read_u16(tag + 2)
+    return 0
+
+
 # ---------------------------------------------------------------- for tests
 def parse(frame: bytes) -> dict[str, object] | int:
     """Fields by name, or the counter_t that the frame is dropped under."""

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: MIT
 """Every check of Ethernet and IPv4 input, each by its counter."""
 
+import struct
 from typing import Any
 
 import pytest
 from scapy.layers.inet import ICMP, IP, TCP, UDP, IPOption
-from scapy.layers.l2 import Ether
+from scapy.layers.l2 import ARP, Ether
 
 from ustack.testing.ip_layer import IpLayer, MemoryLink
 
@@ -109,9 +110,53 @@ def test_another_stations_frame_is_dropped(ip: IpLayer) -> None:
     assert_dropped(ip, frame(ether={"dst": "02:00:00:00:00:03"}), "drop_not_for_us")
 
 
-@pytest.mark.parametrize("ethertype", [0x0000, 0x0026, 0x05DC, 0x0801, 0x8100, 0x86DD, 0x88A8, 0xFFFF])
+@pytest.mark.parametrize("ethertype", [0x0000, 0x0026, 0x05DC, 0x0801, 0x86DD, 0xFFFF])
 def test_an_unknown_ethertype_is_dropped(ip: IpLayer, ethertype: int) -> None:
     assert_dropped(ip, frame(ether={"type": ethertype}), "drop_ethertype_unknown")
+
+
+def tagged(*tags: tuple[int, int]) -> bytes:
+    """The ordinary frame with (EtherType, priority and VID) in front of its packet."""
+    plain = frame()
+    return plain[:12] + b"".join(struct.pack("!HH", *tag) for tag in tags) + plain[12:]
+
+
+@pytest.mark.parametrize("tci", [0x0000, 0x1000, 0xE000, 0xF000])
+@pytest.mark.parametrize("ethertype", [0x8100, 0x88A8])
+def test_a_priority_tag_does_not_change_the_network(ip: IpLayer, ethertype: int, tci: int) -> None:
+    """IEEE 802.1Q clause 6.7.1: VID 0 says that the tag carries a priority alone."""
+    plain = ip.input(frame())
+    assert plain[0] == "tcp"
+    assert ip.input(tagged((ethertype, tci))) == plain
+    assert ip.input(tagged((0x88A8, 0), (ethertype, tci))) == plain
+
+
+@pytest.mark.parametrize("tci", [0x0001, 0x0FFF, 0xE005])
+@pytest.mark.parametrize("ethertype", [0x8100, 0x88A8])
+def test_another_vlans_frame_is_dropped(ip: IpLayer, ethertype: int, tci: int) -> None:
+    assert ip.input(tagged((ethertype, tci))) == ("consumed", {})
+    assert ip.input(tagged((ethertype, 0), (ethertype, tci))) == ("consumed", {})
+    assert drops(ip) == {"drop_vlan": 2}
+
+
+def test_another_vlans_frame_is_dropped_when_the_medium_took_the_tag_out(ip: IpLayer) -> None:
+    assert_dropped(ip, frame(), "drop_vlan", vlan_id=5)
+
+
+@pytest.mark.parametrize("length", range(14, 18))
+def test_a_cut_tag_is_dropped(ip: IpLayer, length: int) -> None:
+    assert_dropped(ip, tagged((0x8100, 0))[:length], "drop_frame_truncated")
+
+
+def test_a_pile_of_tags_is_dropped(ip: IpLayer) -> None:
+    assert_dropped(ip, tagged(*[(0x8100, 0)] * 3), "drop_ethertype_unknown")
+
+
+def test_a_priority_tagged_arp_request_is_answered(ip: IpLayer) -> None:
+    request = bytes(Ether(src=PEER_MAC, dst="ff:ff:ff:ff:ff:ff") / ARP(op=1, hwsrc=PEER_MAC, psrc=PEER, pdst=US))
+    ip.input(request[:12] + b"\x81\x00\xe0\x00" + request[12:])
+    assert isinstance(ip.link, MemoryLink)
+    assert len(ip.link.take()) == 1
 
 
 @pytest.mark.parametrize("mac", ["ff:ff:ff:ff:ff:ff", "01:00:5e:00:00:01", "03:00:00:00:00:02"])
