@@ -43,6 +43,7 @@ cdef bint _send(ip_t *ip, const ip_addr_t *src, const ip_addr_t *dst, const icmp
     route.protocol = IP_PROTO_ICMP
     route.tos = tos
     route.ttl = ip.config.ttl
+    route.may_fragment = 0
     message = ip_reserve(ip, &route, ICMP_HEADER_BYTES + length, &status, ip.now_ns)
     if message == NULL:
         return False

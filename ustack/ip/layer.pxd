@@ -43,8 +43,10 @@ cdef void ip_announce(ip_t *ip, uint64_t now_ns) noexcept nogil
 cdef bint ip_is_valid_remote(const ip_t *ip, const ip_addr_t *address) noexcept nogil
 # True if `address` is one of ours.
 cdef bint ip_is_local(const ip_t *ip, const ip_addr_t *address) noexcept nogil
-# The upper layer has been answered by way of this neighbour: reachable without a question (RFC 4861 section 7.3.1).
-cdef void ip_confirm(ip_t *ip, uint16_t neighbour, uint64_t now_ns) noexcept nogil
+# The upper layer has been answered from `address`: its next hop is reachable without a question (RFC 4861 section
+# 7.3.1).
+# neighbour: the caller's hint. It may be stale: nothing happens if that entry is somebody else's by now.
+cdef void ip_confirm(ip_t *ip, uint16_t neighbour, const ip_addr_t *address, uint64_t now_ns) noexcept nogil
 # Due neighbour retries and expiries; call once a poll. Returns ip_next_deadline.
 cdef uint64_t ip_timers(ip_t *ip, uint64_t now_ns) noexcept nogil
 # When ip_timers next has something to do; UINT64_MAX: never. Every ip_reserve may bring it forward.

@@ -10,7 +10,7 @@ from ustack.ip.arp cimport arp_announce, arp_confirm, arp_timers
 from ustack.ip.neighbour cimport (
     LIST_PROBE, LIST_USED, neighbour_next_ns, neighbour_t, neighbour_table_free, neighbour_table_new,
 )
-from ustack.ip.state cimport ip_config_t, ip_is_foreign_host, ip_t
+from ustack.ip.state cimport ip_config_t, ip_is_foreign_host, ip_on_link, ip_t
 from ustack.link.device cimport link_t
 from ustack.wire.ipv4 cimport ipv4_mask_be
 
@@ -63,12 +63,15 @@ cdef bint ip_is_local(const ip_t *ip, const ip_addr_t *address) noexcept nogil:
     return ip_addr_equal(address, &ip.config.address)
 
 
-cdef void ip_confirm(ip_t *ip, uint16_t neighbour, uint64_t now_ns) noexcept nogil:
+cdef void ip_confirm(ip_t *ip, uint16_t neighbour, const ip_addr_t *address, uint64_t now_ns) noexcept nogil:
     cdef neighbour_t *entry
+    if not ip_on_link(ip, address.words_be[3]):
+        address = &ip.config.gateway
     if neighbour == 0 or neighbour > ip.neighbours.limit:
         return
     entry = &ip.neighbours.entries[neighbour]
-    if entry.list == LIST_USED or entry.list == LIST_PROBE:      # only these were sent to and have a station address
+    # Only these two lists were sent to and have a station address.
+    if (entry.list == LIST_USED or entry.list == LIST_PROBE) and ip_addr_equal(&entry.address, address):
         ip.now_ns = now_ns
         arp_confirm(ip, neighbour)
 

@@ -7,8 +7,13 @@
 #     | Ethernet 14 | IPv4 20 | transport header and payload, written by the caller between the two calls |
 #     frame         +14       +34 = what ip_reserve returns
 #
-# It must not: fragment (DF is always set), or keep a pointer of the caller's. Read first: RFC 1122 section 3.3.1
-# (routing), RFC 6864 (identification), RFC 1191 (DF). Neighbours: above, icmp, layer (re-exports it), tcp; below, arp.
+# Identification: DF is set unless a transport says otherwise, so our datagrams are atomic and the field means nothing
+# (RFC 6864 section 4.1: any value will do). It is 0. A counter would tell everybody who provokes an answer how much we
+# send to others (idle scans), and a counter per destination still how much goes there. (The kernel numbers the segments
+# of a super-frame upwards from ours, so each begins at 0.)
+#
+# It must not: fragment, or keep a pointer of the caller's. Read first: RFC 1122 section 3.3.1 (routing), RFC 6864
+# (identification), RFC 1191 (DF). Neighbours: above, icmp, layer (re-exports it), tcp; below, arp.
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 

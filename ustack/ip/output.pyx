@@ -57,7 +57,7 @@ cdef inline void _write_headers(ip_t *ip, const ip_route_t *route, const neighbo
     header.protocol = route.protocol
     header.total_length = 0
     header.identification = 0
-    header.fragment = IPV4_DONT_FRAGMENT
+    header.fragment = 0 if route.may_fragment else IPV4_DONT_FRAGMENT
     header.src_be = route.src.words_be[3]
     header.dst_be = route.dst.words_be[3]
     ipv4_emit(ip.frame + ETHERNET_HEADER_BYTES, &header)
@@ -98,14 +98,13 @@ cdef uint8_t *ip_reserve(ip_t *ip, const ip_route_t *route, uint32_t length, int
             count(ip.counters, counter_t.TX_RING_FULL)
             return NULL
     _write_headers(ip, route, entry)
+    ip.identification = route.identification if route.may_fragment else 0
     status[0] = IP_OK
     return ip.frame + HEADERS_BYTES
 
 
-cdef inline void _finish(ip_t *ip, uint32_t length, uint16_t segments, const offload_t *offload) noexcept nogil:
-    # The kernel numbers the segments of a super-frame upwards from its identification.
+cdef inline void _finish(ip_t *ip, uint32_t length, const offload_t *offload) noexcept nogil:
     ipv4_finish(ip.frame + ETHERNET_HEADER_BYTES, <uint16_t>(IPV4_HEADER_BYTES + length), ip.identification)
-    ip.identification += segments
     if ip.pending_neighbour:
         neighbour_wait(ip.neighbours, ip.pending_neighbour, HEADERS_BYTES + length, offload,
                        ip.config.neighbour_queue)
@@ -119,7 +118,6 @@ cdef void ip_commit(ip_t *ip, uint32_t length, uint16_t csum_offset, uint16_t he
     cdef uint8_t *header = ip.frame + ETHERNET_HEADER_BYTES
     cdef uint8_t *payload = ip.frame + HEADERS_BYTES
     cdef uint32_t sum = ipv4_pseudo_sum(read_u32_be(header + 12), read_u32_be(header + 16), header[9], length)
-    cdef uint16_t segments = 1
     cdef uint16_t checksum
     cdef offload_t offload
     ensure(ip.frame != NULL and <uint32_t>csum_offset + 2 <= length and length <= ip_payload_max(ip))
@@ -133,21 +131,20 @@ cdef void ip_commit(ip_t *ip, uint32_t length, uint16_t csum_offset, uint16_t he
             offload.gso_size = gso_size
             offload.gso_family = 4
             offload.header_length = HEADERS_BYTES + header_length
-            segments = <uint16_t>((length - header_length + gso_size - 1) // gso_size)
     else:
         write_u16_be(payload + csum_offset, 0)
         checksum = checksum_emit(checksum_partial(payload, length, sum))
         if checksum == 0 and header[9] == IP_PROTO_UDP:              # RFC 768: zero means "none"
             checksum = 0xFFFF
         write_u16_be(payload + csum_offset, checksum)
-    _finish(ip, length, segments, &offload)
+    _finish(ip, length, &offload)
 
 
 cdef void ip_commit_whole(ip_t *ip, uint32_t length) noexcept nogil:
     cdef offload_t offload
     ensure(ip.frame != NULL)
     memset(&offload, 0, sizeof(offload))
-    _finish(ip, length, 1, &offload)
+    _finish(ip, length, &offload)
 
 
 cdef uint32_t ip_payload_mtu(const ip_t *ip) noexcept nogil:

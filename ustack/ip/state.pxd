@@ -54,6 +54,8 @@ ctypedef struct ip_route_t:
     uint8_t protocol
     uint8_t tos
     uint8_t ttl
+    uint8_t may_fragment     # 1: DF is clear, routers may fragment, and `identification` is sent; ordinary frames only
+    uint16_t identification  # read with may_fragment: no value twice for one destination while fragments may live
 
 ctypedef struct ip_config_t:
     ip_addr_t address
@@ -71,8 +73,8 @@ ctypedef struct ip_t:
     counters_t *counters
     ip_config_t config
     neighbour_table_t *neighbours
-    uint16_t identification            # IPv4 ID of the next packet (RFC 6864: atomic datagrams may repeat)
     # The reservation in hand, between ip_reserve and ip_commit.
+    uint16_t identification            # 0 where DF is set
     uint8_t *frame                     # NULL: none
     uint16_t pending_neighbour         # not 0: the frame waits for this neighbour instead of going to the link
     uint64_t now_ns                    # of the call in progress

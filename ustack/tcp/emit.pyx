@@ -28,6 +28,7 @@ cdef ip_status_t emit_bare(tcp_t *tcp, const flow_key_t *key, header_t *header, 
     route.protocol = IP_PROTO_TCP
     route.tos = tos
     route.ttl = ttl
+    route.may_fragment = 0                  # 80 bytes at most: less than any MTU in use
     out = ip_reserve(tcp.ip, &route, TCP_HEADER_BYTES + TCP_MAX_OPTION_BYTES, &status, tcp.now_ns)
     if out == NULL:
         return <ip_status_t>status

@@ -282,7 +282,7 @@ cdef inline bint check_ack(tcp_t *tcp, tcb_t *tcb, const segment_t *seg) noexcep
             work_add(tcp, tcb)
         return False
     if tcb.snd_una != una:
-        ip_confirm(tcp.ip, tcb.neighbour, tcp.now_ns)
+        ip_confirm(tcp.ip, tcb.neighbour, &tcb.key.raddr, tcp.now_ns)
         if tcb.flags & TCB_FIN_SENT and tcb.snd_una == tcb.snd_end + 1:
             return fin_acknowledged(tcp, tcb)
     return True

@@ -200,6 +200,7 @@ cdef send_t send_segment(tcp_t *tcp, tcb_t *tcb, uint32_t seq, uint32_t length, 
     route.protocol = IP_PROTO_TCP
     route.tos = tcb.tos
     route.ttl = tcb.ttl
+    route.may_fragment = 0
     out = ip_reserve(tcp.ip, &route, header_bytes + length, &status, tcp.now_ns)
     if out == NULL:
         return SEND_BLOCKED if status == IP_RING_FULL else SEND_FAILED

@@ -165,6 +165,7 @@ cdef class IpLayer:
     cdef ip_t ip
     cdef counters_t c
     cdef readonly Link link
+    cdef ip_addr_t last                          # where the last packet was sent
     cdef readonly int hint                       # what the last send left in its neighbour hint
 
     def __init__(self, link: Link, address: str = "198.18.0.2/24", gateway: str | None = None, *,
@@ -234,8 +235,12 @@ cdef class IpLayer:
 
     def send(self, dst: str, protocol: int, payload: bytes, csum_offset: int, *, now_ns: int = 0,
              header_length: int = 20, gso_size: int = 0, tos: int = 0, ttl: int = 64, src: str | None = None,
-             hint: int = 0, reserve: int | None = None, commit: bool = True) -> str:
-        """Reserve, write, commit; the status's name. reserve: octets to ask for; commit=False leaves it at that."""
+             hint: int = 0, reserve: int | None = None, commit: bool = True,
+             identification: int | None = None) -> str:
+        """Reserve, write, commit; the status's name.
+
+        reserve: bytes to ask for; commit=False leaves it at that. identification: not None: with it, and DF clear.
+        """
         cdef ip_addr_t source, destination
         cdef ip_route_t route
         cdef uint16_t neighbour = hint
@@ -251,6 +256,9 @@ cdef class IpLayer:
         route.protocol = protocol
         route.tos = tos
         route.ttl = ttl
+        route.may_fragment = identification is not None
+        route.identification = identification or 0
+        self.last = destination
         self.link.c.now_ns = now_ns
         out = ip_reserve(&self.ip, &route, len(payload) if reserve is None else reserve, &status, now_ns)
         self.hint = neighbour
@@ -276,9 +284,12 @@ cdef class IpLayer:
         self.link.c.now_ns = now_ns
         ip_announce(&self.ip, now_ns)
 
-    def confirm(self, hint: int, now_ns: int) -> None:
-        """What TCP does when it has been acknowledged."""
-        ip_confirm(&self.ip, hint, now_ns)
+    def confirm(self, hint: int, now_ns: int, address: str | None = None) -> None:
+        """What TCP does when `address` (None: where the last packet went) has acknowledged something."""
+        cdef ip_addr_t confirmed = self.last
+        if address is not None:
+            ip_addr_from_text(address, &confirmed)
+        ip_confirm(&self.ip, hint, &confirmed, now_ns)
 
     def is_valid_remote(self, address: str) -> bool:
         """True for an address that a connection may be opened to."""

@@ -271,6 +271,25 @@ def test_tcp_keeps_a_neighbour_confirmed(ip: IpLayer, link: MemoryLink) -> None:
     assert ip.counters()["arp_requests_out"] == 1
 
 
+def test_an_answer_from_elsewhere_does_not_confirm_a_neighbour(ip: IpLayer, link: MemoryLink) -> None:
+    """A connection's hint outlives the entry: what its peer acknowledges says nothing about who is in its place."""
+    make_reachable(ip)
+    link.take()
+    ip.confirm(ip.hint, START + REACHABLE // 2, "198.18.0.99")
+    ip.confirm(ip.hint, START + REACHABLE // 2, "203.0.113.5")
+    send(ip, START + REACHABLE)
+    assert sent(link) == [PROBE, DATA]
+
+
+def test_an_answer_from_far_away_confirms_the_gateway(link: MemoryLink) -> None:
+    ip = IpLayer(link, f"{US}/24", gateway=PEER)
+    make_reachable(ip)
+    link.take()
+    ip.confirm(ip.hint, START + REACHABLE // 2, "203.0.113.5")
+    send(ip, START + REACHABLE)
+    assert sent(link) == [DATA]
+
+
 def test_a_probed_neighbour_is_used_until_it_fails(ip: IpLayer, link: MemoryLink) -> None:
     make_probe(ip)
     sent(link)
