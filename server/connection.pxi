@@ -36,8 +36,60 @@ cdef busy_t *busy_begin(server_t *server, tcp_t *tcp, tcb_t *conn, phase_t phase
     return busy
 
 
+# ---------------------------------------------------------------- what is kept of unfinished requests
+#
+# A head that has not ended, and a head whose body is awaited, stay in memory for up to head_timeout_ns: at most
+# max_head_bytes for a connection, and max_request_bytes for all of them. When those are used up, the request that is
+# unfinished for longest makes room (503), as the oldest half-open connection does in TCP (RFC 4987 section 3.2): an
+# honest request is unfinished for a round trip or two, and is overtaken only by a flood that fills all of it in that
+# time.
+
+cdef void request_release(server_t *server, busy_t *busy) noexcept nogil:
+    """What was kept of the request is not any more."""
+    if busy.held_bytes == 0:
+        return
+    server.request_bytes -= busy.held_bytes
+    busy.held_bytes = 0
+    if busy.older:
+        (<busy_t *>slab_at(&server.busy, busy.older)).newer = busy.newer
+    else:
+        server.request_oldest = busy.newer
+    if busy.newer:
+        (<busy_t *>slab_at(&server.busy, busy.newer)).older = busy.older
+    else:
+        server.request_newest = busy.older
+    busy.older = 0
+    busy.newer = 0
+
+
+cdef void request_hold(server_t *server, tcp_t *tcp, tcb_t *conn, busy_t *busy, uint32_t more_bytes) noexcept nogil:
+    """Count what is kept of a request, after others have made room for it."""
+    cdef busy_t *oldest
+    while server.request_bytes + more_bytes > server.max_request_bytes and server.request_oldest:
+        oldest = <busy_t *>slab_at(&server.busy, server.request_oldest)
+        if oldest == busy:
+            break                       # it alone fits, by the bounds on a head
+        server.stats.requests_displaced += 1
+        if oldest.phase == PHASE_HEAD:
+            refuse_held(server, tcp, oldest.conn, oldest, 503)
+        else:
+            refuse(server, tcp, oldest.conn, 503, oldest.pending.head, oldest.pending.head_length)
+    if busy.held_bytes == 0:
+        busy.conn = conn
+        busy.older = server.request_newest
+        busy.newer = 0
+        if server.request_newest:
+            (<busy_t *>slab_at(&server.busy, server.request_newest)).newer = <uint32_t>(conn.user_data & BUSY_MASK)
+        else:
+            server.request_oldest = <uint32_t>(conn.user_data & BUSY_MASK)
+        server.request_newest = <uint32_t>(conn.user_data & BUSY_MASK)
+    busy.held_bytes += more_bytes
+    server.request_bytes += more_bytes
+
+
 cdef void busy_clear(server_t *server, tcb_t *conn, busy_t *busy) noexcept nogil:
     """Give back everything that the record names; the record stays, empty."""
+    request_release(server, busy)
     if busy.phase == PHASE_SENDING:
         # Cut off: what is logged is what was handed to TCP and acknowledged.
         busy_log(server, conn, busy, busy.body_left + tcp_send_queued(conn))
@@ -50,8 +102,6 @@ cdef void busy_clear(server_t *server, tcb_t *conn, busy_t *busy) noexcept nogil
         lent_unref(busy.log_text)
     if busy.pending != NULL:
         decision_free(busy.pending)
-    if busy.chunked != NULL:
-        release_object(busy.chunked)
     memset(busy, 0, sizeof(busy_t))
     busy.file = NO_FILE
 
@@ -185,16 +235,20 @@ cdef void respond(server_t *server, tcp_t *tcp, tcb_t *conn, decision_t *decisio
     cdef ready_t *ready = &decision.own
     cdef lent_t *body = NULL
     cdef uint64_t length, body_bytes
-    cdef int64_t accepted
+    cdef int64_t accepted, followed = 0
+    cdef bint mapped = False
     cdef busy_t *busy = busy_of(server, conn)
     cdef uint8_t flags = busy.flags & B_EOF if busy != NULL else 0
     if decision.flags & D_FULL:
         ready = &server.files[decision.file].variant[decision.variant].full[decision.form]
+    elif decision.shared:
+        ready = &server.shared[decision.shared - 1]
     ready_refresh(server, ready)
     length = ready.head_length if decision.flags & D_HEAD_ONLY else ready.lent.length
     body_bytes = length - ready.head_length
     if decision.body_length and not decision.flags & D_HEAD_ONLY:
         body = server.files[decision.file].variant[decision.variant].body
+        mapped = server.files[decision.file].variant[decision.variant].mapped
         body_bytes += decision.body_length
     if decision.flags & D_CLOSE:
         flags |= B_CLOSE
@@ -202,7 +256,11 @@ cdef void respond(server_t *server, tcp_t *tcp, tcb_t *conn, decision_t *decisio
     server.stats.responses[decision.status // 100] += 1
     server.stats.bytes_queued += ready.head_length + body_bytes
     accepted = tcp_send(tcp, conn, ready.lent, 0, length)
-    if accepted == <int64_t>length and body == NULL:
+    if accepted == <int64_t>length and body != NULL and not mapped:
+        followed = tcp_send(tcp, conn, body, decision.body_at, decision.body_length)
+        if followed < 0:
+            accepted = followed
+    if accepted == <int64_t>length and (body == NULL or followed == <int64_t>decision.body_length):
         log_append(server, conn, decision.log_text, decision.log_split, decision.status, body_bytes)
         response_end(server, tcp, conn, flags)
         return
@@ -222,8 +280,10 @@ cdef void respond(server_t *server, tcp_t *tcp, tcb_t *conn, decision_t *decisio
     busy.first_left = length - <uint64_t>accepted
     if body != NULL:
         busy.body = lent_ref(body)
-        busy.body_at = decision.body_at
-        busy.body_left = decision.body_length
+        busy.body_at = decision.body_at + <uint64_t>followed
+        busy.body_left = decision.body_length - <uint64_t>followed
+        if mapped:
+            busy.flags |= B_MAPPED
         busy.file = decision.file
         busy.generation = decision.generation
     if decision.log_text != NULL:
@@ -266,7 +326,7 @@ cdef void send_more(server_t *server, tcp_t *tcp, tcb_t *conn, busy_t *busy) noe
             connection_close(server, tcp, conn)
         return
     busy_log(server, conn, busy, 0)
-    if busy.body == NULL:
+    if not busy.flags & B_MAPPED:
         response_end(server, tcp, conn, busy.flags)
         return
     # Segments will still be built from the mapping; if the file is cut meanwhile, the end must not look like success.
@@ -276,7 +336,7 @@ cdef void send_more(server_t *server, tcp_t *tcp, tcb_t *conn, busy_t *busy) noe
 
 cdef bint damaged(server_t *server, busy_t *busy) noexcept nogil:
     """Was the mapped file cut under this response? Looks at the disk only for what no fault has told."""
-    if busy.body == NULL:
+    if not busy.flags & B_MAPPED:
         return False
     if busy.file != NO_FILE and server.files[busy.file].generation == busy.generation:
         file_fresh(server, &server.files[busy.file])
@@ -315,7 +375,9 @@ cdef void answer(server_t *server, tcp_t *tcp, tcb_t *conn, decision_t *decision
             return
     busy.phase = PHASE_BODY
     busy.left = decision.request_body
+    busy.chunks.left = server.max_body_bytes
     busy.pending = decision
+    request_hold(server, tcp, conn, busy, sizeof(decision_t) + decision.head_length)
     tcp_set_timeout(tcp, conn, server.head_timeout_ns)
     if decision.flags & D_CONTINUE:
         busy.phase = PHASE_SENDING
@@ -381,7 +443,8 @@ cdef size_t request(server_t *server, tcp_t *tcp, tcb_t *conn, const uint8_t *da
     """Nothing is going on: data begins a request. Returns the octets used, never 0."""
     cdef decision_t *last = server.last
     cdef size_t end
-    cdef bint broken
+    cdef bint broken, complete = False
+    cdef int fault
     cdef busy_t *busy
     if (last != NULL and length >= last.head_length and memcmp(data, last.head, last.head_length) == 0
             and decision_valid(server, last)):
@@ -393,7 +456,7 @@ cdef size_t request(server_t *server, tcp_t *tcp, tcb_t *conn, const uint8_t *da
         return end
     if length >= 2 and data[0] == c'\r' and data[1] == c'\n':
         return 2                        # an empty line before a request is passed over (RFC 9112 section 2.2)
-    if starts_no_request(data[0]) and data[0] != c'\r':
+    if starts_no_request(data[0]) and (data[0] != c'\r' or length >= 2):
         refuse(server, tcp, conn, 400, data, length)
         return length
     end = head_end(data, length, 0, &broken)
@@ -403,11 +466,18 @@ cdef size_t request(server_t *server, tcp_t *tcp, tcb_t *conn, const uint8_t *da
     if end:
         answer_head(server, tcp, conn, data, end)
         return end
+    if data[0] != c'\r':
+        fault = line_fault(server, data, length, &complete)
+        if fault:
+            refuse(server, tcp, conn, fault, data, length)
+            return length
     if too_long(server, tcp, conn, data, length):
         return length
     busy = busy_begin(server, tcp, conn, PHASE_HEAD)
     if busy == NULL:
         return length
+    if complete:
+        busy.flags |= B_LINE
     tcp_set_timeout(tcp, conn, server.head_timeout_ns)
     return head_append(server, tcp, conn, busy, data, length)
 
@@ -416,13 +486,18 @@ cdef size_t head_append(server_t *server, tcp_t *tcp, tcb_t *conn, busy_t *busy,
                         size_t length) noexcept nogil:
     """Keep the octets of a head that is not complete. Returns how many were kept: all, or up to the limit."""
     cdef size_t wanted = busy.head_length + length
+    cdef uint32_t capacity
     cdef uint8_t *grown
     if wanted > <size_t>server.max_head_bytes + 1:
         wanted = <size_t>server.max_head_bytes + 1
         length = wanted - busy.head_length
     if wanted > busy.head_capacity:
-        busy.head_capacity = <uint32_t>(wanted * 2 if wanted > 512 else 1024)
-        grown = <uint8_t *>realloc(busy.head, busy.head_capacity)
+        capacity = <uint32_t>(wanted * 2 if wanted > 256 else 512)
+        if capacity > server.max_head_bytes + 1:
+            capacity = server.max_head_bytes + 1
+        request_hold(server, tcp, conn, busy, capacity - busy.head_capacity)
+        busy.head_capacity = capacity
+        grown = <uint8_t *>realloc(busy.head, capacity)
         if grown == NULL:
             connection_abort(server, tcp, conn)
             return length
@@ -437,7 +512,8 @@ cdef size_t head_more(server_t *server, tcp_t *tcp, tcb_t *conn, busy_t *busy, c
     """PHASE_HEAD: the next octets. Returns how many belong to this head."""
     cdef size_t before = busy.head_length, used = head_append(server, tcp, conn, busy, data, length), end
     cdef uint8_t *head
-    cdef bint broken
+    cdef bint broken, complete = False
+    cdef int fault
     if conn.user_data & CLOSING:
         return length
     if busy.head[0] == c'\r':
@@ -457,11 +533,19 @@ cdef size_t head_more(server_t *server, tcp_t *tcp, tcb_t *conn, busy_t *busy, c
         refuse_held(server, tcp, conn, busy, 400)
         return length
     if end == 0:
+        if not busy.flags & B_LINE:
+            fault = line_fault(server, busy.head, busy.head_length, &complete)
+            if fault:
+                refuse_held(server, tcp, conn, busy, fault)
+                return length
+            if complete:
+                busy.flags |= B_LINE
         if busy.head_length > server.max_head_bytes or (
                 busy.head_length > server.max_request_line_bytes
                 and memchr(busy.head, c'\n', server.max_request_line_bytes + 1) == NULL):
             head = busy.head
             busy.head = NULL
+            request_release(server, busy)
             too_long(server, tcp, conn, head, busy.head_length)
             free(head)
             return length
@@ -480,6 +564,7 @@ cdef void refuse_held(server_t *server, tcp_t *tcp, tcb_t *conn, busy_t *busy, i
     """Refuse what has been kept of a request."""
     cdef uint8_t *head = busy.head
     busy.head = NULL
+    request_release(server, busy)
     refuse(server, tcp, conn, status, head, busy.head_length)
     free(head)
 
@@ -491,7 +576,7 @@ cdef size_t body_more(server_t *server, tcp_t *tcp, tcb_t *conn, busy_t *busy, c
     cdef size_t used = length if length < busy.left else <size_t>busy.left
     cdef int verdict = 0
     if busy.pending.flags & D_CHUNKED:
-        verdict = discard_chunked(server, busy, data, length, &used)
+        verdict = chunks_read(&busy.chunks, data, length, &used)
     else:
         busy.left -= used
         if busy.left == 0:

@@ -13,8 +13,9 @@ import errno
 import mimetypes
 import os
 import stat
+import time
 from dataclasses import dataclass
-from email.utils import formatdate
+from functools import lru_cache
 from typing import NamedTuple
 
 from ustack.server.beneath import open_beneath
@@ -65,7 +66,10 @@ class Identity(NamedTuple):
     ctime_ns: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+NOTHING = Identity()
+
+
+@dataclass(slots=True)
 class Variant:
     """One representation of a resource: its octets are those of one file."""
 
@@ -80,7 +84,7 @@ class Variant:
         return self.identity.size
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Resource:
     """A file and its precompressed neighbour, as they were when they were opened."""
 
@@ -114,11 +118,33 @@ class Opened:
 
 def content_type(name: bytes) -> bytes:
     """Media type by extension; text is declared as UTF-8."""
-    extension = os.path.splitext(os.fsdecode(name))[1].lower()
-    kind = _TYPES.get(extension, "application/octet-stream")
+    base = name[name.rfind(b"/") + 1 :]
+    stem, dot, extension = base.rpartition(b".")
+    # As os.path.splitext has it: dots that a name begins with begin no extension.
+    return _content_type(dot + extension if stem.strip(b".") else b"")
+
+
+@lru_cache(maxsize=256)
+def _content_type(extension: bytes) -> bytes:
+    kind = _TYPES.get(os.fsdecode(extension).lower(), "application/octet-stream")
     if kind.startswith("text/"):
         kind += "; charset=utf-8"
     return kind.encode("latin-1")
+
+
+_DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_MONTHS = ("", "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+
+
+@lru_cache(maxsize=1024)
+def http_date(second: int) -> bytes:
+    """An IMF-fixdate (RFC 9110 section 5.6.7) of seconds since 1970."""
+    try:
+        at = time.gmtime(second)
+    except (OverflowError, OSError, ValueError):
+        at = time.gmtime(0)
+    text = "%s, %02d %s %04d %02d:%02d:%02d GMT"
+    return (text % (_DAYS[at[6]], at[2], _MONTHS[at[1]], at[0], at[3], at[4], at[5])).encode("ascii")
 
 
 def identity_of(status: os.stat_result) -> Identity:
@@ -130,6 +156,23 @@ def entity_tag(identity: Identity, coding: bytes) -> bytes:
     """A strong validator (RFC 9110 section 8.8.3): another one for each coding and for every change of the file."""
     suffix = b"-" + coding if coding else b""
     return b'"%x-%x-%x%b"' % (identity.mtime_ns, identity.size, identity.inode, suffix)
+
+
+def describe(name: bytes, identity: Identity, gzip_identity: Identity) -> Resource:
+    """The resource that a file is, together with its .gz. All zero: there is none."""
+    gzip = None
+    # An original edited after its .gz was made would be hidden by it.
+    if gzip_identity.inode and identity.mtime_ns - gzip_identity.mtime_ns <= _GZIP_TOLERANCE_NS:
+        gzip = Variant(name + GZIP_SUFFIX, gzip_identity, b"gzip", entity_tag(gzip_identity, b"gzip"))
+    modified_s = identity.mtime_ns // 1_000_000_000
+    return Resource(
+        plain=Variant(name, identity, b"", entity_tag(identity, b"")),
+        gzip=gzip,
+        gzip_identity=gzip_identity,
+        content_type=content_type(name),
+        last_modified_s=modified_s,
+        last_modified=http_date(modified_s),
+    )
 
 
 def _refusal(error: OSError) -> Refusal:
@@ -195,7 +238,7 @@ class DocumentRoot:
         try:
             identity = self._regular(fd, directory)
             gzip_fd = self._open_neighbour(name + GZIP_SUFFIX)
-            resource = self._describe(name, identity, gzip_fd)
+            resource = describe(name, identity, identity_of(os.fstat(gzip_fd)) if gzip_fd >= 0 else Identity())
         except BaseException:
             for opened in (fd, gzip_fd):
                 if opened >= 0:
@@ -210,24 +253,6 @@ class DocumentRoot:
         if not stat.S_ISREG(status.st_mode):
             raise Refusal(403)
         return identity_of(status)
-
-    def _describe(self, name: bytes, identity: Identity, gzip_fd: int) -> Resource:
-        gzip = None
-        gzip_identity = Identity()
-        if gzip_fd >= 0:
-            gzip_identity = identity_of(os.fstat(gzip_fd))
-            # An original edited after its .gz was made would be hidden by it.
-            if identity.mtime_ns - gzip_identity.mtime_ns <= _GZIP_TOLERANCE_NS:
-                gzip = Variant(name + GZIP_SUFFIX, gzip_identity, b"gzip", entity_tag(gzip_identity, b"gzip"))
-        modified_s = identity.mtime_ns // 1_000_000_000
-        return Resource(
-            plain=Variant(name, identity, b"", entity_tag(identity, b"")),
-            gzip=gzip,
-            gzip_identity=gzip_identity,
-            content_type=content_type(name),
-            last_modified_s=modified_s,
-            last_modified=formatdate(modified_s, usegmt=True).encode(),
-        )
 
     def _open_neighbour(self, name: bytes) -> int:
         try:

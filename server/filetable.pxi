@@ -20,6 +20,80 @@ cdef extern from "<sys/stat.h>" nogil:
     bint S_ISREG(unsigned int mode)
 
 
+cdef extern from "<unistd.h>" nogil:
+    long syscall(long number, ...)
+    ssize_t read(int fd, void *out, size_t length)
+    int close(int fd)
+
+cdef extern from "<fcntl.h>" nogil:
+    const int O_RDONLY, O_NONBLOCK, O_NOCTTY, O_CLOEXEC
+
+cdef extern from "<sys/syscall.h>" nogil:
+    const long SYS_openat2
+
+cdef extern from "<linux/openat2.h>" nogil:
+    struct open_how:
+        uint64_t flags
+        uint64_t mode
+        uint64_t resolve
+    const uint64_t RESOLVE_BENEATH
+    const uint64_t RESOLVE_NO_MAGICLINKS
+
+cdef enum:
+    PATH_BYTES = 4096                   # PATH_MAX, path_resolution(7)
+    OPEN_IN_GENERAL = 1                 # files.py has to look
+
+
+cdef bint is_absent(int error) noexcept nogil:
+    """Nothing has that name, as long as nobody makes it."""
+    return error == ENOENT or error == ENOTDIR or error == ENAMETOOLONG
+
+
+cdef int file_open(server_t *server, const char *path, stat_t *found, lent_t **body) noexcept nogil:
+    """The usual file, with one openat2(2): regular, small, below the root without an absolute link, with no .gz beside
+    it. 0: *found and *body (NULL: empty) are it. -errno: is_absent. OPEN_IN_GENERAL: everything else."""
+    cdef open_how how
+    cdef stat_t neighbour
+    cdef char name[PATH_BYTES + 4]
+    cdef size_t length = strlen(path), at = 0
+    cdef ssize_t part = 0
+    cdef long fd
+    body[0] = NULL
+    if server.plain_open or length >= PATH_BYTES:
+        return OPEN_IN_GENERAL
+    memset(&how, 0, sizeof(how))
+    how.flags = <uint64_t>(O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC)
+    how.resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS
+    fd = syscall(SYS_openat2, server.root_fd, path, &how, sizeof(how))
+    if fd < 0:
+        if is_absent(errno):
+            return -errno
+        if errno == ENOSYS or errno == EPERM:
+            server.plain_open = 1
+        return OPEN_IN_GENERAL
+    if fstat(<int>fd, found) != 0 or not S_ISREG(found.st_mode) or <uint64_t>found.st_size > server.small_file_bytes:
+        close(<int>fd)
+        return OPEN_IN_GENERAL
+    while at < <size_t>found.st_size:
+        part = read(<int>fd, server.read_buffer + at, <size_t>found.st_size - at)
+        if part > 0:
+            at += <size_t>part
+        elif part == 0 or errno != EINTR:
+            break
+    close(<int>fd)
+    if at < <size_t>found.st_size:
+        return OPEN_IN_GENERAL          # cut meanwhile
+    memcpy(name, path, length)
+    memcpy(name + length, b".gz", 4)
+    if fstatat(server.root_fd, name, &neighbour, 0) == 0 or not is_absent(errno):
+        return OPEN_IN_GENERAL
+    if at:
+        body[0] = lent_from_copy(server.read_buffer, at)
+        if body[0] == NULL:
+            return OPEN_IN_GENERAL
+    return 0
+
+
 cdef void variant_clear(server_t *server, variant_t *variant) noexcept nogil:
     cdef int form
     for form in range(FULL_FORMS):
@@ -28,6 +102,8 @@ cdef void variant_clear(server_t *server, variant_t *variant) noexcept nogil:
             ready_free(&variant.full[form])
     if variant.body != NULL:
         server.held_bytes -= variant.body.length
+        if not variant.mapped:
+            server.copied_bytes -= variant.body.length
         lent_unref(variant.body)
     free(variant.path)
     memset(variant, 0, sizeof(variant_t))
@@ -90,10 +166,24 @@ cdef inline bint file_fresh(server_t *server, file_t *file) noexcept nogil:
     return file_check(server, file)
 
 
+cdef bint still_missing(server_t *server, decision_t *decision) noexcept nogil:
+    """A remembered 404, looked up again as often as file_fresh looks at a file."""
+    cdef uint64_t age_ns = server.now_ns - decision.checked_ns
+    cdef stat_t found
+    if age_ns == 0 or (age_ns < server.revalidate_ns and server.checks_left == 0):
+        return True
+    if server.checks_left:
+        server.checks_left -= 1
+    if fstatat(server.root_fd, decision.missing, &found, 0) == 0 or not is_absent(errno):
+        return False
+    decision.checked_ns = server.now_ns
+    return True
+
+
 cdef bint decision_valid(server_t *server, decision_t *decision) noexcept nogil:
     cdef file_t *file
     if decision.file == NO_FILE:
-        return True
+        return decision.missing == NULL or still_missing(server, decision)
     file = &server.files[decision.file]
     if file.generation != decision.generation or not file_fresh(server, file):
         return False
@@ -101,12 +191,14 @@ cdef bint decision_valid(server_t *server, decision_t *decision) noexcept nogil:
     return True
 
 
-cdef uint32_t file_make_room(server_t *server, uint64_t bytes_wanted) noexcept nogil:
-    """A free slot, after dropping what was not used lately until `bytes_wanted` fit as well (or nothing is left)."""
+cdef uint32_t file_make_room(server_t *server, uint64_t bytes_wanted, uint64_t copied_wanted) noexcept nogil:
+    """A free slot, after dropping what was not used lately until `bytes_wanted` fit as well (or nothing is left);
+    copied_wanted: of them, those that are copies."""
     cdef uint32_t index
     cdef file_t *file
     while server.file_count == server.file_limit or (
-            server.file_count and server.held_bytes + bytes_wanted > server.max_held_bytes):
+            server.file_count and (server.held_bytes + bytes_wanted > server.max_held_bytes
+                                   or server.copied_bytes + copied_wanted > server.max_copied_bytes)):
         file = &server.files[server.file_hand]
         server.file_hand = (server.file_hand + 1) % server.file_limit
         if file.live and file.referenced:

@@ -1,8 +1,15 @@
 # SPDX-License-Identifier: MIT
-# Remembered heads: a bounded table from the exact octets of a request head to its decision. Included by http.pyx.
+# Remembered heads: a table from the exact bytes of a request head to its decision, bounded in entries and in bytes.
+# Refusals that follow from the head alone are remembered like files; a 404 with the name that was missing, which is
+# looked up again as a file is (file_fresh). Included by http.pyx.
 #
-# A chain for each bucket, keyed SipHash so that nobody can aim at one bucket, and a clock hand that takes out a head
-# that was not asked for again since the hand last came by: a flood of heads that differ pushes out only its own.
+# A chain for each bucket, keyed SipHash so that nobody can aim at one bucket, and CLOCK eviction (second chance): a
+# flood of heads that differ pushes out only its own.
+
+
+cdef enum:
+    MAX_METHOD_BYTES = 32               # as request.py has it
+    VERSION_BYTES = 11                  # " HTTP/1.1" and its line end
 
 
 cdef size_t head_end(const uint8_t *data, size_t length, size_t start, bint *broken) noexcept nogil:
@@ -28,11 +35,55 @@ cdef size_t head_end(const uint8_t *data, size_t length, size_t start, bint *bro
     return 0
 
 
+cdef inline bint is_request_target(const uint8_t *data, size_t length) noexcept nogil:
+    cdef size_t at
+    for at in range(length):
+        if data[at] < 0x21 or data[at] > 0x7e:
+            return False
+    return length > 0
+
+
+cdef int line_fault(server_t *server, const uint8_t *data, size_t length, bint *complete) noexcept nogil:
+    """What is wrong with the first line of an unfinished head, as a status; 0: nothing that can be seen yet.
+
+    The grammar is that of request.py's _REQUEST_LINE, which judges whole heads; waiting for the rest of a head whose
+    first line is none would only end in a 408. complete: the line has come, and needs no other look.
+    """
+    cdef size_t at = 0, line_length
+    cdef const uint8_t *end
+    complete[0] = False
+    while at < length and is_token(data[at]):
+        at += 1
+        if at > MAX_METHOD_BYTES:
+            return 501                  # longer than every method (RFC 9112 section 3)
+    if at == length:
+        return 0
+    if at == 0 or data[at] != c' ':
+        return 400
+    end = <const uint8_t *>memchr(data, c'\n', length)
+    if end == NULL:
+        return 0
+    line_length = <size_t>(end - data) + 1
+    if line_length > <size_t>server.max_request_line_bytes + 2:
+        return 414
+    complete[0] = True
+    if line_length < at + 1 + VERSION_BYTES + 1:
+        return 400
+    end = data + line_length - VERSION_BYTES
+    if (memcmp(end, b" HTTP/", 6) != 0 or not c'0' <= end[6] <= c'9' or end[7] != c'.' or not c'0' <= end[8] <= c'9'
+            or end[9] != c'\r'):
+        return 400
+    if not is_request_target(data + at + 1, line_length - VERSION_BYTES - at - 1):
+        return 400
+    return 0 if end[6] == c'1' else 505
+
+
 cdef void decision_free(decision_t *decision) noexcept nogil:
     ready_free(&decision.own)
     if decision.log_text != NULL:
         lent_unref(decision.log_text)
     free(decision.head)
+    free(decision.missing)
     free(decision)
 
 
@@ -55,6 +106,7 @@ cdef void head_forget(server_t *server, uint32_t index) noexcept nogil:
     cdef uint32_t *link = head_link(server, decision)
     link[0] = decision.next
     server.decision_count -= 1
+    server.decision_bytes -= decision.cost_bytes
     if index != server.decision_count:
         moved = server.decisions[server.decision_count]
         link = head_link(server, moved)
@@ -77,12 +129,19 @@ cdef bint head_remember(server_t *server, decision_t *decision, const uint8_t *h
                         uint64_t hashed) noexcept nogil:
     """Give the decision to the table. False: it stays the caller's."""
     cdef uint32_t *bucket
-    if length > server.max_remembered_bytes or server.decision_limit == 0:
+    cdef uint64_t cost = sizeof(decision_t) + length
+    if decision.own.lent != NULL:
+        cost += sizeof(lent_t) + decision.own.lent.length
+    if decision.log_text != NULL:
+        cost += sizeof(lent_t) + decision.log_text.length
+    if decision.missing != NULL:
+        cost += strlen(decision.missing)
+    if length > server.max_remembered_bytes or server.decision_limit == 0 or cost > server.max_decision_bytes:
         return False
     decision.head = <uint8_t *>malloc(length)
     if decision.head == NULL:
         return False
-    while server.decision_count == server.decision_limit:
+    while server.decision_count == server.decision_limit or server.decision_bytes + cost > server.max_decision_bytes:
         if server.decision_hand >= server.decision_count:
             server.decision_hand = 0
         if server.decisions[server.decision_hand].referenced:
@@ -94,6 +153,8 @@ cdef bint head_remember(server_t *server, decision_t *decision, const uint8_t *h
     decision.head_length = <uint32_t>length
     decision.hash = hashed
     decision.flags |= D_REMEMBERED
+    decision.cost_bytes = <uint32_t>cost
+    server.decision_bytes += cost
     bucket = &server.buckets[hashed & server.bucket_mask]
     decision.next = bucket[0]
     server.decisions[server.decision_count] = decision

@@ -12,6 +12,10 @@ from ustack.driver import Engine
 from ustack.engine import Application
 from ustack.server.request import Limits
 
+class ChunkedBody:
+    def __init__(self, limit: int) -> None: ...
+    def feed(self, data: bytes) -> tuple[int, bool]: ...
+
 @disjoint_base
 class HttpServer(Application):
     limits: Limits
@@ -33,11 +37,15 @@ class HttpServer(Application):
         max_header_count: int = 100,
         max_body_bytes: int = 65536,
         max_heads: int = 4096,
+        max_heads_bytes: int = ...,
         max_files: int = 1024,
         max_held_bytes: int = ...,
+        max_copied_bytes: int = ...,
         small_file_bytes: int = 49152,
         max_queued_bytes: int = 262144,
         max_busy: int = ...,
+        max_request_bytes: int = ...,
+        max_response_bytes: int = ...,
         log_lines: int = 16384,
         hash_key: bytes | None = None,
         wall_clock: Callable[[], int] = ...,

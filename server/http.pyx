@@ -24,11 +24,11 @@ import time
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.exc cimport PyErr_SetInterrupt
-from cpython.ref cimport Py_DECREF, Py_INCREF, PyObject
-from libc.errno cimport EINTR, ENOSPC, errno
+from cpython.ref cimport PyObject
+from libc.errno cimport EINTR, ENAMETOOLONG, ENOENT, ENOSPC, ENOSYS, ENOTDIR, EPERM, errno
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
-from libc.string cimport memchr, memcmp, memcpy, memset, strdup, strlen
+from libc.string cimport memchr, memcmp, memcpy, memset, strchr, strdup, strlen
 
 from ustack.base.prng cimport siphash13
 from ustack.base.types cimport ip_addr_is_v4, ip_addr_t
@@ -44,6 +44,7 @@ from ustack.tcp.tcb cimport TCB_ACCEPTED, TCB_ACTIVE, tcb_t, tcp_t
 
 from ustack.server import accesslog, files, request as requests, response as responses
 
+include "chunks.pxi"
 include "records.pxi"
 include "dates.pxi"
 include "heads.pxi"
@@ -194,6 +195,13 @@ cdef void server_free(server_t *server) noexcept nogil:
     if server.busy.record_bytes:
         slab_destroy(&server.busy)
         server.busy.record_bytes = 0
+    for index in range(SHARED_STATUSES * FULL_FORMS):
+        ready_free(&server.shared[index])
+    if server.ledger != NULL:
+        ledger_drop(server.ledger)
+        server.ledger = NULL
+    free(server.read_buffer)
+    server.read_buffer = NULL
     free(server.files)
     free(server.decisions)
     free(server.buckets)
@@ -223,10 +231,6 @@ cdef void http_on_burst_end(application_t *app, uint64_t now_ns) noexcept nogil:
 
 cdef void set_wall_offset(server_t *server, uint64_t now_ns) noexcept with gil:
     (<HttpServer>server.owner).set_wall_clock(now_ns)
-
-
-cdef void release_object(PyObject *held) noexcept with gil:
-    Py_DECREF(<object>held)
 
 
 cdef void unexpected(server_t *server, error, what) noexcept:
@@ -267,31 +271,30 @@ cdef decision_t *decide_refusal(server_t *server, int status, const uint8_t *hea
         return NULL
 
 
-cdef int discard_chunked(server_t *server, busy_t *busy, const uint8_t *data, size_t length,
-                         size_t *used) noexcept with gil:
-    """Feed a chunked body. 0: more is to come; 1: it has ended, after `used` octets; else what it is refused with."""
-    cdef HttpServer owner = <HttpServer>server.owner
-    try:
-        if busy.chunked == NULL:
-            reader = requests.ChunkedBody(owner.limits.max_body_bytes)
-            Py_INCREF(reader)
-            busy.chunked = <PyObject *>reader
-        count, complete = (<object>busy.chunked).feed(<bytes>(<const char *>data)[:length])
-        used[0] = count
-        return 1 if complete else 0
-    except responses.Refusal as refusal:
-        return refusal.status
-    except BaseException as error:
-        unexpected(server, error, "a request body could not be read")
-        after_unexpected(error)
-        return 500
-
-
 cdef lent_t *lent_from_bytes(bytes octets) except NULL:
     cdef lent_t *lent = lent_from_copy(<const uint8_t *>PyBytes_AS_STRING(octets), <uint64_t>PyBytes_GET_SIZE(octets))
     if lent == NULL:
         raise MemoryError
     return lent
+
+
+cdef class ChunkedBody:
+    """chunks_read for who tests it. limit: bytes of the body, framing and trailers included."""
+
+    cdef chunks_t chunks
+
+    def __init__(self, uint64_t limit):
+        memset(&self.chunks, 0, sizeof(chunks_t))
+        self.chunks.left = limit
+
+    def feed(self, bytes data not None):
+        """(bytes of `data` that belong to the body, has it ended with them). Raises Refusal(413) or Refusal(400)."""
+        cdef size_t used = 0
+        cdef int verdict = chunks_read(&self.chunks, <const uint8_t *>PyBytes_AS_STRING(data),
+                                       <size_t>PyBytes_GET_SIZE(data), &used)
+        if verdict > 1:
+            raise responses.Refusal(verdict, close=True)
+        return used, verdict == 1
 
 
 cdef bytes read_whole(int fd, Py_ssize_t size):
@@ -315,11 +318,11 @@ cdef class HttpServer(Application):
     cdef object root
     cdef object log_file
     cdef bytes server_name
-    cdef uint64_t small_file_bytes
     cdef object wall_clock
     cdef dict paths                     # path of a request -> number of its file_t
     cdef list names                     # the other way
     cdef list resources
+    cdef object absent                  # name that the last look-up did not find, for as long as nobody makes it
 
     def __cinit__(self, *args, **options):
         memset(&self.s, 0, sizeof(server_t))
@@ -339,13 +342,17 @@ cdef class HttpServer(Application):
     def __init__(self, directory, *, access_log=None, server_name="ustack", idle_timeout_s=75.0, head_timeout_s=20.0,
                  send_timeout_s=60.0, linger_s=2.0, revalidate_s=1.0, checks_a_second=1000, max_head_bytes=16384,
                  max_request_line_bytes=8192, max_header_count=100, max_body_bytes=65536, max_heads=4096,
-                 max_files=1024, max_held_bytes=1 << 34, small_file_bytes=49152, max_queued_bytes=262144,
-                 max_busy=1 << 20, log_lines=16384, hash_key=None, wall_clock=time.time_ns):
+                 max_heads_bytes=1 << 24, max_files=1024, max_held_bytes=1 << 34, max_copied_bytes=1 << 28,
+                 small_file_bytes=49152, max_queued_bytes=262144, max_busy=1 << 20, max_request_bytes=1 << 26,
+                 max_response_bytes=1 << 26, log_lines=16384, hash_key=None, wall_clock=time.time_ns):
         """Raises OSError if `directory` or the log cannot be opened, ValueError for a limit out of its range.
 
         access_log: a path (appended to, reopened when it is moved away), a descriptor, or None.
         revalidate_s: the longest that a change of a file goes unnoticed; mostly it is seen at once (checks_a_second).
-        max_held_bytes: of mapped files and responses to small ones together. hash_key: 16 octets, random unless given.
+        max_held_bytes: of mapped files and responses to small ones together; max_copied_bytes: of the bodies among them
+        that are copies. max_heads_bytes: of remembered heads with their responses. max_request_bytes: of all requests
+        that are not complete. max_response_bytes: of copies of responses and log lines, in flight or remembered.
+        hash_key: 16 octets, random unless given.
         wall_clock: nanoseconds since 1970; read once a second at most.
         """
         if self.s.files != NULL:
@@ -354,11 +361,13 @@ cdef class HttpServer(Application):
             raise ValueError("a time limit must be positive")
         if not 0 < max_request_line_bytes <= max_head_bytes <= 1 << 20 or max_files < 1 or max_heads < 0:
             raise ValueError("a limit is out of its range")
+        if small_file_bytes < 0 or max_request_bytes < 2 * max_head_bytes or max_response_bytes < 1 << 20:
+            raise ValueError("a limit is out of its range")
         if log_lines < 2 or log_lines & (log_lines - 1):
             raise ValueError("log_lines must be a power of two")
         self.limits = requests.Limits(max_head_bytes, max_request_line_bytes, max_header_count, max_body_bytes)
         self.server_name = server_name.encode("ascii")
-        self.small_file_bytes = small_file_bytes
+        self.s.small_file_bytes = small_file_bytes
         self.wall_clock = wall_clock
         self.paths = {}
         self.names = [None] * max_files
@@ -374,7 +383,12 @@ cdef class HttpServer(Application):
         self.s.max_request_line_bytes = max_request_line_bytes
         self.s.max_queued_bytes = max_queued_bytes
         self.s.max_remembered_bytes = 2048
+        self.s.max_body_bytes = max_body_bytes
+        self.s.max_decision_bytes = max_heads_bytes
         self.s.max_held_bytes = max_held_bytes
+        self.s.max_copied_bytes = max_copied_bytes
+        self.s.max_request_bytes = max_request_bytes
+        self.s.max_response_bytes = max_response_bytes
         self.root = files.DocumentRoot(directory)
         self.s.root_fd = self.root.fd
         self.log_file = accesslog.LogFile(access_log)
@@ -399,7 +413,12 @@ cdef class HttpServer(Application):
         self.s.log_mask = log_lines - 1
         # One line may be longer than a batch: texts are bounded by accesslog, far below this.
         self.s.log_buffer = <uint8_t *>malloc(2 * LOG_WRITE_BYTES)
-        if (self.s.decisions == NULL or self.s.buckets == NULL or self.s.log_ring == NULL
+        self.s.read_buffer = <uint8_t *>malloc(self.s.small_file_bytes + 1)
+        self.s.ledger = <ledger_t *>calloc(1, sizeof(ledger_t))
+        if self.s.ledger != NULL:
+            self.s.ledger.refs = 1
+        if (self.s.read_buffer == NULL or self.s.ledger == NULL or self.s.decisions == NULL
+                or self.s.buckets == NULL or self.s.log_ring == NULL
                 or self.s.log_buffer == NULL
                 or slab_init(&self.s.busy, (sizeof(busy_t) + 63) & ~<size_t>63, max_busy) != 0):
             raise MemoryError
@@ -515,6 +534,10 @@ cdef class HttpServer(Application):
         found["heads_remembered"] = self.s.decision_count
         found["files_open"] = self.s.file_count
         found["held_bytes"] = self.s.held_bytes
+        found["copied_bytes"] = self.s.copied_bytes
+        found["heads_bytes"] = self.s.decision_bytes
+        found["request_bytes"] = self.s.request_bytes
+        found["response_bytes"] = self.s.ledger.bytes if self.s.ledger != NULL else 0
         found["connections_busy"] = self.s.busy.in_use
         # Why the access log lost its last lines; None while it takes them.
         found["log_error"] = os.strerror(self.s.log_errno) if self.s.log_errno else None
@@ -526,26 +549,40 @@ cdef class HttpServer(Application):
         """Parse, decide, prepare; remember what lasts. The caller owns what is not D_REMEMBERED."""
         cdef decision_t *decision
         cdef uint32_t number
+        cdef bint lasting = True        # what is raised before the disk is asked follows from the head alone
         request = None
+        self.absent = None
         try:
             request = requests.parse(head, self.limits)
             path = requests.locate(request)
             requests.check_expectation(request)
-            number = <uint32_t>self.find(path, request)
+            lasting = False
+            number = <uint32_t>self.find(path)
             choice = requests.decide(request, self.resources[number], self.s.second)
+            decision = self.build(request, number, choice)
+            lasting = choice.lasting
         except responses.Refusal as refusal:
+            if refusal.status == 301:
+                refusal.fields = [(b"Location", requests.with_slash(request, path))]
             decision = self.refusal(refusal, head, request)
-            if request is not None and not decision.flags & D_LINGER:
-                self.await_body(decision, request, head)
-            return decision
-        decision = self.build(request, number, choice)
+            if self.absent is not None:
+                decision.missing = strdup(PyBytes_AS_STRING(self.absent))
+                decision.checked_ns = self.s.now_ns
+                lasting = decision.missing != NULL
+        else:
+            try:
+                self.note(decision, head, request)
+            except BaseException:
+                decision_free(decision)
+                raise
         try:
-            self.note(decision, head, request)
-            self.await_body(decision, request, head)
+            if request is not None and not decision.flags & D_LINGER and request.has_body:
+                self.await_body(decision, request, head)
+                lasting = False
         except BaseException:
             decision_free(decision)
             raise
-        if choice.lasting and not request.has_body and not self.s.finishing:
+        if lasting and not self.s.finishing:
             head_remember(&self.s, decision, <const uint8_t *>PyBytes_AS_STRING(head), <size_t>len(head), hashed)
         return decision
 
@@ -568,17 +605,22 @@ cdef class HttpServer(Application):
     cdef decision_t *refusal(self, refusal, bytes head, request) except NULL:
         """A response without a file. request: None if the head could not be parsed."""
         status = refusal.status
-        fields = list(refusal.fields)
         # Whether the client sends the body that it has announced is not known once it gets anything but 100.
         close = refusal.close or (request is not None and requests.waits_for_continue(request))
-        if status == 301:
-            fields.append((b"Location", requests.with_slash(request)))
         cdef decision_t *decision = self.blank(status, request, close)
+        cdef int shared = responses.shared_index(status)
         try:
-            body = responses.refusal_body(status)
-            fields += responses.refusal_fields(status, body)
-            self.prepare(&decision.own, status, fields, decision.form, body)
+            if shared >= 0:
+                decision.shared = <uint8_t>(shared * FULL_FORMS + decision.form + 1)
+                if self.s.shared[decision.shared - 1].lent == NULL:
+                    self.prepare_refusal(&self.s.shared[decision.shared - 1], status, refusal.fields, decision.form,
+                                         counted=False)
+            else:
+                self.prepare_refusal(&decision.own, status, refusal.fields, decision.form)
             self.note(decision, head, request)
+        except responses.Refusal as instead:    # no room for a response of its own
+            decision_free(decision)
+            return self.refusal(instead, head, request)
         except BaseException:
             decision_free(decision)
             raise
@@ -595,14 +637,12 @@ cdef class HttpServer(Application):
         decision.generation = file.generation
         try:
             if choice.variant is None:
-                body = responses.refusal_body(choice.status)
-                fields = choice.fields + responses.refusal_fields(choice.status, body)
-                self.prepare(&decision.own, choice.status, fields, decision.form, body)
+                self.prepare_refusal(&decision.own, choice.status, choice.fields, decision.form)
                 return decision
             decision.variant = 1 if choice.variant.coding else 0
             variant = &file.variant[decision.variant]
             body = b""
-            if variant.mapped:
+            if variant.mapped or choice.length > INLINE_BYTES:
                 decision.body_at = choice.offset
                 decision.body_length = choice.length
             elif choice.length:
@@ -620,9 +660,24 @@ cdef class HttpServer(Application):
             raise
         return decision
 
-    cdef int prepare(self, ready_t *ready, int status, fields, int form, bytes body) except -1:
+    cdef int prepare_refusal(self, ready_t *ready, int status, fields, int form, bint counted=True) except -1:
+        body = responses.refusal_body(status)
+        self.prepare(ready, status, [*fields, *responses.refusal_fields(status, body)], form, body, counted)
+        return 0
+
+    cdef int prepare(self, ready_t *ready, int status, fields, int form, bytes body, bint counted=True) except -1:
+        """counted: against max_response_bytes. Raises Refusal(503) where no more of them may be made."""
         head = responses.response_head(status, fields, form, self.server_name)
-        ready.lent = lent_from_bytes(head + body)
+        cdef bytes whole = head + body
+        cdef lent_t *lent
+        if counted:
+            lent = counted_copy(&self.s, <const uint8_t *>PyBytes_AS_STRING(whole), <uint64_t>PyBytes_GET_SIZE(whole))
+        else:
+            lent = lent_from_bytes(whole)
+        if lent == NULL:
+            self.s.stats.responses_refused += 1
+            raise responses.Refusal(503, close=True)
+        ready.lent = lent
         ready.head_length = <uint32_t>len(head)
         ready.date_at = responses.date_offset(status)
         ready.second = -1
@@ -637,14 +692,15 @@ cdef class HttpServer(Application):
         if request is not None:
             referer, agent = request.one(b"referer"), request.one(b"user-agent")
         text, split = accesslog.log_text(line, referer, agent)
-        decision.log_text = lent_from_bytes(text)
+        decision.log_text = counted_copy(&self.s, <const uint8_t *>PyBytes_AS_STRING(text),
+                                         <uint64_t>PyBytes_GET_SIZE(text))
         decision.log_split = split
+        if decision.log_text == NULL:
+            self.s.stats.log_lost += 1
         return 0
 
     cdef int await_body(self, decision_t *decision, request, bytes head) except -1:
         """Have the request's body read and discarded before the response, unless the connection ends anyway."""
-        if not request.has_body or decision.flags & D_LINGER:
-            return 0
         decision.head = <uint8_t *>malloc(len(head))
         if decision.head == NULL:
             raise MemoryError
@@ -659,23 +715,80 @@ cdef class HttpServer(Application):
 
     # ------------------------------------------------------------ files
 
-    cdef int64_t find(self, bytes path, request) except -1:
+    cdef int64_t find(self, bytes path) except -1:
         """The number of the file_t for a path, opened if need be. Raises Refusal."""
+        cdef stat_t found
+        cdef lent_t *body = NULL
+        cdef int verdict
         number = self.paths.get(path)
         if number is not None:
             if self.s.files[<uint32_t>number].live and file_fresh(&self.s, &self.s.files[<uint32_t>number]):
                 return number
             del self.paths[path]
+        cdef bint directory = len(path) == 0 or path.endswith(b"/")
+        cdef bytes name = path + files.INDEX if directory else path
+        verdict = file_open(&self.s, PyBytes_AS_STRING(name), &found, &body)
+        if verdict == 0:
+            return self.load_small(path, name, &found, body)
+        if verdict < 0 and directory and path:
+            name = path[:-1]            # without it no index is there; with it, the general way says 403
+            if fstatat(self.s.root_fd, PyBytes_AS_STRING(name), &found, 0) == 0 or not is_absent(errno):
+                verdict = OPEN_IN_GENERAL
+        if verdict < 0 and path:
+            self.absent = name
+            raise responses.Refusal(404)
         for _ in range(3):
             with self.root.open(path) as opened:
-                found = self.load(path, opened)
-            if found is not None:
-                return found
+                loaded = self.load(path, opened)
+            if loaded is not None:
+                return loaded
         raise responses.Refusal(503)    # it shrinks each time it is looked at
 
-    def _install(self, path, resource):
+    cdef int64_t load_small(self, bytes path, bytes name, const stat_t *found, lent_t *body) except -1:
+        """Take what file_open found into the table. The body's reference is ours."""
+        cdef file_t *file
+        cdef uint32_t number
+        cdef variant_t *variant
+        cdef char *names[2]
+        names[0] = strdup(PyBytes_AS_STRING(name))
+        names[1] = strdup(PyBytes_AS_STRING(name + files.GZIP_SUFFIX))
+        try:
+            if names[0] == NULL or names[1] == NULL:
+                raise MemoryError
+            identity = files.Identity(
+                found.st_dev, found.st_ino, found.st_size,
+                found.st_mtim.tv_sec * 1_000_000_000 + found.st_mtim.tv_nsec,
+                found.st_ctim.tv_sec * 1_000_000_000 + found.st_ctim.tv_nsec)
+            number = self._install(path, files.describe(name, identity, files.NOTHING), found.st_size)
+        except BaseException:
+            free(names[0])
+            free(names[1])
+            if body != NULL:
+                lent_unref(body)
+            raise
+        file = &self.s.files[number]
+        file.variant[1].path = names[1]
+        variant = &file.variant[0]
+        variant.path = names[0]
+        variant.identity.device, variant.identity.inode = found.st_dev, found.st_ino
+        variant.identity.size = found.st_size
+        variant.identity.mtime_ns, variant.identity.ctime_ns = identity.mtime_ns, identity.ctime_ns
+        variant.body = body
+        if body != NULL:
+            self.s.held_bytes += body.length
+            self.s.copied_bytes += body.length
+        self.appear(file)
+        return number
+
+    cdef void appear(self, file_t *file) noexcept:
+        file.checked_ns = self.s.now_ns
+        file.referenced = 1
+        file.live = 1
+        self.s.file_count += 1
+
+    def _install(self, path, resource, copied):
         size = resource.plain.size + (resource.gzip.size if resource.gzip else 0)
-        cdef uint32_t number = file_make_room(&self.s, size)
+        cdef uint32_t number = file_make_room(&self.s, size, copied)
         old = self.names[number]
         if old is not None and self.paths.get(old) == number:
             del self.paths[old]
@@ -695,7 +808,9 @@ cdef class HttpServer(Application):
             complete = (self.fill(&variants[0], resource.plain.path, resource.plain.identity, opened.fd)
                         and self.fill(&variants[1], resource.plain.path + files.GZIP_SUFFIX, resource.gzip_identity,
                                       opened.gzip_fd if resource.gzip else -1))
-            number = self._install(path, resource) if complete else NO_FILE
+            copied = sum(variant.size for variant in (resource.plain, resource.gzip)
+                         if variant is not None and variant.size <= self.s.small_file_bytes)
+            number = self._install(path, resource, copied) if complete else NO_FILE
         except BaseException:
             variant_clear(&self.s, &variants[0])
             variant_clear(&self.s, &variants[1])
@@ -707,10 +822,7 @@ cdef class HttpServer(Application):
         file = &self.s.files[number]
         file.variant[0] = variants[0]
         file.variant[1] = variants[1]
-        file.checked_ns = self.s.now_ns
-        file.referenced = 1
-        file.live = 1
-        self.s.file_count += 1
+        self.appear(file)
         return number
 
     cdef bint fill(self, variant_t *variant, bytes path, identity, int fd) except -1:
@@ -724,11 +836,13 @@ cdef class HttpServer(Application):
         variant.identity.mtime_ns, variant.identity.ctime_ns = identity.mtime_ns, identity.ctime_ns
         if fd < 0 or identity.size == 0:
             return True
-        if identity.size <= self.small_file_bytes:
+        if identity.size <= self.s.small_file_bytes:
             body = lent_from_bytes(read_whole(fd, identity.size))
         else:
             body = lent_from_file(fd)
             variant.mapped = 1
         variant.body = body
         self.s.held_bytes += body.length
+        if not variant.mapped:
+            self.s.copied_bytes += body.length
         return body.length >= variant.identity.size

@@ -6,6 +6,8 @@ cdef enum:
     DATE_BYTES = 29                 # an IMF-fixdate (RFC 9110 section 5.6.7)
     LOG_WRITE_BYTES = 65536
     STATUS_CLASSES = 6
+    INLINE_BYTES = 4096             # a body up to here is copied behind its head; a longer one is lent by itself
+    SHARED_STATUSES = 16            # refusals that look alike for everybody, and are kept once
 
 # conn.user_data: 0 for an idle connection, which owns nothing here.
 #     63       62 .. 32                     31 .. 0
@@ -33,6 +35,13 @@ ctypedef struct ready_t:
     uint32_t head_length
     uint32_t date_at
 
+# What copies of responses and log lines take, also while only TCP still names them. Each lent_t counted here holds a
+# reference, so that the last of them may outlive the server.
+ctypedef struct ledger_t:
+    uint64_t bytes
+    uint64_t refs
+    void (*release)(lent_t *lent) noexcept nogil    # of lent_from_copy
+
 ctypedef struct identity_t:         # files.Identity
     uint64_t device
     uint64_t inode
@@ -45,7 +54,7 @@ ctypedef struct variant_t:
     identity_t identity             # all zero: there is no such file
     lent_t *body                    # NULL: empty or absent
     uint8_t mapped                  # the body is the file itself, not a copy
-    ready_t full[FULL_FORMS]        # the whole of it, by how the connection goes on
+    ready_t full[FULL_FORMS]        # 200, by how the connection goes on; with the body if that is INLINE_BYTES at most
 
 # One resource that has been asked for, in HttpServer.paths and .resources under the same number.
 ctypedef struct file_t:
@@ -77,7 +86,11 @@ ctypedef struct decision_t:
     uint8_t flags
     uint8_t referenced
     uint16_t status
+    uint8_t shared                  # server.shared[shared - 1] instead of `own`; 0: none
     ready_t own
+    char *missing                   # a 404: what was looked for, or NULL
+    uint64_t checked_ns             # when it was last missing
+    uint32_t cost_bytes             # in the head table, against max_heads_bytes
     uint64_t body_at                # of the variant's body, sent behind the ready-made part
     uint64_t body_length
     uint64_t request_body           # octets of the request's body, to be read and discarded
@@ -93,9 +106,11 @@ cdef enum phase_t:
 
 cdef enum busy_flags_t:
     B_CLOSE = 1
+    B_MAPPED = 2                    # `body` is a file, not a copy
     B_EOF = 4                       # the peer has sent its FIN
     B_TAIL = 8                      # on_writable has come since everything was queued
     B_BODY = 16                     # what is being sent is a 100; PHASE_BODY follows
+    B_LINE = 32                     # PHASE_HEAD: the request line is complete and well-formed
 
 # What only a connection in the middle of something holds.
 ctypedef struct busy_t:
@@ -119,8 +134,13 @@ ctypedef struct busy_t:
     uint64_t progress_ns            # PHASE_LINGER: when seen_queued last became less
     uint32_t seen_queued            # PHASE_LINGER: bytes unacknowledged at the last look
     decision_t *pending             # owned
-    PyObject *chunked               # request.ChunkedBody, owned
+    chunks_t chunks                 # PHASE_BODY of a chunked body
     lent_t *log_text
+    # ---- PHASE_HEAD, PHASE_BODY: what of a request is kept, in server.request_bytes
+    tcb_t *conn
+    uint32_t held_bytes
+    uint32_t older                  # in order of the first byte kept; 0: none
+    uint32_t newer
 
 ctypedef struct log_record_t:
     int64_t second
@@ -140,6 +160,9 @@ ctypedef struct http_stats_t:
     uint64_t connections_open
     uint64_t connections_ending     # of the open ones: closed or aborted here, TCP has the rest
     uint64_t busy_refused           # no record was left (max_busy)
+    uint64_t requests_displaced     # unfinished ones that made room for others (max_request_bytes)
+    uint64_t responses_refused      # 503: copies took max_response_bytes already
+    uint64_t dates_kept             # a response kept its older Date for the same reason
     uint64_t idle_closed
     uint64_t head_timeouts
     uint64_t stalled_aborted
@@ -171,6 +194,7 @@ ctypedef struct server_t:
     uint32_t max_head_bytes
     uint32_t max_request_line_bytes
     uint32_t max_queued_bytes
+    uint64_t max_body_bytes
     uint32_t max_remembered_bytes   # of one head
     uint32_t checks_a_second        # of files against the disk; see file_fresh
     uint32_t checks_left
@@ -180,6 +204,8 @@ ctypedef struct server_t:
     uint32_t *buckets               # slot + 1 of the first decision, 0: none
     uint32_t bucket_mask
     uint32_t decision_limit
+    uint64_t decision_bytes
+    uint64_t max_decision_bytes
     uint32_t decision_count
     uint32_t decision_hand
     decision_t *last                # answered last, or NULL
@@ -191,8 +217,20 @@ ctypedef struct server_t:
     uint32_t file_hand
     uint64_t held_bytes             # of all bodies and ready-made responses
     uint64_t max_held_bytes
+    uint64_t copied_bytes           # of all bodies that are copies: memory, where a mapping is page cache
+    uint64_t max_copied_bytes
+    uint64_t small_file_bytes
+    uint8_t *read_buffer
+    uint8_t plain_open              # openat2 does not work here: files.py opens everything
+    ready_t shared[SHARED_STATUSES * FULL_FORMS]
+    ledger_t *ledger
+    uint64_t max_response_bytes
     # ---- connections in the middle of something
     slab_t busy
+    uint32_t request_oldest         # busy_t that keeps a part of a request for longest, 0: none
+    uint32_t request_newest
+    uint64_t request_bytes          # kept of unfinished requests
+    uint64_t max_request_bytes
     lent_t *continue_100
     # ---- access log
     int log_fd                      # -1: none

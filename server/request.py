@@ -9,11 +9,11 @@ Read first: RFC 9112 section 2.2, 3 and 6; RFC 9110 section 7.2 (Host), 10.1.1 (
 Above: http.pyx. Below: files.py, response.py.
 """
 
+import ipaddress
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from email.utils import mktime_tz, parsedate_tz
-from urllib.parse import unquote_to_bytes
+from urllib.parse import quote, unquote_to_bytes
 
 import httptools
 
@@ -25,8 +25,20 @@ from ustack.server.response import ALLOWED_METHODS, CLOSE, PERSIST, PERSIST_ANNO
 _KNOWN_METHODS = {b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"CONNECT", b"OPTIONS", b"TRACE", b"PATCH"}
 
 _REQUEST_LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+) ([!-~]+) HTTP/([0-9])\.([0-9])\r\n")
-# uri-host [":" port] (RFC 3986 section 3.2.2); empty is allowed (RFC 9112 section 3.2).
-_HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*)(?::[0-9]*)?")
+# Longer than every method that is registered: nothing is waited for behind so many characters (RFC 9112 section 3).
+MAX_METHOD_BYTES = 32
+_LONG_METHOD = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]{33}")
+# uri-host [":" port]. RFC 3986 section 3.2.2 lets a registered name be looked up in the DNS, whose labels are never
+# empty (RFC 1034 section 3.5; a final dot is the root's): "..", ".a" and "a..b" name nothing. Empty as a whole is
+# another matter, see _check_host.
+_LABEL = rb"(?:[A-Za-z0-9_~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})+"
+_HOST = re.compile(rb"(?:\[([^\]]*)\]|" + _LABEL + rb"(?:\." + _LABEL + rb")*\.?)(?::[0-9]*)?")
+_IP_FUTURE = re.compile(rb"[vV][0-9A-Fa-f]+\.[A-Za-z0-9._~!$&'()*+,;=:-]+")
+_IPV6 = re.compile(rb"[0-9A-Fa-f:.]+")
+_AUTHORITY_FORM = re.compile(rb".+:[0-9]+")
+# A path that is in its normal form as it is, which nearly all are.
+_SEGMENT = rb"[A-Za-z0-9_~!$&'()*+,;=:@-][A-Za-z0-9._~!$&'()*+,;=:@-]*"
+_NORMAL_PATH = re.compile(rb"/(?:" + _SEGMENT + rb"/)*(?:" + _SEGMENT + rb")?")
 _ABSOLUTE = re.compile(rb"https?://([^/?#]+)(.*)", re.IGNORECASE | re.DOTALL)
 _BAD_PERCENT = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _HIDDEN_SEPARATOR = re.compile(rb"%2f|%5c|\\", re.IGNORECASE)
@@ -34,6 +46,10 @@ _CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
 _ENTITY_TAG = re.compile(rb'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"')
 _RANGE = re.compile(rb"bytes=[ \t]*(?:([0-9]+)-([0-9]*)|-([0-9]+))[ \t]*", re.IGNORECASE)
 _QUALITY = re.compile(rb"(?:0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)")
+_CONDITIONS = frozenset((b"if-match", b"if-none-match", b"if-modified-since", b"if-unmodified-since"))
+# Lists and dates that are longer mean nothing to anybody, and taking them apart costs time for each member.
+_MAX_LIST_BYTES = 1024
+_MAX_DATE_BYTES = 64
 
 _FAR = 10**18  # a position beyond every file
 
@@ -65,10 +81,16 @@ class Request:
         return values[0] if len(values) == 1 else None
 
     def members(self, name: bytes) -> list[bytes]:
-        """The members of a list field, over all its lines (RFC 9110 section 5.6.1)."""
-        return [
-            part for value in self.fields.get(name, ()) for part in (p.strip(b" \t") for p in value.split(b",")) if part
-        ]
+        """The members of a list field, over all its lines (RFC 9110 section 5.6.1).
+
+        Raises Refusal(431) for a list that is longer than any honest one.
+        """
+        values = self.fields.get(name)
+        if values is None:
+            return []
+        if sum(map(len, values)) > _MAX_LIST_BYTES:
+            raise Refusal(431, close=True)
+        return [part for value in values for part in (p.strip(b" \t") for p in value.split(b",")) if part]
 
     @property
     def has_body(self) -> bool:
@@ -78,6 +100,8 @@ class Request:
     @property
     def connection(self) -> int:
         """How the exchange ends (RFC 9112 section 9.3)."""
+        if b"connection" not in self.fields and self.minor >= 1 and self.method != b"CONNECT":
+            return PERSIST
         options = {option.lower() for option in self.members(b"connection")}
         if b"close" in options or self.method == b"CONNECT":
             return CLOSE
@@ -106,41 +130,58 @@ class Decision:
 class _Head:
     """Receives llhttp's events."""
 
+    __slots__ = ("fields",)
+
     def __init__(self) -> None:
-        self.lines: list[tuple[bytes, bytes]] = []
+        self.fields: dict[bytes, list[bytes]] = {}
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """One field line."""
-        self.lines.append((name.lower(), value.strip(b" \t")))
+        self.fields.setdefault(name.lower(), []).append(value.strip(b" \t"))
 
 
 def parse(head: bytes, limits: Limits) -> Request:
     """Take one complete head apart (up to and including its empty line) and check its framing and its Host.
 
-    Raises Refusal, with close=True wherever the end of the request is not known for sure.
+    Raises Refusal, with close=True wherever the end of the request is not known for sure. The work is bounded by the
+    head's length: what would cost more for each byte (many fields, long lists) is refused first.
     """
     line = _REQUEST_LINE.match(head)
-    if head.find(b"\r\n") > limits.max_request_line_bytes:
-        raise Refusal(414, close=True)
-    if len(head) > limits.max_head_bytes:
-        raise Refusal(431, close=True)
-    if line is None:
-        raise Refusal(400, close=True)
-    method, target, major, minor = line.group(1), line.group(2), int(line.group(3)), int(line.group(4))
-    if major != 1:
+    if line is None or line.end() - 2 > limits.max_request_line_bytes or len(head) > limits.max_head_bytes:
+        raise _unfit(head, limits)
+    method, target, major, digit = line.groups()
+    minor = int(digit)
+    if len(method) > MAX_METHOD_BYTES:
+        raise Refusal(501, close=True)
+    if major != b"1":
         raise Refusal(505, close=True)
     if minor > 1:
         # A higher minor version is served as the highest one known (RFC 9110 section 2.5), which llhttp is not told.
         head = b"%b %b HTTP/1.1%b" % (method, target, head[line.end() - 2 :])
         minor = 1
-    fields = _fields(head, method, limits)
+    if method not in _KNOWN_METHODS:
+        raise Refusal(501, close=True)
+    fields = _fields(head, limits)
     request = Request(method, target, minor, fields)
-    _check_framing(request, limits)
+    if b"content-length" in fields or b"transfer-encoding" in fields:
+        _check_framing(request, limits)
     _check_host(request)
     return request
 
 
-def _fields(head: bytes, method: bytes, limits: Limits) -> dict[bytes, list[bytes]]:
+def _unfit(head: bytes, limits: Limits) -> Refusal:
+    """What is wrong with a head that is too long, or whose first line is no request line."""
+    if _LONG_METHOD.match(head):
+        return Refusal(501, close=True)  # RFC 9112 section 3: a method longer than any that is implemented
+    if head.find(b"\r\n") > limits.max_request_line_bytes:
+        return Refusal(414, close=True)
+    return Refusal(431 if len(head) > limits.max_head_bytes else 400, close=True)
+
+
+def _fields(head: bytes, limits: Limits) -> dict[bytes, list[bytes]]:
+    # Counted before each becomes a call: the request line and the empty line are no fields.
+    if head.count(b"\n") - 2 > limits.max_header_count:
+        raise Refusal(431, close=True)
     events = _Head()
     try:
         httptools.HttpRequestParser(events).feed_data(head)
@@ -150,32 +191,21 @@ def _fields(head: bytes, method: bytes, limits: Limits) -> dict[bytes, list[byte
         pass  # an offer to switch protocols may be ignored (RFC 9110 section 7.8)
     except httptools.HttpParserError:
         # llhttp stops at a transfer coding that is not chunked; the field has been seen by then.
-        if _unknown_coding(events.lines):
+        if any(coding != b"chunked" for coding in _codings(events.fields)):
             raise Refusal(501, close=True) from None
         raise Refusal(400, close=True) from None
-    if len(events.lines) > limits.max_header_count:
-        raise Refusal(431, close=True)
-    if method not in _KNOWN_METHODS:
-        raise Refusal(501, close=True)
-    fields: dict[bytes, list[bytes]] = {}
-    for name, value in events.lines:
-        fields.setdefault(name, []).append(value)
-    return fields
+    return events.fields
 
 
-def _codings(lines: Iterable[tuple[bytes, bytes]]) -> list[bytes]:
-    values = b",".join(value for name, value in lines if name == b"transfer-encoding")
+def _codings(fields: dict[bytes, list[bytes]]) -> list[bytes]:
+    values = b",".join(fields.get(b"transfer-encoding", ()))
     return [coding for coding in (part.split(b";")[0].strip(b" \t").lower() for part in values.split(b",")) if coding]
-
-
-def _unknown_coding(lines: Iterable[tuple[bytes, bytes]]) -> bool:
-    return any(coding != b"chunked" for coding in _codings(lines))
 
 
 def _check_framing(request: Request, limits: Limits) -> None:
     """RFC 9112 section 6. llhttp has refused a repeated or malformed length, and a length beside a transfer coding."""
     if b"transfer-encoding" in request.fields:
-        codings = _codings((b"transfer-encoding", value) for value in request.fields[b"transfer-encoding"])
+        codings = _codings(request.fields)
         if request.minor == 0:
             raise Refusal(400, close=True)  # section 6.1: faulty framing
         if codings != [b"chunked"]:
@@ -189,16 +219,44 @@ def _check_framing(request: Request, limits: Limits) -> None:
 
 
 def _check_host(request: Request) -> None:
-    """RFC 9112 section 3.2: exactly one, and well-formed."""
-    hosts = request.fields.get(b"host", [])
-    if len(hosts) > 1 or (not hosts and request.minor >= 1):
+    """RFC 9112 section 3.2: exactly one, and well-formed.
+
+    An empty one is well-formed, and right where the target has no authority (`OPTIONS *`) or brings its own. Behind a
+    path it would make a target URI without a host, which http does not have (RFC 9110 section 4.2.1); section 3.3 lets
+    a server refuse it, or fall back to a default, and nothing here could check a default.
+    """
+    hosts = request.fields.get(b"host")
+    if hosts is None:
+        if request.minor >= 1:
+            raise Refusal(400, close=True)
+        return
+    if len(hosts) > 1:
         raise Refusal(400, close=True)
-    if hosts and not _HOST.fullmatch(hosts[0]):
+    if not (_is_host(hosts[0]) if hosts[0] else not request.target.startswith(b"/")):
         raise Refusal(400, close=True)
+
+
+def _is_host(value: bytes) -> bool:
+    """Is it a non-empty uri-host with an optional port?"""
+    match = _HOST.fullmatch(value)
+    if match is None:
+        return False
+    literal = match.group(1)
+    if literal is None or _IP_FUTURE.fullmatch(literal):
+        return True
+    if not _IPV6.fullmatch(literal):
+        return False
+    try:
+        ipaddress.IPv6Address(literal.decode("ascii"))
+    except ValueError:
+        return False
+    return True
 
 
 def check_expectation(request: Request) -> None:
     """RFC 9110 section 10.1.1: only 100-continue can be met. Raises Refusal(417)."""
+    if b"expect" not in request.fields:
+        return
     if request.minor >= 1 and {member.lower() for member in request.members(b"expect")} - {b"100-continue"}:
         raise Refusal(417)
 
@@ -211,47 +269,82 @@ def waits_for_continue(request: Request) -> bool:
 def locate(request: Request) -> bytes:
     """The path below the root that the request names: decoded once, relative, without dot or empty segments.
 
-    Raises Refusal: 400 for what is no target, 404 for what no path may contain, 405 for a method no file allows.
+    Raises Refusal: 204 for OPTIONS, 400 for what is no target, 404 for what no path may contain, 405 for a method that
+    no file allows.
     """
-    path = _origin_form(request).partition(b"?")[0]
-    if b"#" in path or _BAD_PERCENT.search(path):
+    target = request.target
+    path = target.partition(b"?")[0] if b"?" in target else target
+    if request.method in (b"GET", b"HEAD") and b"#" not in target and _NORMAL_PATH.fullmatch(path):
+        return path[1:]
+    path = _origin_form(request)
+    if b"#" in target or _BAD_PERCENT.search(path):
         raise Refusal(400)
     if _HIDDEN_SEPARATOR.search(path):
         raise Refusal(404)
     path = unquote_to_bytes(path)
     if _CONTROL.search(path):
         raise Refusal(400)
+    if request.method == b"OPTIONS":
+        # RFC 9110 section 9.3.7. What may be done is the same for every path, so the disk is not asked.
+        raise Refusal(204, [(b"Allow", ALLOWED_METHODS)])
     if request.method not in (b"GET", b"HEAD"):
         raise Refusal(405, [(b"Allow", ALLOWED_METHODS)])
-    *segments, last = path[1:].split(b"/")
-    if any(segment in (b"", b".", b"..") for segment in segments) or last in (b".", b".."):
-        raise Refusal(404)
-    return path[1:]
+    return _normalize(path)
+
+
+def _normalize(path: bytes) -> bytes:
+    """Remove dot segments (RFC 3986 section 6.2.2.3 and 5.2.4) and, as file systems do, empty ones.
+
+    Percent-encoding was undone before: %2e is a dot (section 6.2.2.2). What would lead above the root stays there,
+    as section 5.2.4 has it.
+    """
+    kept: list[bytes] = []
+    segments = path.split(b"/")
+    for segment in segments:
+        if segment == b"..":
+            del kept[-1:]
+        elif segment not in (b"", b"."):
+            kept.append(segment)
+    if kept and segments[-1] in (b"", b".", b".."):
+        kept.append(b"")
+    return b"/".join(kept)
 
 
 def _origin_form(request: Request) -> bytes:
-    """The four forms of RFC 9112 section 3.2, as path and query."""
+    """The path of the target in any of the four forms of RFC 9112 section 3.2, still percent-encoded."""
     target = request.target
     if target.startswith(b"/"):
-        return target
-    if (target == b"*" and request.method == b"OPTIONS") or request.method == b"CONNECT":
+        return target.partition(b"?")[0]
+    if request.method == b"CONNECT":
+        if not _AUTHORITY_FORM.fullmatch(target) or not _is_host(target):
+            raise Refusal(400)
         raise Refusal(405, [(b"Allow", ALLOWED_METHODS)])
+    if target == b"*" and request.method == b"OPTIONS":
+        return b"/"
+    # A userinfo before the host is refused (RFC 9110 section 4.2.4: it hides who is asked), and so are other schemes.
     absolute = _ABSOLUTE.fullmatch(target)
-    if absolute is None or not _HOST.fullmatch(absolute.group(1)) or absolute.group(1).startswith(b":"):
+    if absolute is None or not _is_host(absolute.group(1)):
         raise Refusal(400)
-    rest = absolute.group(2)
-    return rest if rest.startswith(b"/") else b"/" + rest
+    path = absolute.group(2).partition(b"?")[0]
+    return path if path.startswith(b"/") else b"/" + path
 
 
-def with_slash(request: Request) -> bytes:
-    """Where a directory named without its final slash is: a path, so that it holds on every host and scheme."""
-    path, mark, query = _origin_form(request).partition(b"?")
-    return path + b"/" + mark + query
+def with_slash(request: Request, path: bytes) -> bytes:
+    """The Location of a directory that was named without its final slash.
+
+    path: as `locate` gives it. The Location is relative (RFC 9110 section 10.2.2: a URI-reference), a path and no host,
+    so that it holds on every name, port and scheme that leads here. It is made from the normal path: of `//host/x`
+    as it came, a client would make another host.
+    """
+    _, mark, query = request.target.partition(b"?")
+    return b"/" + quote(path, safe="/~!$&'()*+,;=:@").encode("ascii") + b"/" + mark + query
 
 
 def accepts_gzip(request: Request) -> bool:
     """Prefer gzip? RFC 9110 section 12.5.3: acceptable, and not less than sending the file as it is."""
     quality: dict[bytes, float] = {}
+    if sum(map(len, request.fields.get(b"accept-encoding", ()))) > _MAX_LIST_BYTES:
+        return False
     for member in request.members(b"accept-encoding"):
         coding, _, parameter = member.partition(b";")
         name, _, value = parameter.partition(b"=")
@@ -266,11 +359,13 @@ def accepts_gzip(request: Request) -> bool:
 
 def decide(request: Request, resource: Resource, now_s: int) -> Decision:
     """What a GET or HEAD of `resource` gets. now_s: wall clock, for the age of a date used as a strong validator."""
-    variant = resource.gzip if resource.gzip is not None and accepts_gzip(request) else resource.plain
+    variant = resource.plain
+    if resource.gzip is not None and accepts_gzip(request):
+        variant = resource.gzip
     validators = [(b"ETag", variant.etag), (b"Last-Modified", resource.last_modified)]
     if resource.gzip is not None:
         validators.append((b"Vary", b"Accept-Encoding"))
-    status = _precondition(request, resource, variant)
+    status = 0 if _CONDITIONS.isdisjoint(request.fields) else _precondition(request, resource, variant)
     if status:
         return Decision(status, None, fields=validators)
     described = [(b"Content-Type", resource.content_type), *validators, (b"Accept-Ranges", b"bytes")]
@@ -313,7 +408,7 @@ def _matches(values: list[bytes], etag: bytes, *, weak: bool) -> bool:
 
 def parse_date(value: bytes | None) -> int | None:
     """Seconds since 1970 of an HTTP-date in any of its three forms; None if it is not one."""
-    if not value:
+    if not value or len(value) > _MAX_DATE_BYTES:
         return None
     try:
         parts = parsedate_tz(value.decode("ascii"))
@@ -363,43 +458,3 @@ def _apply_range(request: Request, resource: Resource, decision: Decision, now_s
 
 def _position(digits: bytes) -> int:
     return _FAR if len(digits) > 18 else int(digits)
-
-
-class ChunkedBody:
-    """Reads a chunked body for its end; llhttp does. What it carries is discarded.
-
-    `limit`: octets of the body, framing and trailers included. Ends in Refusal(413) or Refusal(400).
-    """
-
-    _HEAD = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
-
-    def __init__(self, limit: int) -> None:
-        self._left = limit
-        self._complete = False
-        self._parser = httptools.HttpRequestParser(self)
-        self._parser.feed_data(self._HEAD)
-
-    def on_message_complete(self) -> None:
-        """Last octet seen (an event of llhttp)."""
-        self._complete = True
-
-    def feed(self, data: bytes) -> tuple[int, bool]:
-        """Octets of `data` that belong to the body, and whether it has ended with them.
-
-        llhttp does not say where a message ended. A chunked one always ends with a line feed, so feeding up to each
-        line feed finds the place.
-        """
-        used = 0
-        while used < len(data):
-            end = data.find(b"\n", used) + 1 or len(data)
-            self._left -= end - used
-            if self._left < 0:
-                raise Refusal(413, close=True)
-            try:
-                self._parser.feed_data(data[used:end])
-            except httptools.HttpParserError:
-                raise Refusal(400, close=True) from None
-            used = end
-            if self._complete:
-                return used, True
-        return used, False

@@ -9,6 +9,7 @@ Above: request.py, http.pyx. Below: nothing.
 """
 
 from collections.abc import Iterable, Sequence
+from functools import cache
 from http import HTTPStatus
 
 Fields = Sequence[tuple[bytes, bytes]]
@@ -24,7 +25,11 @@ _CONNECTION: dict[int, Fields] = {
     CLOSE: ((b"Connection", b"close"),),
 }
 
-ALLOWED_METHODS = b"GET, HEAD"
+# Refusals whose response is the same for everybody: whoever refuses with one of them gives it no fields but the Allow
+# of a 204 or 405. http.pyx keeps one response of each.
+SHARED_REFUSALS = (204, 400, 403, 404, 405, 408, 413, 414, 417, 431, 500, 501, 503, 505)
+
+ALLOWED_METHODS = b"GET, HEAD, OPTIONS"
 
 
 class Refusal(Exception):
@@ -37,25 +42,46 @@ class Refusal(Exception):
         self.close = close
 
 
+def shared_index(status: int) -> int:
+    """Where a status stands among SHARED_REFUSALS; -1: nowhere."""
+    return _SHARED_INDEX.get(status, -1)
+
+
+_SHARED_INDEX = {status: index for index, status in enumerate(SHARED_REFUSALS)}
+
+
+@cache
 def status_line(status: int) -> bytes:
     """Status line of an HTTP/1.1 response, with its line end."""
     return f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n".encode()
 
 
+@cache
 def date_offset(status: int) -> int:
     """Where the 29 octets of the date lie in a head made by `response_head`."""
     return len(status_line(status)) + len(b"Date: ")
 
 
+@cache
+def _start(status: int) -> bytes:
+    """A head up to the server's name."""
+    return status_line(status) + b"Date: " + DATE_PLACEHOLDER + b"\r\nServer: "
+
+
 def response_head(status: int, fields: Iterable[tuple[bytes, bytes]], connection: int, server_name: bytes) -> bytes:
     """A whole head, empty line included, with a placeholder for the date."""
-    lines = [(b"Date", DATE_PLACEHOLDER), (b"Server", server_name), *fields, *_CONNECTION[connection]]
-    return status_line(status) + b"".join(b"%b: %b\r\n" % line for line in lines) + b"\r\n"
+    parts = [_start(status), server_name, b"\r\n"]
+    for name, value in fields:
+        parts += (name, b": ", value, b"\r\n")
+    for name, value in _CONNECTION[connection]:
+        parts += (name, b": ", value, b"\r\n")
+    parts.append(b"\r\n")
+    return b"".join(parts)
 
 
 def refusal_body(status: int) -> bytes:
-    """A short page that says what the status line says. A 304 has none (RFC 9110 section 15.4.5)."""
-    if status == HTTPStatus.NOT_MODIFIED:
+    """A short page that says what the status line says. A 204 and a 304 have none (RFC 9110 section 15.3.5, 15.4.5)."""
+    if status in (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED):
         return b""
     text = f"{status} {HTTPStatus(status).phrase}"
     return f"<!doctype html>\n<title>{text}</title>\n<h1>{text}</h1>\n".encode()
@@ -63,6 +89,6 @@ def refusal_body(status: int) -> bytes:
 
 def refusal_fields(status: int, body: bytes) -> list[tuple[bytes, bytes]]:
     """What describes such a page."""
-    if status == HTTPStatus.NOT_MODIFIED:
-        return []
+    if status in (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED):
+        return []  # nor a Content-Length (section 8.6)
     return [(b"Content-Type", b"text/html; charset=utf-8"), (b"Content-Length", b"%d" % len(body))]

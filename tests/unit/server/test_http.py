@@ -20,6 +20,7 @@ from ustack import Connection
 from ustack.buf import lent
 from ustack.server import request as requests
 from ustack.server.http import HttpServer
+from ustack.server.response import Refusal
 from ustack.testing.pair import Pair
 from ustack.testing.testbed import MILLISECOND, SECOND, STACK_ADDRESS
 
@@ -90,7 +91,7 @@ def parse_responses(octets: bytes, method: str = "GET") -> list[tuple[int, dict[
     while stream.tell() < len(octets):
         response = http.client.HTTPResponse(stream, method=method)  # type: ignore[arg-type]
         response.begin()
-        assert response.status in (100, 304) or response.getheader("Content-Length") is not None
+        assert response.status in (100, 204, 304) or response.getheader("Content-Length") is not None
         found.append((response.status, dict(response.getheaders()), response.read()))
     return found
 
@@ -250,6 +251,8 @@ def test_precompressed(site: Site) -> None:
     [
         (get("/missing"), 404),
         (get("/../etc/passwd"), 404),
+        (get("/", method="OPTIONS"), 204),
+        (get("*", method="OPTIONS"), 204),
         (get("/%2e%2e/etc/passwd"), 404),
         (get("/a%2fb"), 404),
         (get("/a%00b"), 400),
@@ -265,7 +268,7 @@ def test_errors_that_leave_the_connection_open(site: Site, octets: bytes, status
     assert [response[0] for response in client.responses()] == [status, 200]
     assert client.ended == ""
     if status == 405:
-        assert client.responses()[0][1]["Allow"] == "GET, HEAD"
+        assert client.responses()[0][1]["Allow"] == "GET, HEAD, OPTIONS"
 
 
 @pytest.mark.parametrize(
@@ -283,6 +286,8 @@ def test_errors_that_leave_the_connection_open(site: Site, octets: bytes, status
         (get("/", "Transfer-Encoding: chunked") + b"5\r\nhelloX", 400),
         (get("/", "Transfer-Encoding: chunked") + b"20000\r\n" + b"a" * 0x20000, 413),
         (b"GET /" + b"a" * 9000, 414),
+        (get("/", method="A" * 100_000), 501),
+        (b"A" * 33, 501),
         (get("/" + "a" * 9000), 414),
         (b"GET / HTTP/1.1\r\nA: " + b"a" * 17000, 431),
         (get("/", "A: " + "a" * 17000), 431),
@@ -524,6 +529,130 @@ def test_a_request_that_crosses_the_fin_is_not_reset(site: Site) -> None:
     assert site.pair.a.counters()["resets_out"] == 0
 
 
+# ---------------------------------------------------------------- the first line
+
+
+BAD_LINES = [
+    (b"GET /\r\n", 400),
+    (b"GET / HTTP/1.1 \r\n", 400),
+    (b"GET  / HTTP/1.1\r\n", 400),
+    (b"GET / RTSP/1.0\r\n", 400),
+    (b"GET / HTTP/2.0\r\n", 505),
+    (b"GET /\x7f HTTP/1.1\r\n", 400),
+    (b"G\x01T", 400),
+    (b"G@T", 400),
+    (b"A" * 33, 501),
+    (b"GET /" + b"a" * 8200 + b" HTTP/1.1\r\n", 414),
+]
+
+
+@pytest.mark.parametrize("dripped", [False, True])
+@pytest.mark.parametrize(("line", "status"), BAD_LINES)
+def test_a_bad_first_line_is_refused_when_it_has_come(site: Site, line: bytes, status: int, dripped: bool) -> None:
+    """Not after the 20 s that a head may take."""
+    client = site.client()
+    for piece in [line[:-1], line[-1:]] if dripped else [line]:
+        client.send(piece)
+    assert [found for found, _, _ in client.responses()] == [status]
+    assert client.ended == "eof"
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    st.one_of(
+        st.binary(max_size=40),
+        st.lists(
+            st.sampled_from([b"GET", b"X", b" ", b"/", b"/a", b"HTTP/1.1", b"HTTP/", b"1.1", b"2", b"\t", b"\r", b"@"]),
+            max_size=8,
+        ).map(b"".join),
+    )
+)
+def test_a_first_line_is_judged_like_a_whole_head(root: Path, line: bytes) -> None:
+    """The oracle is the parser of whole heads: what the line alone is refused with, the head would be too."""
+    stream = line.replace(b"\n", b"") + b"\r\n"
+    site = Site(root)
+    client = site.client()
+    client.send(stream)
+    early = [status for status, _, _ in client.responses()]
+    if early:
+        with pytest.raises(Refusal) as caught:
+            requests.parse(stream + b"Host: h\r\n\r\n", requests.Limits())
+        assert early == [caught.value.status]
+    elif stream != b"\r\n":
+        assert requests._REQUEST_LINE.match(stream)
+    site.close()
+
+
+# ---------------------------------------------------------------- memory that clients can take
+
+
+def test_unfinished_heads_are_bounded_in_bytes_and_the_oldest_makes_room(make_site: Callable[..., Site]) -> None:
+    site = make_site(max_request_bytes=100_000)
+    holders = [site.client() for _ in range(40)]
+    for holder in holders:
+        holder.send(b"GET / HTTP/1.1\r\nHost: h\r\nX: " + b"a" * 12_000)
+        assert site.stats()["request_bytes"] <= 100_000
+    assert site.stats()["requests_displaced"] >= 30
+    for holder in holders:
+        holder.read()
+    told = [status for holder in holders for status, _, _ in holder.responses()]
+    assert told == [503] * site.stats()["requests_displaced"]
+    honest = site.client()
+    honest.send(GET[:20])
+    honest.send(GET[20:])
+    assert [status for status, _, _ in honest.responses()] == [200]
+    for holder in holders:
+        holder.connection.abort()
+    site.settle()
+    assert site.stats()["request_bytes"] == 0
+
+
+def test_heads_that_wait_for_their_bodies_are_bounded_in_bytes(make_site: Callable[..., Site]) -> None:
+    site = make_site(max_request_bytes=100_000)
+    holders = [site.client() for _ in range(40)]
+    for holder in holders:
+        holder.send(get("/", "X: " + "a" * 12_000, "Content-Length: 5") + b"1")
+        assert site.stats()["request_bytes"] <= 100_000
+    holders[-1].send(b"2345")
+    assert [status for status, _, _ in holders[-1].responses()] == [200]
+    assert site.stats()["requests_displaced"] >= 30
+
+
+def test_one_head_takes_no_more_than_its_limit(site: Site) -> None:
+    client = site.client()
+    client.send(b"GET / HTTP/1.1\r\nHost: h\r\nX: ")
+    for _ in range(160):
+        client.send(b"a" * 100)
+        assert 0 < site.stats()["request_bytes"] <= 16_385
+
+
+def test_responses_in_flight_are_bounded_in_bytes(make_site: Callable[..., Site]) -> None:
+    """Clients that ask for ever other responses and read none. Refusals and files are shared, and go on."""
+    site = make_site(max_response_bytes=1 << 20, max_heads=8, pair={"b": {"rcv_buffer_bytes": 8192}})
+    (site.root / "s48").write_bytes(b"s" * 49_000)
+    site.ask(get("/text.txt"))
+    number = 0
+    for _ in range(12):
+        client = site.client()
+        for _ in range(40):
+            number += 1
+            client.connection.send(get("/s48", f"Range: bytes={number}-{number + 4000}"))
+        site.settle()
+        assert site.stats()["response_bytes"] <= 1 << 20
+    assert site.stats()["responses_refused"] > 0
+    assert site.ask(get("/text.txt"))[0] == 200
+    assert site.ask(get("/missing"))[0] == 404
+
+
+def test_bodies_that_are_copies_are_bounded_in_bytes(make_site: Callable[..., Site]) -> None:
+    site = make_site(max_copied_bytes=100_000)
+    for number in range(20):
+        (site.root / f"f{number}").write_bytes(b"f" * 20_000)
+        assert len(site.ask(get(f"/f{number}"))[2]) == 20_000
+        assert 0 < site.stats()["copied_bytes"] <= 100_000
+    assert site.stats()["files_open"] == 5
+
+
 # ---------------------------------------------------------------- request bodies
 
 
@@ -616,10 +745,73 @@ def test_repeated_head_is_remembered(site: Site) -> None:
     assert (site.stats()["head_misses"], site.stats()["head_hits"]) == (2, 4)
 
 
-def test_refusals_and_bodies_are_not_remembered(site: Site) -> None:
-    for octets in (get("/missing"), get("/", "Content-Length: 1") + b"x", b"GARBAGE\r\n\r\n"):
+REFUSED = [
+    (get("/", method="PUT"), 405),
+    (get("*", method="OPTIONS"), 204),
+    (get("/a%2fb"), 404),
+    (get("/%zz"), 400),
+    (get("/", "Expect: miracle"), 417),
+    (b"GET / HTTP/1.1\r\n\r\n", 400),
+    (b"GARBAGE\r\n\r\n", 400),
+    (get("/", method="BREW"), 501),
+    (get("/", version="2.0"), 505),
+    (get("/", "Content-Length: 100000"), 413),
+    (get("/", *["A: b"] * 110), 431),
+    (get("/missing"), 404),
+    (get("/missing/"), 404),
+    (get("/text.txt/x"), 404),
+    (get("/" + "x" * 300), 404),
+]
+
+
+@pytest.mark.parametrize(("octets", "status"), REFUSED)
+def test_refusals_are_remembered(site: Site, octets: bytes, status: int) -> None:
+    responses = [site.ask(octets) for _ in range(3)]
+    assert [found for found, _, _ in responses] == [status] * 3
+    assert responses[0] == responses[2]
+    assert (site.stats()["head_misses"], site.stats()["head_hits"]) == (1, 2)
+
+
+def test_requests_with_bodies_are_not_remembered(site: Site) -> None:
+    for octets in (get("/", "Content-Length: 1") + b"x", get("/missing", "Content-Length: 1") + b"x"):
         site.ask(octets)
     assert site.stats()["heads_remembered"] == 0
+
+
+@pytest.mark.parametrize("path", ["/new.txt", "/new/", "/new/a"])
+@pytest.mark.parametrize("checks", [1000, 0])
+def test_a_remembered_404_ends_when_the_file_comes(make_site: Callable[..., Site], path: str, checks: int) -> None:
+    """At once on a quiet server, within revalidate_s on one that has no checks left."""
+    site = make_site(checks_a_second=checks)
+    assert site.ask(get(path))[0] == site.ask(get(path))[0] == 404
+    assert site.stats()["head_hits"] == 1
+    file = site.root / (path[1:] + ("index.html" if path.endswith("/") else ""))
+    file.parent.mkdir(exist_ok=True)
+    file.write_text("here")
+    if not checks:
+        assert site.ask(get(path))[0] == 404
+        site.pass_time(1001 * MILLISECOND)
+    assert site.ask(get(path))[0] == 200
+
+
+def test_a_link_that_leads_out_is_looked_at_each_time(site: Site, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("secret")
+    (site.root / "out").symlink_to("../secret")
+    assert [site.ask(get("/out"))[0] for _ in range(2)] == [404, 404]
+    assert site.stats()["heads_remembered"] == 0
+
+
+def test_head_table_is_bounded_in_bytes(make_site: Callable[..., Site]) -> None:
+    """Partial responses are remembered without the bytes of the file."""
+    site = make_site(max_heads_bytes=100_000)
+    (site.root / "s48").write_bytes(b"s" * 49_000)
+    for number in range(500):
+        status, _, body = site.ask(get("/s48", f"Range: bytes=0-{48_999 - number}"))
+        assert (status, len(body)) == (206, 49_000 - number)
+        assert 0 < site.stats()["heads_bytes"] <= 100_000
+    assert site.stats()["heads_remembered"] > 100
+    assert site.stats()["response_bytes"] < 100_000
+    assert site.stats()["copied_bytes"] < 60_000
 
 
 def test_head_table_is_bounded_and_keeps_what_is_used(make_site: Callable[..., Site]) -> None:
