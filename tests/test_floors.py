@@ -60,21 +60,25 @@ SEES_BESIDE = {"cli": {"netns", "obs"}}
 # The map, who drives it, and its Python face are one room.
 ONE_ROOM = [{"engine", "config", "driver", "sockets", "stack"}]
 
-# Inside tcp/: from the records up to the event files. `state` and `cc` come before `tcb`, because the record names a
-# state's type and a control's table; they know nothing of the record (a control sees cc_view_t).
+# Inside tcp/: from the records up to the event files. `state`, `cc` and `rx_queue` come before `tcb`, because the
+# record names a state's type, a control's table and a receive queue; they know nothing of the record (a control sees
+# cc_view_t).
 TCP_FLOORS = {
+    "runs": -2,
+    "rx_queue": -1,
     "state": 0,
     "cc": 0,
     "tcb": 1,
     "demux": 2,
     "rtt": 2,
     "emit": 2,
-    "reassembly": 2,
+    "pressure": 2,
+    "reassembly": 3,
     "ack": 3,
     "ending": 3,
     "opening": 4,
     "status": 3,
-    "sack": 3,
+    "sack": 4,
     "rack": 3,
 }
 TCP_EVENTS = {"calls", "input", "soft_errors", "timers", "output"}

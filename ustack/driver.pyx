@@ -11,6 +11,7 @@ from libc.string cimport memcpy, memset, strerror
 
 from ustack.base.clock cimport clock_monotonic_ns
 from ustack.base.counters cimport counters_as_dict
+from ustack.buf.chunks cimport chunk_held_bytes
 from ustack.config cimport configure
 from ustack.engine cimport (
     ENGINE_APPLICATIONS, engine_abort_all, engine_add_application, engine_discard_all, engine_flush,
@@ -153,8 +154,8 @@ cdef class Engine:
         cdef tcp_t *tcp = &self.c.tcp
         return {
             "tcbs": tcp.tcbs.in_use, "syns": tcp.syns.in_use, "time_waits": tcp.time_waits.in_use,
-            "send_pieces": tcp.send_pieces.in_use, "rx_queues": tcp.rx_queues.in_use,
-            "rx_chunks": tcp.rx_chunks.in_use, "rx_held_bytes": tcp.rx_held_bytes,
+            "send_pieces": tcp.send_pieces.in_use, "rx_queues": tcp.rx.queues.in_use,
+            "rx_chunks": tcp.rx.chunks.chunks_in_use, "rx_held_bytes": chunk_held_bytes(&tcp.rx.chunks),
             "timers": tcp.wheel.armed, "flows": tcp.flows.used, "lent": lent_alive(),
         }
 

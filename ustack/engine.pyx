@@ -17,14 +17,14 @@ from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memset
 
 from ustack.base.clock cimport clock_monotonic_ns
-from ustack.base.counters cimport BYTES_OUT, FRAMES_OUT
+from ustack.base.counters cimport BYTES_OUT, DROP_NO_MEMORY, FRAMES_OUT, count
 from ustack.ip.layer cimport (IP_TCP, IP_TCP_ERROR, ip_input, ip_next_deadline, ip_timers, ip_verdict_t, packet_t)
 from ustack.tcp.calls cimport tcp_abort, tcp_receivable, tcp_resume, tcp_waiting
 from ustack.tcp.demux cimport flow_connection
 from ustack.tcp.ending cimport connection_end, syn_received_remove, time_wait_remove
 from ustack.tcp.input cimport delivery_t, tcp_input
 from ustack.tcp.output cimport OUTPUT_BLOCKED, tcp_output
-from ustack.tcp.reassembly cimport reassembly_append, reassembly_consume, reassembly_peek
+from ustack.tcp.reassembly cimport reassembly_consume, reassembly_keep, reassembly_peek
 from ustack.tcp.soft_errors cimport tcp_error
 from ustack.tcp.state cimport CLOSE_ABORTED, CLOSE_NO_MEMORY, FIN_WAIT_2, SYN_SENT
 from ustack.tcp.tcb cimport (
@@ -264,11 +264,14 @@ cdef void deliver(engine_t *engine, const delivery_t *delivery) noexcept nogil:
     cdef tcb_t *conn = delivery.conn
     cdef application_t *app
     cdef size_t consumed
+    cdef bint joined = False
     if conn.flags & TCB_EV_ACCEPT and not accept(engine, conn):
         return
     if delivery.length > 0:
         consumed = 0
         if wants_upcalls(conn):
+            joined = conn.flags & TCB_EV_DATA           # a hole has closed: what lay behind it waits in the queue
+            conn.flags &= ~<uint32_t>TCB_EV_DATA
             app = upcall_begin(engine, conn)
             engine.tcp.offering = conn.index
             consumed = app.on_data(app, &engine.tcp, conn, delivery.data, delivery.length)
@@ -276,17 +279,26 @@ cdef void deliver(engine_t *engine, const delivery_t *delivery) noexcept nogil:
         if consumed < delivery.length:
             conn.flags |= TCB_PAUSED
             keep_rest(engine, conn, delivery.data + consumed, <uint32_t>(delivery.length - consumed))
+        elif conn.flags & TCB_CLOSED_BY_APP and tcp_receivable(&engine.tcp, conn) > 0:
+            tcp_abort(&engine.tcp, conn)                # closed with data unread (SHLD-3)
+        elif joined:
+            offer_queue(engine, conn)
     elif conn.flags & TCB_EV_DATA and not conn.flags & TCB_PAUSED:
         offer_queue(engine, conn)           # a hole has closed. One that was resumed is offered after the burst
 
 
 cdef void keep_rest(engine_t *engine, tcb_t *conn, const uint8_t *data, uint32_t length) noexcept nogil:
-    """The octets are acknowledged or will be: if they cannot be kept, the connection cannot go on."""
+    """What cannot be kept has not been received and comes again, unless a FIN behind it was taken."""
+    cdef uint32_t rcv_nxt = conn.rcv_nxt
     if conn.flags & (TCB_ABORT | TCB_CLOSED_BY_APP):
         tcp_abort(&engine.tcp, conn)        # closed with data unread (SHLD-3)
-    elif reassembly_append(&engine.tcp, conn, data, length) != 0:
+    elif not reassembly_keep(&engine.tcp, conn, data, length):
         tcp_abort(&engine.tcp, conn)
         conn.close_reason = <uint8_t>CLOSE_NO_MEMORY
+    elif conn.rcv_nxt != rcv_nxt:
+        count(&engine.counters, DROP_NO_MEMORY)
+        if tcp_receivable(&engine.tcp, conn) == 0:
+            conn.flags &= ~<uint32_t>TCB_PAUSED         # there is no rest
 
 
 cdef void offer_queue(engine_t *engine, tcb_t *conn) noexcept nogil:

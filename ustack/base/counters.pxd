@@ -42,6 +42,9 @@ cpdef enum counter_t:
     KEEPALIVE_PROBES_OUT
     DUPLICATE_ACKS_IN
     OUT_OF_ORDER_IN             # kept for reassembly
+    REASSEMBLY_STEPS            # runs looked at for that: a few for each segment, in whatever order they come
+    SACK_RENEGED                # a connection's data beyond a hole was given up: receive memory was full
+    CONNECTIONS_MEMORY_ABORTED  # held much unread data for long while receive memory was full
     # -- drops, link and Ethernet
     DROP_FRAME_TRUNCATED
     DROP_NOT_FOR_US             # another station's frame, or another host's packet
@@ -81,7 +84,7 @@ cpdef enum counter_t:
     DROP_TCP_SYN                # a SYN inside a synchronized connection (RFC 5961 section 4)
     DROP_TCP_AFTER_CLOSE        # data for a connection that its application has closed
     DROP_TCP_DUPLICATE          # everything in it had been received
-    DROP_TCP_REASSEMBLY_FULL
+    DROP_TCP_REASSEMBLY_FULL    # beyond a hole, and the connection's share of memory or its runs are used up
     DROP_TCP_SYN_QUEUE
     DROP_NO_MEMORY
     COUNTER_COUNT

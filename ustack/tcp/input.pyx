@@ -26,7 +26,8 @@ from ustack.tcp.emit cimport challenge_allowed, emit_reset_for, first_window, em
 from ustack.tcp.ending cimport connection_end, connection_time_wait
 from ustack.tcp.opening cimport (agree, listen_arrives, offered_options, syn_received_arrives,
                                  time_wait_arrives)
-from ustack.tcp.reassembly cimport reassembly_advance, reassembly_append, reassembly_insert
+from ustack.tcp.reassembly cimport (reassembly_advance, reassembly_append, reassembly_forget, reassembly_insert,
+                                    reassembly_sure)
 from ustack.tcp.state cimport (
     CLOSE_ABORTED, CLOSE_NORMAL, CLOSE_REFUSED, CLOSE_RESET, CLOSE_WAIT, CLOSING, ESTABLISHED, FIN_WAIT_1, FIN_WAIT_2,
     LAST_ACK, SYN_RECEIVED, SYN_SENT)
@@ -345,18 +346,14 @@ cdef void accept_text(tcp_t *tcp, tcb_t *tcb, uint32_t seq, const segment_t *seg
         return
     if seq != tcb.rcv_nxt:
         keep_out_of_order(tcp, tcb, seq, data, length, fin)
-    elif length > 0 and tcp.rx_held_bytes >= tcp.config.rx_memory_bytes and tcb.rx == 0:
-        count(tcp.counters, DROP_NO_MEMORY)                             # not acknowledged: it will come again
-    elif length > 0 and tcb.rx == 0:
+    elif length > 0 and tcb.rx == 0 and not fin:                        # the common case
         tcb.rcv_nxt += length
         delivery.data = data
         delivery.length = length
         tcb.flags |= TCB_ACK_DELAYED
         work_add(tcp, tcb)
-        if fin:
-            accept_fin(tcp, tcb)
     else:
-        join_queue(tcp, tcb, data, length, fin)
+        accept_in_order(tcp, tcb, data, length, fin, delivery)
 
 
 cdef void keep_out_of_order(tcp_t *tcp, tcb_t *tcb, uint32_t seq, const uint8_t *data, uint32_t length,
@@ -370,27 +367,50 @@ cdef void keep_out_of_order(tcp_t *tcp, tcb_t *tcb, uint32_t seq, const uint8_t 
     work_add(tcp, tcb)
 
 
-cdef void join_queue(tcp_t *tcp, tcb_t *tcb, const uint8_t *data, uint32_t length, bint fin) noexcept nogil:
-    """In order, but something is held: go behind it, then take what this has made whole."""
+cdef void accept_in_order(tcp_t *tcp, tcb_t *tcb, const uint8_t *data, uint32_t length, bint fin,
+                          delivery_t *delivery) noexcept nogil:
+    """In order, but something is held or a FIN comes: offer it straight from the frame unless data waits before it,
+    then take what this has made whole. Memory is asked for only where the application leaves something."""
     cdef rx_queue_t *rx = rx_queue_of(tcp, tcb)
-    cdef bint full
+    cdef bint closes_hole = False
+    cdef uint32_t kept
     if rx != NULL and rx.fin_ooo and seq_gt(tcb.rcv_nxt + length, rx.fin_seq):
         # nothing can follow a FIN
         length = rx.fin_seq - tcb.rcv_nxt if seq_lt(tcb.rcv_nxt, rx.fin_seq) else 0
-    if length > 0:
-        # At the bound, what closes a hole is taken all the same: the islands behind it are what fills the memory.
-        full = tcp.rx_held_bytes >= tcp.config.rx_memory_bytes and (rx == NULL or rx.ooo_head == 0)
-        if full or reassembly_append(tcp, tcb, data, length) != 0:
-            count(tcp.counters, DROP_NO_MEMORY)
-            return
-        tcb.rcv_nxt += length
+    if length > 0 and rx != NULL and rx.queued_bytes:
+        closes_hole = rx.runs.count != 0
+        kept = reassembly_append(tcp, tcb, data, length)
+        if kept < length:
+            count(tcp.counters, DROP_NO_MEMORY)                         # not acknowledged: it will come again
+            fin = False
+            if kept == 0:
+                return
+        tcb.rcv_nxt += kept
         tcb.flags |= TCB_ACK_DELAYED
         if not tcb.flags & TCB_PAUSED:
             tcb.flags |= TCB_EV_DATA
-        if rx != NULL and rx.ooo_head:
-            tcb.flags |= TCB_ACK_NOW                                    # a hole closes (RFC 5681 section 4.2)
-    if not fin and tcb.rx != 0:             # what lies beyond a FIN in order is nobody's
+    elif length > 0:
+        closes_hole = rx != NULL and rx.runs.count
+        # What the application leaves may find no memory and is then not received after all (reassembly_keep). A FIN
+        # behind it could not be taken back, so it is left to come again.
+        if (fin or (rx != NULL and rx.fin_ooo)) and not reassembly_sure(tcp, tcb, length):
+            fin = False
+            rx = rx_queue_of(tcp, tcb)
+            if rx != NULL:
+                rx.fin_ooo = 0
+        tcb.rcv_nxt += length
+        delivery.data = data
+        delivery.length = length
+        tcb.flags |= TCB_ACK_DELAYED
+    if closes_hole:
+        tcb.flags |= TCB_ACK_NOW                                        # RFC 5681 section 4.2
+    if fin:
+        reassembly_forget(tcp, tcb)         # what lies beyond a FIN in order is nobody's
+    elif tcb.rx != 0:
+        kept = tcb.rcv_nxt
         fin = reassembly_advance(tcp, tcb)
+        if tcb.rcv_nxt != kept and not tcb.flags & TCB_PAUSED:
+            tcb.flags |= TCB_EV_DATA
     work_add(tcp, tcb)
     if fin:
         accept_fin(tcp, tcb)

@@ -393,7 +393,9 @@ cdef send_t send_acks(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
         tcb.flags |= TCB_ACK_NOW
     if not tcb.flags & TCB_ACK_NOW:
         not_acknowledged = tcb.rcv_nxt - tcb.last_ack_sent
-        if tcb.flags & TCB_ACK_DELAYED and not_acknowledged < 2 * <uint32_t>tcb.smss:     # SHLD-19
+        # SHLD-19, where the window that the peer knows has room for a second segment: otherwise none can come.
+        if (tcb.flags & TCB_ACK_DELAYED and not_acknowledged < 2 * <uint32_t>tcb.smss
+                and tcb.rcv_adv - tcb.rcv_nxt >= tcb.smss):
             if not tcb.flags & TCB_ACK_ARMED:
                 tcb.flags |= TCB_ACK_ARMED
                 tcb.ack_tick = tick_after(tcp, tcp.config.delayed_ack_ns)                    # SHLD-18, MUST-40

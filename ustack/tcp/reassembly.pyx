@@ -1,242 +1,259 @@
 # SPDX-License-Identifier: MIT
 """What has been received and not consumed: in order, and beyond a hole.
 
-Bounds: a connection holds at most twice config.rcv_buffer_bytes of memory (small segments waste some), all of them
-together config.rx_memory_bytes, of which islands may take half, so that strangers' islands never keep out data in
-order; and an out-of-order list has at most REASSEMBLY_MAX_CHUNKS pieces, so that a peer that
-sends every second octet costs a short walk, not a long one. Read first: RFC 9293 section 3.10.7.4, seventh step.
+Bounds, for each connection: what its window admits (rcv_buffer_bytes, and an eighth where a scaled window is rounded),
+a block of 4096 bytes at each end, and RUN_BYTES of window for each run beyond a hole; for all together, and when that
+is short, see pressure.pxd. A segment costs O(log n) steps among n runs, and one removal for each run that it covers or
+joins, which the segment that made that run has paid for (REASSEMBLY_STEPS counts them).
+
+A segment beyond a hole that would make one run too many is refused and comes again; one that touches a run never is.
+With 64 bytes of window for each run that meets nobody who loses fewer than every second segment of 32 bytes (windows
+beyond 2 MiB: RUNS_MAX runs in all).
+
+Read first: RFC 9293 section 3.10.7.4, seventh step; rx_queue.pxd.
 """
 
-from libc.stdint cimport uint8_t, uint32_t
-from libc.stdlib cimport malloc
-from libc.string cimport memcpy
+from libc.stdint cimport UINT64_MAX, uint8_t, uint32_t, uint64_t
 
-from ustack.base.counters cimport DROP_NO_MEMORY, DROP_TCP_REASSEMBLY_FULL
-from ustack.buf.slab cimport slab_alloc, slab_release
-from ustack.tcp.tcb cimport (TCP_SACK_BLOCKS, rx_chunk_at, rx_chunk_release, rx_queue_of)
+from ustack.base.counters cimport DROP_NO_MEMORY, DROP_TCP_REASSEMBLY_FULL, REASSEMBLY_STEPS, count_add
+from ustack.buf.chunks cimport chunk_free_bytes
+from ustack.tcp.pressure cimport pressure_allow, pressure_allow_beyond
+from ustack.tcp.runs cimport (RUNS_MAX, run_t, runs_above, runs_add, runs_floor, runs_growth_bytes, runs_highest,
+                              runs_lowest, runs_memory_bytes, runs_remove, runs_view_t)
+from ustack.tcp.rx_queue cimport (
+    RX_SACK_RECENT, rx_memory_short, rx_queue_fit, rx_queue_forget_runs, rx_queue_front, rx_queue_move_head,
+    rx_queue_new, rx_queue_note, rx_queue_put, rx_queue_t, rx_runs_view)
+from ustack.tcp.tcb cimport TCB_FIN_RECEIVED, rx_queue_of, rx_queue_release
 from ustack.wire.seq cimport seq_between, seq_gt, seq_le, seq_lt
 
 
 cdef enum:
-    QUEUE_CHUNK_BYTES = 2048                # small pieces in order share a chunk
-    ISLAND_CHUNK_BYTES = 256                # one octet beyond a hole must not pin much more
-    REASSEMBLY_MAX_CHUNKS = 512
+    RUN_BYTES = 64                          # of window for each run
+    RUNS_AT_LEAST = 256
+    MOST_BESIDE_DATA = 3 * 4096             # a block begun at each end, and a table
 
 
-cdef rx_queue_t *queue_get(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
+cdef inline uint32_t now_ms(const tcp_t *tcp) noexcept nogil:
+    return <uint32_t>(tcp.now_ns // 1000000)
+
+
+cdef rx_queue_t *queue_get(tcp_t *tcp, tcb_t *tcb, uint32_t seq) noexcept nogil:
     if tcb.rx == 0:
-        tcb.rx = slab_alloc(&tcp.rx_queues)
+        tcb.rx = rx_queue_new(&tcp.rx, tcb.index, seq, now_ms(tcp))
     return rx_queue_of(tcp, tcb)
 
 
-cdef uint32_t chunk_new(tcp_t *tcp, rx_queue_t *rx, uint32_t seq, const uint8_t *data, uint32_t length,
-                        uint32_t least) noexcept nogil:
-    """A chunk of at least `least` octets with a copy of the data, counted as held; 0 without memory."""
-    cdef uint32_t capacity = length if length > least else least
-    cdef uint32_t index = slab_alloc(&tcp.rx_chunks)
-    cdef rx_chunk_t *chunk
-    if index == 0:
-        return 0
-    chunk = rx_chunk_at(tcp, index)
-    chunk.data = <uint8_t *>malloc(capacity)
-    if chunk.data == NULL:
-        slab_release(&tcp.rx_chunks, index)
-        return 0
-    memcpy(chunk.data, data, length)
-    chunk.seq = seq
-    chunk.offset = 0
-    chunk.length = length
-    chunk.capacity = capacity
-    chunk.next = 0
-    tcp.rx_held_bytes += capacity
-    rx.held_bytes += capacity
-    return index
-
-
-cdef void chunk_drop(tcp_t *tcp, rx_queue_t *rx, uint32_t index) noexcept nogil:
-    rx.held_bytes -= rx_chunk_at(tcp, index).capacity
-    rx_chunk_release(tcp, index)
-
-
-cdef void queue_drop_if_empty(tcp_t *tcp, tcb_t *tcb, rx_queue_t *rx) noexcept nogil:
-    """An idle connection holds nothing."""
-    if rx.head == 0 and rx.ooo_head == 0 and not rx.fin_ooo:
-        slab_release(&tcp.rx_queues, tcb.rx)
-        tcb.rx = 0
+cdef void settle(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
+    """After a change: into the list that fits, or away. An idle connection holds nothing."""
+    cdef rx_queue_t *rx = rx_queue_of(tcp, tcb)
+    if rx == NULL:
+        return
+    if rx.queued_bytes == 0 and rx.runs.count == 0 and not rx.fin_ooo:
+        rx_queue_release(tcp, tcb)
+    else:
+        rx_queue_note(&tcp.rx, rx, tcb.rx)
 
 
 # ---------------------------------------------------------------- in order
 
-cdef int reassembly_append(tcp_t *tcp, tcb_t *tcb, const uint8_t *data, uint32_t length) noexcept nogil:
-    cdef rx_queue_t *rx = queue_get(tcp, tcb)
-    cdef rx_chunk_t *tail
-    cdef uint32_t room = 0, index = 0
+cdef uint32_t make_fit(tcp_t *tcp, tcb_t *tcb, uint32_t seq, uint32_t length) noexcept nogil:
+    """How many bytes in order from `seq` there is memory for. May give up what lies beyond a hole, the record too."""
+    cdef rx_queue_t *rx = queue_get(tcp, tcb, seq)
+    cdef uint64_t cost = 0, allowed
     if rx == NULL:
-        return -1
-    if rx.tail:                             # small pieces share a chunk
-        tail = rx_chunk_at(tcp, rx.tail)
-        room = tail.capacity - tail.offset - tail.length
-        if room > length:
-            room = length
-    if length > room:                       # before anything is changed: all of it is kept, or nothing
-        index = chunk_new(tcp, rx, 0, data + room, length - room, QUEUE_CHUNK_BYTES)
-        if index == 0:
-            queue_drop_if_empty(tcp, tcb, rx)
-            return -1
-    if room > 0:
-        memcpy(tail.data + tail.offset + tail.length, data, room)
-        tail.length += room
-    if index:
-        if rx.tail:
-            rx_chunk_at(tcp, rx.tail).next = index
-        else:
-            rx.head = index
-        rx.tail = index
+        return 0
+    rx_queue_fit(rx, seq, length, UINT64_MAX, &cost)
+    if cost == 0:
+        return length
+    allowed = pressure_allow(tcp, tcb, cost)
+    if allowed >= cost:
+        return length
+    rx = queue_get(tcp, tcb, seq)           # it may have given up what it held beyond a hole
+    return rx_queue_fit(rx, seq, length, allowed, &cost) if rx != NULL else 0
+
+
+cdef bint put_in_order(tcp_t *tcp, tcb_t *tcb, uint32_t seq, const uint8_t *data, uint32_t length) noexcept nogil:
+    cdef rx_queue_t *rx = queue_get(tcp, tcb, seq)
+    if rx == NULL or rx_queue_put(&tcp.rx, rx, seq, data, length) != 0:
+        return False
+    if rx.queued_bytes == 0:
+        rx.read_ms = now_ms(tcp)
     rx.queued_bytes += length
-    return 0
+    return True
+
+
+cdef uint32_t reassembly_append(tcp_t *tcp, tcb_t *tcb, const uint8_t *data, uint32_t length) noexcept nogil:
+    cdef uint32_t kept = make_fit(tcp, tcb, tcb.rcv_nxt, length)
+    if kept > 0 and not put_in_order(tcp, tcb, tcb.rcv_nxt, data, kept):
+        kept = 0
+    settle(tcp, tcb)
+    return kept
+
+
+cdef bint reassembly_sure(tcp_t *tcp, tcb_t *tcb, uint32_t length) noexcept nogil:
+    cdef bint sure
+    if not rx_memory_short(&tcp.rx) and chunk_free_bytes(&tcp.rx.chunks) > <uint64_t>length + MOST_BESIDE_DATA:
+        return True
+    sure = make_fit(tcp, tcb, tcb.rcv_nxt, length) == length
+    settle(tcp, tcb)
+    return sure
+
+
+cdef bint reassembly_keep(tcp_t *tcp, tcb_t *tcb, const uint8_t *data, uint32_t length) noexcept nogil:
+    cdef rx_queue_t *rx = rx_queue_of(tcp, tcb)
+    cdef bint fin = tcb.flags & TCB_FIN_RECEIVED
+    cdef uint32_t seq, kept
+    if rx != NULL:
+        seq = rx.head_seq - length          # what its segment has joined lies behind
+    else:
+        seq = tcb.rcv_nxt - length - (1 if fin else 0)
+    kept = make_fit(tcp, tcb, seq, length)
+    if fin and kept < length:
+        settle(tcp, tcb)
+        return False
+    rx = rx_queue_of(tcp, tcb)
+    if kept < length and rx != NULL and rx.queued_bytes:
+        rx_queue_release(tcp, tcb)          # what was joined lies behind a hole again, and goes with it
+    if kept > 0 and not put_in_order(tcp, tcb, seq, data, kept):
+        if fin:
+            settle(tcp, tcb)
+            return False
+        rx_queue_release(tcp, tcb)
+        kept = 0
+    rx = rx_queue_of(tcp, tcb)
+    if rx != NULL:
+        rx.head_seq = seq
+    if kept < length:
+        tcb.rcv_nxt = seq + kept
+    settle(tcp, tcb)
+    return True
 
 
 cdef const uint8_t *reassembly_peek(tcp_t *tcp, tcb_t *tcb, uint32_t *length) noexcept nogil:
     cdef rx_queue_t *rx = rx_queue_of(tcp, tcb)
-    cdef rx_chunk_t *chunk
-    if rx == NULL or rx.head == 0:
+    if rx == NULL:
         length[0] = 0
         return NULL
-    chunk = rx_chunk_at(tcp, rx.head)
-    length[0] = chunk.length
-    return chunk.data + chunk.offset
+    return rx_queue_front(&tcp.rx, rx, length)
 
 
 cdef void reassembly_consume(tcp_t *tcp, tcb_t *tcb, uint32_t length) noexcept nogil:
     cdef rx_queue_t *rx = rx_queue_of(tcp, tcb)
-    cdef rx_chunk_t *chunk
-    cdef uint32_t step, index
-    if rx == NULL:
+    if rx == NULL or length == 0:
         return
-    while length > 0 and rx.head:
-        index = rx.head
-        chunk = rx_chunk_at(tcp, index)
-        step = length if length < chunk.length else chunk.length
-        chunk.offset += step
-        chunk.length -= step
-        rx.queued_bytes -= step
-        length -= step
-        if chunk.length == 0:
-            rx.head = chunk.next
-            if rx.head == 0:
-                rx.tail = 0
-            chunk_drop(tcp, rx, index)
-    queue_drop_if_empty(tcp, tcb, rx)
+    if length > rx.queued_bytes:
+        length = rx.queued_bytes
+    rx_queue_move_head(&tcp.rx, rx, rx.head_seq + length)
+    rx.queued_bytes -= length
+    rx.read_ms = now_ms(tcp)
+    settle(tcp, tcb)
 
 
 # ---------------------------------------------------------------- out of order
 
+cdef inline uint32_t runs_allowed(const tcp_t *tcp) noexcept nogil:
+    cdef uint32_t allowed = tcp.config.rcv_buffer_bytes // RUN_BYTES
+    if allowed < RUNS_AT_LEAST:
+        return RUNS_AT_LEAST
+    return allowed if allowed < RUNS_MAX else RUNS_MAX
+
+
 cdef int reassembly_insert(tcp_t *tcp, tcb_t *tcb, uint32_t seq, const uint8_t *data, uint32_t length,
                            bint fin) noexcept nogil:
-    cdef rx_queue_t *rx = queue_get(tcp, tcb)
-    cdef uint32_t before = 0, at, index, pieces = 0, piece, end
-    cdef uint32_t first = seq
-    cdef rx_chunk_t *chunk
+    cdef rx_queue_t *rx = queue_get(tcp, tcb, tcb.rcv_nxt)
+    cdef runs_view_t view
+    cdef int reason = 0
     if rx == NULL:
         return <int>DROP_NO_MEMORY
-    at = rx.ooo_head
+    rx_runs_view(&tcp.rx, rx, &view)
     if rx.fin_ooo and seq_gt(seq + length, rx.fin_seq):     # nothing can follow a FIN
         length = rx.fin_seq - seq if seq_lt(seq, rx.fin_seq) else 0
-    elif fin and not rx.fin_ooo and not held_beyond(tcp, rx, seq + length):
-        rx.fin_ooo = 1                      # a FIN before octets that are held is nobody's honest FIN
+    elif fin and not rx.fin_ooo and not held_beyond(&view, seq + length):
+        rx.fin_ooo = 1                      # a FIN below data already received is bogus: ignore it
         rx.fin_seq = seq + length
-    end = seq + length
-    while seq_lt(seq, end):
-        # Skip what lies wholly before seq; cut what is held already.
-        while at:
-            chunk = rx_chunk_at(tcp, at)
-            if seq_gt(chunk.seq + chunk.length, seq):
-                break
-            before = at
-            at = chunk.next
-            pieces += 1
-        if at:
-            chunk = rx_chunk_at(tcp, at)
-            if seq_le(chunk.seq, seq):
-                data += chunk.seq + chunk.length - seq
-                seq = chunk.seq + chunk.length
-                continue
-            piece = chunk.seq - seq if seq_lt(chunk.seq, end) else end - seq
+    if length > 0:
+        reason = add_bytes(tcp, tcb, rx, &view, seq, data, length)
+        if reason == 0:
+            remember_recent(rx, &view, seq)
+    count_add(tcp.counters, REASSEMBLY_STEPS, view.steps)
+    settle(tcp, tcb)
+    return reason
+
+
+cdef bint held_beyond(runs_view_t *view, uint32_t seq) noexcept nogil:
+    cdef run_t *highest = runs_highest(view)
+    return highest != NULL and seq_gt(highest.right, seq)
+
+
+cdef int add_bytes(tcp_t *tcp, tcb_t *tcb, rx_queue_t *rx, runs_view_t *view, uint32_t seq, const uint8_t *data,
+                   uint32_t length) noexcept nogil:
+    """One segment into the set: fill the gaps between the runs that it covers, and make one run of them all."""
+    cdef uint32_t end = seq + length, at = seq, gap
+    cdef uint64_t cost
+    cdef uint32_t runs_before = runs_memory_bytes(view.runs)
+    cdef run_t *joined = runs_floor(view, seq)
+    cdef run_t *following
+    cdef int reason = 0
+    if joined != NULL and seq_lt(joined.right, seq):
+        joined = NULL                       # it ends before
+    if joined != NULL:
+        if seq_le(end, joined.right):
+            return 0                        # all of it is held
+        at = joined.right
+    rx_queue_fit(rx, at, end - at, UINT64_MAX, &cost)
+    if joined == NULL:
+        following = runs_above(view, seq)
+        if following == NULL or seq_gt(following.left, end):
+            cost += runs_growth_bytes(view.runs)
+            if view.runs.count >= runs_allowed(tcp):
+                return <int>DROP_TCP_REASSEMBLY_FULL
+    if cost > 0 and cost > pressure_allow_beyond(tcp, tcb):
+        return <int>DROP_TCP_REASSEMBLY_FULL
+    while True:
+        following = runs_above(view, at)
+        gap = end - at
+        if following != NULL and seq_le(following.left, end):
+            gap = following.left - at
         else:
-            piece = end - seq
-        if (pieces >= REASSEMBLY_MAX_CHUNKS or rx.held_bytes >= 2 * tcp.config.rcv_buffer_bytes
-                or tcp.rx_held_bytes >= tcp.config.rx_memory_bytes // 2):
-            queue_drop_if_empty(tcp, tcb, rx)
-            return <int>DROP_TCP_REASSEMBLY_FULL
-        if before and extend(tcp, rx, before, seq, data, piece):
-            pass
+            following = NULL
+        if gap > 0 and rx_queue_put(&tcp.rx, rx, at, data + (at - seq), gap) != 0:
+            reason = <int>DROP_NO_MEMORY
+            break
+        rx.ooo_bytes += gap
+        at += gap
+        if joined != NULL:
+            joined.right = at
+        elif following == NULL:
+            if runs_add(view, seq, at) == NULL:
+                rx.ooo_bytes -= gap
+                reason = <int>DROP_NO_MEMORY
+            break
+        if following == NULL:
+            break
+        if joined == NULL:
+            joined = following
+            joined.left = seq
+            at = joined.right
         else:
-            index = chunk_new(tcp, rx, seq, data, piece, ISLAND_CHUNK_BYTES)
-            if index == 0:
-                queue_drop_if_empty(tcp, tcb, rx)
-                return <int>DROP_NO_MEMORY
-            rx_chunk_at(tcp, index).next = at
-            if before:
-                rx_chunk_at(tcp, before).next = index
-            else:
-                rx.ooo_head = index
-            before = index
-            rx.ooo_bytes += piece
-        data += piece
-        seq += piece
-    remember_recent(tcp, rx, first)
-    return 0
+            at = following.right
+            runs_remove(view, following.left)
+            joined.right = at
+        if not seq_lt(at, end):
+            break
+    rx.held_bytes += runs_memory_bytes(view.runs) - runs_before
+    return reason
 
 
-cdef bint held_beyond(const tcp_t *tcp, const rx_queue_t *rx, uint32_t seq) noexcept nogil:
-    cdef uint32_t at = rx.ooo_head
-    cdef const rx_chunk_t *chunk
-    while at:
-        chunk = rx_chunk_at(tcp, at)
-        if seq_gt(chunk.seq + chunk.length, seq):
-            return True
-        at = chunk.next
-    return False
-
-
-cdef bint extend(tcp_t *tcp, rx_queue_t *rx, uint32_t index, uint32_t seq, const uint8_t *data,
-                 uint32_t length) noexcept nogil:
-    """Append to the chunk before, if it ends at seq and has room: a run of small segments shares a chunk."""
-    cdef rx_chunk_t *chunk = rx_chunk_at(tcp, index)
-    if chunk.seq + chunk.length != seq or chunk.capacity - chunk.offset - chunk.length < length:
-        return False
-    memcpy(chunk.data + chunk.offset + chunk.length, data, length)
-    chunk.length += length
-    rx.ooo_bytes += length
-    return True
-
-
-cdef bint reassembly_island(const tcp_t *tcp, const rx_queue_t *rx, uint32_t seq, uint32_t *left,
-                            uint32_t *right) noexcept nogil:
-    cdef uint32_t at = rx.ooo_head
-    cdef const rx_chunk_t *chunk
-    while at:
-        chunk = rx_chunk_at(tcp, at)
-        left[0] = chunk.seq
-        right[0] = chunk.seq + chunk.length
-        at = chunk.next
-        while at and rx_chunk_at(tcp, at).seq == right[0]:
-            right[0] += rx_chunk_at(tcp, at).length
-            at = rx_chunk_at(tcp, at).next
-        if seq_lt(seq, right[0]):
-            return seq_le(left[0], seq)
-    return False
-
-
-cdef void remember_recent(const tcp_t *tcp, rx_queue_t *rx, uint32_t seq) noexcept nogil:
-    """RFC 2018 section 4: the first block tells of the latest segment, the others of the islands reported before."""
-    cdef uint32_t left, right, i, kept = 1
-    cdef uint32_t recent[TCP_SACK_BLOCKS]
-    if not reassembly_island(tcp, rx, seq, &left, &right):
+cdef void remember_recent(rx_queue_t *rx, runs_view_t *view, uint32_t seq) noexcept nogil:
+    """RFC 2018 section 4: the first block tells of the latest segment, the others of the runs reported before."""
+    cdef run_t *run = runs_floor(view, seq)
+    cdef uint32_t i, kept = 1
+    cdef uint32_t recent[RX_SACK_RECENT]
+    if run == NULL or not seq_lt(seq, run.right):
         return
-    recent[0] = left
+    recent[0] = seq
     for i in range(rx.sack_count):
-        if kept < TCP_SACK_BLOCKS and not seq_between(rx.sack_recent[i], left, right):
+        if kept < RX_SACK_RECENT and not seq_between(rx.sack_recent[i], run.left, run.right):
             recent[kept] = rx.sack_recent[i]
             kept += 1
     for i in range(kept):
@@ -246,38 +263,43 @@ cdef void remember_recent(const tcp_t *tcp, rx_queue_t *rx, uint32_t seq) noexce
 
 cdef bint reassembly_advance(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     cdef rx_queue_t *rx = rx_queue_of(tcp, tcb)
-    cdef rx_chunk_t *chunk
-    cdef uint32_t index, stale
+    cdef runs_view_t view
+    cdef run_t *run
+    cdef uint32_t left, right, runs_before
     cdef bint fin
     if rx == NULL:
         return False
-    while rx.ooo_head:
-        index = rx.ooo_head
-        chunk = rx_chunk_at(tcp, index)
-        if seq_gt(chunk.seq, tcb.rcv_nxt) or (rx.fin_ooo and rx.fin_seq == tcb.rcv_nxt):
+    if rx.queued_bytes == 0:                # what came was used straight from the ring
+        rx_queue_move_head(&tcp.rx, rx, tcb.rcv_nxt)
+    rx_runs_view(&tcp.rx, rx, &view)
+    runs_before = runs_memory_bytes(&rx.runs)
+    while rx.runs.count and not (rx.fin_ooo and rx.fin_seq == tcb.rcv_nxt):
+        run = runs_lowest(&view)
+        left = run.left
+        right = run.right
+        if seq_gt(left, tcb.rcv_nxt):
             break
-        rx.ooo_head = chunk.next
-        rx.ooo_bytes -= chunk.length
-        chunk.next = 0
-        if rx.fin_ooo and seq_gt(chunk.seq + chunk.length, rx.fin_seq):
-            chunk.length = rx.fin_seq - chunk.seq if seq_lt(chunk.seq, rx.fin_seq) else 0
-        stale = tcb.rcv_nxt - chunk.seq
-        if stale >= chunk.length:
-            chunk_drop(tcp, rx, index)
-            continue
-        chunk.offset += stale
-        chunk.length -= stale
-        tcb.rcv_nxt += chunk.length
-        rx.queued_bytes += chunk.length
-        if rx.tail:
-            rx_chunk_at(tcp, rx.tail).next = index
-        else:
-            rx.head = index
-        rx.tail = index
-    if rx.ooo_head == 0:
+        runs_remove(&view, left)
+        rx.ooo_bytes -= right - left
+        if seq_gt(right, tcb.rcv_nxt):
+            if rx.queued_bytes == 0:
+                rx.read_ms = now_ms(tcp)
+            rx.queued_bytes += right - tcb.rcv_nxt
+            tcb.rcv_nxt = right
+    rx.held_bytes += runs_memory_bytes(&rx.runs) - runs_before
+    if rx.runs.count == 0:
         rx.sack_count = 0
     fin = rx.fin_ooo and rx.fin_seq == tcb.rcv_nxt
     if fin:
         rx.fin_ooo = 0
-    queue_drop_if_empty(tcp, tcb, rx)
+    count_add(tcp.counters, REASSEMBLY_STEPS, view.steps)
+    settle(tcp, tcb)
     return fin
+
+
+cdef void reassembly_forget(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
+    cdef rx_queue_t *rx = rx_queue_of(tcp, tcb)
+    if rx == NULL:
+        return
+    rx_queue_forget_runs(&tcp.rx, rx)
+    settle(tcp, tcb)

@@ -16,13 +16,13 @@ from ustack.base.wheel cimport WHEEL_TICK_SHIFT, wheel_t, wheel_tick_of
 from ustack.buf.lent cimport lent_t
 from ustack.buf.slab cimport slab_at, slab_t
 from ustack.ip.layer cimport ip_t
+from ustack.tcp.rx_queue cimport rx_memory_t, rx_queue_at, rx_queue_t
 from ustack.tcp.state cimport close_reason_t, tcp_state_t
 from ustack.tcp.cc.ops cimport cc_ops_t, cc_view_t
 
 cdef enum:
     TCP_MAX_LISTENERS = 64
     TCP_MAX_CC = 8
-    TCP_SACK_BLOCKS = 4
 
 # ---------------------------------------------------------------- identity
 ctypedef struct flow_key_t:                 # 36 octets, hashed and compared whole
@@ -135,31 +135,6 @@ ctypedef struct send_piece_t:               # 32 octets
     uint32_t next
     uint32_t reserved
 
-# What a connection holds that its application has not consumed, and what arrived out of order.
-ctypedef struct rx_queue_t:                 # 64 octets
-    uint32_t head                           # rx_chunk_t in order, offered to the application
-    uint32_t tail
-    uint32_t ooo_head                       # rx_chunk_t beyond rcv_nxt, disjoint, ascending
-    uint32_t queued_bytes                   # in order
-    uint32_t ooo_bytes
-    uint32_t held_bytes                     # memory behind both lists, what the bounds count
-    uint32_t sack_recent[TCP_SACK_BLOCKS]   # left edges of the latest blocks, newest first (RFC 2018 section 4)
-    uint8_t sack_count
-    uint8_t fin_ooo                         # a FIN waits at fin_seq
-    uint16_t duplicate_acks_owed            # one for each segment out of order in this burst (RFC 5681 section 4.2)
-    uint32_t fin_seq
-    uint32_t pad[4]
-
-# Octets received and copied; `capacity` octets follow from malloc.
-ctypedef struct rx_chunk_t:                 # 32 octets
-    uint8_t *data
-    uint32_t seq                            # of data[offset]
-    uint32_t offset                         # consumed from the front
-    uint32_t length                         # octets valid from offset
-    uint32_t capacity
-    uint32_t next
-    uint32_t reserved
-
 # ---------------------------------------------------------------- mini-records
 ctypedef struct syn_received_t:             # one cache line; a passive open before its handshake is complete
     flow_key_t key                          # 0
@@ -231,8 +206,8 @@ ctypedef struct tcp_config_t:
     uint32_t max_connections
     uint32_t syn_queue                      # half-open records; the oldest makes room (RFC 4987 section 3.2)
     uint32_t time_wait_limit
-    uint32_t rcv_buffer_bytes               # octets a connection may hold; its largest window
-    uint32_t rx_memory_bytes                # octets all connections may hold together
+    uint32_t rcv_buffer_bytes               # bytes a connection may hold unread; its largest window
+    uint32_t rx_memory_bytes                # memory behind what all connections hold together, in pages of 4096
     uint32_t snd_queue_bytes                # unacknowledged octets a connection may queue
     uint32_t snd_low_water_bytes            # on_writable's threshold
     uint16_t initial_window_segments        # RFC 6928
@@ -265,8 +240,7 @@ ctypedef struct tcp_t:
     slab_t syns
     slab_t time_waits
     slab_t send_pieces
-    slab_t rx_queues
-    slab_t rx_chunks
+    rx_memory_t rx                          # what was received and not consumed
     flow_table_t flows
     wheel_t wheel
     listener_t listeners[TCP_MAX_LISTENERS]
@@ -278,7 +252,6 @@ ctypedef struct tcp_t:
     uint32_t time_wait_oldest
     uint32_t time_wait_newest
     turn_t turn
-    uint64_t rx_held_bytes                  # against config.rx_memory_bytes
     uint16_t ephemeral_next
     uint32_t established                    # connections that applications own now
     uint32_t offering                       # connection whose receive queue on_data is looking at, 0: none
@@ -299,12 +272,11 @@ cdef tcb_t *tcb_alloc(tcp_t *tcp) noexcept nogil
 cdef void tcb_release(tcp_t *tcp, tcb_t *tcb) noexcept nogil
 cdef void send_queue_release(tcp_t *tcp, tcb_t *tcb) noexcept nogil
 cdef void rx_queue_release(tcp_t *tcp, tcb_t *tcb) noexcept nogil
-cdef void rx_chunk_release(tcp_t *tcp, uint32_t index) noexcept nogil
 # Earliest of the connection's deadlines into its one timer node. Moving a deadline later costs nothing: the
 # node fires early, finds nothing due, and is armed again.
 cdef void tcb_arm(tcp_t *tcp, tcb_t *tcb) noexcept nogil
-# Octets the peer may be told it can send: never moves the right edge to the left (SHLD-14), nor by less than is
-# worth an announcement (MUST-39).
+# Bytes the peer may be told it can send: never moves the right edge to the left (SHLD-14), nor by less than is
+# worth an announcement (MUST-39). Less than 2^16 << rcv_wscale, and a multiple of 1 << rcv_wscale.
 cdef uint32_t tcb_receive_window(const tcp_t *tcp, const tcb_t *tcb) noexcept nogil
 
 cdef enum:
@@ -321,11 +293,7 @@ cdef inline tcb_t *tcb_at(const tcp_t *tcp, uint32_t index) noexcept nogil:
 
 
 cdef inline rx_queue_t *rx_queue_of(const tcp_t *tcp, const tcb_t *tcb) noexcept nogil:
-    return <rx_queue_t *>slab_at(&tcp.rx_queues, tcb.rx) if tcb.rx else NULL
-
-
-cdef inline rx_chunk_t *rx_chunk_at(const tcp_t *tcp, uint32_t index) noexcept nogil:
-    return <rx_chunk_t *>slab_at(&tcp.rx_chunks, index)
+    return rx_queue_at(&tcp.rx, tcb.rx) if tcb.rx else NULL
 
 
 cdef inline send_piece_t *send_piece_at(const tcp_t *tcp, uint32_t index) noexcept nogil:

@@ -15,6 +15,8 @@ from ustack.base.wheel cimport (TIMER_NONE, WHEEL_TICK_SHIFT, wheel_arm, wheel_c
 from ustack.buf.lent cimport lent_unref
 from ustack.buf.slab cimport slab_alloc, slab_destroy, slab_init, slab_release
 from ustack.tcp.cc.newreno cimport newreno_ops
+from ustack.tcp.rx_queue cimport (rx_memory_destroy, rx_memory_init, rx_memory_short, rx_queue_free, rx_queue_t,
+                                  rx_window_share)
 from ustack.tcp.state cimport ESTABLISHED
 
 
@@ -82,8 +84,7 @@ cdef int tcp_init(tcp_t *tcp, ip_t *ip, counters_t *counters, const tcp_config_t
             or slab_init(&tcp.syns, sizeof(syn_received_t), config.syn_queue) != 0
             or slab_init(&tcp.time_waits, sizeof(time_wait_t), config.time_wait_limit) != 0
             or slab_init(&tcp.send_pieces, sizeof(send_piece_t), 0x7FFFFFFF) != 0
-            or slab_init(&tcp.rx_queues, sizeof(rx_queue_t), 0x7FFFFFFF) != 0
-            or slab_init(&tcp.rx_chunks, sizeof(rx_chunk_t), 0x7FFFFFFF) != 0):
+            or rx_memory_init(&tcp.rx, config.rx_memory_bytes, prng_next(&prng)) != 0):
         tcp_destroy(tcp)
         return -1
     return 0
@@ -94,8 +95,7 @@ cdef void tcp_destroy(tcp_t *tcp) noexcept nogil:
     slab_destroy(&tcp.syns)
     slab_destroy(&tcp.time_waits)
     slab_destroy(&tcp.send_pieces)
-    slab_destroy(&tcp.rx_queues)
-    slab_destroy(&tcp.rx_chunks)
+    rx_memory_destroy(&tcp.rx)
     wheel_free(&tcp.wheel)
     free(tcp.flows.slots)
     tcp.flows.slots = NULL
@@ -140,31 +140,11 @@ cdef inline uint32_t release_piece(tcp_t *tcp, uint32_t index, uint32_t next_ind
     return next_index
 
 
-cdef void rx_chunk_release(tcp_t *tcp, uint32_t index) noexcept nogil:
-    cdef rx_chunk_t *chunk = rx_chunk_at(tcp, index)
-    tcp.rx_held_bytes -= chunk.capacity
-    free(chunk.data)
-    slab_release(&tcp.rx_chunks, index)
-
-
 cdef void rx_queue_release(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     """Drop what was received and not consumed, in order and out of order."""
-    cdef rx_queue_t *rx = rx_queue_of(tcp, tcb)
-    cdef uint32_t index, next_index
-    cdef uint32_t heads[2]
-    cdef int which
-    if rx == NULL:
-        return
-    heads[0] = rx.head
-    heads[1] = rx.ooo_head
-    for which in range(2):
-        index = heads[which]
-        while index:
-            next_index = rx_chunk_at(tcp, index).next
-            rx_chunk_release(tcp, index)
-            index = next_index
-    slab_release(&tcp.rx_queues, tcb.rx)
-    tcb.rx = 0
+    if tcb.rx:
+        rx_queue_free(&tcp.rx, tcb.rx)
+        tcb.rx = 0
 
 
 # ---------------------------------------------------------------- the timer node
@@ -215,13 +195,17 @@ cdef inline uint32_t keepalive_tick(const tcp_t *tcp, const tcb_t *tcb) noexcept
 
 
 cdef uint32_t tcb_receive_window(const tcp_t *tcp, const tcb_t *tcb) noexcept nogil:
-    cdef rx_queue_t *rx = rx_queue_of(tcp, tcb)
+    cdef const rx_queue_t *rx = rx_queue_of(tcp, tcb)
     cdef uint32_t queued = rx.queued_bytes if rx != NULL else 0
-    cdef uint32_t room = tcp.config.rcv_buffer_bytes - queued if queued < tcp.config.rcv_buffer_bytes else 0
-    cdef uint32_t advertised = tcb.rcv_adv - tcb.rcv_nxt
+    cdef uint32_t limit = tcp.config.rcv_buffer_bytes
     cdef uint32_t worth = tcp.config.rcv_buffer_bytes // 2
-    cdef uint32_t aligned
+    cdef uint32_t advertised = tcb.rcv_adv - tcb.rcv_nxt
+    cdef uint32_t unit = 1u << tcb.rcv_wscale
     cdef uint32_t scaled_max = <uint32_t>0xFFFF << tcb.rcv_wscale
+    cdef uint32_t room, rounded
+    if rx_memory_short(&tcp.rx):            # windows grow less, but never to less than what keeps a reader going
+        limit = window_under_pressure(tcp, tcb)
+    room = limit - queued if queued < limit else 0
     if room > scaled_max:
         room = scaled_max
     if <int32_t>advertised < 0:             # cannot be: what was accepted was inside
@@ -229,11 +213,24 @@ cdef uint32_t tcb_receive_window(const tcp_t *tcp, const tcb_t *tcb) noexcept no
     if worth > tcb.smss:
         worth = tcb.smss
     # RFC 9293 section 3.8.6.2.2: the right edge moves by min(buffer/2, MSS) at least, or not at all.
-    if room >= advertised + worth:
-        return room >> tcb.rcv_wscale << tcb.rcv_wscale
-    # What a scaled field cannot say is rounded up where there is room for it, else a peer would see the edge move back.
-    aligned = (advertised + (1u << tcb.rcv_wscale) - 1) >> tcb.rcv_wscale << tcb.rcv_wscale
-    return aligned if aligned <= room else advertised
+    if room >= advertised + worth and room & ~(unit - 1) >= advertised:
+        return room & ~(unit - 1)
+    # The edge that was announced lies between two that the scaled field can say now. Both of RFC 7323 section 2.4's
+    # ways out are bad: promise beyond the buffer, or move the edge to the left. Round up, as Linux does, while that
+    # overdraws the buffer by an eighth at most. A bound there must be: a peer that sends less than a unit for each ACK
+    # would never see the window close. Beyond it the edge is said to be less than a unit lower, and what lies up to
+    # rcv_adv is accepted all the same, as that section asks (MUST).
+    rounded = (advertised + unit - 1) & ~(unit - 1)
+    if queued + rounded <= tcp.config.rcv_buffer_bytes + (tcp.config.rcv_buffer_bytes >> 3):
+        return rounded
+    return advertised & ~(unit - 1)
+
+
+cdef uint32_t window_under_pressure(const tcp_t *tcp, const tcb_t *tcb) noexcept nogil:
+    cdef uint64_t share = rx_window_share(&tcp.rx)
+    if share < 2 * <uint32_t>tcb.smss:
+        share = 2 * <uint32_t>tcb.smss
+    return <uint32_t>share if share < tcp.config.rcv_buffer_bytes else tcp.config.rcv_buffer_bytes
 
 
 def record_sizes() -> dict[str, int]:
@@ -249,5 +246,4 @@ def record_sizes() -> dict[str, int]:
         "syn_received_bytes": sizeof(syn_received_t),
         "send_piece_bytes": sizeof(send_piece_t),
         "rx_queue_bytes": sizeof(rx_queue_t),
-        "rx_chunk_bytes": sizeof(rx_chunk_t),
     }
