@@ -513,6 +513,24 @@ def test_writable_comes_when_the_queue_has_drained_to_the_low_water_mark() -> No
         assert recorder.names() == ["accept", "writable"]
 
 
+def test_a_full_queue_is_never_writable_however_small_it_is() -> None:
+    """An application that fills the queue whenever it is writable would otherwise keep the engine busy for ever."""
+    with Testbed(snd_queue_bytes=2000) as bed:
+        bed.introduce()
+        recorder = Recorder()
+        bed.stack.listen(80, application=recorder)
+        peer = handshake(bed)
+        recorder.act(PEER_PORT, ("send", b"x" * 2000))
+        recorder.act(PEER_PORT, "want_writable")
+        bed.pump()
+        peer.catch_up()
+        assert recorder.names() == ["accept"]
+        peer.send("A", ack=1 + 999)
+        assert recorder.names() == ["accept"]
+        peer.send("A", ack=1 + 1000)
+        assert recorder.names() == ["accept", "writable"]
+
+
 def test_writable_comes_once_for_each_wish(bed: Testbed, recorder: Recorder) -> None:
     peer = handshake(bed)
     recorder.act(PEER_PORT, "want_writable")

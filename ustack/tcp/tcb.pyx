@@ -66,6 +66,8 @@ cdef int tcp_init(tcp_t *tcp, ip_t *ip, counters_t *counters, const tcp_config_t
     tcp.ip = ip
     tcp.counters = counters
     tcp.config = config[0]
+    if tcp.config.snd_low_water_bytes >= tcp.config.snd_queue_bytes:    # or a full queue would count as writable
+        tcp.config.snd_low_water_bytes = tcp.config.snd_queue_bytes // 2
     tcp.now_ns = now_ns
     tcp.cc[0] = newreno_ops()
     prng_seed(&prng, seed)
