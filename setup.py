@@ -9,10 +9,14 @@ and libraries under build/, so that changing the mode never reuses the other's o
     trace     debug, and coverage sees nogil lines (plugin Cython.Coverage)
     asan      debug, under AddressSanitizer and UndefinedBehaviorSanitizer (run with LD_PRELOAD=libasan.so)
 
-USTACK_ONLY=ustack/link,ustack/ip limits a build to some folders.
+USTACK_ONLY=ustack/link,ustack/ip limits a build to some folders (none: no module at all).
+USTACK_SHIMS=1 puts the compiled shims of the unit tests into a wheel, to run the tests against what is installed.
+USTACK_OPTIMIZE=-O1 builds a release sooner, for tests of what does not depend on speed.
 """
 
 import os
+import re
+import sys
 from pathlib import Path
 
 from Cython.Build import cythonize
@@ -25,7 +29,8 @@ if MODE not in MODES:
     raise SystemExit(f"USTACK_BUILD={MODE}: must be one of {', '.join(MODES)}")
 
 COMPILE = {
-    "release": ["-O3"],
+    # Python's own flags ask for debug information, which is fifty times the code.
+    "release": [os.environ.get("USTACK_OPTIMIZE", "-O3"), "-g0"],
     "debug": ["-O1", "-g", "-DUSTACK_DEBUG"],
     "trace": ["-O0", "-g", "-DUSTACK_DEBUG", "-DCYTHON_TRACE=1", "-DCYTHON_TRACE_NOGIL=1"],
     "asan": [
@@ -38,7 +43,15 @@ COMPILE = {
         "-fno-sanitize=alignment",
     ],
 }[MODE]
-LINK = ["-fsanitize=address,undefined"] if MODE == "asan" else []
+LINK = {"asan": ["-fsanitize=address,undefined"], "release": ["-Wl,--strip-debug"]}.get(MODE, [])
+
+# Where the sources are, and the package that they are installed as.
+TOPS = (("ustack", "ustack"), ("server", "ustack.server"), ("tools", "ustack.tools"))
+
+# The Python test kit and its recorder are public. The other compiled parts of ustack/testing show single records to
+# this project's unit tests: built in the source tree, left out of a wheel.
+PUBLIC_TESTING = {"ustack/testing/recorder.pyx"}
+WITH_SHIMS = MODE != "release" or "--inplace" in sys.argv or os.environ.get("USTACK_SHIMS") == "1"
 
 DIRECTIVES = {
     "language_level": 3,
@@ -51,20 +64,56 @@ DIRECTIVES = {
 }
 
 
+def is_shim(source: str) -> bool:
+    """Does this file belong to the unit tests of the source tree alone?"""
+    return source.startswith("ustack/testing/") and source not in PUBLIC_TESTING
+
+
+def check_complete() -> None:
+    """Stop where sources are missing: a build would succeed, and its package could not be imported."""
+    for top, _ in TOPS:
+        declared = sorted((ROOT / top).rglob("*.pxd"))
+        if not declared and top == "ustack":
+            raise SystemExit("no Cython declarations below ustack/: these sources are not complete")
+        for contract in declared:
+            # What defines nothing of its own (constants, records, inline functions) needs no module.
+            defines = re.search(
+                r"^cdef (?!inline|extern|enum|struct|packed)[^=#]*\(|^cdef class ", contract.read_text(), re.M
+            )
+            if defines and not contract.with_suffix(".pyx").exists():
+                raise SystemExit(
+                    f"{contract.relative_to(ROOT).with_suffix('.pyx')} is missing: these sources are not complete"
+                )
+        for stub in sorted((ROOT / top).rglob("*.pyi")):
+            if not stub.with_suffix(".pyx").exists() and not stub.with_suffix(".py").exists():
+                raise SystemExit(
+                    f"{stub.relative_to(ROOT).with_suffix('.pyx')} is missing: these sources are not complete"
+                )
+        for source in sorted((ROOT / top).rglob("*.pyx")):
+            for name in re.findall(r'^include "(.+)"', source.read_text(), re.M):
+                if not (source.parent / name).exists():
+                    raise SystemExit(
+                        f"{source.relative_to(ROOT).parent / name} is missing: these sources are not complete"
+                    )
+
+
 def extensions() -> list[Extension]:
     """One small extension for each .pyx: an edit rebuilds one file."""
     only = [name for name in os.environ.get("USTACK_ONLY", "").split(",") if name]
     found = []
-    for top, package in (("ustack", "ustack"), ("server", "ustack.server"), ("tools", "ustack.tools")):
+    for top, package in TOPS:
         for source in sorted((ROOT / top).rglob("*.pyx")):
             relative = source.relative_to(ROOT)
             if only and not any(str(relative).startswith(prefix) for prefix in only):
+                continue
+            if is_shim(str(relative)) and not WITH_SHIMS:
                 continue
             module = ".".join([package, *relative.with_suffix("").parts[1:]])
             found.append(
                 Extension(
                     module,
                     [str(relative)],
+                    depends=["setup.py"],  # its flags
                     extra_compile_args=[
                         *COMPILE,
                         "-fno-strict-aliasing",
@@ -79,6 +128,17 @@ def extensions() -> list[Extension]:
     return found
 
 
+def left_out() -> list[str]:
+    """Stubs and declarations of modules that this build leaves out."""
+    if WITH_SHIMS:
+        return []
+    shims = [
+        source.stem for source in (ROOT / "ustack/testing").glob("*.pyx") if is_shim(f"ustack/testing/{source.name}")
+    ]
+    return [f"{name}.*" for name in sorted(shims)]
+
+
+check_complete()
 setup(
     ext_modules=cythonize(
         extensions(),
@@ -88,6 +148,7 @@ setup(
         nthreads=0 if MODE == "trace" else 2,
         show_all_warnings=False,
     ),
+    exclude_package_data={"ustack.testing": left_out()},
     options={
         "build": {"build_base": f"build/{MODE}"},
         "build_ext": {"parallel": 2},

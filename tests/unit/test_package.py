@@ -1,14 +1,18 @@
 # SPDX-License-Identifier: MIT
 """The package as its users get it: names, stubs, the wheel's contents, and the README's first example as printed."""
 
+import json
 import re
 import shutil
 import subprocess
 import sys
 import sysconfig
+import tarfile
+import textwrap
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -74,83 +78,315 @@ def test_every_module_can_be_imported_by_itself(name: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
-# ---------------------------------------------------------------- the wheel
+# ---------------------------------------------------------------- the source distribution and the wheel
 
 
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
-    """Names of the files in a wheel that is built from a copy of the tree."""
-    tree = tmp_path_factory.mktemp("tree") / "project"
-    skip = shutil.ignore_patterns("__pycache__", "*.so", "*.egg-info", ".git", ".venv", "build", "tests", ".*_cache")
-    shutil.copytree(ROOT, tree, ignore=skip)
-    # What has been translated and compiled here already is used again where it is up to date.
+def run(*command: object, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run a program that must end well."""
+    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False, **options)
+    assert done.returncode == 0, (command, done.stdout[-1000:], done.stderr[-3000:])
+    return done
+
+
+def build(what: str, tree: Path, out: Path) -> Path:
+    """`python -m build`, with the tools of this environment instead of an isolated one. Returns what it made."""
+    run(sys.executable, "-m", "build", f"--{what}", "--no-isolation", "--outdir", out, tree)
+    (made,) = out.glob("*.whl" if what == "wheel" else "*.tar.gz")
+    return made
+
+
+def unpack(sdist: Path, where: Path) -> Path:
+    """The tree that a source distribution holds, with what has been translated and compiled here already put beside it:
+    it is used again where it is up to date."""
+    run("tar", "-xzf", sdist, "-C", where)
+    (tree,) = where.iterdir()
     generated = ROOT / "build" / "release" / "c"
     if generated.is_dir():
         shutil.copytree(generated, tree / "build" / "release" / "c")
     compiled = tree / "build" / "release" / f"lib.{sysconfig.get_platform()}-{sys.implementation.cache_tag}"
     for name, built in modules().items():
-        (compiled / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(built, compiled / name)
-    out = tmp_path_factory.mktemp("wheel")
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "pip",
-            "wheel",
-            "-q",
-            "--no-deps",
-            "--no-build-isolation",
-            "--no-index",
-            "-w",
-            out,
-            tree,
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
+        if public(name):
+            (compiled / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(built, compiled / name)
+    return tree
+
+
+@pytest.fixture(scope="module")
+def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A source distribution of this tree."""
+    tree = tmp_path_factory.mktemp("tree") / "project"
+    skip = shutil.ignore_patterns(
+        "__pycache__", "*.so", "*.egg-info", ".git", ".venv", "build", "dist", ".*_cache", ".hypothesis"
     )
-    assert done.returncode == 0, done.stderr[-2000:]
-    (path,) = out.glob("*.whl")
-    with zipfile.ZipFile(path) as archive:
-        names = set(archive.namelist())
-    shutil.rmtree(tree)
-    return names
+    shutil.copytree(ROOT, tree, ignore=skip)
+    return build("sdist", tree, tmp_path_factory.mktemp("sdist"))
+
+
+@pytest.fixture(scope="module")
+def wheel(sdist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A wheel that is built from the source distribution."""
+    return build("wheel", unpack(sdist, tmp_path_factory.mktemp("unpacked")), tmp_path_factory.mktemp("wheel"))
+
+
+@pytest.fixture(scope="module")
+def contents(wheel: Path) -> set[str]:
+    """Names of the wheel's files."""
+    with zipfile.ZipFile(wheel) as archive:
+        return set(archive.namelist())
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The interpreter of a virtual environment with the wheel in it.
+
+    What ustack depends on is this environment's, found behind everything else; this source tree is not on its path.
+    """
+    place = tmp_path_factory.mktemp("installed") / "venv"
+    run(sys.executable, "-m", "venv", place)
+    python = place / "bin" / "python"
+    run(place / "bin" / "pip", "install", "-q", "--no-deps", "--no-index", wheel)
+    (packages,) = place.glob("lib/python*/site-packages")
+    (packages / "behind.pth").write_text(sysconfig.get_path("purelib") + "\n" + sysconfig.get_path("platlib") + "\n")
+    found = run(
+        python, "-c", "import ustack, ustack.server.http as http; print(ustack.__file__, http.__file__)", cwd="/"
+    )
+    assert all(name.startswith(str(packages)) for name in found.stdout.split())
+    return python
+
+
+def public(name: str) -> bool:
+    """False for the compiled shims that only this tree's unit tests need."""
+    shims = {path.stem for path in (ROOT / "ustack" / "testing").glob("*.pyx")} - {"recorder"}
+    module = Path(name.partition(".")[0])
+    return module.parent != Path("ustack/testing") or module.name not in shims
+
+
+@pytest.mark.timeout(900)
+class TestSourceDistribution:
+    def test_it_holds_every_source(self, sdist: Path) -> None:
+        with tarfile.open(sdist) as archive:
+            names = {name.partition("/")[2] for name in archive.getnames()}
+        wanted = set()
+        for top in ("ustack", "server", "tools"):
+            for suffix in ("py", "pyx", "pxd", "pxi", "pyi"):
+                wanted |= {str(path.relative_to(ROOT)) for path in (ROOT / top).rglob(f"*.{suffix}")}
+        assert wanted <= names
+        assert {"README.md", "LICENSE", "Makefile", "setup.py", "ustack/py.typed", "tests/conftest.py"} <= names
+        assert "tools/reference/epoll_server.c" in names
+
+    def test_it_holds_nothing_that_was_made(self, sdist: Path) -> None:
+        with tarfile.open(sdist) as archive:
+            names = archive.getnames()
+        assert not [name for name in names if name.endswith((".so", ".pyc", ".o")) or "/build/" in name]
+        assert [name for name in names if name.endswith(".c")] == [
+            f"ustack-{ustack.__version__}/tools/reference/epoll_server.c"
+        ]
+
+    @pytest.mark.parametrize("missing", ["ustack/engine.pyx", "ustack/tcp/input.pyx", "server/http.pyx", "ustack"])
+    def test_a_build_without_sources_fails_and_says_so(self, sdist: Path, tmp_path: Path, missing: str) -> None:
+        """Instead of making a wheel that cannot be imported."""
+        run("tar", "-xzf", sdist, "-C", tmp_path)
+        (tree,) = tmp_path.iterdir()
+        gone = list((tree / missing).rglob("*.p[yx][xdi]")) if missing == "ustack" else [tree / missing]
+        for path in gone:
+            path.unlink()
+        done = subprocess.run(
+            [sys.executable, "setup.py", "-q", "bdist_wheel"], cwd=tree, capture_output=True, text=True, check=False
+        )
+        assert done.returncode != 0
+        assert "these sources are not complete" in done.stderr
+        assert not list(tree.rglob("*.whl"))
 
 
 @pytest.mark.timeout(900)
 class TestWheel:
     """One build for all of them: seconds if everything is compiled already, else minutes."""
 
-    def test_nothing_lands_beside_the_package(self, wheel: set[str]) -> None:
-        assert {name.split("/")[0] for name in wheel} == {"ustack", f"ustack-{ustack.__version__}.dist-info"}
+    def test_nothing_lands_beside_the_package(self, contents: set[str]) -> None:
+        assert {name.split("/")[0] for name in contents} == {"ustack", f"ustack-{ustack.__version__}.dist-info"}
 
-    def test_every_module_is_in_it(self, wheel: set[str]) -> None:
-        built = {re.sub(r"\..*\.so$", "", name) for name in wheel if name.endswith(".so")}
-        assert built == {name.removesuffix(".pyx") for name in sources(".pyx")}
+    def test_every_module_is_in_it(self, contents: set[str]) -> None:
+        built = {re.sub(r"\..*\.so$", "", name) for name in contents if name.endswith(".so")}
+        assert built == {name.removesuffix(".pyx") for name in sources(".pyx") if public(name)}
 
-    def test_the_server_is_in_it(self, wheel: set[str]) -> None:
-        assert any(re.fullmatch(r"ustack/server/http\..*\.so", name) for name in wheel)
+    def test_the_shims_of_the_unit_tests_are_not_in_it(self, contents: set[str]) -> None:
+        assert not [name for name in contents if not public(name)]
+        assert any(name.startswith("ustack/testing/recorder.") for name in contents)
 
-    def test_every_python_file_is_in_it(self, wheel: set[str]) -> None:
-        assert sources(".py") <= wheel
+    def test_every_python_file_is_in_it(self, contents: set[str]) -> None:
+        assert sources(".py") <= contents
 
-    def test_contracts_are_in_it_for_users_own_applications(self, wheel: set[str]) -> None:
-        assert sources(".pxd") <= wheel
+    def test_contracts_are_in_it_for_users_own_applications(self, contents: set[str]) -> None:
+        assert {name for name in sources(".pxd") if public(name)} <= contents
 
-    def test_types_are_in_it(self, wheel: set[str]) -> None:
-        assert sources(".pyi") | {"ustack/py.typed"} <= wheel
+    def test_types_are_in_it(self, contents: set[str]) -> None:
+        assert {name for name in sources(".pyi") if public(name)} | {"ustack/py.typed"} <= contents
 
-    def test_the_sample_site_is_in_it(self, wheel: set[str]) -> None:
+    def test_the_example_of_an_application_is_in_it(self, contents: set[str]) -> None:
+        assert {name for name in sources(".pyx") | sources(".pxi") if name.startswith("ustack/server/")} <= contents
+
+    def test_the_sample_site_is_in_it(self, contents: set[str]) -> None:
         files = {f"ustack/site/{path.name}" for path in (ROOT / "ustack" / "site").iterdir()}
         assert files
-        assert files <= wheel
+        assert files <= contents
 
-    def test_the_command_is_in_it(self, wheel: set[str]) -> None:
-        assert f"ustack-{ustack.__version__}.dist-info/entry_points.txt" in wheel
+    def test_the_command_is_in_it(self, contents: set[str]) -> None:
+        assert f"ustack-{ustack.__version__}.dist-info/entry_points.txt" in contents
 
-    def test_the_licence_is_in_it(self, wheel: set[str]) -> None:
-        assert any(name.endswith("/LICENSE") for name in wheel)
+    def test_the_licence_is_in_it(self, contents: set[str]) -> None:
+        assert any(name.endswith("/LICENSE") for name in contents)
+
+    def test_modules_carry_no_debug_information(self, wheel: Path, tmp_path: Path) -> None:
+        with zipfile.ZipFile(wheel) as archive:
+            archive.extractall(tmp_path)
+        for module in tmp_path.rglob("*.so"):
+            assert b".debug_info" not in module.read_bytes(), module.name
+
+
+@pytest.mark.timeout(900)
+class TestInstalled:
+    def test_every_module_can_be_imported(self, installed: Path) -> None:
+        """Without the source tree, and without Cython."""
+        names = [name.removesuffix(".pyx").replace("/", ".") for name in sorted(sources(".pyx")) if public(name)]
+        script = (
+            f"import sys; sys.modules['Cython'] = None; import importlib; [importlib.import_module(n) for n in {names}]"
+        )
+        run(installed, "-c", script, cwd="/")
+
+    def test_the_command_works(self, installed: Path) -> None:
+        said = json.loads(run(installed.parent / "ustack", "info", cwd="/").stdout)
+        assert said["version"] == ustack.__version__
+        assert said["build"] == "release"
+
+    def test_the_test_kit_works(self, installed: Path) -> None:
+        script = """
+            from ustack.testing.states import established
+            with established() as scene:
+                scene.peer.send("PA", payload=b"hello")
+                scene.peer.wait(500_000_000)
+                scene.peer.expect("A", seq=1, ack=6)
+                assert scene.read() == b"hello"
+        """
+        run(installed, "-c", textwrap.dedent(script), cwd="/")
+
+    @pytest.mark.root
+    def test_the_first_example_of_the_readme_works(
+        self, installed: Path, tmp_path: Path, make_namespace: Callable[[], str]
+    ) -> None:
+        run_first_example(installed, tmp_path, make_namespace())
+
+    def test_an_application_of_somebody_else_is_built_and_serves(self, installed: Path, tmp_path: Path) -> None:
+        """Fifty lines of nogil Cython outside of this tree, against the declarations that the wheel brings."""
+        (tmp_path / "echo.pyx").write_text(ECHO)
+        (tmp_path / "setup.py").write_text(ECHO_SETUP)
+        run(installed, "setup.py", "-q", "build_ext", "--inplace", cwd=tmp_path)
+        said = run(installed, "-c", textwrap.dedent(ECHO_CLIENT), cwd=tmp_path).stdout
+        assert said == "all of it came back, and nothing is held\n"
+
+
+ECHO = '''# cython: language_level=3
+"""What arrives goes back; the end of the data ends the connection."""
+
+from libc.stdint cimport uint8_t, uint64_t
+
+from ustack.buf.lent cimport lent_from_copy, lent_t, lent_unref
+from ustack.engine cimport ACCEPT_TAKEN, Application, application_t
+from ustack.tcp.calls cimport tcp_close, tcp_resume, tcp_send, tcp_send_queued, tcp_want_writable
+from ustack.tcp.state cimport close_reason_t
+from ustack.tcp.tcb cimport tcb_t, tcp_t
+
+
+cdef int echo_accept(application_t *app, tcp_t *tcp, tcb_t *conn) noexcept nogil:
+    (<uint64_t *>app.context)[0] += 1
+    return ACCEPT_TAKEN
+
+
+cdef size_t echo_data(application_t *app, tcp_t *tcp, tcb_t *conn, const uint8_t *data, size_t length) noexcept nogil:
+    cdef lent_t *lent
+    if tcp_send_queued(conn) > 65536:
+        tcp_want_writable(tcp, conn)
+        return 0
+    lent = lent_from_copy(data, length)
+    if lent == NULL:
+        return 0
+    tcp_send(tcp, conn, lent, 0, length)
+    lent_unref(lent)
+    return length
+
+
+cdef void echo_writable(application_t *app, tcp_t *tcp, tcb_t *conn) noexcept nogil:
+    tcp_resume(tcp, conn)
+
+
+cdef void echo_eof(application_t *app, tcp_t *tcp, tcb_t *conn) noexcept nogil:
+    tcp_close(tcp, conn)
+
+
+cdef void echo_timeout(application_t *app, tcp_t *tcp, tcb_t *conn) noexcept nogil:
+    pass
+
+
+cdef void echo_closed(application_t *app, tcp_t *tcp, tcb_t *conn, close_reason_t reason) noexcept nogil:
+    pass
+
+
+cdef class Echo(Application):
+    cdef readonly uint64_t accepted
+
+    def __cinit__(self):
+        self.c.context = &self.accepted
+        self.c.on_accept = echo_accept
+        self.c.on_data = echo_data
+        self.c.on_writable = echo_writable
+        self.c.on_eof = echo_eof
+        self.c.on_timeout = echo_timeout
+        self.c.on_closed = echo_closed
+'''
+
+ECHO_SETUP = """
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+setup(name="echo", ext_modules=cythonize([Extension("echo", ["echo.pyx"], extra_compile_args=["-O0"])]))
+"""
+
+ECHO_CLIENT = """
+    from echo import Echo
+    from ustack import SimNetwork, Stack
+    network, clock = SimNetwork(), [0]
+    server, client = Stack(network.a, "198.18.0.2/24", now_ns=0), Stack(network.b, "198.18.0.1/24", now_ns=0)
+
+    def turn():
+        clock[0] += 1_000_000
+        network.advance(clock[0])
+        server.poll(clock[0])
+        client.poll(clock[0])
+
+    echo = Echo()
+    server.listen(7, application=echo)
+    connection = client.connect("198.18.0.2", 7, timeout=0)
+    data, sent, back = b"what goes there " * 8192, 0, b""
+    for _ in range(20_000):
+        turn()
+        try:
+            sent += connection.send(data[sent:sent + 16384], timeout=0) if sent < len(data) else 0
+        except (BlockingIOError, TimeoutError):
+            pass
+        try:
+            back += connection.receive(65536, timeout=0)
+        except (BlockingIOError, TimeoutError):
+            pass
+        if len(back) == len(data):
+            break
+    assert back == data, (sent, len(back))
+    assert echo.accepted == 1
+    connection.close()
+    for _ in range(100):
+        turn()
+    client.close()
+    server.close()
+    assert not any(server.leaks().values()), server.leaks()
+    print("all of it came back, and nothing is held")
+"""
 
 
 # ---------------------------------------------------------------- the README
@@ -163,15 +399,17 @@ def first_example() -> str:
 
 
 @pytest.mark.root
-@pytest.mark.skipif(not README.exists(), reason="there is no README.md")
 def test_the_first_example_of_the_readme_works_as_printed(tmp_path: Path, make_namespace: Callable[[], str]) -> None:
+    run_first_example(Path(sys.executable), tmp_path, make_namespace())
+
+
+def run_first_example(python: Path, tmp_path: Path, here: str) -> None:
     """Run it as a user does, in a namespace so that its addresses are nobody else's; do what it says with curl."""
-    here = make_namespace()
     script = tmp_path / "example.py"
     script.write_text(first_example())
     with namespace.inside(here):
         example = subprocess.Popen(
-            [sys.executable, "-u", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            [python, "-u", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd="/"
         )
     try:
         assert example.stdout is not None
