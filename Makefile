@@ -25,7 +25,7 @@ run:
 	@$(NEED_ROOT)
 	@vagrant/install-packages build run
 	@$(MAKE) --no-print-directory build
-	@exec $(PYTHON) -m ustack.cli.demo $(ARGS)
+	@exec $(PYTHON) -m ustack.cli demo $(ARGS)
 
 ## Build, then run every test.
 test:

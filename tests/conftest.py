@@ -3,7 +3,9 @@
 
 import itertools
 import os
+import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -35,6 +37,54 @@ def unique() -> Callable[[str], str]:
         return f"{word[:4]}{os.getpid():x}-{next(_numbers):x}"
 
     return name
+
+
+# Makes this tree and its interpreter reachable for every user, in a mount namespace of its own, and runs a program
+# there: a clone may lie below a home that others may not enter. Arguments: those directories, --, the program.
+_REACHABLE = """
+set -eu
+mount --make-rprivate /
+mount -t tmpfs -o mode=755 none /mnt
+number=0
+wanted=
+while [ "$1" != -- ]; do
+    number=$((number + 1))
+    mkdir /mnt/$number
+    mount --rbind "$1" /mnt/$number
+    wanted="$wanted $1"
+    shift
+done
+shift
+number=0
+for directory in $wanted; do
+    number=$((number + 1))
+    above=
+    for part in $(dirname "$directory" | tr / " "); do
+        above="$above/$part"
+        [ -d "$above" ] || break
+        case $(stat -c %A "$above") in
+            *x|*t) ;;
+            *) mount -t tmpfs -o mode=755 none "$above"; break ;;
+        esac
+    done
+    if [ ! -d "$directory" ] || [ -n "$(find "$directory" -maxdepth 0 -empty)" ]; then
+        mkdir -p "$directory"
+        mount --rbind /mnt/$number "$directory"
+    fi
+done
+umount -l /mnt
+exec "$@"
+"""
+
+
+@pytest.fixture
+def as_others_see_it() -> list[str]:
+    """The beginning of a command that is to run as another user: what follows can reach this tree and its Python."""
+    needed: list[str] = []
+    for place in (Path(__file__).parents[1], Path(sys.prefix), Path(sys.base_prefix)):
+        if str(place) not in needed and place != Path("/usr"):
+            needed.append(str(place))
+    return ["unshare", "--mount", "sh", "-c", _REACHABLE, "reachable", *needed, "--"]
 
 
 @pytest.fixture

@@ -66,6 +66,7 @@ class Site:
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """Seeded files of 512 octets to 100 MiB, and small pages; removed at the end."""
     site = Site(tmp_path_factory.mktemp("site"))
+    site.path.chmod(0o755)  # the server is nobody by the time that it looks into it
     for name, size in SIZES.items():
         seeded, digest = random.Random(name), hashlib.sha256()
         with (site.path / name).open("wb") as out:

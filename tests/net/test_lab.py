@@ -53,6 +53,13 @@ def test_the_address_of_the_stack_answers_nobody(lab: dict[str, Any]) -> None:
     assert "lladdr" not in shown.stdout
 
 
+def test_exec_takes_two_dashes_before_the_command(lab: dict[str, Any]) -> None:
+    assert ustack("lab", "exec", lab["name"], "--", "echo", "--", "-x").stdout == "-- -x\n"
+    assert ustack("lab", "exec", "--peer", lab["name"], "--", "true").returncode == 0
+    empty = ustack("lab", "exec", lab["name"], "--")
+    assert (empty.returncode, empty.stderr) == (2, "ustack: Missing argument 'COMMAND...'.\n")
+
+
 def test_exec_passes_arguments_and_status_on(lab: dict[str, Any]) -> None:
     result = ustack("lab", "exec", lab["name"], "sh", "-c", "echo $0 $1; exit 7", "--peer", "-x")
     assert (result.returncode, result.stdout) == (7, "--peer -x\n")
@@ -91,8 +98,9 @@ def test_a_command_that_does_not_exist(lab: dict[str, Any]) -> None:
     assert result.stderr == "ustack: cannot run no-such-command: No such file or directory\n"
 
 
-def test_without_privileges_one_line_says_what_is_needed() -> None:
-    command = ["setpriv", "--reuid", "65534", "--clear-groups", sys.executable, "-m", "ustack.cli", "lab", "up", "x"]
+def test_without_privileges_one_line_says_what_is_needed(as_others_see_it: list[str]) -> None:
+    user = [*as_others_see_it, "setpriv", "--reuid", "65534", "--clear-groups"]
+    command = [*user, sys.executable, "-m", "ustack.cli", "lab", "up", "x"]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 2
     assert "needs root" in result.stderr

@@ -249,7 +249,7 @@ def test_the_access_log_and_the_capture_are_written(serve: Start, tmp_path: Path
 def test_a_full_disk_under_capture_and_log_is_reported(serve: Start, tmp_path: Path) -> None:
     """Once each on standard error, and in every line of figures; requests are answered as before."""
     log, capture = tmp_path / "access.log", tmp_path / "run.pcapng"
-    with serve("--access-log", str(log), "--capture", str(capture), "--json-stats") as server:
+    with serve("--access-log", str(log), "--capture", str(capture), "--json-stats", "--user", "root") as server:
         # No file of the server grows beyond this, as on a full disk.
         resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (1000, 1000))
         server.curl(*[server.url + "512.bin"] * 20, "-o", "/dev/null")
@@ -372,6 +372,18 @@ def refused(*arguments: str, **keywords: object) -> str:
         (["SITE", "--link", "veth", "--busy-poll", "often"], "'often' is not one of"),
         (["SITE", "--link", "veth", "--capture", "/no/such/x.pcapng"], "no directory for the capture"),
         (["SITE", "--link", "veth", "--no-such-option"], "No such option"),
+        (["", "--link", "veth"], "'DIRECTORY': it is empty (an unset variable?)"),
+        (["SITE", "--link", "veth", "--access-log", ""], "it is empty"),
+        (["SITE", "--link", "veth", "--capture", ""], "it is empty"),
+        (["SITE", "--link", "veth", "--netns", "/proc/self/ns/mnt"], "/proc/self/ns/mnt is not a network namespace"),
+        (["SITE", "--link", "veth", "--netns", "/no/such/ns"], "no namespace /no/such/ns"),
+        (["SITE", "--link", "veth", "--address", "::1/64"], "IPv6 is not supported yet"),
+        (["SITE", "--link", "veth", "--address", "127.0.0.1/8"], "loopback"),
+        (["SITE", "--link", "dev:an-interface-with-a-long-name"], "bad interface name 'an-interface-with-a-long-name'"),
+        (["SITE", "--link", "veth", "--user", "no-such-user"], "--user no-such-user: there is no such user"),
+        (["SITE", "--link", "veth", "--user", "nobody:x y"], "there is no such user or group"),
+        (["SITE", "--link", "veth", "--user", "4294967295"], "no uid 4294967295"),
+        (["SITE", "--link", "veth", "--capture", "-", "--json-stats"], "both want standard output"),
     ],
 )
 def test_wrong_arguments_are_refused_in_one_line(site: Path, arguments: list[str], message: str) -> None:
@@ -391,13 +403,16 @@ def test_an_address_in_use_is_refused(serve: Start, site: Path) -> None:
 def test_a_file_that_cannot_be_written_leaves_nothing(site: Path, unique: Callable[[str], str], where: str) -> None:
     name = unique("sv")
     names = ["--netns", f"{name}-a", "--peer-netns", f"{name}-b"]
-    assert "cannot serve" in refused(str(site), "--link", "veth", *names, f"--{where}", str(site))
+    said = refused(str(site), "--link", "veth", *names, f"--{where}", str(site))
+    assert "cannot serve: " in said
+    assert said.endswith(f"{site}: Is a directory\n")
     assert not namespace.exists(f"{name}-a")
     assert not namespace.exists(f"{name}-b")
 
 
-def test_without_privileges_one_line_says_what_is_needed(site: Path) -> None:
-    command = ["setpriv", "--reuid", "65534", "--clear-groups", *COMMAND, "serve", "/usr", "--link", "veth"]
+def test_without_privileges_one_line_says_what_is_needed(as_others_see_it: list[str]) -> None:
+    user = [*as_others_see_it, "setpriv", "--reuid", "65534", "--clear-groups"]
+    command = [*user, *COMMAND, "serve", "/usr", "--link", "veth"]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 2
     assert "ustack serve needs root" in result.stderr
@@ -457,3 +472,400 @@ def test_a_thousand_connections_while_the_figures_go_out(serve: Start) -> None:
         for thread in threads:
             thread.join()
         assert answers == [BODY] * 1000
+
+
+# ---------------------------------------------------------------- whom it serves as
+
+
+def status_of(pid: int) -> list[dict[str, str]]:
+    """/proc/PID/status of each thread."""
+    found = []
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        lines = (task / "status").read_text().splitlines()
+        found.append({name: value.strip() for name, _, value in (line.partition(":") for line in lines)})
+    return found
+
+
+def test_no_thread_keeps_a_capability_or_a_way_to_one(serve: Start) -> None:
+    with serve("--capture", "/dev/null") as server:
+        server.curl(server.url)
+        for status in status_of(server.process.pid):
+            for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"):
+                assert int(status[name], 16) == 0, (status["Name"], name)
+            assert status["NoNewPrivs"] == "1"
+            assert status["Uid"].split() == ["65534"] * 4
+            assert set(status["Gid"].split()) == {"65534"}
+            assert status["Groups"] == ""
+
+
+def test_it_serves_as_the_owner_of_the_directory(serve: Start, site: Path) -> None:
+    os.chown(site, 4711, 4712)
+    site.chmod(0o700)
+    with serve() as server:
+        (status,) = status_of(server.process.pid)
+        assert (status["Uid"].split()[0], status["Gid"].split()[0]) == ("4711", "4712")
+        assert server.curl(server.url + "512.bin").stdout == BODY
+
+
+@pytest.mark.parametrize(
+    ("user", "uid", "gid"),
+    [("root", "0", "0"), ("4711", "4711", "4711"), ("4711:13", "4711", "13"), ("daemon:root", "1", "0")],
+)
+def test_the_user_is_chosen(serve: Start, user: str, uid: str, gid: str) -> None:
+    with serve("--user", user) as server:
+        (status,) = status_of(server.process.pid)
+        assert (set(status["Uid"].split()), set(status["Gid"].split())) == ({uid}, {gid})
+        assert int(status["CapEff"], 16) == 0
+        assert server.curl(server.url + "512.bin").stdout == BODY
+
+
+def test_what_the_user_may_not_read_is_forbidden(serve: Start, site: Path) -> None:
+    """As with any server that has given up root: a file of mode 0000, another's file, and below another's directory."""
+    (site / "none.txt").write_text("x")
+    (site / "none.txt").chmod(0)
+    (site / "roots.txt").write_text("x")
+    (site / "roots.txt").chmod(0o600)
+    (site / "private").mkdir(mode=0o700)
+    (site / "private" / "inside.txt").write_text("x")
+    with serve() as server:
+        for path in ("none.txt", "roots.txt", "private/inside.txt"):
+            answer = server.curl(server.url + path, "-o", "/dev/null", "-w", "%{http_code}").stdout
+            assert (path, answer) == (path, b"403")
+
+
+def test_a_directory_that_the_user_may_not_enter_is_refused(site: Path, unique: Callable[[str], str]) -> None:
+    site.chmod(0o700)
+    name = unique("sv")
+    said = refused(str(site), "--link", "veth", "--netns", f"{name}-a", "--peer-netns", f"{name}-b")
+    assert f"nobody may not enter {site} (mode 0700, owner 0)" in said
+    assert "--user" in said
+    assert not namespace.exists(f"{name}-a")
+
+
+def test_below_a_private_home_files_are_served_and_a_release_is_switched(serve: Start, tmp_path: Path) -> None:
+    """The path cannot be walked by who serves; what is behind it is known by its descriptor, and the keeper follows."""
+    home = tmp_path / "home"
+    for release in ("one", "two"):
+        (home / release).mkdir(parents=True)
+        (home / release / "index.html").write_text(release)
+    (home / "current").symlink_to("one")
+    log = home / "log"
+    home.chmod(0o700)
+    with serve("--access-log", str(log), directory=home / "current") as server:
+        assert server.curl(server.url).stdout == b"one"
+        (home / "next").symlink_to("two")
+        (home / "next").replace(home / "current")
+        log.rename(home / "log.1")
+        server.process.send_signal(signal.SIGUSR1)
+        while not log.exists():
+            assert server.process.poll() is None
+            os.sched_yield()
+        while server.curl(server.url).stdout != b"two":
+            assert server.process.poll() is None
+        assert server.end() == 0
+    assert '"GET / HTTP/1.1" 200 3' in (home / "log.1").read_text()
+    assert '"GET / HTTP/1.1" 200 3' in log.read_text()
+
+
+# ---------------------------------------------------------------- signals, and how it was started
+
+
+def test_usr1_opens_the_log_again(serve: Start, tmp_path: Path) -> None:
+    log = tmp_path / "access.log"
+    with serve("--access-log", str(log)) as server:
+        server.curl(server.url + "512.bin", "-o", "/dev/null")
+        log.rename(tmp_path / "access.log.1")
+        server.process.send_signal(signal.SIGUSR1)
+        while not log.exists():
+            assert server.process.poll() is None
+            os.sched_yield()
+        server.curl(server.url + "index.html", "-o", "/dev/null")
+        assert server.end() == 0
+    assert "GET /512.bin" in (tmp_path / "access.log.1").read_text()
+    assert "GET /index.html" in log.read_text()
+    assert "GET /512.bin" not in log.read_text()
+    assert log.stat().st_mode & 0o777 == 0o640
+
+
+@pytest.mark.parametrize(
+    "number", [signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM, signal.SIGVTALRM, signal.SIGPROF, signal.SIGIO]
+)
+def test_signals_that_are_not_for_ending_do_not_end_it(serve: Start, number: signal.Signals) -> None:
+    with serve() as server:
+        server.process.send_signal(number)
+        assert server.curl(server.url + "512.bin").stdout == BODY
+        assert server.end() == 0
+
+
+def test_under_nohup_a_hangup_does_not_end_it(site: Path, unique: Callable[[str], str]) -> None:
+    name = unique("sv")
+    command = ["nohup", *COMMAND, "serve", str(site), "--link", "veth", "--netns", f"{name}-a"]
+    command += ["--peer-netns", f"{name}-b"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL}
+    with subprocess.Popen(command, text=True, **pipes) as process:
+        server = Server(process, f"{name}-a", f"{name}-b")
+        server.url = server.stdout.readline().split()[1]
+        process.send_signal(signal.SIGHUP)
+        assert server.curl(server.url + "512.bin").stdout == BODY
+        assert server.end() == 0
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_without_standard_streams_it_serves(site: Path, unique: Callable[[str], str], closed: str) -> None:
+    """As daemons and cron start programs. No descriptor of ours takes the place of what is missing."""
+    name = unique("sv")
+    command = [*COMMAND, "serve", str(site), "--link", "veth", "--netns", f"{name}-a", "--peer-netns", f"{name}-b"]
+    with subprocess.Popen(["sh", "-c", f'exec "$@" {closed}', "sh", *command], stdout=subprocess.DEVNULL) as process:
+        server = Server(process, f"{name}-a", f"{name}-b")  # type: ignore[arg-type]
+        while True:
+            assert process.poll() is None
+            links_there = [lab for lab in labs() if lab.name == f"serve-{process.pid}"]
+            if links_there:
+                break
+        url = "http://198.18.0.2/512.bin"
+        answer = server.curl("--retry", "20", "--retry-connrefused", "--retry-delay", "1", url)
+        assert answer.stdout == BODY
+        for number in range(3):
+            assert not os.readlink(f"/proc/{process.pid}/fd/{number}").startswith(("socket:", "anon_inode:"))
+        assert server.end() == 0
+
+
+@pytest.mark.parametrize("limit", [6, 10, 14, 31])
+def test_too_few_descriptors_are_one_line(site: Path, limit: int) -> None:
+    command = [*COMMAND, "serve", str(site), "--link", "veth"]
+    result = subprocess.run(
+        ["sh", "-c", f'ulimit -n {limit}; exec "$@"', "sh", *command], capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 2, result.stderr
+    assert result.stdout == ""
+    assert result.stderr == f"ustack: {limit} open files are too few (ulimit -n): 32 are needed\n"
+
+
+def test_32_descriptors_are_enough(serve: Start) -> None:
+    with serve() as server:
+        opened = {name for name in os.listdir(f"/proc/{server.process.pid}/fd") if int(name) >= 32}
+        assert not opened
+        assert server.curl(server.url + "512.bin").stdout == BODY
+
+
+@pytest.mark.parametrize("module", ["click.core", "ustack.netns", "ustack.cli.serve"])
+def test_an_interrupt_during_the_imports_leaves_no_traceback(module: str) -> None:
+    """Whatever has just been imported when it comes."""
+    command = [sys.executable, "-X", "importtime", *COMMAND[1:], "info"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if line.rstrip().endswith(f" {module}"):
+                break
+        process.send_signal(signal.SIGINT)
+        output, errors = process.communicate(timeout=60)
+    assert process.returncode in (-signal.SIGINT, 130) or output  # or it was already done
+    assert "Traceback" not in errors
+    assert "KeyboardInterrupt" not in errors
+
+
+# ---------------------------------------------------------------- less than root
+
+
+def nothing_but(*capabilities: str) -> list[str]:
+    """The beginning of a command that runs as an ordinary user with these capabilities, and can get no others."""
+    names = ",".join(["-all", *(f"+{name}" for name in capabilities)])
+    user = ["setpriv", "--reuid", "4711", "--regid", "4711", "--clear-groups", "--no-new-privs"]
+    return [*user, f"--bounding-set={names}", f"--inh-caps={names}", f"--ambient-caps={names}"]
+
+
+@contextmanager
+def device(
+    make_namespace: Callable[[], str], as_others_see_it: list[str], capabilities: tuple[str, ...], *arguments: str
+) -> Iterator[tuple[Server, subprocess.Popen[str]]]:
+    """`serve --link dev:x0` where x0 is, with these capabilities alone."""
+    ours, peer = End(make_namespace(), "x0"), End(make_namespace(), "x1")
+    links.make_veth(ours, peer, mark="theirs")
+    links.configure(ours, ipv6=False)
+    links.configure(peer, address="198.18.0.1/24", ipv6=False)
+    site = Path(__file__).parents[2] / "ustack" / "site"
+    command = [*COMMAND, "serve", str(site), "--link", "dev:x0", *arguments]
+    command = [*as_others_see_it, *nothing_but(*capabilities), *command]
+    with namespace.inside(ours.namespace):
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    server = Server(process, str(ours.namespace), str(peer.namespace))
+    try:
+        ready = server.stdout.readline()
+        assert ready.startswith("ready http://"), process.communicate(timeout=60)[1]
+        server.url = ready.split()[1]
+        yield server, process
+    finally:
+        if process.poll() is None:
+            process.terminate()
+        process.communicate(timeout=60)
+
+
+def resets_from(wire: socket.socket, address: str) -> int:
+    """TCP RSTs from this address among the frames that are there."""
+    found = 0
+    while True:
+        try:
+            frame = wire.recv(65536)
+        except BlockingIOError:
+            return found
+        if frame[12:14] == b"\x08\x00" and frame[23] == 6 and frame[26:30] == socket.inet_aton(address):
+            found += bool(frame[14 + (frame[14] & 15) * 4 + 13] & 4)
+
+
+def test_with_cap_net_raw_alone_it_serves_and_the_kernel_is_silent(
+    make_namespace: Callable[[], str], as_others_see_it: list[str]
+) -> None:
+    """Without a filter at ingress: the address is none of the kernel's, which drops what it sees, and sends no RST."""
+    with device(make_namespace, as_others_see_it, ("net_raw",)) as (server, process):
+        with namespace.inside(server.peer):
+            wire = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.htons(3))
+        with wire:
+            wire.bind(("x1", 3))
+            for _ in range(3):
+                assert len(server.curl(server.url + "16k.bin").stdout) == 16384
+            assert resets_from(wire, "198.18.0.2") == 0
+        (status,) = status_of(process.pid)
+        assert (status["Uid"].split()[0], int(status["CapEff"], 16), int(status["CapPrm"], 16)) == ("4711", 0, 0)
+        assert server.end() == 0
+        assert process.stderr is not None
+        assert process.stderr.read() == (
+            "ustack: no CAP_NET_ADMIN to keep the kernel off x0: it sees what is for 198.18.0.2 too, and drops it "
+            "without an answer, because the address is not its own\n"
+        )
+
+
+def test_without_a_filter_a_kernel_that_forwards_is_named(
+    make_namespace: Callable[[], str], as_others_see_it: list[str]
+) -> None:
+    forwarding = 'test 1 = $(sysctl -n -w net.ipv4.conf.all.forwarding=1) && exec "$@"'
+    command = ["sh", "-c", forwarding, "sh", *as_others_see_it]
+    with device(make_namespace, command, ("net_raw",)) as (server, process):
+        assert server.end() == 0
+        assert process.stderr is not None
+        said = process.stderr.read()
+        assert "net.ipv4.conf.x0.forwarding=1" in said
+        assert said.count("\n") == 1
+
+
+def test_with_cap_net_admin_the_kernel_is_kept_off_without_cap_sys_admin(
+    make_namespace: Callable[[], str], as_others_see_it: list[str]
+) -> None:
+    with device(make_namespace, as_others_see_it, ("net_raw", "net_admin")) as (server, process):
+        assert len(server.curl(server.url + "16k.bin").stdout) == 16384
+        assert server.end() == 0
+        assert process.stderr is not None
+        assert process.stderr.read() == ""
+
+
+def in_a_user_namespace(*options: str) -> list[str]:
+    """The beginning of a command that runs as root of namespaces that an ordinary user made."""
+    return ["setpriv", "--reuid", "4711", "--regid", "4711", "--clear-groups", "unshare", *options]
+
+
+@pytest.mark.parametrize("options", [["-Urnm"], ["-Urn"]])
+def test_root_of_a_user_namespace_serves_or_is_refused_in_one_line(
+    as_others_see_it: list[str], options: list[str]
+) -> None:
+    """What an ordinary user has in a rootless container. Without a mount namespace no namespace can have a name."""
+    site = Path(__file__).parents[2] / "ustack" / "site"
+    words = [*as_others_see_it, *in_a_user_namespace(*options), *COMMAND, "serve", str(site), "--link", "veth"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        ready = process.stdout.readline()
+        if ready:
+            client = ["nsenter", "-t", str(process.pid), "-U", "-n", "curl", "-sS", "--max-time", "30"]
+            body = subprocess.run([*client, ready.split()[1] + "512.bin"], capture_output=True, check=True).stdout
+            assert len(body) == 512
+            (status,) = status_of(process.pid)
+            assert int(status["CapEff"], 16) == 0
+            process.terminate()
+        _, errors = process.communicate(timeout=60)
+    if "m" in options[0]:
+        assert (ready, process.returncode, errors) == ("ready http://198.18.0.2:80/\n", 0, "")
+    else:
+        assert (process.returncode, errors.count("\n")) == (2, 1), errors
+        assert errors.startswith("ustack: ")
+
+
+@pytest.mark.parametrize(
+    "setting",
+    ["mount -t tmpfs -o ro none /run", "mount -t tmpfs none /run; mkdir /run/netns; echo > /run/ustack"],
+    ids=["read-only", "a-file"],
+)
+@pytest.mark.parametrize("command", [["serve", "SITE", "--link", "veth"], ["lab", "up", "x"], ["lab", "list"]])
+def test_a_run_that_cannot_be_written_is_at_most_one_line(site: Path, setting: str, command: list[str]) -> None:
+    words = [*COMMAND, *(str(site) if word == "SITE" else word for word in command)]
+    script = f'mount --make-rprivate /; {setting}; exec "$@"'
+    with subprocess.Popen(
+        ["unshare", "--net", "--mount", "sh", "-c", script, "sh", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        if "serve" in command and process.stdout.readline().startswith("ready"):
+            process.terminate()
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode in (0, 2)
+    assert errors.count("\n") == (1 if process.returncode else 0), errors
+    assert "Traceback" not in errors
+
+
+# ---------------------------------------------------------------- what is convenient
+
+
+def test_a_namespace_may_be_a_path(site: Path, make_namespace: Callable[[], str], unique: Callable[[str], str]) -> None:
+    """/proc/PID/ns/net, as of a container."""
+    peer = make_namespace()
+    with subprocess.Popen(["unshare", "--net", "cat"], stdin=subprocess.PIPE) as container:
+        while os.stat(f"/proc/{container.pid}/ns/net").st_ino == os.stat("/proc/self/ns/net").st_ino:
+            os.sched_yield()
+        where = f"/proc/{container.pid}/ns/net"
+        command = [
+            *COMMAND,
+            "serve",
+            str(site),
+            "--link",
+            "veth",
+            "--netns",
+            where,
+            "--peer-netns",
+            f"/run/netns/{peer}",
+        ]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            server = Server(process, "", peer)
+            server.url = server.stdout.readline().split()[1]
+            assert server.curl(server.url + "512.bin").stdout == BODY
+            with namespace.inside(where):
+                assert "ustack0" in [name for _, name in socket.if_nameindex()]
+            assert server.end() == 0
+        with namespace.inside(where):
+            assert [name for _, name in socket.if_nameindex()] == ["lo"]
+        container.communicate()
+
+
+def test_an_address_alone_is_enough(serve: Start) -> None:
+    with serve("--address", "198.18.77.1/24") as server:
+        assert server.curl(server.url + "512.bin").stdout == BODY
+        (made,) = [lab for lab in labs() if lab.name == f"serve-{server.process.pid}"]
+        assert made.peer_address == "198.18.77.2/24"
+
+
+def test_a_capture_goes_to_a_pipe_with_nothing_else(site: Path, unique: Callable[[str], str]) -> None:
+    name = unique("sv")
+    command = [*COMMAND, "serve", str(site), "--link", "veth", "--netns", f"{name}-a", "--peer-netns", f"{name}-b"]
+    with subprocess.Popen([*command, "--capture", "-"], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stderr is not None
+        assert process.stderr.readline() == b"ready http://198.18.0.2:80/\n"
+        client = ["ip", "netns", "exec", f"{name}-b", "curl", "-sS", "--max-time", "30", "http://198.18.0.2/512.bin"]
+        assert subprocess.run(client, check=True, capture_output=True).stdout == BODY
+        process.send_signal(signal.SIGTERM)
+        capture, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (0, b"")
+    assert capture[:4] == b"\x0a\x0d\x0d\x0a"
+    at = 0
+    while at < len(capture):  # every block is whole, and nothing stands between them
+        length = int.from_bytes(capture[at + 4 : at + 8], sys.byteorder)
+        assert int.from_bytes(capture[at + length - 4 : at + length], sys.byteorder) == length
+        at += length
+    assert BODY[:64] in capture

@@ -1,20 +1,17 @@
 # SPDX-License-Identifier: MIT
-"""`make run`: serve the sample site over a link made for it, fetch a page with the real curl first, say how to use it.
+"""`ustack demo`, which `make run` runs: serve the sample site over a link made for it, fetch a page with the real curl
+first, say how to use it.
 
-    python -m ustack.cli.demo [--link veth|tap] [--address ...] [--port ...]
-
-Above: Makefile. Below: serve.
+Above: commands. Below: serve.
 """
 
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
-from ustack.cli import run_command
 from ustack.cli.serve import Options, run
 from ustack.netns import Lab, LabError
 
@@ -26,9 +23,9 @@ CURL_TIMEOUT_S = 10
 @click.command()
 @click.option("--link", type=click.Choice(["veth", "tap"]), default="veth", show_default=True)
 @click.option("--address", default="198.18.0.2/24", show_default=True)
-@click.option("--peer-address", default="198.18.0.1/24", show_default=True)
+@click.option("--peer-address", help="The kernel's address at the other end.  [default: another of the same network]")
 @click.option("--port", type=click.IntRange(1, 65535), default=80, show_default=True)
-def demo(link: str, address: str, peer_address: str, port: int) -> int:
+def demo(link: str, address: str, peer_address: str | None, port: int) -> int:
     """Serve the sample site from the userspace stack until Ctrl-C."""
     options = Options(SITE, link=link, address=address, peer_address=peer_address, port=port)
     if shutil.which("curl") is None:
@@ -64,7 +61,3 @@ def hint(options: Options) -> str:
     ]
     width = max(len(command) for command, _ in lines)
     return "\n".join(f"    {command:{width}}   {purpose}" for command, purpose in lines)
-
-
-if __name__ == "__main__":
-    sys.exit(run_command(demo))

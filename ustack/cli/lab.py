@@ -12,6 +12,7 @@ from dataclasses import asdict
 import click
 
 from ustack import netns
+from ustack.cli.serve import peer_address_for
 from ustack.netns import Lab, LabError, Plan
 
 
@@ -26,12 +27,13 @@ def lab() -> None:
 @click.option("--netns", metavar="NAME", help="Where our end lives.  [default: ustack-NAME]")
 @click.option("--peer-netns", metavar="NAME", help="Where the other end lives.  [default: here]")
 @click.option("--address", default="198.18.0.2/24", show_default=True, help="The stack's; nobody has it until it runs.")
-@click.option("--peer-address", default="198.18.0.1/24", show_default=True, help="The kernel's, at the other end.")
+@click.option("--peer-address", help="The kernel's, at the other end.  [default: another of the same network]")
 @click.option("--mtu", default=1500, show_default=True)
 def up(
-    name: str, link: str, netns: str | None, peer_netns: str | None, address: str, peer_address: str, mtu: int
+    name: str, link: str, netns: str | None, peer_netns: str | None, address: str, peer_address: str | None, mtu: int
 ) -> None:
     """Make the lab NAME and print what was made as one JSON object."""
+    peer_address = peer_address or peer_address_for(address)
     plan = Plan(name, link, netns, peer_netns, address=address, peer_address=peer_address, mtu=mtu)
     click.echo(json.dumps(asdict(_up(plan))))
 
@@ -64,7 +66,11 @@ def list_labs(as_json: bool) -> None:
 @click.argument("name")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 def execute(peer: bool, name: str, command: tuple[str, ...]) -> None:
-    """Run COMMAND in the namespace of the lab NAME's end: ours or, with --peer, the other."""
+    """Run COMMAND in the namespace of the lab NAME's end: ours or, with --peer, the other. A -- may stand before it."""
+    if command[0] == "--":
+        command = command[1:]
+    if not command:
+        raise click.UsageError("Missing argument 'COMMAND...'.")
     netns.privilege.require("ustack lab exec", ["CAP_SYS_ADMIN"])
     found = netns.find(name)
     target = found.peer_netns if peer else found.netns

@@ -9,9 +9,8 @@ import json
 import os
 import sys
 import time
-from contextlib import ExitStack
 from types import TracebackType
-from typing import Any
+from typing import IO, Any
 
 from ustack.obs.snapshot import Rates, Snapshot, as_json, drops, rates
 
@@ -22,24 +21,18 @@ class Live:
     def __init__(self, first: Snapshot, *, as_json_lines: bool) -> None:
         self._before = first
         self._json = as_json_lines
-        self._display: Any = None
-        self._resources = ExitStack()
+        self._display: Line | None = None
 
     def __enter__(self) -> "Live":
-        if sys.stderr.isatty():
-            from rich.console import Console
-            from rich.live import Live as Display
-
-            # No thread of its own: the line is drawn by tick, between two stretches of serving.
-            self._display = self._resources.enter_context(
-                Display(console=Console(stderr=True), auto_refresh=False, redirect_stdout=False, redirect_stderr=False)
-            )
+        if sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb":
+            self._display = Line(sys.stderr)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._resources.close()
+        if self._display is not None:
+            self._display.end()
 
     @property
     def is_shown(self) -> bool:
@@ -51,27 +44,85 @@ class Live:
         if self._json:
             try:
                 print(json.dumps(as_json(self._before, now)), flush=True)
-            except BrokenPipeError:
+            except OSError as error:
                 self._json = False
                 silence_stdout()
+                if not isinstance(error, BrokenPipeError):
+                    print(f"ustack: standard output: {error.strerror or error}", file=sys.stderr)
         if self._display is not None:
-            self._display.update(line(rates(self._before, now), sum(drops(now).values())), refresh=True)
+            self._display.draw(rates(self._before, now), sum(drops(now).values()))
         self._before = now
 
 
-def line(now: Rates, dropped: int) -> Any:
-    """The live line, as rich shows it: one line, cut at the terminal's edge. `dropped`: since the start."""
-    from rich.text import Text
+class Line:
+    """One line on a terminal, drawn over itself; never wider than the terminal is."""
 
-    text = Text.from_markup(
-        f"[bold]{now.requests_per_s:,.0f}[/] requests/s  [bold]{now.connections:,}[/] connections  "
-        f"[bold]{now.gbit_in_per_s + now.gbit_out_per_s:.2f}[/] Gb/s  "
-        f"[bold]{now.frames_in_per_s:,.0f}[/] frames/s in [bold]{now.frames_out_per_s:,.0f}[/] out  "
-        f"[bold]{dropped:,}[/] drops  cpu {now.cpu:.0%}",
-        overflow="ellipsis",
-    )
-    text.no_wrap = True
-    return text
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream = stream
+        self._cells = 0  # of what stands there now
+
+    def draw(self, now: Rates, dropped: int) -> None:
+        """Replace the line by what these figures say."""
+        width = self._width()
+        shown = line(now, dropped, width - 1)  # the last column would make some terminals go on to the next line
+        self._write(erase(self._cells, width) + shown.replace("<", BOLD).replace(">", PLAIN))
+        self._cells = len(plain(shown))
+
+    def end(self) -> None:
+        """Leave the line as it is and go on below it."""
+        if self._cells:
+            self._write("\n")
+
+    def _width(self) -> int:
+        try:
+            return max(2, os.get_terminal_size(self._stream.fileno()).columns)
+        except OSError:
+            return 80
+
+    def _write(self, text: str) -> None:
+        try:
+            self._stream.write(text)
+            self._stream.flush()
+        except OSError:
+            self._cells = 0  # a terminal that has gone away; the server has not
+
+
+BOLD, PLAIN = "\x1b[1m", "\x1b[22m"
+
+
+def erase(cells: int, width: int) -> str:
+    """Go back to the start of what was drawn, and clear it.
+
+    A terminal that became narrower since has broken the line into as many rows as it takes. (The text console cuts
+    lines instead.)
+    """
+    rows = max(1, -(-cells // width)) if os.environ.get("TERM") != "linux" else 1
+    return "\r" + (f"\x1b[{rows - 1}A" if rows > 1 else "") + "\x1b[J"
+
+
+def line(now: Rates, dropped: int, width: int) -> str:
+    """The live line in at most `width` cells, figures in <>. dropped: since the start.
+
+    What matters most comes first; what does not fit is left out whole, from the end.
+    """
+    parts = [
+        f"<{now.requests_per_s:,.0f}> requests/s",
+        f"<{now.connections:,}> connections",
+        f"<{now.gbit_in_per_s + now.gbit_out_per_s:.2f}> Gb/s",
+        f"<{dropped:,}> drops",
+        f"cpu <{now.cpu:.0%}>",
+        f"frames/s <{now.frames_in_per_s:,.0f}> in",
+        f"<{now.frames_out_per_s:,.0f}> out",
+    ]
+    while len(parts) > 1 and len(plain("  ".join(parts))) > width:
+        parts.pop()
+    text = "  ".join(parts)
+    return text if len(plain(text)) <= width else plain(text)[:width]
+
+
+def plain(text: str) -> str:
+    """A line without the marks around its figures."""
+    return text.replace("<", "").replace(">", "")
 
 
 def take(stack: Any, server: Any) -> Snapshot:
@@ -113,7 +164,8 @@ class Complaints:
 
     def _say(self, what: str, error: str | None, sentence: str) -> None:
         if error is not None and self._said.get(what) != error:
-            print(f"ustack: {sentence}", file=sys.stderr)
+            below = "\n" if sys.stderr.isatty() else ""  # the live line stands there
+            print(f"{below}ustack: {sentence}", file=sys.stderr)
         self._said[what] = error
 
 

@@ -1,13 +1,18 @@
 # SPDX-License-Identifier: MIT
 """`ustack serve`: a directory over HTTP, from a stack of its own on a link of its own.
 
-Two processes. This one opens the link's descriptors, gives its capabilities up and serves. The keeper (netns.keeper)
-made the namespaces and links, holds the privilege to remove them, and does so however this one ends.
+Two processes. This one opens the link's descriptors, becomes an unprivileged user without any capability, and serves.
+The keeper (netns.keeper) made the namespaces and links, holds the privilege to remove them, and does so however this
+one ends; it also opens the directory and the access log, now and when they are to be opened again.
 
-    standard output   `ready http://ADDRESS:PORT/`, once; after it, with --json-stats, one JSON object a second
+    standard output   `ready http://ADDRESS:PORT/`, once; after it, with --json-stats, one JSON object a second. On a
+                      terminal a line follows that says as whom it serves. With `--capture -` the capture, and
+                      nothing else: `ready` goes to standard error
     standard error    one line if something is wrong; on a terminal, a live line
     the end           a stop signal refuses new connections, sends a FIN to idle ones, and waits for what is under way,
                       --linger seconds at most; a second one ends it now
+    SIGUSR1           opens the access log and the directory again
+    ignored           SIGUSR2 and timers' signals; SIGHUP and SIGINT where they were at the start (nohup)
     exit status       0 after SIGINT, SIGTERM or SIGHUP; 1 if the link failed while serving; 2 if it could not start,
                       with nothing left behind
 
@@ -28,13 +33,26 @@ from typing import Any, Literal
 
 import click
 
+from ustack.cli.files import Files
 from ustack.cli.live import Complaints, Live, silence_stdout, take
-from ustack.netns import Lab, LabError, Plan, keep, privilege
+from ustack.netns import Lab, LabError, Plan, links, privilege
+from ustack.netns.keeper import DIRECTORY, LOG, Keeper
+from ustack.netns.lab import check as check_plan
+from ustack.netns.lab import needs, neighbour_of
+from ustack.netns.links import End
+from ustack.netns.privilege import User
 
 SECOND_NS = 1_000_000_000
 LINGER_S = 5.0  # for requests that are under way when the end is asked for
 FINISH_SLICE_NS = 20_000_000  # how often the end looks whether everything is done
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+# Who starts us in the background or under nohup has had these ignored, and means it.
+INHERITED_SIGNALS = (signal.SIGINT, signal.SIGHUP)
+# Their default is to end the process. Nobody sends them for that.
+IGNORED_SIGNALS = (signal.SIGUSR2, signal.SIGALRM, signal.SIGVTALRM, signal.SIGPROF, signal.SIGIO)
+STANDARD_OUTPUT = Path("-")
+DEFAULT_ADDRESS = "198.18.0.2/24"
+DEFAULT_PEER_ADDRESS = "198.18.0.1/24"
 
 
 @dataclass(frozen=True)
@@ -45,7 +63,7 @@ class Options:
     link: str = "veth"
     netns: str | None = None
     peer_netns: str | None = None
-    address: str = "198.18.0.2/24"
+    address: str = DEFAULT_ADDRESS
     peer_address: str | None = None
     gateway: str | None = None
     port: int = 80
@@ -54,6 +72,7 @@ class Options:
     busy_poll: Literal["auto", "always", "never"] = "auto"
     json_stats: bool = False
     linger: float = LINGER_S
+    user: str | None = None
 
     @property
     def url(self) -> str:
@@ -66,23 +85,36 @@ class Interrupted(BaseException):
 
 
 class StopSignals:
-    """Turns a stop signal into the end of the stack's run or, before there is a stack, into an exception."""
+    """Turns a stop signal into the end of the stack's run or, before there is a stack, into an exception.
+
+    SIGUSR1 ends the run as well, and sets `reopen`. Handlers are given back at the end.
+    """
 
     def __init__(self) -> None:
         self.received = False
         self.insisted = False  # a second one came
         self.stop: Callable[[], None] | None = None
         self.ending = False
+        self.reopen = False
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> "StopSignals":
         for number in STOP_SIGNALS:
-            self._before[number] = signal.signal(number, self._on_signal)
+            if number not in INHERITED_SIGNALS or signal.getsignal(number) is not signal.SIG_IGN:
+                self._before[number] = signal.signal(number, self._on_signal)
+        self._before[signal.SIGUSR1] = signal.signal(signal.SIGUSR1, self._on_reopen)
+        for number in IGNORED_SIGNALS:
+            self._before[number] = signal.signal(number, signal.SIG_IGN)
         return self
 
     def __exit__(self, *_: object) -> None:
-        for number in STOP_SIGNALS:
-            signal.signal(number, self._before[number])
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _on_reopen(self, number: int, frame: FrameType | None) -> None:
+        self.reopen = True
+        if self.stop is not None:
+            self.stop()
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self.insisted = self.received
@@ -94,19 +126,43 @@ class StopSignals:
             raise Interrupted
 
 
+class NamedPath(click.Path):
+    """A path that is not empty: an unset variable in a script is no path, and not the current directory."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Refuse the empty string, which pathlib would take for the current directory."""
+        if value == "":
+            self.fail("it is empty (an unset variable?)", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 @click.command()
-@click.argument("directory", type=click.Path(path_type=Path))
+@click.argument("directory", type=NamedPath())
 @click.option("--link", required=True, metavar="veth|tap|dev:IFNAME", help="What frames travel on.")
-@click.option("--netns", metavar="NAME", help="Where our end lives; made if need be.  [default: a private one]")
-@click.option("--peer-netns", metavar="NAME", help="Where the other end lives; made if need be.  [default: here]")
-@click.option("--address", default="198.18.0.2/24", show_default=True, help="The stack's own address.")
-@click.option("--peer-address", help="The kernel's address at the other end.  [default: 198.18.0.1/24]")
+@click.option(
+    "--netns", metavar="NAME", help="Where our end lives; made if need be; or a path.  [default: a private one]"
+)
+@click.option(
+    "--peer-netns", metavar="NAME", help="Where the other end lives; made if need be; or a path.  [default: here]"
+)
+@click.option("--address", default=DEFAULT_ADDRESS, show_default=True, help="The stack's own address.")
+@click.option("--peer-address", help="The kernel's address at the other end.  [default: another of the same network]")
 @click.option("--gateway", metavar="ADDR", help="Router for everything that is not on the link.")
 @click.option("--port", type=click.IntRange(1, 65535), default=80, show_default=True)
-@click.option("--capture", metavar="FILE.pcapng", type=click.Path(path_type=Path), help="Write every frame there.")
+@click.option("--capture", metavar="FILE.pcapng", type=NamedPath(), help="Write every frame there; -: to a pipe.")
 @click.option("--busy-poll", type=click.Choice(["auto", "always", "never"]), default="auto", show_default=True)
 @click.option("--json-stats", is_flag=True, help="One JSON object a second on standard output, after `ready`.")
-@click.option("--access-log", metavar="FILE", type=click.Path(path_type=Path), help="Append to it in combined format.")
+@click.option(
+    "--access-log", metavar="FILE", type=NamedPath(), help="Append to it in combined format; SIGUSR1 opens it again."
+)
+@click.option(
+    "--user",
+    metavar="NAME[:GROUP]",
+    help="Whom to serve as, once everything is open.  [default: DIRECTORY's owner, or nobody if that is root]",
+)
 @click.option(
     "--linger",
     type=click.FloatRange(0, 3600),
@@ -129,10 +185,11 @@ def run(options: Options, on_ready: Callable[[Any, Lab], None] | None = None, hi
     on_ready: called when the stack listens and before that is announced. hint: printed after the announcement.
     """
     plan = check(options)
+    files = {DIRECTORY: options.directory, **({LOG: options.access_log} if options.access_log else {})}
     with StopSignals() as signals:
         try:
-            with keep(plan) as lab, _ending(signals):
-                return _serve(options, lab, signals, on_ready, hint)
+            with Keeper(plan, files) as keeper, _ending(signals):
+                return _serve(options, keeper, signals, on_ready, hint)
         except Interrupted:
             return 0
 
@@ -141,13 +198,15 @@ def check(options: Options) -> Plan:
     """Raise LabError for what cannot work, before anything is made. Returns the lab to make."""
     _check_directory(options.directory)
     for what, path in (("capture", options.capture), ("access log", options.access_log)):
-        if path is not None and not path.absolute().parent.is_dir():
+        if path is not None and path != STANDARD_OUTPUT and not path.absolute().parent.is_dir():
             raise LabError(f"no directory for the {what} {path}")
     kind, _, ifname = options.link.partition(":")
     if kind not in ("veth", "tap", "dev") or (kind == "dev") != bool(ifname):
         raise LabError(f"bad link {options.link!r}: veth, tap or dev:IFNAME")
     if kind == "dev" and (options.peer_netns or options.peer_address):
         raise LabError("--peer-netns and --peer-address make no sense with dev: the interface exists and has its peer")
+    if options.capture == STANDARD_OUTPUT:
+        _check_capture_to_stdout(options)
     plan = Plan(
         name=f"serve-{os.getpid()}",
         link=kind,
@@ -155,15 +214,27 @@ def check(options: Options) -> Plan:
         peer_netns=options.peer_netns,
         ifname=ifname or None,
         address=options.address,
-        peer_address=options.peer_address or "198.18.0.1/24",
+        peer_address=options.peer_address or peer_address_for(options.address),
     )
-    from ustack.netns.lab import check as check_plan
-
     check_plan(plan)
     if options.gateway is not None:
         _check_gateway(options.gateway, options.address)
-    privilege.require("ustack serve")
+    privilege.require("ustack serve", needs(plan))
+    if options.user is not None:
+        privilege.choose_user(options.user, options.directory.stat())
     return plan
+
+
+def peer_address_for(address: str) -> str:
+    """The peer's address where only the stack's is given."""
+    return DEFAULT_PEER_ADDRESS if address == DEFAULT_ADDRESS else neighbour_of(address)
+
+
+def _check_capture_to_stdout(options: Options) -> None:
+    if options.json_stats:
+        raise LabError("--capture - and --json-stats both want standard output: write the capture to a file")
+    if sys.stdout.isatty():
+        raise LabError("--capture - would write to a terminal: give it a pipe, or name a file")
 
 
 def _check_directory(directory: Path) -> None:
@@ -187,7 +258,7 @@ def _check_gateway(gateway: str, address: str) -> None:
 
 def _serve(
     options: Options,
-    lab: Lab,
+    keeper: Keeper,
     signals: StopSignals,
     on_ready: Callable[[Any, Lab], None] | None,
     hint: str,
@@ -195,15 +266,17 @@ def _serve(
     """Open, give up privileges, listen, announce, run."""
     complaints = Complaints()
     with ExitStack() as resources:
-        stack, server, listener = _plain_errors(lambda: _open(options, lab, resources))
+        served = _plain_errors(lambda: _open(options, keeper, resources))
+        stack, server = served.stack, served.server
         signals.stop = stack.stop
         if on_ready is not None:
-            on_ready(stack, lab)
+            on_ready(stack, keeper.lab)
+        _say_if_not_kept_off(keeper.lab)
         if not signals.received:
-            _announce(f"ready {options.url}" + (f"\n{hint}" if hint else ""))
+            _announce(options, served.user, hint)
         try:
-            _loop(stack, server, signals, complaints, json_stats=options.json_stats)
-            listener.close()
+            _loop(served, signals, complaints, json_stats=options.json_stats)
+            served.listener.close()
             _finish(stack, server, signals, options.linger)
         except OSError as error:
             print(f"ustack: the link failed: {error.strerror or error}", file=sys.stderr)
@@ -212,22 +285,55 @@ def _serve(
     return 0
 
 
-def _open(options: Options, lab: Lab, resources: ExitStack) -> tuple[Any, Any, Any]:
+@dataclass(frozen=True)
+class Served:
+    """What is open while it serves."""
+
+    stack: Any
+    server: Any
+    listener: Any
+    files: Files
+    user: User
+
+
+def _open(options: Options, keeper: Keeper, resources: ExitStack) -> Served:
+    """Everything that takes privilege first; then none is left; then everything that looks at what others send."""
     from ustack.server.http import HttpServer
     from ustack.stack import Stack
 
-    link = resources.enter_context(_open_link(options, lab))
+    files = resources.enter_context(Files(keeper, options.directory, options.access_log))
+    link = resources.enter_context(_open_link(options, keeper.lab))
     if options.capture is not None:
-        from ustack.link.tee import TeeLink
-
-        link = resources.enter_context(TeeLink(link, options.capture))
-    # The rings stay usable; a fault in what parses hostile bytes is not root's over the network any more.
-    privilege.drop()
-    server = resources.enter_context(HttpServer(options.directory, access_log=options.access_log))
+        link = resources.enter_context(_open_capture(link, options.capture))
+    # By its descriptor: the user that this process becomes may not be able to walk to it by name.
+    server = resources.enter_context(HttpServer(f"/proc/self/fd/{files.directory}", access_log=files.log))
     stack = Stack(link, options.address, options.gateway)
     resources.callback(stack.close, linger=0.0)
+    user = _become_unprivileged(options, files.directory)
     listener = stack.listen(options.port, backlog=4096, application=server)
-    return stack, server, listener
+    return Served(stack, server, listener, files, user)
+
+
+def _become_unprivileged(options: Options, directory: int) -> User:
+    """A fault in what parses hostile bytes is not root's over the network any more; files are served as with nginx."""
+    status = os.fstat(directory)
+    user = privilege.choose_user(options.user, status)
+    # From here on, nothing can be imported where the modules lie below a directory that only root may enter.
+    import traceback  # noqa: F401
+
+    privilege.give_up(user)
+    if not os.access(".", os.X_OK, dir_fd=directory, effective_ids=True):
+        raise LabError(
+            f"cannot serve: {user.name} may not enter {options.directory} (mode {status.st_mode & 0o7777:04o}, owner "
+            f"{status.st_uid}): change its mode, or choose a --user who may"
+        )
+    return user
+
+
+def _open_capture(link: Any, capture: Path) -> Any:
+    from ustack.link.tee import TeeLink
+
+    return TeeLink(link, sys.stdout.fileno() if capture == STANDARD_OUTPUT else capture)
 
 
 def _open_link(options: Options, lab: Lab) -> Any:
@@ -241,29 +347,67 @@ def _open_link(options: Options, lab: Lab) -> Any:
         return PacketMmapLink(lab.ifname, busy_poll=options.busy_poll)
 
 
-def _plain_errors(action: Callable[[], tuple[Any, Any, Any]]) -> tuple[Any, Any, Any]:
+def _plain_errors(action: Callable[[], Served]) -> Served:
     """Whatever a link, the stack or the server refuses to open with becomes one line."""
     try:
         return action()
     except OSError as error:
-        name = f" {error.filename}" if error.filename else ""
+        name = f" {os.fsdecode(error.filename)}:" if error.filename else ""
         raise LabError(f"cannot serve:{name} {error.strerror or error}") from error
     except (ValueError, MemoryError) as error:
         raise LabError(f"cannot serve: {error or 'out of memory'}") from error
 
 
-def _announce(text: str) -> None:
+def _say_if_not_kept_off(lab: Lab) -> None:
+    """One line where the kernel sees what is for the stack as well."""
+    if lab.link != "dev" or lab.drop is not None:
+        return
+    address = lab.address.partition("/")[0]
+    said = f"no CAP_NET_ADMIN to keep the kernel off {lab.ifname}: "
+    if links.forwards(End(lab.netns, lab.ifname)):
+        said += (
+            f"and as it forwards (net.ipv4.conf.{lab.ifname}.forwarding=1), it tells clients that {address} is "
+            f"unreachable; turn that off"
+        )
+    else:
+        said += f"it sees what is for {address} too, and drops it without an answer, because the address is not its own"
+    print(f"ustack: {said}", file=sys.stderr)
+
+
+def _announce(options: Options, user: User, hint: str) -> None:
+    """`ready URL`, and for people as whom it serves and what to do next. A reader that is gone is no reason to end."""
+    stream = sys.stderr if options.capture == STANDARD_OUTPUT else sys.stdout
+    text = f"ready {options.url}"
+    if hint or stream.isatty():
+        text += f"\n    serving as {user.name}, without capabilities"
+    if hint:
+        text += f"\n{hint}"
     try:
-        print(text, flush=True)
-    except BrokenPipeError:
-        silence_stdout()
+        print(text, file=stream, flush=True)
+    except OSError as error:
+        if stream is sys.stdout:
+            silence_stdout()
+        if not isinstance(error, BrokenPipeError):
+            print(f"ustack: standard output: {error.strerror or error}", file=sys.stderr)
 
 
-def _loop(stack: Any, server: Any, signals: StopSignals, complaints: Complaints, *, json_stats: bool) -> None:
+def _loop(served: Served, signals: StopSignals, complaints: Complaints, *, json_stats: bool) -> None:
     """One second of serving, then a moment for the file table, the log and the figures."""
+    stack, server = served.stack, served.server
+    tick_ns = time.monotonic_ns() + SECOND_NS
     with Live(take(stack, server), as_json_lines=json_stats) as live:
         while not signals.received:
-            stack.run(SECOND_NS)
+            stack.run(max(0, tick_ns - time.monotonic_ns()))
+            if signals.reopen:
+                # What was answered before the signal belongs into the log that is now closed.
+                signals.reopen = False
+                server.housekeeping()
+                served.files.reopen()
+                server.housekeeping()
+            if time.monotonic_ns() < tick_ns:
+                continue
+            tick_ns = time.monotonic_ns() + SECOND_NS
+            served.files.follow()
             server.housekeeping()
             complaints.look(stack.link, server)
             if live.is_shown:

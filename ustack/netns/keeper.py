@@ -1,12 +1,20 @@
 # SPDX-License-Identifier: MIT
 """A small process that keeps a lab as long as its owner lives: it makes the lab, waits, and removes it.
 
-The owner (the server) holds the write end of a pipe and nothing else of the lab's: it may give up its capabilities, and
-however it ends, SIGKILL included, the kernel closes the pipe and the keeper cleans up. The keeper is in a session
+The owner (the server) holds one end of a socket and nothing else of the lab's: it may give up its capabilities, and
+however it ends, SIGKILL included, the kernel closes the socket and the keeper cleans up. The keeper is in a session
 of its own, so that Ctrl-C reaches the owner alone. If both are killed, the next start sweeps (ownership).
 
-    owner  -> keeper   {"plan": ..., "owner": PID}, one line; then end of file when it is done
-    keeper -> owner    {"lab": ...} or {"error": ..., "in_use": true|false}, one line; {"error": ...} if removing failed
+An owner that has given up root can neither make a new log where root's logs are, nor find its directory below a home
+that others may not enter. The keeper opens both for it, as often as it is asked, and nothing but what was named at the
+start: whoever takes over the owner gains no other file.
+
+    owner  -> keeper   {"plan": ..., "owner": PID, "files": {"log": PATH, ...}}, one line
+    keeper -> owner    {"lab": ...} or {"error": ..., "in_use": true|false}, one line
+    owner  -> keeper   {"open": "log"}, one line, any number of times
+    keeper -> owner    {"opened": "log"} with the descriptor, or {"error": ..., "errno": ...}, one line
+    owner  -> keeper   end of file: it is done
+    keeper -> owner    {"error": ...} if removing failed, then end of file
 
 Above: cli, programs that want a lab for themselves. Below: lab.
 """
@@ -14,90 +22,210 @@ Above: cli, programs that want a lab for themselves. Below: lab.
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
+from types import TracebackType
+from typing import Any
 
 from ustack.netns import lab
 from ustack.netns.lab import Lab, Plan
 from ustack.netns.namespace import InUseError, LabError
 
 GRACE_S = 30
+OPEN_TIMEOUT_S = 2.0  # the owner serves, and waits no longer for a file
+LINE_BYTES = 1 << 16
+
+DIRECTORY = "directory"
+LOG = "log"
+# A log that is a FIFO without a reader fails at once, and a terminal never becomes ours.
+_FLAGS = {
+    DIRECTORY: os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC,
+    LOG: os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK,
+}
+_LOG_MODE = 0o640
 
 
 @contextmanager
 def keep(plan: Plan) -> Iterator[Lab]:
     """Have a lab for as long as the block lasts, or this process. Raises LabError as lab.up does."""
-    process = _start()
-    assert process.stdin is not None
-    assert process.stdout is not None
-    try:
-        process.stdin.write(json.dumps({"plan": asdict(plan), "owner": os.getpid()}) + "\n")
-        process.stdin.flush()
-        answer = json.loads(process.stdout.readline() or '{"error": "the lab keeper died"}')
-        if "error" in answer:
-            raise InUseError(answer["error"]) if answer.get("in_use") else LabError(answer["error"])
-        yield Lab(**answer["lab"])
-    finally:
-        last = _finish(process)
-    if last:
-        raise LabError(last)
+    with Keeper(plan) as keeper:
+        yield keeper.lab
+
+
+class Keeper:
+    """Context manager: a lab, and the process that keeps it.
+
+    files: what `open` may open, by DIRECTORY or LOG. Raises LabError as lab.up does, and at the end if removing failed.
+    """
+
+    lab: Lab
+
+    def __init__(self, plan: Plan, files: dict[str, Path] | None = None) -> None:
+        self._plan = plan
+        self._files = {kind: str(path.absolute()) for kind, path in (files or {}).items()}
+        self._received = b""
+        self._lost = False
+
+    def __enter__(self) -> "Keeper":
+        try:
+            self._process, self._channel = _start()
+        except OSError as error:
+            raise LabError(f"cannot start the lab keeper: {error.strerror or error}") from None
+        try:
+            self._send({"plan": asdict(self._plan), "owner": os.getpid(), "files": self._files})
+            answer, _ = self._receive()
+            if answer is None:
+                raise LabError("the lab keeper ended without an answer")
+            if "error" in answer:
+                raise InUseError(answer["error"]) if answer.get("in_use") else LabError(answer["error"])
+            self.lab = Lab(**answer["lab"])
+        except BaseException:
+            last = self._finish()
+            if last and isinstance(sys.exc_info()[1], LabError):
+                raise LabError(f"{sys.exc_info()[1]}; {last}") from None
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        last = self._finish()
+        if last:
+            raise LabError(last)
+
+    def open(self, kind: str) -> int:
+        """A new descriptor of one of the files, opened with the keeper's privilege.
+
+        Raises OSError as open(2) does, and if the keeper does not answer within OPEN_TIMEOUT_S: once that has happened
+        it is not asked again, because its late answer would be taken for another.
+        """
+        if self._lost:
+            raise ConnectionError("the lab keeper does not answer")
+        self._channel.settimeout(OPEN_TIMEOUT_S)
+        self._lost = True
+        try:
+            self._send({"open": kind})
+            answer, descriptors = self._receive()
+        finally:
+            self._channel.settimeout(None)
+        if answer is None:
+            raise ConnectionError("the lab keeper is gone")
+        self._lost = False
+        if not descriptors:
+            raise OSError(answer.get("errno", 0), answer["error"], self._files[kind])
+        return descriptors[0]
+
+    def _send(self, message: dict[str, object]) -> None:
+        with suppress(BrokenPipeError):
+            self._channel.sendall(json.dumps(message).encode() + b"\n")
+
+    def _receive(self) -> tuple[dict[str, Any] | None, list[int]]:
+        """One line and what came with it. None: the end."""
+        descriptors: list[int] = []
+        while b"\n" not in self._received:
+            data, found, _, _ = socket.recv_fds(self._channel, LINE_BYTES, 1, socket.MSG_CMSG_CLOEXEC)
+            descriptors += found
+            if not data:
+                return None, descriptors
+            self._received += data
+        line, _, self._received = self._received.partition(b"\n")
+        return json.loads(line), descriptors
+
+    def _finish(self) -> str:
+        """End the conversation and wait for the keeper to have removed the lab. Returns what went wrong."""
+        message = ""
+        with self._channel:
+            with suppress(OSError):
+                self._channel.shutdown(socket.SHUT_WR)
+            # An owner that was interrupted has not read the answer about its lab.
+            while True:
+                try:
+                    answer, descriptors = self._receive()
+                except ConnectionError:
+                    break
+                for descriptor in descriptors:
+                    os.close(descriptor)
+                if answer is None:
+                    break
+                message = message or str(answer.get("error", ""))
+        code = self._process.wait(GRACE_S)
+        return message or ("" if code == 0 else "the lab keeper was killed: the next start removes what is left")
 
 
 def main() -> None:
-    """Run the keeper's side: lines on standard input and output."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    """Run the keeper's side. Its standard input is the socket."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
         # It ends when its owner does; ended before, it could not clean up.
         signal.signal(number, signal.SIG_IGN)
-    request = json.loads(sys.stdin.readline() or "null")
-    if request is None:
-        return
-    plan = Plan(**request["plan"])
-    try:
-        made = lab.up(plan, owners=(request["owner"],))
-    except LabError as error:
-        _say({"error": str(error), "in_use": isinstance(error, InUseError)})
-        return
-    _say({"lab": asdict(made)})
-    sys.stdin.read()
-    try:
-        lab.down(plan.name)
-    except LabError as error:
-        _say({"error": f"cannot remove the lab: {error}"})
+    with socket.socket(fileno=0) as channel, channel.makefile("rb") as lines:
+        line = lines.readline(LINE_BYTES)
+        if not line:
+            return
+        request = json.loads(line)
+        plan = Plan(**request["plan"])
+        try:
+            made = lab.up(plan, owners=(request["owner"],))
+        except LabError as error:
+            _say(channel, {"error": str(error), "in_use": isinstance(error, InUseError)})
+            return
+        except Exception as error:
+            # Whatever this is, its owner has one line for it.
+            _say(channel, {"error": f"cannot make the link: {_described(error)}", "in_use": False})
+            return
+        _say(channel, {"lab": asdict(made)})
+        with suppress(OSError, ValueError):
+            while line := lines.readline(LINE_BYTES):
+                _open(channel, str(json.loads(line)["open"]), request["files"])
+        try:
+            lab.down(plan.name)
+        except Exception as error:
+            _say(channel, {"error": f"cannot remove the lab: {_described(error)}"})
 
 
-def _start() -> subprocess.Popen[str]:
+def _open(channel: socket.socket, kind: str, files: dict[str, str]) -> None:
+    """Answer one request for a descriptor."""
+    try:
+        descriptor = os.open(files[kind], _FLAGS[kind], _LOG_MODE)
+    except KeyError:
+        _say(channel, {"error": "no such file is kept", "errno": 0})
+    except OSError as error:
+        _say(channel, {"error": error.strerror, "errno": error.errno})
+    else:
+        try:
+            socket.send_fds(channel, [json.dumps({"opened": kind}).encode() + b"\n"], [descriptor])
+        finally:
+            os.close(descriptor)
+
+
+def _start() -> tuple[subprocess.Popen[bytes], socket.socket]:
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "PYTHONSAFEPATH": "1"}
-    return subprocess.Popen(
-        [sys.executable, "-c", "from ustack.netns.keeper import main; main()"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        cwd="/",
-        env=environment,
-        start_new_session=True,
-        text=True,
-    )
+    ours, theirs = socket.socketpair()
+    try:
+        with theirs:
+            process = subprocess.Popen(
+                [sys.executable, "-c", "from ustack.netns.keeper import main; main()"],
+                stdin=theirs,
+                # Not the owner's: whoever waits for the end of its output must not wait for the keeper.
+                stdout=subprocess.DEVNULL,
+                cwd="/",
+                env=environment,
+                start_new_session=True,
+            )
+    except BaseException:
+        ours.close()
+        raise
+    return process, ours
 
 
-def _finish(process: subprocess.Popen[str]) -> str:
-    """Close the pipe and wait for the keeper to have removed the lab. Returns what went wrong."""
-    assert process.stdin is not None
-    assert process.stdout is not None
-    with process.stdout:
-        with suppress(BrokenPipeError):
-            process.stdin.close()
-        rest = process.stdout.read().strip()
-    code = process.wait(GRACE_S)
-    # An owner that was interrupted has not read the answer about its lab.
-    for message in map(json.loads, rest.splitlines()):
-        if "error" in message:
-            return str(message["error"])
-    return "" if code == 0 else "the lab keeper was killed: the next start removes what is left"
+def _described(error: Exception) -> str:
+    return str(error) if isinstance(error, LabError) else f"{type(error).__name__}: {error}"
 
 
-def _say(message: dict[str, object]) -> None:
-    with suppress(BrokenPipeError):
-        print(json.dumps(message), flush=True)
+def _say(channel: socket.socket, message: dict[str, object]) -> None:
+    with suppress(OSError):
+        channel.sendall(json.dumps(message).encode() + b"\n")

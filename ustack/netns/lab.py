@@ -3,7 +3,9 @@
 
     veth   our end (an AF_PACKET ring opens it) in a namespace, the other end, with the peer's address, in another
     tap    a TAP device, with the peer's address; our end is the descriptor that opens it, and lives nowhere
-    dev    an interface that exists; only what is for the stack's address is kept from the kernel
+    dev    an interface that exists; only what is for the stack's address is kept from the kernel, and without
+           CAP_NET_ADMIN nothing is: as the address is none of the kernel's own, it drops such packets without an
+           answer, unless it forwards (links.forwards)
 
 Read first: ownership's opening. Above: keeper, cli. Below: ownership, ingress, links, namespace, privilege.
 """
@@ -63,7 +65,7 @@ def up(plan: Plan, *, persistent: bool = False, owners: tuple[int, ...] = ()) ->
     calls `down`. Raises LabError with nothing left behind.
     """
     check(plan)
-    privilege.require("making namespaces and links")
+    privilege.require("making namespaces and links", needs(plan))
     with ownership.locked(), _plain_errors():
         ownership.sweep()
         if ownership.load(plan.name) is not None:
@@ -93,7 +95,7 @@ def down(name: str) -> None:
 
 def labs() -> list[Lab]:
     """The labs that are up and whose owners live."""
-    return [Lab(**record.description) for record in ownership.records() if record.complete and record.is_alive()]
+    return [Lab(**record.description) for record in ownership.visible() if record.complete and record.is_alive()]
 
 
 def find(name: str) -> Lab:
@@ -110,6 +112,17 @@ def sweep() -> list[str]:
         return ownership.sweep()
 
 
+def needs(plan: Plan) -> list[str]:
+    """The capabilities without which `plan` cannot be made.
+
+    An interface that exists takes CAP_NET_RAW; with CAP_NET_ADMIN, where it is to be had, the kernel is kept off it as
+    well; and CAP_SYS_ADMIN only to open it in another namespace.
+    """
+    if plan.link != "dev":
+        return sorted(privilege.CAPABILITIES)
+    return ["CAP_NET_RAW"] if plan.netns is None else ["CAP_NET_RAW", "CAP_SYS_ADMIN"]
+
+
 def check(plan: Plan) -> None:
     """Raise LabError for a plan that cannot work, before anything is touched."""
     namespace.check_name(plan.name)
@@ -117,11 +130,13 @@ def check(plan: Plan) -> None:
         raise LabError(f"bad link {plan.link!r}: one of {', '.join(LINKS)}")
     for name in (plan.netns, plan.peer_netns):
         if name is not None:
-            namespace.check_name(name)
-    ours, peer = _interface("address", plan.address), _interface("peer address", plan.peer_address)
+            namespace.check_reference(name)
+    ours, peer = interface("address", plan.address), interface("peer address", plan.peer_address)
     if plan.link == "dev":
         if not plan.ifname:
             raise LabError("no interface named: dev:IFNAME")
+        if len(plan.ifname.encode()) > links.IFNAME_MAX:
+            raise LabError(f"bad interface name {plan.ifname!r}: at most {links.IFNAME_MAX} characters")
         return
     if ours.ip == peer.ip:
         raise LabError(f"both ends have the address {ours.ip}")
@@ -190,8 +205,12 @@ def _dev(plan: Plan, record: ownership.Record) -> Lab:
     holder = links.answers_arp(end, address)
     if holder is not None:
         raise InUseError(f"address {address} is in use: {holder} answers for it on {end}")
-    record.plan_drop(end)
-    method = ingress.drop(end, address=address)
+    if links.is_local(end, address):
+        raise InUseError(f"address {address} is in use: a route makes it one of the kernel's own, which would answer")
+    method = None
+    if "CAP_NET_ADMIN" in privilege.effective():
+        record.plan_drop(end)
+        method = ingress.drop(end, address=address)
     return Lab(plan.name, "dev", plan.netns, end.ifname, None, None, plan.address, None, method)
 
 
@@ -224,16 +243,30 @@ def _check_peer(plan: Plan, where: str | None) -> None:
     links.check_address_free(where, plan.peer_address, overlap=True)
 
 
-def _interface(what: str, text: str) -> ipaddress.IPv4Interface:
+def interface(what: str, text: str) -> ipaddress.IPv4Interface:
+    """An address that a host can have, with its network. Raises LabError, naming `what`."""
     try:
-        interface = ipaddress.IPv4Interface(text)
+        found = ipaddress.IPv4Interface(text)
     except ValueError:
-        raise LabError(f"bad {what} {text!r}: an IPv4 address with its prefix, such as 198.18.0.2/24") from None
-    if "/" not in text or interface.network.prefixlen > 30:
+        not_yet = "; IPv6 is not supported yet" if ":" in text else ""
+        raise LabError(
+            f"bad {what} {text!r}: an IPv4 address with its prefix, such as 198.18.0.2/24{not_yet}"
+        ) from None
+    if "/" not in text or found.network.prefixlen > 30:
         raise LabError(f"bad {what} {text!r}: a prefix length of at most 30 is needed, such as 198.18.0.2/24")
-    if interface.ip in (interface.network.network_address, interface.network.broadcast_address):
-        raise LabError(f"bad {what} {text!r}: no host may have that address")
-    return interface
+    if found.ip in (found.network.network_address, found.network.broadcast_address):
+        raise LabError(
+            f"bad {what} {text!r}: no host may have that address, it is the network's or the broadcast address"
+        )
+    if found.ip.is_multicast or found.ip.is_loopback or found.ip.is_unspecified:
+        raise LabError(f"bad {what} {text!r}: no host on a link can have it (multicast, loopback or unspecified)")
+    return found
+
+
+def neighbour_of(address: str) -> str:
+    """The peer's address where only the stack's is given: the first other host of the same network."""
+    ours = interface("address", address)
+    return next(f"{host}/{ours.network.prefixlen}" for host in ours.network.hosts() if host != ours.ip)
 
 
 @contextmanager
@@ -244,6 +277,7 @@ def _plain_errors() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise LabError(f"the system refused: {error}") from error
+        where = f"{error.filename}: " if error.filename else ""
+        raise LabError(f"the system refused: {where}{error.strerror or error}") from error
     except NetlinkError as error:
-        raise LabError(f"the kernel refused: {error}") from error
+        raise LabError(f"the kernel refused: {os.strerror(error.code)}") from error

@@ -72,7 +72,7 @@ def capset(sets: bytes) -> None:
 
 
 def prctl(option: int, argument: int) -> int:
-    """prctl(2) with one argument."""
+    """prctl(2) with one argument; the others are 0."""
     zero = ctypes.c_ulong(0)
     return _check(_libc.prctl(option, ctypes.c_ulong(argument), zero, zero, zero), "prctl")
 

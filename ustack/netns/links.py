@@ -36,6 +36,7 @@ NLM_F_ACK = 4
 ETH_P_ALL = 0x0003
 ETH_P_IP = 0x0800
 ETH_P_ARP = 0x0806
+RTN_LOCAL = 2
 
 
 class End(NamedTuple):
@@ -214,6 +215,26 @@ def check_address_free(namespace: str | None, address: str, *, overlap: bool = F
             raise InUseError(f"address {wanted.ip} is in use: {ifname} in {where} has it")
         if overlap and interface.version == wanted.version and interface.network.overlaps(wanted.network):
             raise InUseError(f"network {wanted.network} is in use: {ifname} in {where} has {interface}")
+
+
+def is_local(end: End, address: str) -> bool:
+    """True if the kernel takes packets for this address as its own, be it by an address or by a route."""
+    from pyroute2.netlink.exceptions import NetlinkError
+
+    with netlink(end.namespace) as ip:
+        try:
+            return any(route["type"] == RTN_LOCAL for route in ip.route("get", dst=address))
+        except NetlinkError:
+            return False  # no route to it at all
+
+
+def forwards(end: End) -> bool:
+    """True if the kernel forwards what comes in there: it then answers for addresses that it cannot reach (ICMP)."""
+    try:
+        with inside(end.namespace):
+            return Path(f"/proc/sys/net/ipv4/conf/{end.ifname}/forwarding").read_text()[:1] == "1"
+    except OSError:
+        return False
 
 
 def answers_arp(end: End, address: str, wait_s: float = 0.3) -> str | None:

@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: MIT
 """Named network namespaces, as `ip netns` keeps them: a file in /run/netns with the namespace mounted on it.
 
+A namespace that exists may also be given as a path, such as /proc/PID/ns/net. Who may not write to /run has names of
+his own (places).
+
 A namespace made here carries a mark (the alias of its loopback interface) from before it has a name, so that what was
 made by whom is never a guess. Nothing here moves a thread of the caller for longer than `inside` lasts, and never
 another thread.
@@ -18,11 +21,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from ustack.netns import libc
+from ustack.netns import libc, places
 
-RUN_DIR = Path("/run/netns")
+RUN_DIR = places.directory("netns")
+SHARED_RUN_DIR = places.RUN / "netns"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 OWN = "/proc/thread-self/ns/net"
+NS_GET_NSTYPE = 0xB703  # ioctl_ns(2)
 
 Result = TypeVar("Result")
 
@@ -52,7 +57,25 @@ def names() -> list[str]:
 
 def exists(name: str) -> bool:
     """True if the name is taken, be it by a namespace or by a stray file."""
-    return (RUN_DIR / check_name(name)).exists()
+    return _path(name).exists()
+
+
+def check_reference(name: str) -> str:
+    """Return `name` if it may name a namespace or is the path of one that exists; raise LabError if not."""
+    if not name.startswith("/"):
+        return check_name(name)
+    try:
+        with open(name, "rb") as file:
+            kind = fcntl.ioctl(file, NS_GET_NSTYPE)
+    except FileNotFoundError:
+        raise LabError(f"no namespace {name}") from None
+    except OSError as error:
+        if error.errno in (errno.ENOTTY, errno.EISDIR):
+            raise LabError(f"{name} is not a network namespace") from None
+        raise LabError(f"namespace {name}: {error.strerror}") from None
+    if kind != libc.CLONE_NEWNET:
+        raise LabError(f"{name} is not a network namespace")
+    return name
 
 
 def identity(name: str | None = None) -> tuple[int, int]:
@@ -161,7 +184,11 @@ def in_thread(body: Callable[[], Result]) -> Result:
 
 
 def _path(name: str) -> Path:
-    return Path(name) if name.startswith("/proc/") else RUN_DIR / check_name(name)
+    if name.startswith("/"):
+        return Path(name)
+    path = RUN_DIR / check_name(name)
+    shared = SHARED_RUN_DIR / name
+    return shared if not path.exists() and shared.exists() else path
 
 
 def enter(name: str) -> None:
@@ -182,7 +209,7 @@ def enter(name: str) -> None:
 
 def _prepare_run_dir() -> None:
     """Make /run/netns a shared mount, so that names appear in every mount namespace (what `ip netns` does)."""
-    RUN_DIR.mkdir(mode=0o755, parents=True, exist_ok=True)
+    places.make(RUN_DIR)
     directory = os.open(RUN_DIR, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         fcntl.flock(directory, fcntl.LOCK_EX)

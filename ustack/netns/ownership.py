@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: MIT
 """Who made which namespace and interface, so that a later start removes what a dead process left, and only that.
 
-Each lab has a record, /run/ustack/lab-NAME.json. An item is written to it before the thing itself is made, and names it
-by place; the thing carries the record's random mark (an interface's alias). Something is removed only if it is where
-the record says and carries the record's mark: never what was there before, never what was made later under the same
-name. A record belongs to live processes (by pid and start time), or to nobody if it is to last (`persistent`).
+Each lab has a record, /run/ustack/lab-NAME.json (or elsewhere: places). An item is written to it before the thing
+itself is made, and names it by place; the thing carries the record's random mark (an interface's alias). Something is
+removed only if it is where the record says and carries the record's mark: never what was there before, never what was
+made later under the same name. A record belongs to live processes (by pid and start time), or to nobody if it is to
+last (`persistent`).
 
 /run is emptied at boot, as are the things themselves. Above: lab. Below: namespace, links, ingress.
 """
@@ -18,10 +19,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ustack.netns import ingress, links, namespace
+from ustack.netns import ingress, links, namespace, places
 from ustack.netns.links import End
 
-STATE_DIR = Path("/run/ustack")
+STATE_DIR = places.directory("ustack")
 
 
 @dataclass
@@ -113,7 +114,7 @@ _UNDO = {
 @contextmanager
 def locked() -> Iterator[None]:
     """Hold the one lock of this machine's labs: nobody else makes, removes or sweeps meanwhile."""
-    STATE_DIR.mkdir(mode=0o755, parents=True, exist_ok=True)
+    places.make(STATE_DIR)
     with (STATE_DIR / "lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
@@ -121,20 +122,31 @@ def locked() -> Iterator[None]:
 
 def load(name: str) -> Record | None:
     """The record of a lab, or None. A file that is not a record is None too and is left alone."""
-    path = STATE_DIR / f"lab-{namespace.check_name(name)}.json"
+    record = _read(STATE_DIR / f"lab-{namespace.check_name(name)}.json")
+    return record if record is not None and record.name == name else None
+
+
+def _read(path: Path) -> Record | None:
     try:
         fields = json.loads(path.read_text())
         fields["owners"] = [(int(pid), int(start)) for pid, start in fields["owners"]]
         record = Record(**fields)
-    except (FileNotFoundError, ValueError, TypeError, KeyError):
+    except (FileNotFoundError, NotADirectoryError, PermissionError, ValueError, TypeError, KeyError):
         return None
-    return record if record.path == path else None
+    return record if record.path.name == path.name else None
 
 
-def records() -> list[Record]:
-    """Every record, by name."""
-    found = [load(path.stem.removeprefix("lab-")) for path in sorted(STATE_DIR.glob("lab-*.json"))]
+def records(directory: Path | None = None) -> list[Record]:
+    """Every record in a directory (default: where this user's are), by name."""
+    found = [_read(path) for path in sorted((directory or STATE_DIR).glob("lab-*.json"))]
     return [record for record in found if record is not None]
+
+
+def visible() -> list[Record]:
+    """The records of this user, and root's where those are elsewhere: to look at, not to change."""
+    shared = places.RUN / "ustack"
+    kept_apart = places.own() / "ustack" == STATE_DIR
+    return [*records(), *(records(shared) if kept_apart else [])]
 
 
 def sweep() -> list[str]:
@@ -169,6 +181,8 @@ def _end(item: dict[str, Any]) -> End | None:
             return End(None, item["ifname"])
         path = namespace.find_by_identity(home)
         return End(path, item["ifname"]) if path else None
-    if not namespace.exists(item["netns"]) or namespace.identity(item["netns"]) != home:
-        return None
-    return End(item["netns"], item["ifname"])
+    if namespace.exists(item["netns"]) and namespace.identity(item["netns"]) == home:
+        return End(item["netns"], item["ifname"])
+    # A path such as /proc/PID/ns/net may end before its namespace does. A name that was given anew is another's.
+    path = namespace.find_by_identity(home) if item["netns"].startswith("/") else None
+    return End(path, item["ifname"]) if path else None
