@@ -23,7 +23,6 @@ import stat
 import time
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
-from cpython.exc cimport PyErr_SetInterrupt
 from cpython.ref cimport PyObject
 from libc.errno cimport EINTR, ENAMETOOLONG, ENOENT, ENOSPC, ENOSYS, ENOTDIR, EPERM, errno
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
@@ -42,6 +41,7 @@ from ustack.tcp.demux cimport flow_connection
 from ustack.tcp.state cimport close_reason_t
 from ustack.tcp.tcb cimport TCB_ACCEPTED, TCB_ACTIVE, tcb_t, tcp_t
 
+from ustack.errors import is_interruption
 from ustack.server import accesslog, files, request as requests, response as responses
 
 include "chunks.pxi"
@@ -230,45 +230,55 @@ cdef void http_on_burst_end(application_t *app, uint64_t now_ns) noexcept nogil:
 # ---------------------------------------------------------------- what takes the GIL
 
 cdef void set_wall_offset(server_t *server, uint64_t now_ns) noexcept with gil:
-    (<HttpServer>server.owner).set_wall_clock(now_ns)
+    cdef HttpServer owner = <HttpServer>server.owner
+    try:
+        owner.set_wall_clock(now_ns)
+    except BaseException as error:      # the offset stays what it was, and is asked for again with the next burst
+        if not owner.interrupted(error):
+            _log.error("the wall clock could not be read", exc_info=error)
+
+
+cdef enum:
+    INTERRUPTIONS = 8                   # times that one decision is begun again because a signal handler raised in it
 
 
 cdef void unexpected(server_t *server, error, what) noexcept:
     """Count and log; the client gets a 500."""
-    if not isinstance(error, KeyboardInterrupt):
-        server.stats.internal_errors += 1
-        _log.error(what, exc_info=error)
-
-
-cdef void after_unexpected(error) noexcept:
-    """A signal handler's KeyboardInterrupt is for who runs the stack: raised again when Python goes on there. Last of
-    all, because it would be raised in whatever Python comes next."""
-    if isinstance(error, KeyboardInterrupt):
-        PyErr_SetInterrupt()
+    server.stats.internal_errors += 1
+    _log.error(what, exc_info=error)
 
 
 cdef decision_t *decide_unseen(server_t *server, const uint8_t *head, size_t length, uint64_t hashed) noexcept with gil:
-    """Parse and decide; remember what lasts. NULL without memory."""
+    """Parse and decide; remember what lasts. NULL without memory: the connection is aborted.
+
+    What a signal handler raises meanwhile is for who runs the stack, not for this client: it is kept for him, and the
+    decision begun again.
+    """
     cdef HttpServer owner = <HttpServer>server.owner
-    cdef decision_t *decision
-    try:
-        return owner.decide_head(<bytes>(<const char *>head)[:length], hashed)
-    except MemoryError:
-        return NULL
-    except BaseException as error:
-        unexpected(server, error, "a request could not be answered")
-        decision = decide_refusal(server, 500, head, length)
-        after_unexpected(error)
-        return decision
+    cdef int _i
+    for _i in range(INTERRUPTIONS):
+        try:
+            return owner.decide_head(<bytes>(<const char *>head)[:length], hashed)
+        except MemoryError:
+            return NULL
+        except BaseException as error:
+            if not owner.interrupted(error):
+                unexpected(server, error, "a request could not be answered")
+                return decide_refusal(server, 500, head, length)
+    return NULL
 
 
 cdef decision_t *decide_refusal(server_t *server, int status, const uint8_t *head, size_t length) noexcept with gil:
     cdef HttpServer owner = <HttpServer>server.owner
-    try:
-        line = <bytes>(<const char *>head)[:length if length < 1024 else 1024] if head != NULL else b""
-        return owner.refusal(responses.Refusal(status, close=True), line, None)
-    except BaseException:
-        return NULL
+    cdef int _i
+    for _i in range(INTERRUPTIONS):
+        try:
+            line = <bytes>(<const char *>head)[:length if length < 1024 else 1024] if head != NULL else b""
+            return owner.refusal(responses.Refusal(status, close=True), line, None)
+        except BaseException as error:
+            if not owner.interrupted(error):
+                return NULL
+    return NULL
 
 
 cdef lent_t *lent_from_bytes(bytes octets) except NULL:
@@ -481,6 +491,13 @@ cdef class HttpServer(Application):
         self.close()
 
     # ------------------------------------------------------------ once a second
+
+    cdef bint interrupted(self, error) noexcept:
+        """Keep what is not a failure of ours for who runs the stack (Application.park). False: it is one."""
+        if not is_interruption(error):
+            return False
+        self.park(error)
+        return True
 
     cdef void set_wall_clock(self, uint64_t now_ns) except *:
         self.s.wall_offset_ns = <int64_t>self.wall_clock() - <int64_t>now_ns

@@ -189,6 +189,9 @@ def _fields(head: bytes, limits: Limits) -> dict[bytes, list[bytes]]:
         raise Refusal(501, close=True) from None
     except httptools.HttpParserUpgrade:
         pass  # an offer to switch protocols may be ignored (RFC 9110 section 7.8)
+    except httptools.HttpParserCallbackError as error:
+        # No fault of the head: what a signal handler raised in on_header, or a lack of memory.
+        raise error.__context__ or error from None
     except httptools.HttpParserError:
         # llhttp stops at a transfer coding that is not chunked; the field has been seen by then.
         if any(coding != b"chunked" for coding in _codings(events.fields)):

@@ -29,6 +29,7 @@ FLOORS = {
     "driver": 5,
     "sockets": 5,
     "stack": 5,
+    "streams": 5,
     "__init__": 6,  # the package's own face: names from below
     "aio": 6,
     "server": 7,
@@ -58,7 +59,7 @@ BESIDE = {
 }
 SEES_BESIDE = {"cli": {"netns", "obs"}}
 # The map, who drives it, and its Python face are one room.
-ONE_ROOM = [{"engine", "config", "driver", "sockets", "stack"}]
+ONE_ROOM = [{"engine", "config", "driver", "sockets", "stack", "streams"}]
 
 # Inside tcp/: from the records up to the event files. `state`, `cc` and `rx_queue` come before `tcb`, because the
 # record names a state's type, a control's table and a receive queue; they know nothing of the record (a control sees
@@ -71,7 +72,6 @@ TCP_FLOORS = {
     "tcb": 1,
     "demux": 2,
     "rtt": 2,
-    "path": 2,
     "emit": 2,
     "pressure": 2,
     "reassembly": 3,

@@ -6,12 +6,16 @@ The names here are the whole of the everyday API: open a link, put a Stack on it
 
 from ustack.errors import (
     AddressInUse,
+    CallTimeout,
     ConnectionAborted,
     ConnectionRefused,
     ConnectionReset,
     ConnectionTimeout,
+    OwnershipError,
+    SendAfterEnd,
     StackError,
     Unreachable,
+    WouldBlock,
 )
 from ustack.link.packet_mmap import PacketMmapLink
 from ustack.link.sim import SimNetwork
@@ -24,17 +28,21 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AddressInUse",
+    "CallTimeout",
     "Connection",
     "ConnectionAborted",
     "ConnectionRefused",
     "ConnectionReset",
     "ConnectionTimeout",
     "Listener",
+    "OwnershipError",
     "PacketMmapLink",
+    "SendAfterEnd",
     "SimNetwork",
     "Stack",
     "StackError",
     "TapLink",
     "TeeLink",
     "Unreachable",
+    "WouldBlock",
 ]

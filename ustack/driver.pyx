@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
+# cython: annotation_typing=False
 """Who owns an engine_t and moves it: memory, time, waiting, the link's errors.
 
-There is no thread. A stack moves while run(), poll() or a blocking call has the processor, in the caller's thread; the
-GIL is given up while it does. It must not: know the protocol.
+The stack starts no thread: it processes packets only while run(), poll() or a blocking call is running, in the caller's
+thread; the GIL is given up while it does. It must not: know the protocol.
 """
 
 from cpython.exc cimport PyErr_CheckSignals
@@ -12,6 +13,7 @@ from libc.string cimport memcpy, memset, strerror
 from ustack.base.clock cimport clock_monotonic_ns
 from ustack.base.counters cimport counters_as_dict
 from ustack.buf.chunks cimport chunk_held_bytes
+from ustack.buf.lent cimport lent_release_pending, lent_watch
 from ustack.config cimport configure
 from ustack.engine cimport (
     ENGINE_APPLICATIONS, engine_abort_all, engine_add_application, engine_discard_all, engine_flush,
@@ -19,12 +21,16 @@ from ustack.engine cimport (
 from ustack.ip.address cimport ip_addr_from_text, ip_interface_from_text
 from ustack.ip.layer cimport ip_announce, ip_config_defaults, ip_config_t, ip_destroy, ip_init
 from ustack.link.device cimport LinkUse, link_use
+from ustack.link.gate cimport warn_unclosed
 from ustack.tcp.tcb cimport tcp_config_defaults, tcp_config_t, tcp_destroy, tcp_init, tcp_t
 
+import errno
 import ipaddress
+import math
+import operator
 import os
 
-from ustack.buf.lent import alive as lent_alive
+from ustack.errors import CallTimeout, WouldBlock
 
 
 cdef uint64_t slice_end(uint64_t until_ns) noexcept nogil:
@@ -38,7 +44,13 @@ cdef void check_addresses(str address, str gateway) except *:
 
     Raises ValueError.
     """
+    refuse_ipv6(address)
+    if gateway is not None:
+        refuse_ipv6(gateway)
     own = ipaddress.IPv4Interface(address)
+    if "/" not in address:
+        raise ValueError(f"address {address!r}: has no prefix length; write {address}/24 if its network is "
+                         f"{ipaddress.IPv4Interface(f'{address}/24').network}, {address}/32 if it has no neighbours")
     network = own.network
     if own.ip.is_multicast or own.ip.is_loopback or own.ip.is_unspecified or int(own.ip) == 0xFFFFFFFF:
         raise ValueError(f"{own.ip} cannot be a host's address")
@@ -48,6 +60,32 @@ cdef void check_addresses(str address, str gateway) except *:
         hop = ipaddress.IPv4Address(gateway)
         if hop == own.ip or hop not in network:
             raise ValueError(f"the gateway {hop} is not another host of {network}")
+
+
+cdef int refuse_ipv6(str address) except -1:
+    try:
+        ipaddress.IPv6Interface(address)
+    except ValueError:
+        return 0
+    raise ValueError(f"address {address!r}: IPv6 is not supported yet, only IPv4")
+
+
+cdef object whole(str name, object value, object low, object high):
+    number = operator.index(value)          # TypeError for what is no integer
+    if not low <= number <= high:
+        raise ValueError(f"{name} {number}: must be from {low} to {high}")
+    return number
+
+
+cdef uint64_t timeout_ns(object seconds) except? 0:
+    if seconds is None:
+        return UINT64_MAX
+    number = float(seconds)
+    if math.isnan(number) or number < 0:
+        raise ValueError(f"timeout {seconds!r}: must be 0 or more seconds, or None to wait for ever")
+    if number >= 1e9:                       # thirty years
+        return UINT64_MAX
+    return <uint64_t>(<double>number * 1e9)
 
 
 cdef class Engine:
@@ -67,6 +105,7 @@ cdef class Engine:
         cdef uint64_t seed_word
         cdef uint64_t start_ns
         cdef bytes secrets
+        cdef bint drawn = False
         cdef LinkUse use
         if self.alive:
             raise RuntimeError("an engine is initialised once")
@@ -83,8 +122,14 @@ cdef class Engine:
         if tcp_config.rto_min_ns > tcp_config.rto_max_ns:
             raise ValueError("rto_min_ns is larger than rto_max_ns")
         self.manual_clock = now_ns is not None
+        if now_ns is not None:
+            now_ns = whole("now_ns", now_ns, 0, UINT64_MAX)
         start_ns = now_ns if self.manual_clock else clock_monotonic_ns()
-        seed_word = int.from_bytes(os.urandom(8), "little") if seed is None else seed & 0xFFFFFFFFFFFFFFFF
+        if seed is None:
+            seed = int.from_bytes(os.urandom(8), "little")
+            drawn = True
+        seed_word = operator.index(seed) & 0xFFFFFFFFFFFFFFFF
+        link.gate.check("Stack()")
         self.c.link = &link.c
         self.c.now_ns = start_ns
         link.c.now_ns = start_ns
@@ -93,22 +138,32 @@ cdef class Engine:
         if tcp_init(&self.c.tcp, &self.c.ip, &self.c.counters, &tcp_config, seed_word, start_ns) != 0:
             ip_destroy(&self.c.ip)
             raise MemoryError("no memory for TCP")
-        if seed is None:                    # what outsiders must not guess is worth more than the generator's 64 bits
+        if drawn:                           # what outsiders must not guess is worth more than the generator's 64 bits
             secrets = os.urandom(32)
             memcpy(self.c.tcp.secret, <const char *>secrets, 16)
             memcpy(self.c.tcp.flows.hash_key, <const char *>secrets + 16, 16)
         self.link = link
         self.link_use = use
+        self.gate = link.gate
         self.alive = True
         ip_announce(&self.c.ip, start_ns)
         self.link.c.ops.tx_submit(&self.link.c)
 
+    def __del__(self) -> None:
+        if self.alive:                      # its peers are told by whoever leaves the gate next: mostly us, now
+            warn_unclosed(self)
+            self.gate.defer(self._destroy_dropped)
+
+    def _destroy_dropped(self) -> None:
+        self.destroy()
+
     def __dealloc__(self) -> None:
-        if self.alive:                      # without close(): the link may be gone already, so nothing is sent
+        if self.alive:                      # __del__ could not: say nothing, give the memory back
             self.alive = False
             engine_discard_all(&self.c)
             tcp_destroy(&self.c.tcp)
             ip_destroy(&self.c.ip)
+            lent_release_pending()
 
     cdef uint64_t now(self) noexcept:
         cdef uint64_t now_ns = self.c.now_ns
@@ -121,19 +176,51 @@ cdef class Engine:
         if not self.alive:
             raise ValueError("the stack is closed")
 
+    cdef int enter(self, str call) except -1:
+        self.ensure_alive()
+        return self.gate.enter(call)
+
+    cdef int leave(self) except -1:
+        self.gate.leave()
+        return self.raise_parked()
+
+    cdef int raise_parked(self) except -1:
+        cdef Application application
+        for application in self.applications:
+            if application.parked is not None:
+                error = application.parked
+                application.parked = None
+                raise error
+        self.link.raise_parked()
+        return 0
+
+    cdef int between_turns(self) except -1:
+        self.gate.serve()
+        self.raise_parked()
+        return PyErr_CheckSignals()
+
+    cdef uint32_t turn(self, uint64_t at_ns) noexcept:
+        cdef uint32_t frames
+        lent_watch(&self.come_up)
+        with nogil:
+            frames = engine_poll(&self.c, at_ns)
+        lent_watch(NULL)
+        return frames
+
     cdef uint16_t register(self, Application application) except 0:
         cdef uint16_t index = self.application_index.get(id(application), 0)
         if index == 0:
-            if (application.c.on_accept == NULL or application.c.on_data == NULL or application.c.on_writable == NULL
-                    or application.c.on_eof == NULL or application.c.on_timeout == NULL
-                    or application.c.on_closed == NULL):
-                raise ValueError(f"{type(application).__name__} has no upcalls: it is no application")
+            missing = missing_upcalls(application)
+            if missing:
+                raise ValueError(f"{type(application).__name__} has no {', '.join(missing)}: it fills its whole "
+                                 "table in __cinit__ (ustack/engine.pxd, application_t)")
             if application.registered:
-                raise ValueError("an application serves one stack at a time")
+                raise ValueError(f"this {type(application).__name__} is in use: it serves one stack at a time")
             index = engine_add_application(&self.c, &application.c)
             if index == 0:
                 raise MemoryError(f"an engine serves at most {ENGINE_APPLICATIONS - 1} applications")
             application.registered = True
+            application.come_up = &self.come_up
             self.applications.append(application)
             self.application_index[id(application)] = index
         return index
@@ -144,6 +231,7 @@ cdef class Engine:
         engine_abort_all(&self.c, self.now())
         for application in self.applications:
             (<Application>application).registered = False
+            (<Application>application).come_up = NULL
         self.closing_balance = self.balance()
         self.alive = False
         self.link_use = None
@@ -154,14 +242,16 @@ cdef class Engine:
         cdef tcp_t *tcp = &self.c.tcp
         return {
             "tcbs": tcp.tcbs.in_use, "syns": tcp.syns.in_use, "time_waits": tcp.time_waits.in_use,
-            "send_pieces": tcp.send_pieces.in_use, "paths": tcp.paths.in_use,
-            "rx_queues": tcp.rx.queues.in_use,
+            "send_pieces": tcp.send_pieces.in_use, "rx_queues": tcp.rx.queues.in_use,
             "rx_chunks": tcp.rx.chunks.chunks_in_use, "rx_held_bytes": chunk_held_bytes(&tcp.rx.chunks),
-            "timers": tcp.wheel.armed, "flows": tcp.flows.used, "lent": lent_alive(),
+            "timers": tcp.wheel.armed, "flows": tcp.flows.used, "lent": tcp.lent_held,
         }
 
     def leaks(self) -> dict[str, int]:
-        """Records in use by pool: the present ones, or after close() those that were left. All zero then."""
+        """Records of this stack in use, by pool: the present ones, or after close() those that were left: all zero.
+
+        lent: references to buffers in its send queues.
+        """
         return self.balance() if self.alive else dict(self.closing_balance)
 
     def counters(self) -> dict[str, int]:
@@ -187,6 +277,7 @@ cdef class Engine:
         """When poll() next has something to do without a frame; None: never."""
         if not self.alive:
             return None
+        self.gate.check("next_deadline_ns")
         cdef uint64_t deadline_ns = engine_next_deadline(&self.c)
         return None if deadline_ns == UINT64_MAX else deadline_ns
 
@@ -196,34 +287,44 @@ cdef class Engine:
         now_ns: nanoseconds, never decreasing; needed by a stack with a manual clock, refused by one with a real clock.
         """
         cdef uint64_t at_ns
-        cdef uint32_t frames
-        self.ensure_alive()
-        if self.manual_clock != (now_ns is not None):
-            raise ValueError("poll() takes now_ns exactly when the stack was made with now_ns")
-        at_ns = now_ns if self.manual_clock else clock_monotonic_ns()
-        if at_ns < self.c.now_ns:
-            raise ValueError(f"time goes back: {at_ns} after {self.c.now_ns}")
-        with nogil:
-            frames = engine_poll(&self.c, at_ns)
-        return frames
+        self.enter("poll()")
+        try:
+            if self.manual_clock != (now_ns is not None):
+                raise ValueError("poll() takes now_ns exactly when the stack was made with now_ns")
+            at_ns = whole("now_ns", now_ns, 0, UINT64_MAX) if self.manual_clock else clock_monotonic_ns()
+            if at_ns < self.c.now_ns:
+                raise ValueError(f"time goes back: {at_ns} after {self.c.now_ns}")
+            return self.turn(at_ns)
+        finally:
+            self.leave()
 
     def run(self, duration_ns: int | None = None) -> None:
         """Drive the engine until stop(), the end of duration_ns, or a signal handler that raises.
 
-        Sleeps on the link when nothing is to be done. Raises OSError when the link is gone.
+        Sleeps on the link when nothing is to be done. Raises OSError when the link is gone. Other threads run
+        meanwhile, but may not use the stack (OwnershipError): they leave word and call stop().
         """
         cdef uint64_t until_ns = UINT64_MAX
-        self.ensure_alive()
-        if self.manual_clock:
-            raise ValueError("a stack with a manual clock is driven by poll(now_ns)")
-        self.stop_requested = False
-        if duration_ns is not None:
-            until_ns = clock_monotonic_ns() + <uint64_t>duration_ns
-        while not self.stop_requested and clock_monotonic_ns() < until_ns:
-            with nogil:
-                engine_run(&self.c, slice_end(until_ns), &self.stop_requested)
-            self.raise_link_error()
-            PyErr_CheckSignals()
+        cdef uint64_t start_ns = clock_monotonic_ns()
+        self.enter("run()")
+        try:
+            if self.manual_clock:
+                raise ValueError("a stack with a manual clock is driven by poll(now_ns)")
+            if duration_ns is not None:
+                until_ns = start_ns + <uint64_t>whole("duration_ns", duration_ns, 0, UINT64_MAX - start_ns)
+            self.stop_requested = False
+            self.gate.wake = &self.come_up
+            while not self.stop_requested and clock_monotonic_ns() < until_ns:
+                self.come_up = self.stop_requested or bool(self.gate.deferred)
+                lent_watch(&self.come_up)
+                with nogil:
+                    engine_run(&self.c, slice_end(until_ns), &self.come_up)
+                lent_watch(NULL)
+                self.between_turns()
+                self.raise_link_error()
+        finally:
+            self.gate.wake = NULL
+            self.leave()
 
     def raise_link_error(self) -> None:
         """Raise what the link has reported since the last call, if anything."""
@@ -233,34 +334,55 @@ cdef class Engine:
             raise OSError(-error, f"link: {strerror(-error).decode()}")
 
     def stop(self) -> None:
-        """Make run() return after its current turn. May be called from a signal handler or another thread."""
+        """Make run() return after its current turn. May be called from a signal handler, a callback or any thread."""
         self.stop_requested = True
+        self.come_up = True
 
-    cdef void push(self) except *:
+    cdef void push(self) noexcept:
         cdef uint64_t now_ns
         if not self.manual_clock and self.alive:
             now_ns = self.now()
+            lent_watch(&self.come_up)
             with nogil:
                 engine_flush(&self.c, now_ns)
+            lent_watch(NULL)
 
-    cdef void wait_until(self, object condition, object timeout) except *:
-        cdef uint64_t until_ns = UINT64_MAX, now_ns, deadline_ns
+    cdef void wait_until(self, object condition, object timeout, str what) except *:
+        cdef uint64_t until_ns = UINT64_MAX, now_ns, deadline_ns, limit_ns
         cdef uint32_t frames
         if self.manual_clock:
-            raise BlockingIOError("a stack with a manual clock does not wait: poll it")
-        if timeout is not None:
-            until_ns = clock_monotonic_ns() + <uint64_t>(max(timeout, 0) * 1e9)
+            raise WouldBlock("would_block", f"{what}; a stack with a manual clock does not wait: poll it", errno.EAGAIN)
+        limit_ns = timeout_ns(timeout)
+        now_ns = clock_monotonic_ns()
+        if limit_ns < UINT64_MAX - now_ns:
+            until_ns = now_ns + limit_ns
         while not condition():
-            self.ensure_alive()
-            PyErr_CheckSignals()
+            self.between_turns()
             now_ns = clock_monotonic_ns()
             if now_ns >= until_ns:
-                raise TimeoutError(f"nothing happened within {timeout} s")
-            with nogil:
-                frames = engine_poll(&self.c, now_ns)
-                deadline_ns = engine_next_deadline(&self.c)
+                raise CallTimeout("call_timeout", f"{what} within {timeout} s", errno.ETIMEDOUT)
+            frames = self.turn(now_ns)
+            deadline_ns = engine_next_deadline(&self.c)
             if frames == 0 and self.c.link_error == 0 and deadline_ns > now_ns and not condition():
                 with nogil:
                     engine_wait(&self.c, deadline_ns if deadline_ns < until_ns else until_ns)
             if self.c.link_error != 0:
                 self.raise_link_error()
+
+
+cdef list missing_upcalls(Application application):
+    """Names of the upcalls without which the engine cannot call an application."""
+    cdef list missing = []
+    if application.c.on_accept == NULL:
+        missing.append("on_accept")
+    if application.c.on_data == NULL:
+        missing.append("on_data")
+    if application.c.on_writable == NULL:
+        missing.append("on_writable")
+    if application.c.on_eof == NULL:
+        missing.append("on_eof")
+    if application.c.on_timeout == NULL:
+        missing.append("on_timeout")
+    if application.c.on_closed == NULL:
+        missing.append("on_closed")
+    return missing

@@ -113,3 +113,8 @@ cdef void engine_discard_all(engine_t *engine) noexcept nogil
 cdef class Application:
     cdef application_t c
     cdef bint registered                               # an engine holds a pointer to c
+    cdef object parked                                 # an exception for who drives the engine, None: none
+    cdef bint *come_up                                 # the engine's owner comes up to raise it; NULL: not registered
+    # For upcalls that take the GIL: keep an exception that must not end in them (errors.is_interruption). It is raised
+    # from run(), poll() or the blocking call in progress once the turn is over. The first one is kept.
+    cdef void park(self, object error) noexcept

@@ -434,3 +434,9 @@ cdef class Application:
 
     def __cinit__(self, *args: object, **kwargs: object) -> None:
         memset(&self.c, 0, sizeof(application_t))
+
+    cdef void park(self, object error) noexcept:
+        if self.parked is None:
+            self.parked = error
+        if self.come_up != NULL:
+            self.come_up[0] = True

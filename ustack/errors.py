@@ -1,9 +1,15 @@
 # SPDX-License-Identifier: MIT
-"""Exceptions of the Python face. Each carries `reason`, the stack's own word for what happened."""
+"""Exceptions of the Python face.
+
+Every one is an OSError with the `errno` that a kernel's socket would give, so that code written for sockets works
+unchanged (`except ConnectionResetError`, `error.errno == errno.EHOSTUNREACH`), and carries `reason`, the stack's own
+word for what happened.
+"""
 
 from __future__ import annotations
 
 import errno
+import signal
 
 
 class StackError(OSError):
@@ -12,10 +18,17 @@ class StackError(OSError):
 
     reason: str
 
-    def __init__(self, reason: str, message: str, code: int | None = None) -> None:
-        super().__init__(message)
+    def __init__(self, reason: str, message: str, number: int | None = None) -> None:
+        """number: the errno; None: there is none that says it."""
+        if number is None:
+            super().__init__(message)
+        else:
+            super().__init__(number, message)
         self.reason = reason
-        self.errno = code
+
+    def __reduce__(self) -> tuple[type[StackError], tuple[str, str, int | None]]:
+        """As it was made: OSError's own would take `reason` for the number."""
+        return type(self), (self.reason, self.strerror or str(self), self.errno)
 
 
 class AddressInUse(StackError):
@@ -42,6 +55,26 @@ class Unreachable(StackError):
     """The network has no way to the peer, or says so (ICMP)."""
 
 
+class SendAfterEnd(StackError, BrokenPipeError):
+    """Data, or a question about the connection, after its end or after shutdown()."""
+
+
+class CallTimeout(StackError, TimeoutError):
+    """A call waited as long as it was told to. The connection goes on."""
+
+
+class WouldBlock(StackError, BlockingIOError):
+    """A call that was told not to wait would have to."""
+
+
+class OwnershipError(StackError, RuntimeError):
+    """The stack is in use. `reason` is "thread" or "reentered".
+
+    One thread at a time may be inside a stack, and Python that the stack itself runs (a destructor, a signal handler,
+    a callback) may not call it again. The call did nothing. stop() is always allowed.
+    """
+
+
 # How a connection ends, by reason_name of close_reason_t: exception, errno, what a user reads. What ICMP says has the
 # errno that Linux gives the same code (icmp_err_convert in net/ipv4/icmp.c).
 KINDS: dict[str, tuple[type[StackError], int, str]] = {
@@ -64,9 +97,29 @@ KINDS: dict[str, tuple[type[StackError], int, str]] = {
 }
 
 
-def error_of(reason: str) -> StackError:
-    """The exception for a connection that ended for `reason` (reason_name of close_reason_t)."""
-    if reason not in KINDS:
-        return StackError(reason, f"the connection has ended: {reason}")
-    kind, code, message = KINDS[reason]
-    return kind(reason, message, code)
+def error_of(reason: str, where: str = "") -> StackError:
+    """The exception for a connection that ended for `reason` (reason_name of close_reason_t). where: its peer."""
+    unknown = (StackError, errno.EIO, f"the connection has ended: {reason}")
+    kind, number, message = KINDS.get(reason, unknown)
+    return kind(reason, f"{where}: {message}" if where else message, number)
+
+
+def is_interruption(error: BaseException) -> bool:
+    """Whether `error` is no failure of the code that it was raised in: what ends programs, or a signal handler's.
+
+    Python runs signal handlers in whatever code is executing, so their exceptions pass through code that has nothing to
+    do with them. A handler's own frame is in the traceback then.
+    """
+    if not isinstance(error, Exception):
+        return True
+    handlers = set()
+    for number in signal.valid_signals():
+        code = getattr(signal.getsignal(number), "__code__", None)
+        if code is not None:
+            handlers.add(code)
+    trace = error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code in handlers:
+            return True
+        trace = trace.tb_next
+    return False

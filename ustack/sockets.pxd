@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: MIT
 # Blocking sockets: what upcalls leave for them, listeners and connections. Made by ustack.Stack.
+#
+# Who keeps a Connection alive: the backlog until accept(), then its user alone, and after close() the stack, until the
+# last upcall. One that its user drops without close() is closed by its finalizer (Gate.defer), as a socket is.
 
-from libc.stdint cimport uint16_t
+from libc.stdint cimport uint16_t, uint64_t
 
 from ustack.base.types cimport ip_addr_t
 from ustack.driver cimport Engine
@@ -13,18 +16,25 @@ from ustack.tcp.tcb cimport flow_key_t, tcb_t, tcp_t
 # Turns upcalls into state that blocking calls look at. Received data stays in the stack's queue (backpressure).
 cdef class SocketApplication(Application):
     cdef Engine stack
-    cdef dict listeners                     # (octets of the address or None, port) -> Listener
-    cdef set references                     # the Connections that a tcb's user_data points to
+    cdef dict backlogs                      # (bytes of the address or None, port) -> Backlog
+    cdef set closing                        # Connections that are closed and not yet gone
+
+
+# Established connections that wait for accept(). Its length is the listener's count: one that ends leaves at once.
+cdef class Backlog:
+    cdef object waiting                     # OrderedDict: Connection -> None, the oldest first
+    cdef readonly uint64_t lost             # connections that ended before accept() took them
 
 
 cdef class Listener:
     cdef Engine stack
-    cdef SocketApplication sockets          # None: an Application of its own takes the connections
+    cdef Backlog backlog                    # None: an Application of its own takes the connections
+    cdef SocketApplication sockets          # None as well
     cdef readonly uint16_t port
     cdef readonly object address
-    cdef object queue                       # Connections that wait for accept()
     cdef bint open
     cdef void bind(self, Engine stack, SocketApplication sockets, uint16_t port, object address) except *
+    cdef void end(self) except *
 
 
 cdef class Connection:
@@ -32,19 +42,29 @@ cdef class Connection:
     cdef SocketApplication sockets
     cdef tcb_t *conn                        # NULL once it has ended
     cdef readonly bint established
-    cdef bint waiting                       # counted against the listener's backlog
+    cdef Backlog backlog                    # while it waits for accept(), counted by the listener; else None
+    cdef bint closed                        # close() was called: nobody is to be warned of a dropped connection
+    cdef bint close_later                   # close() was called while files of makefile() were open
+    cdef Py_ssize_t files                   # objects of makefile() that are open
+    cdef object timeout                     # settimeout(): seconds, None: for ever
     cdef close_reason_t end                 # why it ended, valid without a tcb
     cdef object rest                        # received before the end and not yet read
     cdef flow_key_t key
     cdef void bind(self, SocketApplication sockets, tcb_t *conn) except *
     cdef void unbind(self, tcp_t *tcp, close_reason_t reason) noexcept
     cdef void take(self) noexcept
-    cdef bytes take_bytes(self, tcp_t *tcp, size_t length)
+    cdef Engine enter(self, str call)
+    cdef object patience(self, object timeout)
+    cdef bint wait_readable(self, object timeout) except -1
     cdef bint readable(self) except -1
     cdef bint has_room(self) except -1
-    cdef void need_conn(self) except *
+    cdef int need_conn(self, str call) except -1
+    cdef void finish(self) noexcept
+    cdef void give_up(self) noexcept
+    cdef object failure(self)
+    cdef str where(self)
 
-# How a listener's address is named in SocketApplication.listeners.
+# How a listener's address is named in SocketApplication.backlogs.
 cdef bytes address_key(const ip_addr_t *address)
-# The exception for a negative tcp_status_t.
-cdef object error_of_status(int status)
+# The exception for a negative tcp_status_t. what: the call and its address.
+cdef object error_of_status(int status, str what)

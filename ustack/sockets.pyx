@@ -1,19 +1,28 @@
 # SPDX-License-Identifier: MIT
+# cython: annotation_typing=False
 """Blocking sockets: listeners and connections of a Stack, in the caller's thread.
 
 A blocking call drives the engine until it can return; with a manual clock it does what it can at once. Upcalls take
 the GIL here: for the fast path write an Application. It must not: know the protocol. Above: stack. Below: driver,
 tcp/calls.
+
+A Connection has a socket's methods under a socket's names (recv, sendall, makefile, settimeout, ...), so that code
+written for sockets takes it: http.client works on one. It has no descriptor: fileno() says so.
 """
 
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint64_t
+from libc.string cimport memcpy
 
+from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 
+from ustack.base.clock cimport clock_monotonic_ns
 from ustack.base.types cimport ip_addr_t
-from ustack.buf.lent cimport lent_from_object, lent_t, lent_unref
+from ustack.buf.lent cimport lent_from_object, lent_release_pending, lent_t, lent_unref
+from ustack.driver cimport timeout_ns, whole
 from ustack.engine cimport ACCEPT_REFUSED, ACCEPT_TAKEN, ACCEPT_WAITING, application_t
 from ustack.ip.address cimport ip_addr_from_text, ip_addr_text
+from ustack.link.gate cimport warn_unclosed
 from ustack.tcp.calls cimport (
     TCP_ERR_BAD_ADDRESS, TCP_ERR_IN_USE, TCP_ERR_NO_MEMORY, TCP_ERR_NO_PORT, TCP_ERR_NO_ROUTE, tcp_abort, tcp_close,
     tcp_receivable, tcp_receive, tcp_send, tcp_send_queued, tcp_set_keepalive, tcp_set_nodelay, tcp_set_tos,
@@ -22,24 +31,30 @@ from ustack.tcp.state cimport CLOSE_ABORTED, CLOSE_NO_MEMORY, CLOSE_NORMAL
 from ustack.tcp.status cimport connection_status
 from ustack.tcp.tcb cimport TCB_ACTIVE, TCB_FIN_RECEIVED, TCB_KEEPALIVE, TCB_NODELAY
 
-from collections import deque
+cdef extern from "Python.h":
+    const Py_ssize_t PY_SSIZE_T_MAX
 
-from ustack.errors import AddressInUse, StackError, Unreachable, error_of
+from collections import OrderedDict
+import errno
+import io
+
+from ustack.errors import AddressInUse, SendAfterEnd, StackError, Unreachable, WouldBlock, error_of
+from ustack.streams import open_stream
 from ustack.tcp.state import reason_name, state_name
 
 
-cdef object error_of_status(int status):
+cdef object error_of_status(int status, str what):
     if status == TCP_ERR_IN_USE:
-        return AddressInUse("in_use", "the address is in use")
+        return AddressInUse("in_use", f"{what}: the address is in use", errno.EADDRINUSE)
     if status == TCP_ERR_NO_MEMORY:
-        return StackError("no_memory", "a limit of the stack was reached")
+        return StackError("no_memory", f"{what}: a limit of the stack was reached", errno.ENOBUFS)
     if status == TCP_ERR_BAD_ADDRESS:
-        return StackError("bad_address", "not an address that this stack can use there")
+        return StackError("bad_address", f"{what}: not an address that this stack can use there", errno.EADDRNOTAVAIL)
     if status == TCP_ERR_NO_ROUTE:
-        return Unreachable("no_route", "no route to that address")
+        return Unreachable("no_route", f"{what}: no route to that address", errno.ENETUNREACH)
     if status == TCP_ERR_NO_PORT:
-        return StackError("no_port", "no port is free")
-    return StackError("state", "the connection is closing or closed")
+        return StackError("no_port", f"{what}: no port is free", errno.EADDRNOTAVAIL)
+    return SendAfterEnd("state", f"{what}: the connection is closing or closed", errno.EPIPE)
 
 
 # ---------------------------------------------------------------- upcalls
@@ -49,8 +64,8 @@ cdef class SocketApplication(Application):
 
     def __cinit__(self, Engine stack) -> None:
         self.stack = stack
-        self.listeners = {}
-        self.references = set()
+        self.backlogs = {}
+        self.closing = set()
         self.c.context = <void *>self
         self.c.on_accept = socket_on_accept
         self.c.on_data = socket_on_data
@@ -74,21 +89,21 @@ cdef bytes address_key(const ip_addr_t *address):
 
 cdef int accept_with_gil(SocketApplication application, tcb_t *conn) except -1:
     cdef Connection connection
-    cdef Listener listener
+    cdef Backlog backlog
     if conn.flags & TCB_ACTIVE:
         connection = <Connection><object><void *>conn.user_data
         connection.established = True
         return ACCEPT_TAKEN
-    listener = application.listeners.get((address_key(&conn.key.laddr), conn.key.lport))
-    if listener is None:
-        listener = application.listeners.get((None, conn.key.lport))
-    if listener is None:
+    backlog = application.backlogs.get((address_key(&conn.key.laddr), conn.key.lport))
+    if backlog is None:
+        backlog = application.backlogs.get((None, conn.key.lport))
+    if backlog is None:
         return ACCEPT_REFUSED
     connection = Connection.__new__(Connection)
     connection.bind(application, conn)
     connection.established = True
-    connection.waiting = True
-    listener.queue.append(connection)
+    connection.backlog = backlog
+    backlog.waiting[connection] = None
     return ACCEPT_WAITING
 
 
@@ -113,8 +128,19 @@ cdef void closed_with_gil(tcp_t *tcp, tcb_t *conn, close_reason_t reason) noexce
 
 # ---------------------------------------------------------------- Listener
 
+cdef class Backlog:
+    """What a Listener and the upcalls share."""
+
+    def __cinit__(self) -> None:
+        self.waiting = OrderedDict()
+
+
 cdef class Listener:
-    """A port in LISTEN. Made by Stack.listen()."""
+    """A port in LISTEN. Made by Stack.listen().
+
+    Dropped without close() it stops listening, with a ResourceWarning; one whose connections an Application takes goes
+    on: nobody needs the object.
+    """
 
     def __init__(self):
         raise TypeError("use Stack.listen()")
@@ -124,49 +150,97 @@ cdef class Listener:
         self.sockets = sockets
         self.port = port
         self.address = address
-        self.queue = deque()
+        if sockets is not None:
+            self.backlog = Backlog()
         self.open = True
 
     @property
     def pending(self) -> int:
-        """Connections that wait for accept()."""
-        return len(self.queue)
+        """Connections that wait for accept(): all of them are open."""
+        return 0 if self.backlog is None else len(self.backlog.waiting)
+
+    @property
+    def lost(self) -> int:
+        """Connections that ended before accept() took them.
+
+        They are not handed out. Their data went with them (RFC 9293 section 3.10.7.4: a RST flushes all queues), so
+        accept() would give a connection that can only fail, and a client that resets in a loop would fill the backlog
+        with them; Linux hands them out.
+        """
+        return 0 if self.backlog is None else self.backlog.lost
 
     def accept(self, timeout: float | None = None) -> Connection:
-        """The next connection. timeout: seconds; None: wait for ever; 0: BlockingIOError if there is none now."""
+        """The next connection.
+
+        timeout: seconds; None: wait for ever; 0: BlockingIOError if there is none now. Raises TimeoutError after it,
+        ValueError when the listener or the stack is closed.
+        """
         cdef Connection connection
         if not self.open:
-            raise ValueError("the listener is closed")
-        self.stack.ensure_alive()
-        if not self.queue:
-            if timeout == 0:
-                self.stack.push()
-                if not self.stack.manual_clock:
-                    self.stack.poll()
-                if not self.queue:
-                    raise BlockingIOError("no connection waits")
-            else:
-                self.stack.wait_until(lambda: self.queue, timeout)
-        connection = self.queue.popleft()
-        connection.take()
-        return connection
+            raise ValueError("accept(): the listener is closed")
+        what = f"accept() on port {self.port}: no connection came"
+        self.stack.enter("accept()")
+        try:
+            if self.backlog is None:
+                raise WouldBlock("would_block", f"accept() on port {self.port}: its application takes the connections",
+                                 errno.EAGAIN)
+            if not self.backlog.waiting:
+                if timeout is not None and timeout == 0:
+                    self.stack.push()
+                    if not self.stack.manual_clock:
+                        self.stack.turn(clock_monotonic_ns())
+                    if not self.backlog.waiting:
+                        raise WouldBlock("would_block", what, errno.EAGAIN)
+                else:
+                    self.stack.wait_until(lambda: self.backlog.waiting or not self.open, timeout, what)
+                    if not self.open:
+                        raise ValueError("accept(): the listener is closed")
+            connection, _ = self.backlog.waiting.popitem(False)
+            connection.take()
+            return connection
+        finally:
+            self.stack.leave()
 
     def close(self) -> None:
         """Stop listening; connections that nobody has accepted are reset. Idempotent."""
-        cdef ip_addr_t local
         if not self.open:
             return
-        self.open = False
         if not self.stack.alive:
+            self.open = False
             return
+        self.stack.enter("Listener.close()")
+        try:
+            self.end()
+        finally:
+            self.stack.leave()
+
+    cdef void end(self) except *:
+        cdef ip_addr_t local
+        cdef Connection connection
+        if not self.open or not self.stack.alive:
+            return
+        self.open = False
         if self.address is not None:
             ip_addr_from_text(self.address, &local)
         tcp_unlisten(&self.stack.c.tcp, &local if self.address is not None else NULL, self.port)
         if self.sockets is not None:
-            self.sockets.listeners.pop((address_key(&local) if self.address is not None else None, self.port), None)
-        for connection in self.queue:
-            connection.abort()
-        self.queue.clear()
+            self.sockets.backlogs.pop((address_key(&local) if self.address is not None else None, self.port), None)
+            self.stack.now()
+            for connection in list(self.backlog.waiting):
+                connection.backlog = None   # the count went with the listener; another may listen there already
+                self.sockets.closing.add(connection)
+                connection.closed = True
+                tcp_abort(&self.stack.c.tcp, connection.conn)
+            self.backlog.waiting.clear()
+            self.stack.push()
+
+    def __del__(self) -> None:
+        if self.open and self.backlog is not None and self.stack is not None and self.stack.alive:
+            warn_unclosed(self)
+            self.stack.gate.defer(self._end_dropped)
+
+    def _end_dropped(self) -> None:
+        self.end()
 
     def __enter__(self) -> Listener:
         return self
@@ -174,26 +248,36 @@ cdef class Listener:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
+    def __repr__(self) -> str:
+        if self.stack is None:
+            return "<Listener that nobody made>"
+        state = "LISTEN" if self.open and self.stack.alive else "closed"
+        return f"<Listener {self.address or '*'}:{self.port} {state}, {self.pending} waiting>"
+
 
 # ---------------------------------------------------------------- Connection
 
 cdef class Connection:
-    """One TCP connection. Made by Listener.accept() and Stack.connect()."""
+    """One TCP connection. Made by Listener.accept() and Stack.connect().
+
+    Its methods are those of a socket, in a socket's words (recv, sendall) or the stack's (receive, send). Every
+    exception is an OSError with a socket's errno, and has the stack's `reason`. Dropped without close() it is closed,
+    with a ResourceWarning.
+    """
 
     def __cinit__(self) -> None:
         self.end = CLOSE_ABORTED            # until it is bound to a tcb, which the stack alone does
+        self.rest = b""
 
     def __init__(self):
         raise TypeError("use Stack.connect() or Listener.accept()")
 
     cdef void bind(self, SocketApplication sockets, tcb_t *conn) except *:
-        """The tcb's user_data points here; `references` keeps us alive until unbind."""
+        """The tcb's user_data points here; while nobody else keeps us alive, __del__ has the tcb closed."""
         self.sockets = sockets
         self.stack = sockets.stack
         self.conn = conn
-        self.rest = b""
         self.key = conn.key
-        sockets.references.add(self)
         conn.user_data = <uint64_t><void *>self
 
     cdef void unbind(self, tcp_t *tcp, close_reason_t reason) noexcept:
@@ -201,114 +285,318 @@ cdef class Connection:
         self.end = reason
         try:
             if reason == CLOSE_NORMAL:
-                self.rest = self.take_bytes(tcp, tcp_receivable(tcp, self.conn))
+                self.rest = take_bytes(tcp, self.conn, tcp_receivable(tcp, self.conn))
+            if self.backlog is not None:
+                self.backlog.lost += 1
+                self.backlog.waiting.pop(self, None)
         except MemoryError:
             self.end = CLOSE_NO_MEMORY
         self.take()
         self.conn = NULL
-        self.sockets.references.discard(self)
+        self.sockets.closing.discard(self)
 
     cdef void take(self) noexcept:
-        if self.waiting:
-            self.waiting = False
+        """It waits for accept() no longer."""
+        if self.backlog is not None:
+            self.backlog = None
             if self.conn != NULL:
                 tcp_taken(&self.stack.c.tcp, self.conn)
 
-    cdef bytes take_bytes(self, tcp_t *tcp, size_t length):
-        cdef bytes out = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>length)
-        tcp_receive(tcp, self.conn, <uint8_t *>PyBytes_AS_STRING(out), length)
-        return out
+    def __del__(self) -> None:
+        if self.conn != NULL and not self.closed and self.backlog is None:
+            warn_unclosed(self)
+            self.stack.gate.defer(self._finish_dropped)     # which keeps us alive until then
+
+    def _finish_dropped(self) -> None:
+        if self.conn != NULL and self.stack.alive:
+            self.finish()
+
+    cdef Engine enter(self, str call):
+        """The stack, entered."""
+        if self.stack is None:
+            raise error_of("aborted", call)
+        if not self.stack.alive and self.conn == NULL:
+            self.stack.gate.enter(call)     # what was received before the end can still be read
+        else:
+            self.stack.enter(call)
+        return self.stack
+
+    cdef object patience(self, object timeout):
+        return self.timeout if timeout is None else timeout
+
+    cdef str where(self):
+        return f"{ip_addr_text(&self.key.raddr)}:{self.key.rport}"
+
+    cdef object failure(self):
+        return error_of(self.reason, self.where())
+
+    # ------------------------------------------------------------ receiving
 
     cdef bint readable(self) except -1:
         return (self.conn == NULL or tcp_receivable(&self.stack.c.tcp, self.conn) > 0
                 or self.conn.flags & TCB_FIN_RECEIVED != 0)
 
-    def receive(self, Py_ssize_t max_bytes=65536, timeout: float | None = None) -> bytes:
-        """Up to `max_bytes` octets, at least one; b"" when the peer has closed its side.
-
-        timeout: seconds; None: wait for ever; 0: BlockingIOError if there is nothing now. Raises the connection's end
-        (ConnectionReset, ConnectionTimeout, ...) unless it was a normal one.
-        """
-        cdef size_t length
-        if max_bytes < 1:
-            raise ValueError("max_bytes must be at least 1")
+    cdef bint wait_readable(self, object timeout) except -1:
+        """Whether there is something, or nothing more will come: then False. Raises the connection's end."""
+        timeout = self.patience(timeout)
         if not self.readable():
-            if timeout == 0:
-                raise BlockingIOError("nothing has been received")
-            self.stack.wait_until(lambda: self.readable(), timeout)
+            what = f"receive() from {self.where()}: nothing came"
+            if timeout is not None and timeout == 0:
+                raise WouldBlock("would_block", what, errno.EAGAIN)
+            self.stack.wait_until(lambda: self.readable(), timeout, what)
         if self.conn != NULL:
-            length = tcp_receivable(&self.stack.c.tcp, self.conn)
-            if length == 0:
-                return b""
-            self.stack.now()
-            out = self.take_bytes(&self.stack.c.tcp, length if length < <size_t>max_bytes else <size_t>max_bytes)
-            self.stack.push()               # the window may be worth an announcement
-            return out
+            return tcp_receivable(&self.stack.c.tcp, self.conn) > 0
         if self.rest:
-            out, self.rest = self.rest[:max_bytes], self.rest[max_bytes:]
+            return True
+        if self.end == CLOSE_NORMAL:
+            return False
+        raise self.failure()
+
+    def receive(self, max_bytes: int = 65536, timeout: float | None = None) -> bytes:
+        """Up to `max_bytes` bytes, at least one; b"" when the peer has closed its side.
+
+        timeout: seconds; None: that of settimeout(), for ever at first; 0: BlockingIOError if there is nothing now.
+        Raises the connection's end (ConnectionReset, ConnectionTimeout, ...) unless it was a normal one.
+        """
+        cdef size_t length, wanted = whole("max_bytes", max_bytes, 1, PY_SSIZE_T_MAX)
+        cdef Engine stack = self.enter("receive()")
+        try:
+            if not self.wait_readable(timeout):
+                return b""
+            if self.conn == NULL:
+                out, self.rest = self.rest[:wanted], self.rest[wanted:]
+                return out
+            length = tcp_receivable(&stack.c.tcp, self.conn)
+            stack.now()
+            out = take_bytes(&stack.c.tcp, self.conn, length if length < wanted else wanted)
+            stack.push()                    # the window may be worth an announcement
             return out
-        if self.reason == "normal":
-            return b""
-        raise error_of(self.reason)
+        finally:
+            stack.leave()
+
+    def recv(self, bufsize: int, flags: int = 0) -> bytes:
+        """receive() as a socket has it: at most bufsize bytes, b"" at the end. flags: 0, there are no others."""
+        no_flags("recv()", flags)
+        return b"" if whole("bufsize", bufsize, 0, PY_SSIZE_T_MAX) == 0 else self.receive(bufsize)
+
+    def recv_into(self, buffer: object, nbytes: int = 0, flags: int = 0) -> int:
+        """Receive straight into a writable buffer: at most nbytes (0: its size). The number of bytes, 0 at the end."""
+        cdef Py_buffer view
+        cdef Engine stack
+        cdef size_t room, length
+        no_flags("recv_into()", flags)
+        PyObject_GetBuffer(buffer, &view, PyBUF_WRITABLE)   # may run the exporter's code: before we enter
+        try:
+            room = <size_t>view.len
+            if nbytes != 0:
+                room = whole("nbytes", nbytes, 0, view.len)
+            if room == 0:
+                return 0
+            stack = self.enter("recv_into()")
+            try:
+                if not self.wait_readable(None):
+                    return 0
+                if self.conn == NULL:
+                    length = min(room, <size_t>len(self.rest))
+                    memcpy(view.buf, PyBytes_AS_STRING(self.rest), length)
+                    self.rest = self.rest[length:]
+                    return length
+                stack.now()
+                length = tcp_receive(&stack.c.tcp, self.conn, <uint8_t *>view.buf, room)
+                stack.push()
+                return length
+            finally:
+                stack.leave()
+        finally:
+            PyBuffer_Release(&view)
+
+    # ------------------------------------------------------------ sending
 
     def send(self, data: object, timeout: float | None = None) -> int:
         """Lend `data` (any contiguous buffer; do not change it until it is acknowledged) to the send queue.
 
         Returns its length when all of it is queued, which waits for room if the queue is full; with a manual clock, or
-        timeout 0, what was accepted at once. Raises the connection's end, or StackError after shutdown() or close().
+        timeout 0, what was accepted at once. timeout: seconds; None: that of settimeout(). After a TimeoutError a part
+        may have been queued. Raises the connection's end, or BrokenPipeError after shutdown() or close().
         """
         cdef lent_t *lent
         cdef uint64_t total, sent = 0
         cdef int64_t accepted
-        self.need_conn()
-        lent = lent_from_object(data)
+        cdef Engine stack
+        if self.conn == NULL:
+            self.need_conn("send()")
+        lent = lent_from_object(data)       # may run the exporter's code: before we enter
         try:
+            stack = self.enter("send()")
+        except BaseException:
+            lent_unref(lent)
+            lent_release_pending()
+            raise
+        try:
+            self.need_conn("send()")
+            timeout = self.patience(timeout)
             total = lent.length
             while True:
-                self.stack.now()
-                accepted = tcp_send(&self.stack.c.tcp, self.conn, lent, sent, total - sent)
+                stack.now()
+                accepted = tcp_send(&stack.c.tcp, self.conn, lent, sent, total - sent)
                 if accepted < 0:
-                    raise error_of_status(<int>accepted)
+                    raise error_of_status(<int>accepted, f"send() to {self.where()}")
                 sent += <uint64_t>accepted
-                self.stack.push()
-                if sent == total or self.stack.manual_clock or timeout == 0:
+                stack.push()
+                if sent == total or stack.manual_clock or (timeout is not None and timeout == 0):
                     return sent
-                self.stack.wait_until(lambda: self.has_room(), timeout)
-                self.need_conn()
+                stack.wait_until(lambda: self.has_room(), timeout,
+                                 f"send() to {self.where()}: {sent} of {total} bytes queued, the peer took no more")
+                self.need_conn("send()")
         finally:
             lent_unref(lent)
+            stack.leave()
+
+    def sendall(self, data: object, flags: int = 0) -> None:
+        """Queue all of `data` as send() does, within the time of settimeout().
+
+        Raises BlockingIOError with `characters_written` if it may not wait and not all of it has room.
+        """
+        no_flags("sendall()", flags)
+        cdef uint64_t total = memoryview(data).nbytes
+        cdef uint64_t sent = self.send(data)
+        if sent < total:
+            error = WouldBlock("would_block", f"sendall() to {self.where()}: {sent} of {total} bytes queued",
+                               errno.EAGAIN)
+            error.characters_written = sent
+            raise error
 
     cdef bint has_room(self) except -1:
         return self.conn == NULL or tcp_send_queued(self.conn) < self.stack.c.tcp.config.snd_queue_bytes // 2
 
-    cdef void need_conn(self) except *:
-        if self.conn == NULL:
-            if self.reason == "normal":
-                raise StackError("state", "the connection is closed")
-            raise error_of(self.reason)
+    cdef int need_conn(self, str call) except -1:
+        if self.conn != NULL:
+            return 0
+        if self.end == CLOSE_NORMAL:
+            raise SendAfterEnd("state", f"{call}: the connection with {self.where()} is closed", errno.EPIPE)
+        raise self.failure()
 
-    def shutdown(self) -> None:
-        """No more data from us: a FIN follows what is queued. Receiving goes on (half-close)."""
-        self.need_conn()
-        self.stack.now()
-        tcp_shutdown(&self.stack.c.tcp, self.conn)
-        self.stack.push()
+    # ------------------------------------------------------------ the end
+
+    def shutdown(self, how: int = 1) -> None:
+        """No more data from us: a FIN follows what is queued. Receiving goes on (half-close).
+
+        how: socket.SHUT_WR (1) or SHUT_RDWR (2), which is the same here: TCP has no way to refuse data but a reset.
+        SHUT_RD (0) does nothing.
+        """
+        cdef Engine stack
+        if whole("how", how, 0, 2) == 0:
+            return
+        stack = self.enter("shutdown()")
+        try:
+            self.need_conn("shutdown()")
+            stack.now()
+            tcp_shutdown(&stack.c.tcp, self.conn)
+            stack.push()
+        finally:
+            stack.leave()
 
     def close(self) -> None:
         """Done with both directions. What is queued is still delivered; unread data makes it a reset (SHLD-3).
-        Idempotent."""
-        if self.conn != NULL:
+
+        Files of makefile() that are open keep the connection open until the last of them is closed. Idempotent.
+        """
+        if self.conn == NULL:
+            self.closed = True
+            return
+        cdef Engine stack = self.enter("close()")
+        try:
+            if self.files > 0:
+                self.close_later = True
+            elif self.conn != NULL:
+                self.rest = b""
+                self.finish()
+        finally:
+            stack.leave()
+
+    cdef void finish(self) noexcept:
+        """close() inside the gate."""
+        self.closed = True
+        self.sockets.closing.add(self)
+        self.stack.now()
+        tcp_close(&self.stack.c.tcp, self.conn)
+        self.stack.push()
+
+    cdef void give_up(self) noexcept:
+        """abort() inside the gate."""
+        if self.conn != NULL and self.stack.alive:
+            self.closed = True
+            self.sockets.closing.add(self)
             self.stack.now()
-            self.rest = b""
-            tcp_close(&self.stack.c.tcp, self.conn)
+            tcp_abort(&self.stack.c.tcp, self.conn)
             self.stack.push()
 
     def abort(self) -> None:
         """Reset the connection now. Idempotent."""
-        if self.conn != NULL:
-            self.stack.now()
-            tcp_abort(&self.stack.c.tcp, self.conn)
-            self.stack.push()
+        if self.conn == NULL:
+            return
+        cdef Engine stack = self.enter("abort()")
+        try:
+            self.give_up()
+        finally:
+            stack.leave()
+
+    def detach(self) -> int:
+        """Raise io.UnsupportedOperation: there is no descriptor to detach."""
+        return self.fileno()
+
+    # ------------------------------------------------------------ as sockets have it
+
+    def fileno(self) -> int:
+        """Raise io.UnsupportedOperation: a connection inside this process has no descriptor.
+
+        To wait in an event loop, wait for Link.fileno() until Stack.next_deadline_ns, and poll() the stack.
+        """
+        raise io.UnsupportedOperation(
+            "fileno(): a connection of this stack lives in the process and has no descriptor; wait for Link.fileno() "
+            "and call Stack.poll()")
+
+    def makefile(self, mode: str = "r", buffering: int | None = None, *, encoding: str | None = None,
+                 errors: str | None = None, newline: str | None = None) -> object:
+        """A file object on the connection, with socket.makefile()'s arguments. close() waits for it (see there)."""
+        if self.closed or self.close_later:
+            raise SendAfterEnd("state", f"makefile(): the connection with {self.where()} is closed", errno.EBADF)
+        file = open_stream(self, mode, buffering, encoding, errors, newline)
+        return file
+
+    def _file_opened(self) -> None:
+        self.files += 1
+
+    def _file_closed(self) -> None:
+        if self.files > 0:
+            self.files -= 1
+        if self.files == 0 and self.close_later:
+            self.close_later = False
+            self.close()
+
+    def settimeout(self, timeout: float | None) -> None:
+        """Seconds that receive(), send() and their like wait when they are not told otherwise. None: for ever.
+
+        0: BlockingIOError instead of waiting.
+        """
+        timeout_ns(timeout)
+        self.timeout = None if timeout is None else float(timeout)
+
+    def gettimeout(self) -> float | None:
+        """What settimeout() has set; None at first."""
+        return self.timeout
+
+    def setblocking(self, flag: bool) -> None:
+        """settimeout(None) or settimeout(0)."""
+        self.timeout = None if flag else 0.0
+
+    def getsockname(self) -> tuple[str, int]:
+        """Our address and port."""
+        return self.local
+
+    def getpeername(self) -> tuple[str, int]:
+        """The peer's address and port."""
+        return self.remote
 
     @property
     def local(self) -> tuple[str, int]:
@@ -320,6 +608,8 @@ cdef class Connection:
         """The peer's address and port."""
         return ip_addr_text(&self.key.raddr), self.key.rport
 
+    # ------------------------------------------------------------ state and settings
+
     @property
     def reason(self) -> str | None:
         """Why the connection ended ("normal", "reset", "timeout", ...); None while it lives."""
@@ -328,60 +618,101 @@ cdef class Connection:
     @property
     def state(self) -> str:
         """RFC 9293's name; CLOSED once the stack has forgotten the connection (TIME-WAIT goes on without it)."""
+        # Without the gate: a tcb lives until unbind, which has the GIL, so its state can be read by any thread.
         return "CLOSED" if self.conn == NULL else state_name(self.conn.state)
 
     def info(self) -> dict[str, object]:
         """A snapshot of the connection's variables, as in Stack.connections()."""
-        self.need_conn()
-        return connection_status(&self.stack.c.tcp, self.conn)
+        cdef Engine stack = self.enter("info()")
+        try:
+            self.need_conn("info()")
+            return connection_status(&stack.c.tcp, self.conn)
+        finally:
+            stack.leave()
 
     @property
     def nodelay(self) -> bool:
         """Nagle's algorithm is off (MUST-17)."""
-        self.need_conn()
+        self.need_conn("nodelay")
         return bool(self.conn.flags & TCB_NODELAY)
 
     @nodelay.setter
     def nodelay(self, bint on):
-        self.need_conn()
-        tcp_set_nodelay(&self.stack.c.tcp, self.conn, on)
-        self.stack.push()
+        cdef Engine stack = self.enter("nodelay")
+        try:
+            self.need_conn("nodelay")
+            tcp_set_nodelay(&stack.c.tcp, self.conn, on)
+            stack.push()
+        finally:
+            stack.leave()
 
     @property
     def keepalive(self) -> bool:
         """Keep-alive probes are sent when the connection is idle (MUST-24); off at first."""
-        self.need_conn()
+        self.need_conn("keepalive")
         return bool(self.conn.flags & TCB_KEEPALIVE)
 
     @keepalive.setter
     def keepalive(self, bint on):
-        self.need_conn()
-        self.stack.now()
-        tcp_set_keepalive(&self.stack.c.tcp, self.conn, on)
+        cdef Engine stack = self.enter("keepalive")
+        try:
+            self.need_conn("keepalive")
+            stack.now()
+            tcp_set_keepalive(&stack.c.tcp, self.conn, on)
+        finally:
+            stack.leave()
 
-    def set_user_timeout(self, int seconds) -> None:
+    def set_user_timeout(self, seconds: int) -> None:
         """Give up after this long without an answer to data (R2, MUST-21); 0: the stack's default."""
-        self.need_conn()
-        if not 0 <= seconds <= 65535:
-            raise ValueError("seconds must be from 0 to 65535")
-        tcp_set_user_timeout(self.conn, <uint16_t>seconds)
+        cdef uint16_t value = whole("seconds", seconds, 0, 65535)
+        cdef Engine stack = self.enter("set_user_timeout()")
+        try:
+            self.need_conn("set_user_timeout()")
+            tcp_set_user_timeout(self.conn, value)
+        finally:
+            stack.leave()
 
-    def set_tos(self, int tos) -> None:
-        """The octet of DiffServ and ECN bits in every IP header from now on (MUST-48, SHLD-21)."""
-        self.need_conn()
-        if not 0 <= tos <= 255:
-            raise ValueError("tos must be from 0 to 255")
-        tcp_set_tos(self.conn, <uint8_t>tos)
+    def set_tos(self, tos: int) -> None:
+        """The byte of DiffServ and ECN bits in every IP header from now on (MUST-48, SHLD-21)."""
+        cdef uint8_t value = whole("tos", tos, 0, 255)
+        cdef Engine stack = self.enter("set_tos()")
+        try:
+            self.need_conn("set_tos()")
+            tcp_set_tos(self.conn, value)
+        finally:
+            stack.leave()
 
-    def set_ttl(self, int ttl) -> None:
+    def set_ttl(self, ttl: int) -> None:
         """Time to live of every packet from now on (MUST-49)."""
-        self.need_conn()
-        if not 1 <= ttl <= 255:
-            raise ValueError("ttl must be from 1 to 255")
-        tcp_set_ttl(self.conn, <uint8_t>ttl)
+        cdef uint8_t value = whole("ttl", ttl, 1, 255)
+        cdef Engine stack = self.enter("set_ttl()")
+        try:
+            self.need_conn("set_ttl()")
+            tcp_set_ttl(self.conn, value)
+        finally:
+            stack.leave()
 
     def __enter__(self) -> Connection:
         return self
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+    def __repr__(self) -> str:
+        if self.stack is None:
+            return "<Connection that nobody made>"
+        local, port = self.local
+        ended = "" if self.conn != NULL else f" ({self.reason})"
+        return f"<Connection {local}:{port} to {self.where()}, {self.state}{ended}>"
+
+
+cdef bytes take_bytes(tcp_t *tcp, tcb_t *conn, size_t length):
+    cdef bytes out = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>length)
+    tcp_receive(tcp, conn, <uint8_t *>PyBytes_AS_STRING(out), length)
+    return out
+
+
+cdef int no_flags(str call, object flags) except -1:
+    if flags != 0:
+        raise StackError("flags", f"{call}: flags {flags!r}: this stack has none, pass 0", errno.EOPNOTSUPP)
+    return 0

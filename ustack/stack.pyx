@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: MIT
+# cython: annotation_typing=False
 """The Python face: a stack on a link.
 
     with PacketMmapLink("veth1") as link, Stack(link, "198.18.0.2/24") as stack:
@@ -8,9 +9,11 @@
         connection.send(b"HTTP/1.1 204 No Content\\r\\n\\r\\n")
         connection.close()
 
-There is no thread: the stack moves while one of its calls waits (accept, receive, send, connect, run), in the caller's
-thread. A stack with a manual clock (simulation) never waits: its calls do what they can at once, and poll(now_ns)
-moves it.
+The stack starts no thread: it processes packets only while one of its calls runs (accept, receive, send, connect, run),
+in the caller's thread. One thread at a time may be inside; another one gets an OwnershipError, and so does Python code
+that the stack itself runs. Between calls the stack may pass from thread to thread. stop(), counters(), leaks() and the
+states of connections are for every thread at any time. A stack with a manual clock (simulation) never waits: its calls
+do what they can at once, and poll(now_ns) moves it.
 
 Above: users. Below: sockets, driver.
 """
@@ -18,9 +21,9 @@ Above: users. Below: sockets, driver.
 from libc.stdint cimport uint16_t, uint32_t
 
 from ustack.base.types cimport ip_addr_t
-from ustack.driver cimport Engine
+from ustack.driver cimport Engine, refuse_ipv6, timeout_ns, whole
 from ustack.engine cimport Application
-from ustack.ip.address cimport ip_addr_from_text
+from ustack.ip.address cimport ip_addr_from_text, ip_addr_text
 from ustack.link.device cimport Link
 from ustack.sockets cimport Connection, Listener, SocketApplication, address_key, error_of_status
 from ustack.tcp.calls cimport tcp_connect, tcp_listen
@@ -29,8 +32,17 @@ from ustack.tcp.state cimport CLOSING, FIN_WAIT_1, LAST_ACK
 from ustack.tcp.status cimport connection_status
 from ustack.tcp.tcb cimport tcb_t
 
+import re
+import socket
+
 from ustack.config import settings
-from ustack.errors import error_of
+
+
+cdef object HOST_NAME = re.compile(r"(?=.{1,254}$)(?:[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9])?\.)*"
+                                   r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.?", re.ASCII)
+
+cdef enum:
+    BACKLOG_MAX = 1 << 28                   # more connections than that cannot exist
 
 
 cdef class Stack(Engine):
@@ -45,12 +57,13 @@ cdef class Stack(Engine):
 
     cdef SocketApplication sockets
 
-    def __init__(self, Link link not None, str address not None="198.18.0.2/24", str gateway=None, *,
-                 object seed=None, object now_ns=None, **config):
+    def __init__(self, link: Link, address: str = "198.18.0.2/24", gateway: str | None = None, *,
+                 seed: int | None = None, now_ns: int | None = None, **config: int) -> None:
         Engine.__init__(self, link, address, gateway, seed, now_ns, config)
         self.sockets = SocketApplication(self)
 
-    def listen(self, int port, *, str address=None, int backlog=128, Application application=None) -> Listener:
+    def listen(self, port: int, *, address: str | None = None, backlog: int = 128,
+               application: Application | None = None) -> Listener:
         """Passive OPEN on `port` (1..65535) of `address` (None: any of ours).
 
         application: gets the connections' upcalls; None: they wait for Listener.accept(), at most `backlog` of them.
@@ -59,92 +72,112 @@ cdef class Stack(Engine):
         cdef ip_addr_t local
         cdef Listener listener
         cdef Application target = self.sockets if application is None else application
-        self.ensure_alive()
-        if not 0 < port < 65536:
-            raise ValueError(f"port {port}: must be from 1 to 65535")
-        if backlog < 1:
-            raise ValueError("backlog must be at least 1")
+        cdef uint16_t number = whole("port", port, 1, 65535)
+        cdef uint32_t waiting = whole("backlog", backlog, 1, BACKLOG_MAX)
         if address is not None:
-            ip_addr_from_text(address, &local)
-        status = tcp_listen(&self.c.tcp, &local if address is not None else NULL, <uint16_t>port,
-                            self.register(target), <uint32_t>backlog)
-        if status != 0:
-            raise error_of_status(status)
-        listener = Listener.__new__(Listener)
-        listener.bind(self, self.sockets if application is None else None, <uint16_t>port, address)
-        if application is None:
-            self.sockets.listeners[(address_key(&local) if address is not None else None, port)] = listener
-        return listener
+            address_from_text(address, &local)
+        self.enter("listen()")
+        try:
+            status = tcp_listen(&self.c.tcp, &local if address is not None else NULL, number, self.register(target),
+                                waiting)
+            if status != 0:
+                raise error_of_status(status, f"listen() on {address or '*'}:{number}")
+            listener = Listener.__new__(Listener)
+            listener.bind(self, self.sockets if application is None else None, number, address)
+            if application is None:
+                self.sockets.backlogs[(address_key(&local) if address is not None else None, number)] = listener.backlog
+            return listener
+        finally:
+            self.leave()
 
-    def connect(self, str address not None, int port, *, int local_port=0, object timeout=None,
-                bint wait=True) -> Connection:
+    def connect(self, address: str, port: int, *, local_port: int = 0, timeout: float | None = None,
+                wait: bool = True) -> Connection:
         """Active OPEN. Returns when established; with wait=False (or a manual clock) at once, in SYN-SENT.
 
-        timeout: seconds; None: the stack's own R2 for a SYN. Raises ConnectionRefused, ConnectionTimeout, Unreachable,
-        ...
+        address: an IPv4 address, or a host name, which the system's resolver (not this stack) looks up; its first IPv4
+        address is used. timeout: seconds; None: the stack's own R2 for a SYN. A neighbour that does not answer ARP ends
+        it with EHOSTUNREACH after three seconds. Raises ConnectionRefused, ConnectionTimeout, Unreachable,
+        socket.gaierror for an unknown name, ...
         """
         cdef ip_addr_t remote
         cdef int status = 0
         cdef tcb_t *conn
         cdef Connection connection
+        cdef uint16_t number = whole("port", port, 1, 65535)
+        cdef uint16_t local_number = whole("local_port", local_port, 0, 65535)
+        timeout_ns(timeout)
         self.ensure_alive()
-        if not 0 < port < 65536:
-            raise ValueError(f"port {port}: must be from 1 to 65535")
-        if not 0 <= local_port < 65536:
-            raise ValueError(f"local_port {local_port}: must be from 0 to 65535")
-        ip_addr_from_text(address, &remote)
-        self.now()
-        conn = tcp_connect(&self.c.tcp, &remote, <uint16_t>port, <uint16_t>local_port, self.register(self.sockets),
-                           &status)
-        if conn == NULL:
-            raise error_of_status(status)
-        connection = Connection.__new__(Connection)
-        connection.bind(self.sockets, conn)
-        self.push()
-        if wait and not self.manual_clock:
-            try:
-                self.wait_until(lambda: connection.established or connection.conn == NULL, timeout)
-            except TimeoutError:
-                connection.abort()
-                raise
-            if not connection.established:
-                raise error_of(connection.reason)
-        return connection
+        resolve(address, number, &remote)
+        self.enter("connect()")
+        try:
+            self.now()
+            conn = tcp_connect(&self.c.tcp, &remote, number, local_number, self.register(self.sockets), &status)
+            if conn == NULL:
+                raise error_of_status(status, f"connect() to {address}:{number}")
+            connection = Connection.__new__(Connection)
+            connection.bind(self.sockets, conn)
+            self.push()
+            if wait and not self.manual_clock:
+                try:
+                    self.wait_until(lambda: connection.established or connection.conn == NULL, timeout,
+                                    f"connect() to {address}:{number}: no answer")
+                except BaseException:
+                    connection.give_up()
+                    raise
+                if not connection.established:
+                    raise connection.failure()
+            return connection
+        finally:
+            self.leave()
 
-    def close(self, *, float linger=5.0) -> None:
+    def close(self, *, linger: float = 5.0) -> None:
         """End the stack. Connections that close() was called on get `linger` seconds to deliver what they have queued;
         all others are reset. Idempotent."""
+        timeout_ns(linger)
         if not self.alive:
             return
-        if not self.manual_clock and linger > 0:
-            try:
-                self.wait_until(lambda: not self.closing_connections(), linger)
-            except (TimeoutError, OSError):
-                pass                        # the peers are gone: reset them
-        self.destroy()
+        self.enter("close()")
+        try:
+            if not self.manual_clock and linger > 0:
+                try:
+                    self.wait_until(lambda: not self.lingering(), linger, "close(): peers took no more")
+                except OSError:
+                    pass                    # the peers are gone: reset them
+            self.destroy()
+        finally:
+            self.leave()
 
-    def closing_connections(self) -> int:
-        """Connections closed by their owner that still have data or a FIN to deliver."""
+    cdef uint32_t lingering(self) noexcept:
         cdef uint32_t at, found = 0
         cdef tcb_t *conn
-        self.ensure_alive()
         for at in range(self.c.tcp.flows.mask + 1):
             conn = flow_connection(&self.c.tcp, at)
             if conn != NULL and conn.state in (<int>FIN_WAIT_1, <int>LAST_ACK, <int>CLOSING):
                 found += 1
         return found
 
+    def closing_connections(self) -> int:
+        """Connections closed by their owner that still have data or a FIN to deliver."""
+        self.enter("closing_connections()")
+        try:
+            return self.lingering()
+        finally:
+            self.leave()
+
     def connections(self) -> list[dict[str, object]]:
         """A snapshot of every connection: state and RFC 9293's variables."""
         cdef uint32_t at
         cdef tcb_t *conn
         cdef list found = []
-        self.ensure_alive()
-        for at in range(self.c.tcp.flows.mask + 1):
-            conn = flow_connection(&self.c.tcp, at)
-            if conn != NULL:
-                found.append(connection_status(&self.c.tcp, conn))
-        return found
+        self.enter("connections()")
+        try:
+            for at in range(self.c.tcp.flows.mask + 1):
+                conn = flow_connection(&self.c.tcp, at)
+                if conn != NULL:
+                    found.append(connection_status(&self.c.tcp, conn))
+            return found
+        finally:
+            self.leave()
 
     @staticmethod
     def settings() -> dict[str, object]:
@@ -156,3 +189,43 @@ cdef class Stack(Engine):
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+    def __repr__(self) -> str:
+        if self.link is None:
+            return "<Stack that was never opened>"
+        state = f"{self.established} connections" if self.alive else "closed"
+        return f"<Stack {ip_addr_text(&self.c.ip.config.address)}/{self.c.ip.config.prefix_length}, {state}>"
+
+
+# ---------------------------------------------------------------- addresses
+
+cdef int address_from_text(object text, ip_addr_t *out) except -1:
+    """An IPv4 address. Raises ValueError, which says what is wrong with it, and TypeError."""
+    if not isinstance(text, str):
+        raise TypeError(f"address {text!r}: must be a str such as '198.18.0.1'")
+    refuse_ipv6(text)
+    try:
+        ip_addr_from_text(text, out)
+    except ValueError as error:
+        raise ValueError(f"address {text!r}: {error}") from None
+    return 0
+
+
+cdef int resolve(object host, uint16_t port, ip_addr_t *out) except -1:
+    """A host's first IPv4 address. The kernel's network answers for names: this stack has no resolver."""
+    if not isinstance(host, str):
+        raise TypeError(f"address {host!r}: must be a str: an IPv4 address or a host name")
+    if not is_host_name(host):
+        return address_from_text(host, out)
+    try:
+        found = socket.getaddrinfo(host, port, socket.AF_INET, socket.SOCK_STREAM)
+    except socket.gaierror as error:
+        raise socket.gaierror(error.errno, f"{host}: {error.strerror}") from None
+    ip_addr_from_text(found[0][4][0], out)
+    return 0
+
+
+cdef bint is_host_name(str text) except -1:
+    """Labels of letters, digits and hyphens; the last one no number, or it is meant to be an address (RFC 1123 section
+    2.1)."""
+    return HOST_NAME.fullmatch(text) is not None and not text.rstrip(".").rpartition(".")[2].isdigit()

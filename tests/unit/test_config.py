@@ -35,7 +35,6 @@ BOUNDS = {
     "syn_timeout_ns": (MILLISECOND, 5 * DAY_NS),
     "syn_ack_timeout_ns": (MILLISECOND, DAY_NS),
     "fin_wait_2_timeout_ns": (MILLISECOND, DAY_NS),
-    "path_mtu_expires_ns": (300 * SECOND, DAY_NS),
     "keepalive_idle_ns": (MILLISECOND, 5 * DAY_NS),
     "keepalive_interval_ns": (MILLISECOND, DAY_NS),
     "keepalive_probes": (1, 255),
@@ -150,9 +149,9 @@ def test_mss_is_what_a_syn_offers(mss: int) -> None:
 def test_ttl_is_in_the_header_of_every_packet(ttl: int) -> None:
     with Testbed(ttl=ttl) as bed:
         bed.introduce()
-        bed.stack.connect("198.18.0.1", 80, wait=False)
+        connection = bed.stack.connect("198.18.0.1", 80, wait=False)
         bed.pump()
-        assert bed.frames[-1][22] == ttl
+        assert (bed.frames[-1][22], connection.state) == (ttl, "SYN-SENT")
 
 
 def test_the_initial_timeout_is_the_configured_one() -> None:
@@ -167,10 +166,10 @@ def test_the_initial_timeout_is_the_configured_one() -> None:
 
 def test_the_connection_limit_is_the_configured_one(make_stack: Callable[..., Stack]) -> None:
     stack = make_stack(SimNetwork().a, now_ns=0, max_connections=1)
-    stack.connect("198.18.0.1", 80, wait=False)
+    first = stack.connect("198.18.0.1", 80, wait=False)
     with pytest.raises(StackError) as raised:
         stack.connect("198.18.0.1", 80, wait=False)
-    assert raised.value.reason == "no_memory"
+    assert (raised.value.reason, first.state) == ("no_memory", "SYN-SENT")
 
 
 def test_a_failed_setting_leaves_the_link_usable(make_stack: Callable[..., Stack]) -> None:

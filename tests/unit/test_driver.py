@@ -20,6 +20,7 @@ import pytest
 from ustack import SimNetwork, Stack
 from ustack.buf.lent import alive as lent_alive
 from ustack.link.device import Link
+from ustack.testing.pair import Pair
 from ustack.testing.recorder import Recorder
 from ustack.testing.testbed import MILLISECOND, SECOND, Testbed
 
@@ -78,10 +79,11 @@ def test_a_time_beyond_64_bits_is_refused(make_stack: MakeStack, now_ns: int) ->
 
 def test_the_far_end_of_time_is_reached_safely(make_stack: MakeStack) -> None:
     stack = make_stack(SimNetwork().a, now_ns=0)
-    stack.connect(PEER, 80, wait=False)
+    connection = stack.connect(PEER, 80, wait=False)
     stack.poll(0)
     stack.poll(2**63)
     assert stack.poll(2**63 + 1) == 0
+    assert connection.state == "SYN-SENT"
 
 
 def test_a_manual_clock_cannot_run(make_stack: MakeStack) -> None:
@@ -95,21 +97,21 @@ def test_the_next_deadline_is_none_when_nothing_waits(make_stack: MakeStack) -> 
 
 def test_the_next_deadline_is_now_while_work_is_left(make_stack: MakeStack) -> None:
     stack = make_stack(SimNetwork().a, now_ns=SECOND)
-    stack.connect(PEER, 80, wait=False)
-    assert stack.next_deadline_ns == SECOND
+    connection = stack.connect(PEER, 80, wait=False)
+    assert (stack.next_deadline_ns, connection.state) == (SECOND, "SYN-SENT")
 
 
 def test_the_next_deadline_is_that_of_the_first_timer() -> None:
     with Testbed(rto_initial_ns=500 * MILLISECOND) as bed:
         bed.introduce()
-        bed.stack.connect(PEER, 80, wait=False)
+        connection = bed.stack.connect(PEER, 80, wait=False)
         bed.pump()
         deadline = bed.stack.next_deadline_ns
         assert deadline is not None
         assert deadline - bed.now_ns <= 501 * MILLISECOND
         bed.mark()
         bed.run_until(lambda: bed.counted().get("segments_retransmitted", 0) == 1, SECOND)
-        assert bed.now_ns >= deadline
+        assert (bed.now_ns >= deadline, connection.state) == (True, "SYN-SENT")
 
 
 # ---------------------------------------------------------------- the real clock
@@ -229,9 +231,9 @@ def test_a_stack_keeps_its_link_alive(make_stack: MakeStack) -> None:
     stack = make_stack(SimNetwork().a, now_ns=0)
     gc.collect()
     before = stack.counters()["arp_requests_out"]
-    stack.connect(PEER, 80, wait=False)
+    connection = stack.connect(PEER, 80, wait=False)
     assert stack.poll(1) == 0
-    assert stack.counters()["arp_requests_out"] == before + 1
+    assert (stack.counters()["arp_requests_out"], connection.state) == (before + 1, "SYN-SENT")
 
 
 def test_run_reports_a_link_that_was_closed(make_stack: MakeStack) -> None:
@@ -277,10 +279,11 @@ def test_a_stack_whose_link_was_closed_first_still_ends_its_connections() -> Non
 def test_a_stack_whose_link_was_closed_first_ends_without_lingering() -> None:
     network = SimNetwork()
     stack = Stack(network.a)
-    stack.connect(PEER, 80, wait=False)
+    connection = stack.connect(PEER, 80, wait=False)
     network.close()
     stack.close(linger=600.0)
     assert not any(stack.leaks().values())
+    assert connection.reason == "aborted"
 
 
 # ---------------------------------------------------------------- the end
@@ -301,10 +304,19 @@ def test_an_unused_stack_leaks_nothing(make_stack: MakeStack) -> None:
 
 def test_leaks_names_what_is_in_use(make_stack: MakeStack) -> None:
     stack = make_stack(SimNetwork().a, now_ns=0)
-    before = lent_alive()
-    stack.connect(PEER, 80, wait=False).send(b"hello")
+    connection = stack.connect(PEER, 80, wait=False)
+    connection.send(b"hello")
     held = stack.leaks()
-    assert (held["tcbs"], held["flows"], held["send_pieces"], held["lent"]) == (1, 1, 1, before + 1)
+    assert (held["tcbs"], held["flows"], held["send_pieces"], held["lent"]) == (1, 1, 1, 1)
+
+
+def test_leaks_counts_what_was_lent_to_this_stack_alone(make_stack: MakeStack) -> None:
+    """Not to the process: another stack's buffers, or a server's, are not ours."""
+    network = SimNetwork()
+    ours, other = make_stack(network.a, now_ns=0), make_stack(network.b, "198.18.0.1/24", now_ns=0)
+    connection = other.connect("198.18.0.2", 80, wait=False)
+    connection.send(b"hello")
+    assert (ours.leaks()["lent"], other.leaks()["lent"]) == (0, 1)
 
 
 @pytest.mark.parametrize(
@@ -361,6 +373,32 @@ def test_a_stack_that_failed_to_start_keeps_nothing() -> None:
     assert after == before
 
 
+def drop_a_stack() -> None:
+    Stack(SimNetwork().a, now_ns=0)
+    gc.collect()
+
+
+def test_a_stack_dropped_without_close_is_warned_of() -> None:
+    with pytest.warns(ResourceWarning, match=r"unclosed <Stack 198\.18\.0\.2/24"):
+        drop_a_stack()
+
+
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
+def test_a_stack_dropped_without_close_resets_its_peers() -> None:
+    """As a process that ends does."""
+    pair = Pair()
+    opener, accepter = pair.connect()
+    stack_of_accepter = [pair.a]
+    del accepter, pair.a
+    stack_of_accepter.clear()
+    gc.collect()
+    pair.network.advance(pair.now_ns)
+    pair.b.poll(pair.now_ns)
+    assert opener.reason == "reset"
+    pair.b.close()
+
+
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
 def test_a_stack_dropped_without_close_gives_lent_buffers_back() -> None:
     buffer = bytearray(b"x" * 100_000)
     before = lent_alive()
@@ -373,15 +411,16 @@ def test_a_stack_dropped_without_close_gives_lent_buffers_back() -> None:
     buffer.append(0)
 
 
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
 def test_a_stack_dropped_without_close_is_collected() -> None:
     class Marked(Stack):
         """Stack itself has no weak references."""
 
     stack = Marked(SimNetwork().a, now_ns=0)
     stack.listen(80)
-    stack.connect(PEER, 80, wait=False)
+    connection = stack.connect(PEER, 80, wait=False)
     reference = weakref.ref(stack)
-    del stack
+    del stack, connection
     gc.collect()
     assert reference() is None
 

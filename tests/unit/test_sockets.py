@@ -34,6 +34,7 @@ from ustack.buf.lent import alive as lent_alive
 from ustack.netns import namespace
 from ustack.netns.lab import Lab
 from ustack.testing.pair import Pair
+from ustack.testing.recorder import Recorder
 from ustack.testing.testbed import MILLISECOND, PEER_ADDRESS, SECOND, STACK_ADDRESS
 
 TURN = 50 * MILLISECOND
@@ -155,10 +156,11 @@ def test_a_port_can_be_listened_on_again(pair: Pair) -> None:
 
 
 def test_a_port_is_listened_on_once(pair: Pair) -> None:
-    pair.a.listen(80)
+    first = pair.a.listen(80)
     with pytest.raises(AddressInUse) as raised:
         pair.a.listen(80)
     assert raised.value.reason == "in_use"
+    first.close()
 
 
 def test_two_listeners_of_one_port_get_what_is_theirs(pair: Pair) -> None:
@@ -229,11 +231,30 @@ def test_a_connection_that_ends_while_it_waits_makes_room_and_is_told(pair: Pair
     assert states[-1] == "ESTABLISHED"
 
 
-def test_a_dropped_listener_goes_on_listening(pair: Pair) -> None:
-    """Like a socket's: the stack knows it until it is closed."""
-    pair.a.listen(80)
+def test_a_dropped_listener_is_closed_with_a_warning(pair: Pair) -> None:
+    """Nobody could accept from it any more."""
+    listener = pair.a.listen(80)
+    with pytest.warns(ResourceWarning, match="unclosed <Listener"):
+        del listener
+    assert opened(pair).reason == "refused"
+
+
+def test_a_dropped_listener_resets_what_waited_in_it(pair: Pair) -> None:
+    listener = pair.a.listen(80)
+    opener = opened(pair)
+    with pytest.warns(ResourceWarning, match="1 waiting"):
+        del listener
+    pair.advance(TURN)
+    assert (opener.reason, pair.a.connections()) == ("reset", [])
+
+
+def test_a_dropped_listener_of_an_application_goes_on_listening(pair: Pair) -> None:
+    """The application takes its connections: nobody needs the object."""
+    pair.a.listen(80, application=Recorder())
     gc.collect()
-    assert opened(pair).state == "ESTABLISHED"
+    opener = opened(pair)
+    assert opener.state == "ESTABLISHED"
+    opener.abort()
 
 
 # ---------------------------------------------------------------- send
@@ -627,6 +648,7 @@ def test_a_connection_outlives_its_stack(collect: bool) -> None:
     assert connection.local[0] == STACK_ADDRESS
 
 
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
 def test_a_connection_keeps_its_stack_usable() -> None:
     """Nothing else refers to the stack; it is not closed under the connection."""
     connection = Stack(SimNetwork().a, now_ns=0).connect(PEER_ADDRESS, 80, wait=False)
@@ -634,6 +656,8 @@ def test_a_connection_keeps_its_stack_usable() -> None:
     assert connection.state == "SYN-SENT"
     assert connection.send(b"hello") == 5
     connection.abort()
+    del connection
+    gc.collect()
 
 
 def test_a_listener_of_a_closed_stack_accepts_nothing_and_closes() -> None:
@@ -669,14 +693,63 @@ def test_a_connection_is_released_when_it_has_ended(pair: Pair) -> None:
     assert [sys.getrefcount(pair.a), sys.getrefcount(pair.b)] < stack_references
 
 
-def test_a_dropped_connection_lives_on_until_the_stack_ends_it(pair: Pair) -> None:
+def test_a_dropped_connection_is_closed_with_a_warning(pair: Pair) -> None:
+    """As a socket is: the peer gets a FIN, and a reset when it goes on sending."""
     listener = pair.a.listen(80)
     opener = opened(pair)
-    listener.accept(timeout=0)
-    gc.collect()
+    said = r"unclosed <Connection 198\.18\.0\.2:80 to 198\.18\.0\.1:\d+, ESTABLISHED>"
+    with pytest.warns(ResourceWarning, match=said):
+        listener.accept(timeout=0)
+    pair.advance(TURN)
+    assert (opener.state, opener.receive()) == ("CLOSE-WAIT", b"")
     opener.send(b"to nobody")
     pair.advance(TURN)
-    assert (opener.state, len(pair.a.connections())) == ("ESTABLISHED", 1)
+    assert (opener.reason, pair.a.connections()) == ("reset", [])
+
+
+def test_a_dropped_connection_with_unread_data_is_reset(pair: Pair) -> None:
+    """SHLD-3, as after close()."""
+    listener = pair.a.listen(80)
+    opener = opened(pair)
+    opener.send(b"unread")
+    pair.advance(TURN)
+    with pytest.warns(ResourceWarning, match="unclosed"):
+        listener.accept(timeout=0)
+    pair.advance(TURN)
+    assert opener.reason == "reset"
+
+
+def test_a_dropped_connection_in_a_cycle_is_closed_by_the_collector(pair: Pair) -> None:
+    opener, accepter = pair.connect()
+    box: list[Any] = [accepter]
+    box.append(box)
+    del box, accepter
+    with pytest.warns(ResourceWarning, match="unclosed <Connection"):
+        gc.collect()
+    pair.advance(TURN)
+    assert opener.state == "CLOSE-WAIT"
+    opener.close()
+
+
+def test_a_closed_connection_that_is_dropped_lives_until_its_end(pair: Pair) -> None:
+    """Nobody is warned, and what was queued arrives."""
+    opener, accepter = pair.connect()
+    opener.send(b"last words")
+    opener.close()
+    del opener
+    gc.collect()
+    pair.advance(TURN)
+    assert (accepter.receive(), accepter.receive()) == (b"last words", b"")
+    accepter.close()
+
+
+def test_a_connection_that_ended_is_dropped_without_a_warning(pair: Pair) -> None:
+    opener, accepter = pair.connect()
+    accepter.abort()
+    pair.advance(TURN)
+    assert opener.reason == "reset"
+    del opener, accepter
+    gc.collect()
 
 
 # ---------------------------------------------------------------- blocking, with the kernel at the other end
@@ -812,12 +885,16 @@ def test_a_reset_ends_a_wait(blocking: tuple[Stack, Lab]) -> None:
     stack, lab = blocking
     listener = stack.listen(80)
 
+    accepted = threading.Event()
+
     def client(peer: socket.socket) -> None:
         peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
         peer.connect((STACK_ADDRESS, 80))
+        assert accepted.wait(60)
 
     with peer_thread(lab, client):
         connection = listener.accept(timeout=60)
+        accepted.set()
         with pytest.raises(ConnectionReset):
             connection.receive(timeout=60)
 

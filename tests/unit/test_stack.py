@@ -58,10 +58,23 @@ def test_an_address_that_no_host_can_have_is_refused(address: str) -> None:
         Stack(SimNetwork().a, address, now_ns=0)
 
 
-@pytest.mark.parametrize("address", ["198.18.0.2/31", "198.18.0.3/31", "198.18.0.2/32", "198.18.0.2"])
+@pytest.mark.parametrize("address", ["198.18.0.2/31", "198.18.0.3/31", "198.18.0.2/32"])
 def test_short_prefixes_have_neither_network_nor_broadcast_address(make_stack: MakeStack, address: str) -> None:
     """RFC 3021."""
     make_stack(SimNetwork().a, address, now_ns=0).poll(0)
+
+
+def test_an_address_without_a_prefix_length_is_refused_with_what_to_write() -> None:
+    """It would be a network of one: nothing could answer."""
+    with pytest.raises(ValueError, match=r"198\.18\.0\.2/24") as raised:
+        Stack(SimNetwork().a, "198.18.0.2", now_ns=0)
+    assert "198.18.0.2/32" in str(raised.value)
+
+
+@pytest.mark.parametrize("address", ["::1/64", "fe80::1", "2001:db8::2/32"])
+def test_an_ipv6_address_is_refused_as_such(address: str) -> None:
+    with pytest.raises(ValueError, match="IPv6 is not supported yet"):
+        Stack(SimNetwork().a, address, now_ns=0)
 
 
 @pytest.mark.parametrize("gateway", ["x", "", "198.18.0.1/24", "::1"])
@@ -91,7 +104,8 @@ def chosen(seed: int | None) -> tuple[int, int]:
     """Port and initial sequence number of a stack's first connection."""
     network = SimNetwork()
     with Stack(network.a, seed=seed, now_ns=0) as stack:
-        stack.connect(PEER_ADDRESS, 80, wait=False)
+        connection = stack.connect(PEER_ADDRESS, 80, wait=False)
+        assert connection.state == "SYN-SENT"
         first = stack.connections()[0]
         return first["local"][1], first["snd_una"]
 
@@ -152,11 +166,12 @@ def test_an_application_must_be_one(stack: Stack) -> None:
 
 
 def test_there_are_64_listeners(stack: Stack) -> None:
-    for port in range(1, 65):
-        stack.listen(port)
+    listeners = [stack.listen(port) for port in range(1, 65)]
     with pytest.raises(StackError) as raised:
         stack.listen(65)
     assert raised.value.reason == "no_memory"
+    for listener in listeners:
+        listener.close()
 
 
 def test_a_port_is_one_applications(stack: Stack) -> None:
@@ -164,15 +179,15 @@ def test_a_port_is_one_applications(stack: Stack) -> None:
         for application in (None, Recorder()):
             with pytest.raises(AddressInUse):
                 stack.listen(80, application=application)
-    stack.listen(80)
+    stack.listen(80).close()
 
 
 def test_connections_of_an_application_do_not_wait_for_accept() -> None:
     with Pair() as pair:
         listener = pair.a.listen(80, application=Recorder())
-        pair.b.connect(STACK_ADDRESS, 80, wait=False)
+        opener = pair.b.connect(STACK_ADDRESS, 80, wait=False)
         pair.advance(MILLISECOND)
-        assert (listener.pending, pair.a.established) == (0, 1)
+        assert (listener.pending, pair.a.established, opener.state) == (0, 1, "ESTABLISHED")
         with pytest.raises(BlockingIOError):
             listener.accept(timeout=0)
 
@@ -192,7 +207,9 @@ def test_a_local_port_beyond_16_bits_is_not_connected_from(stack: Stack, local_p
         stack.connect(PEER_ADDRESS, 80, local_port=local_port)
 
 
-@pytest.mark.parametrize("address", ["", "x", "::1", "198.18.0.1/24"])
+@pytest.mark.parametrize(
+    "address", ["", "::1", "198.18.0.1/24", "198.18.0.256", "1.2.3", "a..b", "-x", "a b", "x" * 300]
+)
 def test_an_address_that_is_none_is_not_connected_to(stack: Stack, address: str) -> None:
     with pytest.raises(ValueError, match=r"\S"):
         stack.connect(address, 80)
@@ -212,25 +229,28 @@ def test_a_local_port_is_used_once_for_each_peer(stack: Stack) -> None:
     assert connection.local == (STACK_ADDRESS, 5000)
     with pytest.raises(AddressInUse):
         stack.connect(PEER_ADDRESS, 80, local_port=5000, wait=False)
-    assert stack.connect(PEER_ADDRESS, 81, local_port=5000, wait=False).local[1] == 5000
+    other = stack.connect(PEER_ADDRESS, 81, local_port=5000, wait=False)
+    assert other.local[1] == 5000
 
 
 def test_ports_are_chosen_without_repeating(stack: Stack) -> None:
-    ports = {stack.connect(PEER_ADDRESS, 80, wait=False).local[1] for _ in range(2000)}
+    connections = [stack.connect(PEER_ADDRESS, 80, wait=False) for _ in range(2000)]
+    ports = {connection.local[1] for connection in connections}
     assert len(ports) == 2000
     assert all(32768 <= port <= 60999 for port in ports)
 
 
 def test_every_port_can_be_taken_and_then_none_is_left(stack: Stack) -> None:
-    for _ in range(28232):
-        stack.connect(PEER_ADDRESS, 80, wait=False)
+    taken = [stack.connect(PEER_ADDRESS, 80, wait=False) for _ in range(28232)]
     with pytest.raises(StackError) as raised:
         stack.connect(PEER_ADDRESS, 80, wait=False)
     assert raised.value.reason == "no_port"
+    assert len({connection.local[1] for connection in taken}) == 28232
 
 
 def test_a_manual_clock_connects_without_waiting(stack: Stack) -> None:
-    assert stack.connect(PEER_ADDRESS, 80).state == "SYN-SENT"
+    connection = stack.connect(PEER_ADDRESS, 80)
+    assert connection.state == "SYN-SENT"
 
 
 def test_a_peer_off_the_prefix_is_not_reached_without_a_gateway(stack: Stack) -> None:
@@ -259,7 +279,8 @@ def test_connections_is_a_snapshot_of_all(stack: Stack) -> None:
 
 
 def test_every_connection_is_listed_after_the_table_has_grown(stack: Stack) -> None:
-    wanted = {stack.connect(PEER_ADDRESS, 80, wait=False).local for _ in range(3000)}
+    made = [stack.connect(PEER_ADDRESS, 80, wait=False) for _ in range(3000)]
+    wanted = {connection.local for connection in made}
     assert {entry["local"] for entry in stack.connections()} == wanted
 
 

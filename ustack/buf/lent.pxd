@@ -5,6 +5,10 @@
 #
 # Data ownership: whoever creates a lent_t holds one reference. tcp_send takes one more for each queued
 # piece. When the count falls to zero `release` runs once, in the engine's thread, possibly without the GIL.
+#
+# Giving a Python object back runs Python (a destructor, an exporter, weak references' callbacks), which must not
+# happen while the stack has a queue half undone. So an object's `release` only puts it on the list of its thread, and
+# whoever drives an engine calls lent_release_pending between two turns.
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
@@ -17,6 +21,7 @@ ctypedef struct lent_t:
     # Set by the SIGBUS handler: the file behind a mapping was cut, its lost pages now read as zeros. Who sends
     # from it must abort rather than send made-up bytes.
     uint8_t damaged
+    uint8_t mapped                                   # data is a mapping of a file: call lent_guard before reading
 
 cdef inline lent_t *lent_ref(lent_t *lent) noexcept nogil:
     lent.refs += 1
@@ -35,4 +40,17 @@ cdef lent_t *lent_from_object(object source) except NULL
 # A page lost to truncation is replaced by zeros and marks the lent_t damaged (never SIGBUS for the process).
 cdef lent_t *lent_from_file(int fd) except NULL
 
-cdef uint64_t lent_alive() noexcept nogil            # lent_t not yet released; tests assert zero at the end
+cdef uint64_t lent_alive() noexcept nogil            # lent_t of this process that are not yet released
+
+# Give back the objects that this thread has put off. Runs arbitrary Python; keeps an exception that is set.
+cdef void lent_release_pending() noexcept
+# A turn begins: *flag becomes 1 when this thread puts an object off, so that a long one can end early. NULL: it ends.
+cdef void lent_watch(bint *flag) noexcept nogil
+
+# Called before a mapping is read at now_ns: puts the SIGBUS handler back if somebody has taken its place. It looks once
+# for each turn (lent_watch) and each now_ns.
+cdef inline void lent_guard(const lent_t *lent, uint64_t now_ns) noexcept nogil:
+    if lent.mapped:
+        lent_guard_mapping(now_ns)
+
+cdef void lent_guard_mapping(uint64_t now_ns) noexcept nogil

@@ -13,13 +13,18 @@ async-signal-safe functions, but on Linux it is a bare system call):
                                  ▼
            damaged = 1, anonymous zero pages over [page of the fault, end of the range), return: the read goes on
 
+Whoever installs a handler after us (faulthandler.enable(), a crash reporter) takes our place without knowing. So it
+is looked at whenever a file is mapped, and before the first read of a mapping in each turn: another's handler goes
+below ours, and gets every fault that is not ours.
+
 What the handler cannot see: the file cut within its last page (the rest of the page reads as zeros without a fault)
 or overwritten in place. Nor does a system call raise SIGBUS when it reads a lost page, it fails with EFAULT. So
 `damaged` is read after the bytes were copied, and who lends files compares their size when it takes them anew.
 """
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
-from cpython.exc cimport PyErr_SetFromErrno
+from cpython.exc cimport PyErr_Fetch, PyErr_Restore, PyErr_SetFromErrno
+from cpython.ref cimport PyObject
 from libc cimport errno as c_errno
 from libc.stdint cimport SIZE_MAX, uint8_t, uint64_t
 from libc.stdlib cimport free, malloc
@@ -83,7 +88,6 @@ cdef extern from *:
     /* Free slots, last in first out, through `length` of each. Only writers use it. */
     static ustack_range_t *ustack_free_range;
     static int ustack_first_block_listed;
-    static struct sigaction ustack_previous_sigbus;
     static size_t ustack_system_page;
     static int64_t ustack_lent_count;
 
@@ -165,6 +169,74 @@ cdef extern from *:
             != MAP_FAILED;
     }
 
+    /* The handlers below ours, the newest last: what we found in our place, now and later. A handler that has given up
+     * (it raised the signal again, as faulthandler does after its report) is not called a second time. Only the handler
+     * and ustack_take_sigbus write them; both at once would need a fault of somebody else's while a third installs a
+     * handler, and the process is dying then. */
+    #define USTACK_CHAIN_MAX 8
+    static struct sigaction ustack_chain[USTACK_CHAIN_MAX];
+    static volatile int ustack_chain_used;
+    static void *volatile ustack_passed_address;
+    static volatile int ustack_passed_times;
+    static uint64_t ustack_sigbus_repairs;          /* times that the handler had to be put back */
+
+    static void ustack_on_sigbus(int signal_number, siginfo_t *info, void *context);
+
+    static int ustack_same_handler(const struct sigaction *a, const struct sigaction *b)
+    {
+        return (a->sa_flags & SA_SIGINFO) == (b->sa_flags & SA_SIGINFO)
+            && ((a->sa_flags & SA_SIGINFO) ? a->sa_sigaction == b->sa_sigaction : a->sa_handler == b->sa_handler);
+    }
+
+    static int ustack_is_ours(const struct sigaction *action)
+    {
+        return (action->sa_flags & SA_SIGINFO) && action->sa_sigaction == ustack_on_sigbus;
+    }
+
+    /* Die as if this handler were not here. A fault comes again by itself when we return, and the kernel lets nobody
+     * ignore one; a signal that somebody sent must be raised again, and is pending until then. */
+    static void ustack_sigbus_default(int signal_number, const siginfo_t *info)
+    {
+        struct sigaction standard;
+        memset(&standard, 0, sizeof standard);
+        standard.sa_handler = SIG_DFL;
+        sigaction(signal_number, &standard, NULL);
+        if (info->si_code <= 0)
+            raise(signal_number);
+    }
+
+    /* Not our fault: the newest handler below ours has it. */
+    static void ustack_pass_on(int signal_number, siginfo_t *info, void *context)
+    {
+        const int fault = info->si_code > 0;
+        const int used = ustack_chain_used;
+        struct sigaction below;
+        sigset_t pending;
+        if (fault) {
+            /* A handler that returns without having done anything (one that was disabled) is called again and again. */
+            ustack_passed_times = ustack_passed_address == info->si_addr ? ustack_passed_times + 1 : 1;
+            ustack_passed_address = info->si_addr;
+        }
+        if (used == 0 || (fault && ustack_passed_times > 16)) {
+            ustack_sigbus_default(signal_number, info);
+            return;
+        }
+        below = ustack_chain[used - 1];
+        if (!(below.sa_flags & SA_SIGINFO) && below.sa_handler == SIG_IGN) {
+            if (fault)
+                ustack_sigbus_default(signal_number, info);
+            return;
+        }
+        ustack_chain_used = used - 1;
+        if (below.sa_flags & SA_SIGINFO)
+            below.sa_sigaction(signal_number, info, context);
+        else
+            below.sa_handler(signal_number);
+        if (sigpending(&pending) == 0 && sigismember(&pending, signal_number))
+            return;                     /* it has handed the signal on: to the next one below */
+        ustack_chain_used = used;
+    }
+
     static void ustack_on_sigbus(int signal_number, siginfo_t *info, void *context)
     {
         const int saved_errno = errno;
@@ -178,49 +250,62 @@ cdef extern from *:
                         return;
                     }
         }
-        if (ustack_previous_sigbus.sa_flags & SA_SIGINFO) {
-            ustack_previous_sigbus.sa_sigaction(signal_number, info, context);
-        } else if (ustack_previous_sigbus.sa_handler != SIG_DFL && ustack_previous_sigbus.sa_handler != SIG_IGN) {
-            ustack_previous_sigbus.sa_handler(signal_number);
-        } else if (info->si_code > 0 || ustack_previous_sigbus.sa_handler == SIG_DFL) {
-            /* Die as if this handler were not here. A fault comes again by itself when we return, and the kernel
-             * lets nobody ignore one; a signal that somebody sent must be raised again, and is pending until then. */
-            struct sigaction standard;
-            memset(&standard, 0, sizeof standard);
-            standard.sa_handler = SIG_DFL;
-            sigaction(signal_number, &standard, NULL);
-            if (info->si_code <= 0)
-                raise(signal_number);
-        }
+        ustack_pass_on(signal_number, info, context);
         errno = saved_errno;
     }
 
-    /* Once a process. 0, or -1 with errno. */
-    static int ustack_install_sigbus(void)
+    /* Make our handler the process's, above the one that is there. Cheap when it is ours already: one system call.
+     * 0, or -1 with errno. */
+    static int ustack_take_sigbus(void)
     {
-        struct sigaction ours;
-        int failed = 0;
+        struct sigaction ours, there;
+        int failed, at, kept = 0;
+        if (sigaction(SIGBUS, NULL, &there) != 0)
+            return -1;
+        if (ustack_is_ours(&there))
+            return 0;
         pthread_mutex_lock(&ustack_range_mutex);
-        if (ustack_system_page == 0) {
-            const size_t page = (size_t)sysconf(_SC_PAGESIZE);
-            failed = sigaction(SIGBUS, NULL, &ustack_previous_sigbus);
+        failed = sigaction(SIGBUS, NULL, &there);
+        if (!failed && !ustack_is_ours(&there)) {
+            if (ustack_system_page == 0)
+                ustack_system_page = (size_t)sysconf(_SC_PAGESIZE);
+            else
+                ustack_sigbus_repairs++;
+            /* What is there now goes to the top; if it was in the chain before, it leaves its old place. The default
+             * is the end of a chain: what lay below was put out of action by whoever set it. */
+            if (!(there.sa_flags & SA_SIGINFO) && there.sa_handler == SIG_DFL) {
+                ustack_chain_used = 0;
+            } else {
+                for (at = 0; at < ustack_chain_used; at++)
+                    if (!ustack_same_handler(&ustack_chain[at], &there))
+                        ustack_chain[kept++] = ustack_chain[at];
+                if (kept == USTACK_CHAIN_MAX)
+                    memmove(ustack_chain, ustack_chain + 1, --kept * sizeof ustack_chain[0]);
+                ustack_chain[kept] = there;
+                ustack_chain_used = kept + 1;
+            }
             memset(&ours, 0, sizeof ours);
             ours.sa_sigaction = ustack_on_sigbus;
-            /* SA_ONSTACK: a thread whose own stack is the trouble still reaches the previous handler. */
+            /* SA_ONSTACK: a thread whose own stack is the trouble still reaches the handlers below. */
             ours.sa_flags = SA_SIGINFO | SA_ONSTACK;
             sigemptyset(&ours.sa_mask);
-            if (!failed) {
-                ustack_system_page = page;
-                failed = sigaction(SIGBUS, &ours, NULL);
-                if (failed)
-                    ustack_system_page = 0;
-            }
+            failed = sigaction(SIGBUS, &ours, NULL);
         }
         pthread_mutex_unlock(&ustack_range_mutex);
         return failed;
     }
+
+    /* What a thread has put off, and who wants to know (lent_watch). */
+    static __thread void *ustack_pending;
+    static __thread int *ustack_wake;
+    /* The time for which this thread has looked at the handler last. */
+    static __thread uint64_t ustack_guarded_ns;
     """
-    int install_sigbus "ustack_install_sigbus"() noexcept nogil
+    int take_sigbus "ustack_take_sigbus"() noexcept nogil
+    uint64_t sigbus_repairs_count "ustack_sigbus_repairs"
+    void *pending_head "ustack_pending"
+    bint *wake "ustack_wake"
+    uint64_t guarded_ns "ustack_guarded_ns"
     void *range_register "ustack_range_register"(const void *start, size_t length, uint8_t *damaged) noexcept nogil
     void range_forget "ustack_range_forget"(void *range) noexcept nogil
     void count_add "ustack_lent_count_add"(long amount) noexcept nogil
@@ -237,6 +322,7 @@ cdef enum:
 ctypedef struct lent_object_t:
     lent_t lent
     Py_buffer view
+    lent_object_t *next                 # while it is put off
 
 
 cdef inline void _set(lent_t *lent, const uint8_t *data, uint64_t length,
@@ -279,13 +365,53 @@ cdef lent_t *lent_from_copy(const uint8_t *data, uint64_t length) noexcept nogil
 # -- an object
 
 cdef void _release_object(lent_t *lent) noexcept nogil:
+    # Put off: PyBuffer_Release may run any Python, and the caller is in the middle of a queue.
+    global pending_head
     cdef lent_object_t *whole = <lent_object_t *>lent
-    # After the interpreter has gone, what the object held is gone with it, and its lock would never be granted.
-    if Py_IsInitialized():
-        with gil:
-            PyBuffer_Release(&whole.view)
-    free(whole)
-    count_add(-1)
+    whole.next = <lent_object_t *>pending_head
+    pending_head = whole
+    if wake != NULL:
+        wake[0] = True
+
+
+cdef void lent_watch(bint *flag) noexcept nogil:
+    global wake, guarded_ns
+    wake = flag
+    guarded_ns = 0
+    if flag != NULL and pending_head != NULL:
+        flag[0] = True
+
+
+cdef void lent_release_pending() noexcept:
+    global pending_head
+    cdef lent_object_t *whole
+    cdef lent_object_t *oldest = NULL
+    cdef lent_object_t *following
+    cdef PyObject *kind = NULL
+    cdef PyObject *value = NULL
+    cdef PyObject *trace = NULL
+    if pending_head == NULL:
+        return
+    # A destructor that finds the caller's exception would take it for its own.
+    PyErr_Fetch(&kind, &value, &trace)
+    while pending_head != NULL:             # a destructor may put others off
+        whole = <lent_object_t *>pending_head
+        pending_head = NULL
+        oldest = NULL
+        while whole != NULL:                # the list is newest first; they are given back in the order they came
+            following = whole.next
+            whole.next = oldest
+            oldest = whole
+            whole = following
+        while oldest != NULL:
+            following = oldest.next
+            # After the interpreter has gone, what the object held is gone with it.
+            if Py_IsInitialized():
+                PyBuffer_Release(&oldest.view)
+            free(oldest)
+            count_add(-1)
+            oldest = following
+    PyErr_Restore(kind, value, trace)
 
 
 cdef lent_t *lent_from_object(object source) except NULL:
@@ -318,7 +444,7 @@ cdef lent_t *_map_file(int fd) noexcept nogil:
     cdef lent_t *lent
     cdef void *data = NULL
     cdef size_t length
-    if install_sigbus() != 0 or fstat(fd, &status) != 0:
+    if take_sigbus() != 0 or fstat(fd, &status) != 0:
         return NULL
     if not S_ISREG(status.st_mode):
         c_errno.errno = c_errno.EINVAL
@@ -344,9 +470,19 @@ cdef lent_t *_map_file(int fd) noexcept nogil:
             count_add(-1)
             c_errno.errno = c_errno.ENOMEM
             return NULL
+        lent.mapped = 1
         if length > POPULATE_BYTES:
             madvise(data, length, MADV_WILLNEED)            # advice: nothing depends on its success
     return lent
+
+
+cdef void lent_guard_mapping(uint64_t now_ns) noexcept nogil:
+    """Somebody may have installed a handler of his own since the file was mapped (faulthandler.enable() does): one
+    system call for each turn in which a mapping is read tells."""
+    global guarded_ns
+    if guarded_ns != now_ns:
+        guarded_ns = now_ns
+        take_sigbus()
 
 
 cdef lent_t *lent_from_file(int fd) except NULL:
@@ -363,6 +499,16 @@ cdef lent_t *lent_from_file(int fd) except NULL:
 def alive() -> int:
     """lent_alive."""
     return lent_alive()
+
+
+def release_pending() -> None:
+    """lent_release_pending."""
+    lent_release_pending()
+
+
+def sigbus_repairs() -> int:
+    """How often the SIGBUS handler had to be put back since the start of the process."""
+    return sigbus_repairs_count
 
 
 cdef class Lent:
@@ -392,6 +538,7 @@ cdef class Lent:
     def __dealloc__(self) -> None:
         while self.refs:
             self._drop()
+        lent_release_pending()
 
     cdef void _drop(self) noexcept:
         self.refs -= 1
@@ -412,6 +559,7 @@ cdef class Lent:
         """Give one back, without the GIL as an engine does."""
         self._check()
         self._drop()
+        lent_release_pending()
 
     def read(self, uint64_t offset, uint64_t length) -> bytes:
         """Copy octets out as the send path does: with memcpy, into memory of its own."""
@@ -421,7 +569,9 @@ cdef class Lent:
             raise ValueError("outside of what was lent")
         out = bytearray(length)
         target = out
+        lent_watch(NULL)                # each read() is a turn of its own
         with nogil:
+            lent_guard(self.c, 1)
             memcpy(target, self.c.data + offset, <size_t>length)
         return bytes(out)
 

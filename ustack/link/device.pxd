@@ -12,6 +12,7 @@
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 from ustack.buf.frame cimport frame_t
+from ustack.link.gate cimport Gate
 
 # What the sender leaves to the device for one frame. All zero: the frame is complete as it stands.
 ctypedef struct offload_t:
@@ -68,7 +69,12 @@ cdef class Link:
     cdef link_t c
     cdef readonly bint closed
     cdef bint in_use                 # writer: LinkUse
+    cdef Gate gate                   # who is inside; a subclass may share another link's
+    cdef bint warns                  # dropped unclosed it gives a ResourceWarning: it holds the system's things
     cpdef void close(self) except *
+    # Raise what Python code on the data path (a filter, a stream) has raised since the last call. The engine's owner
+    # asks after each turn.
+    cdef void raise_parked(self) except *
 
 
 # The right to drive a link: one stack, or one capture, at a time. It ends with this object.

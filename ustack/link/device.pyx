@@ -4,6 +4,8 @@
 from cython cimport no_gc
 from libc.string cimport memset
 
+from ustack.link.gate cimport Gate, warn_unclosed
+
 
 cdef class Link:
     """Base class of all links. Not useful by itself: see packet_mmap, tap, sim and tee.
@@ -14,9 +16,27 @@ cdef class Link:
     def __cinit__(self, *args: object, **kwargs: object) -> None:
         memset(&self.c, 0, sizeof(link_t))
         self.closed = False
+        self.gate = Gate()
 
     cpdef void close(self) except *:
+        self.gate.check("close()")
         self.closed = True
+
+    cdef void raise_parked(self) except *:
+        pass
+
+    def __del__(self) -> None:
+        if self.warns and not self.closed:
+            warn_unclosed(self)
+            self.gate.defer(self._close_dropped)
+
+    def _close_dropped(self) -> None:
+        # The gate's owner runs this (Gate.serve).
+        self.gate.closing = True
+        try:
+            self.close()
+        finally:
+            self.gate.closing = False
 
     def fileno(self) -> int:
         """Descriptor to wait on for received frames; raises OSError for links that have none."""

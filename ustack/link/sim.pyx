@@ -6,7 +6,8 @@
         server = Stack(network.b, "198.18.0.2/24", seed=2, now_ns=0)
 
 Time is what network.advance() or a polled stack (link.now_ns) said last, whichever is later; nothing here reads a clock
-and wait() returns at once. An end without a stack is driven with inject() and receive(). One thread only.
+and wait() returns at once. An end without a stack is driven with inject() and receive(). One thread at a time is inside
+both ends (their stacks, inject(), receive(), advance()); another one gets an OwnershipError.
 
 Below: simwire (what happens on the way), device (the contract). Above: stacks, the test kit.
 """
@@ -194,6 +195,7 @@ cdef class SimLink(Link):
         if self.wire is not None or which > 1 or wire.c.ends[which].link != NULL:
             raise ValueError("this end of the network is in use")
         self.wire = wire
+        self.gate = wire.gate
         self.end = &wire.c.ends[which]
         self.end.link = &self.c
         self.c.impl = self.end
@@ -209,6 +211,7 @@ cdef class SimLink(Link):
     cpdef void close(self) except *:
         """Stop receiving and sending. Frames on their way here are dropped on arrival."""
         if not self.closed:
+            self.gate.check("close()")
             self.closed = True
             self.c.ops = closed_link_ops()
             self.c.impl = NULL
@@ -248,7 +251,11 @@ cdef class SimLink(Link):
         self.require_open()
         if checksum not in CHECKSUMS:
             raise ValueError(f"checksum {checksum!r}: must be one of {', '.join(CHECKSUMS)}")
-        self.take_frame(frame, CHECKSUMS[checksum], gso_size, len(frame) if wire_length is None else wire_length)
+        self.gate.enter("SimLink.inject()")
+        try:
+            self.take_frame(frame, CHECKSUMS[checksum], gso_size, len(frame) if wire_length is None else wire_length)
+        finally:
+            self.gate.leave()
         self.wire.raise_parked()
 
     def receive(self) -> bytes | None:
@@ -260,6 +267,7 @@ cdef class SimLink(Link):
         """Take the next frame with its checksum status and gso size. Not while a stack holds a burst of this end."""
         cdef sim_frame_t *record
         self.require_open()
+        self.gate.check("SimLink.receive()")
         self.wire.raise_parked()
         if self.end.lent > 0:
             raise RuntimeError("frames of this end are lent to a stack")
@@ -290,6 +298,10 @@ cdef class SimLink(Link):
         """When the next frame is here (in the past if one waits); None when none is on its way."""
         cdef uint64_t due_ns = UINT64_MAX if self.end == NULL else sim_next_ns(self.end)
         return None if due_ns == UINT64_MAX else due_ns
+
+    cdef void raise_parked(self) except *:
+        if self.wire is not None:
+            self.wire.raise_parked()
 
     cdef void require_open(self) except *:
         if self.end == NULL:
@@ -337,6 +349,7 @@ cdef class SimNetwork:
             if len(pair) != 2:
                 raise ValueError(f"{name} {value!r}: must be a number or a pair (a to b, b to a)")
             checked.append((name, check_impairment(name, pair[0]), check_impairment(name, pair[1])))
+        self.wire.gate.check("SimNetwork.impair()")
         for name, ab, ba in checked:
             set_impairment(&self.wire.c.directions[0], name, ab)
             set_impairment(&self.wire.c.directions[1], name, ba)
@@ -345,7 +358,11 @@ cdef class SimNetwork:
         """Move the clock to now_ns. Raises ValueError when it would go back, or what a filter has raised."""
         if now_ns < self.wire.c.now_ns:
             raise ValueError(f"now_ns {now_ns}: the clock is at {self.wire.c.now_ns} and never goes back")
-        sim_advance(self.wire.c, now_ns)
+        self.wire.gate.enter("SimNetwork.advance()")
+        try:
+            sim_advance(self.wire.c, now_ns)
+        finally:
+            self.wire.gate.leave()
         self.wire.raise_parked()
 
     @property
@@ -366,8 +383,8 @@ cdef class SimNetwork:
         """Callable(frame: bytes, index: int) for scripted loss from a to b, or None.
 
         index counts this direction's frames from 0. It returns None (pass), "drop", "duplicate", a delay in ns, or the
-        bytes to send instead. What it raises is raised by the next advance(), inject() or receive(); that frame is
-        dropped.
+        bytes to send instead. What it raises is raised by the call that it runs in (advance(), inject(), a stack's
+        poll() or run()); that frame is dropped. It must not use the network or its stacks: OwnershipError.
         """
         return self.wire.filter_ab
 
@@ -397,6 +414,7 @@ cdef class SimNetwork:
 
     def close(self) -> None:
         """Close both ends and drop what is in flight."""
+        self.wire.gate.check("SimNetwork.close()")
         self.a.close()
         self.b.close()
         sim_wire_drain(self.wire.c)

@@ -14,6 +14,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 from ustack.base.prng cimport prng_t
 from ustack.link.device cimport link_t
+from ustack.link.gate cimport Gate
 
 cdef enum:
     SIM_FRAME_MAX = 131072                  # octets; more than any stack sends
@@ -92,6 +93,7 @@ cdef class SimWire:
     cdef sim_wire_t *c
     cdef object filter_ab
     cdef object filter_ba
+    cdef Gate gate                          # one for both ends: what one does, the other sees
     cdef object error                       # first exception of a filter, raised by the next Python call
     cdef void raise_parked(self) except *
 

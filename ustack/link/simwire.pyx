@@ -381,6 +381,7 @@ cdef class SimWire:
         self.c = sim_wire_new(seed, mtu, rx_slots, tx_slots, now_ns, <void *>self)
         if self.c == NULL:
             raise MemoryError
+        self.gate = Gate()
 
     def __dealloc__(self) -> None:
         if self.c != NULL:

@@ -333,6 +333,7 @@ cdef class TapLink(Link):
         self.describe(&interface, mac is None)
         self.c.impl = self.tap
         self.c.ops = &TAP_OPS
+        self.warns = True
 
     cdef void describe(self, const interface_t *interface, bint own_mac) noexcept:
         if own_mac:
@@ -349,6 +350,7 @@ cdef class TapLink(Link):
     cpdef void close(self) except *:
         """Close the device; one that this link created goes away. Frames still lent are gone."""
         if not self.closed:
+            self.gate.check("close()")
             self.closed = True
             self.c.ops = closed_link_ops()
             self.c.impl = NULL

@@ -35,6 +35,7 @@ cdef class TeeLink(Link):
     cdef tee_t tee
     cdef object stream
     cdef object failure              # the exception that ended the capture
+    cdef object parked               # an interruption that the stream's write() ended with, for who drives the engine
     cdef bint owns_stream            # opened here from a path
-    cdef void raise_interrupt(self) except *
     cdef int open_file(self, object file, bytes header) except -1
+    cdef int close_all(self) except -1

@@ -30,6 +30,7 @@ from ustack.link.device cimport Link, LinkUse, link_ops_t, link_t, link_use, off
 from ustack.link.interface cimport sleep_on
 from ustack.link.packet_abi cimport POLLERR, POLLHUP, POLLOUT, SEEK_CUR, SEEK_SET, ftruncate, lseek, write
 
+from ustack.errors import is_interruption
 from ustack.link.pcapng import file_header
 
 
@@ -189,8 +190,11 @@ cdef bint write_to_stream(tee_t *tee) noexcept with gil:
     cdef TeeLink owner = <TeeLink>tee.owner
     try:
         write_whole(owner.stream, PyBytes_FromStringAndSize(<char *>tee.buffer, tee.used))
-    except BaseException as error:  # noqa: B036 - raised again by raise_interrupt
+    except BaseException as error:  # noqa: B036 - raised again by raise_parked
         owner.failure = error
+        if is_interruption(error):
+            owner.failure = OSError("interrupted")
+            owner.parked = error
         return False
     note_written(tee, tee.used)
     return True
@@ -314,6 +318,7 @@ cdef class TeeLink(Link):
         self.open_file(file, file_header(name))
         self.inner = inner
         self.inner_use = use
+        self.gate = inner.gate
         self.tee.inner = &inner.c
         self.c.caps = inner.c.caps
         self.c.spin_ns = inner.c.spin_ns
@@ -321,6 +326,7 @@ cdef class TeeLink(Link):
         memcpy(self.c.mac, inner.c.mac, 6)
         self.c.impl = &self.tee
         self.c.ops = &TEE_OPS
+        self.warns = True
 
     cdef int open_file(self, object file, bytes header) except -1:
         self.owns_stream = isinstance(file, (str, bytes, os.PathLike))
@@ -349,27 +355,43 @@ cdef class TeeLink(Link):
         """Write what is buffered now; a slow reader is waited for. Raises nothing for a capture that has ended: see
         `error`."""
         if self.stream is not None:
-            with nogil:
-                flush(&self.tee, CLOSE_PATIENCE_NS)
-            self.raise_interrupt()
+            self.gate.enter("TeeLink.flush()")
+            try:
+                with nogil:
+                    flush(&self.tee, CLOSE_PATIENCE_NS)
+            finally:
+                self.gate.leave()
+            self.raise_parked()
 
-    cdef void raise_interrupt(self) except *:
-        failure = self.failure
-        if failure is not None and not isinstance(failure, Exception):
-            self.failure = OSError("interrupted")
-            raise failure
+    cdef void raise_parked(self) except *:
+        parked = self.parked
+        if parked is not None:
+            self.parked = None
+            raise parked
+        if self.inner is not None:
+            self.inner.raise_parked()
 
     cpdef void close(self) except *:
         """Write the rest, close the file if this link opened it, and close the inner link."""
         if self.closed:
             return
+        cdef bint entered = self.gate.enter_to_close()
+        try:
+            self.close_all()
+        finally:
+            self.gate.leave_closed(entered)
+        self.raise_parked()
+
+    cdef int close_all(self) except -1:
         if self.inner is not None:
             tee_refresh_counters(&self.c)
         self.closed = True
         self.c.ops = closed_link_ops()
         self.c.impl = NULL
         try:
-            self.flush()
+            if self.stream is not None:
+                with nogil:
+                    flush(&self.tee, CLOSE_PATIENCE_NS)
         finally:
             self.tee.missed += self.tee.buffered_frames     # of a reader that takes nothing any more
             self.tee.buffered_frames = 0
@@ -381,6 +403,7 @@ cdef class TeeLink(Link):
             self.inner_use = None
             if self.inner is not None:
                 self.inner.close()
+        return 0
 
     def __dealloc__(self) -> None:
         free(self.tee.buffer)

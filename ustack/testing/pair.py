@@ -20,6 +20,7 @@ from types import TracebackType
 from typing import Any
 
 from ustack import Connection, Listener, Stack
+from ustack.buf.lent import alive as lent_alive
 from ustack.link.sim import SimNetwork
 from ustack.testing.leaks import assert_no_leaks, holds_nothing
 from ustack.testing.testbed import PEER_ADDRESS, SECOND, STACK_ADDRESS, START_NS, TICK_NS
@@ -49,7 +50,7 @@ class Pair:
         self.network = SimNetwork(seed, now_ns=now_ns, **(network or {}))
         self.a = Stack(self.network.a, STACK_ADDRESS + "/24", seed=seed * 2, now_ns=now_ns, **config, **(a or {}))
         self.b = Stack(self.network.b, PEER_ADDRESS + "/24", seed=seed * 2 + 1, now_ns=now_ns, **config, **(b or {}))
-        self._lent_before = self.a.leaks()["lent"]
+        self._lent_before = lent_alive()
         self.polls = 0
         self.pump()
 

@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from ustack import Connection, Stack
+from ustack.buf.lent import alive as lent_alive
 from ustack.link.sim import SimNetwork
 from ustack.testing.leaks import assert_no_leaks, difference, drops
 from ustack.testing.segment import Segment, build_arp, internet_checksum, ipv4_bytes, ipv4_text, parse_frame
@@ -57,7 +58,7 @@ class Testbed:
         self.now_ns = now_ns
         self.network = SimNetwork(seed, now_ns=now_ns, **(network or {}))
         self.stack = Stack(self.network.a, address, seed=seed, now_ns=now_ns, **config)
-        self._lent_before = self.stack.leaks()["lent"]
+        self._lent_before = lent_alive()
         self.link = self.network.b
         self.stack_mac = self.network.a.mac
         self.stack_address = address.partition("/")[0]

@@ -23,6 +23,7 @@ def test_a_second_stack_on_a_link_is_refused_until_the_first_is_closed() -> None
             second.poll(0)
 
 
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
 def test_a_stack_that_nobody_closed_frees_its_link() -> None:
     class Kept:
         """Something that makes the stack part of a cycle."""

@@ -35,7 +35,7 @@ class Place:
             self.wire = make_wire(kind)
             self.link = self.wire.open().link
             self.stack = Stack(self.link, "198.18.0.2/24")
-        self.stack.listen(80)
+        self.listener = self.stack.listen(80)
 
     def syn(self, tags: list[Any]) -> None:
         headers: Any = Ether(src="02:00:00:00:00:99", dst=self.link.mac)

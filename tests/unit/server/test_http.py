@@ -8,6 +8,7 @@ import io
 import os
 import re
 import resource
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -958,8 +959,15 @@ def test_unexpected_error_is_a_500_and_is_counted(
 
 
 def test_interrupt_within_an_upcall_is_not_lost(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(*_: object) -> None:
-        raise KeyboardInterrupt
+    """It is raised from poll() once the turn is over, and the client gets its answer all the same."""
+    decide, calls = requests.decide, 0
+
+    def interrupted(*arguments: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            raise KeyboardInterrupt
+        return decide(*arguments)
 
     client = site.client()
     with monkeypatch.context() as patch:
@@ -968,7 +976,56 @@ def test_interrupt_within_an_upcall_is_not_lost(site: Site, monkeypatch: pytest.
             client.send(GET)
     site.settle()
     client.read()
-    assert [status for status, _, _ in client.responses()] == [500]
+    assert [status for status, _, _ in client.responses()] == [200]
+    assert site.stats()["internal_errors"] == 0
+
+
+class Deadline(Exception):
+    """What the handler below raises: a program's own exception."""
+
+
+def test_what_a_signal_handler_raises_within_an_upcall_is_not_lost(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even if it is an ordinary exception: the handler's frame is in its traceback. No client gets a 500 for it."""
+    decide, calls = requests.decide, 0
+
+    def handler(number: int, frame: object) -> None:
+        raise Deadline
+
+    def signalled(*arguments: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            signal.raise_signal(signal.SIGUSR2)
+        return decide(*arguments)
+
+    client = site.client()
+    before = signal.signal(signal.SIGUSR2, handler)
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(requests, "decide", signalled)
+            with pytest.raises(Deadline):
+                client.send(GET)
+    finally:
+        signal.signal(signal.SIGUSR2, before)
+    site.settle()
+    client.read()
+    assert [status for status, _, _ in client.responses()] == [200]
+    assert site.stats()["internal_errors"] == 0
+
+
+def test_a_client_whose_decision_is_interrupted_again_and_again_is_reset(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise SystemExit
+
+    client = site.client()
+    with monkeypatch.context() as patch:
+        patch.setattr(requests, "decide", interrupted)
+        with pytest.raises(SystemExit):
+            client.send(GET)
+    site.settle()
+    assert client.connection.reason == "reset"
     assert site.ask(GET)[0] == 200
 
 

@@ -42,9 +42,9 @@ def test_isn_of_one_connection_moves_with_the_clock() -> None:
 
 def test_isn_of_active_opens_differs_too() -> None:
     with listen() as scene:
-        for _ in range(20):
-            scene.testbed.stack.connect(PEER_ADDRESS, 9, wait=False)
+        opened = [scene.testbed.stack.connect(PEER_ADDRESS, 9, wait=False) for _ in range(20)]
         scene.testbed.pump()
+        assert {connection.state for connection in opened} == {"SYN-SENT"}
         assert len({segment.seq >> 16 for segment in scene.testbed.strays}) > 15
 
 
@@ -54,8 +54,8 @@ def test_isn_depends_on_the_seed_and_on_nothing_else() -> None:
     for seed in (1, 1, 2):
         with Testbed(seed=seed) as testbed:
             testbed.introduce()
-            testbed.stack.listen(80)
-            numbers.append(iss_of(testbed, 1000))
+            with testbed.stack.listen(80):
+                numbers.append(iss_of(testbed, 1000))
     assert numbers[0] == numbers[1]
     assert numbers[0] != numbers[2]
 
@@ -182,12 +182,13 @@ def test_listen_on_a_local_address() -> None:
     """MUST-43."""
     with Testbed() as testbed:
         testbed.introduce()
-        testbed.stack.listen(80, address=STACK_ADDRESS)
+        listener = testbed.stack.listen(80, address=STACK_ADDRESS)
         peer = ScriptedPeer(testbed)
         peer.send("S", options=SYN_OPTIONS)
         peer.expect("SA", ack=1)
         with pytest.raises(StackError):
             testbed.stack.listen(81, address="198.18.0.77")
+        listener.close()
 
 
 def test_challenge_acks_are_limited() -> None:

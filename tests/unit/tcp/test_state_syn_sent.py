@@ -273,8 +273,8 @@ def test_open_to_an_invalid_address_is_rejected(address: str) -> None:
 
 def test_open_takes_a_different_port_for_each_connection() -> None:
     with syn_sent() as scene:
-        for _ in range(10):
-            scene.testbed.stack.connect(PEER_ADDRESS, 7777, wait=False)
+        opened = [scene.testbed.stack.connect(PEER_ADDRESS, 7777, wait=False) for _ in range(10)]
         scene.testbed.pump()
+        assert {connection.state for connection in opened} == {"SYN-SENT"}
         ports = {segment.sport for segment in scene.testbed.strays} | {scene.peer.stack_port}
         assert len(ports) == 11
