@@ -9,7 +9,6 @@ ctypedef struct interface_t:
     uint16_t hardware                # ARPHRD_*
     uint8_t mac[6]
     uint8_t up                       # IFF_UP
-    uint8_t segments                 # the device takes every TCP super-frame (TSO), or passes it on
 
 # The spin window of one link. It follows what the last sleeps were like, as KVM's halt polling does.
 ctypedef struct spin_t:
@@ -23,11 +22,17 @@ cdef int parse_mac(object text, uint8_t *mac) except -1
 cdef uint64_t parse_busy_poll(object busy_poll) except? 1
 # fd: any socket, in the interface's namespace. 0 or -errno (ENODEV: no such interface).
 cdef int interface_read(int fd, const char *ifname, interface_t *interface) noexcept nogil
+# A socket to ask about interfaces of the calling thread's network namespace for as long as it is open. -errno: none.
+cdef int netlink_open() noexcept nogil
+# Whether the device takes every TCP super-frame now. fd, netlink_fd: sockets of its namespace.
+cdef bint interface_segments(int fd, int netlink_fd, int index) noexcept nogil
 # True while an interface with this index is in fd's namespace.
 cdef bint interface_exists(int fd, int index) noexcept nogil
 # Set IFF_UP. 0 or -errno.
 cdef int interface_bring_up(int fd, const char *ifname) noexcept nogil
 # ppoll until deadline_ns (monotonic; UINT64_MAX: none). *revents is 0 after the deadline or a signal. 0 or -errno.
 cdef int sleep_on(int fd, short events, uint64_t deadline_ns, short *revents) noexcept nogil
+# The same for two descriptors, of which the second (-1: none) is only read from. *revents: of both together.
+cdef int sleep_on_both(int fd, short events, int reader_fd, uint64_t deadline_ns, short *revents) noexcept nogil
 # Note a sleep of `slept_ns` that ended with (or without) frames. limit_ns: link.spin_ns.
 cdef void spin_adapt(spin_t *spin, uint64_t limit_ns, uint64_t slept_ns, bint woken_by_frame) noexcept nogil

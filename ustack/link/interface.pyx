@@ -17,14 +17,10 @@ cdef extern from "<sys/socket.h>" nogil:
     cdef struct sockaddr:
         unsigned short sa_family
         char sa_data[14]
-    int AF_NETLINK, SOCK_RAW, SOCK_CLOEXEC
+    int AF_NETLINK, SOCK_RAW, SOCK_CLOEXEC, MSG_DONTWAIT
     int socket(int domain, int kind, int protocol)
     ssize_t send(int fd, const void *data, size_t length, int flags)
     ssize_t recv(int fd, void *data, size_t length, int flags)
-
-
-cdef extern from "<unistd.h>" nogil:
-    int close_descriptor "close"(int fd)
 
 
 cdef extern from "<net/if.h>" nogil:
@@ -79,6 +75,7 @@ cdef extern from "<poll.h>" nogil:
         int fd
         short events
         short revents
+    short POLLIN
     int ppoll(pollfd *fds, unsigned long nfds, const timespec *timeout, const void *sigmask)
 
 
@@ -91,6 +88,7 @@ cdef enum:
     GSO_BYTES = 65536
     GSO_SEGS = 65535
     REPLY_BYTES = 16384
+    IFLA_GSO_IPV4_MAX_SIZE = 63     # Linux 6.3, and its headers; absent before
 
 cdef set BUSY_POLL = {"auto", "always", "never"}
 
@@ -136,7 +134,6 @@ cdef inline void ask_about(ifreq *request, const char *ifname) noexcept nogil:
 
 cdef int interface_read(int fd, const char *ifname, interface_t *interface) noexcept nogil:
     cdef ifreq request
-    cdef ethtool_value value
     memset(interface, 0, sizeof(interface_t))
     ask_about(&request, ifname)
     if ioctl(fd, SIOCGIFINDEX, &request) < 0:
@@ -155,35 +152,50 @@ cdef int interface_read(int fd, const char *ifname, interface_t *interface) noex
     if ioctl(fd, SIOCGIFFLAGS, &request) < 0:
         return -errno
     interface.up = (request.ifr_flags & IFF_UP) != 0
-    ask_about(&request, ifname)
-    value.cmd = ETHTOOL_GTSO
-    value.data = 0
-    request.ifr_data = <char *>&value
-    if ioctl(fd, SIOCETHTOOL, &request) == 0:     # a driver that does not know the question does not segment
-        interface.segments = value.data != 0 and takes_all_sizes(interface.index)
     return 0
 
 
-cdef bint takes_all_sizes(int index) noexcept nogil:
+cdef bint interface_segments(int fd, int netlink_fd, int index) noexcept nogil:
+    cdef ifreq request
+    cdef ethtool_value value
+    memset(&request, 0, sizeof(ifreq))
+    request.ifr_ifindex = index
+    if ioctl(fd, SIOCGIFNAME, &request) < 0:      # asked each time: it can be renamed
+        return False
+    value.cmd = ETHTOOL_GTSO
+    value.data = 0
+    request.ifr_data = <char *>&value
+    if ioctl(fd, SIOCETHTOOL, &request) < 0:      # a driver that does not know the question does not segment
+        return False
+    return value.data != 0 and takes_all_sizes(netlink_fd, index)
+
+
+cdef int netlink_open() noexcept nogil:
+    cdef int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE)
+    return fd if fd >= 0 else -errno
+
+
+cdef bint takes_all_sizes(int netlink_fd, int index) noexcept nogil:
     """Some devices segment, but only so many octets or segments at a time. Only netlink tells (RTM_GETLINK)."""
     cdef uint8_t message[REPLY_BYTES]
     cdef nlmsghdr *header = <nlmsghdr *>message
     cdef ifinfomsg *about = <ifinfomsg *>(message + NLMSG_HDRLEN)
     cdef ssize_t length = -1
-    cdef int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE)
-    if fd < 0:
-        return False
+    cdef uint32_t ipv4_bytes
+    while recv(netlink_fd, message, REPLY_BYTES, MSG_DONTWAIT) >= 0:
+        pass                                      # an answer that an earlier question did not wait for
     memset(message, 0, NLMSG_HDRLEN + sizeof(ifinfomsg))
     header.nlmsg_len = <uint32_t>(NLMSG_HDRLEN + sizeof(ifinfomsg))
     header.nlmsg_type = <uint16_t>RTM_GETLINK
     header.nlmsg_flags = <uint16_t>NLM_F_REQUEST
     about.ifi_index = index
-    if send(fd, message, header.nlmsg_len, 0) == <ssize_t>header.nlmsg_len:
-        length = recv(fd, message, REPLY_BYTES, 0)
-    close_descriptor(fd)
+    if send(netlink_fd, message, header.nlmsg_len, 0) == <ssize_t>header.nlmsg_len:
+        length = recv(netlink_fd, message, REPLY_BYTES, MSG_DONTWAIT)     # the kernel has answered within send()
     if length < NLMSG_HDRLEN or header.nlmsg_type != RTM_NEWLINK:
         return False
+    ipv4_bytes = link_attribute(message, <size_t>length, IFLA_GSO_IPV4_MAX_SIZE)
     return (link_attribute(message, <size_t>length, IFLA_GSO_MAX_SIZE) >= GSO_BYTES
+            and (ipv4_bytes >= GSO_BYTES or ipv4_bytes == 0)
             and link_attribute(message, <size_t>length, IFLA_GSO_MAX_SEGS) >= GSO_SEGS)
 
 
@@ -223,26 +235,33 @@ cdef int interface_bring_up(int fd, const char *ifname) noexcept nogil:
 
 # ---------------------------------------------------------------- waiting
 cdef int sleep_on(int fd, short events, uint64_t deadline_ns, short *revents) noexcept nogil:
-    cdef pollfd request
+    return sleep_on_both(fd, events, -1, deadline_ns, revents)
+
+
+cdef int sleep_on_both(int fd, short events, int reader_fd, uint64_t deadline_ns, short *revents) noexcept nogil:
+    cdef pollfd requests[2]
     cdef timespec timeout
     cdef uint64_t now_ns
     cdef int ready
     revents[0] = 0
-    request.fd = fd
-    request.events = events
-    request.revents = 0
+    requests[0].fd = fd
+    requests[0].events = events
+    requests[0].revents = 0
+    requests[1].fd = reader_fd                    # a negative one is passed over
+    requests[1].events = POLLIN
+    requests[1].revents = 0
     if deadline_ns == UINT64_MAX:
-        ready = ppoll(&request, 1, NULL, NULL)
+        ready = ppoll(requests, 2, NULL, NULL)
     else:
         now_ns = clock_monotonic_ns()
         deadline_ns = deadline_ns - now_ns if deadline_ns > now_ns else 0
         timeout.tv_sec = deadline_ns // 1000000000ULL
         timeout.tv_nsec = deadline_ns % 1000000000ULL
-        ready = ppoll(&request, 1, &timeout, NULL)
+        ready = ppoll(requests, 2, &timeout, NULL)
     if ready < 0:
         return 0 if errno == EINTR else -errno
     if ready > 0:
-        revents[0] = request.revents
+        revents[0] = requests[0].revents | requests[1].revents
     return 0
 
 

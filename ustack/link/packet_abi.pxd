@@ -8,7 +8,7 @@ cdef extern from "<sys/socket.h>" nogil:
     cdef struct sockaddr:
         pass
     int AF_INET, AF_PACKET, SOCK_DGRAM, SOCK_RAW, SOCK_CLOEXEC, MSG_DONTWAIT
-    int SOL_SOCKET, SO_ERROR, SO_SNDBUF, SO_SNDBUFFORCE
+    int SOL_SOCKET, SO_ERROR, SO_SNDBUF, SO_SNDBUFFORCE, SO_ATTACH_FILTER
     int socket(int domain, int kind, int protocol)
     int bind(int fd, const sockaddr *address, unsigned int length)
     int setsockopt(int fd, int level, int name, const void *value, unsigned int length)
@@ -46,7 +46,7 @@ cdef extern from "<unistd.h>" nogil:
     int ftruncate(int fd, int64_t length)
     int SEEK_CUR, SEEK_SET
     long sysconf(int name)
-    int _SC_PAGESIZE
+    int _SC_PAGESIZE, _SC_NPROCESSORS_CONF
 
 
 cdef extern from "<sys/mman.h>" nogil:
@@ -77,12 +77,15 @@ cdef extern from "<linux/if_packet.h>" nogil:
     int PACKET_QDISC_BYPASS, PACKET_IGNORE_OUTGOING, TPACKET_V2
     uint32_t TP_STATUS_KERNEL, TP_STATUS_USER, TP_STATUS_CSUMNOTREADY, TP_STATUS_CSUM_VALID, TP_STATUS_VLAN_VALID
     uint32_t TP_STATUS_AVAILABLE, TP_STATUS_SEND_REQUEST, TP_STATUS_WRONG_FORMAT
+    uint32_t TP_STATUS_TS_SOFTWARE           # or when it came, long before it was stored
     int TPACKET_ALIGNMENT, TPACKET2_HDRLEN
     cdef struct tpacket2_hdr:
         uint32_t tp_status
         uint32_t tp_len
         uint32_t tp_snaplen
         uint16_t tp_mac
+        uint32_t tp_sec                  # CLOCK_REALTIME, taken when the frame had been stored
+        uint32_t tp_nsec
         uint16_t tp_vlan_tci
     cdef struct tpacket_req:
         unsigned int tp_block_size
@@ -96,6 +99,18 @@ cdef extern from "<linux/if_packet.h>" nogil:
         unsigned short sll_family
         uint16_t sll_protocol
         int sll_ifindex
+
+
+cdef extern from "<linux/filter.h>" nogil:
+    int BPF_LD, BPF_W, BPF_LEN, BPF_JMP, BPF_JGT, BPF_K, BPF_RET
+    cdef struct sock_filter:
+        uint16_t code
+        uint8_t jt
+        uint8_t jf
+        uint32_t k
+    cdef struct sock_fprog:
+        unsigned short len
+        sock_filter *filter
 
 
 cdef extern from "<linux/virtio_net.h>" nogil:

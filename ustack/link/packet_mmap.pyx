@@ -11,6 +11,8 @@ Read first: Documentation/networking/packet_mmap.rst and net/packet/af_packet.c 
 (opening, layout), interface. Above: ip.
 """
 
+import select
+
 from libc.errno cimport EAGAIN, EBADF, EINTR, ENETDOWN, ENOBUFS, ENOMEM, ENXIO, errno
 from libc.stdint cimport UINT64_MAX, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
@@ -26,7 +28,7 @@ from ustack.link.interface cimport (
     interface_t,
     parse_busy_poll,
     parse_mac,
-    sleep_on,
+    sleep_on_both,
     spin_adapt,
 )
 from ustack.link.packet_abi cimport (
@@ -44,6 +46,7 @@ from ustack.link.packet_abi cimport (
     TP_STATUS_CSUMNOTREADY,
     TP_STATUS_KERNEL,
     TP_STATUS_SEND_REQUEST,
+    TP_STATUS_TS_SOFTWARE,
     TP_STATUS_USER,
     TP_STATUS_VLAN_VALID,
     TP_STATUS_WRONG_FORMAT,
@@ -63,10 +66,18 @@ from ustack.link.packet_abi cimport (
     virtio_net_hdr,
 )
 from ustack.link.packet_ring cimport (
+    LARGE_FRAMES,
+    RX_HEAD_BYTES,
+    RX_RINGS_MAX,
+    SLOTS_AUTO,
+    SMALL_FRAMES,
     after,
+    follow_segmentation,
     packet_ring_close,
     packet_ring_open,
     packet_ring_t,
+    ring_plan_t,
+    rx_ring_t,
     slot_header,
     tx_data_offset,
 )
@@ -87,6 +98,8 @@ cdef enum:
     TCP_HEADER_MAX = 60
     TX_RETRY_NS = 1000000               # when the device refuses frames, come back this soon
     TX_STUCK_NS = 20000000              # and give up on them after this long
+    ASK_AGAIN_NS = 1000000000           # a device that did not segment may do so again
+    SUPER_FRAME_BYTES = 65549           # the longest that a peer sends by default: 65,535 and the Ethernet header
 
 
 # ---------------------------------------------------------------- receive
@@ -94,85 +107,159 @@ cdef inline packet_ring_t *ring_of(link_t *link) noexcept nogil:
     return <packet_ring_t *>link.impl
 
 
+cdef inline tpacket2_hdr *received(rx_ring_t *rx, uint32_t ahead) noexcept nogil:
+    """The header of the slot `ahead` of the next one to read, if a frame is in it; NULL if not."""
+    cdef uint32_t index = rx.next + ahead
+    cdef tpacket2_hdr *header
+    if rx.held + ahead >= rx.ring.count:
+        return NULL
+    header = slot_header(&rx.ring, index if index < rx.ring.count else index - rx.ring.count)
+    return header if load_acquire(&header.tp_status) & TP_STATUS_USER else NULL
+
+
 cdef inline bint rx_ready(packet_ring_t *ring) noexcept nogil:
-    return (ring.rx_held < ring.rx.count
-            and (load_acquire(&slot_header(&ring.rx, ring.rx_next).tp_status) & TP_STATUS_USER) != 0)
+    return received(&ring.rx[<int>LARGE_FRAMES], 0) != NULL or received(&ring.rx[<int>SMALL_FRAMES], 0) != NULL
 
 
-cdef bint read_slot(link_t *link, tpacket2_hdr *header, uint32_t status, uint32_t slot_bytes,
-                    frame_t *frame) noexcept nogil:
-    """False: nothing in it is for us. Every number in the slot is checked against the slot."""
+cdef void read_slot(link_t *link, tpacket2_hdr *header, uint32_t slot_bytes, frame_t *frame) noexcept nogil:
+    """Every number in the slot is checked against the slot; impossible ones make a frame of which nothing arrived."""
     cdef uint32_t mac = header.tp_mac
     cdef uint32_t length = header.tp_snaplen
+    cdef uint32_t status = header.tp_status
     cdef virtio_net_hdr vnet
-    if (mac < sizeof(tpacket2_hdr) + sizeof(virtio_net_hdr) or mac > slot_bytes or length > slot_bytes - mac
-            or length > header.tp_len):
-        return False
-    frame.data = <uint8_t *>header + mac
-    frame.length = length
-    frame.wire_length = header.tp_len
+    frame.data = <uint8_t *>header
+    frame.length = 0
+    frame.wire_length = max(header.tp_len, 1)
+    frame.gso_size = 0
+    frame.checksum = CHECKSUM_UNKNOWN
     # The kernel has taken the tag out of the frame: without this, another network's frames would look like ours.
     frame.vlan_id = header.tp_vlan_tci & VLAN_ID_MASK if status & TP_STATUS_VLAN_VALID else 0
-    memcpy(&vnet, frame.data - sizeof(virtio_net_hdr), sizeof(virtio_net_hdr))
-    frame.gso_size = vnet.gso_size if vnet.gso_type != VIRTIO_NET_HDR_GSO_NONE else 0
-    if vnet.flags & VIRTIO_NET_HDR_F_NEEDS_CSUM or status & TP_STATUS_CSUMNOTREADY:
-        frame.checksum = CHECKSUM_PARTIAL
-    elif vnet.flags & VIRTIO_NET_HDR_F_DATA_VALID or status & TP_STATUS_CSUM_VALID:
-        frame.checksum = CHECKSUM_VERIFIED
-    else:
-        frame.checksum = CHECKSUM_UNKNOWN
+    if (mac >= sizeof(tpacket2_hdr) + sizeof(virtio_net_hdr) and mac <= slot_bytes and length <= slot_bytes - mac
+            and length <= header.tp_len):
+        frame.data = <uint8_t *>header + mac
+        frame.length = length
+        memcpy(&vnet, frame.data - sizeof(virtio_net_hdr), sizeof(virtio_net_hdr))
+        frame.gso_size = vnet.gso_size if vnet.gso_type != VIRTIO_NET_HDR_GSO_NONE else 0
+        if vnet.flags & VIRTIO_NET_HDR_F_NEEDS_CSUM or status & TP_STATUS_CSUMNOTREADY:
+            frame.checksum = CHECKSUM_PARTIAL
+        elif vnet.flags & VIRTIO_NET_HDR_F_DATA_VALID or status & TP_STATUS_CSUM_VALID:
+            frame.checksum = CHECKSUM_VERIFIED
     link.counters.rx_frames += 1
-    link.counters.rx_bytes += length
-    if length < header.tp_len:
+    link.counters.rx_bytes += frame.length
+    if frame.length < frame.wire_length:
         link.counters.rx_truncated += 1
+
+
+cdef inline void lend_next(link_t *link, packet_ring_t *ring, int which, frame_t *frame) noexcept nogil:
+    cdef rx_ring_t *rx = &ring.rx[which]
+    cdef uint32_t last = ring.lent_first + ring.lent
+    read_slot(link, slot_header(&rx.ring, rx.next), rx.ring.slot_bytes, frame)
+    rx.next = after(&rx.ring, rx.next)
+    rx.held += 1
+    ring.lent_from[last if last < ring.lent_room else last - ring.lent_room] = <uint8_t>which
+    ring.lent += 1
+
+
+# Two rings are one arrival order. A processor stores one frame after the other: it reserves a slot, copies, stamps,
+# and sets the status last, so that
+#
+#   (1) when a frame is seen in one ring, what its processor stored before it is seen by a *later* look at the other;
+#   (2) of two frames of one processor, the earlier has the smaller stamp.
+#
+# Slots are reserved in order, but other processors may still be busy with some of them (at most stores_max - 1): then a
+# slot that is ready lies behind one that is not, or has a smaller stamp than the one before it. So the look at a ring
+# goes that many slots ahead. Frames of one processor, and so of one flow, keep their order: not two flows', nor while
+# the wall clock is set back (stamps are CLOCK_REALTIME), which TCP then puts right as any reordering. Frames that were
+# stamped when they came, not when they were stored (TP_STATUS_TS_SOFTWARE: somebody asked for time stamps), say nothing
+# about the slots before them.
+cdef inline bint nothing_stored(packet_ring_t *ring, rx_ring_t *rx) noexcept nogil:
+    cdef uint32_t ahead
+    for ahead in range(ring.stores_max):
+        if received(rx, ahead) != NULL:
+            return False
     return True
+
+
+cdef inline uint64_t stamp_of(const tpacket2_hdr *header) noexcept nogil:
+    return <uint64_t>header.tp_sec * 1000000000ULL + header.tp_nsec
+
+
+cdef uint64_t stored_by(packet_ring_t *ring, rx_ring_t *rx) noexcept nogil:
+    """No later than this the next frame, or one that is stuck behind it, was stored."""
+    cdef tpacket2_hdr *header = received(rx, 0)
+    cdef uint64_t stamp, earliest = stamp_of(header)
+    cdef uint32_t ahead
+    if header.tp_status & TP_STATUS_TS_SOFTWARE:
+        return earliest
+    for ahead in range(1, ring.stores_max):
+        header = received(rx, ahead)
+        if header != NULL and not header.tp_status & TP_STATUS_TS_SOFTWARE:
+            stamp = stamp_of(header)
+            if stamp < earliest:
+                earliest = stamp
+    return earliest
+
+
+cdef inline uint32_t run_length(rx_ring_t *rx, uint32_t limit) noexcept nogil:
+    cdef uint32_t n = 0
+    while n < limit and received(rx, n) != NULL:
+        n += 1
+    return n
+
+
+cdef uint32_t merged_burst(link_t *link, frame_t *frames, uint32_t max_frames) noexcept nogil:
+    cdef packet_ring_t *ring = ring_of(link)
+    cdef rx_ring_t *large = &ring.rx[<int>LARGE_FRAMES]
+    cdef rx_ring_t *small = &ring.rx[<int>SMALL_FRAMES]
+    cdef uint32_t n = 0, run
+    while n < max_frames:
+        run = run_length(small, max_frames - n)
+        if run > 0 and nothing_stored(ring, large):             # (1), large after small
+            while run > 0:
+                lend_next(link, ring, SMALL_FRAMES, &frames[n])
+                n += 1
+                run -= 1
+        elif received(large, 0) == NULL:
+            break                       # nothing, or a processor is about to finish the slot that is first
+        elif run == 0 and received(small, 0) == NULL:           # (1), small after large
+            if not nothing_stored(ring, small):
+                break
+            lend_next(link, ring, LARGE_FRAMES, &frames[n])
+            n += 1
+        else:
+            # A small frame behind a large one is what a sender does with the end of its data: so in case of a tie.
+            lend_next(link, ring,
+                      LARGE_FRAMES if stored_by(ring, large) <= stored_by(ring, small) else SMALL_FRAMES, &frames[n])
+            n += 1
+    return n
 
 
 cdef uint32_t mmap_rx_burst(link_t *link, frame_t *frames, uint32_t max_frames) noexcept nogil:
     cdef packet_ring_t *ring = ring_of(link)
-    cdef tpacket2_hdr *header
+    cdef rx_ring_t *only = &ring.rx[<int>LARGE_FRAMES]
     cdef uint32_t n = 0
-    cdef uint32_t status
-    while n < max_frames and ring.rx_held < ring.rx.count:
-        header = slot_header(&ring.rx, ring.rx_next)
-        status = load_acquire(&header.tp_status)
-        if not status & TP_STATUS_USER:
-            break
-        if read_slot(link, header, status, ring.rx.slot_bytes, &frames[n]):
-            n += 1
-            ring.rx_lent += 1
-            ring.rx_held += 1
-        else:
-            link.counters.rx_dropped += 1
-            store_release(&header.tp_status, TP_STATUS_KERNEL)
-            if ring.rx_held == 0:
-                ring.rx_oldest = after(&ring.rx, ring.rx_oldest)
-            else:
-                ring.rx_skipped[ring.rx_next] = 1
-                ring.rx_held += 1
-        ring.rx_next = after(&ring.rx, ring.rx_next)
+    if ring.rx[<int>SMALL_FRAMES].fd >= 0:
+        return merged_burst(link, frames, max_frames)
+    while n < max_frames and received(only, 0) != NULL:
+        lend_next(link, ring, LARGE_FRAMES, &frames[n])
+        n += 1
     return n
 
 
 cdef void mmap_rx_release(link_t *link, uint32_t n) noexcept nogil:
     cdef packet_ring_t *ring = ring_of(link)
-    cdef uint32_t oldest
-    ensure(n <= ring.rx_lent)
-    if n > ring.rx_lent:
-        n = ring.rx_lent
-    ring.rx_lent -= n
-    # Skipped slots went back when they were read; they are passed over with the frame before them.
-    while ring.rx_held > 0:
-        oldest = ring.rx_oldest
-        if ring.rx_skipped[oldest]:
-            ring.rx_skipped[oldest] = 0
-        elif n > 0:
-            n -= 1
-            store_release(&slot_header(&ring.rx, oldest).tp_status, TP_STATUS_KERNEL)
-        else:
-            break
-        ring.rx_oldest = after(&ring.rx, oldest)
-        ring.rx_held -= 1
+    cdef rx_ring_t *rx
+    ensure(n <= ring.lent)
+    if n > ring.lent:
+        n = ring.lent
+    ring.lent -= n
+    while n > 0:
+        n -= 1
+        rx = &ring.rx[ring.lent_from[ring.lent_first]]
+        ring.lent_first = ring.lent_first + 1 if ring.lent_first + 1 < ring.lent_room else 0
+        store_release(&slot_header(&rx.ring, rx.oldest).tp_status, TP_STATUS_KERNEL)
+        rx.oldest = after(&rx.ring, rx.oldest)
+        rx.held -= 1
 
 
 # ---------------------------------------------------------------- transmit
@@ -278,14 +365,20 @@ cdef int mmap_tx_submit(link_t *link) noexcept nogil:
     if ring.gone:
         discard_unsent(link, ring)
         return -ENXIO
+    if not ring.bypasses_qdisc:
+        now_ns = clock_monotonic_ns()
+        if now_ns - ring.segments_asked_ns > ASK_AGAIN_NS:
+            follow_segmentation(ring, now_ns)
     for _attempt in range(2):
         link.counters.tx_submits += 1
         error = 0
         if send(ring.fd, NULL, 0, MSG_DONTWAIT) < 0:
             error = errno
         note_sent(ring)
-        # A socket reports that its interface went down once more after it has come up again: ask twice.
-        if error != ENETDOWN:
+        # A socket reports that its interface went down once more after it has come up again: ask twice. A device that
+        # refuses a frame may have been told not to segment any more (ethtool -K): then go the other way, at once.
+        if error != ENETDOWN and not (error == ENOBUFS and ring.tx_unsent > 0 and ring.bypasses_qdisc
+                                      and follow_segmentation(ring, clock_monotonic_ns())):
             break
     if ring.tx_unsent == 0:
         ring.tx_stuck_since_ns = 0
@@ -349,7 +442,7 @@ cdef int mmap_wait(link_t *link, uint64_t deadline_ns) noexcept nogil:
         events |= POLLOUT
     if deadline_ns > now_ns:
         link.counters.waits += 1
-    error = sleep_on(ring.fd, events, deadline_ns, &revents)
+    error = sleep_on_both(ring.fd, events, ring.rx[<int>SMALL_FRAMES].fd, deadline_ns, &revents)
     if error < 0:
         return error
     if not always and deadline_ns > now_ns:
@@ -363,19 +456,32 @@ cdef int mmap_wait(link_t *link, uint64_t deadline_ns) noexcept nogil:
 
 cdef int take_socket_error(packet_ring_t *ring) noexcept nogil:
     """Fetching a socket's error clears it: a link that goes down is reported once, and works again when it is up."""
-    cdef int error = 0
-    cdef unsigned int length = sizeof(int)
-    if getsockopt(ring.fd, SOL_SOCKET, SO_ERROR, &error, &length) < 0:
-        error = errno
-    return note_error(ring, error) if error != 0 else 0
+    cdef int error, found = 0, which
+    cdef unsigned int length
+    for which in range(RX_RINGS_MAX):
+        error = 0
+        length = sizeof(int)
+        if ring.rx[which].fd < 0:
+            continue
+        if getsockopt(ring.rx[which].fd, SOL_SOCKET, SO_ERROR, &error, &length) < 0:
+            error = errno
+        if error != 0:
+            found = error
+    return note_error(ring, found) if found != 0 else 0
 
 
 cdef void mmap_refresh_counters(link_t *link) noexcept nogil:
     cdef packet_ring_t *ring = ring_of(link)
     cdef tpacket_stats stats
-    cdef unsigned int length = sizeof(tpacket_stats)
-    if getsockopt(ring.fd, SOL_PACKET, PACKET_STATISTICS, &stats, &length) == 0:    # reading resets them
-        link.counters.rx_dropped += stats.tp_drops
+    cdef unsigned int length
+    cdef int which
+    for which in range(RX_RINGS_MAX):
+        length = sizeof(tpacket_stats)
+        if ring.rx[which].fd >= 0 and getsockopt(
+                ring.rx[which].fd, SOL_PACKET, PACKET_STATISTICS, &stats, &length) == 0:    # reading resets them
+            ring.rx[which].drops += stats.tp_drops
+            link.counters.rx_dropped += stats.tp_drops
+    follow_segmentation(ring, clock_monotonic_ns())
 
 
 cdef link_ops_t PACKET_MMAP_OPS
@@ -392,10 +498,17 @@ PACKET_MMAP_OPS.refresh_counters = mmap_refresh_counters
 cdef class PacketMmapLink(Link):
     """An Ethernet interface of the calling thread's network namespace, through AF_PACKET rings.
 
-    rx_slots, tx_slots: at least so many frames in the rings (memory: slots times slot_bytes, locked). slot_bytes:
-    a multiple of 16; what does not fit is truncated. busy_poll: "auto" spins for a while before it sleeps when
-    frames come quickly, "always" never sleeps, "never" never spins. mac: our station address, the interface's own by
-    default (another one needs the interface to be promiscuous).
+    rx_small_slots: at least so many frames of one MTU at most wait in the receive ring for the stack's next turn; by
+    default 8,192, or fewer of a large MTU (32 MB). rx_slots: so many longer ones, super-frames, do; with rx_small_slots
+    0 there is one ring, and these slots are for all frames. tx_slots: frames on their way out. slot_bytes: memory for
+    each of rx_slots and tx_slots, a multiple of 16. All of it is locked memory.
+
+    peer_frame_bytes: the longest frame that the other end may send, headers included: slot_bytes must hold it, because
+    a frame that is cut is lost, each time it is sent again. A local peer sends 64 KB whatever the MTU, unless its
+    segmentation offload is off or limited (gso_max_size), and more with a larger gso_ipv4_max_size.
+
+    busy_poll: "auto" spins for a while before it sleeps when frames come quickly, "always" never sleeps, "never" never
+    spins. mac: our station address, the interface's own by default (another one needs the interface to be promiscuous).
 
     Raises ValueError for a bad argument, PermissionError without CAP_NET_RAW, OSError when the interface does not
     exist, is not Ethernet, or the kernel lacks PACKET_VNET_HDR (Linux before 4.8 lacks it for rings).
@@ -404,16 +517,22 @@ cdef class PacketMmapLink(Link):
     def __cinit__(self, *args: object, **kwargs: object) -> None:
         self.c.ops = closed_link_ops()
 
-    def __init__(self, ifname: str, *, rx_slots: int = 504, tx_slots: int = 126, slot_bytes: int = SLOT_BYTES,
-                 busy_poll: str = "auto", mac: str | None = None) -> None:
+    def __init__(self, ifname: str, *, rx_slots: int = 504, rx_small_slots: int | None = None, tx_slots: int = 126,
+                 slot_bytes: int = SLOT_BYTES, peer_frame_bytes: int = SUPER_FRAME_BYTES, busy_poll: str = "auto",
+                 mac: str | None = None) -> None:
         cdef interface_t interface
+        cdef ring_plan_t plan
         name = interface_name(ifname)
-        for what, slots in (("rx_slots", rx_slots), ("tx_slots", tx_slots)):
-            if not 1 <= slots <= SLOTS_MAX:
-                raise ValueError(f"{what} {slots}: must be 1 to {SLOTS_MAX}")
+        for what, slots, least in (("rx_slots", rx_slots, 1), ("tx_slots", tx_slots, 1),
+                                   ("rx_small_slots", rx_small_slots, 0)):
+            if slots is not None and not least <= slots <= SLOTS_MAX:
+                raise ValueError(f"{what} {slots}: must be {least} to {SLOTS_MAX}")
         if not SLOT_BYTES_MIN <= slot_bytes <= SLOT_BYTES_MAX or slot_bytes % TPACKET_ALIGNMENT:
             raise ValueError(f"slot_bytes {slot_bytes}: must be a multiple of {TPACKET_ALIGNMENT}, "
                              f"{SLOT_BYTES_MIN} to {SLOT_BYTES_MAX}")
+        if peer_frame_bytes + RX_HEAD_BYTES > slot_bytes:
+            raise ValueError(f"slot_bytes {slot_bytes}: cannot hold the peer's super-frames, of {peer_frame_bytes} "
+                             f"bytes; say peer_frame_bytes if its frames are shorter")
         if (rx_slots + tx_slots) * slot_bytes > RING_BYTES_MAX:
             raise ValueError(f"rx_slots {rx_slots} and tx_slots {tx_slots} of {slot_bytes} octets: "
                              f"must be {RING_BYTES_MAX} octets at most together")
@@ -422,7 +541,11 @@ cdef class PacketMmapLink(Link):
         self.c.spin_ns = parse_busy_poll(busy_poll)
         if mac is not None:
             parse_mac(mac, self.c.mac)
-        self.ring = packet_ring_open(ifname, name, rx_slots, tx_slots, slot_bytes, &interface)
+        plan.rx_slots = rx_slots
+        plan.rx_small_slots = SLOTS_AUTO if rx_small_slots is None else rx_small_slots
+        plan.tx_slots = tx_slots
+        plan.slot_bytes = slot_bytes
+        self.ring = packet_ring_open(ifname, name, &plan, &interface)
         self.ifname = ifname
         self.describe(&interface, mac is None)
         self.c.impl = self.ring
@@ -443,12 +566,14 @@ cdef class PacketMmapLink(Link):
         self.c.caps.rx_checksum = True
 
     cpdef void close(self) except *:
-        """Unmap the rings and close the socket. Frames still lent are gone."""
+        """Unmap the rings and close the sockets. Frames still lent are gone."""
         if not self.closed:
             self.gate.check("close()")
             if self.ring != NULL:
-                mmap_refresh_counters(&self.c)
+                self.last_drops = self.ring_drops
             self.closed = True
+            if self.watch is not None:
+                self.watch.close()
             self.c.ops = closed_link_ops()
             self.c.impl = NULL
             if self.ring != NULL:
@@ -460,14 +585,38 @@ cdef class PacketMmapLink(Link):
             packet_ring_close(self.ring)
 
     def fileno(self) -> int:
-        """The packet socket: readable while a received frame waits in the ring."""
+        """Readable while a received frame waits in a ring: the packet socket, or what watches both of them."""
         if self.ring == NULL:
             raise OSError(EBADF, "the link is closed")
-        return self.ring.fd
+        if self.ring.rx[<int>SMALL_FRAMES].fd < 0:
+            return self.ring.fd
+        if self.watch is None:
+            self.watch = select.epoll()
+            self.watch.register(self.ring.fd, select.EPOLLIN)
+            self.watch.register(self.ring.rx[<int>SMALL_FRAMES].fd, select.EPOLLIN)
+        return self.watch.fileno()
 
     @property
     def ring_slots(self) -> tuple[int, int]:
-        """Slots of the receive and of the transmit ring; (0, 0) when closed."""
+        """Slots of the receive ring for frames of any length and of the transmit ring; (0, 0) when closed."""
         if self.ring == NULL:
             return 0, 0
-        return self.ring.rx.count, self.ring.tx.count
+        return self.ring.rx[<int>LARGE_FRAMES].ring.count, self.ring.tx.count
+
+    @property
+    def small_slots(self) -> int:
+        """Slots of the receive ring for frames of one MTU at most; 0: there is none, or the link is closed."""
+        return self.ring.rx[<int>SMALL_FRAMES].ring.count if self.ring != NULL else 0
+
+    @property
+    def ring_drops(self) -> tuple[int, int]:
+        """Frames that found the receive ring full: that for large frames (or for all), that for small ones."""
+        if self.ring == NULL:
+            return self.last_drops
+        mmap_refresh_counters(&self.c)
+        return self.ring.rx[<int>LARGE_FRAMES].drops, self.ring.rx[<int>SMALL_FRAMES].drops
+
+    @property
+    def device_segments(self) -> bool:
+        """Whether the device takes super-frames now; while it does not, the kernel segments them in software."""
+        return self.ring != NULL and bool(self.ring.bypasses_qdisc)

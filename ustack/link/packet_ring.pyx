@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Opening and closing the socket and the rings of an AF_PACKET link. Not on the data path.
+"""Opening and closing the sockets and the rings of an AF_PACKET link. Not on the data path.
 
 Read first: Documentation/networking/packet_mmap.rst of Linux. Below: interface, packet_abi. Above: packet_mmap.
 """
@@ -7,15 +7,24 @@ Read first: Documentation/networking/packet_mmap.rst of Linux. Below: interface,
 import os
 
 from libc.errno cimport ENODEV, ENOPROTOOPT, EPERM, errno
-from libc.stdint cimport uint8_t, uint32_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
-from ustack.link.interface cimport interface_read, interface_t
+from ustack.link.interface cimport interface_read, interface_segments, interface_t, netlink_open
 from ustack.link.packet_abi cimport (
+    _SC_NPROCESSORS_CONF,
     _SC_PAGESIZE,
     AF_PACKET,
     ARPHRD_ETHER,
+    BPF_JGT,
+    BPF_JMP,
+    BPF_K,
+    BPF_LD,
+    BPF_LEN,
+    BPF_RET,
+    BPF_W,
+    ETH_HLEN,
     ETH_P_ALL,
     MAP_FAILED,
     MAP_POPULATE,
@@ -29,12 +38,14 @@ from ustack.link.packet_abi cimport (
     PACKET_VNET_HDR,
     PROT_READ,
     PROT_WRITE,
+    SO_ATTACH_FILTER,
     SO_SNDBUF,
     SO_SNDBUFFORCE,
     SOCK_CLOEXEC,
     SOCK_RAW,
     SOL_PACKET,
     SOL_SOCKET,
+    TPACKET_ALIGNMENT,
     TPACKET_V2,
     bind,
     close_descriptor,
@@ -43,6 +54,8 @@ from ustack.link.packet_abi cimport (
     munmap,
     setsockopt,
     sockaddr,
+    sock_filter,
+    sock_fprog,
     sockaddr_ll,
     socket,
     sysconf,
@@ -51,6 +64,13 @@ from ustack.link.packet_abi cimport (
 
 cdef enum:
     BLOCK_BYTES = 4194304               # the largest that the kernel can usually get in one piece
+    STORES_MAX = 16                     # no interface has so many processors store frames at once
+    SNAP_ALL = 0x7FFFFFFF
+    SMALL_SLOTS = 8192                  # what arrives in 100 ms at 80,000 frames/s
+    SMALL_RING_BYTES = 33554432         # with jumbo frames, fewer
+    ORDINARY_MTU = 1500
+    JUMBO_MTU_MAX = 9216                # an interface with more is virtual: most frames are short all the same
+    VLAN_TAG_BYTES = 4
 
 
 cdef object os_error(int error, str what):
@@ -102,86 +122,166 @@ cdef int place_slots(ring_t *ring, const tpacket_req *request, uint8_t *map) exc
     return 0
 
 
-cdef int map_rings(packet_ring_t *ring, const tpacket_req *rx, const tpacket_req *tx) except -1:
-    cdef size_t rx_bytes = <size_t>rx.tp_block_size * rx.tp_block_nr
-    cdef size_t map_bytes = rx_bytes + <size_t>tx.tp_block_size * tx.tp_block_nr
-    cdef void *map = mmap(NULL, map_bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, ring.fd, 0)
+cdef int map_rings(rx_ring_t *rx, const tpacket_req *receive, ring_t *tx, const tpacket_req *transmit) except -1:
+    """transmit NULL: the socket has a receive ring only."""
+    cdef size_t rx_bytes = <size_t>receive.tp_block_size * receive.tp_block_nr
+    cdef size_t tx_bytes = <size_t>transmit.tp_block_size * transmit.tp_block_nr if transmit != NULL else 0
+    cdef void *map = mmap(NULL, rx_bytes + tx_bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, rx.fd, 0)
     if map == MAP_FAILED:
         raise os_error(errno, "mapping the rings")
-    ring.map = <uint8_t *>map
-    ring.map_bytes = map_bytes
-    place_slots(&ring.rx, rx, ring.map)
-    place_slots(&ring.tx, tx, ring.map + rx_bytes)
-    ring.rx_skipped = <uint8_t *>calloc(ring.rx.count, 1)
-    if ring.rx_skipped == NULL:
-        raise MemoryError
+    rx.map = <uint8_t *>map
+    rx.map_bytes = rx_bytes + tx_bytes
+    place_slots(&rx.ring, receive, rx.map)
+    if transmit != NULL:
+        place_slots(tx, transmit, rx.map + rx_bytes)
     return 0
 
 
-cdef int set_options(int fd, const interface_t *interface) except -1:
+cdef int set_options(int fd) except -1:
     cdef int sndbuf_bytes = 2147483647
     # These are refused once there is a ring.
     set_option(fd, PACKET_VERSION, TPACKET_V2, "TPACKET_V2")
     set_option(fd, PACKET_VNET_HDR, 1, "PACKET_VNET_HDR")
     set_option(fd, PACKET_LOSS, 1, "PACKET_LOSS")
     set_option(fd, PACKET_IGNORE_OUTGOING, 1, "PACKET_IGNORE_OUTGOING")
-    # Past the queueing discipline, a super-frame that the device cannot segment is dropped; through it, the kernel
-    # segments such frames in software.
-    if interface.segments:
-        set_option(fd, PACKET_QDISC_BYPASS, 1, "PACKET_QDISC_BYPASS")
     # The ring bounds what is on its way; the socket's own limit would stop a batch of super-frames halfway.
     if setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &sndbuf_bytes, sizeof(int)) < 0:
         setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &sndbuf_bytes, sizeof(int))
     return 0
 
 
-cdef int bind_to(packet_ring_t *ring, const interface_t *interface, str ifname) except -1:
+cdef bint follow_segmentation(packet_ring_t *ring, uint64_t now_ns) noexcept nogil:
+    # Past the queueing discipline, a super-frame that the device cannot segment is dropped; through it, the kernel
+    # segments such frames in software, and fills in checksums.
+    cdef bint segments = interface_segments(ring.fd, ring.netlink_fd, ring.ifindex)
+    cdef int value = segments
+    ring.segments_asked_ns = now_ns
+    if segments == ring.bypasses_qdisc or setsockopt(
+            ring.fd, SOL_PACKET, PACKET_QDISC_BYPASS, &value, sizeof(int)) < 0:
+        return False
+    ring.bypasses_qdisc = segments
+    return True
+
+
+cdef int take_by_length(int fd, uint32_t length_max, bint up_to_it) except -1:
+    """Have the kernel store frames up to a length, or longer ones, and leave the others to another socket."""
+    cdef sock_filter program[4]
+    cdef sock_fprog attached
+    memset(program, 0, sizeof(program))
+    program[0].code = <uint16_t>(BPF_LD | BPF_W | BPF_LEN)
+    program[1].code = <uint16_t>(BPF_JMP | BPF_JGT | BPF_K)
+    program[1].k = length_max
+    program[1].jt = 1                           # longer: the last line
+    program[2].code = <uint16_t>(BPF_RET | BPF_K)
+    program[2].k = SNAP_ALL if up_to_it else 0
+    program[3].code = <uint16_t>(BPF_RET | BPF_K)
+    program[3].k = 0 if up_to_it else SNAP_ALL
+    attached.len = 4
+    attached.filter = program
+    if setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &attached, sizeof(sock_fprog)) < 0:
+        raise os_error(errno, "dividing frames by length")
+    return 0
+
+
+cdef int bind_to(int fd, const interface_t *interface, str ifname) except -1:
     cdef sockaddr_ll address
     memset(&address, 0, sizeof(sockaddr_ll))
     address.sll_family = AF_PACKET
     address.sll_protocol = htons(ETH_P_ALL)     # ETH_P_IP is starved by an ingress drop
     address.sll_ifindex = interface.index
-    if bind(ring.fd, <const sockaddr *>&address, sizeof(sockaddr_ll)) < 0:
+    if bind(fd, <const sockaddr *>&address, sizeof(sockaddr_ll)) < 0:
         raise os_error(errno, f"binding to {ifname}")
-    ring.ifindex = interface.index
     return 0
 
 
-cdef int open_all(packet_ring_t *ring, str ifname, bytes name, uint32_t rx_slots, uint32_t tx_slots,
-                  uint32_t slot_bytes, interface_t *interface) except -1:
-    cdef tpacket_req rx, tx
-    cdef int error
+cdef int open_socket() except -1:
     # Protocol 0: nothing is received before bind(), when the rings are ready.
-    ring.fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0)
-    if ring.fd < 0:
+    cdef int fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0)
+    if fd < 0:
         if errno == EPERM:
             raise PermissionError(EPERM, "a packet socket needs CAP_NET_RAW")
         raise os_error(errno, "packet socket")
-    error = interface_read(ring.fd, name, interface)
+    return fd
+
+
+cdef int read_interface(packet_ring_t *ring, str ifname, bytes name, interface_t *interface) except -1:
+    cdef int error = interface_read(ring.fd, name, interface)
     if error == -ENODEV:
         raise OSError(ENODEV, f"no interface {ifname} in this network namespace")
     if error < 0:
         raise os_error(-error, f"interface {ifname}")
     if interface.hardware != ARPHRD_ETHER:
         raise OSError(ENODEV, f"interface {ifname} is not Ethernet")
-    plan_ring(rx_slots, slot_bytes, &rx)
-    plan_ring(tx_slots, slot_bytes, &tx)
-    set_options(ring.fd, interface)
-    open_ring(ring.fd, PACKET_RX_RING, &rx, "receive ring")
-    open_ring(ring.fd, PACKET_TX_RING, &tx, "transmit ring")
-    map_rings(ring, &rx, &tx)
-    bind_to(ring, interface, ifname)
+    ring.ifindex = interface.index
+    ring.netlink_fd = netlink_open()
+    if ring.netlink_fd < 0:
+        raise os_error(-ring.netlink_fd, "netlink socket")
     return 0
 
 
-cdef packet_ring_t *packet_ring_open(str ifname, bytes name, uint32_t rx_slots, uint32_t tx_slots, uint32_t slot_bytes,
+cdef uint32_t small_frame_bytes(uint32_t mtu) noexcept:
+    """The longest frame for the second ring: what the MTU allows, with a tag inside that no device takes out."""
+    return (mtu if mtu <= JUMBO_MTU_MAX else ORDINARY_MTU) + ETH_HLEN + 2 * VLAN_TAG_BYTES
+
+
+cdef int open_small(packet_ring_t *ring, const ring_plan_t *plan, uint32_t frame_bytes) except -1:
+    """The second receive ring, on a socket of its own; both get the filter that divides the frames."""
+    cdef rx_ring_t *small = &ring.rx[<int>SMALL_FRAMES]
+    cdef tpacket_req receive
+    cdef uint32_t slot_bytes = (frame_bytes + RX_HEAD_BYTES + TPACKET_ALIGNMENT - 1) // TPACKET_ALIGNMENT
+    cdef uint32_t slots = plan.rx_small_slots
+    slot_bytes = (slot_bytes | 1) * TPACKET_ALIGNMENT   # an odd multiple: neighbours do not share cache sets
+    if slots == SLOTS_AUTO:
+        slots = min(<uint32_t>SMALL_SLOTS, <uint32_t>(SMALL_RING_BYTES // slot_bytes))
+    small.fd = open_socket()
+    plan_ring(slots, slot_bytes, &receive)
+    set_options(small.fd)
+    open_ring(small.fd, PACKET_RX_RING, &receive, "receive ring for small frames")
+    map_rings(small, &receive, NULL, NULL)
+    take_by_length(small.fd, frame_bytes, True)
+    take_by_length(ring.fd, frame_bytes, False)
+    return 0
+
+
+cdef int open_all(packet_ring_t *ring, str ifname, bytes name, const ring_plan_t *plan,
+                  interface_t *interface) except -1:
+    cdef rx_ring_t *large = &ring.rx[<int>LARGE_FRAMES]
+    cdef rx_ring_t *small = &ring.rx[<int>SMALL_FRAMES]
+    cdef tpacket_req receive, transmit
+    cdef long processors = sysconf(_SC_NPROCESSORS_CONF)
+    ring.stores_max = <uint32_t>min(max(processors, 1), <long>STORES_MAX)
+    ring.fd = large.fd = open_socket()
+    read_interface(ring, ifname, name, interface)
+    plan_ring(plan.rx_slots, plan.slot_bytes, &receive)
+    plan_ring(plan.tx_slots, plan.slot_bytes, &transmit)
+    set_options(ring.fd)
+    open_ring(ring.fd, PACKET_RX_RING, &receive, "receive ring")
+    open_ring(ring.fd, PACKET_TX_RING, &transmit, "transmit ring")
+    map_rings(large, &receive, &ring.tx, &transmit)
+    if plan.rx_small_slots:
+        open_small(ring, plan, small_frame_bytes(interface.mtu))
+    ring.lent_room = large.ring.count + small.ring.count
+    ring.lent_from = <uint8_t *>calloc(ring.lent_room, 1)
+    if ring.lent_from == NULL:
+        raise MemoryError
+    follow_segmentation(ring, 0)
+    bind_to(large.fd, interface, ifname)
+    if small.fd >= 0:
+        bind_to(small.fd, interface, ifname)
+    return 0
+
+
+cdef packet_ring_t *packet_ring_open(str ifname, bytes name, const ring_plan_t *plan,
                                      interface_t *interface) except NULL:
     cdef packet_ring_t *ring = <packet_ring_t *>calloc(1, sizeof(packet_ring_t))
+    cdef int which
     if ring == NULL:
         raise MemoryError
-    ring.fd = -1
+    ring.fd = ring.netlink_fd = -1
+    for which in range(RX_RINGS_MAX):
+        ring.rx[which].fd = -1
     try:
-        open_all(ring, ifname, name, rx_slots, tx_slots, slot_bytes, interface)
+        open_all(ring, ifname, name, plan, interface)
     except BaseException:
         packet_ring_close(ring)
         raise
@@ -189,11 +289,15 @@ cdef packet_ring_t *packet_ring_open(str ifname, bytes name, uint32_t rx_slots, 
 
 
 cdef void packet_ring_close(packet_ring_t *ring) noexcept:
-    if ring.map != NULL:
-        munmap(ring.map, ring.map_bytes)
-    if ring.fd >= 0:
-        close_descriptor(ring.fd)
-    free(ring.rx.slots)
+    cdef int which
+    for which in range(RX_RINGS_MAX):
+        if ring.rx[which].map != NULL:
+            munmap(ring.rx[which].map, ring.rx[which].map_bytes)
+        if ring.rx[which].fd >= 0:
+            close_descriptor(ring.rx[which].fd)
+        free(ring.rx[which].ring.slots)
+    if ring.netlink_fd >= 0:
+        close_descriptor(ring.netlink_fd)
     free(ring.tx.slots)
-    free(ring.rx_skipped)
+    free(ring.lent_from)
     free(ring)

@@ -162,6 +162,7 @@ def _veth(plan: Plan, record: ownership.Record) -> Lab:
     # The drop comes before the first frame can.
     method = ingress.drop(ours)
     links.configure(ours, ipv6=False)
+    links.limit_super_frames(peer)
     links.configure(peer, address=plan.peer_address, ipv6=False)
     return Lab(
         plan.name,
@@ -185,6 +186,7 @@ def _tap(plan: Plan, record: ownership.Record) -> Lab:
     tap = End(peer_in, _free_ifname(peer_in))
     record.plan_interface(tap)
     links.make_tap(tap, mark=record.mark, mtu=plan.mtu)
+    links.limit_super_frames(tap)
     links.configure(tap, address=plan.peer_address, ipv6=False)
     return Lab(plan.name, "tap", peer_in, tap.ifname, peer_in, tap.ifname, plan.address, plan.peer_address, None)
 

@@ -13,7 +13,9 @@ from scapy.layers.inet import IP, TCP
 from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import Ether
 
+from ustack.link.packet_mmap import PacketMmapLink
 from ustack.netns import namespace
+from ustack.netns.links import End, limit_super_frames
 from ustack.testing.linkdriver import LentFrame, LinkDriver
 
 pytestmark = pytest.mark.root
@@ -25,6 +27,7 @@ MSS = {4: 1460, 6: 1440}
 ETHERTYPE = {4: b"\x08\x00", 6: b"\x86\xdd"}
 ISS = 2**32 - 20_000  # our sequence numbers wrap inside the super-frame
 SIOCETHTOOL = 0x8946
+ETHTOOL_STXCSUM = 0x17
 ETHTOOL_STSO = 0x1F
 
 
@@ -146,6 +149,45 @@ def test_the_kernel_sends_super_frames(wire: Wire, family: int) -> None:
     large = [size for size in sizes if size[0] > MSS[family]]
     assert large
     assert {(gso_size, checksum) for _, gso_size, checksum in large} == {(MSS[family], "partial")}
+
+
+def ethtool(wire: Wire, command: int, value: int) -> None:
+    """`ethtool -K ours ...`: one feature of our end on or off."""
+    with namespace.inside(wire.ours_ns), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asker:
+        request = ctypes.create_string_buffer(struct.pack("=II", command, value), 8)
+        fcntl.ioctl(asker, SIOCETHTOOL, struct.pack("16sP16x", b"ours", ctypes.addressof(request)))
+
+
+def limit(wire: Wire, what: str, limited: bool) -> None:
+    """Take a feature from our end of the wire, or give it back."""
+    if what == "tso":
+        ethtool(wire, ETHTOOL_STSO, not limited)
+    elif what == "tx":
+        ethtool(wire, ETHTOOL_STXCSUM, not limited)
+        if not limited:
+            ethtool(wire, ETHTOOL_STSO, 1)  # it went with the checksums
+    else:
+        limit_super_frames(End(wire.ours_ns, "ours"), 16000 if limited else 65536)
+
+
+@pytest.mark.parametrize("what", ["tso", "tx", "gso_ipv4_max_size"])
+def test_a_device_that_stops_segmenting_loses_nothing(make_wire: Callable[[str], Wire], what: str) -> None:
+    """The first frame that it refuses goes out all the same, segmented by the kernel; and back when it can again."""
+    wire = make_wire("veth")
+    driver = wire.open()
+    link = driver.link
+    assert isinstance(link, PacketMmapLink)
+    peer = Peer(wire, driver, 4)
+    payload = bytes(range(256)) * 160
+    for limited, segments in ((False, True), (True, False), (True, False), (False, True), (True, False)):
+        limit(wire, what, limited)
+        if not limited:
+            link.counters()  # once a second somebody asks, or a transmission does
+        peer.send_super_frame(payload)
+        assert receive_exactly(peer.socket, len(payload)) == payload
+        peer.seq += len(payload)
+        assert link.device_segments == segments
+    assert link.counters()["tx_dropped"] == 0
 
 
 @pytest.mark.parametrize("limit", ["no tso", "gso_max_size 16000", "gso_max_segs 10"])
