@@ -72,6 +72,7 @@ TCP_FLOORS = {
     "tcb": 1,
     "demux": 2,
     "rtt": 2,
+    "path": 2,
     "emit": 2,
     "pressure": 2,
     "reassembly": 3,

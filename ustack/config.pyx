@@ -129,6 +129,8 @@ cdef void fill_table() except *:
         "life of a half-open connection from a peer")
     tcp("fin_wait_2_timeout_ns", &TCP.fin_wait_2_timeout_ns, sizeof(TCP.fin_wait_2_timeout_ns), MS, DAY_NS,
         "a closed connection waits this long for the peer's FIN")
+    tcp("path_mtu_expires_ns", &TCP.path_mtu_expires_ns, sizeof(TCP.path_mtu_expires_ns), 300000 * MS, DAY_NS,
+        "a smaller path MTU is forgotten after this long (RFC 1191: not before 5 minutes)")
     tcp("keepalive_idle_ns", &TCP.keepalive_idle_ns, sizeof(TCP.keepalive_idle_ns), MS, 5 * DAY_NS,
         "silence before the first keep-alive probe, on connections that have keepalive on")
     tcp("keepalive_interval_ns", &TCP.keepalive_interval_ns, sizeof(TCP.keepalive_interval_ns), MS, DAY_NS,

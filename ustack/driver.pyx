@@ -242,7 +242,8 @@ cdef class Engine:
         cdef tcp_t *tcp = &self.c.tcp
         return {
             "tcbs": tcp.tcbs.in_use, "syns": tcp.syns.in_use, "time_waits": tcp.time_waits.in_use,
-            "send_pieces": tcp.send_pieces.in_use, "rx_queues": tcp.rx.queues.in_use,
+            "send_pieces": tcp.send_pieces.in_use, "paths": tcp.paths.in_use,
+            "rx_queues": tcp.rx.queues.in_use,
             "rx_chunks": tcp.rx.chunks.chunks_in_use, "rx_held_bytes": chunk_held_bytes(&tcp.rx.chunks),
             "timers": tcp.wheel.armed, "flows": tcp.flows.used, "lent": tcp.lent_held,
         }

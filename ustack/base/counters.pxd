@@ -18,6 +18,9 @@ cpdef enum counter_t:
     ARP_CONFLICTS               # another station claims our address (RFC 5227)
     ICMP_ECHOES_ANSWERED
     ICMP_ERRORS_OUT
+    PATH_MTU_REDUCED            # segments of a connection became smaller
+    PATH_MTU_DEFERRED           # a claim that progress contradicts: it waits for a retransmission timeout
+    PATH_MTU_RAISED             # a reduction was forgotten after its time
     ICMP_SOFT_ERRORS            # an ICMP error about a segment in flight, remembered with its connection
     SEGMENTS_IN
     SEGMENTS_OUT
@@ -39,6 +42,8 @@ cpdef enum counter_t:
     FAST_RETRANSMITS
     RETRANSMIT_TIMEOUTS
     WINDOW_PROBES_OUT
+    WINDOW_OVERRIDES            # one segment into a window too small for a full one (RFC 9293 section 3.8.6.2.1)
+    SEND_PIECES_SKIPPED         # pieces of a send queue that were walked over to find what to send
     KEEPALIVE_PROBES_OUT
     DUPLICATE_ACKS_IN
     OUT_OF_ORDER_IN             # kept for reassembly
@@ -67,6 +72,7 @@ cpdef enum counter_t:
     DROP_ICMP_CHECKSUM
     DROP_ICMP_TYPE
     DROP_ICMP_NO_CONNECTION     # an error about a segment that no connection sent
+    DROP_ICMP_PATH_MTU          # a path MTU that is not smaller, or that an ACK has proved false
     DROP_NEIGHBOUR_UNRESOLVED   # sent, but the neighbour never answered, or its queue was full
     DROP_NO_ROUTE
     # -- drops, TCP

@@ -60,5 +60,10 @@ cdef inline uint32_t wheel_tick_of(const wheel_t *wheel, uint64_t now_ns) noexce
     return <uint32_t>((now_ns - wheel.base_ns) >> WHEEL_TICK_SHIFT)
 
 
+# When an armed timer fires.
+cdef inline uint32_t wheel_deadline_tick(const wheel_t *wheel, uint32_t timer) noexcept nogil:
+    return wheel.nodes[timer].deadline_tick
+
+
 cdef inline bint tick_before(uint32_t a, uint32_t b) noexcept nogil:
     return <int32_t>(a - b) < 0

@@ -83,6 +83,7 @@ cdef ip_verdict_t _error(ip_t *ip, packet_t *packet, const icmp_t *fields) noexc
     packet.icmp_type = fields.type
     packet.icmp_code = fields.code
     packet.icmp_mtu = 0
+    packet.icmp_quoted_length = quoted.total_length
     if fields.type == ICMP_UNREACHABLE and fields.code == ICMP_FRAGMENTATION_NEEDED:
         packet.icmp_mtu = icmp_next_hop_mtu(packet.payload)
     ip_addr_set_v4(&packet.src, quoted.src_be)

@@ -44,6 +44,7 @@ ctypedef struct packet_t:
     uint8_t icmp_type
     uint8_t icmp_code
     uint16_t icmp_mtu        # next-hop MTU of a fragmentation-needed, 0 if the router gave none
+    uint16_t icmp_quoted_length  # total length of the quoted packet, as the router says
 
 # Where an outgoing packet goes. The caller keeps `neighbour` with the connection; it is a hint that is verified.
 # Nothing it points to is read after ip_reserve has returned.

@@ -5,11 +5,12 @@ from libc.stdint cimport int32_t, uint32_t
 
 from ustack.base.counters cimport DUPLICATE_ACKS_IN, FAST_RETRANSMITS, count
 from ustack.tcp.cc.ops cimport cc_ops_t, cc_view_t
+from ustack.tcp.path cimport path_acknowledged
 from ustack.tcp.rtt cimport rexmit_start, rexmit_stop, rtt_now_us, rtt_sample, rtt_spoil
 from ustack.tcp.tcb cimport (
     OPT_TIMESTAMPS, TCB_EV_WRITABLE, TCB_KEEPALIVE, TCB_PERSIST, TCB_RECOVER_VALID, TCB_RECOVERY, TCB_REXMIT,
-    TCB_RTO_RECOVERY, TCB_RTT_TIMING, TCB_WANT_WRITABLE, cc_load, cc_store, piece_release, send_piece_at, send_piece_t,
-    tcb_arm, tcp_timestamp, work_add)
+    TCB_RTO_RECOVERY, TCB_RTT_FULL, TCB_RTT_TIMING, TCB_WANT_WRITABLE, cc_load, cc_store, piece_release, send_piece_at,
+    send_piece_t, snd_cursor, snd_cursor_set, tcb_arm, tcp_timestamp, work_add)
 from ustack.wire.seq cimport seq_ge, seq_gt, seq_lt
 from ustack.wire.tcp cimport FIN, HAS_TIMESTAMPS, SYN
 
@@ -76,7 +77,9 @@ cdef void update_window(tcp_t *tcp, tcb_t *tcb, const segment_t *seg, uint32_t w
         return
     if window != tcb.snd_wnd:
         work_add(tcp, tcb)
-        if window > tcb.snd_wnd and tcb.flags & TCB_PERSIST:
+        if window == 0 and tcb.flags & TCB_PERSIST and tcb.snd_una == tcb.snd_max:
+            rexmit_stop(tcb)                # it was the override timer's: a closed window has an RTO (SHLD-29)
+        elif window > tcb.snd_wnd and tcb.flags & TCB_PERSIST:
             tcb.backoff = 0
             rexmit_stop(tcb)
             if tcb.snd_una != tcb.snd_max:  # what was in flight when the window closed may be lost
@@ -97,6 +100,8 @@ cdef void new_acknowledgment(tcp_t *tcp, tcb_t *tcb, const segment_t *seg) noexc
     if seq_lt(tcb.snd_nxt, seg.ack):        # after a timeout: the peer had what we were about to send again
         tcb.snd_nxt = seg.ack
     release_acknowledged(tcp, tcb)
+    if tcb.path:
+        path_acknowledged(tcp, tcb)
     if tcb.snd_una == tcb.snd_max:
         rexmit_stop(tcb)                    # RFC 6298 (5.2)
         if tcb.flags & TCB_KEEPALIVE:
@@ -118,6 +123,8 @@ cdef inline bint measure(tcp_t *tcp, tcb_t *tcb, const segment_t *seg) noexcept 
     if tcb.flags & TCB_RTT_TIMING:
         if seq_ge(seg.ack, tcb.rtt_seq):
             tcb.flags &= ~<uint32_t>TCB_RTT_TIMING
+            if tcb.flags & TCB_RTT_FULL:
+                tcb.mss_proven = 1          # sent once, and it arrived
             rtt_sample(tcb, rtt_now_us(tcp) - tcb.rtt_sent_us)
             return True
     elif tcb.options & OPT_TIMESTAMPS and seg.has & HAS_TIMESTAMPS and seg.ts_ecr != 0:
@@ -133,15 +140,18 @@ cdef inline bint measure(tcp_t *tcp, tcb_t *tcb, const segment_t *seg) noexcept 
 cdef inline void release_acknowledged(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     """Lent buffers go back as soon as their last octet is acknowledged."""
     cdef send_piece_t *piece
-    cdef uint32_t index
+    cdef uint32_t index, cursor
     while tcb.snd_head:
         index = tcb.snd_head
         piece = send_piece_at(tcp, index)
         if seq_gt(piece.seq + piece.length, tcb.snd_una):
             return
+        cursor = snd_cursor(tcp, tcb)
         tcb.snd_head = piece.next
         if tcb.snd_head == 0:
             tcb.snd_tail = 0
+        else:
+            snd_cursor_set(tcp, tcb, cursor if cursor != index else tcb.snd_head)
         piece_release(tcp, index)
 
 
@@ -178,20 +188,23 @@ cdef void duplicate_acknowledgment(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     cdef const cc_ops_t *cc = tcp.cc[tcb.cc]
     cdef cc_view_t view
     count(tcp.counters, DUPLICATE_ACKS_IN)
+    if tcb.duplicate_acks == 0 and not tcb.flags & TCB_RECOVER_VALID:
+        tcb.recover = tcb.snd_max           # FlightSize before limited transmit adds to it, see below
     if tcb.duplicate_acks < 255:
         tcb.duplicate_acks += 1
     cc_load(tcp, tcb, &view)
     if tcb.flags & TCB_RECOVERY:
         if cc.on_duplicate_ack != NULL:
+            view.flight = tcb.snd_max - tcb.snd_una
             cc.on_duplicate_ack(&view)
     elif tcb.duplicate_acks == DUPLICATE_THRESHOLD and not tcb.flags & TCB_RTO_RECOVERY:
         # RFC 6582 section 3.2 step 1: not again for a window that was repaired already.
         if tcb.flags & TCB_RECOVER_VALID and not seq_gt(tcb.snd_una, tcb.recover):
             return
+        view.flight = tcb.recover - tcb.snd_una             # MUST NOT count what was sent since (RFC 5681 step 2)
         tcb.recover = tcb.snd_max
         tcb.flags |= TCB_RECOVERY | TCB_RECOVER_VALID | TCB_REXMIT
         rtt_spoil(tcp, tcb)
-        view.flight = tcb.snd_max - tcb.snd_una
         cc.on_loss(&view)
         count(tcp.counters, FAST_RETRANSMITS)
     cc_store(tcb, &view)

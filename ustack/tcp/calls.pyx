@@ -121,7 +121,7 @@ cdef tcb_t *tcp_connect(tcp_t *tcp, const ip_addr_t *raddr, uint16_t rport, uint
         status[0] = TCP_ERR_NO_MEMORY
         return NULL
     tcb.state = <uint8_t>SYN_SENT
-    tcb.app = app
+    tcb.app = <uint8_t>app
     tcb.flags = TCB_ACTIVE
     tcb.smss = DEFAULT_MSS_V4
     tcb.rcv_wscale = advertised_wscale(tcp) if tcp.config.window_scaling else 0
@@ -146,7 +146,7 @@ cdef int64_t tcp_send(tcp_t *tcp, tcb_t *conn, lent_t *lent, uint64_t offset, ui
     cdef uint32_t room = tcp.config.snd_queue_bytes - queued if queued < tcp.config.snd_queue_bytes else 0
     cdef uint32_t accepted = <uint32_t>length if length < room else room
     cdef send_piece_t *tail
-    cdef uint32_t index
+    cdef uint32_t index, short_end
     if conn.flags & (TCB_FIN_QUEUED | TCB_ABORT) or (
             conn.state != <uint8_t>ESTABLISHED and conn.state != <uint8_t>CLOSE_WAIT
             and conn.state != <uint8_t>SYN_SENT and conn.state != <uint8_t>SYN_RECEIVED):
@@ -162,12 +162,17 @@ cdef int64_t tcp_send(tcp_t *tcp, tcb_t *conn, lent_t *lent, uint64_t offset, ui
         index = slab_alloc(&tcp.send_pieces)
         if index == 0:
             return TCP_ERR_NO_MEMORY
+        short_end = conn.snd_una            # none in flight
         if tail != NULL:
             tail.next = index
+            short_end = tail.note
+            if conn.snd_head == conn.snd_tail:
+                tail.note = conn.snd_head   # the cursor, from now on
         else:
             conn.snd_head = index
         conn.snd_tail = index
         tail = send_piece_at(tcp, index)
+        tail.note = short_end
         tail.lent = lent_ref(lent)
         tcp.lent_held += 1
         tail.data = lent.data + offset

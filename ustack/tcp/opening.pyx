@@ -165,7 +165,7 @@ cdef tcb_t *handshake_complete(tcp_t *tcp, uint32_t index, const segment_t *seg)
         count(tcp.counters, DROP_NO_MEMORY)
         return NULL
     tcb.key = syn.key
-    tcb.app = listener.app
+    tcb.app = <uint8_t>listener.app
     tcb.state = <uint8_t>ESTABLISHED
     tcb.snd_una = syn.iss + 1
     tcb.snd_nxt = tcb.snd_una

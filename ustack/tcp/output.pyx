@@ -15,7 +15,8 @@ carries up to 64 KB; its length is then a multiple of SMSS unless it ends the qu
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
-from ustack.base.counters cimport (PURE_ACKS_OUT, SEGMENTS_OUT, SEGMENTS_RETRANSMITTED, WINDOW_PROBES_OUT, count)
+from ustack.base.counters cimport (PURE_ACKS_OUT, SEGMENTS_OUT, SEGMENTS_RETRANSMITTED, SEND_PIECES_SKIPPED,
+                                   WINDOW_OVERRIDES, WINDOW_PROBES_OUT, count)
 from ustack.buf.lent cimport lent_guard
 from ustack.ip.layer cimport (IP_NO_ROUTE, IP_OK, IP_PROTO_TCP, IP_RING_FULL, ip_commit, ip_payload_max, ip_reserve,
                               ip_route_t, ip_status_t)
@@ -23,14 +24,16 @@ from ustack.tcp.ack cimport initial_window
 from ustack.tcp.cc.ops cimport cc_view_t
 from ustack.tcp.emit cimport advertised_mss, advertised_wscale, emit_bare, emit_reset_of, first_window
 from ustack.tcp.ending cimport connection_end
+from ustack.tcp.path cimport path_fragments, path_identification, path_refresh
 from ustack.tcp.rtt cimport rexmit_start, rtt_now_us, rtt_spoil
 from ustack.tcp.sack cimport sack_blocks
 from ustack.tcp.state cimport CLOSE_ABORTED, CLOSE_NET_UNREACHABLE, CLOSED, SYN_RECEIVED, SYN_SENT, close_reason_t
 from ustack.tcp.tcb cimport (
     OPT_SACK, OPT_TIMESTAMPS, OPT_WSCALE, TCB_ABORT, TCB_ACK_ARMED, TCB_ACK_DELAYED, TCB_ACK_NOW, TCB_FIN_QUEUED,
-    TCB_FIN_SENT, TCB_NODELAY, TCB_PERSIST, TCB_PROBE, TCB_RECOVERY, TCB_REXMIT, TCB_REXMIT_ARMED, TCB_RTT_TIMING,
-    UNIT_BYTES_SHIFT, cc_load, cc_store, rx_queue_of, rx_queue_t, send_piece_at, send_piece_t, tcb_arm, tcb_bare_seq,
-    tcb_receive_window, tcp_timestamp, tick_after, tcp_tick, tick_reached, turn_charge, work_add)
+    TCB_FIN_SENT, TCB_NODELAY, TCB_PERSIST, TCB_PROBE, TCB_RECOVERY, TCB_REXMIT, TCB_REXMIT_ARMED, TCB_RTT_FULL,
+    TCB_RTT_TIMING, UNIT_BYTES_SHIFT, cc_load, cc_store, rx_queue_of, rx_queue_t, send_piece_at, send_piece_t,
+    snd_cursor, snd_cursor_set, snd_short_end, tcb_arm, tcb_bare_seq, tcb_receive_window, tcp_timestamp, tick_after,
+    tcp_tick, tick_reached, turn_charge, work_add)
 from ustack.wire.seq cimport seq_gt, seq_le, seq_lt
 from ustack.wire.tcp cimport (ACK, FIN, HAS_MSS, HAS_SACK_PERMITTED, HAS_TIMESTAMPS, HAS_WSCALE, PSH, SYN,
                               TCP_CHECKSUM_OFFSET, TCP_HEADER_BYTES, TCP_TIMESTAMP_BYTES, header_t, segment_emit)
@@ -41,6 +44,7 @@ cdef enum:
     SACK_BLOCKS_MAX = 4
     SEGMENT_UNITS = 2                       # of a turn's work (turn_t), beside what its bytes cost
     MAX_DUPLICATE_ACKS_AT_ONCE = 3          # what a peer without SACK needs to start its repair
+    OVERRIDE_NS = 200000000                 # RFC 9293 section 3.8.6.2.1: 0.1 to 1.0 s
 
 
 cdef enum send_t:
@@ -166,12 +170,23 @@ cdef send_t send_syn(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
 # ---------------------------------------------------------------- segments with data
 
 cdef bint copy_out(tcp_t *tcp, tcb_t *tcb, uint32_t seq, uint8_t *out, uint32_t length) noexcept nogil:
-    """Octets of the send queue from `seq`. False: a lent file was cut short; what was read must not be sent."""
-    cdef uint32_t index = tcb.snd_head
+    """Octets of the send queue from `seq`. False: a lent file was cut short; what was read must not be sent.
+
+    The search begins at the cursor, where the segment before ended, or at the head for what lies before it: a
+    retransmission begins in the first piece or near it. So a queue of many small pieces costs a segment no walk, and
+    after SND.NXT was pulled back the cursor follows it.
+    """
+    cdef uint32_t index = snd_cursor(tcp, tcb)
     cdef send_piece_t *piece = send_piece_at(tcp, index)
+    cdef bint newest = seq == tcb.snd_nxt
     cdef uint32_t skip, step
+    if seq_lt(seq, piece.seq):
+        index = tcb.snd_head
+        piece = send_piece_at(tcp, index)
     while seq_le(piece.seq + piece.length, seq):
-        piece = send_piece_at(tcp, piece.next)
+        index = piece.next
+        piece = send_piece_at(tcp, index)
+        count(tcp.counters, SEND_PIECES_SKIPPED)
     while True:
         skip = seq - piece.seq
         step = piece.length - skip
@@ -183,10 +198,13 @@ cdef bint copy_out(tcp_t *tcp, tcb_t *tcb, uint32_t seq, uint8_t *out, uint32_t 
             return False
         length -= step
         if length == 0:
+            if newest:
+                snd_cursor_set(tcp, tcb, index)
             return True
         out += step
         seq += step
-        piece = send_piece_at(tcp, piece.next)
+        index = piece.next
+        piece = send_piece_at(tcp, index)
 
 
 cdef send_t send_segment(tcp_t *tcp, tcb_t *tcb, uint32_t seq, uint32_t length, uint8_t flags) noexcept nogil:
@@ -202,7 +220,9 @@ cdef send_t send_segment(tcp_t *tcp, tcb_t *tcb, uint32_t seq, uint32_t length, 
     route.protocol = IP_PROTO_TCP
     route.tos = tcb.tos
     route.ttl = tcb.ttl
-    route.may_fragment = 0
+    route.may_fragment = path_fragments(tcp, tcb)
+    if route.may_fragment:
+        route.identification = path_identification(tcp, tcb)
     out = ip_reserve(tcp.ip, &route, header_bytes + length, &status, tcp.now_ns)
     if out == NULL:
         return SEND_BLOCKED if status == IP_RING_FULL else SEND_FAILED
@@ -220,10 +240,11 @@ cdef send_t send_segment(tcp_t *tcp, tcb_t *tcb, uint32_t seq, uint32_t length, 
 
 
 cdef inline uint32_t largest_segment(const tcp_t *tcp, const tcb_t *tcb) noexcept nogil:
-    """Octets of data in one frame: SMSS, or a whole number of them where the link segments."""
+    """Bytes of data in one frame: SMSS, or a whole number of them where the link segments (which numbers the packets by
+    itself: not where DF is clear)."""
     cdef uint32_t header_bytes = TCP_HEADER_BYTES + (TCP_TIMESTAMP_BYTES if tcb.options & OPT_TIMESTAMPS else 0)
     cdef uint32_t room = ip_payload_max(tcp.ip) - header_bytes
-    if not tcp.ip.link.caps.tx_segmentation or room < 2 * <uint32_t>tcb.smss:
+    if not tcp.ip.link.caps.tx_segmentation or room < 2 * <uint32_t>tcb.smss or path_fragments(tcp, tcb):
         return tcb.smss
     return room - room % tcb.smss
 
@@ -240,10 +261,13 @@ cdef inline uint32_t usable_window(const tcp_t *tcp, const tcb_t *tcb) noexcept 
 
 
 cdef send_t send_data(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
-    cdef uint32_t largest = largest_segment(tcp, tcb)
+    cdef uint32_t largest
     cdef uint32_t unsent, length
     cdef send_t sent
     cdef bint fin
+    if tcb.path:
+        path_refresh(tcp, tcb)
+    largest = largest_segment(tcp, tcb)
     while True:
         unsent = tcb.snd_end - tcb.snd_nxt if seq_lt(tcb.snd_nxt, tcb.snd_end) else 0
         if unsent == 0 and not (tcb.flags & TCB_FIN_QUEUED and tcb.snd_nxt == tcb.snd_end):
@@ -261,7 +285,7 @@ cdef send_t send_data(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
             if sent == SEND_FAILED and not tcb.flags & TCB_REXMIT_ARMED:
                 rexmit_start(tcp, tcb)
             return sent
-        account(tcp, tcb, length + (1 if fin else 0))
+        account(tcp, tcb, length, fin)
         if fin:
             tcb.flags |= TCB_FIN_SENT
             return SEND_OK
@@ -270,23 +294,32 @@ cdef send_t send_data(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
             return SEND_OK
 
 
+cdef inline bint short_in_flight(const tcp_t *tcp, const tcb_t *tcb) noexcept nogil:
+    cdef uint32_t in_flight = tcb.snd_nxt - tcb.snd_una
+    return in_flight != 0 and snd_short_end(tcp, tcb)[0] - tcb.snd_una - 1 < in_flight
+
+
 cdef inline uint32_t segment_length(const tcp_t *tcp, const tcb_t *tcb, uint32_t unsent,
                                     uint32_t largest) noexcept nogil:
-    """How much of the queue goes into the next frame; 0: wait. RFC 9293 sections 3.7.4 and 3.8.6.2.1."""
+    """How much of the queue goes into the next frame; 0: wait. RFC 9293 sections 3.7.4 (SHLD-7) and 3.8.6.2.1.
+
+    Nagle's algorithm in Minshall's form (RFC 9293 appendix A.3), as Linux has it: the short end of what was written
+    waits only while a short segment sent before is not acknowledged. As section 3.7.4 is written it would wait for any
+    data in flight, so the last part of every write of several segments would wait a round trip, or for the peer's
+    delayed ACK. A stream of small writes is held together all the same: one short segment per round trip.
+    """
     cdef uint32_t usable = usable_window(tcp, tcb)
     cdef uint32_t length = unsent if unsent < usable else usable
     cdef bint again = seq_lt(tcb.snd_nxt, tcb.snd_max)
-    cdef bint hold_tail = not (tcb.flags & (TCB_NODELAY | TCB_FIN_QUEUED) or again)
+    cdef bint hold_tail = not (tcb.flags & (TCB_NODELAY | TCB_FIN_QUEUED) or again) and short_in_flight(tcp, tcb)
     if length >= tcb.smss:
         if length > largest:
             return largest
-        if length < unsent or (hold_tail and tcb.snd_nxt != tcb.snd_una):
+        if length < unsent or hold_tail:
             return length - length % tcb.smss           # whole segments; a short one only ends the queue
-        if hold_tail and length % tcb.smss and length > tcb.smss:
-            return length - length % tcb.smss           # Nagle: what went before is not acknowledged yet
         return length
     if length == unsent:                                # the end of the queue, less than a segment
-        return length if not hold_tail or tcb.snd_nxt == tcb.snd_una else 0
+        return 0 if hold_tail else length
     if again:
         return length
     if tcb.snd_nxt == tcb.snd_una and length >= tcb.snd_max_wnd // 2:
@@ -294,17 +327,23 @@ cdef inline uint32_t segment_length(const tcp_t *tcp, const tcb_t *tcb, uint32_t
     return 0
 
 
-cdef inline void account(tcp_t *tcp, tcb_t *tcb, uint32_t seg_len) noexcept nogil:
-    """SND.NXT after a segment; a retransmission is counted and spoils the measurement (Karn)."""
+cdef inline void account(tcp_t *tcp, tcb_t *tcb, uint32_t length, bint fin) noexcept nogil:
+    """SND.NXT after a frame; a retransmission is counted and spoils the measurement (Karn)."""
     cdef cc_view_t view
+    cdef uint32_t seg_len = length + (1 if fin else 0)
     if seq_lt(tcb.snd_nxt, tcb.snd_max):
         count(tcp.counters, SEGMENTS_RETRANSMITTED)
         if tcb.flags & TCB_RTT_TIMING:
             rtt_spoil(tcp, tcb)
-    elif not tcb.flags & TCB_RTT_TIMING:
-        tcb.flags |= TCB_RTT_TIMING
-        tcb.rtt_seq = tcb.snd_nxt + seg_len
-        tcb.rtt_sent_us = rtt_now_us(tcp)
+    else:
+        if not tcb.flags & TCB_RTT_TIMING:
+            tcb.flags = (tcb.flags & ~<uint32_t>TCB_RTT_FULL) | TCB_RTT_TIMING
+            if length >= tcb.smss:
+                tcb.flags |= TCB_RTT_FULL
+            tcb.rtt_seq = tcb.snd_nxt + seg_len
+            tcb.rtt_sent_us = rtt_now_us(tcp)
+        if length and (length < tcb.smss or length % tcb.smss):
+            snd_short_end(tcp, tcb)[0] = tcb.snd_nxt + length
     tcb.snd_nxt += seg_len
     if seq_gt(tcb.snd_nxt, tcb.snd_max):
         tcb.snd_max = tcb.snd_nxt
@@ -332,11 +371,18 @@ cdef inline void restart_after_idle(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
 
 
 cdef inline void await_window(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
-    """Data waits and nothing in flight will bring an ACK: only a probe finds out when the window opens (MUST-36)."""
+    """Data waits and nothing in flight will bring an ACK. A closed window: only a probe finds out when it opens
+    (MUST-36), the first after one RTO (SHLD-29). One that is open, but too small for a segment worth sending: the
+    override timer of section 3.8.6.2.1, between 0.1 and 1 s."""
     if tcb.snd_max == tcb.snd_una and not tcb.flags & TCB_REXMIT_ARMED:
         tcb.flags |= TCB_PERSIST
         tcb.backoff = 0
-        rexmit_start(tcp, tcb)                          # SHLD-29: the first after one RTO
+        if tcb.snd_wnd == 0:
+            rexmit_start(tcp, tcb)
+        else:
+            tcb.rexmit_tick = tick_after(tcp, OVERRIDE_NS)
+            tcb.flags |= TCB_REXMIT_ARMED
+            tcb_arm(tcp, tcb)
 
 
 cdef send_t retransmit_one(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
@@ -362,10 +408,13 @@ cdef send_t retransmit_one(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
 
 
 cdef send_t send_probe(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
-    """A closed window: one octet at SND.UNA, which stays unsent for the books (section 3.8.6.1). Otherwise a
-    keep-alive: nothing at SND.NXT - 1, which the peer must answer (SHLD-12)."""
+    """A closed window: one octet at SND.UNA, which stays unsent for the books (section 3.8.6.1). A small one: a segment
+    that fills it (section 3.8.6.2.1 rule 4). Otherwise a keep-alive: nothing at SND.NXT - 1, which the peer must answer
+    (SHLD-12)."""
     cdef bint data = tcb.flags & TCB_PERSIST and seq_lt(tcb.snd_una, tcb.snd_end)
     cdef send_t sent
+    if data and tcb.snd_wnd > 0 and tcb.snd_una == tcb.snd_max:
+        return send_override(tcp, tcb)
     if data:
         sent = send_segment(tcp, tcb, tcb.snd_una, 1, 0)
     else:
@@ -377,6 +426,23 @@ cdef send_t send_probe(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
         count(tcp.counters, WINDOW_PROBES_OUT)
         if tcb.snd_max == tcb.snd_una:
             tcb.snd_max = tcb.snd_una + 1               # the peer may take and acknowledge it
+    return SEND_OK
+
+
+cdef send_t send_override(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
+    """min(D, U) bytes, at most a segment; nothing is in flight, so this is new data like any other."""
+    cdef uint32_t length = tcb.snd_end - tcb.snd_nxt
+    cdef send_t sent
+    if length > tcb.snd_wnd:
+        length = tcb.snd_wnd
+    if length > tcb.smss:
+        length = tcb.smss
+    sent = send_segment(tcp, tcb, tcb.snd_nxt, length, PSH)
+    if sent != SEND_OK:
+        return sent
+    tcb.flags &= ~<uint32_t>TCB_PROBE
+    count(tcp.counters, WINDOW_OVERRIDES)
+    account(tcp, tcb, length, False)
     return SEND_OK
 
 

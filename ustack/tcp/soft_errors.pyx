@@ -10,21 +10,22 @@ as Linux does. SYN-RECEIVED counts with them: the peer's SYN has arrived, so it 
 was said is the reason that the application reads if the connection times out without an ACK since.
 """
 
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from ustack.base.counters cimport DROP_ICMP_NO_CONNECTION, ICMP_SOFT_ERRORS, count
 from ustack.tcp.demux cimport FLOW_CONNECTION, FLOW_SYN_RECEIVED, flow_find, flow_t
 from ustack.tcp.ending cimport connection_end
+from ustack.tcp.path cimport path_claimed
 from ustack.tcp.rtt cimport rtt_spoil
 from ustack.tcp.state cimport SYN_SENT, reason_of_icmp
-from ustack.tcp.tcb cimport OPT_TIMESTAMPS, TCB_REXMIT, flow_key_t, syn_at, tcb_at, work_add
+from ustack.tcp.tcb cimport (
+    TCB_RECOVER_VALID, TCB_RECOVERY, TCB_REXMIT, TCB_RTO_RECOVERY, flow_key_t, syn_at, tcb_at, tcb_t,
+    tcp_t, work_add)
 from ustack.wire.octets cimport read_u16, read_u32
 from ustack.wire.seq cimport seq_ge, seq_lt
-from ustack.wire.tcp cimport TCP_HEADER_BYTES, TCP_TIMESTAMP_BYTES
 
 
 cdef enum:
-    MINIMUM_MSS = 64                        # a path MTU below this is nobody's: it would make us send headers alone
     ICMP_UNREACHABLE = 3
     ICMP_FRAGMENTATION_NEEDED = 4
 
@@ -57,7 +58,8 @@ cdef void tcp_error(tcp_t *tcp, const packet_t *packet, uint64_t now_ns) noexcep
         count(tcp.counters, DROP_ICMP_NO_CONNECTION)
         return
     if packet.icmp_type == ICMP_UNREACHABLE and packet.icmp_code == ICMP_FRAGMENTATION_NEEDED:
-        path_mtu(tcp, tcb, packet.icmp_mtu, seq == tcb.snd_una)
+        if path_claimed(tcp, tcb, packet.icmp_mtu, packet.icmp_quoted_length, seq):
+            send_again(tcp, tcb, seq)
     elif tcb.state == <uint8_t>SYN_SENT and is_hard(packet.icmp_type, packet.icmp_code):
         connection_end(tcp, tcb, reason_of_icmp(packet.icmp_type, packet.icmp_code))
     else:
@@ -73,20 +75,20 @@ cdef inline bint is_hard(uint8_t type, uint8_t code) noexcept nogil:
     return type == ICMP_UNREACHABLE and not (code == 0 or code == 1 or code == 5 or code == 11 or code == 12)
 
 
-cdef void path_mtu(tcp_t *tcp, tcb_t *tcb, uint16_t mtu, bint oldest) noexcept nogil:
-    """Segments become smaller (never larger here), and what was too big is sent again (RFC 1191 section 6.4): once, for
-    the oldest in flight, however many routers complain."""
-    cdef uint32_t overhead = 20 + TCP_HEADER_BYTES + (TCP_TIMESTAMP_BYTES if tcb.options & OPT_TIMESTAMPS else 0)
-    cdef uint32_t smss
-    if mtu < 68:                                                        # a router without RFC 1191: its plateau
-        mtu = 576
-    smss = mtu - overhead if mtu > overhead + MINIMUM_MSS else MINIMUM_MSS
-    if smss >= tcb.smss:
-        return
-    tcb.smss = <uint16_t>smss
-    if not oldest:
-        return
-    tcb.snd_nxt = tcb.snd_una                                           # not a sign of congestion: the window stays
-    tcb.flags &= ~<uint32_t>TCB_REXMIT
+cdef void send_again(tcp_t *tcp, tcb_t *tcb, uint32_t seq) noexcept nogil:
+    """Segments have become smaller: what may have been too big goes again at once, without waiting for a timeout (RFC
+    1191 section 6.4; once, however many routers complain: the next claim makes nothing smaller).
+
+    seq: of one that was too big. What lies before it may have been, too, unless it all fits into one segment. It is no
+    sign of congestion, and duplicates of what did arrive are no sign of loss, so fast retransmit is off until all of
+    this is acknowledged, as after a timeout. RFC 1191 would send one segment only until its ACK comes; the window here
+    holds no more segments than were in flight before.
+    """
+    cdef uint32_t start = seq if seq - tcb.snd_una <= tcb.smss else tcb.snd_una
+    if seq_lt(start, tcb.snd_nxt):
+        tcb.snd_nxt = start
+    tcb.recover = tcb.snd_max
+    tcb.duplicate_acks = 0
+    tcb.flags = (tcb.flags & ~<uint32_t>(TCB_RECOVERY | TCB_REXMIT)) | TCB_RTO_RECOVERY | TCB_RECOVER_VALID
     rtt_spoil(tcp, tcb)
     work_add(tcp, tcb)

@@ -56,6 +56,7 @@ cdef enum tcb_flags_t:
     TCB_REXMIT_ARMED    = 1 << 20           # rexmit_tick is set: retransmission, or persist with TCB_PERSIST
     TCB_ACK_ARMED       = 1 << 21           # ack_tick is set
     TCB_PAUSED          = 1 << 22           # on_data left a rest: no more upcalls for data until tcp_resume
+    TCB_RTT_FULL        = 1 << 23           # with TCB_RTT_TIMING: the timed frame carries SMSS bytes at least
     # pending upcalls, taken by the engine
     TCB_EV_ACCEPT       = 1 << 24
     TCB_EV_DATA         = 1 << 25           # the receive queue has in-order data to offer (with TCB_PAUSED: resumed)
@@ -96,7 +97,7 @@ ctypedef struct tcb_t:
     uint32_t snd_tail                       # 100
     uint32_t work_next                      # 104  tcp.work, valid while TCB_LISTED
     uint32_t timer                          # 108  wheel id, 0: none
-    uint32_t timer_tick                     # 112  when that node fires (may be early: it is then moved)
+    uint32_t path                           # 112  path_t index; 0: nothing is known but the first hop's MTU
     uint32_t rexmit_tick                    # 116  retransmission or persist deadline, valid with TCB_REXMIT_ARMED
     uint32_t ack_tick                       # 120  delayed ACK deadline, valid with TCB_ACK_ARMED
     uint32_t last_received_ms               # 124  keep-alive, PAWS age
@@ -114,7 +115,8 @@ ctypedef struct tcb_t:
     uint64_t user_data                      # 168  the application's
     uint16_t smss                           # 176  payload octets of a full segment, options taken off
     uint16_t user_timeout_s                 # 178  R2 (MUST-21); 0: tcp.config.user_timeout_ns
-    uint16_t app                            # 180  engine.applications index
+    uint8_t app                             # 180  engine.applications index
+    uint8_t mss_proven                      # 181  1: a segment of SMSS bytes has been acknowledged. Writers: ack, path
     uint16_t neighbour                      # 182  ip's hint
     uint8_t ttl                             # 184
     uint8_t tos                             # 185
@@ -127,13 +129,30 @@ ctypedef struct tcb_t:
 
 # ---------------------------------------------------------------- pieces on demand
 # One lent range in the send queue. Pieces are in sequence order; the first covers snd_una.
+#
+# The queue keeps two words about itself in its ends, so that an idle connection pays for neither:
+#
+#     tail.note                 end of the last short segment sent, for Nagle's algorithm in Minshall's form
+#     head.note, if not tail    the cursor: index of the piece where the latest data sent at SND.NXT ended, so that the
+#                               next segment need not walk there from the head. A queue of one piece needs none.
+#
+# snd_cursor and snd_short_end below read them; calls (append), ack (release) and output write them.
 ctypedef struct send_piece_t:               # 32 octets
     lent_t *lent
     const uint8_t *data
     uint32_t length
     uint32_t seq                            # of data[0]
     uint32_t next
-    uint32_t reserved
+    uint32_t note                           # of the queue, not of this piece: see above
+
+# What a path has said that is smaller than the first hop's MTU (path.pxd).
+ctypedef struct path_t:                     # 32 bytes
+    uint64_t raise_at_ns                    # when SMSS is full_smss again; 0: it is now
+    uint32_t claimed_seq                    # what the waiting claim is about
+    uint16_t claimed_mtu                    # 0: no claim waits
+    uint16_t full_smss
+    uint8_t may_fragment                    # DF is clear: the path is narrower than any segment we send
+    uint8_t pad[15]
 
 # ---------------------------------------------------------------- mini-records
 ctypedef struct syn_received_t:             # one cache line; a passive open before its handshake is complete
@@ -221,6 +240,7 @@ ctypedef struct tcp_config_t:
     uint64_t syn_timeout_ns                 # R2 for a SYN (MUST-23)
     uint64_t syn_ack_timeout_ns             # a half-open passive connection's life
     uint64_t fin_wait_2_timeout_ns          # a connection its application has closed waits this long for the peer's FIN
+    uint64_t path_mtu_expires_ns            # a smaller path MTU is forgotten after this (RFC 1191 section 6.3)
     uint64_t keepalive_idle_ns              # MUST-28
     uint64_t keepalive_interval_ns
     uint8_t keepalive_probes
@@ -240,6 +260,7 @@ ctypedef struct tcp_t:
     slab_t syns
     slab_t time_waits
     slab_t send_pieces
+    slab_t paths
     rx_memory_t rx                          # what was received and not consumed
     flow_table_t flows
     wheel_t wheel
@@ -254,6 +275,7 @@ ctypedef struct tcp_t:
     turn_t turn
     uint64_t lent_held                      # references to lent buffers, one for each send piece
     uint16_t ephemeral_next
+    uint16_t identification_next            # of datagrams without DF (path_identification)
     uint32_t established                    # connections that applications own now
     uint32_t offering                       # connection whose receive queue on_data is looking at, 0: none
     uint64_t challenge_window_ns            # RFC 5961 section 7: challenge ACKs are limited per second
@@ -301,6 +323,26 @@ cdef inline rx_queue_t *rx_queue_of(const tcp_t *tcp, const tcb_t *tcb) noexcept
 
 cdef inline send_piece_t *send_piece_at(const tcp_t *tcp, uint32_t index) noexcept nogil:
     return <send_piece_t *>slab_at(&tcp.send_pieces, index)
+
+
+cdef inline path_t *path_at(const tcp_t *tcp, uint32_t index) noexcept nogil:
+    return <path_t *>slab_at(&tcp.paths, index)
+
+
+# Piece in which the latest data sent at SND.NXT ended, or one before it. Only with a queue.
+cdef inline uint32_t snd_cursor(const tcp_t *tcp, const tcb_t *tcb) noexcept nogil:
+    return tcb.snd_head if tcb.snd_head == tcb.snd_tail else send_piece_at(tcp, tcb.snd_head).note
+
+
+cdef inline void snd_cursor_set(const tcp_t *tcp, const tcb_t *tcb, uint32_t index) noexcept nogil:
+    if tcb.snd_head != tcb.snd_tail:
+        send_piece_at(tcp, tcb.snd_head).note = index
+
+
+# End of the last short segment sent (Linux's snd_sml). Only with a queue; compared with what is in flight, because it
+# may be long ago.
+cdef inline uint32_t *snd_short_end(const tcp_t *tcp, const tcb_t *tcb) noexcept nogil:
+    return &send_piece_at(tcp, tcb.snd_tail).note
 
 
 cdef inline syn_received_t *syn_at(const tcp_t *tcp, uint32_t index) noexcept nogil:

@@ -10,8 +10,8 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
 from ustack.base.prng cimport prng_next, prng_seed, prng_t
-from ustack.base.wheel cimport (TIMER_NONE, WHEEL_TICK_SHIFT, wheel_arm, wheel_cancel, wheel_free, wheel_init,
-                                wheel_move)
+from ustack.base.wheel cimport (TIMER_NONE, WHEEL_TICK_SHIFT, tick_before, wheel_arm, wheel_cancel,
+                                wheel_deadline_tick, wheel_free, wheel_init, wheel_move)
 from ustack.buf.lent cimport lent_t, lent_unref
 from ustack.buf.slab cimport slab_alloc, slab_destroy, slab_init, slab_release
 from ustack.tcp.cc.newreno cimport newreno_ops
@@ -47,6 +47,7 @@ cdef void tcp_config_defaults(tcp_config_t *config) noexcept nogil:
     config.syn_timeout_ns = 180 * SECOND       # MUST-23: at least 3 minutes
     config.syn_ack_timeout_ns = 63 * SECOND    # five repetitions
     config.fin_wait_2_timeout_ns = 60 * SECOND
+    config.path_mtu_expires_ns = 600 * SECOND  # RFC 1191 section 6.3
     config.keepalive_idle_ns = 7200 * SECOND   # MUST-28
     config.keepalive_interval_ns = 75 * SECOND
     config.keepalive_probes = 9
@@ -78,6 +79,7 @@ cdef int tcp_init(tcp_t *tcp, ip_t *ip, counters_t *counters, const tcp_config_t
     memcpy(tcp.flows.hash_key, word, 16)
     tcp.timestamp_offset = <uint32_t>prng_next(&prng)
     tcp.ephemeral_next = <uint16_t>(EPHEMERAL_FIRST + prng_next(&prng) % EPHEMERAL_FIRST)
+    tcp.identification_next = <uint16_t>prng_next(&prng)
     tcp.flows.slots = <flow_slot_t *>calloc(FLOW_SLOTS_AT_FIRST, sizeof(flow_slot_t))
     tcp.flows.mask = FLOW_SLOTS_AT_FIRST - 1
     if (tcp.flows.slots == NULL
@@ -86,6 +88,7 @@ cdef int tcp_init(tcp_t *tcp, ip_t *ip, counters_t *counters, const tcp_config_t
             or slab_init(&tcp.syns, sizeof(syn_received_t), config.syn_queue) != 0
             or slab_init(&tcp.time_waits, sizeof(time_wait_t), config.time_wait_limit) != 0
             or slab_init(&tcp.send_pieces, sizeof(send_piece_t), 0x7FFFFFFF) != 0
+            or slab_init(&tcp.paths, sizeof(path_t), config.max_connections) != 0
             or rx_memory_init(&tcp.rx, config.rx_memory_bytes, prng_next(&prng)) != 0):
         tcp_destroy(tcp)
         return -1
@@ -97,6 +100,7 @@ cdef void tcp_destroy(tcp_t *tcp) noexcept nogil:
     slab_destroy(&tcp.syns)
     slab_destroy(&tcp.time_waits)
     slab_destroy(&tcp.send_pieces)
+    slab_destroy(&tcp.paths)
     rx_memory_destroy(&tcp.rx)
     wheel_free(&tcp.wheel)
     free(tcp.flows.slots)
@@ -122,6 +126,8 @@ cdef void tcb_release(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     rx_queue_release(tcp, tcb)
     if tcb.timer != TIMER_NONE:
         wheel_cancel(&tcp.wheel, tcb.timer)
+    if tcb.path:
+        slab_release(&tcp.paths, tcb.path)
     slab_release(&tcp.tcbs, tcb.index)
 
 
@@ -175,14 +181,13 @@ cdef void tcb_arm(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
         any_deadline = True
     if not any_deadline:
         return                              # a node that is still armed fires once for nothing
-    if tcb.timer != TIMER_NONE and <int32_t>(earliest - tcb.timer_tick) >= 0:
+    if tcb.timer != TIMER_NONE and not tick_before(earliest, wheel_deadline_tick(&tcp.wheel, tcb.timer)):
         return
     if tick_reached(earliest, now_tick):
         earliest = now_tick + 1
     deadline_ns = tcp.wheel.base_ns + ((<uint64_t>(earliest - now_tick)
                                         + ((tcp.now_ns - tcp.wheel.base_ns) >> WHEEL_TICK_SHIFT))
                                        << WHEEL_TICK_SHIFT)
-    tcb.timer_tick = earliest
     if tcb.timer != TIMER_NONE:
         wheel_move(&tcp.wheel, tcb.timer, deadline_ns)
     else:
@@ -248,5 +253,6 @@ def record_sizes() -> dict[str, int]:
         "time_wait_bytes": sizeof(time_wait_t),
         "syn_received_bytes": sizeof(syn_received_t),
         "send_piece_bytes": sizeof(send_piece_t),
+        "path_bytes": sizeof(path_t),
         "rx_queue_bytes": sizeof(rx_queue_t),
     }

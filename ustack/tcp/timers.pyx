@@ -14,6 +14,7 @@ from ustack.ip.layer cimport IP_RING_FULL
 from ustack.tcp.cc.ops cimport cc_view_t
 from ustack.tcp.emit cimport emit_syn_ack
 from ustack.tcp.ending cimport connection_end, syn_received_remove, time_wait_remove
+from ustack.tcp.path cimport path_timed_out
 from ustack.tcp.rtt cimport rexmit_start, rexmit_stop, rtt_spoil, rtt_waited_ns
 from ustack.tcp.state cimport (CLOSE_KEEPALIVE, CLOSE_TIMEOUT, CLOSED, ESTABLISHED, SYN_RECEIVED, SYN_SENT,
                                close_reason_t, reason_of_icmp)
@@ -126,7 +127,10 @@ cdef void retransmission_timeout(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     cdef bint syn = tcb.state == <uint8_t>SYN_SENT or tcb.state == <uint8_t>SYN_RECEIVED
     cdef uint64_t limit_ns = tcp.config.syn_timeout_ns if syn and not tcb.user_timeout_s else r2_ns(tcp, tcb)
     if tcb.flags & TCB_PERSIST:
-        persist_timeout(tcp, tcb)
+        if tcb.snd_wnd > 0 and tcb.snd_una == tcb.snd_max:
+            override_timeout(tcp, tcb)
+        else:
+            persist_timeout(tcp, tcb)
         return
     if tcb.snd_una == tcb.snd_max:          # nothing was sent when it should have been: output tries again
         rexmit_stop(tcb)
@@ -140,6 +144,7 @@ cdef void retransmission_timeout(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
         persist_timeout(tcp, tcb)
         return
     if not syn:
+        path_timed_out(tcp, tcb)
         cc_load(tcp, tcb, &view)
         view.flight = tcb.snd_max - tcb.snd_una
         tcp.cc[tcb.cc].on_rto(&view, tcb.backoff == 0)
@@ -152,6 +157,13 @@ cdef void retransmission_timeout(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     tcb.flags &= ~<uint32_t>(TCB_RECOVERY | TCB_REXMIT)
     rtt_spoil(tcp, tcb)
     rexmit_start(tcp, tcb)                  # (5.6)
+    work_add(tcp, tcb)
+
+
+cdef void override_timeout(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
+    """Section 3.8.6.2.1 rule 4: the window has stayed too small for a segment worth sending. Output fills it."""
+    tcb.flags |= TCB_PROBE
+    rexmit_start(tcp, tcb)
     work_add(tcp, tcb)
 
 

@@ -226,6 +226,12 @@ cdef class NewReno:
         """Recovery is over."""
         self.ops.on_recovered(&self.view)
 
+    def on_mtu(self, uint32_t smss) -> None:
+        """Segments have another size from now on."""
+        cdef uint32_t old_smss = self.view.smss
+        self.view.smss = smss
+        self.ops.on_mtu(&self.view, old_smss)
+
     def on_rto(self, bint first=True) -> None:
         """The retransmission timer expired."""
         self.ops.on_rto(&self.view, first)

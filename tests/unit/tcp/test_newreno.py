@@ -158,6 +158,28 @@ def test_each_further_duplicate_inflates_the_window_by_one_segment() -> None:
     assert made.cwnd == 15 * SMSS
 
 
+def test_duplicates_inflate_by_no_more_than_what_is_outstanding() -> None:
+    """RFC 5681 section 3.2 step 4: more segments cannot have left the network."""
+    made = control(cwnd=20 * SMSS, flight=20 * SMSS)
+    made.on_loss()
+    for _ in range(1000):
+        made.on_duplicate_ack()
+    assert (made.ssthresh, made.cwnd) == (10 * SMSS, 30 * SMSS)
+
+
+@pytest.mark.parametrize(("smss", "window"), [(500, 5_000), (552, 5_520), (999, 9_990), (1000, IW), (9000, IW)])
+def test_smaller_segments_are_as_many_and_larger_ones_no_more_bytes(smss: int, window: int) -> None:
+    made = control(ssthresh=7_000)
+    made.on_mtu(smss)
+    assert (made.cwnd, made.ssthresh) == (window, 7_000)
+
+
+def test_larger_segments_leave_a_window_of_one() -> None:
+    made = control(cwnd=SMSS)
+    made.on_mtu(9000)
+    assert made.cwnd == 9000
+
+
 def test_a_flood_of_duplicates_does_not_wrap_the_window() -> None:
     made = control(cwnd=0x3FFFFFFF)
     made.on_duplicate_ack()

@@ -2,6 +2,7 @@
 """What is sent when: Nagle, silly windows, lending, path MTU, fields. RFC 9293 section 3.7.4 and 3.8.6.2, RFC 1191."""
 
 import sys
+from typing import Any
 
 import pytest
 
@@ -32,6 +33,37 @@ def test_nagle_sends_full_segments() -> None:
         scene.peer.expect_nothing()
         scene.peer.send("A")
         scene.peer.expect("PA", payload=length(10))
+
+
+def test_nagle_lets_the_short_end_of_a_write_go_with_it() -> None:
+    """Minshall's form: only a short segment that is not acknowledged holds the next one back."""
+    with established() as scene:
+        scene.send(bytes(3 * 1460 + 10))
+        assert [len(segment.payload) for segment in scene.peer.drain()] == [1460, 1460, 1460, 10]
+        scene.peer.rcv_nxt += 3 * 1460
+        scene.send(bytes(2 * 1460 + 20))
+        assert [len(segment.payload) for segment in scene.peer.drain()] == [1460, 1460]
+        scene.peer.send("A")                                    # everything but the short one
+        scene.peer.expect_nothing()
+        scene.peer.rcv_nxt += 10
+        scene.peer.send("A")
+        assert [len(segment.payload) for segment in scene.peer.drain()] == [20]
+        scene.peer.rcv_nxt += 2 * 1460 + 20
+        scene.peer.send("A")
+
+
+def test_nagle_a_short_end_may_follow_full_segments_of_another_write() -> None:
+    with established() as scene:
+        scene.send(bytes(1460))
+        scene.send(bytes(1460))
+        scene.send(bytes(30))
+        scene.send(bytes(40))
+        assert [len(segment.payload) for segment in scene.peer.drain()] == [1460, 1460, 30]
+        scene.peer.rcv_nxt += 2 * 1460 + 30
+        scene.peer.send("A")
+        assert [len(segment.payload) for segment in scene.peer.drain()] == [40]
+        scene.peer.rcv_nxt += 40
+        scene.peer.send("A")
 
 
 def test_nagle_does_not_hold_the_fin_or_what_comes_with_it() -> None:
@@ -79,6 +111,68 @@ def test_sender_does_not_fill_a_small_window() -> None:
         assert took >= 100 * MILLISECOND
         segment = scene.peer.expect("A", payload=at_least_one)
         assert len(segment.payload) <= 300
+        scene.abort()
+
+
+@pytest.mark.parametrize("wnd", [1, 10, 300, 1459])
+def test_the_override_timer_sends_one_segment_into_a_small_window(wnd: int) -> None:
+    """Section 3.8.6.2.1 rule (4): after 0.1 to 1 s, and no probe of one byte before it."""
+    with established(wnd=20_000) as scene:
+        scene.send(bytes(14_600))
+        scene.peer.catch_up()
+        scene.peer.wnd = wnd
+        scene.peer.send("A")
+        scene.send(bytes(3 * wnd + 4000))
+        for _ in range(3):
+            scene.peer.expect_nothing()
+            took = scene.peer.wait(20 * SECOND)
+            assert 100 * MILLISECOND <= took <= SECOND
+            scene.peer.expect("A", payload=length(wnd))
+            scene.peer.expect_nothing()
+            scene.peer.send("A")
+        counted = scene.testbed.counted()
+        assert counted["window_overrides"] == 3
+        assert counted.get("window_probes_out", 0) == 0
+        scene.abort()
+
+
+def test_a_window_that_closes_under_the_override_timer_is_probed_after_an_rto() -> None:
+    """SHLD-29: the first probe when the window has been closed for the RTO."""
+    with established(wnd=20_000) as scene:
+        scene.send(bytes(14_600))
+        scene.peer.catch_up()
+        scene.peer.send("A", wnd=300)
+        scene.send(bytes(5000))
+        scene.testbed.advance(50 * MILLISECOND)
+        scene.peer.send("A", wnd=0)
+        scene.peer.expect_after(scene.info()["rto_ns"], "A", payload=length(1))
+        assert scene.testbed.counted()["window_probes_out"] == 1
+        scene.abort()
+
+
+def test_a_window_that_opens_a_little_after_it_was_closed_has_the_override_timer() -> None:
+    with established(wnd=20_000) as scene:
+        scene.send(bytes(14_600))
+        scene.peer.catch_up()
+        scene.peer.send("A", wnd=0)
+        scene.send(bytes(5000))
+        scene.testbed.advance(50 * MILLISECOND)
+        scene.peer.send("A", wnd=300)
+        scene.peer.expect_after(200 * MILLISECOND, "A", payload=length(300))
+        scene.abort()
+
+
+def test_an_override_that_is_not_acknowledged_is_sent_again_as_data() -> None:
+    with established(wnd=20_000) as scene:
+        scene.send(bytes(14_600))
+        scene.peer.catch_up()
+        scene.peer.send("A", wnd=300)
+        scene.send(bytes(5000))
+        scene.peer.wait(SECOND)
+        scene.peer.expect("A", payload=length(300))
+        scene.peer.wait(5 * SECOND)
+        scene.peer.expect("A", seq=14_601, payload=length(300))
+        assert scene.testbed.counted()["retransmit_timeouts"] == 1
         scene.abort()
 
 
@@ -230,6 +324,91 @@ def test_segments_cross_the_borders_of_lent_pieces() -> None:
             got += scene.peer.catch_up()
         assert got == b"".join(parts)
         assert sizes[0] == 1460
+
+
+# A queue of many small pieces: finding what to send is no walk. Counted, not timed: pieces passed over.
+
+
+def queued(pieces: int, octets: int = 10, **config: Any) -> Scene:
+    """So many pieces in the queue of a connection whose peer takes one at a time, nothing sent but the first."""
+    scene = established(wnd=65535, **config)
+    for index in range(pieces):
+        scene.conn.send(bytes([index & 0xFF]) * octets)
+    scene.testbed.mark()
+    scene.testbed.pump()
+    return scene
+
+
+def walked(scene: Scene) -> tuple[int, int]:
+    """Pieces passed over, and segments sent, since the mark."""
+    counted = scene.testbed.counted()
+    return counted.get("send_pieces_skipped", 0), counted["segments_out"]
+
+
+def expected(pieces: int, octets: int = 10) -> bytes:
+    return b"".join(bytes([index & 0xFF]) * octets for index in range(pieces))
+
+
+def test_a_segment_from_a_long_queue_of_pieces_costs_no_walk() -> None:
+    with queued(5000) as scene:
+        got = scene.peer.catch_up()
+        while len(got) < 50_000:
+            scene.peer.send("A")
+            got += scene.peer.catch_up()
+        assert got == expected(5000)
+        skipped, segments = walked(scene)
+        assert segments >= 34
+        assert skipped <= segments
+        scene.peer.send("A")
+
+
+def test_a_long_queue_of_pieces_costs_no_walk_after_a_timeout_either() -> None:
+    with queued(5000, initial_window_segments=30) as scene:
+        lost = scene.peer.drain()
+        assert len(lost) >= 30
+        scene.peer.wait(5 * SECOND)
+        got = scene.peer.catch_up()
+        while len(got) < 50_000:
+            scene.peer.send("A")
+            got += scene.peer.catch_up()
+        assert got == expected(5000)
+        skipped, segments = walked(scene)
+        assert skipped <= segments
+        scene.peer.send("A")
+
+
+def test_fast_retransmits_leave_the_cursor_where_new_data_begins() -> None:
+    with queued(6000, initial_window_segments=30) as scene:
+        arrived = {scene.peer.relative(segment)[0]: segment.payload for segment in scene.peer.drain()}
+        first = arrived.pop(1)
+        for _ in range(12):                                     # each lets one more segment go
+            scene.peer.send("A", ack=1)
+            for segment in scene.peer.drain():
+                arrived[scene.peer.relative(segment)[0]] = segment.payload
+        assert arrived.pop(1) == first
+        skipped, segments = walked(scene)
+        assert skipped <= segments
+        for seq, payload in arrived.items():
+            assert payload == expected(6000)[seq - 1 : seq - 1 + len(payload)]
+        scene.abort()
+
+
+def test_an_ack_inside_a_piece_and_beyond_the_cursor_finds_the_next_byte() -> None:
+    """After a timeout the peer turns out to have most of it: SND.NXT jumps over pieces that are freed."""
+    with queued(3000, initial_window_segments=20) as scene:
+        scene.peer.drain()
+        scene.peer.wait(5 * SECOND)
+        scene.peer.drain()
+        scene.peer.rcv_nxt = 1 + 14_605
+        scene.peer.send("A")
+        got = scene.peer.catch_up()
+        while len(got) < 30_000 - 14_605:
+            scene.peer.send("A")
+            got += scene.peer.catch_up()
+        assert got == expected(3000)[14_605:]
+        skipped, segments = walked(scene)
+        assert skipped <= segments
+        scene.peer.send("A")
 
 
 def test_partial_ack_inside_a_piece_is_resent_from_there() -> None:

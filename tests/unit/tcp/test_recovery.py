@@ -174,6 +174,26 @@ def test_third_duplicate_ack_halves_the_window() -> None:
         scene.abort()
 
 
+def test_ssthresh_does_not_count_what_limited_transmit_has_sent() -> None:
+    """RFC 5681 section 3.2 step 2: that data MUST NOT be included in the calculation."""
+    with started(10) as scene:
+        for _ in range(2):
+            scene.peer.send("A", ack=1)
+        assert sent(scene) == [seq_of(10), seq_of(11)]
+        scene.peer.send("A", ack=1)
+        assert scene.info()["ssthresh"] == 5 * MSS
+        assert scene.info()["cwnd"] == 8 * MSS
+        scene.abort()
+
+
+def test_invented_duplicate_acks_do_not_inflate_without_bound() -> None:
+    with started(10, total=12) as scene:
+        for _ in range(2000):
+            scene.peer.send("A", ack=1)
+        assert scene.info()["cwnd"] <= (5 + 12) * MSS
+        scene.abort()
+
+
 def test_more_duplicate_acks_inflate_the_window() -> None:
     """RFC 5681 section 3.2, steps 4 and 5: each tells that a segment has left the network."""
     with started(10) as scene:

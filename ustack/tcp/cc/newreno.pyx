@@ -5,7 +5,7 @@ It decides how much may be in flight, never what is sent. Read first: RFC 5681 s
 (appropriate byte counting, L = 2). cc_word counts the octets acknowledged toward the next increase of one SMSS.
 """
 
-from libc.stdint cimport uint32_t
+from libc.stdint cimport uint32_t, uint64_t
 
 from ustack.tcp.cc.ops cimport cc_ops_t, cc_view_t
 
@@ -59,8 +59,9 @@ cdef void newreno_on_loss(cc_view_t *view) noexcept nogil:
 
 
 cdef void newreno_on_duplicate_ack(cc_view_t *view) noexcept nogil:
-    """Step 3: each further duplicate tells that one more segment has left."""
-    if view.cwnd < 0x40000000:
+    """Step 3: each further duplicate tells that one more segment has left. No more segments can leave than are
+    outstanding (RFC 5681 section 3.2 step 4, the note): what is beyond is made up by the receiver."""
+    if view.cwnd < 0x40000000 and view.cwnd + view.smss <= view.ssthresh + view.flight:
         view.cwnd += view.smss
 
 
@@ -87,6 +88,16 @@ cdef void newreno_on_rto(cc_view_t *view, bint first) noexcept nogil:
     view.word = 0
 
 
+cdef void newreno_on_mtu(cc_view_t *view, uint32_t old_smss) noexcept nogil:
+    """As many segments as before where they have become smaller: ten routers' complaints about one flight are no loss.
+    RFC 1191 section 6.4 leaves the window as it is, when windows were counted in segments anyway. Where they become
+    larger the bytes stay."""
+    if view.smss < old_smss:
+        view.cwnd = <uint32_t>(<uint64_t>view.cwnd * view.smss // old_smss)
+    if view.cwnd < view.smss:
+        view.cwnd = view.smss
+
+
 cdef cc_ops_t OPS
 OPS.name = b"newreno"
 OPS.init = newreno_init
@@ -96,6 +107,7 @@ OPS.on_duplicate_ack = newreno_on_duplicate_ack
 OPS.on_loss = newreno_on_loss
 OPS.on_partial_ack = newreno_on_partial_ack
 OPS.on_recovered = newreno_on_recovered
+OPS.on_mtu = newreno_on_mtu
 OPS.on_rto = newreno_on_rto
 
 

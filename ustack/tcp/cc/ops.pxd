@@ -10,7 +10,7 @@ ctypedef struct cc_view_t:
     uint32_t ssthresh        # in and out
     uint32_t word            # in and out: the control's own state
     uint32_t smss
-    uint32_t flight          # snd_nxt - snd_una before the event
+    uint32_t flight          # snd_nxt - snd_una before the event; at a loss without what limited transmit has added
     uint32_t srtt_us         # 0: no sample yet
     uint64_t now_ns
 
@@ -24,4 +24,6 @@ ctypedef struct cc_ops_t:
     void (*on_loss)(cc_view_t *view) noexcept nogil                          # entering fast recovery
     void (*on_partial_ack)(cc_view_t *view, uint32_t acked) noexcept nogil   # RFC 6582 step 5; may be NULL
     void (*on_recovered)(cc_view_t *view) noexcept nogil
+    # SMSS has become view.smss, from old_smss: a smaller path MTU, or the end of one. No sign of congestion.
+    void (*on_mtu)(cc_view_t *view, uint32_t old_smss) noexcept nogil
     void (*on_rto)(cc_view_t *view, bint first) noexcept nogil               # first: not yet backed off

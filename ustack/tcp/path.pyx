@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: MIT
+"""The path MTU of one connection. See path.pxd for what a router's claim can do, and the sources."""
+
+from libc.stdint cimport uint8_t, uint16_t, uint32_t
+from libc.string cimport memset
+
+from ustack.base.counters cimport (DROP_ICMP_PATH_MTU, DROP_NO_MEMORY, PATH_MTU_DEFERRED, PATH_MTU_RAISED,
+                                   PATH_MTU_REDUCED, count)
+from ustack.base.prng cimport siphash24
+from ustack.base.types cimport ip_addr_t
+from ustack.buf.slab cimport slab_alloc, slab_release
+from ustack.tcp.cc.ops cimport cc_view_t
+from ustack.tcp.state cimport ESTABLISHED
+from ustack.tcp.tcb cimport OPT_TIMESTAMPS, TCB_RECOVERY, TCB_RTT_FULL, cc_load, cc_store
+from ustack.wire.ipv4 cimport IPV4_HEADER_BYTES
+from ustack.wire.seq cimport seq_ge, seq_gt
+from ustack.wire.tcp cimport TCP_HEADER_BYTES, TCP_TIMESTAMP_BYTES
+
+
+cdef enum:
+    LOWEST_MTU = 68                         # RFC 791: every link carries this
+    PLATEAUS = 8
+    ROUNDS = 4
+
+# RFC 1191 section 7.1, table 7-1. The last is below MINIMUM_PATH_MTU already.
+cdef uint16_t[PLATEAUS] PLATEAU = [32000, 17914, 8166, 4352, 2002, 1492, 1006, 508]
+
+
+cdef inline uint16_t plateau_below(uint32_t quoted_bytes) noexcept nogil:
+    """Section 5: a router that names no MTU. The next lower common one."""
+    cdef int i
+    for i in range(PLATEAUS):
+        if PLATEAU[i] < quoted_bytes:
+            return PLATEAU[i]
+    return LOWEST_MTU
+
+
+cdef inline path_t *path_of(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
+    """The connection's record, made if need be; NULL without memory."""
+    if tcb.path == 0:
+        tcb.path = slab_alloc(&tcp.paths)
+        if tcb.path == 0:
+            count(tcp.counters, DROP_NO_MEMORY)
+            return NULL
+        path_at(tcp, tcb.path).full_smss = tcb.smss
+    return path_at(tcp, tcb.path)
+
+
+cdef inline uint16_t smss_for(const tcb_t *tcb, uint16_t mtu) noexcept nogil:
+    cdef uint32_t overhead = (IPV4_HEADER_BYTES + TCP_HEADER_BYTES
+                              + (TCP_TIMESTAMP_BYTES if tcb.options & OPT_TIMESTAMPS else 0))
+    cdef uint16_t smss = <uint16_t>((mtu if mtu > MINIMUM_PATH_MTU else MINIMUM_PATH_MTU) - overhead)
+    return smss if smss < tcb.smss else tcb.smss
+
+
+cdef void resize(tcp_t *tcp, tcb_t *tcb, uint16_t smss) noexcept nogil:
+    """The new size has proved nothing yet, and the congestion window counts in it. A smaller one ends a fast recovery:
+    what duplicates have added to its window goes, since they tell nothing of what is about to be sent again."""
+    cdef cc_view_t view
+    cdef uint16_t old = tcb.smss
+    tcb.smss = smss
+    tcb.mss_proven = 0
+    tcb.flags &= ~<uint32_t>TCB_RTT_FULL
+    cc_load(tcp, tcb, &view)
+    if tcb.flags & TCB_RECOVERY and smss < old:
+        view.flight = tcb.snd_max - tcb.snd_una
+        tcp.cc[tcb.cc].on_recovered(&view)
+        tcb.flags &= ~<uint32_t>TCB_RECOVERY
+    tcp.cc[tcb.cc].on_mtu(&view, old)
+    cc_store(tcb, &view)
+
+
+cdef void reduce(tcp_t *tcp, tcb_t *tcb, path_t *path, uint16_t mtu) noexcept nogil:
+    path.claimed_mtu = 0
+    path.raise_at_ns = tcp.now_ns + tcp.config.path_mtu_expires_ns
+    if mtu < MINIMUM_PATH_MTU:
+        path.may_fragment = 1
+    resize(tcp, tcb, smss_for(tcb, mtu))
+    count(tcp.counters, PATH_MTU_REDUCED)
+
+
+cdef bint path_claimed(tcp_t *tcp, tcb_t *tcb, uint16_t mtu, uint32_t quoted_bytes, uint32_t seq) noexcept nogil:
+    cdef path_t *path
+    if mtu < LOWEST_MTU:
+        mtu = plateau_below(quoted_bytes)
+    if tcb.state < <uint8_t>ESTABLISHED or (smss_for(tcb, mtu) >= tcb.smss and (
+            mtu >= MINIMUM_PATH_MTU or path_fragments(tcp, tcb))):
+        count(tcp.counters, DROP_ICMP_PATH_MTU)
+        return False
+    path = path_of(tcp, tcb)
+    if path == NULL:
+        return False
+    if tcb.mss_proven:
+        path.claimed_mtu = mtu
+        path.claimed_seq = seq
+        count(tcp.counters, PATH_MTU_DEFERRED)
+        return False
+    reduce(tcp, tcb, path, mtu)
+    return True
+
+
+cdef inline void forget_if_idle(tcp_t *tcp, tcb_t *tcb, const path_t *path) noexcept nogil:
+    if path.raise_at_ns == 0 and path.claimed_mtu == 0:
+        slab_release(&tcp.paths, tcb.path)
+        tcb.path = 0
+
+
+cdef void path_timed_out(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
+    cdef path_t *path
+    if tcb.path == 0:
+        return
+    path = path_at(tcp, tcb.path)
+    if path.claimed_mtu and seq_ge(path.claimed_seq, tcb.snd_una):
+        reduce(tcp, tcb, path, path.claimed_mtu)
+
+
+cdef void path_acknowledged(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
+    cdef path_t *path = path_at(tcp, tcb.path)
+    if path.claimed_mtu and seq_gt(tcb.snd_una, path.claimed_seq):
+        path.claimed_mtu = 0
+        forget_if_idle(tcp, tcb, path)
+
+
+cdef void path_refresh(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
+    cdef path_t *path = path_at(tcp, tcb.path)
+    if path.raise_at_ns == 0 or tcp.now_ns < path.raise_at_ns:
+        return
+    path.raise_at_ns = 0
+    path.may_fragment = 0
+    resize(tcp, tcb, path.full_smss)
+    count(tcp.counters, PATH_MTU_RAISED)
+    forget_if_idle(tcp, tcb, path)
+
+
+# ---------------------------------------------------------------- identification without DF
+
+ctypedef struct round_t:                    # 24 bytes, hashed whole
+    ip_addr_t dst
+    uint32_t number
+    uint32_t half
+
+
+cdef uint16_t path_identification(tcp_t *tcp, const tcb_t *tcb) noexcept nogil:
+    """RFC 6864 section 4.2: not twice for one destination while fragments of the first may live. A counter of all such
+    datagrams, through a permutation of 16 bits that is keyed for each destination (a Feistel network): no value comes
+    again within 65,536 of them, and nobody learns from his own values how many went to others (RFC 7739 section 5)."""
+    cdef round_t round
+    cdef uint32_t left = tcp.identification_next >> 8
+    cdef uint32_t right = tcp.identification_next & 0xFF
+    cdef uint32_t mixed, i
+    tcp.identification_next += 1
+    memset(&round, 0, sizeof(round))
+    round.dst = tcb.key.raddr
+    for i in range(ROUNDS):
+        round.number = i
+        round.half = right
+        mixed = left ^ (<uint32_t>siphash24(tcp.secret, <const uint8_t *>&round, sizeof(round)) & 0xFF)
+        left = right
+        right = mixed
+    return <uint16_t>(left << 8 | right)
