@@ -18,7 +18,7 @@ ifneq ($(shell id -u),0)
 NEED_ROOT = $(error make $@ needs root (network namespaces, raw sockets, apt): sudo make $@)
 endif
 
-.PHONY: run test build bench-quick lint lint-style lint-cython lint-types asan-test clean distclean locked-build locked-asan
+.PHONY: FORCE run test build bench-quick lint lint-style lint-cython lint-types asan-test clean distclean locked-build locked-asan
 
 ## Serve the sample site from the userspace stack, check it with curl, go on until Ctrl-C.
 run:
@@ -83,9 +83,20 @@ locked-build: $(STAMPS)/release
 locked-asan: $(STAMPS)/asan
 	@:
 
+# A virtual environment knows its own place, and the editable install in it this tree's: a clone that was renamed or
+# copied would run the old place's code, or nothing. So does one whose Python has been upgraded under it.
+PLACE := $(CURDIR) $(shell /usr/bin/python3 -V 2>&1)
+
+# (An environment of before places were written down, and that is where it says, is as good as new.)
+$(STAMPS)/place: FORCE
+	@[ -e $@ ] || ! grep -qsF '$(CURDIR)/.venv' .venv/bin/activate || { echo '$(PLACE)' > $@; touch -d 2000-01-01 $@; }
+	@[ "$$(cat $@ 2>/dev/null)" = '$(PLACE)' ] || echo '$(PLACE)' > $@
+
+FORCE:
+
 # The interpreter is the system's own: its headers are the ones that apt installed.
-$(STAMPS)/venv: pyproject.toml
-	@/usr/bin/python3 -m venv .venv
+$(STAMPS)/venv: pyproject.toml $(STAMPS)/place
+	@/usr/bin/python3 -m venv --clear .venv
 	@.venv/bin/pip install -qq --disable-pip-version-check 'setuptools>=77' 'cython>=3.1'
 	@# No modules yet: the editable install compiles in a directory that it throws away.
 	@USTACK_ONLY=none .venv/bin/pip install -qq --disable-pip-version-check --no-build-isolation -e '.[test,bench]'

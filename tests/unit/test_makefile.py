@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: MIT
+"""What make does again, and what not, with a shell that writes commands down instead of building."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+# Runs what looks at files or stamps; of the rest only the words are kept.
+SHELL = """#!/bin/bash
+printf '%s\\n' "${@: -1}" >> "$MADE"
+case "${@: -1}" in
+    *stamps/place*|find*|touch*|*"python3 -V"*|id*) exec /bin/bash "$@" ;;
+esac
+"""
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    tree = tmp_path / "a clone"
+    for name in ("ustack", "server", "tools", "build/stamps"):
+        (tree / name).mkdir(parents=True)
+    for name in ("Makefile", "pyproject.toml", "setup.py"):
+        shutil.copy2(ROOT / name, tree / name)
+    (tree / "ustack" / "one.pyx").touch()
+    return tree
+
+
+def made(tree: Path) -> str:
+    """The commands of `make build`'s inner part in this tree."""
+    shell, log = tree.parent / "shell", tree.parent / "made"
+    shell.write_text(SHELL)
+    shell.chmod(0o755)
+    log.write_text("")
+    subprocess.run(
+        ["make", f"SHELL={shell}", "locked-build"],
+        cwd=tree,
+        env={"MADE": str(log), "PATH": "/usr/bin:/bin"},
+        check=True,
+    )
+    return log.read_text()
+
+
+def test_what_is_up_to_date_is_not_done_again(clone: Path) -> None:
+    first = made(clone)
+    assert "-m venv" in first
+    assert "build_ext" in first
+    again = made(clone)
+    assert "-m venv" not in again
+    assert "build_ext" not in again
+
+
+@pytest.mark.parametrize("how", ["renamed", "copied"])
+def test_a_clone_at_another_place_gets_an_environment_of_its_own(clone: Path, how: str) -> None:
+    """The old one's scripts name the old place, and its editable install runs the code that is there."""
+    made(clone)
+    there = clone.parent / "another"
+    if how == "renamed":
+        clone.rename(there)
+    else:
+        shutil.copytree(clone, there, copy_function=shutil.copy2)
+    commands = made(there)
+    assert "-m venv --clear" in commands
+    assert "pip install" in commands
+    assert "build_ext" in commands
+    assert "-m venv" not in made(there)
