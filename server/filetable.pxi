@@ -143,6 +143,7 @@ cdef bint file_check(server_t *server, file_t *file) noexcept nogil:
     cdef bint plain = variant_unchanged(server, &file.variant[0])
     cdef bint gzip = variant_unchanged(server, &file.variant[1])
     cdef int which
+    server.units += 2 * LOOK_UNITS
     for which in range(2):
         if file.variant[which].body != NULL and file.variant[which].body.damaged:
             plain = False
@@ -174,6 +175,7 @@ cdef bint still_missing(server_t *server, decision_t *decision) noexcept nogil:
         return True
     if server.checks_left:
         server.checks_left -= 1
+    server.units += LOOK_UNITS
     if fstatat(server.root_fd, decision.missing, &found, 0) == 0 or not is_absent(errno):
         return False
     decision.checked_ns = server.now_ns

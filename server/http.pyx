@@ -39,7 +39,7 @@ from ustack.tcp.calls cimport (tcp_abort, tcp_close, tcp_receivable, tcp_resume,
                                tcp_set_nodelay, tcp_set_timeout, tcp_shutdown, tcp_want_writable)
 from ustack.tcp.demux cimport flow_connection
 from ustack.tcp.state cimport close_reason_t
-from ustack.tcp.tcb cimport TCB_ACCEPTED, TCB_ACTIVE, tcb_t, tcp_t
+from ustack.tcp.tcb cimport TCB_ACCEPTED, TCB_ACTIVE, tcb_t, tcp_t, turn_charge, turn_spent
 
 from ustack.errors import is_interruption
 from ustack.server import accesslog, files, request as requests, response as responses
@@ -68,16 +68,26 @@ cdef int http_on_accept(application_t *app, tcp_t *tcp, tcb_t *conn) noexcept no
     return ACCEPT_TAKEN
 
 
+cdef inline void charge(server_t *server, tcp_t *tcp, uint32_t units) noexcept nogil:
+    """Charge what was done to the turn."""
+    turn_charge(tcp, units + server.units)
+    server.units = 0
+
+
 cdef size_t http_on_data(application_t *app, tcp_t *tcp, tcb_t *conn, const uint8_t *data,
                          size_t length) noexcept nogil:
     cdef server_t *server = <server_t *>app.context
     cdef busy_t *busy
-    cdef size_t used = 0
+    cdef size_t used = 0, before
     if server.closing:
         connection_abort(server, tcp, conn)
     while used < length:
         if conn.user_data & CLOSING:
             return length
+        if turn_spent(tcp):
+            server.stats.put_off += 1
+            tcp_resume(tcp, conn)       # others have their turn first
+            return used
         busy = busy_of(server, conn)
         if busy == NULL:
             if (tcp_send_queued(conn) > server.max_queued_bytes
@@ -86,10 +96,14 @@ cdef size_t http_on_data(application_t *app, tcp_t *tcp, tcb_t *conn, const uint
                 tcp_want_writable(tcp, conn)
                 return used
             used += request(server, tcp, conn, data + used, length - used)
+            charge(server, tcp, REQUEST_UNITS)
         elif busy.phase == PHASE_HEAD:
             used += head_more(server, tcp, conn, busy, data + used, length - used)
+            charge(server, tcp, REQUEST_UNITS)
         elif busy.phase == PHASE_BODY:
+            before = used
             used += body_more(server, tcp, conn, busy, data + used, length - used)
+            charge(server, tcp, REQUEST_UNITS + <uint32_t>(used - before >> BODY_BYTES_UNIT_SHIFT))
         elif busy.phase == PHASE_SENDING:
             return used
         elif busy.phase == PHASE_DRAIN:
@@ -122,6 +136,7 @@ cdef void http_on_writable(application_t *app, tcp_t *tcp, tcb_t *conn) noexcept
             tcp_resume(tcp, conn)       # what came meanwhile was left in the receive queue
     elif busy.phase == PHASE_DRAIN:
         drain(server, tcp, conn, busy)
+    charge(server, tcp, 0)
 
 
 cdef void http_on_eof(application_t *app, tcp_t *tcp, tcb_t *conn) noexcept nogil:
@@ -165,6 +180,7 @@ cdef void http_on_timeout(application_t *app, tcp_t *tcp, tcb_t *conn) noexcept 
     else:
         server.stats.idle_closed += 1
         connection_close(server, tcp, conn)
+    charge(server, tcp, 0)
 
 
 cdef void http_on_closed(application_t *app, tcp_t *tcp, tcb_t *conn, close_reason_t reason) noexcept nogil:
@@ -256,6 +272,7 @@ cdef decision_t *decide_unseen(server_t *server, const uint8_t *head, size_t len
     """
     cdef HttpServer owner = <HttpServer>server.owner
     cdef int _i
+    server.units += UNSEEN_UNITS + <uint32_t>(length >> HEAD_BYTES_UNIT_SHIFT)
     for _i in range(INTERRUPTIONS):
         try:
             return owner.decide_head(<bytes>(<const char *>head)[:length], hashed)
@@ -271,6 +288,7 @@ cdef decision_t *decide_unseen(server_t *server, const uint8_t *head, size_t len
 cdef decision_t *decide_refusal(server_t *server, int status, const uint8_t *head, size_t length) noexcept with gil:
     cdef HttpServer owner = <HttpServer>server.owner
     cdef int _i
+    server.units += UNSEEN_UNITS
     for _i in range(INTERRUPTIONS):
         try:
             line = <bytes>(<const char *>head)[:length if length < 1024 else 1024] if head != NULL else b""
@@ -745,6 +763,7 @@ cdef class HttpServer(Application):
         cdef bint directory = len(path) == 0 or path.endswith(b"/")
         cdef bytes name = path + files.INDEX if directory else path
         verdict = file_open(&self.s, PyBytes_AS_STRING(name), &found, &body)
+        self.s.units += SMALL_FILE_UNITS if verdict == 0 else 2 * LOOK_UNITS if verdict < 0 else FILE_UNITS
         if verdict == 0:
             return self.load_small(path, name, &found, body)
         if verdict < 0 and directory and path:

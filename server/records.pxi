@@ -7,6 +7,14 @@ cdef enum:
     LOG_WRITE_BYTES = 65536
     STATUS_CLASSES = 6
     INLINE_BYTES = 4096             # a body up to here is copied behind its head; a longer one is lent by itself
+    # What requests cost beside their own frames, in units of a turn (about 100 ns; ustack/engine.pxd, on_data)
+    REQUEST_UNITS = 3               # answered from memory
+    UNSEEN_UNITS = 80               # Python: parse and decide
+    HEAD_BYTES_UNIT_SHIFT = 5       # a unit for each 32 bytes that are parsed
+    BODY_BYTES_UNIT_SHIFT = 7       # a unit for each 128 bytes of a request's body that are read
+    LOOK_UNITS = 8                  # one stat(2)
+    SMALL_FILE_UNITS = 200          # opened, read, described
+    FILE_UNITS = 500                # the same by files.py, or mapped
     SHARED_STATUSES = 16            # refusals that look alike for everybody, and are kept once
 
 # conn.user_data: 0 for an idle connection, which owns nothing here.
@@ -162,6 +170,7 @@ ctypedef struct http_stats_t:
     uint64_t busy_refused           # no record was left (max_busy)
     uint64_t requests_displaced     # unfinished ones that made room for others (max_request_bytes)
     uint64_t responses_refused      # 503: copies took max_response_bytes already
+    uint64_t put_off                # times that the rest of what a client sent waited for the next turn
     uint64_t dates_kept             # a response kept its older Date for the same reason
     uint64_t idle_closed
     uint64_t head_timeouts
@@ -175,6 +184,7 @@ ctypedef struct http_stats_t:
 ctypedef struct server_t:
     PyObject *owner                 # the HttpServer, borrowed
     uint8_t closing                 # every connection is to be aborted at its next event
+    uint32_t units                  # of work that was done and is not charged to the turn yet
     uint8_t finishing               # no new connection; each ends with the response that is under way
     http_stats_t stats
     # ---- time: monotonic from the engine, wall clock as an offset to it, set by housekeeping

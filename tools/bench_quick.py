@@ -30,8 +30,8 @@ from ustack.netns import LabError
 from ustack.tools import report
 from ustack.tools.bench_request import measure_cost
 from ustack.tools.compare import COLUMNS, SITE, Column, Measurement, judge, summarize
-from ustack.tools.load import WRK_REPORT, CpuTimes, CpuUse, Load, LoadError, inside, run, run_curl, run_wrk
-from ustack.tools.servers import SERVERS, Server, Ustack, make_site
+from ustack.tools.load import WRK_PATHS, WRK_REPORT, CpuTimes, CpuUse, Load, LoadError, inside, run, run_curl, run_wrk
+from ustack.tools.servers import SERVERS, Server, Ustack, make_distinct, make_site
 
 REFERENCES = ("nginx", "epoll")
 LOADS = ", ".join(column.name for column in COLUMNS) + "."
@@ -59,7 +59,9 @@ def prepare_client(netns: str) -> None:
         run([*inside(netns), "sh", "-c", f"echo {value} > /proc/sys/{name}"], timeout_s=10)
 
 
-def measure(server: Server, column: Column, round_number: int, *, seconds: int, core: int, script: Path) -> Measurement:
+def measure(
+    server: Server, column: Column, round_number: int, *, seconds: int, core: int, scripts: dict[str, Path]
+) -> Measurement:
     """One run of one load against one server. A load generator that fails is a run with errors."""
     before = CpuTimes.now()
     try:
@@ -70,7 +72,7 @@ def measure(server: Server, column: Column, round_number: int, *, seconds: int, 
                 connections=column.connections,
                 seconds=seconds,
                 core=core,
-                script=script,
+                script=scripts[column.paths],
                 close=column.close,
             )
         else:
@@ -102,7 +104,7 @@ class Bench:
     rounds: int
     seconds: int
     core: int
-    script: Path
+    scripts: dict[str, Path]
     console: Console
     request_cost: dict[str, float | int] | None = None
     measurements: list[Measurement] = field(default_factory=list)
@@ -114,11 +116,15 @@ class Bench:
         for round_number in range(1, self.rounds + 1):
             for column in self.columns:
                 for server in self.servers:
+                    if column.paths and not server.reads_files:
+                        continue
                     progress = f"round {round_number}/{self.rounds}  {column.title}  {server.name}"
                     self.console.print(progress, highlight=False)
                     spent = ustack.cpu_seconds() if ustack else 0.0
                     self.measurements.append(
-                        measure(server, column, round_number, seconds=self.seconds, core=self.core, script=self.script)
+                        measure(
+                            server, column, round_number, seconds=self.seconds, core=self.core, scripts=self.scripts
+                        )
                     )
                     if ustack and server is not ustack and column.connections:
                         self.idle_percents.append((ustack.cpu_seconds() - spent) * 100 / self.seconds)
@@ -149,9 +155,13 @@ def main(*, rounds: int, duration: int, only: str, names: str, link: str, json_f
     cost = measure_cost() if Ustack.name in chosen else None
     with ExitStack() as stack:
         work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ustack-bench-")))
-        script = work / "report.lua"
-        script.write_text(WRK_REPORT)
+        scripts = {}
+        for paths, text in {"": WRK_REPORT, **WRK_PATHS}.items():
+            scripts[paths] = work / f"report-{paths}.lua"
+            scripts[paths].write_text(text)
         make_site(work / "site")
+        if any(column.paths == "distinct" for column in columns):
+            make_distinct(work / "site")
         servers = [SERVERS[name](work, work / "site", cores[1]) for name in chosen]
         try:
             for server in servers:
@@ -162,7 +172,7 @@ def main(*, rounds: int, duration: int, only: str, names: str, link: str, json_f
         except (LoadError, LabError) as error:
             click.echo(f"bench_quick: {error}", err=True)
             sys.exit(2)
-        bench = Bench(servers, columns, rounds, duration, cores[0], script, console, cost)
+        bench = Bench(servers, columns, rounds, duration, cores[0], scripts, console, cost)
         bench.run()
     finish(bench, link, json_file)
 

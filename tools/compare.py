@@ -18,7 +18,8 @@ from statistics import median
 
 @dataclass(frozen=True)
 class Column:
-    """One kind of load. `connections` 0: one download by curl."""
+    """One kind of load. `connections` 0: one download by curl. `paths`: what wrk asks for, "" for `path` alone, else a
+    name in load.WRK_PATHS; then only servers that read files by name are asked."""
 
     name: str
     title: str
@@ -27,6 +28,7 @@ class Column:
     connections: int
     close: bool = False
     lower_is_better: bool = False
+    paths: str = ""
 
 
 COLUMNS = (
@@ -34,8 +36,13 @@ COLUMNS = (
     Column("connect", "connection per request, 64 at once, 512 B", "requests/s", "/512.bin", 64, close=True),
     Column("bodies", "1 MiB bodies, 8 connections", "Gb/s", "/1m.bin", 8),
     Column("latency", "one connection, p50, 512 B", "µs", "/512.bin", 1, lower_is_better=True),
+    Column("distinct", "keep-alive, 64 connections, 100,000 files in turn", "requests/s", "/", 64, paths="distinct"),
+    Column("missing", "keep-alive, 64 connections, 404s that all differ", "requests/s", "/", 64, paths="missing"),
     Column("download", "100 MB by curl", "Gb/s", "/100m.bin", 0),
 )
+# The files of the load `distinct`: far more than a server keeps open. In DISTINCT_FOLDERS folders, of 512 bytes each.
+DISTINCT_FILES = 100_000
+DISTINCT_FOLDERS = 100
 # What `serve` gives to every server: name, bytes.
 SITE = {"/512.bin": 512, "/1m.bin": 1 << 20, "/100m.bin": 100_000_000}
 
@@ -130,6 +137,8 @@ RATIO_TARGETS = (
     ("connect", "connection per request >= 1.5 x nginx", 1.5, False),
     ("bodies", "1 MiB bodies >= 0.8 x nginx", 0.8, False),
     ("latency", "one connection's p50 <= nginx's", 1.0, True),
+    ("distinct", "100,000 files in turn >= 0.9 x nginx", 0.9, False),
+    ("missing", "404s that all differ >= 1.0 x nginx", 1.0, False),
 )
 CONNECTION_BYTES = 256
 

@@ -29,6 +29,26 @@ done = function(summary, latency, requests)
         errors.connect, errors.read, errors.write, errors.status, errors.timeout))
 end
 """
+# Requests that differ, made before each one is sent. `missing` asks for what is not there: a 404 is then what is
+# wanted, and every other status is the error.
+WRK_PATHS = {
+    "distinct": """
+local number = 0
+request = function()
+    number = (number + 7919) % 100000
+    return wrk.format(nil, string.format("/distinct/%d/%d.bin", number % 100, number))
+end
+"""
+    + WRK_REPORT,
+    "missing": """
+local number = 0
+request = function()
+    number = number + 1
+    return wrk.format(nil, string.format("/missing/%d", number))
+end
+"""
+    + WRK_REPORT.replace("errors.status,", "summary.requests - errors.status,"),
+}
 ERROR_KINDS = ("connect", "read", "write", "status", "timeout")
 
 

@@ -24,7 +24,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import IO
 
-from ustack.tools.compare import SITE
+from ustack.tools.compare import DISTINCT_FILES, DISTINCT_FOLDERS, SITE
 from ustack.tools.load import LoadError, inside, run
 from ustack.tools.pair import Pair, veth_pair
 
@@ -78,6 +78,15 @@ def make_site(site: Path) -> None:
                 out.write(block[: size - start])
 
 
+def make_distinct(site: Path) -> None:
+    """Write the files that the load `distinct` asks for."""
+    for folder in range(DISTINCT_FOLDERS):
+        (site / "distinct" / str(folder)).mkdir(parents=True)
+    for number in range(DISTINCT_FILES):
+        path = site / "distinct" / str(number % DISTINCT_FOLDERS) / f"{number}.bin"
+        path.write_bytes(number.to_bytes(4, "big") * 128)
+
+
 def build_epoll(directory: Path) -> Path:
     """Compile the reference server with the system's compiler; returns the program."""
     compiler = shutil.which(os.environ.get("CC", "cc"))
@@ -97,6 +106,7 @@ class Server:
 
     name = ""
     version = ""
+    reads_files = True  # by their names, as a request gives them
 
     def __init__(self, work: Path, site: Path, core: int) -> None:
         """Nothing runs before start()."""
@@ -269,6 +279,7 @@ class Epoll(Server):
     """The kernel's stack with an application that costs next to nothing."""
 
     name = "epoll"
+    reads_files = False
 
     def prepare(self) -> None:
         """Compile it."""

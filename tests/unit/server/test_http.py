@@ -392,6 +392,55 @@ def test_client_that_leaves_within_a_head(site: Site, cut: int) -> None:
     assert site.stats()["connections_open"] == 0
 
 
+# ---------------------------------------------------------------- one client against the others
+
+
+def pipelined(kind: str, count: int) -> bytes:
+    if kind == "missing":
+        return b"".join(get(f"/missing/{number}") for number in range(count))
+    if kind == "file":
+        return b"".join(get(f"/?{number}") for number in range(count))
+    if kind == "not remembered":
+        return get("/", "If-Range: x", "Range: bytes=0-1", "Content-Length: 0") * count
+    return get("/", method="PUT") * count
+
+
+@pytest.mark.parametrize("kind", ["missing", "file", "not remembered", "refused"])
+def test_pipelined_requests_take_a_bounded_part_of_a_turn(make_site: Callable[..., Site], kind: str) -> None:
+    """A burst of 16 frames that each carry a thousand requests is many turns, and somebody else's request comes in
+    one of the first."""
+    site = make_site(pair={"network": {"mtu": 60_000}})
+    flooding = [site.client() for _ in range(16)]
+    other = site.client()
+    site.pair.a.turns()
+    for client in flooding:
+        client.connection.send(pipelined(kind, 800))
+    other.connection.send(GET)
+    before = site.stats()["requests"]
+    turns = 0
+    while not other.received:
+        site.pair.network.advance(site.pair.now_ns)
+        site.pair.a.poll(site.pair.now_ns)
+        site.pair.network.advance(site.pair.now_ns)
+        site.pair.b.poll(site.pair.now_ns)
+        other.read()
+        turns += 1
+        assert turns < 40
+    if kind != "refused":
+        assert site.stats()["requests"] - before < 16 * 800
+        assert site.stats()["put_off"] > 0
+    site.settle()
+    for _ in range(2000):
+        for client in flooding:
+            client.read()
+        if all(client.received.count(b"HTTP/1.1 ") == 800 for client in flooding):
+            break
+        site.pass_time(MILLISECOND)
+    assert [len(client.responses()) for client in flooding] == [800] * 16
+    # Two stages, and what the last request of each may cost beyond its share.
+    assert site.pair.a.turns()["units_max"] < 2 * (8192 + 1024)
+
+
 # ---------------------------------------------------------------- the end of a connection
 
 

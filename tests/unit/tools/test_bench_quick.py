@@ -27,7 +27,7 @@ from ustack.tools.servers import Epoll, Nginx, Server, Ustack
 
 def bench(tmp_path: Path, servers: list[Server], columns: list[Column], rounds: int) -> Bench:
     return Bench(
-        servers, columns, rounds, seconds=1, core=0, script=tmp_path / "report.lua", console=Console(file=io.StringIO())
+        servers, columns, rounds, seconds=1, core=0, scripts={"": tmp_path}, console=Console(file=io.StringIO())
     )
 
 
@@ -61,13 +61,31 @@ def test_rounds_alternate_between_servers(tmp_path: Path, monkeypatch: pytest.Mo
     assert made.idle_percents == [0.0] * 4
 
 
+def test_a_server_that_reads_no_files_is_not_asked_for_many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def measured(server: Server, column: Column, round_number: int, **_: object) -> Measurement:
+        return Measurement(round_number, column.name, server.name, 1.0, 0.0, {}, 0.0, 0.0, 0.0)
+
+    monkeypatch.setattr(bench_quick, "measure", measured)
+    columns = [column for column in COLUMNS if column.name in ("keepalive", "distinct", "missing")]
+    made = bench(tmp_path, [cls(tmp_path, tmp_path, 1) for cls in (Nginx, Epoll)], columns, 1)
+    made.run()
+    assert [(m.column, m.server) for m in made.measurements] == [
+        ("keepalive", "nginx"),
+        ("keepalive", "epoll"),
+        ("distinct", "nginx"),
+        ("missing", "nginx"),
+    ]
+
+
 def test_a_load_generator_that_fails_is_a_run_with_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     def fails(*_: object, **__: object) -> None:
         raise LoadError("unable to connect")
 
     monkeypatch.setattr(bench_quick, "run_wrk", fails)
     monkeypatch.setattr(Epoll, "how_it_is", lambda _: "")
-    measured = bench_quick.measure(Epoll(tmp_path, tmp_path, 1), COLUMNS[0], 3, seconds=1, core=0, script=tmp_path)
+    measured = bench_quick.measure(
+        Epoll(tmp_path, tmp_path, 1), COLUMNS[0], 3, seconds=1, core=0, scripts={"": tmp_path}
+    )
     assert measured.errors == {"unable to connect": 1}
     assert (measured.round, measured.value, measured.cpu_us_per_request) == (3, 0.0, 0.0)
 

@@ -4,6 +4,7 @@
 import pytest
 
 from ustack.tools.compare import COLUMNS, SITE, Measurement, judge, ratio_by_pairs, summarize
+from ustack.tools.load import WRK_PATHS
 
 INFO: dict[str, object] = {"tcb_bytes": 192, "flow_bytes": 16}
 
@@ -31,7 +32,8 @@ def run(
 
 
 def test_every_load_asks_for_a_file_of_the_site():
-    assert {column.path for column in COLUMNS} <= set(SITE)
+    assert {column.path for column in COLUMNS if not column.paths} <= set(SITE)
+    assert {column.paths for column in COLUMNS} - {""} == set(WRK_PATHS)
 
 
 def test_a_ratio_is_the_median_of_the_ratios_within_each_round():
