@@ -53,6 +53,10 @@ include "logring.pxi"
 include "connection.pxi"
 
 _log = logging.getLogger("ustack.server")
+_NOT_FOUND = responses.Refusal(404)
+
+cdef enum:
+    ABSENT = -2                         # HttpServer.find: nothing has that name
 
 
 # ---------------------------------------------------------------- upcalls (the contract is in engine.pxd)
@@ -583,7 +587,7 @@ cdef class HttpServer(Application):
     cdef decision_t *decide_head(self, bytes head, uint64_t hashed) except NULL:
         """Parse, decide, prepare; remember what lasts. The caller owns what is not D_REMEMBERED."""
         cdef decision_t *decision
-        cdef uint32_t number
+        cdef int64_t number
         cdef bint lasting = True        # what is raised before the disk is asked follows from the head alone
         request = None
         self.absent = None
@@ -592,24 +596,28 @@ cdef class HttpServer(Application):
             path = requests.locate(request)
             requests.check_expectation(request)
             lasting = False
-            number = <uint32_t>self.find(path)
-            choice = requests.decide(request, self.resources[number], self.s.second)
-            decision = self.build(request, number, choice)
-            lasting = choice.lasting
+            number = self.find(path)
+            if number == ABSENT:
+                decision = self.refusal(_NOT_FOUND, head, request)
+            else:
+                choice = requests.decide(request, self.resources[number], self.s.second)
+                decision = self.build(request, <uint32_t>number, choice)
+                lasting = choice.lasting
         except responses.Refusal as refusal:
             if refusal.status == 301:
                 refusal.fields = [(b"Location", requests.with_slash(request, path))]
             decision = self.refusal(refusal, head, request)
+        else:
             if self.absent is not None:
                 decision.missing = strdup(PyBytes_AS_STRING(self.absent))
                 decision.checked_ns = self.s.now_ns
                 lasting = decision.missing != NULL
-        else:
-            try:
-                self.note(decision, head, request)
-            except BaseException:
-                decision_free(decision)
-                raise
+            elif self.s.log_fd >= 0:
+                try:
+                    self.note(decision, head, request)
+                except BaseException:
+                    decision_free(decision)
+                    raise
         try:
             if request is not None and not decision.flags & D_LINGER and request.has_body:
                 self.await_body(decision, request, head)
@@ -751,7 +759,8 @@ cdef class HttpServer(Application):
     # ------------------------------------------------------------ files
 
     cdef int64_t find(self, bytes path) except -1:
-        """The number of the file_t for a path, opened if need be. Raises Refusal."""
+        """The number of the file_t for a path, opened if need be; ABSENT, with the name in self.absent. Raises
+        Refusal."""
         cdef stat_t found
         cdef lent_t *body = NULL
         cdef int verdict
@@ -772,7 +781,7 @@ cdef class HttpServer(Application):
                 verdict = OPEN_IN_GENERAL
         if verdict < 0 and path:
             self.absent = name
-            raise responses.Refusal(404)
+            return ABSENT
         for _ in range(3):
             with self.root.open(path) as opened:
                 loaded = self.load(path, opened)

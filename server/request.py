@@ -13,6 +13,7 @@ import ipaddress
 import re
 from dataclasses import dataclass, field
 from email.utils import mktime_tz, parsedate_tz
+from functools import lru_cache
 from urllib.parse import quote, unquote_to_bytes
 
 import httptools
@@ -50,6 +51,9 @@ _CONDITIONS = frozenset((b"if-match", b"if-none-match", b"if-modified-since", b"
 # Lists and dates that are longer mean nothing to anybody, and taking them apart costs time for each member.
 _MAX_LIST_BYTES = 1024
 _MAX_DATE_BYTES = 64
+# What follows a request line is remembered up to here: 256 of them are at most 512 KB.
+_MAX_TAIL_BYTES = 2048
+_SLASH = 0x2F
 
 _FAR = 10**18  # a position beyond every file
 
@@ -161,12 +165,28 @@ def parse(head: bytes, limits: Limits) -> Request:
         minor = 1
     if method not in _KNOWN_METHODS:
         raise Refusal(501, close=True)
-    fields = _fields(head, limits)
+    if target[0] == _SLASH and method in (b"GET", b"HEAD") and len(head) - line.end() <= _MAX_TAIL_BYTES:
+        shared = _fields_behind_a_path(head[line.end() :], minor, limits.max_header_count)
+        if shared is not None:
+            return Request(method, target, minor, shared)
+    fields = _fields(head, limits.max_header_count)
     request = Request(method, target, minor, fields)
     if b"content-length" in fields or b"transfer-encoding" in fields:
         _check_framing(request, limits)
     _check_host(request)
     return request
+
+
+@lru_cache(maxsize=256)
+def _fields_behind_a_path(tail: bytes, minor: int, max_header_count: int) -> dict[bytes, list[bytes]] | None:
+    """The fields of a GET or HEAD of a path without a body, by what follows the request line: a client asks for one
+    path after the other with the same fields. They are checked, and must not be changed. None: there may be a body.
+    """
+    fields = _fields(b"GET / HTTP/1.%d\r\n%b" % (minor, tail), max_header_count)
+    if b"content-length" in fields or b"transfer-encoding" in fields:
+        return None
+    _check_host(Request(b"GET", b"/", minor, fields))
+    return fields
 
 
 def _unfit(head: bytes, limits: Limits) -> Refusal:
@@ -178,9 +198,9 @@ def _unfit(head: bytes, limits: Limits) -> Refusal:
     return Refusal(431 if len(head) > limits.max_head_bytes else 400, close=True)
 
 
-def _fields(head: bytes, limits: Limits) -> dict[bytes, list[bytes]]:
+def _fields(head: bytes, max_header_count: int) -> dict[bytes, list[bytes]]:
     # Counted before each becomes a call: the request line and the empty line are no fields.
-    if head.count(b"\n") - 2 > limits.max_header_count:
+    if head.count(b"\n") - 2 > max_header_count:
         raise Refusal(431, close=True)
     events = _Head()
     try:

@@ -351,6 +351,42 @@ def test_a_redirect_is_a_path_and_never_another_host(target: str, location: byte
     assert requests.with_slash(request, requests.locate(request)) == location
 
 
+LINES = [
+    "Host: h",
+    "Host: ",
+    "Host: a..b",
+    "A: b",
+    "A : b",
+    " x",
+    "Content-Length: 3",
+    "Transfer-Encoding: chunked",
+    "Connection: close",
+    "Upgrade: h2c",
+    "A: \x00",
+    "nocolon",
+    "Connection: upgrade",
+]
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.sampled_from(LINES), max_size=5), st.sampled_from(["GET", "HEAD"]), st.sampled_from("01"))
+def test_what_is_remembered_of_fields_is_what_is_parsed(lines: list[str], method: str, minor: str) -> None:
+    """A path's fields are remembered by what follows the request line; those of an absolute target never are."""
+
+    def parsed(target: str) -> object:
+        try:
+            request = requests.parse(head(f"{method} {target} HTTP/1.{minor}", *lines, host=None), LIMITS)
+        except Refusal as refusal:
+            return refusal.status, refusal.close
+        return request.fields, request.content_length, request.chunked, request.connection, request.method
+
+    expected = parsed("http://h/a")
+    if isinstance(expected[0], dict) and expected[0].get(b"host") == [b""]:  # type: ignore[index]
+        expected = (400, True)  # which only an absolute target allows
+    assert parsed("/a") == expected
+    assert parsed("/b") == expected
+
+
 # ---------------------------------------------------------------- work for each byte
 
 
