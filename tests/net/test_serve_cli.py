@@ -11,14 +11,14 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import IO
 
 import pytest
 from scapy.utils import rdpcap
 
-from ustack.netns import labs, links, namespace, ownership, sweep
+from ustack.netns import ingress, labs, links, namespace, ownership, sweep
 from ustack.netns.links import End
 
 pytestmark = pytest.mark.root
@@ -221,6 +221,55 @@ def test_dev_takes_an_interface_that_exists_and_leaves_it(
         assert process.wait(60) == 0
     assert links.find(ours) is not None
     assert namespace.exists(str(ours.namespace))
+
+
+def test_two_servers_share_an_interface_but_no_address(site: Path, make_namespace: Callable[[], str]) -> None:
+    """A second one with the same address is refused; one with another keeps what is its own when the first one ends."""
+    ours, peer = End(make_namespace(), "x0"), End(make_namespace(), "x1")
+    links.make_veth(ours, peer, mark="theirs")
+    links.configure(ours, ipv6=False)
+    links.configure(peer, address="198.18.0.1/24", ipv6=False)
+    command = [*COMMAND, "serve", str(site), "--link", "dev:x0", "--netns", str(ours.namespace), "--address"]
+
+    def fetch(address: str) -> bytes:
+        client = ["ip", "netns", "exec", str(peer.namespace), "curl", "-sS", "--max-time", "30"]
+        return subprocess.run([*client, f"http://{address}/512.bin"], check=True, capture_output=True).stdout
+
+    with ExitStack() as ending:
+        servers = []
+        for address in ("198.18.0.2", "198.18.0.3"):
+            process = subprocess.Popen([*command, f"{address}/24"], stdout=subprocess.PIPE, text=True)
+            ending.callback(process.communicate)
+            ending.callback(process.terminate)
+            assert process.stdout is not None
+            assert process.stdout.readline().startswith("ready")
+            servers.append(process)
+        refused = subprocess.run([*command, "198.18.0.2/24"], check=False, capture_output=True, text=True, timeout=60)
+        assert refused.returncode != 0
+        assert refused.stdout == ""
+        assert refused.stderr.count("\n") == 1
+        assert "address 198.18.0.2 is in use" in refused.stderr
+        assert fetch("198.18.0.2") == fetch("198.18.0.3") == BODY
+        servers[0].send_signal(signal.SIGTERM)
+        assert servers[0].wait(60) == 0
+        assert ingress.has_clsact(ours)
+        assert fetch("198.18.0.3") == BODY
+    assert not ingress.has_clsact(ours)
+
+
+@pytest.mark.parametrize("mode", ["tun", "lo"])
+def test_a_link_without_ethernet_is_refused_in_one_line(
+    site: Path, make_namespace: Callable[[], str], mode: str
+) -> None:
+    where = make_namespace()
+    if mode == "tun":
+        subprocess.run(["ip", "-n", where, "tuntap", "add", "tun", "mode", "tun"], check=True)
+    subprocess.run(["ip", "-n", where, "link", "set", mode, "up"], check=True)
+    command = [*COMMAND, "serve", str(site), "--link", f"dev:{mode}", "--netns", where]
+    refused = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert refused.stderr.count("\n") == 1
+    assert f"interface {mode} in {where} is not Ethernet" in refused.stderr
 
 
 def test_json_stats_are_one_object_a_line(serve: Start) -> None:

@@ -5,7 +5,9 @@ The drop runs after the packet taps, so that an AF_PACKET ring still gets every 
 the kernel neither answers ARP for the stack's address nor resets its connections.
 
 Two ways, tried in this order: a `clsact` qdisc with a bpf filter in direct-action mode, its program loaded with bpf(2);
-a netdev-family nftables chain. The name of the one that worked is returned and is what `allow` needs to undo it.
+a netdev-family nftables chain. The name of the one that worked is returned and is what `allow` needs to undo it. Each
+address has a filter (or a table) of its own, so that the end of one stack leaves the others' alone; the qdisc goes with
+the last of them.
 
 Read first: tc-bpf(8), bpf(2), nft(8) (netdev family). Above: lab. Below: links, libc.
 """
@@ -16,7 +18,8 @@ import ipaddress
 import os
 import struct
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from ustack.netns import libc
@@ -30,6 +33,13 @@ FILTER_NAME = "ustack-drop"
 FILTER_PRIORITY = 49150
 FILTER_HANDLE = 1
 INGRESS_PARENT = 0xFFFFFFF2  # TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_INGRESS)
+EGRESS_PARENT = 0xFFFFFFF3
+MISSING = (
+    errno.ENOENT,
+    errno.EINVAL,
+    errno.ENODEV,
+)  # what the kernel says of a filter, qdisc or interface that is gone
+SKB_VLAN_TCI = 24  # offset in struct __sk_buff (linux/bpf.h)
 
 BPF_PROG_LOAD = 5
 BPF_PROG_TYPE_SCHED_CLS = 3
@@ -60,26 +70,51 @@ def drop(end: End, *, address: str | None = None, method: str | None = None) -> 
     raise LabError(f"cannot keep the kernel off {end} ({'; '.join(failures)})")
 
 
-def allow(end: End, method: str, *, remove_qdisc: bool = True) -> None:
-    """Undo `drop`. remove_qdisc False: the clsact qdisc had been there before. Does nothing if it is gone already."""
+def allow(end: End, method: str, *, address: str | None = None, remove_qdisc: bool = True) -> None:
+    """Undo `drop` for the same address. Does nothing if it is undone already.
+
+    remove_qdisc: the clsact qdisc was made by a drop, and goes unless somebody's filter is in it. False: it had been
+    there before.
+    """
     from pyroute2.netlink.exceptions import NetlinkError
 
     try:
         if method == NFTABLES:
             with _nftables(end) as nft:
-                nft.table("del", name=_table(end))
+                nft.table("del", name=_table(end, address))
             return
         with netlink(end.namespace) as ip:
             for index in ip.link_lookup(ifname=end.ifname):
-                if remove_qdisc:
+                with suppress_missing():
+                    ip.tc("del-filter", "bpf", index, _handle(address), parent=INGRESS_PARENT, prio=FILTER_PRIORITY)
+                if remove_qdisc and not _has_filters(ip, index):
                     ip.tc("del", "clsact", index)
-                else:
-                    ip.tc("del-filter", "bpf", index, FILTER_HANDLE, parent=INGRESS_PARENT, prio=FILTER_PRIORITY)
     except NetlinkError as error:
-        if error.code not in (errno.ENOENT, errno.EINVAL, errno.ENODEV):
+        if error.code not in MISSING:
             raise
     except LabError:
         pass
+
+
+@contextmanager
+def suppress_missing() -> Iterator[None]:
+    """Whatever is gone need not be removed."""
+    from pyroute2.netlink.exceptions import NetlinkError
+
+    try:
+        yield
+    except NetlinkError as error:
+        if error.code not in MISSING:
+            raise
+
+
+def _has_filters(ip: Any, index: int) -> bool:
+    return any(len(ip.get_filters(index=index, parent=parent)) for parent in (INGRESS_PARENT, EGRESS_PARENT))
+
+
+def _handle(address: str | None) -> int:
+    """The filter's number: the address itself, which no other drop has."""
+    return int(ipaddress.IPv4Address(address)) if address else FILTER_HANDLE
 
 
 def has_clsact(end: End) -> bool:
@@ -127,10 +162,10 @@ def _drop_clsact(end: End, address: str | None) -> None:
                     ip.tc("add", "clsact", index)
                     made = True
                 ip.tc(
-                    "add-filter",
+                    "replace-filter",  # one that a crash left behind: nobody else holds the address (claims)
                     "bpf",
                     index,
-                    FILTER_HANDLE,
+                    _handle(address),
                     fd=program,
                     name=FILTER_NAME,
                     parent=INGRESS_PARENT,
@@ -155,8 +190,9 @@ def program_all() -> bytes:
 
 
 def program_for(address: str) -> bytes:
-    """Drop IPv4 for `address` and ARP that asks for it; let everything else pass.
+    """Drop IPv4 for `address` and ARP that asks for it on the untagged network; let everything else pass.
 
+    A frame of a VLAN is for somebody else, who may have the same address there: the kernel, on a VLAN interface.
     A load by absolute offset (BPF_LD | BPF_ABS) ends the program with 0, TC_ACT_OK, if the packet is shorter.
     """
     target = struct.unpack("!i", ipaddress.IPv4Address(address).packed)[0]
@@ -164,18 +200,21 @@ def program_for(address: str) -> bytes:
     return b"".join(
         (
             _instruction(0xBF, dst=6, src=1),                  # 0   r6 = the packet
-            _instruction(0x28, imm=12),                        # 1   r0 = EtherType
-            _instruction(0x15, dst=0, off=3, imm=0x0806),      # 2   ARP: go to 6
-            _instruction(0x55, dst=0, off=5, imm=0x0800),      # 3   not IPv4: go to 9
-            _instruction(0x20, imm=14 + 16),                   # 4   r0 = IPv4 destination
-            _instruction(0x05, off=1),                         # 5   go to 7
-            _instruction(0x20, imm=14 + 24),                   # 6   r0 = ARP target protocol address
-            _instruction(0x56, dst=0, off=1, imm=target),      # 7   another address, 32 bits compared: go to 9
-            _instruction(0x05, off=2),                         # 8   go to 11
-            _instruction(0xB7, dst=0, imm=TC_ACT_UNSPEC),      # 9
-            _instruction(0x95),                                # 10
-            _instruction(0xB7, dst=0, imm=TC_ACT_SHOT),        # 11
-            _instruction(0x95),                                # 12
+            _instruction(0x61, dst=0, src=6, off=SKB_VLAN_TCI),  # 1   r0 = the tag that was taken out, 0: none
+            _instruction(0x57, dst=0, imm=0x0FFF),             # 2   r0 = its VID
+            _instruction(0x55, dst=0, off=8, imm=0),           # 3   a VLAN: go to 12
+            _instruction(0x28, imm=12),                        # 4   r0 = EtherType
+            _instruction(0x15, dst=0, off=3, imm=0x0806),      # 5   ARP: go to 9
+            _instruction(0x55, dst=0, off=5, imm=0x0800),      # 6   not IPv4: go to 12
+            _instruction(0x20, imm=14 + 16),                   # 7   r0 = IPv4 destination
+            _instruction(0x05, off=1),                         # 8   go to 10
+            _instruction(0x20, imm=14 + 24),                   # 9   r0 = ARP target protocol address
+            _instruction(0x56, dst=0, off=1, imm=target),      # 10  another address, 32 bits compared: go to 12
+            _instruction(0x05, off=2),                         # 11  go to 14
+            _instruction(0xB7, dst=0, imm=TC_ACT_UNSPEC),      # 12
+            _instruction(0x95),                                # 13
+            _instruction(0xB7, dst=0, imm=TC_ACT_SHOT),        # 14
+            _instruction(0x95),                                # 15
         )
     )
     # fmt: on
@@ -204,8 +243,8 @@ def _load(program: bytes) -> int:
 # ---------------------------------------------------------------- nftables
 
 
-def _table(end: End) -> str:
-    return f"ustack-{end.ifname}"
+def _table(end: End, address: str | None) -> str:
+    return f"ustack-{end.ifname}-{address}" if address else f"ustack-{end.ifname}"
 
 
 def _nftables(end: End) -> Any:
@@ -225,7 +264,7 @@ def _drop_nftables(end: End, address: str | None) -> None:
         ["NFTA_HOOK_DEV", end.ifname],
     ]
     with _nftables(end) as nft:
-        table = _table(end)
+        table = _table(end, address)
         try:
             nft.table("create", name=table)
         except NetlinkError as error:

@@ -198,6 +198,8 @@ def _dev(plan: Plan, record: ownership.Record) -> Lab:
     found = links.find(end)
     if found is None:
         raise LabError(f"no interface {end}")
+    if not found["ethernet"]:
+        raise LabError(f"interface {end} is not Ethernet: tun, WireGuard and loopback devices carry no Ethernet frames")
     if not found["up"]:
         raise LabError(f"interface {end} is down")
     links.check_address_free(plan.netns, plan.address)
@@ -207,9 +209,11 @@ def _dev(plan: Plan, record: ownership.Record) -> Lab:
         raise InUseError(f"address {address} is in use: {holder} answers for it on {end}")
     if links.is_local(end, address):
         raise InUseError(f"address {address} is in use: a route makes it one of the kernel's own, which would answer")
+    # Before a drop is written down: undoing what another stack holds would take its filter away.
+    record.claim(end, address)
     method = None
     if "CAP_NET_ADMIN" in privilege.effective():
-        record.plan_drop(end)
+        record.plan_drop(end, address)
         method = ingress.drop(end, address=address)
     return Lab(plan.name, "dev", plan.netns, end.ifname, None, None, plan.address, None, method)
 

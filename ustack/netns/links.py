@@ -28,6 +28,7 @@ from ustack.netns.namespace import OWN, InUseError, LabError, in_thread, inside
 
 IFNAME_MAX = 15
 ADDR_GEN_MODE_NONE = 1
+ARPHRD_ETHER = 1
 SUPER_FRAME_BYTES = 65536  # what every link of ours takes (link/packet_mmap.pyx), and the kernel's own default
 IFLA_GSO_IPV4_MAX_SIZE = 63
 RTM_NEWLINK = 16
@@ -61,7 +62,7 @@ def netlink(namespace: str | None) -> Iterator[Any]:
 
 
 def find(end: End) -> dict[str, Any] | None:
-    """index, mac, mtu, alias, up and kind of an interface, or None if there is no such one."""
+    """index, mac, mtu, alias, up, kind and ethernet of an interface, or None if there is no such one."""
     from pyroute2.netlink.exceptions import NetlinkError
 
     with netlink(end.namespace) as ip:
@@ -78,6 +79,7 @@ def find(end: End) -> dict[str, Any] | None:
             "mtu": message.get_attr("IFLA_MTU"),
             "alias": message.get_attr("IFLA_IFALIAS") or "",
             "up": bool(message["flags"] & 1),
+            "ethernet": message["ifi_type"] == ARPHRD_ETHER,
             "kind": info.get_attr("IFLA_INFO_KIND") if info else "",
         }
 

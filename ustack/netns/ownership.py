@@ -19,8 +19,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ustack.netns import ingress, links, namespace, places
+from ustack.netns import claims, ingress, links, namespace, places
 from ustack.netns.links import End
+from ustack.netns.namespace import InUseError
 
 STATE_DIR = places.directory("ustack")
 
@@ -70,9 +71,28 @@ class Record:
         """Announce an interface that is about to be made."""
         self._plan({"kind": "interface", **_place(end)})
 
-    def plan_drop(self, end: End) -> None:
-        """Announce an ingress drop on an interface that is not ours."""
-        self._plan({"kind": "drop", "keep_qdisc": ingress.has_clsact(end), **_place(end)})
+    def claim(self, end: End, address: str) -> None:
+        """Take an address on an interface for a stack of this lab. Raises InUseError if another stack has it."""
+        item = {"kind": "claim", "address": address, **_place(end)}
+        # The claim itself ends with its process, but a lab may be kept for the next one.
+        for record in records():
+            for other in record.items:
+                if {**other, "netns": None} == {**item, "netns": None} and record.is_alive():
+                    raise InUseError(f"address {address} is in use: lab {record.name} has it on {end}")
+        claims.claim(end, address)
+        self._plan(item)
+
+    def plan_drop(self, end: End, address: str) -> None:
+        """Announce an ingress drop for an address on an interface that is not ours."""
+        place = _place(end)
+        where = (place["home"], end.ifname)
+        ours = any(
+            item["kind"] == "drop" and not item["keep_qdisc"] and (item["home"], item["ifname"]) == where
+            for record in records()
+            for item in record.items
+        )
+        keep_qdisc = ingress.has_clsact(end) and not ours
+        self._plan({"kind": "drop", "keep_qdisc": keep_qdisc, "address": address, **place})
 
     def undo(self) -> None:
         """Remove, last made first, what still stands and carries the mark; then the record."""
@@ -98,16 +118,20 @@ class Record:
             links.remove(end, mark=self.mark)
 
     def _undo_drop(self, item: dict[str, Any]) -> None:
-        end = _end(item)
+        end, address = _end(item), item.get("address")
         if end is not None:
-            ingress.allow(end, ingress.CLSACT, remove_qdisc=not item["keep_qdisc"])
-            ingress.allow(end, ingress.NFTABLES)
+            ingress.allow(end, ingress.CLSACT, address=address, remove_qdisc=not item["keep_qdisc"])
+            ingress.allow(end, ingress.NFTABLES, address=address)
+
+    def _undo_claim(self, item: dict[str, Any]) -> None:
+        claims.release(tuple(item["home"]), item["ifname"], item["address"])
 
 
 _UNDO = {
     "namespace": Record._undo_namespace,
     "interface": Record._undo_interface,
     "drop": Record._undo_drop,
+    "claim": Record._undo_claim,
 }
 
 

@@ -2,6 +2,7 @@
 """A stack is on the untagged network of its link, and on every kind of link it is the same frames."""
 
 import socket
+import subprocess
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -35,7 +36,18 @@ class Place:
             self.wire = make_wire(kind)
             self.link = self.wire.open().link
             self.stack = Stack(self.link, "198.18.0.2/24")
+            self.wait_for_carrier()
         self.listener = self.stack.listen(80)
+
+    def wait_for_carrier(self) -> None:
+        """A device that has just come up loses what is sent until the kernel has noticed."""
+        for _ in range(200):
+            told = subprocess.run(
+                ["ip", "-n", self.wire.peer_ns, "link", "show", self.wire.peer], check=True, capture_output=True
+            )
+            if b"state UP" in told.stdout:
+                return
+            self.stack.run(5_000_000)
 
     def syn(self, tags: list[Any]) -> None:
         headers: Any = Ether(src="02:00:00:00:00:99", dst=self.link.mac)

@@ -3,6 +3,7 @@
 
 import socket
 import struct
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
@@ -146,6 +147,47 @@ def test_allow_undoes_it_and_may_be_repeated(ends: tuple[End, End], method: str)
     with udp(ours, OURS) as kernel:
         assert hears_udp(kernel, peer, ours, OURS)
     assert not ingress.has_clsact(ours)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("first", [0, 1])
+def test_the_end_of_one_drop_leaves_the_others_alone(ends: tuple[End, End], method: str, first: int) -> None:
+    ours, peer = ends
+    addresses = ["198.18.5.3", "198.18.5.4"]
+    for address in addresses:
+        links.configure(ours, address=f"{address}/24")
+        ingress.drop(ours, address=address, method=method)
+    gone, stays = addresses[first], addresses[1 - first]
+    ingress.allow(ours, method, address=gone)
+    with udp(ours, "0.0.0.0") as kernel:
+        assert hears_udp(kernel, peer, ours, gone)
+        assert not hears_udp(kernel, peer, ours, stays)
+        ingress.allow(ours, method, address=stays)
+        assert hears_udp(kernel, peer, ours, stays)
+    assert not ingress.has_clsact(ours)
+
+
+def test_a_drop_that_a_crash_left_behind_is_taken_over(ends: tuple[End, End]) -> None:
+    ours, _ = ends
+    for _ in range(2):
+        assert ingress.drop(ours, address="198.18.5.3", method=ingress.CLSACT) == ingress.CLSACT
+    ingress.allow(ours, ingress.CLSACT, address="198.18.5.3")
+    assert not ingress.has_clsact(ours)
+
+
+def test_the_same_address_on_a_vlan_is_somebody_elses(ends: tuple[End, End]) -> None:
+    """A bridge behind the drop hears the tagged frame and not the untagged one."""
+    ours, peer = ends
+    for command in ("link add br0 type bridge", f"link set {ours.ifname} master br0", "link set br0 up"):
+        subprocess.run(["ip", "-n", str(ours.namespace), *command.split()], check=True)
+    ingress.drop(ours, address="198.18.6.3", method=ingress.CLSACT)
+    ethernet = b"\xff" * 6 + b"\x02\x00\x00\x00\x00\x99"
+    packet_of = [bytes(16) + socket.inet_aton("198.18.6.3") + word for word in (b"untagged", b"tagged  ")]
+    with packet(End(ours.namespace, "br0")) as behind, packet(peer) as wire:
+        wire.send(ethernet + b"\x08\x00" + packet_of[0] + bytes(20))
+        wire.send(ethernet + b"\x81\x00\x00\x05\x08\x00" + packet_of[1] + bytes(20))
+        while b"tagged  " not in (frame := behind.recv(2000)):
+            assert b"untagged" not in frame
 
 
 def test_allow_keeps_a_qdisc_that_was_there(ends: tuple[End, End]) -> None:

@@ -183,6 +183,71 @@ def test_dev_takes_an_interface_and_keeps_the_kernel_from_one_address(
 
 
 @root
+def test_dev_gives_an_address_to_one_stack(make_lab: Callable[..., Lab], unique: Callable[[str], str]) -> None:
+    """A second one on the same interface is not heard by the first: nothing on the wire would tell."""
+    standing = make_lab()
+    end = End(standing.peer_netns, standing.peer_ifname or "")
+    plan = Plan(unique("lab"), link="dev", netns=end.namespace, ifname=end.ifname, address="198.18.0.9/24")
+    second = Plan(unique("lab"), link="dev", netns=end.namespace, ifname=end.ifname, address="198.18.0.9/25")
+    lab.up(plan)
+    with pytest.raises(InUseError, match=rf"address 198\.18\.0\.9 is in use: lab {plan.name} has it"):
+        lab.up(second)
+    # Seen from a mount namespace with a /run of its own there is no record, and the claim alone says it.
+    record = ownership.load(plan.name)
+    assert record is not None
+    record.path.unlink()
+    with pytest.raises(InUseError, match=r"address 198\.18\.0\.9 is in use: another stack"):
+        lab.up(second)
+    record.save()
+    assert ingress.has_clsact(end)
+    lab.down(plan.name)
+    lab.up(second)
+    lab.down(second.name)
+    assert not ingress.has_clsact(end)
+
+
+@root
+@pytest.mark.parametrize("first", [0, 1])
+@pytest.mark.parametrize("had_qdisc", [False, True])
+def test_two_stacks_on_one_interface_keep_their_own_drops(
+    make_lab: Callable[..., Lab], unique: Callable[[str], str], first: int, had_qdisc: bool
+) -> None:
+    standing = make_lab()
+    end = End(standing.peer_netns, standing.peer_ifname or "")
+    if had_qdisc:
+        with links.netlink(end.namespace) as ip:
+            ip.tc("add", "clsact", ip.link_lookup(ifname=end.ifname)[0])
+    plans = [
+        Plan(unique("lab"), link="dev", netns=end.namespace, ifname=end.ifname, address=f"198.18.0.{last}/24")
+        for last in (9, 10)
+    ]
+    for plan in plans:
+        lab.up(plan)
+    lab.down(plans[first].name)
+    assert filters(end) == 1
+    lab.down(plans[1 - first].name)
+    assert filters(end) == 0
+    assert ingress.has_clsact(end) == had_qdisc
+
+
+def filters(end: End) -> int:
+    with links.netlink(end.namespace) as ip:
+        index = ip.link_lookup(ifname=end.ifname)[0]
+        found = ip.get_filters(index=index, parent=ingress.INGRESS_PARENT)
+        return sum(1 for one in found if (options := one.get_attr("TCA_OPTIONS")) and options.get_attr("TCA_BPF_NAME"))
+
+
+@root
+def test_dev_refuses_what_is_not_ethernet(make_namespace: Callable[[], str], unique: Callable[[str], str]) -> None:
+    where = make_namespace()
+    subprocess.run(["ip", "-n", where, "tuntap", "add", "t0", "mode", "tun"], check=True)
+    for ifname in ("t0", "lo"):
+        subprocess.run(["ip", "-n", where, "link", "set", ifname, "up"], check=True)
+        with pytest.raises(LabError, match=f"interface {ifname} in {where} is not Ethernet"):
+            lab.up(Plan(unique("lab"), link="dev", netns=where, ifname=ifname, address="198.18.0.9/24"))
+
+
+@root
 @pytest.mark.parametrize(
     ("fields", "message"),
     [

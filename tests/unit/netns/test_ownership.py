@@ -170,7 +170,7 @@ def test_a_drop_on_somebody_elses_interface_is_undone(make_namespace: Callable[[
         with links.netlink(end.namespace) as ip:
             ip.tc("add", "clsact", ip.link_lookup(ifname=end.ifname)[0])
     record = abandoned("r1")
-    record.plan_drop(end)
+    record.plan_drop(end, "198.18.6.2")
     ingress.drop(end, address="198.18.6.2")
     ownership.sweep()
     assert links.find(end) is not None
