@@ -29,7 +29,7 @@ from ustack.tcp.calls cimport (
     tcp_set_ttl, tcp_set_user_timeout, tcp_shutdown, tcp_taken, tcp_unlisten)
 from ustack.tcp.state cimport CLOSE_ABORTED, CLOSE_NO_MEMORY, CLOSE_NORMAL
 from ustack.tcp.status cimport connection_status
-from ustack.tcp.tcb cimport TCB_ACTIVE, TCB_FIN_RECEIVED, TCB_KEEPALIVE, TCB_NODELAY
+from ustack.tcp.tcb cimport TCB_ABORT, TCB_ACTIVE, TCB_FIN_RECEIVED, TCB_KEEPALIVE, TCB_NODELAY
 
 cdef extern from "Python.h":
     const Py_ssize_t PY_SSIZE_T_MAX
@@ -345,7 +345,11 @@ cdef class Connection:
                 raise WouldBlock("would_block", what, errno.EAGAIN)
             self.stack.wait_until(lambda: self.readable(), timeout, what)
         if self.conn != NULL:
-            return tcp_receivable(&self.stack.c.tcp, self.conn) > 0
+            if tcp_receivable(&self.stack.c.tcp, self.conn) > 0:
+                return True
+            if self.conn.flags & TCB_ABORT:             # what was unread is gone: this is no end of the stream
+                raise error_of(reason_name(self.conn.close_reason), self.where())
+            return False
         if self.rest:
             return True
         if self.end == CLOSE_NORMAL:

@@ -90,6 +90,11 @@ cdef uint16_t first_window(const tcp_t *tcp) noexcept nogil:
     return <uint16_t>(tcp.config.rcv_buffer_bytes if tcp.config.rcv_buffer_bytes < 0xFFFF else 0xFFFF)
 
 
+cdef uint32_t first_edge(const tcp_t *tcp, uint8_t wscale) noexcept nogil:
+    cdef uint32_t unit = 1u << wscale
+    return (first_window(tcp) + unit - 1) & ~(unit - 1)
+
+
 cdef ip_status_t emit_syn_ack(tcp_t *tcp, const syn_received_t *syn) noexcept nogil:
     cdef header_t header
     cdef uint16_t neighbour = 0
@@ -122,7 +127,7 @@ cdef void emit_syn_received_ack(tcp_t *tcp, const syn_received_t *syn) noexcept 
     header.flags = ACK
     header.window = first_window(tcp)
     if (syn.options_wscale >> 4) & OPT_WSCALE:
-        header.window = <uint16_t>(tcp.config.rcv_buffer_bytes >> advertised_wscale(tcp))
+        header.window = <uint16_t>(first_edge(tcp, advertised_wscale(tcp)) >> advertised_wscale(tcp))
     if (syn.options_wscale >> 4) & OPT_TIMESTAMPS:
         header.has = HAS_TIMESTAMPS
         header.ts_val = tcp_timestamp(tcp)

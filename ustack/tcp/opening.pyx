@@ -19,7 +19,7 @@ from ustack.tcp.demux cimport (
     FLOW_CONNECTION, FLOW_SYN_RECEIVED, flow_insert, flow_retarget, initial_sequence_number, listener_find)
 from ustack.tcp.emit cimport (
     advertised_wscale, challenge_allowed, emit_reset_for, emit_syn_ack, emit_syn_received_ack, emit_time_wait_ack,
-    first_window)
+    first_edge, first_window)
 from ustack.tcp.ending cimport syn_received_remove, time_wait_remove, time_wait_restart
 from ustack.tcp.state cimport ESTABLISHED
 from ustack.tcp.tcb cimport (
@@ -173,7 +173,7 @@ cdef tcb_t *handshake_complete(tcp_t *tcp, uint32_t index, const segment_t *seg)
     tcb.snd_end = tcb.snd_una
     tcb.rcv_nxt = syn.irs + 1
     tcb.last_ack_sent = tcb.rcv_nxt
-    tcb.rcv_adv = tcb.rcv_nxt + first_window(tcp)
+    tcb.rcv_adv = tcb.rcv_nxt + first_edge(tcp, advertised_wscale(tcp) if options & OPT_WSCALE else 0)
     tcb.ts_recent = syn.ts_recent
     agree(tcp, tcb, options, syn.peer_mss, syn.options_wscale & 0x0F)
     ack_set_window(tcb, seg, <uint32_t>seg.window << tcb.snd_wscale)
