@@ -16,7 +16,7 @@ from ustack.buf.chunks cimport chunk_held_bytes
 from ustack.buf.lent cimport lent_release_pending, lent_watch
 from ustack.config cimport configure
 from ustack.engine cimport (
-    ENGINE_APPLICATIONS, engine_abort_all, engine_add_application, engine_discard_all, engine_flush,
+    ENGINE_APPLICATIONS, engine_add_application, engine_discard_all, engine_end_some, engine_flush,
     engine_next_deadline, engine_poll, engine_run, engine_wait)
 from ustack.ip.address cimport ip_addr_from_text, ip_interface_from_text
 from ustack.ip.layer cimport ip_announce, ip_config_defaults, ip_config_t, ip_destroy, ip_init
@@ -226,9 +226,14 @@ cdef class Engine:
         return index
 
     cdef void destroy(self) except *:
+        cdef bint more = True
+        cdef uint64_t now_ns
         if not self.alive:
             return
-        engine_abort_all(&self.c, self.now())
+        while more:
+            now_ns = self.now()
+            with nogil:
+                more = engine_end_some(&self.c, now_ns)
         for application in self.applications:
             (<Application>application).registered = False
             (<Application>application).come_up = NULL

@@ -88,6 +88,10 @@ ctypedef struct engine_t:
     uint64_t now_ns
     uint64_t open_applications                         # bit i: on_burst_begin has been called in this poll
     bint tx_blocked                                    # the last flush ended at a full ring
+    bint ending                                        # engine_end_some has been called
+    bint untold                                        # it has given up on the device: peers get no RST
+    uint32_t fruitless                                 # turns of it in which nothing could be sent
+    uint64_t end_at                                    # where it goes on in the flow table
     int link_error                                     # -errno of a link that failed, 0 while it works
 
 cdef uint32_t engine_poll(engine_t *engine, uint64_t now_ns) noexcept nogil      # frames taken
@@ -102,9 +106,11 @@ cdef void engine_run(engine_t *engine, uint64_t until_ns, const bint *stop) noex
 # Registers app (borrowed until the engine is destroyed); returns its index for tcp_listen and tcp_connect, 0 if the
 # table is full.
 cdef uint16_t engine_add_application(engine_t *engine, application_t *app) noexcept nogil
-# RST to every peer that something is still to be exchanged with, on_closed to every application, and no record is left.
-cdef void engine_abort_all(engine_t *engine, uint64_t now_ns) noexcept nogil
-# The same without a word to anybody: the link and the applications may be gone.
+# One turn of ending everything: RST to every peer that something is still to be exchanged with, on_closed to every
+# application, until no record is left. The link is served meanwhile, but nobody is let in any more. True: there is more
+# to end; call it again, with the time then.
+cdef bint engine_end_some(engine_t *engine, uint64_t now_ns) noexcept nogil
+# Free every connection in one go; no frame, no upcall: the link and the applications may be gone.
 cdef void engine_discard_all(engine_t *engine) noexcept nogil
 
 

@@ -20,13 +20,13 @@ from ustack.base.clock cimport clock_monotonic_ns
 from ustack.base.counters cimport BYTES_OUT, DROP_NO_MEMORY, FRAMES_OUT, count
 from ustack.ip.layer cimport (IP_TCP, IP_TCP_ERROR, ip_input, ip_next_deadline, ip_timers, ip_verdict_t, packet_t)
 from ustack.tcp.calls cimport tcp_abort, tcp_receivable, tcp_resume, tcp_waiting
-from ustack.tcp.demux cimport flow_connection
+from ustack.tcp.demux cimport flow_connection, flow_slot_count, flow_turn
 from ustack.tcp.ending cimport connection_end, syn_received_remove, time_wait_remove
 from ustack.tcp.input cimport delivery_t, tcp_input
 from ustack.tcp.output cimport OUTPUT_BLOCKED, tcp_output
 from ustack.tcp.reassembly cimport reassembly_consume, reassembly_keep, reassembly_peek
 from ustack.tcp.soft_errors cimport tcp_error
-from ustack.tcp.state cimport CLOSE_ABORTED, CLOSE_NO_MEMORY, FIN_WAIT_2, SYN_SENT
+from ustack.tcp.state cimport CLOSE_ABORTED, CLOSE_NO_MEMORY, CLOSED, FIN_WAIT_2, SYN_SENT
 from ustack.tcp.tcb cimport (
     TCB_ABORT, TCB_ACCEPTED, TCB_ACTIVE, TCB_CLOSED_BY_APP, TCB_EV_ACCEPT, TCB_EV_CLOSED, TCB_EV_DATA, TCB_EV_EOF,
     TCB_EV_TIMEOUT, TCB_EV_WRITABLE, TCB_LISTED, TCB_PAUSED, TURN_STAGE_UNITS, TURN_UPCALL_UNITS, UNIT_BYTES_SHIFT,
@@ -37,7 +37,9 @@ from ustack.tcp.timers cimport tcp_next_deadline, tcp_timers
 cdef enum:
     EVENTS = (TCB_EV_ACCEPT | TCB_EV_DATA | TCB_EV_WRITABLE | TCB_EV_EOF | TCB_EV_TIMEOUT | TCB_EV_CLOSED)
     EVENTS_AGAIN = TCB_EV_ACCEPT | TCB_EV_DATA | TCB_EV_WRITABLE | TCB_EV_TIMEOUT
-    ABORT_PATIENCE = 64                     # flushes without progress before peers are left untold
+    END_SLOTS = 16384                       # of the flow table looked at in a turn of ending
+    END_RECORDS = 512                       # of a kind that a turn ends
+    END_PATIENCE = 64                       # turns in which nothing can be sent before peers are left untold
     TX_RETRY_NS = 50000                     # a device that is full is asked again after this long
     # What the engine charges for its own work (turn_t), measured with cold caches.
     FRAME_UNITS = 2
@@ -72,6 +74,7 @@ cdef uint32_t engine_poll(engine_t *engine, uint64_t now_ns) noexcept nogil:
     stage_end(&engine.tcp)
     ip_timers(&engine.ip, now_ns)
     tcp_timers(&engine.tcp, now_ns)
+    flow_turn(&engine.tcp)
     engine_flush(engine, now_ns)
     turn_end(engine)
     return taken
@@ -378,49 +381,73 @@ cdef uint16_t engine_add_application(engine_t *engine, application_t *app) noexc
     return engine.application_count
 
 
-cdef void engine_abort_all(engine_t *engine, uint64_t now_ns) noexcept nogil:
+# ---------------------------------------------------------------- ending everything
+
+cdef bint engine_end_some(engine_t *engine, uint64_t now_ns) noexcept nogil:
     cdef tcp_t *tcp = &engine.tcp
-    cdef uint32_t fruitless = 0, left, at
-    cdef tcb_t *conn
+    cdef uint32_t left = tcp.tcbs.in_use, _i
     tcp.now_ns = now_ns
-    for at in range(tcp.flows.mask + 1):
-        conn = flow_connection(tcp, at)
+    if not engine.ending:
+        engine.ending = True
+        memset(tcp.listeners, 0, sizeof(tcp.listeners))
+        tcp.tcbs.limit = 0                  # what on_closed opens again would never end
+    end_connections(engine)
+    engine_poll(engine, now_ns)
+    if tcp.tcbs.in_use < left or not tcp.work_head:
+        engine.fruitless = 0
+    else:
+        engine.fruitless += 1
+        if engine.fruitless == END_PATIENCE:
+            engine.untold = True            # the device takes nothing any more
+    for _i in range(END_RECORDS):
+        if tcp.syn_oldest:
+            syn_received_remove(tcp, tcp.syn_oldest, False)
+        if tcp.time_wait_oldest:
+            time_wait_remove(tcp, tcp.time_wait_oldest)
+    return tcp.tcbs.in_use > 0 or tcp.syn_oldest or tcp.time_wait_oldest
+
+
+cdef void end_connections(engine_t *engine) noexcept nogil:
+    """Walk on through the flow table, around and around: removals may move an entry past us."""
+    cdef tcp_t *tcp = &engine.tcp
+    cdef uint64_t look = flow_slot_count(tcp)
+    cdef uint32_t ended = 0
+    cdef tcb_t *conn
+    if look > END_SLOTS:
+        look = END_SLOTS
+    while look > 0 and ended < END_RECORDS:
+        look -= 1
+        if engine.end_at >= flow_slot_count(tcp):
+            engine.end_at = 0
+        conn = flow_connection(tcp, engine.end_at)
+        engine.end_at += 1
+        if conn == NULL or (conn.flags & TCB_ABORT and not engine.untold):
+            continue
+        ended += 1
         # In FIN-WAIT-2 after tcp_close everything was delivered and nothing is aborted. As on Linux, where such an
         # orphan ends in silence, the peer is not told: its application may not have read everything yet.
-        if conn != NULL and not (conn.flags & TCB_CLOSED_BY_APP and conn.state == <uint8_t>FIN_WAIT_2):
-            tcp_abort(tcp, conn)
-    while tcp.work_head and fruitless < ABORT_PATIENCE:
-        left = tcp.tcbs.in_use
-        engine_flush(engine, now_ns)
-        fruitless = 0 if tcp.tcbs.in_use < left else fruitless + 1
-    end_all(tcp)                            # the device takes nothing any more: these peers are left untold
-    while tcp.work_head:
-        engine_flush(engine, now_ns)
-    while tcp.syn_oldest:
-        syn_received_remove(tcp, tcp.syn_oldest, False)
-    while tcp.time_wait_oldest:
-        time_wait_remove(tcp, tcp.time_wait_oldest)
-
-
-cdef void end_all(tcp_t *tcp) noexcept nogil:
-    cdef tcb_t *conn
-    cdef uint32_t at = 0
-    while at <= tcp.flows.mask:
-        conn = flow_connection(tcp, at)
-        if conn != NULL:
-            connection_end(tcp, conn, CLOSE_ABORTED)    # which moves the next entry into this slot
+        if engine.untold or (conn.flags & TCB_CLOSED_BY_APP and conn.state == <uint8_t>FIN_WAIT_2):
+            connection_end(tcp, conn, CLOSE_ABORTED)
         else:
-            at += 1
+            tcp_abort(tcp, conn)
 
 
 cdef void engine_discard_all(engine_t *engine) noexcept nogil:
+    cdef tcp_t *tcp = &engine.tcp
     cdef tcb_t *conn
-    end_all(&engine.tcp)
-    while True:
-        conn = work_take(&engine.tcp)
-        if conn == NULL:
-            return
-        tcb_release(&engine.tcp, conn)
+    cdef uint64_t at = 0
+    while tcp.tcbs.in_use:
+        if at >= flow_slot_count(tcp):
+            at = 0                          # removals move entries: until none is left
+        conn = flow_connection(tcp, at)
+        at += 1
+        if conn != NULL:
+            connection_end(tcp, conn, CLOSE_ABORTED)
+        conn = work_take(tcp)
+        while conn != NULL:
+            if conn.state == <uint8_t>CLOSED:
+                tcb_release(tcp, conn)
+            conn = work_take(tcp)
 
 
 # ---------------------------------------------------------------- the owner of a table of upcalls

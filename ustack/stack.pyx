@@ -18,7 +18,7 @@ do what they can at once, and poll(now_ns) moves it.
 Above: users. Below: sockets, driver.
 """
 
-from libc.stdint cimport uint16_t, uint32_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 from ustack.base.types cimport ip_addr_t
 from ustack.driver cimport Engine, refuse_ipv6, timeout_ns, whole
@@ -27,10 +27,10 @@ from ustack.ip.address cimport ip_addr_from_text, ip_addr_text
 from ustack.link.device cimport Link
 from ustack.sockets cimport Connection, Listener, SocketApplication, address_key, error_of_status
 from ustack.tcp.calls cimport tcp_connect, tcp_listen
-from ustack.tcp.demux cimport flow_connection
+from ustack.tcp.demux cimport flow_connection, flow_slot_count
 from ustack.tcp.state cimport CLOSING, FIN_WAIT_1, LAST_ACK
 from ustack.tcp.status cimport connection_status
-from ustack.tcp.tcb cimport tcb_t
+from ustack.tcp.tcb cimport tcb_t, tcp_t
 
 import re
 import socket
@@ -45,6 +45,15 @@ cdef enum:
     BACKLOG_MAX = 1 << 28                   # more connections than that cannot exist
 
 
+cdef enum:
+    SLOTS_A_LOOK = 65536                    # of the flow table, between two turns
+
+
+cdef inline bint is_closing(const tcb_t *conn) noexcept nogil:
+    return conn != NULL and (conn.state == <uint8_t>FIN_WAIT_1 or conn.state == <uint8_t>LAST_ACK
+                             or conn.state == <uint8_t>CLOSING)
+
+
 cdef class Stack(Engine):
     """A TCP/IP stack on one link.
 
@@ -56,6 +65,7 @@ cdef class Stack(Engine):
     """
 
     cdef SocketApplication sockets
+    cdef uint64_t closing_at                # where still_closing goes on in the flow table
 
     def __init__(self, link: Link, address: str = "198.18.0.2/24", gateway: str | None = None, *,
                  seed: int | None = None, now_ns: int | None = None, **config: int) -> None:
@@ -140,19 +150,35 @@ cdef class Stack(Engine):
         try:
             if not self.manual_clock and linger > 0:
                 try:
-                    self.wait_until(lambda: not self.lingering(), linger, "close(): peers took no more")
+                    self.wait_until(lambda: not self.still_closing(), linger, "close(): peers took no more")
                 except OSError:
                     pass                    # the peers are gone: reset them
             self.destroy()
         finally:
             self.leave()
 
+    cdef bint still_closing(self) noexcept:
+        """Is there a connection that closing_connections() would count? Looked for from where the last one was, with
+        turns between parts of a large table."""
+        cdef tcp_t *tcp = &self.c.tcp
+        cdef uint64_t count = flow_slot_count(tcp), look
+        for look in range(count):
+            if self.closing_at >= flow_slot_count(tcp):
+                self.closing_at = 0
+            if is_closing(flow_connection(tcp, self.closing_at)):
+                return True
+            self.closing_at += 1
+            if look % SLOTS_A_LOOK == SLOTS_A_LOOK - 1:
+                self.turn(self.now())
+        return False
+
     cdef uint32_t lingering(self) noexcept:
-        cdef uint32_t at, found = 0
+        cdef uint64_t at
+        cdef uint32_t found = 0
         cdef tcb_t *conn
-        for at in range(self.c.tcp.flows.mask + 1):
+        for at in range(flow_slot_count(&self.c.tcp)):
             conn = flow_connection(&self.c.tcp, at)
-            if conn != NULL and conn.state in (<int>FIN_WAIT_1, <int>LAST_ACK, <int>CLOSING):
+            if is_closing(conn):
                 found += 1
         return found
 
@@ -166,12 +192,12 @@ cdef class Stack(Engine):
 
     def connections(self) -> list[dict[str, object]]:
         """A snapshot of every connection: state and RFC 9293's variables."""
-        cdef uint32_t at
+        cdef uint64_t at
         cdef tcb_t *conn
         cdef list found = []
         self.enter("connections()")
         try:
-            for at in range(self.c.tcp.flows.mask + 1):
+            for at in range(flow_slot_count(&self.c.tcp)):
                 conn = flow_connection(&self.c.tcp, at)
                 if conn != NULL:
                     found.append(connection_status(&self.c.tcp, conn))

@@ -7,7 +7,7 @@ import pytest
 
 from ustack.testing.peer import ScriptedPeer
 from ustack.testing.recorder import Recorder
-from ustack.testing.testbed import MILLISECOND, Testbed
+from ustack.testing.testbed import MILLISECOND, SECOND, Testbed
 
 STAGE_UNITS = 8192
 UPCALL_UNITS = 512
@@ -146,6 +146,93 @@ def test_a_wide_window_is_not_filled_in_one_turn() -> None:
         assert bed.stack.turns()["units_max"] <= 2 * (STAGE_UNITS + UPCALL_UNITS)
         big.send("R")
         other.send("R")
+
+
+# ---------------------------------------------------------------- a great many at once
+
+
+def open_many(bed: Testbed, count: int) -> list[ScriptedPeer]:
+    peers = []
+    for port in range(10_000, 10_000 + count):
+        peer = ScriptedPeer(bed, port=port)
+        peer.send("S", options={"mss": MSS}, pump=False)
+        peers.append(peer)
+    bed.pump()
+    for peer in peers:
+        peer.expect("SA")
+        peer.send("A", pump=False)
+    bed.pump()
+    return peers
+
+
+def test_timeouts_of_one_tick_are_spread_over_turns(bed: Testbed, recorder: Recorder) -> None:
+    open_many(bed, 1500)
+    for port in recorder.ports:
+        recorder.act(port, ("timeout", 10 * MILLISECOND))
+    bed.now_ns += 20 * MILLISECOND
+    turn(bed)
+    told = recorder.names().count("timeout")
+    assert 0 < told <= 1024
+    assert bed.stack.next_deadline_ns == bed.now_ns
+    bed.pump()
+    assert recorder.names().count("timeout") == 1500
+    assert bed.stack.turns()["timers_max"] == 1024
+
+
+def test_half_open_connections_that_expire_in_one_tick_are_spread_over_turns(bed: Testbed, recorder: Recorder) -> None:
+    """Each sends its SYN-ACK again, and later none is left."""
+    for port in range(10_000, 11_500):
+        ScriptedPeer(bed, port=port).send("S", options={"mss": MSS}, pump=False)
+    bed.pump()
+    bed.mark()
+    bed.now_ns += SECOND + 10 * MILLISECOND
+    turn(bed)
+    assert bed.counted()["segments_retransmitted"] == 1024
+    bed.pump()
+    assert bed.counted()["segments_retransmitted"] == 1500
+    for _ in range(10):
+        bed.now_ns += 60 * SECOND
+        bed.pump()
+    assert bed.stack.leaks()["syns"] == 0
+    assert bed.stack.turns()["timers_max"] == 1024
+
+
+def test_resets_of_everybody_are_spread_over_turns(bed: Testbed, recorder: Recorder) -> None:
+    peers = open_many(bed, 200)
+    for peer in peers:
+        peer.send("R", pump=False)
+    bed.pump()
+    assert recorder.names().count("closed") == 200
+    assert bed.stack.turns()["connections_max"] <= STAGE_UNITS // 8
+
+
+def test_the_link_is_served_while_a_stack_ends(bed: Testbed, recorder: Recorder) -> None:
+    """Closing answers what comes meanwhile, and lets nobody in."""
+    open_many(bed, 1500)
+    late = ScriptedPeer(bed, port=2000)
+    late.send("S", options={"mss": MSS}, pump=False)
+    bed.network.advance(bed.now_ns)
+    bed.stack.close()
+    bed.network.advance(bed.now_ns)
+    bed._collect()
+    late.expect("RA")
+    assert recorder.names().count("closed") == 1500
+    assert bed.stack.turns()["connections_max"] <= STAGE_UNITS // 8
+
+
+def test_what_was_queued_and_is_given_back_at_once_uses_up_a_turn(bed: Testbed, recorder: Recorder) -> None:
+    """Peers that let thousands of small answers pile up and then reset: the frames that free them are spread."""
+    peers = open_many(bed, 64)
+    for peer in peers:
+        for _ in range(1000):
+            recorder.act(peer.port, ("send", b"x"))
+    bed.pump()
+    for peer in peers:
+        peer.send("R", pump=False)
+    taken = turn(bed)
+    assert 0 < taken < 32
+    bed.pump()
+    assert recorder.names().count("closed") == 64
 
 
 # ---------------------------------------------------------------- paused readers

@@ -6,7 +6,7 @@ from posix.time cimport CLOCK_REALTIME, clock_gettime, timespec
 
 
 cdef extern from "<time.h>" nogil:
-    int CLOCK_MONOTONIC
+    int CLOCK_MONOTONIC, CLOCK_THREAD_CPUTIME_ID
 
 
 cdef uint64_t clock_monotonic_ns() noexcept nogil:
@@ -18,6 +18,12 @@ cdef uint64_t clock_monotonic_ns() noexcept nogil:
 cdef uint64_t clock_wall_ns() noexcept nogil:
     cdef timespec t
     clock_gettime(CLOCK_REALTIME, &t)
+    return <uint64_t>t.tv_sec * 1000000000ULL + <uint64_t>t.tv_nsec
+
+
+cdef uint64_t clock_thread_ns() noexcept nogil:
+    cdef timespec t
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t)
     return <uint64_t>t.tv_sec * 1000000000ULL + <uint64_t>t.tv_nsec
 
 

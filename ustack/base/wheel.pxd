@@ -38,6 +38,7 @@ ctypedef struct wheel_t:
     uint32_t free_head
     uint32_t armed                          # timers in the wheel; tests assert zero at the end
     uint32_t tick                           # every bucket before this tick has been emptied
+    uint32_t cascading                      # bucket whose timers are being placed again, 0: none
     uint64_t base_ns                        # time of the latest tick 0; moves on when `tick` wraps
     uint64_t occupied[4][4]                 # one bit a bucket: finds the next deadline without a walk
 
@@ -47,11 +48,13 @@ cdef void wheel_free(wheel_t *wheel) noexcept nogil
 cdef uint32_t wheel_arm(wheel_t *wheel, uint64_t deadline_ns, uint32_t kind, uint32_t owner) noexcept nogil
 cdef void wheel_move(wheel_t *wheel, uint32_t timer, uint64_t deadline_ns) noexcept nogil
 cdef void wheel_cancel(wheel_t *wheel, uint32_t timer) noexcept nogil
-# Takes up to `max_events` expired timers out, in order of their ticks. Call again while it returns max_events.
+# Takes up to `max_events` expired timers out, in order of their ticks. Call again while it returns max_events. *moves:
+# how many timers of higher levels may be placed again, less what was done; at 0 the rest waits for the next call, and
+# what is due after it as well (wheel_next_ns then says "now").
 # A timer that was taken out has lost its id: forget the id of every event before acting on the first one, because
 # the id may name another timer as soon as something is armed.
 cdef uint32_t wheel_expire(wheel_t *wheel, uint64_t now_ns, timer_event_t *events,
-                           uint32_t max_events) noexcept nogil
+                           uint32_t max_events, uint32_t *moves) noexcept nogil
 # A time at or before the tick of the first deadline (equal to it within level 0), UINT64_MAX if nothing is armed.
 cdef uint64_t wheel_next_ns(const wheel_t *wheel) noexcept nogil
 

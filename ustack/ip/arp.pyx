@@ -19,6 +19,7 @@ from ustack.wire.ethernet cimport ETHERNET_HEADER_BYTES, ETHERTYPE_ARP, ethernet
 
 cdef enum:
     DEFEND_INTERVAL_S = 10                       # RFC 5227 section 1.1
+    QUESTIONS_A_TURN = 256                       # asked again or given up; the rest is due at once in the next turn
 
 
 # ---------------------------------------------------------------- out
@@ -84,7 +85,9 @@ cdef bint arp_use(ip_t *ip, uint16_t index) noexcept nogil:
 cdef void arp_timers(ip_t *ip) noexcept nogil:
     cdef neighbour_t *entry
     cdef uint16_t index = neighbour_due(ip.neighbours, ip.now_ns)
-    while index:
+    cdef uint32_t left = QUESTIONS_A_TURN
+    while index and left > 0:
+        left -= 1
         entry = &ip.neighbours.entries[index]
         if entry.tries >= ip.config.neighbour_tries:
             neighbour_move(ip.neighbours, index, NEIGHBOUR_FAILED, 0)

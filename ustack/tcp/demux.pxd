@@ -3,9 +3,11 @@
 # listeners.
 #
 # A slot is 8 octets: 32 bits of the keyed hash and a target (kind and index). Linear probing, at most 3/4 full,
-# deletion by shifting back, so that lookups need no tombstones. Below: tcb. Above: calls, input, timers.
+# deletion by shifting back, so that lookups need no tombstones. It grows and shrinks by moving a few slots with each
+# change and each turn into a table of another size: no call pays for more (demux.pyx). Below: tcb. Above: calls, input,
+# timers.
 
-from libc.stdint cimport uint8_t, uint16_t, uint32_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 from ustack.base.types cimport ip_addr_t
 from ustack.tcp.tcb cimport flow_key_t, listener_t, tcb_at, tcb_t, tcp_t
@@ -29,9 +31,22 @@ cdef int flow_insert(tcp_t *tcp, const flow_key_t *key, flow_kind_t kind, uint32
 cdef void flow_remove(tcp_t *tcp, const flow_key_t *key) noexcept nogil
 # Give an existing entry another record of the same key (SYN-RECEIVED -> connection -> TIME-WAIT).
 cdef void flow_retarget(tcp_t *tcp, const flow_key_t *key, flow_kind_t kind, uint32_t index) noexcept nogil
-# The connection in slot `at` (0..flows.mask) of the table, NULL: none. For walks over all of them.
-cdef inline tcb_t *flow_connection(const tcp_t *tcp, uint32_t at) noexcept nogil:
-    cdef uint32_t target = tcp.flows.slots[at].target
+# A step of growing or shrinking, once a turn: so that it ends without another connection, too.
+cdef void flow_turn(tcp_t *tcp) noexcept nogil
+
+
+# For walks over all connections: slots there are now, and the connection in slot `at`, NULL: none. A removal may bring
+# an entry back past a walker, and insertions move entries: who must see every connection walks until none is left.
+cdef inline uint64_t flow_slot_count(const tcp_t *tcp) noexcept nogil:
+    return <uint64_t>tcp.flows.mask + 1 + (<uint64_t>tcp.flows.old_mask + 1 if tcp.flows.old_slots != NULL else 0)
+
+
+cdef inline tcb_t *flow_connection(const tcp_t *tcp, uint64_t at) noexcept nogil:
+    cdef uint32_t target
+    if at <= tcp.flows.mask:
+        target = tcp.flows.slots[at].target
+    else:
+        target = tcp.flows.old_slots[at - tcp.flows.mask - 1].target
     if target >> FLOW_INDEX_BITS != FLOW_CONNECTION:
         return NULL
     return tcb_at(tcp, target & ((1u << FLOW_INDEX_BITS) - 1))

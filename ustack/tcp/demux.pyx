@@ -6,17 +6,25 @@ The hash is keyed (SipHash-1-3), so that a peer cannot choose ports that collide
 """
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp
 
 from ustack.base.prng cimport siphash13, siphash24
 from ustack.base.types cimport ip_addr_equal, ip_addr_is_any
-from ustack.tcp.tcb cimport (TCP_MAX_LISTENERS, flow_slot_t, flow_table_t, syn_at, tcb_at, time_wait_at)
+from ustack.tcp.tcb cimport (TCP_MAX_LISTENERS, flow_slot_t, flow_slots_map, flow_table_t, syn_at, tcb_at,
+                             time_wait_at)
+
+
+cdef extern from "<sys/mman.h>" nogil:
+    int munmap(void *address, size_t length)
 
 
 cdef enum:
     FLOW_INDEX_MASK = (1 << FLOW_INDEX_BITS) - 1
     ISN_TICK_SHIFT = 12                     # 4096 ns
+    SLOTS_A_CHANGE = 8                      # moved with each insertion and removal, while there are two tables
+    SLOTS_A_TURN = 256
+    PIECE_BYTES = 256 * 1024                # of an old table, unmapped in a turn
+    FLOW_SLOTS_MAX = 1 << 30                # as FLOW_INDEX_BITS: there are never more records of a kind
 
 
 cdef inline uint32_t flow_hash(const tcp_t *tcp, const flow_key_t *key) noexcept nogil:
@@ -33,18 +41,34 @@ cdef inline const flow_key_t *target_key(const tcp_t *tcp, uint32_t target) noex
     return &time_wait_at(tcp, index).key
 
 
-cdef inline flow_slot_t *flow_slot(const tcp_t *tcp, const flow_key_t *key, uint32_t tag) noexcept nogil:
-    """The key's slot, or the empty one where it would go. tag: the key's hash."""
-    cdef const flow_table_t *flows = &tcp.flows
-    cdef uint32_t at = tag & flows.mask
+cdef inline flow_slot_t *probe(const tcp_t *tcp, flow_slot_t *slots, uint32_t mask, const flow_key_t *key,
+                               uint32_t tag) noexcept nogil:
+    """The key's slot of one table, or the empty one that ends its run."""
+    cdef uint32_t at = tag & mask
     cdef flow_slot_t *slot
     while True:
-        slot = &flows.slots[at]
+        slot = &slots[at]
         if slot.target == 0:
             return slot
         if slot.tag == tag and memcmp(target_key(tcp, slot.target), key, sizeof(flow_key_t)) == 0:
             return slot
-        at = (at + 1) & flows.mask
+        at = (at + 1) & mask
+
+
+cdef inline bint in_old(const flow_table_t *flows, uint32_t tag) noexcept nogil:
+    """May the key be in the table that is being emptied? Runs are moved whole, so a home that is done is empty."""
+    return ((tag - flows.moved_from) & flows.old_mask) >= flows.moved
+
+
+cdef inline flow_slot_t *flow_slot(const tcp_t *tcp, const flow_key_t *key, uint32_t tag) noexcept nogil:
+    """The key's slot, or the empty one where it would go. tag: the key's hash."""
+    cdef const flow_table_t *flows = &tcp.flows
+    cdef flow_slot_t *slot
+    if flows.old_slots != NULL and in_old(flows, tag):
+        slot = probe(tcp, flows.old_slots, flows.old_mask, key, tag)
+        if slot.target != 0:
+            return slot
+    return probe(tcp, flows.slots, flows.mask, key, tag)
 
 
 cdef flow_t flow_find(const tcp_t *tcp, const flow_key_t *key) noexcept nogil:
@@ -55,33 +79,108 @@ cdef flow_t flow_find(const tcp_t *tcp, const flow_key_t *key) noexcept nogil:
     return found
 
 
-cdef int flow_grow(flow_table_t *flows) noexcept nogil:
-    """Double the table. Tags are stored, so no record is touched."""
-    cdef uint32_t size = (flows.mask + 1) * 2
-    cdef flow_slot_t *slots = <flow_slot_t *>calloc(size, sizeof(flow_slot_t))
-    cdef uint32_t i, at
+# ---------------------------------------------------------------- growing and shrinking
+#
+# A table that must change its size becomes the old one, and each insertion, removal and turn moves some of its slots
+# into the new one. It moves whole runs of occupied slots, beginning behind an empty slot, so that in the old table
+#
+#     moved_from
+#     | done: empty ............ | not yet: as linear probing left it ............ | the empty slot before moved_from |
+#
+# no key that is left has its home in the part that is done, and probing from the other part always meets an empty slot.
+# Tags are stored, so moving touches no record. A new entry goes into the new table. Steps are large enough for a move
+# to end long before the new table is 3/4 full: growing from S leaves room for 3/4 S entries and ends after S/8.
+
+cdef void flow_resize(flow_table_t *flows, uint32_t size) noexcept nogil:
+    """Begin to move into a table of `size` slots. Without memory nothing changes."""
+    cdef flow_slot_t *slots = flow_slots_map(size)
+    cdef uint32_t at = 0
     if slots == NULL:
-        return -1
-    for i in range(flows.mask + 1):
-        if flows.slots[i].target == 0:
-            continue
-        at = flows.slots[i].tag & (size - 1)
-        while slots[at].target != 0:
-            at = (at + 1) & (size - 1)
-        slots[at] = flows.slots[i]
-    free(flows.slots)
+        return
+    while flows.slots[at].target != 0:
+        at += 1
+    flows.moved_from = (at + 1) & flows.mask
+    flows.moved = 0
+    flows.old_slots = flows.slots
+    flows.old_mask = flows.mask
     flows.slots = slots
     flows.mask = size - 1
-    return 0
 
+
+cdef uint32_t flow_move(flow_table_t *flows, uint32_t least) noexcept nogil:
+    """Move `least` slots and on to the end of the run; the slots looked at. Runs are short: the hash is keyed."""
+    cdef uint32_t looked = 0, at
+    cdef flow_slot_t *slot
+    while flows.moved <= flows.old_mask:
+        slot = &flows.old_slots[(flows.moved_from + flows.moved) & flows.old_mask]
+        flows.moved += 1
+        looked += 1
+        if slot.target == 0:
+            if looked >= least:
+                break
+            continue
+        at = slot.tag & flows.mask
+        while flows.slots[at].target != 0:
+            at = (at + 1) & flows.mask
+        flows.slots[at] = slot[0]
+        slot.target = 0
+    if flows.moved > flows.old_mask:
+        flow_retire(flows)
+    return looked
+
+
+cdef void flow_retire(flow_table_t *flows) noexcept nogil:
+    """The old table is empty: give its memory back, but not at once."""
+    if flows.retired != NULL:
+        munmap(flows.retired, flows.retired_bytes)
+    flows.retired = flows.old_slots
+    flows.retired_bytes = (<size_t>flows.old_mask + 1) * sizeof(flow_slot_t)
+    flows.old_slots = NULL
+
+
+cdef void flow_unmap_piece(flow_table_t *flows) noexcept nogil:
+    cdef size_t keep = flows.retired_bytes - PIECE_BYTES if flows.retired_bytes > PIECE_BYTES else 0
+    munmap(<uint8_t *>flows.retired + keep, flows.retired_bytes - keep)
+    flows.retired_bytes = keep
+    if keep == 0:
+        flows.retired = NULL
+
+
+cdef inline void flow_step(tcp_t *tcp, uint32_t least) noexcept nogil:
+    if tcp.flows.old_slots != NULL:
+        tcp.turn.moves += flow_move(&tcp.flows, least)
+
+
+cdef inline void flow_shrink(flow_table_t *flows) noexcept nogil:
+    """Begin to, when less than 1/8 is in use: half the size is then far from being too small again."""
+    if (flows.old_slots == NULL and flows.mask > flows.mask_at_first
+            and <uint64_t>flows.used * 8 < <uint64_t>flows.mask + 1):
+        flow_resize(flows, (flows.mask + 1) // 2)
+
+
+cdef void flow_turn(tcp_t *tcp) noexcept nogil:
+    flow_shrink(&tcp.flows)
+    flow_step(tcp, SLOTS_A_TURN)
+    if tcp.flows.retired != NULL:
+        flow_unmap_piece(&tcp.flows)
+
+
+# ---------------------------------------------------------------- changes
 
 cdef int flow_insert(tcp_t *tcp, const flow_key_t *key, flow_kind_t kind, uint32_t index) noexcept nogil:
     cdef flow_table_t *flows = &tcp.flows
     cdef uint32_t tag = flow_hash(tcp, key)
+    cdef uint64_t size = <uint64_t>flows.mask + 1
     cdef flow_slot_t *slot
-    if <uint64_t>(flows.used + 1) * 4 > <uint64_t>(flows.mask + 1) * 3 and flow_grow(flows) != 0:
-        return -1
-    slot = flow_slot(tcp, key, tag)
+    if (<uint64_t>flows.used + 1) * 4 > size * 3:
+        if flows.old_slots != NULL:         # cannot be, see above; a table that is full would be searched for ever
+            flow_step(tcp, flows.old_mask + 1)
+        if size < FLOW_SLOTS_MAX:
+            flow_resize(flows, <uint32_t>size * 2)
+        if flows.old_slots == NULL and (<uint64_t>flows.used + 1) * 16 > size * 15:
+            return -1                       # no memory for a larger one: this one serves on, a little slower
+    flow_step(tcp, SLOTS_A_CHANGE)
+    slot = probe(tcp, flows.slots, flows.mask, key, tag)
     slot.tag = tag
     slot.target = <uint32_t>kind << FLOW_INDEX_BITS | index
     flows.used += 1
@@ -92,25 +191,32 @@ cdef void flow_retarget(tcp_t *tcp, const flow_key_t *key, flow_kind_t kind, uin
     flow_slot(tcp, key, flow_hash(tcp, key)).target = <uint32_t>kind << FLOW_INDEX_BITS | index
 
 
+cdef void close_gap(flow_slot_t *slots, uint32_t mask, uint32_t hole) noexcept nogil:
+    """Empty a slot and move back what had to probe past it (Knuth 6.4, algorithm R)."""
+    cdef uint32_t at = hole, home
+    while True:
+        at = (at + 1) & mask
+        if slots[at].target == 0:
+            break
+        home = slots[at].tag & mask
+        if ((at - home) & mask) >= ((at - hole) & mask):
+            slots[hole] = slots[at]
+            hole = at
+    slots[hole].target = 0
+
+
 cdef void flow_remove(tcp_t *tcp, const flow_key_t *key) noexcept nogil:
-    """Empty the slot and move back what had to probe past it (Knuth 6.4, algorithm R)."""
     cdef flow_table_t *flows = &tcp.flows
     cdef flow_slot_t *slot = flow_slot(tcp, key, flow_hash(tcp, key))
-    cdef uint32_t hole, at, home
     if slot.target == 0:
         return
     flows.used -= 1
-    hole = <uint32_t>(slot - flows.slots)
-    at = hole
-    while True:
-        at = (at + 1) & flows.mask
-        if flows.slots[at].target == 0:
-            break
-        home = flows.slots[at].tag & flows.mask
-        if ((at - home) & flows.mask) >= ((at - hole) & flows.mask):
-            flows.slots[hole] = flows.slots[at]
-            hole = at
-    flows.slots[hole].target = 0
+    if flows.old_slots != NULL and flows.old_slots <= slot <= flows.old_slots + flows.old_mask:
+        close_gap(flows.old_slots, flows.old_mask, <uint32_t>(slot - flows.old_slots))
+    else:
+        close_gap(flows.slots, flows.mask, <uint32_t>(slot - flows.slots))
+    flow_shrink(flows)
+    flow_step(tcp, SLOTS_A_CHANGE)
 
 
 # ---------------------------------------------------------------- listeners

@@ -191,10 +191,18 @@ ctypedef struct flow_slot_t:
     uint32_t tag                            # hash of the key, for comparing before looking
     uint32_t target                         # kind << 30 | index; 0: empty
 
+# Two tables while one is emptied into the other (demux.pyx). They are mapped: a new one is zero without being touched.
 ctypedef struct flow_table_t:
     flow_slot_t *slots
     uint32_t mask
-    uint32_t used
+    uint32_t used                           # entries in both
+    uint32_t mask_at_first                  # it never becomes smaller
+    uint32_t old_mask
+    flow_slot_t *old_slots                  # what is being emptied, NULL: nothing
+    uint32_t moved_from                     # where that began: right behind an empty slot
+    uint32_t moved                          # slots done, from there and around; the next one begins a run, or is empty
+    flow_slot_t *retired                    # emptied; unmapped piece by piece, from its end
+    size_t retired_bytes
     uint8_t hash_key[16]
 
 # What one turn of the engine (one engine_poll) may cost and has cost.
@@ -289,6 +297,10 @@ cdef int tcp_init(tcp_t *tcp, ip_t *ip, counters_t *counters, const tcp_config_t
                   uint64_t now_ns) noexcept nogil
 # Frees every record, silently. Connections must have been told before (engine_close does).
 cdef void tcp_destroy(tcp_t *tcp) noexcept nogil
+# The flow table's memory. slots: a power of two. flow_slots_map: NULL, init: -1 without memory.
+cdef flow_slot_t *flow_slots_map(uint32_t count) noexcept nogil
+cdef int flow_table_init(flow_table_t *flows, uint32_t slots) noexcept nogil
+cdef void flow_table_free(flow_table_t *flows) noexcept nogil
 # A zeroed tcb with its index, configured defaults and initial congestion state; in no table yet. NULL at the limit.
 cdef tcb_t *tcb_alloc(tcp_t *tcp) noexcept nogil
 # Gives back everything the connection holds, and the record. It must be in no list and no table.

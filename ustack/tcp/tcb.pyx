@@ -6,7 +6,6 @@ writers are in tcb.pxd. Read first: RFC 9293 section 3.3.1.
 """
 
 from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
 from ustack.base.prng cimport prng_next, prng_seed, prng_t
@@ -18,6 +17,14 @@ from ustack.tcp.cc.newreno cimport newreno_ops
 from ustack.tcp.rx_queue cimport (rx_memory_destroy, rx_memory_init, rx_memory_short, rx_queue_free, rx_queue_t,
                                   rx_window_share)
 from ustack.tcp.state cimport ESTABLISHED
+
+
+cdef extern from "<sys/mman.h>" nogil:
+    void *mmap(void *address, size_t length, int protection, int flags, int fd, long offset)
+    int munmap(void *address, size_t length)
+    int madvise(void *address, size_t length, int advice)
+    void *MAP_FAILED
+    const int PROT_READ, PROT_WRITE, MAP_PRIVATE, MAP_ANONYMOUS, MADV_NOHUGEPAGE
 
 
 cdef enum:
@@ -80,9 +87,7 @@ cdef int tcp_init(tcp_t *tcp, ip_t *ip, counters_t *counters, const tcp_config_t
     tcp.timestamp_offset = <uint32_t>prng_next(&prng)
     tcp.ephemeral_next = <uint16_t>(EPHEMERAL_FIRST + prng_next(&prng) % EPHEMERAL_FIRST)
     tcp.identification_next = <uint16_t>prng_next(&prng)
-    tcp.flows.slots = <flow_slot_t *>calloc(FLOW_SLOTS_AT_FIRST, sizeof(flow_slot_t))
-    tcp.flows.mask = FLOW_SLOTS_AT_FIRST - 1
-    if (tcp.flows.slots == NULL
+    if (flow_table_init(&tcp.flows, FLOW_SLOTS_AT_FIRST) != 0
             or wheel_init(&tcp.wheel, now_ns) != 0
             or slab_init(&tcp.tcbs, sizeof(tcb_t), config.max_connections) != 0
             or slab_init(&tcp.syns, sizeof(syn_received_t), config.syn_queue) != 0
@@ -103,8 +108,38 @@ cdef void tcp_destroy(tcp_t *tcp) noexcept nogil:
     slab_destroy(&tcp.paths)
     rx_memory_destroy(&tcp.rx)
     wheel_free(&tcp.wheel)
-    free(tcp.flows.slots)
-    tcp.flows.slots = NULL
+    flow_table_free(&tcp.flows)
+
+
+# ---------------------------------------------------------------- memory of the flow table
+
+cdef flow_slot_t *flow_slots_map(uint32_t count) noexcept nogil:
+    """Empty slots, NULL without memory. Not in huge pages: the first touch of one would clear 2 MiB."""
+    cdef size_t size = <size_t>count * sizeof(flow_slot_t)
+    cdef void *slots = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
+    if slots == MAP_FAILED:
+        return NULL
+    madvise(slots, size, MADV_NOHUGEPAGE)
+    return <flow_slot_t *>slots
+
+
+cdef int flow_table_init(flow_table_t *flows, uint32_t slots) noexcept nogil:
+    flows.slots = flow_slots_map(slots)
+    flows.mask = slots - 1
+    flows.mask_at_first = slots - 1
+    return 0 if flows.slots != NULL else -1
+
+
+cdef void flow_table_free(flow_table_t *flows) noexcept nogil:
+    if flows.slots != NULL:
+        munmap(flows.slots, (<size_t>flows.mask + 1) * sizeof(flow_slot_t))
+    if flows.old_slots != NULL:
+        munmap(flows.old_slots, (<size_t>flows.old_mask + 1) * sizeof(flow_slot_t))
+    if flows.retired != NULL:
+        munmap(flows.retired, flows.retired_bytes)
+    flows.slots = NULL
+    flows.old_slots = NULL
+    flows.retired = NULL
 
 
 # ---------------------------------------------------------------- connections
@@ -146,6 +181,7 @@ cdef void piece_release(tcp_t *tcp, uint32_t index) noexcept nogil:
     cdef lent_t *lent = send_piece_at(tcp, index).lent
     slab_release(&tcp.send_pieces, index)
     tcp.lent_held -= 1
+    turn_charge(tcp, 1)                     # a peer that has thousands of them given back at once uses up its turn
     lent_unref(lent)
 
 
@@ -244,12 +280,13 @@ cdef uint32_t window_under_pressure(const tcp_t *tcp, const tcb_t *tcb) noexcept
 def record_sizes() -> dict[str, int]:
     """Octets of each per-connection record.
 
-    flow_bytes is a connection's share of the flow table at its emptiest: the table doubles when it is 3/4 full, so a
-    connection never pays for more than 8/3 slots, and its timer node (16 octets) is counted with it.
+    flow_bytes is a connection's share of the flow table at its worst: a table of twice the size takes over when one is
+    3/4 full, and while slots move from one to the other a connection pays for 8/3 and 4/3 slots. Its timer node (16
+    bytes) is counted with it.
     """
     return {
         "tcb_bytes": sizeof(tcb_t),
-        "flow_bytes": (sizeof(flow_slot_t) * 8 + 2) // 3 + 16,
+        "flow_bytes": (sizeof(flow_slot_t) * 8 + 2) // 3 + (sizeof(flow_slot_t) * 4 + 2) // 3 + 16,
         "time_wait_bytes": sizeof(time_wait_t),
         "syn_received_bytes": sizeof(syn_received_t),
         "send_piece_bytes": sizeof(send_piece_t),

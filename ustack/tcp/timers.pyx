@@ -3,7 +3,8 @@
 
 A connection has one node in the wheel for all its deadlines (tcb_arm). When it fires, each deadline that has come is
 served, and the node is armed for the next one. TIME-WAIT records wait equally long and need no node: they are a list
-in order of expiry.
+in order of expiry. A million of either may be due in one tick: a turn serves so many, the rest is due at once in the
+next (tcp_next_deadline says so).
 """
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
@@ -27,6 +28,8 @@ from ustack.tcp.tcb cimport (
 
 cdef enum:
     EVENTS_AT_ONCE = 64
+    TIMERS_A_TURN = 1024                    # that fire, and as many TIME-WAIT records
+    MOVES_A_TURN = 4096                     # timers of the wheel's higher levels that come nearer
     RING_FULL_RETRY_NS = 1000000
     ORPHAN_PROBES = 8                       # window probes for a connection that its application has closed
     MAX_BACKOFF = 250                       # beyond any R2: the interval stops growing at config.rto_max_ns long before
@@ -36,17 +39,27 @@ cdef uint64_t SECOND_NS = 1000000000
 
 cdef void tcp_timers(tcp_t *tcp, uint64_t now_ns) noexcept nogil:
     cdef timer_event_t events[EVENTS_AT_ONCE]
-    cdef uint32_t n = EVENTS_AT_ONCE, i
+    cdef uint32_t n = EVENTS_AT_ONCE, fired = 0, moves = MOVES_A_TURN, i
     tcp.now_ns = now_ns
-    while n == EVENTS_AT_ONCE:
-        n = wheel_expire(&tcp.wheel, now_ns, events, EVENTS_AT_ONCE)
+    while n == EVENTS_AT_ONCE and fired < TIMERS_A_TURN:
+        n = wheel_expire(&tcp.wheel, now_ns, events, EVENTS_AT_ONCE, &moves)
+        fired += n
         for i in range(n):
             if events[i].kind == TIMER_SYN_RECEIVED:
                 syn_received_expired(tcp, events[i].owner)
             else:
                 connection_expired(tcp, tcb_at(tcp, events[i].owner))
-    while tcp.time_wait_oldest and tick_reached(time_wait_at(tcp, tcp.time_wait_oldest).expiry_tick, tcp_tick(tcp)):
+    tcp.turn.timers += fired + time_waits_expired(tcp)
+    tcp.turn.moves += MOVES_A_TURN - moves
+
+
+cdef uint32_t time_waits_expired(tcp_t *tcp) noexcept nogil:
+    cdef uint32_t n = 0
+    while n < TIMERS_A_TURN and tcp.time_wait_oldest and tick_reached(
+            time_wait_at(tcp, tcp.time_wait_oldest).expiry_tick, tcp_tick(tcp)):
         time_wait_remove(tcp, tcp.time_wait_oldest)
+        n += 1
+    return n
 
 
 cdef uint64_t tcp_next_deadline(const tcp_t *tcp) noexcept nogil:

@@ -6,7 +6,6 @@ and no link are behind them. Read first: tcp/demux.pxd, tcp/cc/ops.pxd. Above: t
 """
 
 from libc.stdint cimport uint16_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
 from ustack.base.counters cimport counters_t
@@ -17,10 +16,10 @@ from ustack.tcp.cc.newreno cimport newreno_ops
 from ustack.tcp.cc.ops cimport cc_ops_t, cc_view_t
 from ustack.tcp.demux cimport (
     FLOW_CONNECTION, FLOW_SYN_RECEIVED, FLOW_TIME_WAIT, flow_find, flow_insert, flow_kind_t, flow_remove,
-    flow_retarget, flow_t, initial_sequence_number, listener_exact, listener_find)
+    flow_retarget, flow_t, flow_turn, initial_sequence_number, listener_exact, listener_find)
 from ustack.tcp.tcb cimport (
-    flow_key_t, flow_slot_t, listener_t, syn_at, tcb_at, tcp_config_defaults, tcp_config_t, tcp_destroy, tcp_init,
-    tcp_t, time_wait_at)
+    flow_key_t, flow_slot_t, flow_table_free, flow_table_init, listener_t, syn_at, tcb_at, tcp_config_defaults,
+    tcp_config_t, tcp_destroy, tcp_init, tcp_t, time_wait_at)
 
 
 cdef void fill_key(flow_key_t *key, tuple flow) except *:
@@ -48,10 +47,8 @@ cdef class FlowTable:
         tcp_config_defaults(&config)
         if self.c.flows.slots != NULL or tcp_init(&self.c, NULL, &self.counters, &config, seed, 0) != 0:
             raise MemoryError
-        free(self.c.flows.slots)
-        self.c.flows.slots = <flow_slot_t *>calloc(slots, sizeof(flow_slot_t))
-        self.c.flows.mask = slots - 1
-        if self.c.flows.slots == NULL:
+        flow_table_free(&self.c.flows)
+        if flow_table_init(&self.c.flows, slots) != 0:
             raise MemoryError
 
     def __dealloc__(self) -> None:
@@ -132,6 +129,37 @@ cdef class FlowTable:
     def size(self) -> int:
         """Slots in the table."""
         return self.c.flows.mask + 1
+
+    @property
+    def old_slots(self) -> list[tuple[int, int]]:
+        """The slots of the table that is being emptied into the other, in the order of moving; [] if there is none."""
+        cdef uint32_t i
+        cdef flow_slot_t *slot
+        found = []
+        if self.c.flows.old_slots != NULL:
+            for i in range(self.c.flows.old_mask + 1):
+                slot = &self.c.flows.old_slots[(self.c.flows.moved_from + i) & self.c.flows.old_mask]
+                found.append((slot.tag, slot.target))
+        return found
+
+    @property
+    def moved(self) -> tuple[int, int]:
+        """Where emptying began, and how many slots are done."""
+        return self.c.flows.moved_from, self.c.flows.moved
+
+    @property
+    def moves(self) -> int:
+        """Slots that have been looked at to be moved, since the table was made."""
+        return self.c.turn.moves
+
+    @property
+    def retired_bytes(self) -> int:
+        """Memory of an emptied table that has not been given back yet."""
+        return self.c.flows.retired_bytes
+
+    def turn(self) -> None:
+        """What a turn of the engine moves."""
+        flow_turn(&self.c)
 
     @property
     def used(self) -> int:

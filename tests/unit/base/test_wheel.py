@@ -147,6 +147,84 @@ def test_against_a_sorted_list(start_tick: int, script: list[tuple[object, ...]]
     model.check()
 
 
+def drain_in_steps(wheel: Wheel, now_ns: int, max_events: int, max_moves: int) -> list[int]:
+    """Everything that is due, with at most so many timers placed again in one call."""
+    owners: list[int] = []
+    calls = 0
+    while True:
+        events = wheel.expire(now_ns, max_events, max_moves)
+        owners += [owner for _, owner in events]
+        if len(events) < max_events and wheel.next_ns > now_ns:
+            return owners
+        calls += 1
+        assert calls < 10_000
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    st.sampled_from(START_TICKS),
+    st.lists(st.tuples(st.lists(distances, max_size=20), distances), min_size=1, max_size=8),
+    st.integers(1, 64),
+    st.integers(1, 5),
+)
+def test_placing_timers_again_in_steps_changes_nothing(
+    start_tick: int, script: list[tuple[list[int], int]], max_events: int, max_moves: int
+) -> None:
+    """The same timers at the same calls in the same order, however little one call may do."""
+    whole, stepped = Wheel(ORIGIN, start_tick), Wheel(ORIGIN, start_tick)
+    now = ORIGIN
+    owner = 0
+    for arms, advance in script:
+        for distance in arms:
+            whole.arm(now + distance, 1, owner)
+            stepped.arm(now + distance, 1, owner)
+            owner += 1
+        now += advance
+        assert drain_in_steps(stepped, now, max_events, max_moves) == drain(whole, now)
+        assert stepped.next_ns == whole.next_ns
+        assert stepped.tick == whole.tick
+
+
+def test_a_bucket_that_is_half_placed_again_can_be_changed() -> None:
+    """Cancel, move and arm between two steps of one cascade: nothing is lost, nothing fires early."""
+    wheel = Wheel(ORIGIN)
+    timers = {owner: wheel.arm(ORIGIN + (300 + owner) * TICK, 1, owner) for owner in range(200)}
+    now = ORIGIN + 256 * TICK
+    assert wheel.expire(now, 64, 10) == []
+    assert wheel.next_ns <= now
+    for owner in range(0, 200, 4):
+        wheel.cancel(timers.pop(owner))
+    for owner in range(1, 200, 4):
+        wheel.move(timers[owner], ORIGIN + (1000 + owner) * TICK)
+    for owner in range(200, 220):
+        timers[owner] = wheel.arm(ORIGIN + (257 + owner) * TICK, 1, owner)
+
+    def due_tick(owner: int) -> int:
+        if owner >= 200:
+            return 257 + owner
+        return 1000 + owner if owner % 4 == 1 else 300 + owner
+
+    fired: list[tuple[int, int]] = []
+    for tick in range(256, 1300):
+        fired += [(tick, owner) for owner in drain_in_steps(wheel, ORIGIN + tick * TICK, 3, 1)]
+    assert sorted(fired) == sorted((due_tick(owner), owner) for owner in timers)
+    assert wheel.armed == 0
+    assert wheel.occupied_buckets == 0
+
+
+def test_a_million_ticks_ahead_in_one_bucket_is_placed_again_in_steps() -> None:
+    wheel = Wheel(ORIGIN)
+    for owner in range(5000):
+        wheel.arm(ORIGIN + 100_000 * TICK, 1, owner)
+    now = ORIGIN + 100_000 * TICK
+    calls = 0
+    while not (events := wheel.expire(now, 64, 100)):
+        calls += 1
+    assert calls >= 5000 // 100
+    assert events == [(1, owner) for owner in range(64)]
+    assert len(drain_in_steps(wheel, now, 64, 100)) == 5000 - 64
+
+
 @settings(deadline=None, max_examples=100)
 @given(st.sampled_from(START_TICKS), st.lists(st.integers(0, MAX_TICKS * TICK), min_size=1, max_size=50))
 @example(2**32 - 1, [255 * TICK, 256 * TICK, 65_536 * TICK, 2**24 * TICK, 2**31 * TICK - TICK])

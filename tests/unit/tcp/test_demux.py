@@ -28,14 +28,24 @@ def flow(number: int) -> Flow:
 
 def check(table: FlowTable) -> None:
     """What linear probing needs: every entry can be reached from its home without crossing an empty slot."""
-    slots = table.slots
-    assert sum(target != 0 for _, target in slots) == table.used
+    slots, old = table.slots, table.old_slots
+    assert sum(target != 0 for _, target in slots + old) == table.used
     assert table.used * 4 <= len(slots) * 3
     for at, (tag, target) in enumerate(slots):
         probe = tag % len(slots)
         while target and probe != at:
             assert slots[probe][1] != 0, f"slot {at} cannot be reached from its home"
             probe = (probe + 1) % len(slots)
+    # A table that is being emptied: what is done is empty, what is left has its home in what is left.
+    start, done = table.moved
+    if old:
+        assert done < len(old)
+        assert old[-1][1] == 0
+        assert not any(target for _, target in old[:done])
+    for at, (tag, target) in enumerate(old):
+        probe = (tag - start) % len(old)
+        assert not target or done <= probe <= at
+        assert not target or all(old[between][1] for between in range(probe, at))
 
 
 class Model(RuleBasedStateMachine):
@@ -47,6 +57,21 @@ class Model(RuleBasedStateMachine):
         super().__init__()
         self.table = FlowTable(seed=5, slots=4)
         self.model: dict[Flow, tuple[int, int]] = {}
+
+    @rule()
+    def turn(self) -> None:
+        self.table.turn()
+
+    @rule(target=inserted, first=st.integers(0, 400), count=st.integers(1, 150), kind=KINDS)
+    def insert_many(self, first: int, count: int, kind: int) -> Flow:
+        for number in range(first, first + count):
+            self.insert(number, kind)
+        return flow(first)
+
+    @rule(first=st.integers(0, 400), count=st.integers(1, 300))
+    def remove_many(self, first: int, count: int) -> None:
+        for number in range(first, first + count):
+            self.remove(flow(number))
 
     @rule(target=inserted, number=st.integers(0, 60), kind=KINDS)
     def insert(self, number: int, kind: int) -> Flow:
@@ -175,6 +200,128 @@ def test_ten_doublings_lose_nothing() -> None:
     assert {key: table.find(key) for key in wanted} == wanted
 
 
+def test_no_insertion_pays_for_a_larger_table() -> None:
+    """Growing from 4,096 to 65,536 slots: never more than a few slots and the end of a run at once."""
+    table = FlowTable(slots=4096)
+    dearest = 0
+    for number in range(48_000):
+        before = table.moves
+        table.insert(flow(number), CONNECTION)
+        dearest = max(dearest, table.moves - before)
+    assert table.size == 65_536
+    assert table.moves > 4096 + 8192 + 16_384
+    assert dearest < 512
+    for number in range(0, 48_000, 7):
+        assert table.find(flow(number)) is not None
+
+
+def test_growing_ends_long_before_the_next_growing() -> None:
+    table = FlowTable(slots=1024)
+    number = 0
+    while table.size == 1024:
+        table.insert(flow(number), CONNECTION)
+        number += 1
+    assert table.old_slots
+    began = number
+    while table.old_slots:
+        table.insert(flow(number), CONNECTION)
+        number += 1
+    assert number - began <= 1024 // 8
+
+
+def test_growing_ends_without_another_connection() -> None:
+    table = FlowTable(slots=4096)
+    for number in range(3073):
+        table.insert(flow(number), CONNECTION)
+    assert table.old_slots
+    turns = 0
+    while table.old_slots:
+        before = table.moves
+        table.turn()
+        turns += 1
+        assert table.moves - before < 1024
+    assert turns <= 4096 // 256
+    check(table)
+
+
+def test_what_is_found_while_a_table_grows_is_found_in_either() -> None:
+    table = FlowTable(slots=4096)
+    wanted = {flow(number): (TIME_WAIT, table.insert(flow(number), TIME_WAIT)) for number in range(3073)}
+    table.turn()
+    _, done = table.moved
+    assert 0 < done < 4096
+    assert any(target for _, target in table.slots)
+    assert any(target for _, target in table.old_slots)
+    assert {key: table.find(key) for key in wanted} == wanted
+    assert all(table.find(flow(number)) is None for number in range(5000, 6000))
+    for number in range(0, 3073, 2):
+        table.remove(flow(number))
+        del wanted[flow(number)]
+    check(table)
+    assert {key: table.find(key) for key in wanted} == wanted
+
+
+def test_a_table_shrinks_when_most_of_it_has_gone() -> None:
+    table = FlowTable(slots=1024)
+    for number in range(50_000):
+        table.insert(flow(number), CONNECTION)
+    assert table.size == 131_072
+    dearest = 0
+    for number in range(49_900):
+        before = table.moves
+        table.remove(flow(number))
+        dearest = max(dearest, table.moves - before)
+    for _ in range(1000):
+        table.turn()
+    assert table.size == 1024
+    assert not table.old_slots
+    assert table.retired_bytes == 0
+    assert dearest < 512
+    assert all(table.find(flow(number)) is not None for number in range(49_900, 50_000))
+    check(table)
+
+
+def test_a_table_does_not_change_its_size_to_and_fro() -> None:
+    """A connection that comes and goes at the edge costs no second move."""
+    table = FlowTable(slots=1024)
+    for number in range(769):
+        table.insert(flow(number), CONNECTION)
+    for _ in range(100):
+        table.turn()
+    moved = table.moves
+    for _ in range(2000):
+        table.remove(flow(0))
+        table.insert(flow(0), CONNECTION)
+    assert (table.size, table.moves) == (2048, moved)
+
+
+def test_an_emptied_table_is_given_back_in_pieces() -> None:
+    table = FlowTable(slots=262_144)
+    for number in range(196_609):
+        table.insert(flow(number), CONNECTION)
+    while not table.retired_bytes:
+        table.turn()
+    sizes = [table.retired_bytes]
+    while sizes[-1]:
+        table.turn()
+        sizes.append(table.retired_bytes)
+    assert len(sizes) > 2
+    assert max(before - after for before, after in itertools.pairwise(sizes)) <= 256 * 1024
+
+
+def test_runs_stay_short_at_the_fullest() -> None:
+    """At 3/4 of 65,536 slots no lookup looks at more than a few hundred."""
+    table = FlowTable(slots=65_536)
+    for number in range(49_152):
+        table.insert(flow(number), CONNECTION)
+    assert table.size == 65_536
+    longest = run = 0
+    for _, target in table.slots * 2:
+        run = run + 1 if target else 0
+        longest = max(longest, run)
+    assert longest < 512
+
+
 def test_a_full_life_leaves_the_table_empty() -> None:
     table = FlowTable(slots=8)
     numbers = list(range(3000))
@@ -184,7 +331,7 @@ def test_a_full_life_leaves_the_table_empty() -> None:
     for number in numbers:
         table.remove(flow(number))
     assert table.used == 0
-    assert not any(target for _, target in table.slots)
+    assert not any(target for _, target in table.slots + table.old_slots)
 
 
 def test_tables_of_other_seeds_hash_otherwise() -> None:
