@@ -584,6 +584,21 @@ cdef class HttpServer(Application):
 
     # ------------------------------------------------------------ deciding
 
+    def decide(self, bytes head not None):
+        """The status that a complete request head gets, decided anew as for one that was never seen. Nothing is sent:
+        for benchmarks (tools/bench_heads.py) and fuzzers. Raises ValueError when the server is closed."""
+        cdef decision_t *decision
+        if self.s.closing:
+            raise ValueError("the server is closed")
+        decision = self.decide_head(head, siphash13(self.s.hash_key, <const uint8_t *>PyBytes_AS_STRING(head),
+                                                    <size_t>PyBytes_GET_SIZE(head)))
+        status = decision.status
+        if decision.flags & D_REMEMBERED:
+            head_drop(&self.s, decision)
+        else:
+            decision_free(decision)
+        return status
+
     cdef decision_t *decide_head(self, bytes head, uint64_t hashed) except NULL:
         """Parse, decide, prepare; remember what lasts. The caller owns what is not D_REMEMBERED."""
         cdef decision_t *decision
