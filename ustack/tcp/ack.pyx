@@ -10,7 +10,7 @@ from ustack.tcp.rtt cimport rexmit_start, rexmit_stop, rtt_now_us, rtt_sample, r
 from ustack.tcp.tcb cimport (
     OPT_TIMESTAMPS, TCB_EV_WRITABLE, TCB_KEEPALIVE, TCB_PERSIST, TCB_RECOVER_VALID, TCB_RECOVERY, TCB_REXMIT,
     TCB_RTO_RECOVERY, TCB_RTT_FULL, TCB_RTT_TIMING, TCB_WANT_WRITABLE, cc_load, cc_store, piece_release, send_piece_at,
-    send_piece_t, snd_cursor, snd_cursor_set, tcb_arm, tcp_timestamp, work_add)
+    send_piece_t, snd_cursor_set, tcb_arm, tcp_timestamp, work_add)
 from ustack.wire.seq cimport seq_ge, seq_gt, seq_lt
 from ustack.wire.tcp cimport FIN, HAS_TIMESTAMPS, SYN
 
@@ -140,18 +140,17 @@ cdef inline bint measure(tcp_t *tcp, tcb_t *tcb, const segment_t *seg) noexcept 
 cdef inline void release_acknowledged(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     """Lent buffers go back as soon as their last octet is acknowledged."""
     cdef send_piece_t *piece
-    cdef uint32_t index, cursor
+    cdef uint32_t index
     while tcb.snd_head:
         index = tcb.snd_head
         piece = send_piece_at(tcp, index)
         if seq_gt(piece.seq + piece.length, tcb.snd_una):
             return
-        cursor = snd_cursor(tcp, tcb)
         tcb.snd_head = piece.next
         if tcb.snd_head == 0:
             tcb.snd_tail = 0
-        else:
-            snd_cursor_set(tcp, tcb, cursor if cursor != index else tcb.snd_head)
+        else:                               # it was not the tail, so its note is the cursor
+            snd_cursor_set(tcp, tcb, piece.note if piece.note != index else tcb.snd_head)
         piece_release(tcp, index)
 
 

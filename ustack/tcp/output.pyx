@@ -220,8 +220,9 @@ cdef send_t send_segment(tcp_t *tcp, tcb_t *tcb, uint32_t seq, uint32_t length, 
     route.protocol = IP_PROTO_TCP
     route.tos = tcb.tos
     route.ttl = tcb.ttl
-    route.may_fragment = path_fragments(tcp, tcb)
-    if route.may_fragment:
+    route.may_fragment = 0
+    if tcb.path and path_fragments(tcp, tcb):
+        route.may_fragment = 1
         route.identification = path_identification(tcp, tcb)
     out = ip_reserve(tcp.ip, &route, header_bytes + length, &status, tcp.now_ns)
     if out == NULL:
@@ -276,8 +277,11 @@ cdef send_t send_data(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
             restart_after_idle(tcp, tcb)
         length = segment_length(tcp, tcb, unsent, largest)
         if length == 0 and unsent > 0:
-            await_window(tcp, tcb)
-            return SEND_OK
+            if not override_due(tcb):
+                await_window(tcp, tcb)
+                return SEND_OK
+            length = tcb.snd_wnd
+            count(tcp.counters, WINDOW_OVERRIDES)
         fin = tcb.flags & TCB_FIN_QUEUED and length == unsent
         sent = send_segment(tcp, tcb, tcb.snd_nxt, length,
                             (PSH if length == unsent and length > 0 else 0) | (FIN if fin else 0))
@@ -342,13 +346,13 @@ cdef inline void account(tcp_t *tcp, tcb_t *tcb, uint32_t length, bint fin) noex
                 tcb.flags |= TCB_RTT_FULL
             tcb.rtt_seq = tcb.snd_nxt + seg_len
             tcb.rtt_sent_us = rtt_now_us(tcp)
-        if length and (length < tcb.smss or length % tcb.smss):
+        if not tcb.flags & TCB_NODELAY and length and (length < tcb.smss or length % tcb.smss):
             snd_short_end(tcp, tcb)[0] = tcb.snd_nxt + length
     tcb.snd_nxt += seg_len
     if seq_gt(tcb.snd_nxt, tcb.snd_max):
         tcb.snd_max = tcb.snd_nxt
     if not tcb.flags & TCB_REXMIT_ARMED or tcb.flags & TCB_PERSIST:
-        tcb.flags &= ~<uint32_t>TCB_PERSIST
+        tcb.flags &= ~<uint32_t>(TCB_PERSIST | TCB_PROBE)
         rexmit_start(tcp, tcb)                          # RFC 6298 (5.1)
     if tcp.cc[tcb.cc].on_sent != NULL:
         cc_load(tcp, tcb, &view)
@@ -368,6 +372,13 @@ cdef inline void restart_after_idle(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     restart = initial_window(tcp, tcb)
     if tcb.cwnd > restart:
         tcb.cwnd = restart
+
+
+cdef inline bint override_due(const tcb_t *tcb) noexcept nogil:
+    """Section 3.8.6.2.1 rule (4): min(D, U) goes all the same. That is the window: of less data, or more room,
+    segment_length makes a segment."""
+    return (tcb.flags & (TCB_PROBE | TCB_PERSIST) == (TCB_PROBE | TCB_PERSIST) and tcb.snd_wnd > 0
+            and tcb.snd_una == tcb.snd_max)
 
 
 cdef inline void await_window(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
@@ -408,13 +419,12 @@ cdef send_t retransmit_one(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
 
 
 cdef send_t send_probe(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
-    """A closed window: one octet at SND.UNA, which stays unsent for the books (section 3.8.6.1). A small one: a segment
-    that fills it (section 3.8.6.2.1 rule 4). Otherwise a keep-alive: nothing at SND.NXT - 1, which the peer must answer
-    (SHLD-12)."""
+    """A closed window: one octet at SND.UNA, which stays unsent for the books (section 3.8.6.1). Otherwise a keep-alive:
+    nothing at SND.NXT - 1, which the peer must answer (SHLD-12)."""
     cdef bint data = tcb.flags & TCB_PERSIST and seq_lt(tcb.snd_una, tcb.snd_end)
     cdef send_t sent
-    if data and tcb.snd_wnd > 0 and tcb.snd_una == tcb.snd_max:
-        return send_override(tcp, tcb)
+    if override_due(tcb):
+        return SEND_OK                                  # send_data's work
     if data:
         sent = send_segment(tcp, tcb, tcb.snd_una, 1, 0)
     else:
@@ -426,23 +436,6 @@ cdef send_t send_probe(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
         count(tcp.counters, WINDOW_PROBES_OUT)
         if tcb.snd_max == tcb.snd_una:
             tcb.snd_max = tcb.snd_una + 1               # the peer may take and acknowledge it
-    return SEND_OK
-
-
-cdef send_t send_override(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
-    """min(D, U) bytes, at most a segment; nothing is in flight, so this is new data like any other."""
-    cdef uint32_t length = tcb.snd_end - tcb.snd_nxt
-    cdef send_t sent
-    if length > tcb.snd_wnd:
-        length = tcb.snd_wnd
-    if length > tcb.smss:
-        length = tcb.smss
-    sent = send_segment(tcp, tcb, tcb.snd_nxt, length, PSH)
-    if sent != SEND_OK:
-        return sent
-    tcb.flags &= ~<uint32_t>TCB_PROBE
-    count(tcp.counters, WINDOW_OVERRIDES)
-    account(tcp, tcb, length, False)
     return SEND_OK
 
 

@@ -7,7 +7,7 @@ It measures and computes; when a sample may be taken is ack's decision, what a t
 from libc.stdint cimport uint32_t, uint64_t
 
 from ustack.base.wheel cimport WHEEL_TICK_SHIFT
-from ustack.tcp.tcb cimport TCB_PERSIST, TCB_REXMIT_ARMED, tcb_arm, tick_after
+from ustack.tcp.tcb cimport TCB_PERSIST, TCB_PROBE, TCB_REXMIT_ARMED, tcb_arm, tick_after
 
 
 cdef enum:
@@ -63,7 +63,7 @@ cdef void rexmit_start(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
 
 
 cdef void rexmit_stop(tcb_t *tcb) noexcept nogil:
-    tcb.flags &= ~<uint32_t>(TCB_REXMIT_ARMED | TCB_PERSIST)
+    tcb.flags &= ~<uint32_t>(TCB_REXMIT_ARMED | TCB_PERSIST | TCB_PROBE)
 
 
 cdef uint64_t rtt_waited_ns(const tcp_t *tcp, const tcb_t *tcb, uint32_t timeouts) noexcept nogil:
