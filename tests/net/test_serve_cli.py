@@ -272,6 +272,19 @@ def test_a_link_without_ethernet_is_refused_in_one_line(
     assert f"interface {mode} in {where} is not Ethernet" in refused.stderr
 
 
+def test_the_ring_has_the_frames_that_were_asked_for(serve: Start) -> None:
+    def smallest_ring(server: Server) -> int:
+        maps = Path(f"/proc/{server.process.pid}/maps").read_text().splitlines()
+        ranges = [line.split()[0].split("-") for line in maps if "socket:" in line]
+        return min(int(end, 16) - int(start, 16) for start, end in ranges)
+
+    with serve("--ring", "64") as server:
+        assert 64 * 1600 < smallest_ring(server) < 64 * 2048
+        assert server.curl(server.url + "512.bin").stdout == BODY
+    with serve() as server:
+        assert 8192 * 1600 < smallest_ring(server) <= 8192 * 2048
+
+
 def test_json_stats_are_one_object_a_line(serve: Start) -> None:
     with serve("--json-stats") as server:
         server.curl(*[server.url + "512.bin"] * 10, "-o", "/dev/null")
@@ -410,6 +423,7 @@ def refused(*arguments: str, **keywords: object) -> str:
         (["SITE", "--link", "veth:x"], "bad link 'veth:x'"),
         (["SITE", "--link", "dev:no-such0"], "no interface no-such0"),
         (["SITE", "--link", "dev:lo", "--peer-netns", "x"], "make no sense"),
+        (["SITE", "--link", "tap", "--ring", "100"], "--ring makes no sense with tap"),
         (["SITE", "--link", "veth", "--port", "0"], "not in the range"),
         (["SITE", "--link", "veth", "--port", "65536"], "not in the range"),
         (["SITE", "--link", "veth", "--address", "198.18.0.2"], "prefix length"),

@@ -146,8 +146,14 @@ def capture_status(link: Any) -> dict[str, Any] | None:
     return {"recorded": link.recorded, "missed": link.missed, "error": link.error}
 
 
+TOO_LONG = (
+    "frames come that no slot of the ring can hold, and are dropped: the other end sends super-frames beyond 64 KB"
+    " (there: ip link set IFNAME gso_ipv4_max_size 65536)"
+)
+
+
 class Complaints:
-    """Says on standard error, once for each reason, that the capture or the access log cannot be written."""
+    """Says on standard error, once for each reason, what cannot be written (capture, access log) or received."""
 
     def __init__(self) -> None:
         self._said: dict[str, str | None] = {}
@@ -158,6 +164,8 @@ class Complaints:
         if capture is not None:
             lost = f"{capture['recorded']:,} frames are in it"
             self._say("capture", capture["error"], f"the capture ended: {capture['error']} ({lost})")
+        if link.counters()["rx_truncated"]:
+            self._say("frames", "too long", TOO_LONG)
         stats = server.stats()
         error = stats.get("log_error")
         self._say("log", error, f"the access log cannot be written: {error} ({stats['log_lost']:,} lines lost)")

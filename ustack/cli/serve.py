@@ -51,6 +51,7 @@ INHERITED_SIGNALS = (signal.SIGINT, signal.SIGHUP)
 # Their default is to end the process. Nobody sends them for that.
 IGNORED_SIGNALS = (signal.SIGUSR2, signal.SIGALRM, signal.SIGVTALRM, signal.SIGPROF, signal.SIGIO)
 STANDARD_OUTPUT = Path("-")
+RING_MAX = 65536
 DEFAULT_ADDRESS = "198.18.0.2/24"
 DEFAULT_PEER_ADDRESS = "198.18.0.1/24"
 
@@ -70,6 +71,7 @@ class Options:
     capture: Path | None = None
     access_log: Path | None = None
     busy_poll: Literal["auto", "always", "never"] = "auto"
+    ring: int | None = None
     json_stats: bool = False
     linger: float = LINGER_S
     user: str | None = None
@@ -154,6 +156,13 @@ class NamedPath(click.Path):
 @click.option("--port", type=click.IntRange(1, 65535), default=80, show_default=True)
 @click.option("--capture", metavar="FILE.pcapng", type=NamedPath(), help="Write every frame there; -: to a pipe.")
 @click.option("--busy-poll", type=click.Choice(["auto", "always", "never"]), default="auto", show_default=True)
+@click.option(
+    "--ring",
+    type=click.IntRange(1, RING_MAX),
+    metavar="FRAMES",
+    help="Frames of one MTU that may wait to be received (1.6 KB each; drops.link_rx_dropped tells when it was too few)"
+    ".  [default: 8192]",
+)
 @click.option("--json-stats", is_flag=True, help="One JSON object a second on standard output, after `ready`.")
 @click.option(
     "--access-log", metavar="FILE", type=NamedPath(), help="Append to it in combined format; SIGUSR1 opens it again."
@@ -205,6 +214,8 @@ def check(options: Options) -> Plan:
         raise LabError(f"bad link {options.link!r}: veth, tap or dev:IFNAME")
     if kind == "dev" and (options.peer_netns or options.peer_address):
         raise LabError("--peer-netns and --peer-address make no sense with dev: the interface exists and has its peer")
+    if kind == "tap" and options.ring is not None:
+        raise LabError("--ring makes no sense with tap: there the kernel keeps what waits")
     if options.capture == STANDARD_OUTPUT:
         _check_capture_to_stdout(options)
     plan = Plan(
@@ -344,7 +355,7 @@ def _open_link(options: Options, lab: Lab) -> Any:
             return TapLink(lab.ifname, create=False, busy_poll=options.busy_poll)
         from ustack.link.packet_mmap import PacketMmapLink
 
-        return PacketMmapLink(lab.ifname, busy_poll=options.busy_poll)
+        return PacketMmapLink(lab.ifname, rx_small_slots=options.ring, busy_poll=options.busy_poll)
 
 
 def _plain_errors(action: Callable[[], Served]) -> Served:
