@@ -664,8 +664,9 @@ def test_under_nohup_a_hangup_does_not_end_it(site: Path, unique: Callable[[str]
     name = unique("sv")
     command = ["nohup", *COMMAND, "serve", str(site), "--link", "veth", "--netns", f"{name}-a"]
     command += ["--peer-netns", f"{name}-b"]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL}
-    with subprocess.Popen(command, text=True, **pipes) as process:
+    with subprocess.Popen(
+        command, text=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
         server = Server(process, f"{name}-a", f"{name}-b")
         server.url = server.stdout.readline().split()[1]
         process.send_signal(signal.SIGHUP)

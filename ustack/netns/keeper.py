@@ -209,7 +209,7 @@ def _start() -> tuple[subprocess.Popen[bytes], socket.socket]:
         with theirs:
             process = subprocess.Popen(
                 [sys.executable, "-c", "from ustack.netns.keeper import main; main()"],
-                stdin=theirs,
+                stdin=theirs.fileno(),
                 # Not the owner's: whoever waits for the end of its output must not wait for the keeper.
                 stdout=subprocess.DEVNULL,
                 cwd="/",
