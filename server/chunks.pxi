@@ -9,7 +9,13 @@
 cdef enum chunk_state_t:
     CHUNK_SIZE = 0                  # at the first digit
     CHUNK_DIGITS
-    CHUNK_EXTENSION
+    CHUNK_EXTENSION                 # behind a semicolon (RFC 9112 section 7.1.1), without whitespace as in llhttp
+    CHUNK_EXTENSION_NAME
+    CHUNK_EXTENSION_EQUALS
+    CHUNK_EXTENSION_VALUE
+    CHUNK_QUOTED
+    CHUNK_QUOTED_PAIR
+    CHUNK_QUOTED_END
     CHUNK_SIZE_LF
     CHUNK_DATA
     CHUNK_DATA_CR
@@ -45,6 +51,41 @@ cdef inline bint is_token(uint8_t octet) noexcept nogil:
 cdef inline bint is_text(uint8_t octet) noexcept nogil:
     """What a field's value and an extension may hold (RFC 9110 section 5.5)."""
     return octet == c'\t' or (octet >= 0x20 and octet != 0x7f)
+
+
+cdef bint extension_read(chunks_t *chunks, uint8_t octet) noexcept nogil:
+    """One byte of *( ";" name [ "=" ( token / quoted-string ) ] ). False: it has no place there."""
+    cdef uint8_t state = chunks.state
+    if state == CHUNK_QUOTED:
+        if octet == c'"':
+            chunks.state = CHUNK_QUOTED_END
+        elif octet == c'\\':
+            chunks.state = CHUNK_QUOTED_PAIR
+        else:
+            return is_text(octet)
+        return True
+    if state == CHUNK_QUOTED_PAIR:
+        chunks.state = CHUNK_QUOTED
+        return is_text(octet)
+    if is_token(octet) and state != CHUNK_QUOTED_END:
+        if state == CHUNK_EXTENSION:
+            chunks.state = CHUNK_EXTENSION_NAME
+        elif state == CHUNK_EXTENSION_EQUALS:
+            chunks.state = CHUNK_EXTENSION_VALUE
+        return True
+    if state == CHUNK_EXTENSION_EQUALS and octet == c'"':
+        chunks.state = CHUNK_QUOTED
+    elif state == CHUNK_EXTENSION_NAME and octet == c'=':
+        chunks.state = CHUNK_EXTENSION_EQUALS
+    elif state == CHUNK_EXTENSION or state == CHUNK_EXTENSION_EQUALS:
+        return False
+    elif octet == c';':
+        chunks.state = CHUNK_EXTENSION
+    elif octet == c'\r':
+        chunks.state = CHUNK_SIZE_LF
+    else:
+        return False
+    return True
 
 
 cdef int chunks_read(chunks_t *chunks, const uint8_t *data, size_t length, size_t *used) noexcept nogil:
@@ -86,10 +127,8 @@ cdef int chunks_read(chunks_t *chunks, const uint8_t *data, size_t length, size_
                 chunks.state = CHUNK_EXTENSION
             else:
                 return 400
-        elif chunks.state == CHUNK_EXTENSION:
-            if octet == c'\r':
-                chunks.state = CHUNK_SIZE_LF
-            elif not is_text(octet):
+        elif CHUNK_EXTENSION <= chunks.state <= CHUNK_QUOTED_END:
+            if not extension_read(chunks, octet):
                 return 400
         elif chunks.state == CHUNK_SIZE_LF:
             if octet != c'\n':
