@@ -355,6 +355,14 @@ cdef void ask_for_less(packet_ring_t *ring) noexcept nogil:
         memcpy(data, &vnet, sizeof(virtio_net_hdr))
 
 
+cdef bint stopped_segmenting(packet_ring_t *ring) noexcept nogil:
+    """Whether the device has, since it was asked last, and frames go through the queueing discipline now. A device that
+    is only busy or without a carrier refuses in the same way, again and again: it is not asked each time."""
+    cdef uint64_t now_ns = clock_monotonic_ns()
+    return (ring.bypasses_qdisc and now_ns - ring.segments_asked_ns > TX_RETRY_NS
+            and follow_segmentation(ring, now_ns))
+
+
 cdef int mmap_tx_submit(link_t *link) noexcept nogil:
     cdef packet_ring_t *ring = ring_of(link)
     cdef int error = 0
@@ -377,8 +385,7 @@ cdef int mmap_tx_submit(link_t *link) noexcept nogil:
         note_sent(ring)
         # A socket reports that its interface went down once more after it has come up again: ask twice. A device that
         # refuses a frame may have been told not to segment any more (ethtool -K): then go the other way, at once.
-        if error != ENETDOWN and not (error == ENOBUFS and ring.tx_unsent > 0 and ring.bypasses_qdisc
-                                      and follow_segmentation(ring, clock_monotonic_ns())):
+        if error != ENETDOWN and not (error == ENOBUFS and ring.tx_unsent > 0 and stopped_segmenting(ring)):
             break
     if ring.tx_unsent == 0:
         ring.tx_stuck_since_ns = 0

@@ -68,6 +68,7 @@ cdef enum:
     SNAP_ALL = 0x7FFFFFFF
     SMALL_SLOTS = 8192                  # what arrives in 100 ms at 80,000 frames/s
     SMALL_RING_BYTES = 33554432         # with jumbo frames, fewer
+    SMALL_RING_BYTES_MAX = 268435456    # the kernel would rather kill processes than refuse
     ORDINARY_MTU = 1500
     JUMBO_MTU_MAX = 9216                # an interface with more is virtual: most frames are short all the same
     VLAN_TAG_BYTES = 4
@@ -233,6 +234,8 @@ cdef int open_small(packet_ring_t *ring, const ring_plan_t *plan, uint32_t frame
     slot_bytes = (slot_bytes | 1) * TPACKET_ALIGNMENT   # an odd multiple: neighbours do not share cache sets
     if slots == SLOTS_AUTO:
         slots = min(<uint32_t>SMALL_SLOTS, <uint32_t>(SMALL_RING_BYTES // slot_bytes))
+    if <uint64_t>slots * slot_bytes > SMALL_RING_BYTES_MAX:
+        raise ValueError(f"rx_small_slots {slots} of {slot_bytes} bytes: must be {SMALL_RING_BYTES_MAX} bytes at most")
     small.fd = open_socket()
     plan_ring(slots, slot_bytes, &receive)
     set_options(small.fd)

@@ -246,3 +246,5 @@ def test_a_jumbo_mtu_makes_the_small_slots_larger_and_fewer(veth: Wire) -> None:
     link = veth.open().link
     assert isinstance(link, PacketMmapLink)
     assert 3000 < link.small_slots < 4000
+    with pytest.raises(ValueError, match="rx_small_slots 65536 of 9"):
+        veth.open(rx_small_slots=65536)
