@@ -131,6 +131,10 @@ cdef void fill_table() except *:
         "a closed connection waits this long for the peer's FIN")
     tcp("path_mtu_expires_ns", &TCP.path_mtu_expires_ns, sizeof(TCP.path_mtu_expires_ns), 300000 * MS, DAY_NS,
         "a smaller path MTU is forgotten after this long (RFC 1191: not before 5 minutes)")
+    tcp("orphan_timeout_ns", &TCP.orphan_timeout_ns, sizeof(TCP.orphan_timeout_ns), MS, 5 * DAY_NS,
+        "a closed connection gives its peer up after this long without an answer")
+    tcp("max_orphans", &TCP.max_orphans, sizeof(TCP.max_orphans), 0, INDEX_MAX,
+        "closed connections whose peers have not closed; one more is reset instead")
     tcp("keepalive_idle_ns", &TCP.keepalive_idle_ns, sizeof(TCP.keepalive_idle_ns), MS, 5 * DAY_NS,
         "silence before the first keep-alive probe, on connections that have keepalive on")
     tcp("keepalive_interval_ns", &TCP.keepalive_interval_ns, sizeof(TCP.keepalive_interval_ns), MS, DAY_NS,

@@ -27,7 +27,7 @@ from ustack.tcp.calls cimport (
     TCP_ERR_BAD_ADDRESS, TCP_ERR_IN_USE, TCP_ERR_NO_MEMORY, TCP_ERR_NO_PORT, TCP_ERR_NO_ROUTE, tcp_abort, tcp_close,
     tcp_receivable, tcp_receive, tcp_send, tcp_send_queued, tcp_set_keepalive, tcp_set_nodelay, tcp_set_tos,
     tcp_set_ttl, tcp_set_user_timeout, tcp_shutdown, tcp_taken, tcp_unlisten)
-from ustack.tcp.state cimport CLOSE_ABORTED, CLOSE_NO_MEMORY, CLOSE_NORMAL
+from ustack.tcp.state cimport CLOSE_ABORTED, CLOSE_NO_MEMORY, CLOSE_NORMAL, SYN_RECEIVED
 from ustack.tcp.status cimport connection_status
 from ustack.tcp.tcb cimport TCB_ABORT, TCB_ACTIVE, TCB_FIN_RECEIVED, TCB_KEEPALIVE, TCB_NODELAY
 
@@ -334,7 +334,7 @@ cdef class Connection:
 
     cdef bint readable(self) except -1:
         return (self.conn == NULL or tcp_receivable(&self.stack.c.tcp, self.conn) > 0
-                or self.conn.flags & TCB_FIN_RECEIVED != 0)
+                or (self.conn.flags & TCB_FIN_RECEIVED != 0 and self.conn.state != <uint8_t>SYN_RECEIVED))
 
     cdef bint wait_readable(self, object timeout) except -1:
         """Whether there is something, or nothing more will come: then False. Raises the connection's end."""

@@ -36,6 +36,8 @@ BOUNDS = {
     "syn_ack_timeout_ns": (MILLISECOND, DAY_NS),
     "fin_wait_2_timeout_ns": (MILLISECOND, DAY_NS),
     "path_mtu_expires_ns": (300 * SECOND, DAY_NS),
+    "orphan_timeout_ns": (MILLISECOND, 5 * DAY_NS),
+    "max_orphans": (0, LARGEST_INDEX),
     "keepalive_idle_ns": (MILLISECOND, 5 * DAY_NS),
     "keepalive_interval_ns": (MILLISECOND, DAY_NS),
     "keepalive_probes": (1, 255),

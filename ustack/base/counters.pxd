@@ -26,6 +26,8 @@ cpdef enum counter_t:
     SEGMENTS_OUT
     RESETS_OUT
     CHALLENGE_ACKS_OUT
+    CHALLENGE_ACKS_LIMITED      # not sent: as many as a second has for all connections (RFC 5961 section 7)
+    CORRECTIVE_ACKS_LIMITED     # not sent: the connection was corrected or challenged a moment ago
     PURE_ACKS_OUT
     # -- life of connections
     CONNECTIONS_ACCEPTED
@@ -35,6 +37,9 @@ cpdef enum counter_t:
     CONNECTIONS_TIMED_OUT
     CONNECTIONS_UNREACHABLE     # ended for what ICMP said, or without a route
     SYN_QUEUE_EVICTED           # the oldest half-open record made room for a new one
+    SYN_CACHE_HITS              # a handshake was completed after its record had made room
+    ORPHANS_TIMED_OUT           # closed by the application, then not answered by the peer
+    ORPHANS_REFUSED             # closed with a RST: max_orphans others wait for their peers
     ACCEPT_QUEUE_OVERFLOW       # the last ACK of a handshake was ignored: the backlog is full
     TIME_WAIT_REUSED            # a new SYN took over a TIME-WAIT record (RFC 6191)
     # -- loss and repair
@@ -50,6 +55,8 @@ cpdef enum counter_t:
     REASSEMBLY_STEPS            # runs looked at for that: a few for each segment, in whatever order they come
     SACK_RENEGED                # a connection's data beyond a hole was given up: receive memory was full
     CONNECTIONS_MEMORY_ABORTED  # held much unread data for long while receive memory was full
+    TIMESTAMPS_MISSING_IN       # taken without the timestamps that were agreed on
+    SYN_FIN_IN                  # a SYN with a FIN opened a connection; the FIN has to come again
     # -- drops, link and Ethernet
     DROP_FRAME_TRUNCATED
     DROP_NOT_FOR_US             # another station's frame, or another host's packet
@@ -89,9 +96,11 @@ cpdef enum counter_t:
     DROP_TCP_RST                # a RST that did not match (RFC 5961 section 3)
     DROP_TCP_SYN                # a SYN inside a synchronized connection (RFC 5961 section 4)
     DROP_TCP_AFTER_CLOSE        # data for a connection that its application has closed
+    DROP_TCP_AFTER_FIN          # text, or another FIN, beyond the peer's own FIN
     DROP_TCP_DUPLICATE          # everything in it had been received
     DROP_TCP_REASSEMBLY_FULL    # beyond a hole, and the connection's share of memory or its runs are used up
     DROP_TCP_SYN_QUEUE
+    DROP_TCP_FORGOTTEN          # ACK of a SYN-ACK that we may have sent and forgotten: not answered
     DROP_NO_MEMORY
     COUNTER_COUNT
 

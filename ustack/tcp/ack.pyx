@@ -1,23 +1,22 @@
 # SPDX-License-Identifier: MIT
 """What an acknowledgment does to the sender. See ack.pxd for the contract and the sources."""
 
-from libc.stdint cimport int32_t, uint32_t
+from libc.stdint cimport int32_t, uint16_t, uint32_t
 
 from ustack.base.counters cimport DUPLICATE_ACKS_IN, FAST_RETRANSMITS, count
 from ustack.tcp.cc.ops cimport cc_ops_t, cc_view_t
 from ustack.tcp.path cimport path_acknowledged
-from ustack.tcp.rtt cimport rexmit_start, rexmit_stop, rtt_now_us, rtt_sample, rtt_spoil
+from ustack.tcp.rtt cimport rexmit_start, rexmit_stop, rtt_now_us, rtt_progress, rtt_sample, rtt_spoil
 from ustack.tcp.tcb cimport (
     OPT_TIMESTAMPS, TCB_EV_WRITABLE, TCB_KEEPALIVE, TCB_PERSIST, TCB_RECOVER_VALID, TCB_RECOVERY, TCB_REXMIT,
     TCB_RTO_RECOVERY, TCB_RTT_FULL, TCB_RTT_TIMING, TCB_WANT_WRITABLE, cc_load, cc_store, piece_release, send_piece_at,
-    send_piece_t, snd_cursor_set, tcb_arm, tcp_timestamp, work_add)
+    send_piece_t, snd_cursor_set, tcb_arm, tcb_max_window, tcp_timestamp, work_add)
 from ustack.wire.seq cimport seq_ge, seq_gt, seq_lt
 from ustack.wire.tcp cimport FIN, HAS_TIMESTAMPS, SYN
 
 
 cdef enum:
     DUPLICATE_THRESHOLD = 3                 # RFC 5681 section 3.2
-    LASTING_BACKOFF = 6                     # doublings that outlive progress without a measurement: 1 s becomes 64 s
 
 
 cdef uint32_t initial_window(const tcp_t *tcp, const tcb_t *tcb) noexcept nogil:
@@ -46,15 +45,15 @@ cdef void ack_set_window(tcb_t *tcb, const segment_t *seg, uint32_t window) noex
     tcb.snd_wnd = window
     tcb.snd_wl1 = seg.seq
     tcb.snd_wl2 = seg.ack
-    if window > tcb.snd_max_wnd:
-        tcb.snd_max_wnd = window
+    if window > tcb_max_window(tcb):        # rounded up where it is a SYN's, which is not scaled
+        tcb.snd_max_wnd = <uint16_t>((window + (1u << tcb.snd_wscale) - 1) >> tcb.snd_wscale)
 
 
 cdef ack_verdict_t ack_input(tcp_t *tcp, tcb_t *tcb, const segment_t *seg, uint32_t window) noexcept nogil:
     if seq_gt(seg.ack, tcb.snd_max):
         return ACK_UNSENT
     if seq_lt(seg.ack, tcb.snd_una):
-        if seq_lt(seg.ack, tcb.snd_una - tcb.snd_max_wnd):
+        if seq_lt(seg.ack, tcb.snd_una - tcb_max_window(tcb)):
             return ACK_TOO_OLD
         return ACK_ACCEPTED                 # an old duplicate: nothing to learn
     if seg.ack != tcb.snd_una:
@@ -92,8 +91,8 @@ cdef void new_acknowledgment(tcp_t *tcp, tcb_t *tcb, const segment_t *seg) noexc
     cdef uint32_t acked = seg.ack - tcb.snd_una
     if measure(tcp, tcb, seg):
         tcb.backoff = 0
-    elif tcb.backoff > LASTING_BACKOFF:
-        tcb.backoff = LASTING_BACKOFF       # progress: R2 counts from here again
+    else:
+        rtt_progress(tcp, tcb)
     congestion_on_ack(tcp, tcb, seg.ack, acked)
     tcb.snd_una = seg.ack
     tcb.soft_error = 0                      # whatever the network said, it has carried this since

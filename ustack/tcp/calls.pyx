@@ -4,7 +4,7 @@
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
-from ustack.base.counters cimport CONNECTIONS_OPENED, count
+from ustack.base.counters cimport CONNECTIONS_OPENED, ORPHANS_REFUSED, count
 from ustack.base.prng cimport siphash24
 from ustack.buf.lent cimport lent_ref
 from ustack.buf.slab cimport slab_alloc
@@ -194,16 +194,22 @@ cdef void tcp_want_writable(tcp_t *tcp, tcb_t *conn) noexcept nogil:
 
 # ---------------------------------------------------------------- RECEIVE (section 3.10.3)
 
-cdef uint32_t tcp_receivable(const tcp_t *tcp, const tcb_t *conn) noexcept nogil:
+cdef inline uint32_t unread(const tcp_t *tcp, const tcb_t *conn) noexcept nogil:
     cdef const rx_queue_t *rx = rx_queue_of(tcp, conn)
     return rx.queued_bytes if rx != NULL else 0
+
+
+cdef uint32_t tcp_receivable(const tcp_t *tcp, const tcb_t *conn) noexcept nogil:
+    if conn.state == <uint8_t>SYN_RECEIVED:
+        return 0                            # text on a SYN is nobody's before the peer has proved to be there
+    return unread(tcp, conn)
 
 
 cdef size_t tcp_receive(tcp_t *tcp, tcb_t *conn, uint8_t *out, size_t length) noexcept nogil:
     cdef size_t copied = 0
     cdef uint32_t step
     cdef const uint8_t *data
-    if tcp.offering == conn.index:
+    if tcp.offering == conn.index or conn.state == <uint8_t>SYN_RECEIVED:
         return 0                            # on_data has them in its hands: it consumes by what it returns
     while copied < length:
         data = reassembly_peek(tcp, conn, &step)
@@ -248,11 +254,16 @@ cdef void tcp_shutdown(tcp_t *tcp, tcb_t *conn) noexcept nogil:
 cdef void tcp_close(tcp_t *tcp, tcb_t *conn) noexcept nogil:
     if conn.flags & TCB_CLOSED_BY_APP or conn.state == <uint8_t>CLOSED:
         return
-    if tcp_receivable(tcp, conn) > 0 and tcp.offering != conn.index:
+    if unread(tcp, conn) > 0 and tcp.offering != conn.index:
         tcp_abort(tcp, conn)                                # SHLD-3: unread data is lost, say so
+        return
+    if conn.state != <uint8_t>SYN_SENT and tcp.orphans >= tcp.config.max_orphans:
+        count(tcp.counters, ORPHANS_REFUSED)
+        tcp_abort(tcp, conn)
         return
     conn.flags |= TCB_CLOSED_BY_APP
     conn.flags &= ~<uint32_t>TCB_APP_TIMEOUT
+    tcp.orphans += 1
     tcp_shutdown(tcp, conn)
     if conn.state == <uint8_t>FIN_WAIT_2:
         tcp_set_timeout(tcp, conn, tcp.config.fin_wait_2_timeout_ns)

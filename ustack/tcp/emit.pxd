@@ -13,8 +13,10 @@ from ustack.wire.tcp cimport header_t, segment_t
 # IP_OK, or why it was not sent (ip_status_t); for its caller it is then as if the network had lost it.
 cdef ip_status_t emit_bare(tcp_t *tcp, const flow_key_t *key, header_t *header, uint8_t ttl, uint8_t tos,
                            uint16_t *neighbour) noexcept nogil
-# RST for a segment that belongs to nothing (RFC 9293 section 3.10.7.1). Never for a RST.
-cdef void emit_reset_for(tcp_t *tcp, const flow_key_t *key, const segment_t *seg) noexcept nogil
+# RST for a segment that belongs to nothing (RFC 9293 section 3.10.7.1). Never for a RST. options, ts_recent: of the
+# record whose key this is (it carries timestamps if the record's segments do), 0: there is none.
+cdef void emit_reset_for(tcp_t *tcp, const flow_key_t *key, const segment_t *seg, uint8_t options,
+                         uint32_t ts_recent) noexcept nogil
 cdef ip_status_t emit_syn_ack(tcp_t *tcp, const syn_received_t *syn) noexcept nogil
 cdef void emit_syn_received_ack(tcp_t *tcp, const syn_received_t *syn) noexcept nogil
 cdef void emit_time_wait_ack(tcp_t *tcp, const time_wait_t *record) noexcept nogil
@@ -28,5 +30,3 @@ cdef uint16_t first_window(const tcp_t *tcp) noexcept nogil
 # The same in bytes as a scaled field can say it: the furthest right edge that is announced before there is a tcb. Never
 # to the left of the SYN-ACK's (SHLD-14), nor more than a new connection accepts.
 cdef uint32_t first_edge(const tcp_t *tcp, uint8_t wscale) noexcept nogil
-# RFC 5961 section 7: about CHALLENGE_ACKS_PER_SECOND. True: one more may go.
-cdef bint challenge_allowed(tcp_t *tcp) noexcept nogil

@@ -4,16 +4,11 @@
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from libc.string cimport memset
 
-from ustack.base.counters cimport (CHALLENGE_ACKS_OUT, PURE_ACKS_OUT, RESETS_OUT, SEGMENTS_OUT, count)
-from ustack.base.prng cimport siphash24
+from ustack.base.counters cimport PURE_ACKS_OUT, RESETS_OUT, SEGMENTS_OUT, count
 from ustack.ip.layer cimport (IP_OK, IP_PROTO_TCP, ip_commit, ip_payload_mtu, ip_reserve, ip_route_t)
 from ustack.tcp.tcb cimport OPT_SACK, OPT_TIMESTAMPS, OPT_WSCALE, tcb_bare_seq, tcp_timestamp
 from ustack.wire.tcp cimport (ACK, FIN, HAS_MSS, HAS_SACK_PERMITTED, HAS_TIMESTAMPS, HAS_WSCALE, RST, SYN,
                               TCP_CHECKSUM_OFFSET, TCP_HEADER_BYTES, TCP_MAX_OPTION_BYTES, TCP_WSCALE_MAX, segment_emit)
-
-
-cdef enum:
-    CHALLENGE_ACKS_PER_SECOND = 1000
 
 
 cdef ip_status_t emit_bare(tcp_t *tcp, const flow_key_t *key, header_t *header, uint8_t ttl, uint8_t tos,
@@ -40,7 +35,15 @@ cdef ip_status_t emit_bare(tcp_t *tcp, const flow_key_t *key, header_t *header, 
     return IP_OK
 
 
-cdef void emit_reset_for(tcp_t *tcp, const flow_key_t *key, const segment_t *seg) noexcept nogil:
+cdef inline void stamp(const tcp_t *tcp, header_t *header, uint8_t options, uint32_t ts_recent) noexcept nogil:
+    if options & OPT_TIMESTAMPS:
+        header.has |= HAS_TIMESTAMPS
+        header.ts_val = tcp_timestamp(tcp)
+        header.ts_ecr = ts_recent
+
+
+cdef void emit_reset_for(tcp_t *tcp, const flow_key_t *key, const segment_t *seg, uint8_t options,
+                         uint32_t ts_recent) noexcept nogil:
     cdef header_t header
     cdef uint16_t neighbour = 0
     if seg.flags & RST:
@@ -52,6 +55,7 @@ cdef void emit_reset_for(tcp_t *tcp, const flow_key_t *key, const segment_t *seg
     else:
         header.ack = seg.seq + seg.length + (1 if seg.flags & SYN else 0) + (1 if seg.flags & FIN else 0)
         header.flags = RST | ACK
+    stamp(tcp, &header, options, ts_recent)
     if emit_bare(tcp, key, &header, tcp.config.ttl, 0, &neighbour) == IP_OK:
         count(tcp.counters, RESETS_OUT)
 
@@ -63,6 +67,7 @@ cdef ip_status_t emit_reset_of(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     header.seq = tcb_bare_seq(tcb)
     header.ack = tcb.rcv_nxt
     header.flags = RST | ACK
+    stamp(tcp, &header, tcb.options, tcb.ts_recent)                     # a SHOULD of RFC 7323 section 3.2
     status = emit_bare(tcp, &tcb.key, &header, tcb.ttl, tcb.tos, &tcb.neighbour)
     if status == IP_OK:
         count(tcp.counters, RESETS_OUT)
@@ -108,10 +113,7 @@ cdef ip_status_t emit_syn_ack(tcp_t *tcp, const syn_received_t *syn) noexcept no
     header.mss = advertised_mss(tcp)
     if options & OPT_SACK:
         header.has |= HAS_SACK_PERMITTED
-    if options & OPT_TIMESTAMPS:
-        header.has |= HAS_TIMESTAMPS
-        header.ts_val = tcp_timestamp(tcp)
-        header.ts_ecr = syn.ts_recent
+    stamp(tcp, &header, options, syn.ts_recent)
     if options & OPT_WSCALE:
         header.has |= HAS_WSCALE
         header.wscale = advertised_wscale(tcp)
@@ -128,10 +130,7 @@ cdef void emit_syn_received_ack(tcp_t *tcp, const syn_received_t *syn) noexcept 
     header.window = first_window(tcp)
     if (syn.options_wscale >> 4) & OPT_WSCALE:
         header.window = <uint16_t>(first_edge(tcp, advertised_wscale(tcp)) >> advertised_wscale(tcp))
-    if (syn.options_wscale >> 4) & OPT_TIMESTAMPS:
-        header.has = HAS_TIMESTAMPS
-        header.ts_val = tcp_timestamp(tcp)
-        header.ts_ecr = syn.ts_recent
+    stamp(tcp, &header, syn.options_wscale >> 4, syn.ts_recent)
     emit_bare(tcp, &syn.key, &header, tcp.config.ttl, 0, &neighbour)
 
 
@@ -143,22 +142,6 @@ cdef void emit_time_wait_ack(tcp_t *tcp, const time_wait_t *record) noexcept nog
     header.ack = record.rcv_nxt
     header.flags = ACK
     header.window = record.rcv_wnd
-    if record.options & OPT_TIMESTAMPS:
-        header.has = HAS_TIMESTAMPS
-        header.ts_val = tcp_timestamp(tcp)
-        header.ts_ecr = record.ts_recent
+    stamp(tcp, &header, record.options, record.ts_recent)
     if emit_bare(tcp, &record.key, &header, tcp.config.ttl, 0, &neighbour) == IP_OK:
         count(tcp.counters, PURE_ACKS_OUT)
-
-
-cdef bint challenge_allowed(tcp_t *tcp) noexcept nogil:
-    if tcp.now_ns - tcp.challenge_window_ns >= 1000000000:
-        tcp.challenge_window_ns = tcp.now_ns
-        # A fixed number would tell an outsider who counts his share whether others were challenged (CVE-2016-5696).
-        tcp.challenge_left = (CHALLENGE_ACKS_PER_SECOND // 2 + <uint32_t>siphash24(
-            tcp.secret, <const uint8_t *>&tcp.now_ns, sizeof(tcp.now_ns)) % CHALLENGE_ACKS_PER_SECOND)
-    if tcp.challenge_left == 0:
-        return False
-    tcp.challenge_left -= 1
-    count(tcp.counters, CHALLENGE_ACKS_OUT)
-    return True

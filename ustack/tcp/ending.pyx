@@ -8,16 +8,21 @@ from ustack.base.counters cimport (CONNECTIONS_CLOSED, CONNECTIONS_RESET, CONNEC
 from ustack.base.wheel cimport TIMER_NONE, wheel_cancel
 from ustack.buf.slab cimport slab_alloc, slab_release
 from ustack.tcp.demux cimport FLOW_TIME_WAIT, flow_remove, flow_retarget
-from ustack.tcp.state cimport (CLOSE_HOST_UNREACHABLE, CLOSE_KEEPALIVE, CLOSE_NET_UNREACHABLE, CLOSE_NORMAL,
-                               CLOSE_REFUSED, CLOSE_RESET, CLOSE_TIMEOUT, CLOSED)
+from ustack.tcp.state cimport (
+    CLOSED, CLOSE_HOST_UNREACHABLE, CLOSE_KEEPALIVE, CLOSE_NET_UNREACHABLE, CLOSE_NORMAL, CLOSE_REFUSED, CLOSE_RESET,
+    CLOSE_TIMEOUT, SYN_RECEIVED)
 from ustack.tcp.tcb cimport (
-    TCB_ACK_ARMED, TCB_ACK_DELAYED, TCB_ACK_NOW, TCB_APP_TIMEOUT, TCB_EV_CLOSED, TCB_KEEPALIVE, TCB_PERSIST,
-    TCB_PROBE, TCB_REXMIT, TCB_REXMIT_ARMED, send_queue_release, syn_at, tcb_receive_window, tick_after,
-    time_wait_at, time_wait_t, work_add)
+    OPT_AGREED, TCB_ACK_ARMED, TCB_ACK_DELAYED, TCB_ACK_NOW, TCB_APP_TIMEOUT, TCB_CLOSED_BY_APP, TCB_EV_CLOSED,
+    TCB_KEEPALIVE, TCB_PERSIST, TCB_PROBE, TCB_REXMIT, TCB_REXMIT_ARMED, rx_queue_release, send_queue_release, syn_at,
+    tcb_receive_window, tick_after, time_wait_at, time_wait_t, work_add)
 
 
 cdef void tell(tcp_t *tcp, tcb_t *tcb, close_reason_t reason) noexcept nogil:
     """The record has left the flow table: nothing runs for it any more but its last upcalls."""
+    if tcb.flags & TCB_CLOSED_BY_APP:
+        tcp.orphans -= 1
+    if tcb.state == <uint8_t>SYN_RECEIVED:
+        rx_queue_release(tcp, tcb)          # text on the SYN of a peer that never proved to be there
     tcb.state = <uint8_t>CLOSED
     tcb.flags &= ~<uint32_t>(TCB_ACK_NOW | TCB_ACK_DELAYED | TCB_ACK_ARMED | TCB_REXMIT | TCB_REXMIT_ARMED | TCB_PERSIST
                              | TCB_PROBE | TCB_APP_TIMEOUT | TCB_KEEPALIVE)
@@ -83,7 +88,7 @@ cdef void connection_time_wait(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     record.rcv_nxt = tcb.rcv_nxt
     record.ts_recent = tcb.ts_recent
     record.rcv_wnd = <uint16_t>(tcb_receive_window(tcp, tcb) >> tcb.rcv_wscale)
-    record.options = tcb.options
+    record.options = tcb.options & OPT_AGREED
     time_wait_link(tcp, index)
     flow_retarget(tcp, &tcb.key, FLOW_TIME_WAIT, index)
     tell(tcp, tcb, CLOSE_NORMAL)

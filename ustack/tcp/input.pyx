@@ -7,22 +7,22 @@
                                                   └── the others      synchronized_arrives   section 3.10.7.4
 
 What has no tcb is in opening. The steps of section 3.10.7.4 are functions named after them: check_timestamps (RFC 7323
-section 5.3), check_sequence, check_reset and check_syn (RFC 5961), check_ack, accept_text, accept_fin. See input.pxd
-for what is left to whom.
+section 5.3), check_sequence, check_reset and check_syn (RFC 5961), check_ack and take_ack, accept_text, accept_fin. See
+input.pxd for what is left to whom.
 """
 
 from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from ustack.base.counters cimport (
-    DROP_NO_MEMORY, DROP_TCP_ACK, DROP_TCP_AFTER_CLOSE, DROP_TCP_BROADCAST, DROP_TCP_CHECKSUM, DROP_TCP_DUPLICATE,
-    DROP_TCP_FLAGS, DROP_TCP_PAWS, DROP_TCP_RST, DROP_TCP_SEQUENCE, DROP_TCP_SYN, OUT_OF_ORDER_IN, SEGMENTS_IN, count,
-    counter_t)
+    DROP_NO_MEMORY, DROP_TCP_ACK, DROP_TCP_AFTER_CLOSE, DROP_TCP_AFTER_FIN, DROP_TCP_BROADCAST, DROP_TCP_CHECKSUM,
+    DROP_TCP_DUPLICATE, DROP_TCP_FLAGS, DROP_TCP_PAWS, DROP_TCP_RST, DROP_TCP_SEQUENCE, DROP_TCP_SYN, OUT_OF_ORDER_IN,
+    SEGMENTS_IN, TIMESTAMPS_MISSING_IN, count, counter_t)
 from ustack.base.types cimport ip_addr_is_v4
 from ustack.buf.frame cimport CHECKSUM_UNKNOWN
 from ustack.ip.layer cimport IP_PROTO_TCP, ip_confirm
-from ustack.tcp.ack cimport (ACK_TOO_OLD, ACK_UNSENT, ack_input, ack_set_window, ack_start, ack_verdict_t)
+from ustack.tcp.ack cimport ack_input, ack_set_window, ack_start
 from ustack.tcp.demux cimport FLOW_CONNECTION, FLOW_SYN_RECEIVED, FLOW_TIME_WAIT, flow_find, flow_t
-from ustack.tcp.emit cimport challenge_allowed, emit_reset_for, first_window, emit_time_wait_ack
+from ustack.tcp.emit cimport emit_reset_for, first_window, emit_time_wait_ack
 from ustack.tcp.ending cimport connection_end, connection_time_wait
 from ustack.tcp.opening cimport (agree, listen_arrives, offered_options, syn_received_arrives,
                                  time_wait_arrives)
@@ -32,9 +32,11 @@ from ustack.tcp.state cimport (
     CLOSE_ABORTED, CLOSE_NORMAL, CLOSE_REFUSED, CLOSE_RESET, CLOSE_WAIT, CLOSING, ESTABLISHED, FIN_WAIT_1, FIN_WAIT_2,
     LAST_ACK, SYN_RECEIVED, SYN_SENT)
 from ustack.tcp.tcb cimport (
-    OPT_TIMESTAMPS, TCB_ABORT, TCB_ACK_DELAYED, TCB_ACK_NOW, TCB_APP_TIMEOUT, TCB_CLOSED_BY_APP, TCB_EV_ACCEPT,
-    TCB_EV_DATA, TCB_EV_EOF, TCB_FIN_QUEUED, TCB_FIN_RECEIVED, TCB_FIN_SENT, TCB_PAUSED, flow_key_t, rx_queue_of,
-    rx_queue_t, tcb_arm, tcb_at, tick_after, time_wait_at, work_add)
+    OPT_TIMESTAMPS, OPT_TS_STALE, TCB_ABORT, TCB_ACK_DELAYED, TCB_ACK_NOW, TCB_APP_TIMEOUT, TCB_CLOSED_BY_APP,
+    TCB_EV_ACCEPT, TCB_EV_DATA, TCB_EV_EOF, TCB_FIN_QUEUED, TCB_FIN_RECEIVED, TCB_FIN_SENT, TCB_PAUSED, flow_key_t,
+    rx_queue_of, rx_queue_t, tcb_arm, tcb_at, tcb_heard, tcb_max_window, tcb_needs_refresh, tcb_refresh, tick_after,
+    time_wait_at, work_add)
+from ustack.tcp.throttle cimport challenge_allowed, corrective_allowed, repeated_syn_allowed
 from ustack.wire.checksum cimport checksum_add, checksum_fold, checksum_partial
 from ustack.wire.octets cimport htons
 from ustack.wire.seq cimport seq_gt, seq_le, seq_lt
@@ -43,7 +45,6 @@ from ustack.wire.tcp cimport ACK, FIN, HAS_MSS, HAS_TIMESTAMPS, RST, SYN, segmen
 
 cdef enum:
     DEFAULT_MSS_V4 = 536                    # MUST-15
-    PAWS_IDLE_MS = 24 * 24 * 3600 * 1000    # RFC 7323 section 5.5
 
 
 # ---------------------------------------------------------------- which record
@@ -83,7 +84,10 @@ cdef void tcp_input(tcp_t *tcp, const packet_t *packet, uint64_t now_ns, deliver
     elif flow.kind == FLOW_TIME_WAIT:
         time_wait_arrives(tcp, flow.index, &seg)
     else:
-        listen_arrives(tcp, &key, &seg, 0)
+        conn = listen_arrives(tcp, &key, &seg, 0)
+        if conn != NULL:
+            delivery.conn = conn
+            synchronized_arrives(tcp, conn, &seg, delivery)
 
 
 cdef bint checksum_is_right(const packet_t *packet) noexcept nogil:
@@ -115,7 +119,7 @@ cdef void syn_sent_arrives(tcp_t *tcp, tcb_t *tcb, const segment_t *seg, deliver
     cdef bint acceptable = seg.flags & ACK and seq_gt(seg.ack, tcb.snd_una) and seq_le(seg.ack, tcb.snd_max)
     if seg.flags & ACK and not acceptable:                              # first
         count(tcp.counters, DROP_TCP_ACK)
-        emit_reset_for(tcp, &tcb.key, seg)
+        emit_reset_for(tcp, &tcb.key, seg, 0, 0)
         return
     if seg.flags & RST:                                                 # second
         if acceptable:
@@ -131,12 +135,15 @@ cdef void syn_sent_arrives(tcp_t *tcp, tcb_t *tcb, const segment_t *seg, deliver
     if options & OPT_TIMESTAMPS:
         tcb.ts_recent = seg.ts_val
     agree(tcp, tcb, options, seg.mss if seg.has & HAS_MSS else DEFAULT_MSS_V4, seg.wscale)
-    tcb.last_received_ms = <uint32_t>(tcp.now_ns // 1000000)
+    tcb_heard(tcp, tcb)
     work_add(tcp, tcb)
     if not acceptable:                                                  # simultaneous open (MUST-10)
         tcb.state = <uint8_t>SYN_RECEIVED
         tcb.snd_nxt = tcb.snd_una                                       # our SYN again, now with an ACK
-        ack_set_window(tcb, seg, seg.window)
+        ack_set_window(tcb, seg, seg.window)                            # SND.WL1 <- IRS
+        accept_text(tcp, tcb, seg.seq + 1, seg, delivery)               # kept until ESTABLISHED
+        tcb.rcv_adv = tcb.rcv_nxt + first_window(tcp)
+        tcb.flags &= ~<uint32_t>(TCB_ACK_NOW | TCB_ACK_DELAYED)         # the SYN-ACK says it
         return
     tcb.flags |= TCB_ACK_NOW
     established(tcp, tcb, seg, seg.window)
@@ -146,7 +153,13 @@ cdef void syn_sent_arrives(tcp_t *tcp, tcb_t *tcb, const segment_t *seg, deliver
 
 cdef void established(tcp_t *tcp, tcb_t *tcb, const segment_t *seg, uint32_t window) noexcept nogil:
     """An active open is complete. A close that waited for it goes on (section 3.10.4, SYN-RECEIVED)."""
-    tcb.state = <uint8_t>(FIN_WAIT_1 if tcb.flags & TCB_FIN_QUEUED else ESTABLISHED)
+    if tcb.flags & TCB_FIN_RECEIVED:        # on the SYN of a simultaneous open
+        tcb.state = <uint8_t>(CLOSING if tcb.flags & TCB_FIN_QUEUED else CLOSE_WAIT)
+        tcb.flags |= TCB_EV_EOF
+    else:
+        tcb.state = <uint8_t>(FIN_WAIT_1 if tcb.flags & TCB_FIN_QUEUED else ESTABLISHED)
+    if tcb.rx != 0:
+        tcb.flags |= TCB_EV_DATA
     ack_set_window(tcb, seg, window)
     ack_start(tcp, tcb, tcb.backoff > 0)
     tcb.backoff = 0
@@ -164,29 +177,36 @@ cdef void synchronized_arrives(tcp_t *tcp, tcb_t *tcb, const segment_t *seg, del
     Source: RFC 9293 section 3.10.7.4, RFC 7323 section 5.3, RFC 5961 sections 3 to 5.
     """
     cdef segment_t trimmed
-    if tcb.state == <uint8_t>SYN_RECEIVED and seg.flags & SYN and seg.seq + 1 == tcb.rcv_nxt:
-        trimmed = seg[0]                    # simultaneous open: the SYN of its SYN-ACK is known, the rest is news
+    if tcb.state == <uint8_t>SYN_RECEIVED and seg.flags & SYN and not seg.flags & RST and seg.seq == tcb.snd_wl1:
+        if not seg.flags & ACK:             # simultaneous open: its SYN again, our SYN-ACK was lost
+            count(tcp.counters, DROP_TCP_DUPLICATE)
+            if repeated_syn_allowed(tcp, tcb):
+                tcb.flags |= TCB_ACK_NOW
+                work_add(tcp, tcb)
+            return
+        trimmed = seg[0]                    # the SYN of its SYN-ACK is known, the rest is news
         trimmed.flags &= ~<uint8_t>SYN
         trimmed.seq += 1
         trimmed.window >>= tcb.snd_wscale   # a SYN's window is not scaled (RFC 7323 section 2.2)
         seg = &trimmed
+    if tcb_needs_refresh(tcp, tcb):
+        tcb_refresh(tcp, tcb)
     if not check_timestamps(tcp, tcb, seg):
         return
     if not check_sequence(tcp, tcb, seg):
         return
-    if tcb.options & OPT_TIMESTAMPS and seg.has & HAS_TIMESTAMPS:
-        # RFC 7323 section 4.3 (2): only from a segment that the last ACK sent does not cover
-        if <int32_t>(seg.ts_val - tcb.ts_recent) >= 0 and seq_le(seg.seq, tcb.last_ack_sent):
-            tcb.ts_recent = seg.ts_val
     if seg.flags & RST:
         check_reset(tcp, tcb, seg)
         return
     if seg.flags & SYN:
         check_syn(tcp, tcb)
         return
-    tcb.last_received_ms = <uint32_t>(tcp.now_ns // 1000000)
-    tcb.keepalive_probes = 0
     if not check_ack(tcp, tcb, seg):
+        return
+    take_timestamp(tcb, seg)
+    tcb_heard(tcp, tcb)
+    tcb.keepalive_probes = 0
+    if not take_ack(tcp, tcb, seg):
         return
     accept_text(tcp, tcb, seg.seq, seg, delivery)
 
@@ -198,16 +218,39 @@ cdef inline void owe_ack(tcp_t *tcp, tcb_t *tcb, counter_t reason) noexcept nogi
     work_add(tcp, tcb)
 
 
+cdef void correct(tcp_t *tcp, tcb_t *tcb, const segment_t *seg, counter_t reason) noexcept nogil:
+    """The same, as often as throttle allows: two ends out of step must not answer each other for ever."""
+    if corrective_allowed(tcp, tcb, seg):
+        owe_ack(tcp, tcb, reason)
+    else:
+        count(tcp.counters, reason)
+
+
+cdef void challenge(tcp_t *tcp, tcb_t *tcb, counter_t reason) noexcept nogil:
+    """Ask the peer whether it meant it (RFC 5961)."""
+    if challenge_allowed(tcp, tcb):
+        owe_ack(tcp, tcb, reason)
+    else:
+        count(tcp.counters, reason)
+
+
 cdef inline bint check_timestamps(tcp_t *tcp, tcb_t *tcb, const segment_t *seg) noexcept nogil:
-    """PAWS (RFC 7323 section 5.3 R1), except for RSTs; TS.Recent older than 24 days proves nothing (section 5.5)."""
+    """PAWS (RFC 7323 section 5.3 R1), except for RSTs (section 5.2) and while TS.Recent proves nothing (section 5.5).
+
+    A segment without the agreed timestamps is taken. RFC 7323 section 3.2 would rather have it dropped in silence
+    (SHOULD); but then the keep-alives of some systems, which lack them, would find us dead, and a peer whose timestamps
+    a middlebox begins to strip would send the same octets until it gives up. PAWS loses nothing that it had: a peer
+    that stamps its segments stamps their duplicates, too, so an old one has a timestamp to be refused by, and an
+    outsider still has to guess numbers that check_sequence and check_ack know. TS.Recent never learns from such a
+    segment. Linux takes them, too.
+    """
     if not tcb.options & OPT_TIMESTAMPS or seg.flags & RST:
         return True
-    if not seg.has & HAS_TIMESTAMPS:                                    # section 3.2
-        count(tcp.counters, DROP_TCP_PAWS)
-        return False
-    if (<int32_t>(seg.ts_val - tcb.ts_recent) < 0
-            and <uint32_t>(tcp.now_ns // 1000000) - tcb.last_received_ms < <uint32_t>PAWS_IDLE_MS):
-        owe_ack(tcp, tcb, DROP_TCP_PAWS)
+    if not seg.has & HAS_TIMESTAMPS:
+        count(tcp.counters, TIMESTAMPS_MISSING_IN)
+        return True
+    if <int32_t>(seg.ts_val - tcb.ts_recent) < 0 and not tcb.options & OPT_TS_STALE:
+        correct(tcp, tcb, seg, DROP_TCP_PAWS)
         return False
     return True
 
@@ -231,57 +274,66 @@ cdef inline bint check_sequence(tcp_t *tcp, tcb_t *tcb, const segment_t *seg) no
             return True                     # covers the whole window and more on both sides
     if seg.flags & RST:
         count(tcp.counters, DROP_TCP_RST)
-        return False
-    if seg_len == 0 and not challenge_allowed(tcp):     # two ends out of step must not answer each other for ever
-        count(tcp.counters, DROP_TCP_SEQUENCE)
-    elif seg_len > 0 and seq_lt(seg.seq + seg_len - 1, tcb.rcv_nxt):
-        owe_ack(tcp, tcb, DROP_TCP_DUPLICATE)
     else:
-        owe_ack(tcp, tcb, DROP_TCP_SEQUENCE)
+        correct(tcp, tcb, seg, DROP_TCP_DUPLICATE if seg_len > 0 and seq_lt(last, tcb.rcv_nxt) else DROP_TCP_SEQUENCE)
     return False
 
 
 cdef void check_reset(tcp_t *tcp, tcb_t *tcb, const segment_t *seg) noexcept nogil:
     """Second: only the exact next octet resets; elsewhere in the window, ask (RFC 5961 section 3.2)."""
-    count(tcp.counters, DROP_TCP_RST)
     if seg.seq == tcb.rcv_nxt:
+        count(tcp.counters, DROP_TCP_RST)
         connection_end(tcp, tcb, CLOSE_REFUSED if tcb.state == <uint8_t>SYN_RECEIVED else CLOSE_RESET)
-    elif challenge_allowed(tcp):
-        tcb.flags |= TCB_ACK_NOW
-        work_add(tcp, tcb)
+    else:
+        challenge(tcp, tcb, DROP_TCP_RST)
 
 
 cdef void check_syn(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     """Fourth: never in a synchronized connection; ask whether the peer has restarted (RFC 5961 section 4.2)."""
-    count(tcp.counters, DROP_TCP_SYN)
-    if challenge_allowed(tcp):
-        tcb.flags |= TCB_ACK_NOW
-        work_add(tcp, tcb)
+    challenge(tcp, tcb, DROP_TCP_SYN)
 
 
 cdef inline bint check_ack(tcp_t *tcp, tcb_t *tcb, const segment_t *seg) noexcept nogil:
-    """Fifth. False: nothing more to do with this segment."""
-    cdef uint32_t window = <uint32_t>seg.window << tcb.snd_wscale
-    cdef uint32_t una = tcb.snd_una
-    cdef ack_verdict_t verdict
+    """Fifth, what makes it acceptable: an ACK of what was sent, and of no long ago (RFC 5961 section 5.2, MAY-12)."""
     if not seg.flags & ACK:
         count(tcp.counters, DROP_TCP_FLAGS)
         return False
     if tcb.state == <uint8_t>SYN_RECEIVED:
-        if not (seq_gt(seg.ack, tcb.snd_una) and seq_le(seg.ack, tcb.snd_max)):
-            count(tcp.counters, DROP_TCP_ACK)
-            emit_reset_for(tcp, &tcb.key, seg)
-            return False
+        if seq_gt(seg.ack, tcb.snd_una) and seq_le(seg.ack, tcb.snd_max):
+            return True
+        count(tcp.counters, DROP_TCP_ACK)
+        emit_reset_for(tcp, &tcb.key, seg, tcb.options, tcb.ts_recent)
+        return False
+    if seq_gt(seg.ack, tcb.snd_max) or seq_lt(seg.ack, tcb.snd_una - tcb_max_window(tcb)):
+        challenge(tcp, tcb, DROP_TCP_ACK)
+        return False
+    return True
+
+
+cdef inline void take_timestamp(tcb_t *tcb, const segment_t *seg) noexcept nogil:
+    """RFC 7323 section 5.3 R3 by section 4.3 (2): TS.Recent, only from a segment that is acceptable, its ACK included,
+    and that the last ACK sent does not cover: else one forged segment could refuse the peer's for 24 days.
+
+    One that is stale is replaced by whatever comes first (section 5.5); until then it stays stale, whoever was heard.
+    """
+    if not tcb.options & OPT_TIMESTAMPS or not seg.has & HAS_TIMESTAMPS:
+        return
+    if tcb.options & OPT_TS_STALE:
+        tcb.options &= ~<uint8_t>OPT_TS_STALE
+        tcb.ts_recent = seg.ts_val
+    elif <int32_t>(seg.ts_val - tcb.ts_recent) >= 0 and seq_le(seg.seq, tcb.last_ack_sent):
+        tcb.ts_recent = seg.ts_val
+
+
+cdef inline bint take_ack(tcp_t *tcp, tcb_t *tcb, const segment_t *seg) noexcept nogil:
+    """Fifth, by state. False: nothing more to do with this segment."""
+    cdef uint32_t window = <uint32_t>seg.window << tcb.snd_wscale
+    cdef uint32_t una = tcb.snd_una
+    if tcb.state == <uint8_t>SYN_RECEIVED:
         established(tcp, tcb, seg, window)
         ack_input(tcp, tcb, seg, window)
         return True
-    verdict = ack_input(tcp, tcb, seg, window)
-    if verdict == ACK_UNSENT or verdict == ACK_TOO_OLD:
-        count(tcp.counters, DROP_TCP_ACK)
-        if challenge_allowed(tcp):
-            tcb.flags |= TCB_ACK_NOW
-            work_add(tcp, tcb)
-        return False
+    ack_input(tcp, tcb, seg, window)
     if tcb.snd_una != una:
         ip_confirm(tcp.ip, tcb.neighbour, &tcb.key.raddr, tcp.now_ns)
         if tcb.flags & TCB_FIN_SENT and tcb.snd_una == tcb.snd_end + 1:
@@ -317,8 +369,8 @@ cdef void accept_text(tcp_t *tcp, tcb_t *tcb, uint32_t seq, const segment_t *seg
     cdef uint32_t known, room
     if length == 0 and not fin:
         return
-    if tcb.state != <uint8_t>ESTABLISHED and tcb.state != <uint8_t>FIN_WAIT_1 and tcb.state != <uint8_t>FIN_WAIT_2:
-        owe_ack(tcp, tcb, DROP_TCP_DUPLICATE)                           # its FIN has been received: nothing can follow
+    if tcb.flags & TCB_FIN_RECEIVED:                                    # CLOSE-WAIT, CLOSING, LAST-ACK: "ignore the
+        count(tcp.counters, DROP_TCP_AFTER_FIN)                         # segment text", and what else lies beyond
         return
     if seq_lt(seq, tcb.rcv_nxt):                                        # what is known already
         known = tcb.rcv_nxt - seq
@@ -421,8 +473,11 @@ cdef void accept_fin(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     tcb.rcv_nxt += 1
     if seq_gt(tcb.rcv_nxt, tcb.rcv_adv):
         tcb.rcv_adv = tcb.rcv_nxt
-    tcb.flags |= TCB_FIN_RECEIVED | TCB_EV_EOF | TCB_ACK_NOW
+    tcb.flags |= TCB_FIN_RECEIVED | TCB_ACK_NOW
     work_add(tcp, tcb)
+    if tcb.state == <uint8_t>SYN_RECEIVED:                              # established() goes on from here
+        return
+    tcb.flags |= TCB_EV_EOF
     if tcb.state == <uint8_t>ESTABLISHED:
         tcb.state = <uint8_t>CLOSE_WAIT
     elif tcb.state == <uint8_t>FIN_WAIT_1:

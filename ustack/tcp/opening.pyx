@@ -2,15 +2,16 @@
 """Segments for what is not (or no longer) a connection. See opening.pxd for sources and neighbours.
 
 A passive open costs one cache line until its handshake is complete; the queue of such records is bounded, and at the
-bound the oldest makes room, so that a flood cannot keep new peers out.
+bound the oldest makes room, so that a flood cannot keep new peers out, and is remembered in short (syn_cache), so that
+its peer can still complete the handshake.
 """
 
 from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t
 
 from ustack.base.counters cimport (
-    ACCEPT_QUEUE_OVERFLOW, CONNECTIONS_ACCEPTED, DROP_NO_MEMORY, DROP_TCP_ACK, DROP_TCP_DUPLICATE, DROP_TCP_FLAGS,
-    DROP_TCP_NO_LISTENER, DROP_TCP_PAWS, DROP_TCP_RST, DROP_TCP_SEQUENCE, DROP_TCP_SYN, DROP_TCP_SYN_QUEUE,
-    SYN_QUEUE_EVICTED, TIME_WAIT_REUSED, count)
+    ACCEPT_QUEUE_OVERFLOW, CONNECTIONS_ACCEPTED, DROP_NO_MEMORY, DROP_TCP_ACK, DROP_TCP_AFTER_FIN, DROP_TCP_DUPLICATE,
+    DROP_TCP_FLAGS, DROP_TCP_FORGOTTEN, DROP_TCP_NO_LISTENER, DROP_TCP_PAWS, DROP_TCP_RST, DROP_TCP_SEQUENCE,
+    DROP_TCP_SYN, DROP_TCP_SYN_QUEUE, SYN_CACHE_HITS, SYN_FIN_IN, SYN_QUEUE_EVICTED, TIME_WAIT_REUSED, count, counter_t)
 from ustack.base.wheel cimport wheel_arm
 from ustack.buf.slab cimport slab_alloc
 from ustack.ip.layer cimport ip_payload_mtu
@@ -18,13 +19,16 @@ from ustack.tcp.ack cimport ack_set_window, ack_start
 from ustack.tcp.demux cimport (
     FLOW_CONNECTION, FLOW_SYN_RECEIVED, flow_insert, flow_retarget, initial_sequence_number, listener_find)
 from ustack.tcp.emit cimport (
-    advertised_wscale, challenge_allowed, emit_reset_for, emit_syn_ack, emit_syn_received_ack, emit_time_wait_ack,
-    first_edge, first_window)
+    advertised_wscale, emit_reset_for, emit_syn_ack, emit_syn_received_ack, emit_time_wait_ack, first_edge,
+    first_window)
 from ustack.tcp.ending cimport syn_received_remove, time_wait_remove, time_wait_restart
 from ustack.tcp.state cimport ESTABLISHED
+from ustack.tcp.syn_cache cimport syn_cache_find, syn_cache_insert, syn_cache_is_ours, syn_cache_remove
 from ustack.tcp.tcb cimport (
-    OPT_SACK, OPT_TIMESTAMPS, OPT_WSCALE, TCB_EV_ACCEPT, TIMER_SYN_RECEIVED, flow_key_t, listener_t, syn_at,
-    syn_received_t, tcb_alloc, time_wait_at, time_wait_t, work_add)
+    OPT_AGREED, OPT_SACK, OPT_TIMESTAMPS, OPT_WSCALE, TCB_EV_ACCEPT, TIMER_SYN_RECEIVED, flow_key_t, listener_t, syn_at,
+    syn_received_t, syn_retries, tcb_alloc, tcb_heard, tcb_release, time_wait_at, time_wait_t, work_add)
+from ustack.tcp.throttle cimport (
+    syn_received_answer_allowed, time_wait_challenge_allowed, time_wait_corrective_allowed)
 from ustack.wire.seq cimport seq_gt, seq_le
 from ustack.wire.tcp cimport (
     ACK, FIN, HAS_MSS, HAS_SACK_PERMITTED, HAS_TIMESTAMPS, HAS_WSCALE, RST, SYN, TCP_HEADER_BYTES, TCP_TIMESTAMP_BYTES,
@@ -39,23 +43,41 @@ cdef enum:
 
 # ---------------------------------------------------------------- CLOSED, LISTEN (sections 3.10.7.1 and 3.10.7.2)
 
-cdef void listen_arrives(tcp_t *tcp, const flow_key_t *key, const segment_t *seg, uint32_t iss_after) noexcept nogil:
-    """iss_after: not 0: our ISN must lie beyond it (a TIME-WAIT record gave way)."""
+cdef tcb_t *listen_arrives(tcp_t *tcp, const flow_key_t *key, const segment_t *seg, uint32_t iss_after) noexcept nogil:
     cdef listener_t *listener = listener_find(tcp, &key.laddr, key.lport)
     if listener == NULL:
         count(tcp.counters, DROP_TCP_NO_LISTENER)
-        emit_reset_for(tcp, key, seg)
+        emit_reset_for(tcp, key, seg, 0, 0)
     elif seg.flags & RST:                                               # first
         count(tcp.counters, DROP_TCP_RST)
     elif seg.flags & ACK:                                               # second
+        if not seg.flags & SYN and syn_cache_is_ours(tcp, key, seg.ack - 1):
+            return forgotten_arrives(tcp, key, seg)
         count(tcp.counters, DROP_TCP_ACK)
-        emit_reset_for(tcp, key, seg)
-    elif not seg.flags & SYN or seg.flags & FIN:                        # fourth; SYN with FIN is a scanner's
+        emit_reset_for(tcp, key, seg, 0, 0)
+    elif not seg.flags & SYN:                                           # fourth
         count(tcp.counters, DROP_TCP_FLAGS)
     elif listener.waiting >= listener.backlog:
         count(tcp.counters, DROP_TCP_SYN_QUEUE)                         # the peer will ask again
     else:
         half_open(tcp, key, seg, iss_after)                             # third
+    return NULL
+
+
+cdef tcb_t *forgotten_arrives(tcp_t *tcp, const flow_key_t *key, const segment_t *seg) noexcept nogil:
+    """An ACK that may well answer our SYN-ACK, whose record had to make room in a flood.
+
+    The second step would send a RST, and so break a handshake that the peer has completed. If the cache still has what
+    the SYN said, the connection is opened after all. If not, nothing is sent: once the ISS is older than a half-open
+    record can be, the peer's next repetition gets its RST.
+    """
+    cdef syn_received_t syn
+    if not syn_cache_find(tcp, key, seg.seq - 1, seg.ack - 1, &syn):
+        count(tcp.counters, DROP_TCP_FORGOTTEN)
+        return NULL
+    if seg.has & HAS_TIMESTAMPS:
+        syn.ts_recent = seg.ts_val
+    return handshake_complete(tcp, &syn, 0, seg)
 
 
 cdef inline bint would_accept(tcp_t *tcp, const flow_key_t *key) noexcept nogil:
@@ -64,11 +86,17 @@ cdef inline bint would_accept(tcp_t *tcp, const flow_key_t *key) noexcept nogil:
 
 
 cdef void half_open(tcp_t *tcp, const flow_key_t *key, const segment_t *seg, uint32_t iss_after) noexcept nogil:
-    """A SYN for a listener: a mini-record and a SYN-ACK. At the limit the oldest record makes room."""
+    """A SYN for a listener: a mini-record and a SYN-ACK. At the limit the oldest record makes room.
+
+    Text and a FIN on the SYN are not kept, nor acknowledged: they come again when the connection is there, which is the
+    same as "queued for processing later", a round trip slower. A SYN with a FIN is a SYN (section 3.10.7.2 says so of
+    "any other control"): who filters them does it before they get here. Linux drops it without a word.
+    """
     cdef syn_received_t *syn
     cdef uint8_t options = offered_options(tcp, seg)
     cdef uint32_t index = slab_alloc(&tcp.syns)
     if index == 0 and tcp.syn_oldest:
+        syn_cache_insert(tcp, syn_at(tcp, tcp.syn_oldest))
         syn_received_remove(tcp, tcp.syn_oldest, False)
         count(tcp.counters, SYN_QUEUE_EVICTED)
         index = slab_alloc(&tcp.syns)
@@ -83,6 +111,8 @@ cdef void half_open(tcp_t *tcp, const flow_key_t *key, const segment_t *seg, uin
         syn_received_remove(tcp, index, True)
         return
     link_newest(tcp, index)
+    if seg.flags & FIN:
+        count(tcp.counters, SYN_FIN_IN)
     syn.irs = seg.seq
     syn.iss = initial_sequence_number(tcp, key)
     if iss_after != 0 and seq_le(syn.iss, iss_after):
@@ -108,53 +138,75 @@ cdef inline void link_newest(tcp_t *tcp, uint32_t index) noexcept nogil:
 
 # ---------------------------------------------------------------- SYN-RECEIVED of a passive open
 
+cdef inline bint in_window(const segment_t *seg, uint32_t rcv_nxt, uint32_t window) noexcept nogil:
+    """Table 6 of section 3.10.7.4."""
+    cdef uint32_t seg_len = seg.length + (1 if seg.flags & FIN else 0) + (1 if seg.flags & SYN else 0)
+    if seg_len == 0:
+        return seg.seq == rcv_nxt or seg.seq - rcv_nxt < window
+    return (seg.seq - rcv_nxt < window or seg.seq + seg_len - 1 - rcv_nxt < window
+            or (window > 0 and rcv_nxt - seg.seq < seg_len))
+
+
+cdef inline void syn_received_answer(tcp_t *tcp, syn_received_t *syn, bint challenge, counter_t reason) noexcept nogil:
+    count(tcp.counters, reason)
+    if syn_received_answer_allowed(tcp, syn, challenge):
+        emit_syn_received_ack(tcp, syn)
+
+
 cdef tcb_t *syn_received_arrives(tcp_t *tcp, uint32_t index, const segment_t *seg) noexcept nogil:
     """Section 3.10.7.4 for the mini-record; the ACK of our SYN makes it a connection and goes on there."""
     cdef syn_received_t *syn = syn_at(tcp, index)
     cdef uint32_t rcv_nxt = syn.irs + 1
-    cdef uint32_t window = first_window(tcp)
-    cdef bint in_window = seg.seq - rcv_nxt < window or seg.seq == rcv_nxt
+    cdef bint stamped = (syn.options_wscale >> 4) & OPT_TIMESTAMPS and seg.has & HAS_TIMESTAMPS
+    cdef bint older = stamped and <int32_t>(seg.ts_val - syn.ts_recent) < 0
     if seg.flags & SYN and not seg.flags & (ACK | RST) and seg.seq == syn.irs:
         count(tcp.counters, DROP_TCP_DUPLICATE)                         # its SYN again: our SYN-ACK was lost
-        if seg.has & HAS_TIMESTAMPS:
+        if stamped and not older:
             syn.ts_recent = seg.ts_val
-        emit_syn_ack(tcp, syn)
+        if syn_received_answer_allowed(tcp, syn, False):
+            emit_syn_ack(tcp, syn)
         return NULL
-    if ((syn.options_wscale >> 4) & OPT_TIMESTAMPS and seg.has & HAS_TIMESTAMPS and not seg.flags & RST
-            and <int32_t>(seg.ts_val - syn.ts_recent) < 0):
-        count(tcp.counters, DROP_TCP_PAWS)
-        emit_syn_received_ack(tcp, syn)
+    if older and not seg.flags & RST:                                   # RFC 7323 section 5.3 R1
+        syn_received_answer(tcp, syn, False, DROP_TCP_PAWS)
         return NULL
-    if seg.flags & RST:
+    if not in_window(seg, rcv_nxt, first_window(tcp)):                  # first
+        if seg.flags & RST:
+            count(tcp.counters, DROP_TCP_RST)
+        else:
+            syn_received_answer(tcp, syn, False, DROP_TCP_SYN if seg.flags & SYN else DROP_TCP_SEQUENCE)
+        return NULL
+    if seg.flags & RST:                                                 # second, as RFC 5961 section 3.2 has it
         if seg.seq == rcv_nxt:
+            count(tcp.counters, DROP_TCP_RST)
             syn_received_remove(tcp, index, False)                      # back to LISTEN, nobody needs to know
-        elif in_window and challenge_allowed(tcp):
-            emit_syn_received_ack(tcp, syn)
-        count(tcp.counters, DROP_TCP_RST)
+        else:
+            syn_received_answer(tcp, syn, True, DROP_TCP_RST)
         return NULL
-    if not in_window or seg.flags & SYN:
-        count(tcp.counters, DROP_TCP_SYN if seg.flags & SYN else DROP_TCP_SEQUENCE)
-        if challenge_allowed(tcp):
-            emit_syn_received_ack(tcp, syn)
+    if seg.flags & SYN:
+        # Fourth: "return this connection to the LISTEN state". As in the synchronized states, a challenge instead (RFC
+        # 5961 section 4.2): one of 65,000 blind SYNs would else undo somebody's handshake, and his ACK meet a listener.
+        # A peer that has restarted answers with a RST that is exact, and is in LISTEN a round trip later.
+        syn_received_answer(tcp, syn, True, DROP_TCP_SYN)
         return NULL
-    if not seg.flags & ACK:
+    if not seg.flags & ACK:                                             # fifth
         count(tcp.counters, DROP_TCP_FLAGS)
         return NULL
     if seg.ack != syn.iss + 1:
         count(tcp.counters, DROP_TCP_ACK)
-        emit_reset_for(tcp, &syn.key, seg)
+        emit_reset_for(tcp, &syn.key, seg, syn.options_wscale >> 4, syn.ts_recent)
         return NULL
-    return handshake_complete(tcp, index, seg)
+    return handshake_complete(tcp, syn, index, seg)
 
 
-cdef tcb_t *handshake_complete(tcp_t *tcp, uint32_t index, const segment_t *seg) noexcept nogil:
-    cdef syn_received_t *syn = syn_at(tcp, index)
+cdef tcb_t *handshake_complete(tcp_t *tcp, const syn_received_t *syn, uint32_t index,
+                               const segment_t *seg) noexcept nogil:
+    """index: of the half-open record, which goes; 0: syn is what the cache remembered of one."""
     cdef listener_t *listener = listener_find(tcp, &syn.key.laddr, syn.key.lport)
     cdef uint8_t options = syn.options_wscale >> 4
     cdef tcb_t *tcb
-    if listener == NULL:
+    if listener == NULL:                                                # never for one from the cache
         count(tcp.counters, DROP_TCP_NO_LISTENER)
-        emit_reset_for(tcp, &syn.key, seg)
+        emit_reset_for(tcp, &syn.key, seg, options, syn.ts_recent)
         syn_received_remove(tcp, index, False)
         return NULL
     if listener.waiting >= listener.backlog:
@@ -175,11 +227,21 @@ cdef tcb_t *handshake_complete(tcp_t *tcp, uint32_t index, const segment_t *seg)
     tcb.last_ack_sent = tcb.rcv_nxt
     tcb.rcv_adv = tcb.rcv_nxt + first_edge(tcp, advertised_wscale(tcp) if options & OPT_WSCALE else 0)
     tcb.ts_recent = syn.ts_recent
+    tcb_heard(tcp, tcb)
     agree(tcp, tcb, options, syn.peer_mss, syn.options_wscale & 0x0F)
     ack_set_window(tcb, seg, <uint32_t>seg.window << tcb.snd_wscale)
-    flow_retarget(tcp, &tcb.key, FLOW_CONNECTION, tcb.index)
-    ack_start(tcp, tcb, syn.retries > 0)
-    syn_received_remove(tcp, index, True)
+    if index != 0:
+        flow_retarget(tcp, &tcb.key, FLOW_CONNECTION, tcb.index)
+    elif flow_insert(tcp, &tcb.key, FLOW_CONNECTION, tcb.index) != 0:
+        tcb_release(tcp, tcb)
+        count(tcp.counters, DROP_NO_MEMORY)
+        return NULL
+    ack_start(tcp, tcb, syn_retries(syn) > 0)
+    if index != 0:
+        syn_received_remove(tcp, index, True)
+    else:
+        syn_cache_remove(tcp, syn)
+        count(tcp.counters, SYN_CACHE_HITS)
     tcb.flags |= TCB_EV_ACCEPT
     work_add(tcp, tcb)
     count(tcp.counters, CONNECTIONS_ACCEPTED)
@@ -201,7 +263,7 @@ cdef void agree(tcp_t *tcp, tcb_t *tcb, uint8_t options, uint16_t peer_mss, uint
     """What both ends offered. Effective send MSS: MUST-16, less the options that every segment carries."""
     cdef uint32_t mss = peer_mss if peer_mss > MINIMUM_MSS else MINIMUM_MSS
     cdef uint32_t room = ip_payload_mtu(tcp.ip) - TCP_HEADER_BYTES
-    tcb.options = options
+    tcb.options = <uint8_t>((tcb.options & ~OPT_AGREED) | options)
     if room < mss:
         mss = room
     if options & OPT_TIMESTAMPS:
@@ -214,9 +276,11 @@ cdef void agree(tcp_t *tcp, tcb_t *tcb, uint8_t options, uint16_t peer_mss, uint
 # ---------------------------------------------------------------- TIME-WAIT
 
 cdef void time_wait_arrives(tcp_t *tcp, uint32_t index, const segment_t *seg) noexcept nogil:
+    """Section 3.10.7.4 for the mini-record: it answers, and nothing moves it but its end."""
     cdef time_wait_t *record = time_wait_at(tcp, index)
     cdef flow_key_t key = record.key
     cdef uint32_t iss_after
+    cdef uint32_t window = <uint32_t>record.rcv_wnd << (advertised_wscale(tcp) if record.options & OPT_WSCALE else 0)
     cdef bint stamped = record.options & OPT_TIMESTAMPS and seg.has & HAS_TIMESTAMPS
     cdef bint newer = stamped and <int32_t>(seg.ts_val - record.ts_recent) > 0
     cdef bint older = stamped and <int32_t>(seg.ts_val - record.ts_recent) < 0
@@ -228,16 +292,43 @@ cdef void time_wait_arrives(tcp_t *tcp, uint32_t index, const segment_t *seg) no
             count(tcp.counters, TIME_WAIT_REUSED)
             listen_arrives(tcp, &key, seg, iss_after)
             return
-    if seg.flags & RST:
+    if older and not seg.flags & RST:                                   # RFC 7323 section 5.3 R1
+        time_wait_correct(tcp, record, seg, DROP_TCP_PAWS)
+    elif not in_window(seg, record.rcv_nxt, window):                    # first
+        if seg.flags & RST:
+            count(tcp.counters, DROP_TCP_RST)
+        elif seg.flags & FIN and seg.flags & ACK and seg.seq + seg.length + 1 == record.rcv_nxt:
+            time_wait_restart(tcp, index)                               # its FIN again: our ACK was lost
+            if newer:
+                record.ts_recent = seg.ts_val
+            time_wait_correct(tcp, record, seg, DROP_TCP_DUPLICATE)
+        else:
+            time_wait_correct(tcp, record, seg, DROP_TCP_SEQUENCE)
+    elif seg.flags & RST:                                               # second
         if seg.seq == record.rcv_nxt:
+            count(tcp.counters, DROP_TCP_RST)
             time_wait_remove(tcp, index)
-        count(tcp.counters, DROP_TCP_RST)
-        return
-    if not older and seg.flags & FIN and seg.seq + seg.length + 1 == record.rcv_nxt:
-        time_wait_restart(tcp, index)                                   # its FIN again: our ACK was lost
-        count(tcp.counters, DROP_TCP_DUPLICATE)
+        else:
+            time_wait_challenge(tcp, record, DROP_TCP_RST)              # RFC 5961 section 3.2
+    elif seg.flags & SYN:                                               # fourth
+        time_wait_challenge(tcp, record, DROP_TCP_SYN)
+    elif not seg.flags & ACK:                                           # fifth
+        count(tcp.counters, DROP_TCP_FLAGS)
+    elif seq_gt(seg.ack, record.snd_nxt):
+        time_wait_challenge(tcp, record, DROP_TCP_ACK)                  # RFC 5961 section 5.2
+    elif seg.length > 0 or seg.flags & FIN:                             # seventh, eighth: nothing follows a FIN
+        count(tcp.counters, DROP_TCP_AFTER_FIN)
+    else:
+        count(tcp.counters, DROP_TCP_SEQUENCE)                          # an ACK: two TIME-WAITs have no more to say
+
+
+cdef void time_wait_correct(tcp_t *tcp, time_wait_t *record, const segment_t *seg, counter_t reason) noexcept nogil:
+    count(tcp.counters, reason)
+    if time_wait_corrective_allowed(tcp, record, seg):
         emit_time_wait_ack(tcp, record)
-        return
-    count(tcp.counters, DROP_TCP_SEQUENCE)
-    if (seg.length > 0 or seg.flags & (SYN | FIN) or seg.seq != record.rcv_nxt) and challenge_allowed(tcp):
+
+
+cdef void time_wait_challenge(tcp_t *tcp, time_wait_t *record, counter_t reason) noexcept nogil:
+    count(tcp.counters, reason)
+    if time_wait_challenge_allowed(tcp, record):
         emit_time_wait_ack(tcp, record)

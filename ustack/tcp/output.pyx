@@ -32,8 +32,8 @@ from ustack.tcp.tcb cimport (
     OPT_SACK, OPT_TIMESTAMPS, OPT_WSCALE, TCB_ABORT, TCB_ACK_ARMED, TCB_ACK_DELAYED, TCB_ACK_NOW, TCB_FIN_QUEUED,
     TCB_FIN_SENT, TCB_NODELAY, TCB_PERSIST, TCB_PROBE, TCB_RECOVERY, TCB_REXMIT, TCB_REXMIT_ARMED, TCB_RTT_FULL,
     TCB_RTT_TIMING, UNIT_BYTES_SHIFT, cc_load, cc_store, rx_queue_of, rx_queue_t, send_piece_at, send_piece_t,
-    snd_cursor, snd_cursor_set, snd_short_end, tcb_arm, tcb_bare_seq, tcb_receive_window, tcp_timestamp, tick_after,
-    tcp_tick, tick_reached, turn_charge, work_add)
+    snd_cursor, snd_cursor_set, snd_short_end, tcb_arm, tcb_bare_seq, tcb_max_window, tcb_receive_window,
+    tcb_refresh, tcp_timestamp, tick_after, tcp_tick, tick_reached, turn_charge, work_add)
 from ustack.wire.seq cimport seq_gt, seq_le, seq_lt
 from ustack.wire.tcp cimport (ACK, FIN, HAS_MSS, HAS_SACK_PERMITTED, HAS_TIMESTAMPS, HAS_WSCALE, PSH, SYN,
                               TCP_CHECKSUM_OFFSET, TCP_HEADER_BYTES, TCP_TIMESTAMP_BYTES, header_t, segment_emit)
@@ -326,7 +326,7 @@ cdef inline uint32_t segment_length(const tcp_t *tcp, const tcb_t *tcb, uint32_t
         return 0 if hold_tail else length
     if again:
         return length
-    if tcb.snd_nxt == tcb.snd_una and length >= tcb.snd_max_wnd // 2:
+    if tcb.snd_nxt == tcb.snd_una and length >= tcb_max_window(tcb) // 2:
         return length                                   # a peer with a small buffer (rule 3)
     return 0
 
@@ -367,6 +367,7 @@ cdef inline void restart_after_idle(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     has sent since does not count: a request that wakes an idle connection is no ACK clock.)
     """
     cdef uint32_t restart
+    tcb_refresh(tcp, tcb)
     if tcb.flags & TCB_REXMIT_ARMED or not tick_reached(tcb.rexmit_tick, tcp_tick(tcp)):
         return
     restart = initial_window(tcp, tcb)

@@ -17,6 +17,12 @@ cdef void rexmit_start(tcp_t *tcp, tcb_t *tcb) noexcept nogil
 cdef void rexmit_stop(tcb_t *tcb) noexcept nogil
 # Time that has passed without an answer when `backoff` timeouts have: what R2 is compared with (MUST-20).
 cdef uint64_t rtt_waited_ns(const tcp_t *tcp, const tcb_t *tcb, uint32_t timeouts) noexcept nogil
+# R2, from the last progress. An orphan, which its application has closed, has less: nobody here waits for it any more
+# (RFC 6429 section 3); and little while there are many, so that the dead ones make room first (config.max_orphans).
+cdef uint64_t rtt_r2_ns(const tcp_t *tcp, const tcb_t *tcb) noexcept nogil
+# The peer has acknowledged something new, but no measurement came of it: the back-off stays (Karn), as far as it leaves
+# most of R2, which counts from here again.
+cdef void rtt_progress(const tcp_t *tcp, tcb_t *tcb) noexcept nogil
 
 
 cdef inline uint32_t rtt_now_us(const tcp_t *tcp) noexcept nogil:

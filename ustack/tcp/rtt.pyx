@@ -7,12 +7,15 @@ It measures and computes; when a sample may be taken is ack's decision, what a t
 from libc.stdint cimport uint32_t, uint64_t
 
 from ustack.base.wheel cimport WHEEL_TICK_SHIFT
-from ustack.tcp.tcb cimport TCB_PERSIST, TCB_PROBE, TCB_REXMIT_ARMED, tcb_arm, tick_after
+from ustack.tcp.tcb cimport TCB_CLOSED_BY_APP, TCB_PERSIST, TCB_PROBE, TCB_REXMIT_ARMED, tcb_arm, tick_after
 
 
 cdef enum:
     GRANULARITY_US = (1 << WHEEL_TICK_SHIFT) // 1000    # G: the timing wheel's tick
     MAX_SAMPLE_US = 1 << 28
+    LASTING_BACKOFF = 6                     # doublings that outlive progress without a measurement: 1 s becomes 64 s
+
+cdef uint64_t SECOND_NS = 1000000000
 
 
 cdef void rtt_sample(tcb_t *tcb, uint32_t rtt_us) noexcept nogil:
@@ -73,3 +76,24 @@ cdef uint64_t rtt_waited_ns(const tcp_t *tcp, const tcb_t *tcb, uint32_t timeout
     for i in range(timeouts):
         waited_ns += doubled(tcp, rto_ns, i)
     return waited_ns
+
+
+cdef uint64_t rtt_r2_ns(const tcp_t *tcp, const tcb_t *tcb) noexcept nogil:
+    cdef uint64_t limit_ns = tcb.user_timeout_s * SECOND_NS if tcb.user_timeout_s else tcp.config.user_timeout_ns
+    if tcb.flags & TCB_CLOSED_BY_APP:
+        if limit_ns > tcp.config.orphan_timeout_ns:
+            limit_ns = tcp.config.orphan_timeout_ns
+        if tcp.orphans > tcp.config.max_orphans // 2 and limit_ns > rtt_waited_ns(tcp, tcb, 2):
+            limit_ns = rtt_waited_ns(tcp, tcb, 2)
+    return limit_ns
+
+
+cdef void rtt_progress(const tcp_t *tcp, tcb_t *tcb) noexcept nogil:
+    cdef uint64_t most_ns
+    if tcb.backoff == 0:
+        return
+    if tcb.backoff > LASTING_BACKOFF:
+        tcb.backoff = LASTING_BACKOFF
+    most_ns = rtt_r2_ns(tcp, tcb) // 4
+    while tcb.backoff > 0 and rtt_waited_ns(tcp, tcb, <uint32_t>tcb.backoff + 1) > most_ns:
+        tcb.backoff -= 1

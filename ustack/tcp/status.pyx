@@ -5,7 +5,7 @@ from libc.stdint cimport int32_t
 
 from ustack.ip.address cimport ip_addr_text
 from ustack.tcp.rtt cimport rtt_rto_ns
-from ustack.tcp.tcb cimport rx_queue_of, rx_queue_t
+from ustack.tcp.tcb cimport OPT_AGREED, rx_queue_of, rx_queue_t
 
 from ustack.tcp.state import state_name
 
@@ -23,7 +23,7 @@ cdef dict connection_status(const tcp_t *tcp, const tcb_t *tcb):
         "rcv_queued_bytes": rx.queued_bytes if rx != NULL else 0,
         "cwnd": tcb.cwnd, "ssthresh": tcb.ssthresh, "smss": tcb.smss,
         "srtt_us": tcb.srtt_us, "rttvar_us": tcb.rttvar_us, "rto_ns": rtt_rto_ns(tcp, tcb), "backoff": tcb.backoff,
-        "snd_wscale": tcb.snd_wscale, "rcv_wscale": tcb.rcv_wscale, "options": tcb.options,
+        "snd_wscale": tcb.snd_wscale, "rcv_wscale": tcb.rcv_wscale, "options": tcb.options & OPT_AGREED,
         "ts_recent": tcb.ts_recent, "ttl": tcb.ttl, "tos": tcb.tos,
         "soft_error": (tcb.soft_error >> 4, tcb.soft_error & 0x0F) if tcb.soft_error else None,
     }

@@ -23,6 +23,7 @@ from ustack.tcp.cc.ops cimport cc_ops_t, cc_view_t
 cdef enum:
     TCP_MAX_LISTENERS = 64
     TCP_MAX_CC = 8
+    SYN_CACHE_WAYS = 8
 
 # ---------------------------------------------------------------- identity
 ctypedef struct flow_key_t:                 # 36 octets, hashed and compared whole
@@ -65,17 +66,22 @@ cdef enum tcb_flags_t:
     TCB_EV_TIMEOUT      = 1 << 28
     TCB_EV_CLOSED       = 1 << 29           # with close_reason; the record is freed after the upcall
     TCB_ACCEPTED        = 1 << 30           # the application has it
+    TCB_CORRECTED       = 1u << 31          # corrective_tick holds a time (throttle)
 
 cdef enum tcb_options_t:
     OPT_WSCALE = 1
     OPT_SACK = 2
     OPT_TIMESTAMPS = 4
+    OPT_AGREED = 7                          # what both ends agreed on; the rest is the tcb's own:
+    OPT_TS_STALE = 8                        # TS.Recent is older than 24 days and proves nothing (RFC 7323 section 5.5)
+    OPT_CORRECTED = 8                       # in a TIME-WAIT record: corrective_tick holds a time
+    OPT_EPOCH_SHIFT = 4                     # bits 4 to 7: bits 32 to 35 of last_received_ms
 
 ctypedef struct tcb_t:
     # ---- line 0
     flow_key_t key                          # 0
     uint8_t state                           # 36   tcp_state_t
-    uint8_t options                         # 37   tcb_options_t, what both ends agreed on
+    uint8_t options                         # 37   tcb_options_t
     uint8_t snd_wscale                      # 38
     uint8_t rcv_wscale                      # 39
     uint32_t flags                          # 40   tcb_flags_t
@@ -88,7 +94,8 @@ ctypedef struct tcb_t:
     uint32_t snd_wnd                        # 64   writer: ack. Scaled to octets
     uint32_t snd_wl1                        # 68
     uint32_t snd_wl2                        # 72
-    uint32_t snd_max_wnd                    # 76   largest window seen (SWS, section 3.8.6.2.1)
+    uint16_t snd_max_wnd                    # 76   largest window seen, as on the wire: see tcb_max_window
+    uint16_t corrective_tick                # 78   writer: throttle. When the last corrective ACK was granted
     uint32_t rcv_nxt                        # 80   writer: input
     uint32_t rcv_adv                        # 84   writer: output. Right edge last advertised
     uint32_t last_ack_sent                  # 88   writer: output (RFC 7323 section 4.3)
@@ -100,7 +107,7 @@ ctypedef struct tcb_t:
     uint32_t path                           # 112  path_t index; 0: nothing is known but the first hop's MTU
     uint32_t rexmit_tick                    # 116  retransmission or persist deadline, valid with TCB_REXMIT_ARMED
     uint32_t ack_tick                       # 120  delayed ACK deadline, valid with TCB_ACK_ARMED
-    uint32_t last_received_ms               # 124  keep-alive, PAWS age
+    uint32_t last_received_ms               # 124  writer: input. See tcb_last_received_ms
     # ---- line 2
     uint32_t cwnd                           # 128  writer: cc
     uint32_t ssthresh                       # 132  writer: cc
@@ -165,7 +172,7 @@ ctypedef struct syn_received_t:             # one cache line; a passive open bef
     uint32_t newer                          # 56
     uint16_t peer_mss                       # 60
     uint8_t options_wscale                  # 62  tcb_options_t << 4 | the peer's shift
-    uint8_t retries                         # 63  SYN-ACKs sent again
+    uint8_t retries_answers                 # 63  SYN-ACKs sent again; << 5: answers given since (throttle)
 
 ctypedef struct time_wait_t:                # one cache line; only answers (RFC 9293 section 3.10.7.4)
     flow_key_t key                          # 0
@@ -177,7 +184,14 @@ ctypedef struct time_wait_t:                # one cache line; only answers (RFC 
     uint32_t expiry_tick                    # 56
     uint16_t rcv_wnd                        # 60  as on the wire
     uint8_t options                         # 62
-    uint8_t pad                             # 63
+    uint8_t corrective_tick                 # 63  writer: throttle
+
+ctypedef struct syn_cache_entry_t:          # 8 octets; a half-open record that had to make room (syn_cache)
+    uint32_t tag                            # 0: empty
+    uint16_t peer_mss
+    uint8_t options_wscale
+    uint8_t repeated                        # its SYN-ACK was sent more than once
+
 
 # ---------------------------------------------------------------- one TCP
 ctypedef struct listener_t:
@@ -231,7 +245,8 @@ ctypedef struct turn_t:
 # Every limit and time of one TCP. Defaults: tcb.pyx, tcp_config_defaults.
 ctypedef struct tcp_config_t:
     uint32_t max_connections
-    uint32_t syn_queue                      # half-open records; the oldest makes room (RFC 4987 section 3.2)
+    # Half-open records; the oldest makes room (RFC 4987 section 3.2), and is remembered in short (syn_cache) in as much
+    uint32_t syn_queue                      # memory again
     uint32_t time_wait_limit
     uint32_t rcv_buffer_bytes               # bytes a connection may hold unread; its largest window
     uint32_t rx_memory_bytes                # memory behind what all connections hold together, in pages of 4096
@@ -249,6 +264,9 @@ ctypedef struct tcp_config_t:
     uint64_t syn_ack_timeout_ns             # a half-open passive connection's life
     uint64_t fin_wait_2_timeout_ns          # a connection its application has closed waits this long for the peer's FIN
     uint64_t path_mtu_expires_ns            # a smaller path MTU is forgotten after this (RFC 1191 section 6.3)
+    uint64_t orphan_timeout_ns              # R2 of a connection that its application has closed, from the last progress
+    # Connections that applications have closed and peers have not: one more is reset instead; above half of it, one
+    uint32_t max_orphans                    # that is not answered twice ends
     uint64_t keepalive_idle_ns              # MUST-28
     uint64_t keepalive_interval_ns
     uint8_t keepalive_probes
@@ -276,6 +294,10 @@ ctypedef struct tcp_t:
     const cc_ops_t *cc[TCP_MAX_CC]
     uint32_t work_head                      # connections that output must look at, in order of arrival
     uint32_t work_tail
+    syn_cache_entry_t *syn_cache            # writer: syn_cache. NULL: no record has made room yet
+    uint32_t syn_cache_mask                 # buckets - 1
+    bint syn_overflowed                     # syn_overflow_ns: when a half-open record last made room
+    uint64_t syn_overflow_ns
     uint32_t syn_oldest
     uint32_t syn_newest
     uint32_t time_wait_oldest
@@ -285,9 +307,10 @@ ctypedef struct tcp_t:
     uint16_t ephemeral_next
     uint16_t identification_next            # of datagrams without DF (path_identification)
     uint32_t established                    # connections that applications own now
+    uint32_t orphans                        # against config.max_orphans. writer: calls, ending
     uint32_t offering                       # connection whose receive queue on_data is looking at, 0: none
-    uint64_t challenge_window_ns            # RFC 5961 section 7: challenge ACKs are limited per second
-    uint32_t challenge_left
+    uint64_t challenge_window_ns            # writer: throttle. Challenge ACKs are limited per second in all
+    uint32_t challenge_left                 # (RFC 5961 section 7)
     uint32_t timestamp_offset
 
 # ---------------------------------------------------------------- life (tcb.pyx)
@@ -318,6 +341,9 @@ cdef uint32_t tcb_receive_window(const tcp_t *tcp, const tcb_t *tcb) noexcept no
 
 cdef enum:
     TICK_MAX_DELAY = 0x7F000000             # 6.4 days; ticks are compared modulo 2^32, half the circle is 6.5 days
+    TICK_STALE_MS = 24 * 3600 * 1000        # after a silence this long, what no timer watches has passed
+    REFRESH_SHIFT = 24                      # see tcb_refresh: 2^24 ms
+    TS_STALE_MS = 24 * 24 * 3600 * 1000     # RFC 7323 section 5.5
 
 cdef enum timer_kind_t:
     TIMER_CONNECTION = 1
@@ -359,6 +385,10 @@ cdef inline uint32_t *snd_short_end(const tcp_t *tcp, const tcb_t *tcb) noexcept
 
 cdef inline syn_received_t *syn_at(const tcp_t *tcp, uint32_t index) noexcept nogil:
     return <syn_received_t *>slab_at(&tcp.syns, index)
+
+
+cdef inline uint8_t syn_retries(const syn_received_t *syn) noexcept nogil:
+    return syn.retries_answers & 0x1F
 
 
 cdef inline time_wait_t *time_wait_at(const tcp_t *tcp, uint32_t index) noexcept nogil:
@@ -424,6 +454,40 @@ cdef inline void turn_charge(tcp_t *tcp, uint32_t units) noexcept nogil:
 # The upcall that is being made has had its share of the turn: leave the rest (engine.pxd, on_data).
 cdef inline bint turn_spent(const tcp_t *tcp) noexcept nogil:
     return tcp.turn.upcall_left <= 0
+
+
+# When the last acceptable segment of the peer came: 36 bits of milliseconds, two years. (32 alone come round after 49
+# days, and an idle connection has no timer that could notice.)
+cdef inline uint64_t tcb_last_received_ms(const tcb_t *tcb) noexcept nogil:
+    return <uint64_t>(tcb.options >> OPT_EPOCH_SHIFT) << 32 | tcb.last_received_ms
+
+
+# A segment of the peer is acceptable, its ACK included.
+cdef inline void tcb_heard(const tcp_t *tcp, tcb_t *tcb) noexcept nogil:
+    cdef uint64_t now_ms = tcp.now_ns // 1000000
+    tcb.last_received_ms = <uint32_t>now_ms
+    tcb.options = <uint8_t>((tcb.options & 0x0F) | (now_ms >> 32) << OPT_EPOCH_SHIFT)
+
+
+# Before what only the passing of time makes too old is compared: on a segment that arrives in another block of 4.7
+# hours than the last one did (REFRESH_SHIFT), and when sending begins after a pause.
+cdef inline void tcb_refresh(const tcp_t *tcp, tcb_t *tcb) noexcept nogil:
+    cdef uint64_t silent_ms = (tcp.now_ns // 1000000 - tcb_last_received_ms(tcb)) & 0xFFFFFFFFFULL
+    cdef uint32_t now_tick = tcp_tick(tcp)
+    if not tcb.flags & TCB_REXMIT_ARMED and (silent_ms >= TICK_STALE_MS or tick_reached(tcb.rexmit_tick, now_tick)):
+        tcb.rexmit_tick = now_tick          # stays "reached" (restart_after_idle), however long the pause
+    if silent_ms >= TS_STALE_MS:
+        tcb.options |= OPT_TS_STALE
+
+
+cdef inline bint tcb_needs_refresh(const tcp_t *tcp, const tcb_t *tcb) noexcept nogil:
+    return ((tcp.now_ns // 1000000 ^ tcb_last_received_ms(tcb)) & 0xFFFFFFFFFULL) >> REFRESH_SHIFT != 0
+
+
+# Largest window that the peer has ever offered, in bytes (MAX.SND.WND, RFC 5961 section 5.2; Max(SND.WND), RFC 9293
+# section 3.8.6.2.1).
+cdef inline uint32_t tcb_max_window(const tcb_t *tcb) noexcept nogil:
+    return <uint32_t>tcb.snd_max_wnd << tcb.snd_wscale
 
 
 # Timestamp clock: 1 ms (RFC 7323 section 5.4), offset by a secret so that it does not tell our uptime.

@@ -6,6 +6,7 @@ writers are in tcb.pxd. Read first: RFC 9293 section 3.3.1.
 """
 
 from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport free
 from libc.string cimport memcpy, memset
 
 from ustack.base.prng cimport prng_next, prng_seed, prng_t
@@ -55,6 +56,8 @@ cdef void tcp_config_defaults(tcp_config_t *config) noexcept nogil:
     config.syn_ack_timeout_ns = 63 * SECOND    # five repetitions
     config.fin_wait_2_timeout_ns = 60 * SECOND
     config.path_mtu_expires_ns = 600 * SECOND  # RFC 1191 section 6.3
+    config.orphan_timeout_ns = 120 * SECOND    # seven repetitions of a FIN; Linux: 100 to 130 s (tcp_orphan_retries)
+    config.max_orphans = 1u << 20              # as many as may be closed in one go: they cost no more than open ones
     config.keepalive_idle_ns = 7200 * SECOND   # MUST-28
     config.keepalive_interval_ns = 75 * SECOND
     config.keepalive_probes = 9
@@ -109,6 +112,8 @@ cdef void tcp_destroy(tcp_t *tcp) noexcept nogil:
     rx_memory_destroy(&tcp.rx)
     wheel_free(&tcp.wheel)
     flow_table_free(&tcp.flows)
+    free(tcp.syn_cache)
+    tcp.syn_cache = NULL
 
 
 # ---------------------------------------------------------------- memory of the flow table

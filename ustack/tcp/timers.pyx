@@ -9,21 +9,22 @@ next (tcp_next_deadline says so).
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
-from ustack.base.counters cimport KEEPALIVE_PROBES_OUT, RETRANSMIT_TIMEOUTS, SEGMENTS_RETRANSMITTED, count
+from ustack.base.counters cimport (
+    KEEPALIVE_PROBES_OUT, ORPHANS_TIMED_OUT, RETRANSMIT_TIMEOUTS, SEGMENTS_RETRANSMITTED, count)
 from ustack.base.wheel cimport TIMER_NONE, WHEEL_TICK_SHIFT, timer_event_t, wheel_arm, wheel_expire, wheel_next_ns
 from ustack.ip.layer cimport IP_RING_FULL
 from ustack.tcp.cc.ops cimport cc_view_t
 from ustack.tcp.emit cimport emit_syn_ack
 from ustack.tcp.ending cimport connection_end, syn_received_remove, time_wait_remove
 from ustack.tcp.path cimport path_timed_out
-from ustack.tcp.rtt cimport rexmit_start, rexmit_stop, rtt_spoil, rtt_waited_ns
+from ustack.tcp.rtt cimport rexmit_start, rexmit_stop, rtt_r2_ns, rtt_spoil, rtt_waited_ns
 from ustack.tcp.state cimport (CLOSE_KEEPALIVE, CLOSE_TIMEOUT, CLOSED, ESTABLISHED, SYN_RECEIVED, SYN_SENT,
                                close_reason_t, reason_of_icmp)
 from ustack.tcp.tcb cimport (
     TCB_ABORT, TCB_ACK_ARMED, TCB_ACK_NOW, TCB_APP_TIMEOUT, TCB_CLOSED_BY_APP, TCB_EV_TIMEOUT, TCB_KEEPALIVE,
-    TCB_PERSIST, TCB_PROBE, TCB_RECOVER_VALID, TCB_RECOVERY, TCB_REXMIT, TCB_REXMIT_ARMED, TCB_RTO_RECOVERY,
-    TIMER_SYN_RECEIVED, cc_load, cc_store, syn_at, syn_received_t, tcb_arm, tcb_at, tcb_t, tcp_tick, tick_reached,
-    time_wait_at, work_add)
+    TCB_PERSIST, TCB_PROBE, TCB_RECOVERY, TCB_RECOVER_VALID, TCB_REXMIT, TCB_REXMIT_ARMED, TCB_RTO_RECOVERY,
+    TIMER_SYN_RECEIVED, cc_load, cc_store, syn_at, syn_received_t, syn_retries, tcb_arm, tcb_at, tcb_t, tcp_tick,
+    tick_reached, time_wait_at, work_add)
 
 
 cdef enum:
@@ -31,10 +32,7 @@ cdef enum:
     TIMERS_A_TURN = 1024                    # that fire, and as many TIME-WAIT records
     MOVES_A_TURN = 4096                     # timers of the wheel's higher levels that come nearer
     RING_FULL_RETRY_NS = 1000000
-    ORPHAN_PROBES = 8                       # window probes for a connection that its application has closed
     MAX_BACKOFF = 250                       # beyond any R2: the interval stops growing at config.rto_max_ns long before
-
-cdef uint64_t SECOND_NS = 1000000000
 
 
 cdef void tcp_timers(tcp_t *tcp, uint64_t now_ns) noexcept nogil:
@@ -79,7 +77,7 @@ cdef uint64_t tcp_next_deadline(const tcp_t *tcp) noexcept nogil:
 cdef void syn_received_expired(tcp_t *tcp, uint32_t index) noexcept nogil:
     """SYN-ACK again, after 1, 2, 4, ... times the initial RTO, for config.syn_ack_timeout_ns in all."""
     cdef syn_received_t *syn = syn_at(tcp, index)
-    cdef uint64_t interval_ns = tcp.config.rto_initial_ns << (syn.retries + 1)
+    cdef uint64_t interval_ns = tcp.config.rto_initial_ns << (syn_retries(syn) + 1)
     syn.timer = TIMER_NONE
     if interval_ns - tcp.config.rto_initial_ns >= tcp.config.syn_ack_timeout_ns:
         syn_received_remove(tcp, index, False)
@@ -87,7 +85,7 @@ cdef void syn_received_expired(tcp_t *tcp, uint32_t index) noexcept nogil:
     if emit_syn_ack(tcp, syn) == IP_RING_FULL:
         interval_ns = RING_FULL_RETRY_NS
     else:
-        syn.retries += 1
+        syn.retries_answers = syn_retries(syn) + 1          # and no answers yet
         count(tcp.counters, SEGMENTS_RETRANSMITTED)
     syn.timer = wheel_arm(&tcp.wheel, tcp.now_ns + interval_ns, TIMER_SYN_RECEIVED, index)
 
@@ -131,14 +129,16 @@ cdef void application_timeout(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     work_add(tcp, tcb)
 
 
-cdef inline uint64_t r2_ns(const tcp_t *tcp, const tcb_t *tcb) noexcept nogil:
-    return tcb.user_timeout_s * SECOND_NS if tcb.user_timeout_s else tcp.config.user_timeout_ns
+cdef void no_answer(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
+    if tcb.flags & TCB_CLOSED_BY_APP:
+        count(tcp.counters, ORPHANS_TIMED_OUT)
+    give_up(tcp, tcb, CLOSE_TIMEOUT)
 
 
 cdef void retransmission_timeout(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     cdef cc_view_t view
     cdef bint syn = tcb.state == <uint8_t>SYN_SENT or tcb.state == <uint8_t>SYN_RECEIVED
-    cdef uint64_t limit_ns = tcp.config.syn_timeout_ns if syn and not tcb.user_timeout_s else r2_ns(tcp, tcb)
+    cdef uint64_t limit_ns = tcp.config.syn_timeout_ns if syn and not tcb.user_timeout_s else rtt_r2_ns(tcp, tcb)
     if tcb.flags & TCB_PERSIST:
         if tcb.snd_wnd > 0 and tcb.snd_una == tcb.snd_max:
             override_timeout(tcp, tcb)
@@ -150,7 +150,7 @@ cdef void retransmission_timeout(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
         work_add(tcp, tcb)
         return
     if tcb.backoff >= MAX_BACKOFF or rtt_waited_ns(tcp, tcb, <uint32_t>tcb.backoff + 1) >= limit_ns:
-        give_up(tcp, tcb, CLOSE_TIMEOUT)
+        no_answer(tcp, tcb)
         return
     count(tcp.counters, RETRANSMIT_TIMEOUTS)
     if not syn and tcb.snd_wnd == 0:        # the window was taken back: probe, it is no congestion (MUST-35, SHLD-17)
@@ -182,11 +182,11 @@ cdef void override_timeout(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
 
 cdef void persist_timeout(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     """Probe a closed window, at doubling intervals (SHLD-30), for as long as the peer answers (MUST-37)."""
-    if tcb.keepalive_probes >= MAX_BACKOFF or rtt_waited_ns(tcp, tcb, tcb.keepalive_probes) >= r2_ns(tcp, tcb):
-        give_up(tcp, tcb, CLOSE_TIMEOUT)
-        return
-    if tcb.flags & TCB_CLOSED_BY_APP and tcb.backoff >= ORPHAN_PROBES:
-        give_up(tcp, tcb, CLOSE_TIMEOUT)    # nobody here waits for it any more (RFC 6429 section 3)
+    cdef uint8_t unanswered = tcb.keepalive_probes
+    if tcb.flags & TCB_CLOSED_BY_APP:       # an answer that does not open the window is no progress for an orphan
+        unanswered = tcb.backoff
+    if unanswered >= MAX_BACKOFF or rtt_waited_ns(tcp, tcb, unanswered) >= rtt_r2_ns(tcp, tcb):
+        no_answer(tcp, tcb)
         return
     tcb.keepalive_probes += 1               # any segment from the peer clears it
     if tcb.backoff < MAX_BACKOFF:

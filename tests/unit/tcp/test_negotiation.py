@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: MIT
 """Options that both ends agree on: MSS (RFC 9293 section 3.7.1), window scale, timestamps (RFC 7323), SACK."""
 
+from typing import Any
+
 import pytest
 
 from ustack.testing.peer import at_most, length
-from ustack.testing.states import ALL_OPTIONS, SYN_OPTIONS, established, listen, syn_received, syn_sent
+from ustack.testing.states import ALL_OPTIONS, SYN_OPTIONS, closing, established, listen, syn_received, syn_sent
 from ustack.testing.testbed import MILLISECOND, SECOND
 
 both_roles = pytest.mark.parametrize("role", ["passive", "active"])
@@ -230,21 +232,125 @@ def test_paws_does_not_apply_to_rst() -> None:
         assert scene.state == "CLOSED"
 
 
-def test_paws_forgets_after_24_days() -> None:
-    """RFC 7323 section 5.5: the peer's clock may have wrapped."""
-    with established(options=ALL_OPTIONS) as scene:
-        scene.testbed.advance(25 * 24 * 3600 * SECOND)
-        scene.peer.send("A", payload=b"x", options={"timestamps": (0xFFFFFF00 - 5, 0)})
-        assert scene.read() == b"x"
+DAY = 24 * 3600 * SECOND
 
 
-def test_segment_without_an_agreed_timestamp_is_dropped_or_taken_but_never_crashes() -> None:
-    """RFC 7323 section 3.2: SHOULD be dropped; Linux takes it. What counts: the connection goes on."""
+@pytest.mark.parametrize("tick_ms", [1, 4, 10, 1000], ids=lambda ms: f"{ms}ms_clock")
+@pytest.mark.parametrize("days", [24, 25, 40, 49, 50, 74, 100, 400])
+def test_paws_forgets_after_24_days(days: int, tick_ms: int) -> None:
+    """RFC 7323 section 5.5: the peer's clock may have wrapped; TS.Recent is replaced, and counts again.
+
+    The wrap comes after 24.8 days with the fastest clock that section 5.4 allows (1 ms), later with others.
+    """
     with established(options=ALL_OPTIONS) as scene:
+        begin_ns, begin_ts = scene.testbed.now_ns, scene.peer.ts_now
+
+        def stamp(back: int = 0) -> dict[str, Any]:
+            ticks = (scene.testbed.now_ns - begin_ns) // (tick_ms * MILLISECOND)
+            return {"nop": 2, "timestamps": ((begin_ts + ticks - back) & 0xFFFFFFFF, 0)}
+
+        scene.testbed.advance(days * DAY)
+        for octet in (b"a", b"b", b"c"):
+            scene.peer.send("A", payload=octet, options=stamp())
+            scene.testbed.advance(2 * SECOND)
+        assert scene.read() == b"abc"
+        assert scene.testbed.dropped() == {}
+        scene.peer.send("A", payload=b"old", options=stamp(back=100_000))
+        assert scene.testbed.dropped() == {"drop_tcp_paws": 1}
+
+
+def test_paws_stays_forgotten_until_a_timestamp_comes() -> None:
+    """A keep-alive's answer without one, and data out of order, must not make the stale value count again."""
+    with established(options=ALL_OPTIONS) as scene:
+        scene.testbed.advance(30 * DAY)
+        scene.peer.send("A", options={"timestamps": None})
+        scene.peer.send("A", seq=2, payload=b"b")
+        scene.peer.send("A", payload=b"a")
+        assert scene.read() == b"ab"
+        assert scene.testbed.dropped() == {}
+
+
+@pytest.mark.parametrize("flags", ["R", "S", "SA", "P", "PA"])
+def test_timestamp_of_a_segment_that_is_not_acceptable_is_not_remembered(flags: str) -> None:
+    """One forged segment must not have everything refused that the peer sends in the next 24 days.
+
+    RST in the window, SYN in the window, no ACK, an ACK of what was never sent: RFC 7323 sections 4.3, 5.2 and 5.3.
+    """
+    with established(options=ALL_OPTIONS) as scene:
+        scene.peer.send("PA", payload=b"0123456789")
+        scene.testbed.advance(SECOND)
+        scene.peer.expect("A", ack=11)
+        before = scene.info()["ts_recent"]
+        forged = (scene.peer.ts_now + 0x70000000) & 0xFFFFFFFF
+        scene.peer.send(flags, seq=6, ack=0x40000000, payload=b"j" * 100, options={"timestamps": (forged, 1), "nop": 2})
+        assert scene.info()["ts_recent"] == before
+        scene.testbed.advance(SECOND)
+        scene.peer.send("PA", payload=b"honest")
+        assert scene.read() == b"0123456789honest"
+        assert "drop_tcp_paws" not in scene.testbed.dropped()
+
+
+def test_timestamp_of_the_last_segment_is_remembered_in_time_wait() -> None:
+    """The ACK that ends a connection counts for RFC 6191 as well."""
+    with closing(options=ALL_OPTIONS) as scene:
+        scene.testbed.advance(100 * MILLISECOND)
+        sent = scene.peer.send("A")
+        scene.testbed.advance(100 * MILLISECOND)
+        scene.peer.send("FA", seq=1)
+        assert scene.peer.expect("A").options["timestamps"][1] >= sent.options["timestamps"][0]
+
+
+def test_segments_without_the_agreed_timestamps_are_taken() -> None:
+    """RFC 7323 section 3.2 has a SHOULD for dropping them. The reason for not doing so is in input.pyx."""
+    with established(options=ALL_OPTIONS) as scene:
+        before = scene.info()["ts_recent"]
+        scene.testbed.advance(SECOND)
         scene.peer.send("A", payload=b"x", options={"timestamps": None})
-        if scene.testbed.dropped():
-            scene.peer.send("A", seq=1, payload=b"x")
+        scene.testbed.advance(SECOND)
+        scene.peer.expect("A", ack=2, options={"timestamps": present})
+        assert scene.info()["ts_recent"] == before
+        scene.peer.send("FA", options={"timestamps": None})
+        scene.peer.expect("A", ack=3, options={"timestamps": present})
         assert scene.read() == b"x"
+        assert scene.testbed.counted()["timestamps_missing_in"] == 2
+        assert scene.testbed.dropped() == {}
+
+
+@pytest.mark.parametrize("octets", [0, 1])
+def test_keepalive_without_the_agreed_timestamps_is_answered(octets: int) -> None:
+    with established(options=ALL_OPTIONS) as scene:
+        scene.peer.send("A", seq=0, payload=b"\0" * octets, options={"timestamps": None})
+        scene.peer.expect("A", seq=1, ack=1, options={"timestamps": present})
+
+
+def test_rst_of_a_connection_carries_timestamps() -> None:
+    """RFC 7323 section 3.2: SHOULD."""
+    with established(options=ALL_OPTIONS) as scene:
+        last = scene.info()["ts_recent"]
+        scene.abort()
+        answer = scene.peer.expect(lambda flags: flags in ("R", "RA"), options={"timestamps": present})
+        assert answer.options["timestamps"][1] == last
+
+
+def test_rst_of_a_connection_without_timestamps_carries_none() -> None:
+    with established() as scene:
+        scene.abort()
+        scene.peer.expect(lambda flags: flags in ("R", "RA"), options={"timestamps": None})
+
+
+@both_roles
+def test_rst_of_a_handshake_carries_timestamps(role: str) -> None:
+    with syn_received(role=role, options=ALL_OPTIONS) as scene:
+        scene.peer.send("A", ack=5000)
+        scene.peer.expect("R", options={"timestamps": present})
+
+
+def test_rst_for_nobody_carries_no_timestamps() -> None:
+    """There is no record to have agreed on them."""
+    with listen() as scene:
+        scene.peer.timestamps = True
+        scene.peer.send("A", ack=5000)
+        scene.peer.expect("R", options={"timestamps": None})
 
 
 # ---------------------------------------------------------------- SACK-permitted

@@ -408,6 +408,45 @@ def test_idle_connection_restarts_from_the_initial_window() -> None:
         scene.abort()
 
 
+DAY = 24 * 3600 * SECOND
+
+
+@pytest.mark.parametrize("days", [1, 6, 7, 10, 13, 14, 20, 27, 60])
+@pytest.mark.parametrize("woken", ["by us", "by the peer"])
+def test_idle_connection_restarts_from_the_initial_window_after_days(days: int, woken: str) -> None:
+    """The clock of timers comes round after 13 days; what it said before is no news."""
+    with started(10, total=40) as scene:
+        for index in range(1, 41):
+            scene.peer.send("A", ack=min(seq_of(index), snd_nxt(scene)))
+        assert scene.info()["cwnd"] > 10 * MSS
+        scene.peer.drain()
+        scene.peer.rcv_nxt = seq_of(40)
+        scene.testbed.advance(days * DAY)
+        if woken == "by the peer":
+            scene.peer.send("PA", payload=b"GET")
+        scene.peer.drain()
+        scene.send(bytes(100 * MSS))
+        assert len(sent(scene)) <= 10
+        scene.abort()
+
+
+def test_connection_that_only_receives_for_days_restarts_from_the_initial_window() -> None:
+    """It is not silent, but it has sent nothing."""
+    with started(10, total=40) as scene:
+        for index in range(1, 41):
+            scene.peer.send("A", ack=min(seq_of(index), snd_nxt(scene)))
+        scene.peer.rcv_nxt = seq_of(40)
+        for _ in range(80):
+            scene.testbed.advance(DAY // 8)
+            scene.peer.send("PA", payload=b"x")
+        scene.read()
+        scene.testbed.advance(SECOND)
+        scene.peer.drain()
+        scene.send(bytes(100 * MSS))
+        assert len(sent(scene)) <= 10
+        scene.abort()
+
+
 def test_window_update_in_recovery_sends_no_extra_retransmission() -> None:
     with recovering(total=20) as scene:
         before = scene.testbed.counted()["segments_retransmitted"]

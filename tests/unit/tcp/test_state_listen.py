@@ -60,11 +60,18 @@ def test_listen_neither_syn_nor_ack_is_dropped(flags: str) -> None:
         assert scene.testbed.dropped() == {"drop_tcp_flags": 1}
 
 
-def test_listen_syn_fin_opens_nothing_that_closes_itself() -> None:
-    """FIN on a SYN: ignored (SYN-RECEIVED) or dropped, but never processed in LISTEN."""
+def test_listen_syn_fin_is_a_syn_and_its_fin_comes_again() -> None:
+    """Third: "any other control or text should be queued for processing later": here by the peer, which repeats it."""
     with listen() as scene:
-        scene.peer.send("SF", options=SYN_OPTIONS)
-        assert scene.state in ("CLOSED", "SYN-RECEIVED")
+        scene.peer.send("SF", options=SYN_OPTIONS, payload=b"all of it")
+        scene.peer.expect("SA", seq=0, ack=1)
+        assert scene.testbed.counted()["syn_fin_in"] == 1
+        assert scene.testbed.dropped() == {}
+        scene.peer.send("FA", seq=1, payload=b"all of it")
+        scene.peer.expect("A", seq=1, ack=11)
+        scene.accept()
+        assert scene.state == "CLOSE-WAIT"
+        assert scene.read() == b"all of it"
 
 
 @pytest.mark.parametrize("octets", [b"\x02\x00\x05\xb4", b"\x02\x01\x05\xb4", b"\x02\x28\x05\xb4", b"\x01\x01\x01\x02"])

@@ -9,7 +9,7 @@ import pytest
 from ustack import ConnectionRefused
 from ustack.testing.peer import ScriptedPeer, one_of
 from ustack.testing.states import ALL_OPTIONS, SYN_OPTIONS, Scene, syn_received
-from ustack.testing.testbed import SECOND
+from ustack.testing.testbed import MILLISECOND, SECOND
 
 both_roles = pytest.mark.parametrize("role", ["passive", "active"])
 
@@ -112,12 +112,55 @@ def test_syn_received_passive_repeated_syn_gets_the_same_syn_ack() -> None:
         assert scene.state == "ESTABLISHED"
 
 
-def test_syn_received_passive_another_syn_in_window_returns_to_listen_or_is_challenged() -> None:
-    """Fourth: passive: return to LISTEN; RFC 5961 section 4 asks for a challenge. Never is a second record made."""
+@pytest.mark.parametrize("offset", [500, 1 << 30], ids=["in_window", "outside"])
+def test_syn_received_passive_another_syn_is_challenged(offset: int) -> None:
+    """Fourth: passive: return to LISTEN. Here by way of a challenge (RFC 5961 section 4; opening.pyx says why):
+
+    a peer that has restarted says so, and its next SYN is welcome; a blind one changes nothing.
+    """
     with syn_received() as scene:
-        scene.peer.send("S", seq=500, options=SYN_OPTIONS)
-        assert scene.state in ("CLOSED", "SYN-RECEIVED")
-        assert scene.testbed.stack.leaks()["syns"] <= 1
+        scene.peer.send("S", seq=offset, options=SYN_OPTIONS)
+        answer = scene.peer.expect("A", seq=1, ack=1)
+        assert scene.state == "SYN-RECEIVED"
+        assert scene.testbed.dropped() == {"drop_tcp_syn": 1}
+        scene.peer.send("R", seq=(answer.ack - scene.peer.isn) & 0xFFFFFFFF)
+        assert scene.state == "CLOSED"
+        scene.peer.send("S", seq=offset, options=SYN_OPTIONS)
+        scene.peer.expect("SA")
+
+
+@both_roles
+@pytest.mark.parametrize("octets", [1, 6])
+def test_syn_received_acceptable_segment_from_before_the_window_establishes(role: str, octets: int) -> None:
+    """Table 6 looks at the last octet, too; only the new part is processed."""
+    with syn_received(role=role) as scene:
+        scene.peer.send("PA", seq=1 - octets, payload=b"......"[:octets] + b"hello")
+        assert scene.state == "ESTABLISHED"
+        if role == "passive":
+            scene.accept()
+        assert scene.read() == b"hello"
+        assert scene.testbed.dropped() == {}
+
+
+def test_syn_received_active_repeated_syn_gets_the_syn_ack_again_at_once() -> None:
+    """Simultaneous open: the peer has not seen our SYN,ACK. Its next SYN comes a timeout later, so does ours."""
+    with syn_received(role="active") as scene:
+        for _ in range(3):
+            scene.testbed.advance(600 * MILLISECOND)
+            scene.peer.drain()
+            scene.peer.send("S", seq=0, options=SYN_OPTIONS)
+            scene.peer.expect("SA", seq=0, ack=1, options={"mss": 1460})
+            scene.peer.expect_nothing()
+        scene.peer.send("A")
+        assert scene.state == "ESTABLISHED"
+
+
+def test_syn_received_active_rst_on_the_syns_number_is_ignored() -> None:
+    """It lies before the window."""
+    with syn_received(role="active") as scene:
+        scene.peer.send("SR", seq=0)
+        scene.peer.expect_nothing()
+        assert scene.state == "SYN-RECEIVED"
 
 
 def test_syn_received_active_syn_in_window_is_challenged() -> None:

@@ -6,7 +6,7 @@ import errno
 import pytest
 
 from ustack import ConnectionRefused, ConnectionTimeout, StackError, Unreachable
-from ustack.testing.states import SYN_OPTIONS, syn_sent
+from ustack.testing.states import SYN_OPTIONS, Scene, syn_sent
 from ustack.testing.testbed import PEER_ADDRESS, SECOND
 
 
@@ -74,6 +74,62 @@ def test_syn_sent_syn_opens_simultaneously() -> None:
         scene.peer.send("A")
         scene.peer.expect_nothing()
         assert scene.state == "ESTABLISHED"
+
+
+def simultaneous(flags: str, payload: bytes) -> Scene:
+    """A SYN of the peer's own, with more on it, answered."""
+    scene = syn_sent()
+    scene.peer.send(flags, options=SYN_OPTIONS, payload=payload)
+    scene.peer.expect("SA", seq=0, ack=scene.peer.snd_nxt)
+    scene.peer.expect_nothing()
+    assert scene.state == "SYN-RECEIVED"
+    return scene
+
+
+def test_syn_sent_text_on_a_simultaneous_syn_is_kept_until_established() -> None:
+    """Fourth: queue it for processing after the ESTABLISHED state has been reached."""
+    with simultaneous("S", b"early") as scene:
+        with pytest.raises(BlockingIOError):
+            scene.conn.receive(100, timeout=0)
+        scene.peer.send("A", payload=b" and late")
+        assert scene.state == "ESTABLISHED"
+        assert scene.read() == b"early and late"
+        scene.testbed.advance(SECOND)
+        scene.peer.expect("A", seq=1, ack=15)
+        assert scene.testbed.dropped() == {}
+
+
+def test_syn_sent_repeated_syn_with_text_is_answered_with_the_same_syn_ack() -> None:
+    with simultaneous("S", b"early") as scene:
+        scene.peer.send("S", seq=0, options=SYN_OPTIONS, payload=b"early")
+        scene.peer.expect("SA", seq=0, ack=6)
+        scene.peer.send("A")
+        assert scene.read() == b"early"
+
+
+@pytest.mark.parametrize("shut", [False, True])
+def test_syn_sent_fin_on_a_simultaneous_syn_ends_the_stream_when_established(shut: bool) -> None:
+    """Eighth, SYN-RECEIVED: CLOSE-WAIT; from FIN-WAIT-1, which a CLOSE in SYN-RECEIVED leads to: CLOSING."""
+    with simultaneous("SF", b"all of it") as scene:
+        with pytest.raises(BlockingIOError):
+            scene.conn.receive(100, timeout=0)
+        if shut:
+            scene.shutdown()
+        scene.peer.send("A")
+        assert scene.state == ("CLOSING" if shut else "CLOSE-WAIT")
+        assert scene.read() == b"all of it"
+        assert scene.at_eof()
+        scene.testbed.advance(SECOND)
+        assert ["F" in segment.flags for segment in scene.peer.drain()] == [True] * shut
+
+
+def test_syn_sent_text_on_a_simultaneous_syn_that_is_refused_is_given_back() -> None:
+    with simultaneous("S", b"early") as scene:
+        scene.peer.send("R")
+        assert scene.state == "CLOSED"
+        assert scene.testbed.stack.leaks()["rx_held_bytes"] == 0
+        with pytest.raises(ConnectionRefused):
+            scene.conn.receive(100, timeout=0)
 
 
 def test_syn_sent_simultaneous_open_by_the_rfcs_figure() -> None:

@@ -3,6 +3,8 @@
 
 from typing import Any
 
+import pytest
+
 from ustack.testing.states import ALL_OPTIONS, SYN_OPTIONS, Scene, time_wait
 from ustack.testing.testbed import MILLISECOND, SECOND, read_available
 
@@ -62,12 +64,59 @@ def test_time_wait_rst_is_not_answered() -> None:
 
 
 def test_time_wait_rst_in_window_does_not_assassinate() -> None:
-    """RFC 5961 section 3 applies here as well: only the exact sequence number may end it."""
+    """RFC 5961 section 3 applies here as well: only the exact sequence number may end it, another one is challenged."""
     with time_wait() as scene:
         scene.peer.send("R", seq=12)
-        for answer in scene.peer.drain():
-            assert answer.flags == "A"
+        scene.peer.expect("A", seq=2, ack=2)
+        scene.peer.expect_nothing()
         assert scene.state == "TIME-WAIT"
+        assert scene.testbed.counted()["challenge_acks_out"] == 1
+
+
+@pytest.mark.parametrize("payload", [b"", b"x"])
+def test_time_wait_segment_without_ack_is_dropped(payload: bytes) -> None:
+    """Fifth: if the ACK bit is off, drop the segment and return."""
+    with time_wait() as scene:
+        scene.peer.send("", payload=payload)
+        scene.peer.expect_nothing()
+        assert scene.testbed.dropped() == {"drop_tcp_flags": 1}
+
+
+@pytest.mark.parametrize("flags", ["A", "FA"])
+def test_time_wait_what_lies_beyond_the_fin_is_ignored(flags: str) -> None:
+    """Seventh: ignore the segment text. A second FIN is no retransmission of the first, and prolongs nothing."""
+    with time_wait(msl_ns=MSL) as scene:
+        scene.testbed.advance(MSL)
+        scene.peer.send(flags, payload=b"x")
+        scene.peer.expect_nothing()
+        assert scene.testbed.dropped() == {"drop_tcp_after_fin": 1}
+        assert scene.testbed.run_until(lambda: scene.state == "CLOSED", 10 * MSL) <= MSL + SECOND
+
+
+def test_time_wait_syn_in_window_is_challenged() -> None:
+    """It is not above RCV.NXT, so it opens nothing (MAY-2)."""
+    with time_wait() as scene:
+        scene.peer.send("SA", seq=10)
+        scene.peer.expect("A", seq=2, ack=2)
+        assert scene.testbed.dropped() == {"drop_tcp_syn": 1}
+
+
+def test_time_wait_ack_of_what_was_never_sent_is_challenged() -> None:
+    """RFC 5961 section 5.2."""
+    with time_wait() as scene:
+        scene.peer.send("A", ack=100)
+        scene.peer.expect("A", seq=2, ack=2)
+        assert scene.testbed.dropped() == {"drop_tcp_ack": 1}
+
+
+def test_time_wait_old_timestamp_is_answered_and_prolongs_nothing() -> None:
+    """RFC 7323 section 5.3."""
+    with time_wait(options=ALL_OPTIONS, msl_ns=MSL) as scene:
+        scene.testbed.advance(MSL)
+        scene.peer.send("FA", seq=1, options={"nop": 2, "timestamps": ((scene.peer.ts_now - 100_000) & 0xFFFFFFFF, 0)})
+        scene.peer.expect("A", seq=2, ack=2)
+        assert scene.testbed.dropped() == {"drop_tcp_paws": 1}
+        assert scene.testbed.run_until(lambda: scene.state == "CLOSED", 10 * MSL) <= MSL + SECOND
 
 
 def test_time_wait_old_syn_is_answered_with_an_ack() -> None:

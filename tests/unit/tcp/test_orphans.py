@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: MIT
+"""Orphans: connections that their application has closed and their peer has not (RFC 6429 section 3, RFC 9293 section
+3.8.3). Nobody waits for them, so they get less time than others, and there is a limit for all of them.
+"""
+
+from typing import Any
+
+import pytest
+
+from ustack.testing.peer import ScriptedPeer
+from ustack.testing.states import SYN_OPTIONS, Scene, close_wait, established, listen
+from ustack.testing.testbed import MILLISECOND, SECOND
+
+
+def life(scene: Scene) -> int:
+    """How long the connection lives on when nothing more comes from its peer."""
+    return scene.testbed.run_until(lambda: scene.state == "CLOSED", 3600 * SECOND)
+
+
+@pytest.mark.parametrize("octets", [0, 1000])
+@pytest.mark.parametrize("build", [established, close_wait])
+def test_a_closed_connection_gives_up_a_vanished_peer_after_two_minutes(build: Any, octets: int) -> None:
+    """Linux: 100 to 130 s. It ends with a RST, in case the peer can hear."""
+    with build() as scene:
+        scene.conn.send(b"x" * octets)
+        scene.close()
+        assert 110 * SECOND <= life(scene) <= 130 * SECOND
+        segments = scene.peer.drain()
+        assert [segment.flags[0] for segment in segments].count("F") + sum(s.payload != b"" for s in segments) >= 7
+        assert len(segments) <= 9
+        assert "R" in segments[-1].flags
+        assert scene.testbed.counted()["orphans_timed_out"] == 1
+
+
+def test_a_connection_that_is_only_shut_down_waits_as_long_as_any() -> None:
+    """Its application still reads, and can end it."""
+    with established() as scene:
+        scene.shutdown()
+        assert life(scene) >= 900 * SECOND
+        assert "orphans_timed_out" not in scene.testbed.counted()
+
+
+def test_the_time_can_be_set() -> None:
+    with established(orphan_timeout_ns=10 * SECOND) as scene:
+        scene.close()
+        assert 10 * SECOND <= life(scene) <= 20 * SECOND
+
+
+def test_a_shorter_user_timeout_holds() -> None:
+    with established(user_timeout_ns=20 * SECOND) as scene:
+        scene.close()
+        assert life(scene) <= 40 * SECOND
+
+
+def test_a_window_that_stays_closed_ends_an_orphan_though_the_peer_answers() -> None:
+    with established() as scene:
+        scene.send(b"x" * 1000)
+        scene.peer.expect("A", payload=b"x" * 1000)
+        scene.peer.send("A", wnd=0)
+        scene.conn.send(b"y" * 1000)
+        scene.close()
+        start = scene.testbed.now_ns
+        while scene.state != "CLOSED":
+            assert scene.testbed.now_ns < start + 200 * SECOND
+            scene.testbed.step(start + 200 * SECOND)
+            if scene.peer.drain():
+                scene.peer.send("A", wnd=0)
+        assert scene.testbed.now_ns - start >= 60 * SECOND
+
+
+def test_progress_gives_an_orphan_its_time_again() -> None:
+    """A path that loses each segment but the fourth try: no measurement is ever taken, and each ACK is progress."""
+    with established() as scene:
+        scene.conn.send(b"x" * 1460 * 20)
+        scene.close()
+        scene.peer.wnd = 1460
+        scene.peer.drain()
+        for index in range(12):
+            ack = 1 + 1460 * (index + 1)
+            for _ in range(3):
+                scene.peer.wait(130 * SECOND)
+                scene.peer.drain()
+            scene.peer.send("A", ack=ack)
+            scene.peer.drain()
+            assert scene.state == "FIN-WAIT-1", index
+        assert 110 * SECOND <= life(scene) <= 200 * SECOND
+
+
+# ---------------------------------------------------------------- how many
+
+
+def orphan(scene: Scene, port: int) -> ScriptedPeer:
+    """A connection from a port, closed by its application at once; its FIN is not answered."""
+    peer = ScriptedPeer(scene.testbed, port=port)
+    peer.send("S", options=SYN_OPTIONS)
+    peer.expect("SA")
+    peer.send("A")
+    assert scene.listener is not None
+    scene.listener.accept(timeout=0).close()
+    scene.testbed.pump()
+    return peer
+
+
+def test_beyond_the_limit_a_close_is_a_reset() -> None:
+    with listen(max_orphans=3) as scene:
+        peers = [orphan(scene, 1000 + index) for index in range(5)]
+        ends = [[segment.flags for segment in peer.drain()] for peer in peers]
+        assert ends == [["FA"]] * 3 + [["RA"]] * 2
+        assert scene.testbed.counted()["orphans_refused"] == 2
+        assert scene.testbed.stack.leaks()["tcbs"] == 3
+
+
+def test_an_orphan_that_ends_makes_room() -> None:
+    with listen(max_orphans=1) as scene:
+        for index in range(5):
+            peer = orphan(scene, 1000 + index)
+            peer.expect("FA")
+            peer.send("FA")
+            peer.expect("A")
+        for index, how in enumerate(("R", "silence", "end")):
+            peer = orphan(scene, 2000 + index)
+            peer.expect("FA")
+            if how == "R":
+                peer.send("R")
+            elif how == "silence":
+                scene.testbed.advance(200 * SECOND)
+        assert "orphans_refused" not in scene.testbed.counted()
+
+
+def test_while_there_are_many_an_orphan_that_is_not_answered_twice_ends() -> None:
+    """The dead ones make room, so that an honest close need not be a reset."""
+    with listen(max_orphans=4) as scene:
+        for index in range(3):
+            orphan(scene, 1000 + index)
+            scene.testbed.advance(100 * MILLISECOND)
+        scene.testbed.advance(3 * SECOND)
+        assert scene.testbed.stack.leaks()["tcbs"] == 2
+        assert scene.testbed.counted()["orphans_timed_out"] == 1
+        scene.testbed.advance(60 * SECOND)
+        assert scene.testbed.stack.leaks()["tcbs"] == 2

@@ -1,0 +1,27 @@
+# SPDX-License-Identifier: MIT
+# How often a segment that is not acceptable may be answered: RFC 5961 section 7 (with errata 4772), and the loops that
+# two ends out of step fall into when each corrects the other.
+#
+# Above: input, opening. Below: tcb, wire/tcp. It sends nothing: True means that the caller's ACK may go, and has been
+# counted against the limit.
+#
+#     corrective ACK   asked for by RFC 9293 section 3.10.7.4 or RFC 7323 section 5.3: out of window, PAWS.
+#                      Limited per record; segments with data or a FIN (and no SYN) are always answered, for an ACK has
+#                      neither and so cannot keep a loop going. Nothing is limited over all connections: answers to
+#                      keep-alives and window probes (sections 3.8.4, 3.8.6.1) never wait for somebody else's.
+#     challenge ACK    asked for by RFC 5961 sections 3 to 5: RST or SYN in the window, SYN outside, ACK of what was
+#                      never sent or too long ago. Limited per record with the corrective ones, and in total.
+
+from ustack.tcp.tcb cimport syn_received_t, tcb_t, tcp_t, time_wait_t
+from ustack.wire.tcp cimport segment_t
+
+# For an unacceptable segment of a connection. A SYN asks for a challenge.
+cdef bint corrective_allowed(tcp_t *tcp, tcb_t *tcb, const segment_t *seg) noexcept nogil
+cdef bint challenge_allowed(tcp_t *tcp, tcb_t *tcb) noexcept nogil
+# For a SYN that is known already, to be answered with the SYN-ACK again.
+cdef bint repeated_syn_allowed(tcp_t *tcp, tcb_t *tcb) noexcept nogil
+# The same for mini-records.
+cdef bint time_wait_corrective_allowed(tcp_t *tcp, time_wait_t *record, const segment_t *seg) noexcept nogil
+cdef bint time_wait_challenge_allowed(tcp_t *tcp, time_wait_t *record) noexcept nogil
+# A half-open record gives few answers, of either kind, from one of its SYN-ACKs to the next: the timer counts anew.
+cdef bint syn_received_answer_allowed(tcp_t *tcp, syn_received_t *record, bint challenge) noexcept nogil
