@@ -650,6 +650,23 @@ def test_usr1_opens_the_log_again(serve: Start, tmp_path: Path) -> None:
     assert log.stat().st_mode & 0o777 == 0o640
 
 
+def test_a_log_on_standard_output_is_this_process_own(serve: Start) -> None:
+    """Not the keeper's, to whom that name means another file."""
+    with serve("--access-log", "/dev/stdout") as server:
+        server.curl(server.url + "512.bin", "-o", "/dev/null")
+        server.process.send_signal(signal.SIGUSR1)
+        assert '"GET /512.bin HTTP/1.1" 200 512' in server.stdout.readline()
+
+
+def test_the_current_directory_is_this_process_own(serve: Start, site: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(site)
+        patch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+        with serve(directory=Path("/proc/self/cwd")) as server:
+            server.process.send_signal(signal.SIGUSR1)
+            assert server.curl(server.url + "512.bin").stdout == BODY
+
+
 @pytest.mark.parametrize(
     "number", [signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM, signal.SIGVTALRM, signal.SIGPROF, signal.SIGIO]
 )

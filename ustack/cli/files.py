@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""The served directory and the access log of a server that has given up root: opened by its keeper, used here.
+"""The served directory and the access log of a server that gives up root: opened before that, and again by its keeper.
 
 Each is one descriptor, whose number never changes. When the name leads to another directory (a release switched by a
 link) or to no file (a log moved away), and on SIGUSR1, the keeper opens it again and the new one takes the number.
 
 Below a directory that the server's user may not enter, where a name leads to cannot be seen: only SIGUSR1 tells there.
+A name that means something else to another process (/dev/stdout, /proc/self/cwd) is opened here, once.
 Above: serve. Below: netns.keeper.
 """
 
@@ -13,7 +14,7 @@ import sys
 from pathlib import Path
 
 from ustack.netns import LabError
-from ustack.netns.keeper import DIRECTORY, LOG, Keeper
+from ustack.netns.keeper import DIRECTORY, FLAGS, LOG, LOG_MODE, Keeper
 
 WHAT = {DIRECTORY: "the directory", LOG: "the access log"}
 
@@ -22,20 +23,34 @@ class Files:
     """Owner of the descriptors. Closes them at the end of a with statement."""
 
     def __init__(self, keeper: Keeper, directory: Path, log: Path | None) -> None:
-        """Open both. Raises LabError, naming the one that cannot be opened."""
+        """Open both, with what privilege this process has. Raises LabError, naming the one that cannot be opened."""
         self._keeper = keeper
         self._paths = {DIRECTORY: directory.absolute(), **({} if log is None else {LOG: log.absolute()})}
         self._descriptors: dict[str, int] = {}
         self._said: dict[str, str] = {}
         try:
-            for kind, path in self._paths.items():
+            for kind, path in list(self._paths.items()):
                 try:
-                    self._descriptors[kind] = keeper.open(kind)
+                    self._descriptors[kind] = os.open(path, FLAGS[kind], LOG_MODE)
                 except OSError as error:
                     raise LabError(f"cannot serve: {WHAT[kind]} {path}: {error.strerror or error}") from None
+                if not self._keeper_sees(kind):
+                    del self._paths[kind]
         except BaseException:
             self.__exit__()
             raise
+
+    def _keeper_sees(self, kind: str) -> bool:
+        """Does the name lead the keeper to the same file?"""
+        try:
+            theirs = self._keeper.open(kind)
+        except OSError:
+            return False
+        try:
+            here, there = os.fstat(self._descriptors[kind]), os.fstat(theirs)
+        finally:
+            os.close(theirs)
+        return (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)
 
     def __enter__(self) -> "Files":
         return self

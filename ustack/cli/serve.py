@@ -276,13 +276,15 @@ def _serve(
 ) -> int:
     """Open, give up privileges, listen, announce, run."""
     complaints = Complaints()
+    not_kept_off = _not_kept_off(keeper.lab)
     with ExitStack() as resources:
         served = _plain_errors(lambda: _open(options, keeper, resources))
         stack, server = served.stack, served.server
         signals.stop = stack.stop
         if on_ready is not None:
             on_ready(stack, keeper.lab)
-        _say_if_not_kept_off(keeper.lab)
+        if not_kept_off:
+            print(f"ustack: {not_kept_off}", file=sys.stderr)
         if not signals.received:
             _announce(options, served.user, hint)
         try:
@@ -369,20 +371,20 @@ def _plain_errors(action: Callable[[], Served]) -> Served:
         raise LabError(f"cannot serve: {error or 'out of memory'}") from error
 
 
-def _say_if_not_kept_off(lab: Lab) -> None:
-    """One line where the kernel sees what is for the stack as well."""
+def _not_kept_off(lab: Lab) -> str:
+    """One line where the kernel sees what is for the stack as well, else ""."""
     if lab.link != "dev" or lab.drop is not None:
-        return
+        return ""
     address = lab.address.partition("/")[0]
     said = f"no CAP_NET_ADMIN to keep the kernel off {lab.ifname}: "
     if links.forwards(End(lab.netns, lab.ifname)):
-        said += (
+        return said + (
             f"and as it forwards (net.ipv4.conf.{lab.ifname}.forwarding=1), it tells clients that {address} is "
             f"unreachable; turn that off"
         )
-    else:
-        said += f"it sees what is for {address} too, and drops it without an answer, because the address is not its own"
-    print(f"ustack: {said}", file=sys.stderr)
+    return (
+        said + f"it sees what is for {address} too, and drops it without an answer, because the address is not its own"
+    )
 
 
 def _announce(options: Options, user: User, hint: str) -> None:

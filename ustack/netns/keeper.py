@@ -43,11 +43,11 @@ LINE_BYTES = 1 << 16
 DIRECTORY = "directory"
 LOG = "log"
 # A log that is a FIFO without a reader fails at once, and a terminal never becomes ours.
-_FLAGS = {
+FLAGS = {
     DIRECTORY: os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC,
     LOG: os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK,
 }
-_LOG_MODE = 0o640
+LOG_MODE = 0o640
 
 
 @contextmanager
@@ -190,7 +190,7 @@ def main() -> None:
 def _open(channel: socket.socket, kind: str, files: dict[str, str]) -> None:
     """Answer one request for a descriptor."""
     try:
-        descriptor = os.open(files[kind], _FLAGS[kind], _LOG_MODE)
+        descriptor = os.open(files[kind], FLAGS[kind], LOG_MODE)
     except KeyError:
         _say(channel, {"error": "no such file is kept", "errno": 0})
     except OSError as error:

@@ -12,6 +12,7 @@ last (`persistent`).
 
 import fcntl
 import json
+import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -162,7 +163,10 @@ def _read(path: Path) -> Record | None:
 
 def records(directory: Path | None = None) -> list[Record]:
     """Every record in a directory (default: where this user's are), by name."""
-    found = [_read(path) for path in sorted((directory or STATE_DIR).glob("lab-*.json"))]
+    place = directory or STATE_DIR
+    if place.exists() and place.stat().st_uid not in (0, os.geteuid()):
+        return []  # somebody else's, who could write anything there
+    found = [_read(path) for path in sorted(place.glob("lab-*.json"))]
     return [record for record in found if record is not None]
 
 
