@@ -70,10 +70,10 @@ cdef void request_hold(server_t *server, tcp_t *tcp, tcb_t *conn, busy_t *busy, 
         if oldest == busy:
             break                       # it alone fits, by the bounds on a head
         server.stats.requests_displaced += 1
-        if oldest.phase == PHASE_HEAD:
+        if oldest.phase == PHASE_HEAD or oldest.phase == PHASE_BODY:
             refuse_held(server, tcp, oldest.conn, oldest, 503)
         else:
-            refuse(server, tcp, oldest.conn, 503, oldest.pending.head, oldest.pending.head_length)
+            connection_abort(server, tcp, oldest.conn)      # a 100 is half sent: nothing can follow it
     if busy.held_bytes == 0:
         busy.conn = conn
         busy.older = server.request_newest
@@ -561,11 +561,18 @@ cdef size_t head_more(server_t *server, tcp_t *tcp, tcb_t *conn, busy_t *busy, c
 
 
 cdef void refuse_held(server_t *server, tcp_t *tcp, tcb_t *conn, busy_t *busy, int status) noexcept nogil:
-    """Refuse what has been kept of a request."""
+    """PHASE_HEAD, PHASE_BODY: refuse what has been kept of a request. Nothing of it is kept then, however much of the
+    response TCP takes."""
     cdef uint8_t *head = busy.head
+    cdef decision_t *pending = busy.pending
     busy.head = NULL
+    busy.pending = NULL
     request_release(server, busy)
-    refuse(server, tcp, conn, status, head, busy.head_length)
+    if pending != NULL:
+        refuse(server, tcp, conn, status, pending.head, pending.head_length)
+        decision_free(pending)
+    else:
+        refuse(server, tcp, conn, status, head, busy.head_length)
     free(head)
 
 
@@ -583,12 +590,11 @@ cdef size_t body_more(server_t *server, tcp_t *tcp, tcb_t *conn, busy_t *busy, c
             verdict = 1
     if verdict == 0:
         return used
+    if verdict != 1:
+        refuse_held(server, tcp, conn, busy, verdict)
+        return length
     pending = busy.pending
     busy.pending = NULL
-    if verdict != 1:
-        refuse(server, tcp, conn, verdict, pending.head, pending.head_length)
-        decision_free(pending)
-        return length
     pending.flags &= ~<uint8_t>D_CHUNKED
     pending.request_body = 0
     if pending.flags & D_FULL or pending.body_length:

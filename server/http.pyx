@@ -37,7 +37,7 @@ from ustack.driver cimport Engine
 from ustack.engine cimport ACCEPT_REFUSED, ACCEPT_TAKEN, Application, application_t
 from ustack.tcp.calls cimport (tcp_abort, tcp_close, tcp_receivable, tcp_resume, tcp_send, tcp_send_queued,
                                tcp_set_nodelay, tcp_set_timeout, tcp_shutdown, tcp_want_writable)
-from ustack.tcp.demux cimport flow_connection
+from ustack.tcp.demux cimport flow_connection, flow_slot_count
 from ustack.tcp.state cimport close_reason_t
 from ustack.tcp.tcb cimport TCB_ACCEPTED, TCB_ACTIVE, tcb_t, tcp_t, turn_charge, turn_spent
 
@@ -166,10 +166,7 @@ cdef void http_on_timeout(application_t *app, tcp_t *tcp, tcb_t *conn) noexcept 
         connection_abort(server, tcp, conn)
     elif busy != NULL and (busy.phase == PHASE_HEAD or busy.phase == PHASE_BODY):
         server.stats.head_timeouts += 1
-        if busy.phase == PHASE_HEAD:
-            refuse_held(server, tcp, conn, busy, 408)
-        else:
-            refuse(server, tcp, conn, 408, busy.pending.head, busy.pending.head_length)
+        refuse_held(server, tcp, conn, busy, 408)
     elif busy != NULL and busy.phase == PHASE_LINGER:
         linger_timeout(server, tcp, conn, busy)
     elif queued and (seen == 0 or queued < seen):
@@ -238,6 +235,7 @@ cdef void http_on_burst_begin(application_t *app, uint64_t now_ns) noexcept nogi
     cdef server_t *server = <server_t *>app.context
     if not server.wall_known:
         set_wall_offset(server, now_ns)
+    server.units = 0                    # housekeeping's is no connection's
     tick(server, now_ns)
 
 
@@ -486,20 +484,24 @@ cdef class HttpServer(Application):
         """
         cdef tcp_t *tcp = &engine.c.tcp
         cdef uint16_t app = engine.application_index.get(id(self), 0)
-        cdef uint32_t at
+        cdef uint64_t at
         cdef tcb_t *conn
         if self.s.finishing or self.s.closing or not engine.alive or app == 0:
             return
-        self.s.finishing = 1
-        self.s.last = NULL              # responses that were prepared before do not say that they are the last
-        tick(&self.s, engine.now())
-        for at in range(tcp.flows.mask + 1):
-            conn = flow_connection(tcp, at)
-            if (conn != NULL and conn.app == app and conn.flags & TCB_ACCEPTED
-                    and conn.user_data & (BUSY_MASK | CLOSING) == 0 and tcp_receivable(tcp, conn) == 0):
-                self.s.stats.idle_closed += 1
-                connection_linger(&self.s, tcp, conn)
-        engine.push()
+        engine.enter("finish()")
+        try:
+            self.s.finishing = 1
+            self.s.last = NULL          # responses that were prepared before do not say that they are the last
+            tick(&self.s, engine.now())
+            for at in range(flow_slot_count(tcp)):
+                conn = flow_connection(tcp, at)
+                if (conn != NULL and conn.app == app and conn.flags & TCB_ACCEPTED
+                        and conn.user_data & (BUSY_MASK | CLOSING) == 0 and tcp_receivable(tcp, conn) == 0):
+                    self.s.stats.idle_closed += 1
+                    connection_linger(&self.s, tcp, conn)
+            engine.push()
+        finally:
+            engine.leave()
 
     @property
     def finished(self):

@@ -106,7 +106,7 @@ class Request:
         """How the exchange ends (RFC 9112 section 9.3)."""
         if b"connection" not in self.fields and self.minor >= 1 and self.method != b"CONNECT":
             return PERSIST
-        options = {option.lower() for option in self.members(b"connection")}
+        options = {option.lower() for option in self.members(b"connection")}  # parse has bounded it
         if b"close" in options or self.method == b"CONNECT":
             return CLOSE
         if self.minor >= 1:
@@ -171,6 +171,7 @@ def parse(head: bytes, limits: Limits) -> Request:
             return Request(method, target, minor, shared)
     fields = _fields(head, limits.max_header_count)
     request = Request(method, target, minor, fields)
+    request.members(b"connection")
     if b"content-length" in fields or b"transfer-encoding" in fields:
         _check_framing(request, limits)
     _check_host(request)
@@ -185,7 +186,9 @@ def _fields_behind_a_path(tail: bytes, minor: int, max_header_count: int) -> dic
     fields = _fields(b"GET / HTTP/1.%d\r\n%b" % (minor, tail), max_header_count)
     if b"content-length" in fields or b"transfer-encoding" in fields:
         return None
-    _check_host(Request(b"GET", b"/", minor, fields))
+    request = Request(b"GET", b"/", minor, fields)
+    request.members(b"connection")
+    _check_host(request)
     return fields
 
 

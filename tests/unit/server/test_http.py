@@ -293,6 +293,9 @@ def test_errors_that_leave_the_connection_open(site: Site, octets: bytes, status
         (b"GET / HTTP/1.1\r\nA: " + b"a" * 17000, 431),
         (get("/", "A: " + "a" * 17000), 431),
         (get("/", *["A: b"] * 100), 431),
+        (get("/missing", "Connection: " + "a," * 2000), 431),
+        (get("http://h/missing", "Connection: " + "a," * 600), 431),
+        (get("/", "Connection: " + "a," * 600, method="PUT"), 431),
         (get("/missing", "Expect: 100-continue", "Content-Length: 5"), 404),
     ],
 )
@@ -666,6 +669,22 @@ def test_heads_that_wait_for_their_bodies_are_bounded_in_bytes(make_site: Callab
     holders[-1].send(b"2345")
     assert [status for status, _, _ in holders[-1].responses()] == [200]
     assert site.stats()["requests_displaced"] >= 30
+
+
+def test_a_request_whose_100_is_half_sent_is_displaced_by_a_reset(make_site: Callable[..., Site]) -> None:
+    """What a connection holds is given back with it in whatever phase it is."""
+    site = make_site(max_request_bytes=40_000, pair={"a": {"snd_queue_bytes": 4096}, "b": {"rcv_buffer_bytes": 2048}})
+    stuck = site.client()
+    (site.root / "filler").write_bytes(b"f" * 4000)
+    # The queue holds 4,096 bytes, of which the client has taken 2,048: there is room for a part of the 100 only.
+    stuck.connection.send(
+        get("/filler", method="GET") + get("/", "X: " + "a" * 9000, "Expect: 100-continue", "Content-Length: 5")
+    )
+    site.settle()
+    for _ in range(40):
+        site.client().send(b"GET / HTTP/1.1\r\nHost: h\r\nX: " + b"a" * 12_000)
+        assert site.stats()["request_bytes"] <= 40_000
+    assert site.stats()["internal_errors"] == 0
 
 
 def test_one_head_takes_no_more_than_its_limit(site: Site) -> None:
