@@ -59,7 +59,8 @@ DIRECTIVES = {
     "wraparound": False,
     "cdivision": True,
     "initializedcheck": MODE != "release",
-    "embedsignature": True,
+    # Signatures come from the methods themselves (binding); those of classes open their docstrings.
+    "embedsignature": False,
     "linetrace": MODE == "trace",
 }
 

@@ -42,6 +42,8 @@ cdef class Engine:
     cdef uint32_t turn(self, uint64_t at_ns) noexcept
     # Send what a call has left behind; with a manual clock the next poll does.
     cdef void push(self) noexcept
+    # The same without giving the GIL up: a finalizer's thread is not the owner, who must not find the gate shut.
+    cdef void push_with_gil(self) noexcept
     # Drive the engine until condition() holds. timeout: seconds, None: for ever. what: for the CallTimeout that it
     # raises then ("accept() on port 80: no connection came").
     cdef void wait_until(self, object condition, object timeout, str what) except *

@@ -353,6 +353,10 @@ cdef class Engine:
                 engine_flush(&self.c, now_ns)
             lent_watch(NULL)
 
+    cdef void push_with_gil(self) noexcept:
+        if not self.manual_clock and self.alive:
+            engine_flush(&self.c, self.now())
+
     cdef void wait_until(self, object condition, object timeout, str what) except *:
         cdef uint64_t until_ns = UINT64_MAX, now_ns, deadline_ns, limit_ns
         cdef uint32_t frames

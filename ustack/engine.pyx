@@ -18,14 +18,15 @@ from libc.string cimport memset
 
 from ustack.base.clock cimport clock_monotonic_ns
 from ustack.base.counters cimport BYTES_OUT, DROP_NO_MEMORY, FRAMES_OUT, count
-from ustack.ip.layer cimport (IP_TCP, IP_TCP_ERROR, ip_input, ip_next_deadline, ip_timers, ip_verdict_t, packet_t)
+from ustack.ip.layer cimport (IP_TCP, IP_TCP_ERROR, ip_input, ip_next_deadline, ip_take_unreached, ip_timers,
+                                 ip_verdict_t, packet_t)
 from ustack.tcp.calls cimport tcp_abort, tcp_receivable, tcp_resume, tcp_waiting
 from ustack.tcp.demux cimport flow_connection, flow_slot_count, flow_turn
 from ustack.tcp.ending cimport connection_end, syn_received_remove, time_wait_remove
 from ustack.tcp.input cimport delivery_t, tcp_input
 from ustack.tcp.output cimport OUTPUT_BLOCKED, tcp_output
 from ustack.tcp.reassembly cimport reassembly_consume, reassembly_keep, reassembly_peek
-from ustack.tcp.soft_errors cimport tcp_error
+from ustack.tcp.soft_errors cimport tcp_error, tcp_unreached
 from ustack.tcp.state cimport CLOSE_ABORTED, CLOSE_NO_MEMORY, CLOSED, FIN_WAIT_2, SYN_SENT
 from ustack.tcp.tcb cimport (
     TCB_ABORT, TCB_ACCEPTED, TCB_ACTIVE, TCB_CLOSED_BY_APP, TCB_EV_ACCEPT, TCB_EV_CLOSED, TCB_EV_DATA, TCB_EV_EOF,
@@ -52,6 +53,7 @@ cdef enum:
 cdef uint32_t engine_poll(engine_t *engine, uint64_t now_ns) noexcept nogil:
     cdef link_t *link = engine.link
     cdef uint32_t taken = 0, wanted, n
+    cdef packet_t packet
     engine.now_ns = now_ns
     link.now_ns = now_ns
     stage_begin(&engine.tcp)
@@ -73,6 +75,8 @@ cdef uint32_t engine_poll(engine_t *engine, uint64_t now_ns) noexcept nogil:
     engine.tcp.turn.frames = taken
     stage_end(&engine.tcp)
     ip_timers(&engine.ip, now_ns)
+    while ip_take_unreached(&engine.ip, &packet):
+        tcp_unreached(&engine.tcp, &packet, now_ns)
     tcp_timers(&engine.tcp, now_ns)
     flow_turn(&engine.tcp)
     engine_flush(engine, now_ns)

@@ -211,6 +211,7 @@ cdef class Listener:
         self.stack.enter("Listener.close()")
         try:
             self.end()
+            self.stack.push()
         finally:
             self.stack.leave()
 
@@ -232,7 +233,6 @@ cdef class Listener:
                 connection.closed = True
                 tcp_abort(&self.stack.c.tcp, connection.conn)
             self.backlog.waiting.clear()
-            self.stack.push()
 
     def __del__(self) -> None:
         if self.open and self.backlog is not None and self.stack is not None and self.stack.alive:
@@ -241,6 +241,7 @@ cdef class Listener:
 
     def _end_dropped(self) -> None:
         self.end()
+        self.stack.push_with_gil()
 
     def __enter__(self) -> Listener:
         return self
@@ -310,6 +311,7 @@ cdef class Connection:
     def _finish_dropped(self) -> None:
         if self.conn != NULL and self.stack.alive:
             self.finish()
+            self.stack.push_with_gil()
 
     cdef Engine enter(self, str call):
         """The stack, entered."""
@@ -515,16 +517,16 @@ cdef class Connection:
             elif self.conn != NULL:
                 self.rest = b""
                 self.finish()
+                stack.push()
         finally:
             stack.leave()
 
     cdef void finish(self) noexcept:
-        """close() inside the gate."""
+        """close() inside the gate; the caller pushes."""
         self.closed = True
         self.sockets.closing.add(self)
         self.stack.now()
         tcp_close(&self.stack.c.tcp, self.conn)
-        self.stack.push()
 
     cdef void give_up(self) noexcept:
         """abort() inside the gate."""

@@ -55,7 +55,10 @@ cdef inline bint is_closing(const tcb_t *conn) noexcept nogil:
 
 
 cdef class Stack(Engine):
-    """A TCP/IP stack on one link.
+    """Stack(link, address='198.18.0.2/24', gateway=None, *, seed=None, now_ns=None, **config)
+--
+
+    A TCP/IP stack on one link.
 
     link: an open Link; it must outlive the stack. address: ours, with prefix length ("198.18.0.2/24"). gateway: next
     hop for everything off that prefix; None: on-link only. seed: makes ISNs, ports and hashes repeatable; None: from

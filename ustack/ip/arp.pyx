@@ -82,6 +82,20 @@ cdef bint arp_use(ip_t *ip, uint16_t index) noexcept nogil:
     return entry.state == NEIGHBOUR_PROBE
 
 
+cdef void _keep_unreached(ip_t *ip, uint16_t index) noexcept nogil:
+    # Whose packets they are should know that nobody is there: the caller of ip_timers takes them (ip_take_unreached).
+    cdef waiting_t *waiting = neighbour_take(ip.neighbours, index)
+    while waiting != NULL:
+        count(ip.counters, counter_t.DROP_NEIGHBOUR_UNRESOLVED)
+        waiting.next = NULL
+        if ip.unreached == NULL:
+            ip.unreached = waiting
+        else:
+            ip.unreached_last.next = waiting
+        ip.unreached_last = waiting
+        waiting = neighbour_take(ip.neighbours, index)
+
+
 cdef void arp_timers(ip_t *ip) noexcept nogil:
     cdef neighbour_t *entry
     cdef uint16_t index = neighbour_due(ip.neighbours, ip.now_ns)
@@ -90,6 +104,7 @@ cdef void arp_timers(ip_t *ip) noexcept nogil:
         left -= 1
         entry = &ip.neighbours.entries[index]
         if entry.tries >= ip.config.neighbour_tries:
+            _keep_unreached(ip, index)
             neighbour_move(ip.neighbours, index, NEIGHBOUR_FAILED, 0)
         else:
             _ask(ip, index, <neighbour_state_t>entry.state)

@@ -49,5 +49,10 @@ cdef bint ip_is_local(const ip_t *ip, const ip_addr_t *address) noexcept nogil
 cdef void ip_confirm(ip_t *ip, uint16_t neighbour, const ip_addr_t *address, uint64_t now_ns) noexcept nogil
 # Due neighbour retries and expiries; call once a poll. Returns ip_next_deadline.
 cdef uint64_t ip_timers(ip_t *ip, uint64_t now_ns) noexcept nogil
+# The next packet of ours that ip_timers gave up because its neighbour does not answer ARP, as if a router had sent it
+# back: a host unreachable that quotes it. It is valid until the next call, and gone at the next ip_timers. False: none.
+cdef bint ip_take_unreached(ip_t *ip, packet_t *packet) noexcept nogil
+# True if the next hop to `address` has failed to answer ARP and was not asked again since. neighbour: the hint.
+cdef bint ip_is_unreached(const ip_t *ip, uint16_t neighbour, const ip_addr_t *address) noexcept nogil
 # When ip_timers next has something to do; UINT64_MAX: never. Every ip_reserve may bring it forward.
 cdef uint64_t ip_next_deadline(const ip_t *ip) noexcept nogil

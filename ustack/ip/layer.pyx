@@ -1,18 +1,23 @@
 # SPDX-License-Identifier: MIT
 """The IP layer of one engine: its life, its timers, and what others ask about addresses."""
 
-from libc.stdint cimport uint16_t, uint64_t
+from libc.stdint cimport uint8_t, uint16_t, uint64_t
+from libc.stdlib cimport free
 from libc.string cimport memset
 
 from ustack.base.counters cimport counters_t
-from ustack.base.types cimport ip_addr_equal, ip_addr_is_v4, ip_addr_t
+from ustack.base.types cimport ip_addr_equal, ip_addr_is_v4, ip_addr_set_v4, ip_addr_t
 from ustack.ip.arp cimport arp_announce, arp_confirm, arp_timers
 from ustack.ip.neighbour cimport (
-    LIST_PROBE, LIST_USED, neighbour_next_ns, neighbour_t, neighbour_table_free, neighbour_table_new,
+    LIST_PROBE, LIST_USED, NEIGHBOUR_FAILED, neighbour_next_ns, neighbour_t, neighbour_table_free,
+    neighbour_table_new, waiting_frame, waiting_t,
 )
-from ustack.ip.state cimport ip_config_t, ip_is_foreign_host, ip_on_link, ip_t
+from ustack.ip.state cimport IP_PROTO_TCP, ip_config_t, ip_is_foreign_host, ip_on_link, ip_t, packet_t
 from ustack.link.device cimport link_t
-from ustack.wire.ipv4 cimport ipv4_mask_be
+from ustack.wire.ethernet cimport ETHERNET_HEADER_BYTES
+from ustack.wire.icmpv4 cimport ICMP_HOST_UNREACHABLE, ICMP_UNREACHABLE
+from ustack.wire.ipv4 cimport IPV4_HEADER_BYTES, ipv4_mask_be
+from ustack.wire.octets cimport read_u32_be
 
 cdef enum:
     SECOND_NS = 1000000000
@@ -45,6 +50,7 @@ cdef int ip_init(ip_t *ip, link_t *link, counters_t *counters, const ip_config_t
 
 
 cdef void ip_destroy(ip_t *ip) noexcept nogil:
+    forget_unreached(ip)
     neighbour_table_free(ip.neighbours)
     ip.neighbours = NULL
     ip.frame = NULL
@@ -78,6 +84,7 @@ cdef void ip_confirm(ip_t *ip, uint16_t neighbour, const ip_addr_t *address, uin
 
 cdef uint64_t ip_timers(ip_t *ip, uint64_t now_ns) noexcept nogil:
     cdef uint64_t next_ns = neighbour_next_ns(ip.neighbours)
+    forget_unreached(ip)
     if next_ns > now_ns:
         return next_ns
     ip.now_ns = now_ns
@@ -87,3 +94,52 @@ cdef uint64_t ip_timers(ip_t *ip, uint64_t now_ns) noexcept nogil:
 
 cdef uint64_t ip_next_deadline(const ip_t *ip) noexcept nogil:
     return neighbour_next_ns(ip.neighbours)
+
+
+# ---------------------------------------------------------------- packets for neighbours that do not answer
+
+cdef waiting_t *next_unreached(ip_t *ip) noexcept nogil:
+    """The caller frees it."""
+    cdef waiting_t *waiting = ip.unreached
+    if waiting != NULL:
+        ip.unreached = waiting.next
+    return waiting
+
+
+cdef inline void forget_unreached(ip_t *ip) noexcept nogil:
+    cdef waiting_t *waiting
+    free(ip.unreached_taken)
+    ip.unreached_taken = NULL
+    while ip.unreached != NULL:
+        waiting = next_unreached(ip)
+        free(waiting)
+
+
+cdef bint ip_take_unreached(ip_t *ip, packet_t *packet) noexcept nogil:
+    cdef uint8_t *header
+    free(ip.unreached_taken)
+    ip.unreached_taken = next_unreached(ip)
+    if ip.unreached_taken == NULL:
+        return False
+    # Written by ip_commit: Ethernet, an IPv4 header without options, the transport's header and data.
+    header = waiting_frame(ip.unreached_taken) + ETHERNET_HEADER_BYTES
+    memset(packet, 0, sizeof(packet_t))
+    ip_addr_set_v4(&packet.src, read_u32_be(header + 12))
+    ip_addr_set_v4(&packet.dst, read_u32_be(header + 16))
+    packet.payload = header + IPV4_HEADER_BYTES
+    packet.payload_length = ip.unreached_taken.length - ETHERNET_HEADER_BYTES - IPV4_HEADER_BYTES
+    if header[9] != IP_PROTO_TCP:
+        packet.payload_length = 0               # nobody's connection
+    packet.icmp_type = ICMP_UNREACHABLE
+    packet.icmp_code = ICMP_HOST_UNREACHABLE
+    return True
+
+
+cdef bint ip_is_unreached(const ip_t *ip, uint16_t neighbour, const ip_addr_t *address) noexcept nogil:
+    cdef const neighbour_t *entry
+    if neighbour == 0 or neighbour > ip.neighbours.limit:
+        return False
+    entry = &ip.neighbours.entries[neighbour]
+    if not ip_on_link(ip, address.words_be[3]):
+        address = &ip.config.gateway
+    return entry.state == NEIGHBOUR_FAILED and ip_addr_equal(&entry.address, address)

@@ -8,7 +8,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 from ustack.base.counters cimport counters_t
 from ustack.base.types cimport ip_addr_t
-from ustack.ip.neighbour cimport neighbour_table_t
+from ustack.ip.neighbour cimport neighbour_table_t, waiting_t
 from ustack.link.device cimport link_t
 from ustack.wire.ipv4 cimport ipv4_is_broadcast, ipv4_is_loopback, ipv4_is_multicast, ipv4_is_this_network
 
@@ -77,6 +77,9 @@ ctypedef struct ip_t:
     # The reservation in hand, between ip_reserve and ip_commit.
     uint16_t identification            # 0 where DF is set
     uint8_t *frame                     # NULL: none
+    waiting_t *unreached               # frames whose neighbour did not answer: for ip_take_unreached, oldest first
+    waiting_t *unreached_last
+    waiting_t *unreached_taken         # the one that the caller is looking at
     uint16_t pending_neighbour         # not 0: the frame waits for this neighbour instead of going to the link
     uint64_t now_ns                    # of the call in progress
     # Made from config and link once, by ip_init.

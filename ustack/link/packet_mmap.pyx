@@ -503,7 +503,11 @@ PACKET_MMAP_OPS.refresh_counters = mmap_refresh_counters
 
 # ---------------------------------------------------------------- Python face
 cdef class PacketMmapLink(Link):
-    """An Ethernet interface of the calling thread's network namespace, through AF_PACKET rings.
+    """PacketMmapLink(ifname, *, rx_slots=504, rx_small_slots=None, tx_slots=126, slot_bytes=66576,
+peer_frame_bytes=65549, busy_poll='auto', mac=None)
+--
+
+    An Ethernet interface of the calling thread's network namespace, through AF_PACKET rings.
 
     rx_small_slots: at least so many frames of one MTU at most wait in the receive ring for the stack's next turn; by
     default 8,192, or fewer of a large MTU (32 MB). rx_slots: so many longer ones, super-frames, do; with rx_small_slots

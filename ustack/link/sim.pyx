@@ -309,7 +309,12 @@ cdef class SimLink(Link):
 
 
 cdef class SimNetwork:
-    """Two links, `a` and `b`, and the wire between them.
+    """SimNetwork(seed=0, *, mtu=1500, delay_ns=0, rate_bps=0, queue_frames=1000, loss=0.0, reorder=0.0,
+duplicate=0.0, corrupt=0.0, reorder_ns=5000000, checksum_offload=False,
+segmentation_offload=False, now_ns=0, rx_slots=4096, tx_slots=1024)
+--
+
+    Two links, `a` and `b`, and the wire between them.
 
     Every impairment is a number for both directions or a pair (a to b, b to a); impair() changes it later.
 

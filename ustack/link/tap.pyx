@@ -297,7 +297,10 @@ cdef void tap_free(tap_t *tap) noexcept:
 
 
 cdef class TapLink(Link):
-    """A TAP device of the calling thread's network namespace; the kernel's side of it is the other end.
+    """TapLink(ifname, *, create=True, up=True, busy_poll='auto', mac=None)
+--
+
+    A TAP device of the calling thread's network namespace; the kernel's side of it is the other end.
 
     create: make the device when it does not exist (it then goes away with the link). up: set it up, as root may. mac:
     our station address; by default one that follows from the kernel's side's own and differs from it. busy_poll: "auto"

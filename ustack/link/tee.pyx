@@ -281,7 +281,10 @@ TEE_OPS.refresh_counters = tee_refresh_counters
 
 # ---------------------------------------------------------------- Python face
 cdef class TeeLink(Link):
-    """Another link with a pcapng capture of all that passes, in both directions.
+    """TeeLink(inner, file, *, epoch_ns=None, buffer_bytes=4194304, interface_name=None)
+--
+
+    Another link with a pcapng capture of all that passes, in both directions.
 
     file: a path; an open descriptor or a binary stream with write(), which stay the caller's. A pipe, a socket or a
     terminal behind a path or a descriptor is never waited for: see `missed`. epoch_ns: added to link.now_ns to make a

@@ -10,3 +10,5 @@ from ustack.tcp.tcb cimport tcb_t, tcp_t
 
 # packet: an ICMP error (IP_TCP_ERROR) that quotes a segment of ours.
 cdef void tcp_error(tcp_t *tcp, const packet_t *packet, uint64_t now_ns) noexcept nogil
+# packet: a segment of ours that never left, because its neighbour does not answer (ip_take_unreached).
+cdef void tcp_unreached(tcp_t *tcp, const packet_t *packet, uint64_t now_ns) noexcept nogil

@@ -17,12 +17,13 @@ from ustack.tcp.demux cimport FLOW_CONNECTION, FLOW_SYN_RECEIVED, flow_find, flo
 from ustack.tcp.ending cimport connection_end
 from ustack.tcp.path cimport path_claimed
 from ustack.tcp.rtt cimport rtt_spoil
-from ustack.tcp.state cimport SYN_SENT, reason_of_icmp
+from ustack.tcp.state cimport CLOSE_HOST_UNREACHABLE, SYN_SENT, reason_of_icmp
 from ustack.tcp.tcb cimport (
     TCB_RECOVER_VALID, TCB_RECOVERY, TCB_REXMIT, TCB_RTO_RECOVERY, flow_key_t, syn_at, tcb_at, tcb_t,
     tcp_t, work_add)
 from ustack.wire.octets cimport read_u16, read_u32
 from ustack.wire.seq cimport seq_ge, seq_lt
+from ustack.wire.tcp cimport TCP_HEADER_BYTES
 
 
 cdef enum:
@@ -65,6 +66,32 @@ cdef void tcp_error(tcp_t *tcp, const packet_t *packet, uint64_t now_ns) noexcep
     else:
         tcb.soft_error = <uint8_t>(packet.icmp_type << 4 | (packet.icmp_code & 0x0F))   # MUST-56, MUST-47
         count(tcp.counters, ICMP_SOFT_ERRORS)
+
+
+cdef void tcp_unreached(tcp_t *tcp, const packet_t *packet, uint64_t now_ns) noexcept nogil:
+    """A failure of the link, seen by ourselves and not forged: it ends a connection that is being opened, as Linux does
+    (arp_error_report, EHOSTUNREACH). One that was opened goes on: RFC 9293 section 3.9.2.2, MUST-56; the neighbour may
+    come back within R2.
+    """
+    cdef flow_key_t key
+    cdef flow_t flow
+    cdef tcb_t *tcb
+    tcp.now_ns = now_ns
+    if packet.payload_length < TCP_HEADER_BYTES:
+        return
+    key.laddr = packet.src
+    key.raddr = packet.dst
+    key.lport = read_u16(packet.payload)
+    key.rport = read_u16(packet.payload + 2)
+    flow = flow_find(tcp, &key)
+    if flow.kind != FLOW_CONNECTION:
+        return
+    tcb = tcb_at(tcp, flow.index)
+    if tcb.state == <uint8_t>SYN_SENT:
+        if read_u32(packet.payload + 4) == tcb.snd_una:
+            connection_end(tcp, tcb, CLOSE_HOST_UNREACHABLE)
+    else:
+        tcb.soft_error = <uint8_t>(packet.icmp_type << 4 | packet.icmp_code)
 
 
 cdef inline bint is_hard(uint8_t type, uint8_t code) noexcept nogil:

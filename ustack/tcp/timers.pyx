@@ -12,14 +12,14 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from ustack.base.counters cimport (
     KEEPALIVE_PROBES_OUT, ORPHANS_TIMED_OUT, RETRANSMIT_TIMEOUTS, SEGMENTS_RETRANSMITTED, count)
 from ustack.base.wheel cimport TIMER_NONE, WHEEL_TICK_SHIFT, timer_event_t, wheel_arm, wheel_expire, wheel_next_ns
-from ustack.ip.layer cimport IP_RING_FULL
+from ustack.ip.layer cimport IP_RING_FULL, ip_is_unreached
 from ustack.tcp.cc.ops cimport cc_view_t
 from ustack.tcp.emit cimport emit_syn_ack
 from ustack.tcp.ending cimport connection_end, syn_received_remove, time_wait_remove
 from ustack.tcp.path cimport path_timed_out
 from ustack.tcp.rtt cimport rexmit_start, rexmit_stop, rtt_r2_ns, rtt_spoil, rtt_waited_ns
-from ustack.tcp.state cimport (CLOSE_KEEPALIVE, CLOSE_TIMEOUT, CLOSED, ESTABLISHED, SYN_RECEIVED, SYN_SENT,
-                               close_reason_t, reason_of_icmp)
+from ustack.tcp.state cimport (CLOSE_HOST_UNREACHABLE, CLOSE_KEEPALIVE, CLOSE_TIMEOUT, CLOSED, ESTABLISHED,
+                               SYN_RECEIVED, SYN_SENT, close_reason_t, reason_of_icmp)
 from ustack.tcp.tcb cimport (
     TCB_ABORT, TCB_ACK_ARMED, TCB_ACK_NOW, TCB_APP_TIMEOUT, TCB_CLOSED_BY_APP, TCB_EV_TIMEOUT, TCB_KEEPALIVE,
     TCB_PERSIST, TCB_PROBE, TCB_RECOVERY, TCB_RECOVER_VALID, TCB_REXMIT, TCB_REXMIT_ARMED, TCB_RTO_RECOVERY,
@@ -148,6 +148,10 @@ cdef void retransmission_timeout(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     if tcb.snd_una == tcb.snd_max:          # nothing was sent when it should have been: output tries again
         rexmit_stop(tcb)
         work_add(tcp, tcb)
+        return
+    if tcb.state == <uint8_t>SYN_SENT and ip_is_unreached(tcp.ip, tcb.neighbour, &tcb.key.raddr):
+        # One of more SYNs than the neighbour's queue holds: it was not there to be given back (tcp_unreached).
+        connection_end(tcp, tcb, CLOSE_HOST_UNREACHABLE)
         return
     if tcb.backoff >= MAX_BACKOFF or rtt_waited_ns(tcp, tcb, <uint32_t>tcb.backoff + 1) >= limit_ns:
         no_answer(tcp, tcb)

@@ -129,6 +129,7 @@ class Pair:
 
     def close(self) -> None:
         """Close both stacks and assert that nothing leaked."""
+        self.b.close()  # or what it has lent is still out
         assert_no_leaks(self.a, self._lent_before)
         assert_no_leaks(self.b, self._lent_before)
         self.network.a.close()

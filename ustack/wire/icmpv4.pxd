@@ -29,6 +29,7 @@ cdef enum icmp_type_t:
     ICMP_PARAMETER_PROBLEM = 12
 
 cdef enum icmp_unreachable_code_t:
+    ICMP_HOST_UNREACHABLE = 1
     ICMP_PROTOCOL_UNREACHABLE = 2
     ICMP_PORT_UNREACHABLE = 3
     ICMP_FRAGMENTATION_NEEDED = 4

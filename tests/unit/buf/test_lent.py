@@ -322,3 +322,80 @@ foreign_fault()
     child = run_child(code)
     assert child.returncode == -signal.SIGBUS
     assert child.stdout == "before\n"
+
+
+# -- somebody else takes the handler's place
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        "faulthandler.enable()",
+        "signal.signal(signal.SIGBUS, lambda number, frame: print('theirs'))",
+        "signal.signal(signal.SIGBUS, signal.SIG_DFL)",
+        "faulthandler.enable(); faulthandler.disable()",
+    ],
+)
+def test_a_handler_that_takes_our_place_is_moved_below_ours(other: str) -> None:
+    """faulthandler.enable() in a program that serves files already: a file that is cut must still not end it."""
+    code = f"""
+from ustack.buf.lent import sigbus_repairs
+with tempfile.TemporaryDirectory() as directory:
+    fd = make(directory, "ours")
+    lent = Lent("file", fd)
+    assert sigbus_repairs() == 0
+    {other}
+    os.ftruncate(fd, 0)
+    assert lent.read(0, lent.length) == bytes(lent.length) and lent.damaged
+    print(sigbus_repairs())
+ours_still_survives()
+print(sigbus_repairs())
+"""
+    child = run_child(code)
+    assert child.returncode == 0, child.stderr
+    assert child.stdout == ("0\n0\n" if "disable" in other else "1\n1\n")
+
+
+def test_a_foreign_fault_reaches_a_handler_that_was_moved_below_ours() -> None:
+    """faulthandler reports, gives up its place to ours, and raises the signal again: then the process ends."""
+    child = run_child("ours_still_survives(); faulthandler.enable(); ours_still_survives(); foreign_fault()")
+    assert child.returncode == -signal.SIGBUS
+    assert child.stderr.count("Fatal Python error: Bus error") == 1
+    assert "in foreign_fault" in child.stderr
+
+
+def test_a_foreign_fault_with_a_disabled_handler_below_ours_still_kills() -> None:
+    """A handler that returns without having done anything is not called for ever."""
+    code = "faulthandler.enable(); ours_still_survives(); faulthandler.enable(); faulthandler.disable()\n"
+    child = run_child("ours_still_survives()\n" + code + "ours_still_survives(); foreign_fault()")
+    assert child.returncode == -signal.SIGBUS
+    assert child.stdout == "before\n"
+
+
+def test_a_handler_is_put_back_in_each_turn_that_reads_a_mapping() -> None:
+    """By the send path: a stack serves a mapped file, faulthandler is enabled, the file is cut under a response."""
+    code = """
+from pathlib import Path
+from ustack.buf.lent import sigbus_repairs
+from ustack.server.http import HttpServer
+from ustack.testing.pair import Pair
+with tempfile.TemporaryDirectory() as directory, Pair() as pair:
+    path = Path(directory, "file")
+    path.write_bytes(b"x" * 4_000_000)
+    with HttpServer(directory, wall_clock=lambda: 0) as server:
+        pair.a.listen(80, application=server)
+        client = pair.b.connect("198.18.0.2", 80, wait=False)
+        pair.advance(1_000_000)
+        client.send(b"GET /file HTTP/1.1\\r\\nHost: h\\r\\n\\r\\n")
+        pair.advance(1_000_000)
+        client.receive()
+        faulthandler.enable()
+        os.truncate(path, 0)
+        pair.advance(1_000_000_000)
+        print(sigbus_repairs() > 0)
+        client.abort()
+        pair.advance(1_000_000)
+"""
+    child = run_child(code)
+    assert child.returncode == 0, child.stderr
+    assert child.stdout == "True\n"

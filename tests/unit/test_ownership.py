@@ -1,0 +1,406 @@
+# SPDX-License-Identifier: MIT
+"""One owner at a time: threads, destructors, callbacks and signal handlers get an exception, never the records.
+
+The threads are bounded by counts, not by time. What could end the process is tried in a process of its own.
+"""
+
+import gc
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from ustack import Connection, ConnectionAborted, Listener, OwnershipError, SimNetwork, Stack
+from ustack.buf.lent import alive as lent_alive
+from ustack.link.tee import TeeLink
+from ustack.testing.pair import Pair
+from ustack.testing.recorder import Recorder
+from ustack.testing.testbed import MILLISECOND, PEER_ADDRESS, SECOND, STACK_ADDRESS
+
+MakeStack = Callable[..., Any]
+
+
+class Running:
+    """A stack that is inside run() in a thread of its own."""
+
+    def __init__(self, stack: Stack) -> None:
+        self.stack = stack
+        self.thread = threading.Thread(target=stack.run, name="runner")
+
+    def __enter__(self) -> "Running":
+        self.thread.start()
+        while True:  # until it is inside: another call is refused then
+            try:
+                self.stack.closing_connections()
+            except OwnershipError:
+                return self
+
+    def __exit__(self, *exc: object) -> None:
+        while self.thread.is_alive():
+            self.stack.stop()
+            self.thread.join(0.01)
+
+
+@pytest.fixture
+def scene(make_stack: MakeStack) -> tuple[Stack, Listener, Connection]:
+    """A stack on a real clock, a listener, and a connection that is being opened."""
+    stack = make_stack(SimNetwork().a)
+    return stack, stack.listen(80), stack.connect(PEER_ADDRESS, 80, wait=False)
+
+
+CALLS: dict[str, Callable[[Stack, Listener, Connection], object]] = {
+    "poll": lambda stack, listener, connection: stack.poll(),
+    "run": lambda stack, listener, connection: stack.run(1),
+    "listen": lambda stack, listener, connection: stack.listen(81),
+    "connect": lambda stack, listener, connection: stack.connect(PEER_ADDRESS, 81, wait=False),
+    "connections": lambda stack, listener, connection: stack.connections(),
+    "closing_connections": lambda stack, listener, connection: stack.closing_connections(),
+    "next_deadline_ns": lambda stack, listener, connection: stack.next_deadline_ns,
+    "close": lambda stack, listener, connection: stack.close(),
+    "close the link": lambda stack, listener, connection: stack.link.close(),
+    "accept": lambda stack, listener, connection: listener.accept(timeout=0),
+    "close a listener": lambda stack, listener, connection: listener.close(),
+    "send": lambda stack, listener, connection: connection.send(b"x", timeout=0),
+    "receive": lambda stack, listener, connection: connection.receive(1, timeout=0),
+    "recv_into": lambda stack, listener, connection: connection.recv_into(bytearray(1)),
+    "shutdown": lambda stack, listener, connection: connection.shutdown(),
+    "close a connection": lambda stack, listener, connection: connection.close(),
+    "abort": lambda stack, listener, connection: connection.abort(),
+    "info": lambda stack, listener, connection: connection.info(),
+    "nodelay": lambda stack, listener, connection: setattr(connection, "nodelay", True),
+    "keepalive": lambda stack, listener, connection: setattr(connection, "keepalive", True),
+    "set_tos": lambda stack, listener, connection: connection.set_tos(0),
+    "set_ttl": lambda stack, listener, connection: connection.set_ttl(1),
+    "set_user_timeout": lambda stack, listener, connection: connection.set_user_timeout(1),
+}
+
+
+# ---------------------------------------------------------------- threads
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_a_second_thread_is_told_who_is_inside(scene: tuple[Stack, Listener, Connection], call: str) -> None:
+    with Running(scene[0]), pytest.raises(OwnershipError, match=r"inside run\(\) in thread 'runner'") as raised:
+        CALLS[call](*scene)
+    assert raised.value.reason == "thread"
+
+
+def test_what_a_second_thread_may_do(scene: tuple[Stack, Listener, Connection]) -> None:
+    stack, listener, connection = scene
+    with Running(stack):
+        assert stack.counters()["frames_in"] == 0
+        assert stack.leaks()["tcbs"] == 1
+        assert (connection.state, connection.reason, listener.pending) == ("SYN-SENT", None, 0)
+        assert "SYN-SENT" in repr(connection)
+        assert "LISTEN" in repr(listener)
+        assert "198.18.0.2/24" in repr(stack)
+        stack.stop()
+
+
+def test_a_stack_passes_from_thread_to_thread_between_calls(scene: tuple[Stack, Listener, Connection]) -> None:
+    stack = scene[0]
+    failures: list[BaseException] = []
+
+    def use() -> None:
+        try:
+            for _ in range(10):
+                stack.poll()
+                stack.connections()
+        except BaseException as error:
+            failures.append(error)
+
+    for _ in range(5):
+        thread = threading.Thread(target=use)
+        thread.start()
+        thread.join()
+        stack.poll()
+    assert not failures
+
+
+def test_both_ends_of_a_simulated_wire_have_one_owner(make_stack: MakeStack) -> None:
+    """What one end sends, the other end's thread would read."""
+    network = SimNetwork()
+    first, second = make_stack(network.a), make_stack(network.b, PEER_ADDRESS + "/24")
+    with Running(first):
+        for use in (
+            second.poll,
+            second.close,
+            network.close,
+            lambda: network.advance(1 << 62),
+            lambda: network.b.inject(b""),
+        ):
+            with pytest.raises(OwnershipError):
+                use()
+
+
+def test_a_recorded_link_is_not_closed_under_its_stack(make_stack: MakeStack, tmp_path: Any) -> None:
+    tee = TeeLink(SimNetwork().a, tmp_path / "x.pcapng")
+    stack = make_stack(tee)
+    with Running(stack):
+        for use in (tee.close, tee.flush, tee.inner.close):
+            with pytest.raises(OwnershipError):
+                use()
+    stack.close()
+    tee.close()
+
+
+def test_threads_that_hammer_one_stack_get_exceptions_and_nothing_else(make_stack: MakeStack) -> None:
+    """Two stacks on one wire, data both ways, connections dropped, in eight threads at once."""
+    network = SimNetwork()
+    server = make_stack(network.a)
+    client = make_stack(network.b, PEER_ADDRESS + "/24")
+    listener = server.listen(80, backlog=1000)
+    refused, unexpected, done = [0] * 8, [], [0] * 8
+    allowed = (OwnershipError, BlockingIOError, BrokenPipeError, ConnectionError, TimeoutError)
+    held: list[list[Connection]] = [[] for _ in range(8)]
+
+    def hammer(number: int) -> None:
+        mine = held[number]
+        for turn in range(400):
+            for act in (
+                lambda: server.run(100_000),
+                client.poll,
+                lambda: mine.append(client.connect(STACK_ADDRESS, 80, wait=False)),
+                lambda: mine.append(listener.accept(timeout=0)),
+                lambda: mine[-1].send(bytearray(1000), timeout=0),
+                lambda: mine[-1].receive(100, timeout=0),
+                lambda: [connection.close() for connection in mine[-1:]],
+                server.connections,
+                lambda: mine.pop(0) and None,
+            ):
+                try:
+                    act()
+                    done[number] += 1
+                except OwnershipError:
+                    refused[number] += 1
+                except IndexError:
+                    pass
+                except allowed:
+                    pass
+                except BaseException as error:
+                    unexpected.append(error)
+            if turn % 50 == 0:
+                gc.collect()
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        threads = [threading.Thread(target=hammer, args=(number,)) for number in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(before)
+    assert not unexpected
+    assert sum(refused) > 0
+    assert sum(done) > 0
+    for mine in held:
+        mine.clear()
+    gc.collect()
+    server.close(linger=0)
+    client.close(linger=0)
+    assert not any(server.leaks().values())
+    assert not any(client.leaks().values())
+
+
+def test_a_connection_dropped_by_another_thread_is_closed_by_the_owner(make_stack: MakeStack) -> None:
+    stack = make_stack(SimNetwork().a)
+    box = [stack.connect(PEER_ADDRESS, 80, wait=False)]
+    with Running(stack):
+        box.clear()
+    assert stack.connections() == []
+
+
+# ---------------------------------------------------------------- destructors
+
+
+class Tells(bytearray):
+    """A buffer that uses the stack when it is given back."""
+
+    use: Callable[[], object]
+    said: list[BaseException | None]
+
+    def __del__(self) -> None:
+        try:
+            self.use()
+            self.said.append(None)
+        except BaseException as error:
+            self.said.append(error)
+
+
+@pytest.mark.parametrize("use", ["poll", "close", "abort", "send", "stop"])
+@pytest.mark.parametrize("when", ["acknowledged", "aborted", "stack closed"])
+def test_what_a_lent_object_does_at_its_end_is_refused(use: str, when: str) -> None:
+    with Pair() as pair:
+        opener, accepter = pair.connect()
+        said: list[BaseException | None] = []
+        data = Tells(b"q" * 1000)
+        data.said = said
+        data.use = {
+            "poll": lambda: pair.b.poll(pair.now_ns),
+            "close": pair.b.close,
+            "abort": opener.abort,
+            "send": lambda: opener.send(b"again"),
+            "stop": pair.b.stop,
+        }[use]
+        opener.send(data)
+        del data
+        if when == "acknowledged":
+            pair.advance(50 * MILLISECOND)
+            assert accepter.receive() == b"q" * 1000
+        elif when == "aborted":
+            opener.abort()
+            pair.advance(50 * MILLISECOND)
+        else:
+            pair.b.close()
+        assert len(said) == 1
+        if use == "stop":
+            assert said == [None]
+        elif when == "acknowledged":
+            assert isinstance(said[0], OwnershipError)
+            assert said[0].reason == "reentered"
+        else:  # the connection, or the stack, has ended by then: that is what it is told, or nothing is left to do
+            assert said[0] is None or isinstance(said[0], (OwnershipError, ConnectionAborted, ValueError))
+
+
+def test_lent_objects_are_given_back_between_turns_in_the_order_they_came() -> None:
+    before = lent_alive()
+    ended: list[int] = []
+
+    class Numbered(bytearray):
+        number: int
+
+        def __del__(self) -> None:
+            ended.append(self.number)
+
+    with Pair() as pair:
+        opener, _accepter = pair.connect()
+        for number in range(5):
+            data = Numbered(b"x" * 100)
+            data.number = number
+            opener.send(data)
+        del data
+        pair.advance(100 * MILLISECOND)
+        assert ended == list(range(5))
+        assert lent_alive() == before
+
+
+def test_an_exporter_that_uses_the_connection_is_asked_before_it_is_entered() -> None:
+    """bytes(memoryview) of a Python exporter may run anything; numpy's and array's do not, a class's may."""
+    with Pair() as pair:
+        opener, accepter = pair.connect()
+        calls: list[int] = []
+
+        class Exporter(bytearray):
+            def __len__(self) -> int:
+                calls.append(1)
+                opener.nodelay = True
+                return super().__len__()
+
+        opener.sendall(Exporter(b"hello"))
+        pair.advance(50 * MILLISECOND)
+        assert accepter.receive() == b"hello"
+
+
+# ---------------------------------------------------------------- callbacks and signals
+
+
+def test_an_upcall_that_uses_the_stack_is_refused() -> None:
+    with Pair() as pair:
+        said: list[BaseException] = []
+        recorder = Recorder()
+
+        def use(port: int) -> None:
+            try:
+                pair.a.connections()
+            except OwnershipError as error:
+                said.append(error)
+
+        recorder.on("accept", use)
+        pair.a.listen(80, application=recorder)
+        opener = pair.b.connect(STACK_ADDRESS, 80, wait=False)
+        pair.advance(50 * MILLISECOND)
+        assert [error.reason for error in said] == ["reentered"]  # type: ignore[attr-defined]
+        opener.abort()
+
+
+def test_a_filter_that_uses_the_network_or_a_stack_is_refused() -> None:
+    said: list[type[BaseException]] = []
+    with Pair() as pair:
+
+        def watch(frame: bytes, index: int) -> None:
+            for use in (pair.network.close, pair.a.connections, lambda: pair.network.a.inject(b"x" * 60)):
+                try:
+                    use()
+                except OwnershipError as error:
+                    said.append(type(error))
+
+        pair.network.filter_ba = watch
+        opener = pair.b.connect(STACK_ADDRESS, 81, wait=False)
+        pair.advance(50 * MILLISECOND)
+        assert opener.reason == "refused"
+        pair.network.filter_ba = None
+    assert said
+    assert set(said) == {OwnershipError}
+
+
+def test_what_a_filter_raises_is_raised_from_poll() -> None:
+    class Odd(Exception):
+        pass
+
+    def watch(frame: bytes, index: int) -> None:
+        raise Odd
+
+    with Pair() as pair:
+        pair.network.filter_ba = watch
+        connection = pair.b.connect(STACK_ADDRESS, 81, wait=False)
+        with pytest.raises(Odd):
+            pair.b.poll(pair.now_ns)
+        pair.network.filter_ba = None
+        connection.abort()
+
+
+@pytest.mark.parametrize("call", ["run", "accept"])
+def test_a_signal_handler_may_only_stop(make_stack: MakeStack, call: str) -> None:
+    """Its exception, that of the refused call, comes out of the call that was interrupted."""
+    stack = make_stack(SimNetwork().a)
+    listener = stack.listen(80)
+    before = signal.signal(signal.SIGVTALRM, lambda number, frame: stack.connections())
+    signal.setitimer(signal.ITIMER_VIRTUAL, 0.01)
+    try:
+        with pytest.raises(OwnershipError) as raised:
+            {"run": lambda: stack.run(30 * SECOND), "accept": lambda: listener.accept(timeout=30)}[call]()
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)
+    assert raised.value.reason == "reentered"
+
+
+def test_stop_from_a_signal_handler_ends_run(make_stack: MakeStack) -> None:
+    stack = make_stack(SimNetwork().a)
+    before = signal.signal(signal.SIGVTALRM, lambda number, frame: stack.stop())
+    signal.setitimer(signal.ITIMER_VIRTUAL, 0.01)
+    try:
+        stack.run()
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)
+
+
+def test_the_gate_is_open_again_after_every_kind_of_failure(make_stack: MakeStack) -> None:
+    stack = make_stack(SimNetwork().a, now_ns=0)
+    listener = stack.listen(80)
+    for fails in (
+        stack.poll,
+        lambda: stack.run(1),
+        lambda: stack.connect("198.18.0.255", 80),
+        lambda: stack.listen(80),
+        lambda: listener.accept(timeout=1),
+    ):
+        with pytest.raises((ValueError, OSError)):
+            fails()
+        assert stack.connections() == []
