@@ -184,10 +184,8 @@ cdef void synchronized_arrives(tcp_t *tcp, tcb_t *tcb, const segment_t *seg, del
                 tcb.flags |= TCB_ACK_NOW
                 work_add(tcp, tcb)
             return
-        trimmed = seg[0]                    # the SYN of its SYN-ACK is known, the rest is news
-        trimmed.flags &= ~<uint8_t>SYN
-        trimmed.seq += 1
-        trimmed.window >>= tcb.snd_wscale   # a SYN's window is not scaled (RFC 7323 section 2.2)
+        trimmed = seg[0]
+        trim_syn_ack(tcb, &trimmed)
         seg = &trimmed
     if tcb_needs_refresh(tcp, tcb):
         tcb_refresh(tcp, tcb)
@@ -209,6 +207,23 @@ cdef void synchronized_arrives(tcp_t *tcp, tcb_t *tcb, const segment_t *seg, del
     if not take_ack(tcp, tcb, seg):
         return
     accept_text(tcp, tcb, seg.seq, seg, delivery)
+
+
+cdef void trim_syn_ack(const tcb_t *tcb, segment_t *seg) noexcept nogil:
+    """The SYN-ACK of a simultaneous open: its SYN is known, and so is what came with the SYN before; the rest is news.
+
+    "One could tailor actual segments by trimming off any portions that lie outside the window (including SYN and FIN)":
+    what is left begins at RCV.NXT and is acceptable, though only its ACK may be left.
+    """
+    cdef uint32_t known = tcb.rcv_nxt - (seg.seq + 1)
+    cdef uint32_t cut = known if known < seg.length else seg.length
+    if known > seg.length:                  # as far as its FIN
+        seg.flags &= ~<uint8_t>FIN
+    seg.flags &= ~<uint8_t>SYN
+    seg.seq = tcb.rcv_nxt
+    seg.data += cut
+    seg.length -= cut
+    seg.window >>= tcb.snd_wscale           # a SYN's window is not scaled (RFC 7323 section 2.2)
 
 
 cdef inline void owe_ack(tcp_t *tcp, tcb_t *tcb, counter_t reason) noexcept nogil:

@@ -99,6 +99,25 @@ def test_syn_sent_text_on_a_simultaneous_syn_is_kept_until_established() -> None
         assert scene.testbed.dropped() == {}
 
 
+@pytest.mark.parametrize("again", [b"", b"ear", b"early", b"early and late"])
+def test_syn_sent_text_on_a_simultaneous_syn_and_then_the_peers_syn_ack(again: bytes) -> None:
+    """Figure 7: each end is in ESTABLISHED with the other's SYN,ACK, whatever of the text that carries again."""
+    with simultaneous("S", b"early") as scene:
+        scene.peer.send("SA", seq=0, options=SYN_OPTIONS, payload=again)
+        assert scene.state == "ESTABLISHED"
+        assert scene.read() == max(again, b"early")
+        assert scene.testbed.dropped() == {}
+
+
+@pytest.mark.parametrize("flags", ["SA", "SFA"])
+def test_syn_sent_text_and_fin_on_a_simultaneous_syn_and_then_the_peers_syn_ack(flags: str) -> None:
+    with simultaneous("SF", b"early") as scene:
+        scene.peer.send(flags, seq=0, options=SYN_OPTIONS, payload=b"early" if "F" in flags else b"")
+        assert scene.state == "CLOSE-WAIT"
+        assert scene.read() == b"early"
+        assert scene.testbed.dropped() == {}
+
+
 def test_syn_sent_repeated_syn_with_text_is_answered_with_the_same_syn_ack() -> None:
     with simultaneous("S", b"early") as scene:
         scene.peer.send("S", seq=0, options=SYN_OPTIONS, payload=b"early")
