@@ -117,6 +117,7 @@ cdef void file_drop(server_t *server, file_t *file) noexcept nogil:
     file.live = 0
     file.generation += 1
     server.file_count -= 1
+    server.free_files[server.file_limit - server.file_count - 1] = <uint32_t>(file - server.files)
 
 
 cdef bint variant_unchanged(server_t *server, variant_t *variant) noexcept nogil:
@@ -194,9 +195,8 @@ cdef bint decision_valid(server_t *server, decision_t *decision) noexcept nogil:
 
 
 cdef uint32_t file_make_room(server_t *server, uint64_t bytes_wanted, uint64_t copied_wanted) noexcept nogil:
-    """A free slot, after dropping what was not used lately until `bytes_wanted` fit as well (or nothing is left);
-    copied_wanted: of them, those that are copies."""
-    cdef uint32_t index
+    """A free slot, to be taken at once (`appear`), after dropping what was not used lately until `bytes_wanted` fit as
+    well (or nothing is left). copied_wanted: of them, those that are copies."""
     cdef file_t *file
     while server.file_count == server.file_limit or (
             server.file_count and (server.held_bytes + bytes_wanted > server.max_held_bytes
@@ -207,7 +207,4 @@ cdef uint32_t file_make_room(server_t *server, uint64_t bytes_wanted, uint64_t c
             file.referenced = 0
         else:
             file_drop(server, file)
-    index = server.file_hand
-    while server.files[index].live:
-        index = (index + 1) % server.file_limit
-    return index
+    return server.free_files[server.file_limit - server.file_count - 1]

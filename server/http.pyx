@@ -220,6 +220,8 @@ cdef void server_free(server_t *server) noexcept nogil:
     free(server.read_buffer)
     server.read_buffer = NULL
     free(server.files)
+    free(server.free_files)
+    server.free_files = NULL
     free(server.decisions)
     free(server.buckets)
     free(server.log_ring)
@@ -429,7 +431,7 @@ cdef class HttpServer(Application):
 
     def _allocate(self, uint32_t max_heads, uint32_t max_files, uint32_t max_busy, uint32_t log_lines,
                   bytes hash_key):
-        cdef uint32_t buckets = 2
+        cdef uint32_t buckets = 2, index
         while buckets < max_heads * 2:
             buckets *= 2
         if len(hash_key) != 16:
@@ -455,8 +457,11 @@ cdef class HttpServer(Application):
         self.s.continue_100 = lent_from_bytes(b"HTTP/1.1 100 Continue\r\n\r\n")
         self.s.file_limit = max_files
         self.s.files = <file_t *>calloc(max_files, sizeof(file_t))
-        if self.s.files == NULL:
+        self.s.free_files = <uint32_t *>malloc(max_files * sizeof(uint32_t))
+        if self.s.files == NULL or self.s.free_files == NULL:
             raise MemoryError
+        for index in range(max_files):
+            self.s.free_files[index] = max_files - 1 - index
 
     def __dealloc__(self):
         server_free(&self.s)

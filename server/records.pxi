@@ -225,6 +225,7 @@ ctypedef struct server_t:
     uint32_t file_limit
     uint32_t file_count
     uint32_t file_hand
+    uint32_t *free_files            # stack of the file_limit - file_count slots that are not live
     uint64_t held_bytes             # of all bodies and ready-made responses
     uint64_t max_held_bytes
     uint64_t copied_bytes           # of all bodies that are copies: memory, where a mapping is page cache
