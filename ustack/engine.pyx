@@ -79,7 +79,7 @@ cdef uint32_t engine_poll(engine_t *engine, uint64_t now_ns) noexcept nogil:
         tcp_unreached(&engine.tcp, &packet, now_ns)
     tcp_timers(&engine.tcp, now_ns)
     flow_turn(&engine.tcp)
-    engine_flush(engine, now_ns)
+    serve_work(engine, now_ns)
     turn_end(engine)
     return taken
 
@@ -101,6 +101,12 @@ cdef void take_frames(engine_t *engine, uint32_t n, uint64_t now_ns) noexcept no
 
 
 cdef void engine_flush(engine_t *engine, uint64_t now_ns) noexcept nogil:
+    serve_work(engine, now_ns)
+    turn_end(engine)
+
+
+cdef void serve_work(engine_t *engine, uint64_t now_ns) noexcept nogil:
+    """The second stage of a turn: upcalls and output for what is on the work list."""
     cdef tcp_t *tcp = &engine.tcp
     cdef tcb_t *conn
     cdef uint32_t again = 0
@@ -224,9 +230,10 @@ cdef inline application_t *upcall_begin(engine_t *engine, const tcb_t *conn) noe
     cdef turn_t *turn = &engine.tcp.turn
     turn.upcalls += 1
     turn.stage_left -= UPCALL_UNITS
-    turn.upcall_left = turn.stage_left if turn.stage_left < TURN_UPCALL_UNITS else TURN_UPCALL_UNITS
-    if turn.upcall_left <= 0:
-        turn.upcall_left = 1                # every upcall makes some progress
+    turn.upcall_floor = turn.stage_left - TURN_UPCALL_UNITS
+    if turn.upcall_floor < 0:
+        # The rest of the stage; every upcall makes some progress.
+        turn.upcall_floor = 0 if turn.stage_left > 0 else turn.stage_left - 1
     if not engine.open_applications & (1ULL << conn.app):
         engine.open_applications |= 1ULL << conn.app
         if app.on_burst_begin != NULL:
@@ -408,7 +415,7 @@ cdef bint engine_end_some(engine_t *engine, uint64_t now_ns) noexcept nogil:
             syn_received_remove(tcp, tcp.syn_oldest, False)
         if tcp.time_wait_oldest:
             time_wait_remove(tcp, tcp.time_wait_oldest)
-    return tcp.tcbs.in_use > 0 or tcp.syn_oldest or tcp.time_wait_oldest
+    return tcp.syn_oldest or tcp.time_wait_oldest or (tcp.tcbs.in_use and (tcp.work_head or tcp.flows.used))
 
 
 cdef void end_connections(engine_t *engine) noexcept nogil:

@@ -233,7 +233,7 @@ cdef enum:
 
 ctypedef struct turn_t:
     int32_t stage_left
-    int32_t upcall_left
+    int32_t upcall_floor                    # where stage_left lies when the present upcall has had its share
     # ---- what this turn has done so far. Writers: engine, timers, demux
     uint32_t units
     uint32_t frames
@@ -448,12 +448,11 @@ cdef inline bint tick_reached(uint32_t tick, uint32_t now_tick) noexcept nogil:
 # Work done, in units of about 100 ns (turn_t).
 cdef inline void turn_charge(tcp_t *tcp, uint32_t units) noexcept nogil:
     tcp.turn.stage_left -= <int32_t>units
-    tcp.turn.upcall_left -= <int32_t>units
 
 
 # The upcall that is being made has had its share of the turn: leave the rest (engine.pxd, on_data).
 cdef inline bint turn_spent(const tcp_t *tcp) noexcept nogil:
-    return tcp.turn.upcall_left <= 0
+    return tcp.turn.stage_left <= tcp.turn.upcall_floor
 
 
 # When the last acceptable segment of the peer came: 36 bits of milliseconds, two years. (32 alone come round after 49
