@@ -139,16 +139,24 @@ def left_out() -> list[str]:
     return [f"{name}.*" for name in sorted(shims)]
 
 
-check_complete()
-setup(
-    ext_modules=cythonize(
+def modules() -> list[Extension]:
+    """The extensions, translated to C where the command that was given compiles."""
+    if sys.argv[1:2] and sys.argv[1] in ("egg_info", "dist_info", "sdist"):
+        return extensions()
+    translated: list[Extension] = cythonize(
         extensions(),
         build_dir=f"build/{MODE}/c",
         compiler_directives=DIRECTIVES,
         include_path=["."],
         nthreads=0 if MODE == "trace" else 2,
         show_all_warnings=False,
-    ),
+    )
+    return translated
+
+
+check_complete()
+setup(
+    ext_modules=modules(),
     exclude_package_data={"ustack.testing": left_out()},
     options={
         "build": {"build_base": f"build/{MODE}"},
