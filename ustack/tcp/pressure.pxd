@@ -7,7 +7,8 @@
 #                                           (tcb_receive_window); the last eighth is for data in order
 #     none free                             for data in order, in this turn: give up data beyond holes, the largest
 #                                           holder first; then abort the largest holder that holds as much as the asker
-#                                           or more and has had its data unread for RX_PATIENCE_MS
+#                                           or more and whose application has not taken an eighth of it within
+#                                           RX_PATIENCE_MS
 #     none yet                              the segment is not acknowledged and comes again
 #
 # Data beyond a hole goes first because its sender still has it: a data receiver MAY discard what it has reported in a

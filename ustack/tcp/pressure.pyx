@@ -16,7 +16,7 @@ cdef enum:
     FLOORS_SHIFT = 4                        # a sixteenth of all is for those who hold RX_FLOOR_BYTES or less
     IN_ORDER_SHIFT = 3                      # the last eighth of all is for data in order
     VICTIMS_AT_ONCE = 8                     # for one segment
-    LOOKED_AT_ONCE = 8                      # records of one list, before the next one
+    LOOKED_AT_ONCE = 4                      # records of one list, before the next one
 
 
 cdef inline uint64_t free_bytes(const tcp_t *tcp, uint64_t wanted) noexcept nogil:

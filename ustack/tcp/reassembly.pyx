@@ -66,8 +66,6 @@ cdef uint32_t make_fit(tcp_t *tcp, tcb_t *tcb, uint32_t seq, uint32_t length) no
     if cost == 0:
         return length
     allowed = pressure_allow(tcp, tcb, cost)
-    if allowed >= cost:
-        return length
     rx = queue_get(tcp, tcb, seq)           # it may have given up what it held beyond a hole
     return rx_queue_fit(rx, seq, length, allowed, &cost) if rx != NULL else 0
 
@@ -77,9 +75,14 @@ cdef bint put_in_order(tcp_t *tcp, tcb_t *tcb, uint32_t seq, const uint8_t *data
     if rx == NULL or rx_queue_put(&tcp.rx, rx, seq, data, length) != 0:
         return False
     if rx.queued_bytes == 0:
-        rx.read_ms = now_ms(tcp)
+        note_read(tcp, rx, seq)
     rx.queued_bytes += length
     return True
+
+
+cdef inline void note_read(const tcp_t *tcp, rx_queue_t *rx, uint32_t seq) noexcept nogil:
+    rx.read_ms = now_ms(tcp)
+    rx.read_seq = seq
 
 
 cdef uint32_t reassembly_append(tcp_t *tcp, tcb_t *tcb, const uint8_t *data, uint32_t length) noexcept nogil:
@@ -143,9 +146,11 @@ cdef void reassembly_consume(tcp_t *tcp, tcb_t *tcb, uint32_t length) noexcept n
         return
     if length > rx.queued_bytes:
         length = rx.queued_bytes
+    # A byte now and then is no reading: who holds much must take a part of it to be left alone (pressure.pxd).
+    if rx.head_seq + length - rx.read_seq >= rx.queued_bytes >> 3:
+        note_read(tcp, rx, rx.head_seq + length)
     rx_queue_move_head(&tcp.rx, rx, rx.head_seq + length)
     rx.queued_bytes -= length
-    rx.read_ms = now_ms(tcp)
     settle(tcp, tcb)
 
 
@@ -219,13 +224,11 @@ cdef int add_bytes(tcp_t *tcp, tcb_t *tcb, rx_queue_t *rx, runs_view_t *view, ui
         if gap > 0 and rx_queue_put(&tcp.rx, rx, at, data + (at - seq), gap) != 0:
             reason = <int>DROP_NO_MEMORY
             break
-        rx.ooo_bytes += gap
         at += gap
         if joined != NULL:
             joined.right = at
         elif following == NULL:
             if runs_add(view, seq, at) == NULL:
-                rx.ooo_bytes -= gap
                 reason = <int>DROP_NO_MEMORY
             break
         if following == NULL:
@@ -280,10 +283,9 @@ cdef bint reassembly_advance(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
         if seq_gt(left, tcb.rcv_nxt):
             break
         runs_remove(&view, left)
-        rx.ooo_bytes -= right - left
         if seq_gt(right, tcb.rcv_nxt):
             if rx.queued_bytes == 0:
-                rx.read_ms = now_ms(tcp)
+                note_read(tcp, rx, rx.head_seq)
             rx.queued_bytes += right - tcb.rcv_nxt
             tcb.rcv_nxt = right
     rx.held_bytes += runs_memory_bytes(&rx.runs) - runs_before

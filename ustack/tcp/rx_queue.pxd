@@ -34,14 +34,14 @@ ctypedef struct rx_queue_t:                 # 128 bytes; only while something is
     uint32_t head_seq                       # first byte in order, offered to the application
     uint32_t top_seq                        # after the last byte ever held: the ring must reach there
     uint32_t queued_bytes                   # in order; head_seq + queued_bytes is rcv_nxt until the FIN
-    uint32_t ooo_bytes
+    uint32_t read_seq                       # head_seq at read_ms
     uint32_t held_bytes                     # memory of chunks, tables and runs
     uint32_t owner                          # the connection's index
     uint32_t older                          # neighbours in the list of its class
     uint32_t newer
     uint32_t sack_recent[RX_SACK_RECENT]    # a byte of each of the latest blocks, newest first (RFC 2018 section 4)
     uint32_t fin_seq
-    uint32_t read_ms                        # when the application last took something, or the queue began
+    uint32_t read_ms                        # when the application had last taken an eighth, or the queue began
     uint16_t duplicate_acks_owed            # one for each segment out of order in this burst (RFC 5681 section 4.2)
     uint8_t sack_count
     uint8_t fin_ooo                         # a FIN waits at fin_seq

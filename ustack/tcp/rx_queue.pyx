@@ -45,6 +45,7 @@ cdef uint32_t rx_queue_new(rx_memory_t *memory, uint32_t owner, uint32_t seq, ui
     rx.top_seq = seq
     rx.owner = owner
     rx.read_ms = now_ms
+    rx.read_seq = seq
     return index
 
 
@@ -300,7 +301,6 @@ cdef void rx_queue_forget_runs(rx_memory_t *memory, rx_queue_t *rx) noexcept nog
                    if seq_gt(rx.top_seq, end) else 0)
     rx.held_bytes -= runs_memory_bytes(&rx.runs)
     runs_clear(&memory.chunks, &rx.runs)
-    rx.ooo_bytes = 0
     rx.sack_count = 0
     rx.fin_ooo = 0
     rx.top_seq = end

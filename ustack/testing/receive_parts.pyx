@@ -11,7 +11,8 @@ from ustack.base.counters cimport (CONNECTIONS_MEMORY_ABORTED, REASSEMBLY_STEPS,
 from ustack.buf.chunks cimport chunk_held_bytes
 from ustack.tcp.reassembly cimport (reassembly_advance, reassembly_append, reassembly_consume, reassembly_insert,
                                     reassembly_keep, reassembly_peek)
-from ustack.tcp.rx_queue cimport rx_queue_t
+from ustack.tcp.runs cimport run_t, runs_above, runs_lowest, runs_view_t
+from ustack.tcp.rx_queue cimport rx_queue_t, rx_runs_view
 from ustack.tcp.sack cimport sack_blocks
 from ustack.tcp.state cimport ESTABLISHED
 from ustack.tcp.tcb cimport (
@@ -135,10 +136,18 @@ cdef class Receivers:
 
     def status(self, uint32_t conn) -> dict[str, int]:
         """queued_bytes, ooo_bytes, held_bytes and runs of the connection."""
-        cdef const rx_queue_t *rx = rx_queue_of(&self.c, self.at(conn))
+        cdef rx_queue_t *rx = rx_queue_of(&self.c, self.at(conn))
+        cdef runs_view_t view
+        cdef run_t *run
+        cdef uint32_t beyond = 0
         if rx == NULL:
             return {"queued_bytes": 0, "ooo_bytes": 0, "held_bytes": 0, "runs": 0}
-        return {"queued_bytes": rx.queued_bytes, "ooo_bytes": rx.ooo_bytes, "held_bytes": rx.held_bytes,
+        rx_runs_view(&self.c.rx, rx, &view)
+        run = runs_lowest(&view)
+        while run != NULL:
+            beyond += run.right - run.left
+            run = runs_above(&view, run.left)
+        return {"queued_bytes": rx.queued_bytes, "ooo_bytes": beyond, "held_bytes": rx.held_bytes,
                 "runs": rx.runs.count}
 
     # ------------------------------------------------------------ all of them
