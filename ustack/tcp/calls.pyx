@@ -81,12 +81,16 @@ cdef bint claim_flow(tcp_t *tcp, const flow_key_t *key) noexcept nogil:
 
 
 cdef bint choose_port(tcp_t *tcp, flow_key_t *key) noexcept nogil:
-    """RFC 6056 section 3.3.3: a keyed offset for each destination, then upwards."""
-    cdef uint32_t offset = <uint32_t>siphash24(tcp.secret, <const uint8_t *>key, sizeof(flow_key_t))
+    """RFC 6056 section 3.3.4: a keyed offset for each destination, then upwards by a counter that it shares with few
+    others. (By one that all shared, section 3.3.3, a server that we connect to could count our connections to others.)
+    """
+    cdef uint64_t mixed = siphash24(tcp.secret, <const uint8_t *>key, sizeof(flow_key_t))
+    cdef uint16_t *next_port = &tcp.ephemeral_next[mixed >> 56]
+    cdef uint32_t offset = <uint32_t>mixed
     cdef uint32_t _i
     for _i in range(EPHEMERAL_COUNT):
-        key.lport = <uint16_t>(EPHEMERAL_FIRST + (offset % EPHEMERAL_COUNT + tcp.ephemeral_next) % EPHEMERAL_COUNT)
-        tcp.ephemeral_next = <uint16_t>((tcp.ephemeral_next + 1) % EPHEMERAL_COUNT)
+        key.lport = <uint16_t>(EPHEMERAL_FIRST + (offset % EPHEMERAL_COUNT + next_port[0]) % EPHEMERAL_COUNT)
+        next_port[0] = <uint16_t>((next_port[0] + 1) % EPHEMERAL_COUNT)
         if claim_flow(tcp, key):
             return True
     return False

@@ -7,7 +7,8 @@
 #             ├── a segment of the present size has been acknowledged      kept: it counts if the retransmission timer
 #             │                                                            fires before the byte that it quotes is
 #             │                                                            acknowledged (RFC 5927 section 7.2)
-#             └── no such proof yet: the first flights                     acted on at once
+#             │   or PROMPT_CLAIMS were acted on at once already
+#             └── neither: the first flights                               acted on at once
 #
 # What a claim can do is bounded: segments never become smaller than MINIMUM_PATH_MTU allows; below it DF is cleared
 # and routers may fragment, as Linux does (its min_pmtu). After config.path_mtu_expires_ns the size is as before and DF
@@ -23,6 +24,10 @@ from ustack.tcp.tcb cimport path_at, path_t, tcb_t, tcp_t
 
 cdef enum:
     MINIMUM_PATH_MTU = 552                  # what Linux takes: 512 bytes of data and both headers without options
+    # Reductions of one connection until the size is full again that send what is in flight again at once. More narrow
+    # links than this do not follow each other; somebody who claims one byte less each time would have a window sent
+    # again for each message, without an ACK.
+    PROMPT_CLAIMS = 4
 
 # A fragmentation-needed about a datagram of ours of quoted_bytes, at `seq`, in flight. mtu: 0 from a router without RFC
 # 1191. True: segments are smaller now, and what is in flight must be sent again.

@@ -72,6 +72,8 @@ cdef void resize(tcp_t *tcp, tcb_t *tcb, uint16_t smss) noexcept nogil:
 
 cdef void reduce(tcp_t *tcp, tcb_t *tcb, path_t *path, uint16_t mtu) noexcept nogil:
     path.claimed_mtu = 0
+    if path.reductions < PROMPT_CLAIMS:
+        path.reductions += 1
     path.raise_at_ns = tcp.now_ns + tcp.config.path_mtu_expires_ns
     if mtu < MINIMUM_PATH_MTU:
         path.may_fragment = 1
@@ -90,7 +92,7 @@ cdef bint path_claimed(tcp_t *tcp, tcb_t *tcb, uint16_t mtu, uint32_t quoted_byt
     path = path_of(tcp, tcb)
     if path == NULL:
         return False
-    if tcb.mss_proven:
+    if tcb.mss_proven or path.reductions >= PROMPT_CLAIMS:
         path.claimed_mtu = mtu
         path.claimed_seq = seq
         count(tcp.counters, PATH_MTU_DEFERRED)

@@ -24,6 +24,7 @@ cdef enum:
     TCP_MAX_LISTENERS = 64
     TCP_MAX_CC = 8
     SYN_CACHE_WAYS = 8
+    TCP_EPHEMERAL_COUNTERS = 256
 
 # ---------------------------------------------------------------- identity
 ctypedef struct flow_key_t:                 # 36 octets, hashed and compared whole
@@ -159,7 +160,8 @@ ctypedef struct path_t:                     # 32 bytes
     uint16_t claimed_mtu                    # 0: no claim waits
     uint16_t full_smss
     uint8_t may_fragment                    # DF is clear: the path is narrower than any segment we send
-    uint8_t pad[15]
+    uint8_t reductions                      # since the size was full_smss
+    uint8_t pad[14]
 
 # ---------------------------------------------------------------- mini-records
 ctypedef struct syn_received_t:             # one cache line; a passive open before its handshake is complete
@@ -304,7 +306,7 @@ ctypedef struct tcp_t:
     uint32_t time_wait_newest
     turn_t turn
     uint64_t lent_held                      # references to lent buffers, one for each send piece
-    uint16_t ephemeral_next
+    uint16_t ephemeral_next[TCP_EPHEMERAL_COUNTERS]     # by a hash of the destination (RFC 6056 section 3.3.4)
     uint16_t identification_next            # of datagrams without DF (path_identification)
     uint32_t established                    # connections that applications own now
     uint32_t orphans                        # against config.max_orphans. writer: calls, ending

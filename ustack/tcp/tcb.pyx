@@ -30,7 +30,6 @@ cdef extern from "<sys/mman.h>" nogil:
 
 cdef enum:
     FLOW_SLOTS_AT_FIRST = 1024              # a power of two
-    EPHEMERAL_FIRST = 32768
 
 cdef uint64_t MS = 1000000
 cdef uint64_t SECOND = 1000000000
@@ -72,6 +71,7 @@ cdef int tcp_init(tcp_t *tcp, ip_t *ip, counters_t *counters, const tcp_config_t
                   uint64_t now_ns) noexcept nogil:
     cdef prng_t prng
     cdef uint64_t word[2]
+    cdef int i
     memset(tcp, 0, sizeof(tcp_t))
     tcp.ip = ip
     tcp.counters = counters
@@ -88,7 +88,8 @@ cdef int tcp_init(tcp_t *tcp, ip_t *ip, counters_t *counters, const tcp_config_t
     word[1] = prng_next(&prng)
     memcpy(tcp.flows.hash_key, word, 16)
     tcp.timestamp_offset = <uint32_t>prng_next(&prng)
-    tcp.ephemeral_next = <uint16_t>(EPHEMERAL_FIRST + prng_next(&prng) % EPHEMERAL_FIRST)
+    for i in range(TCP_EPHEMERAL_COUNTERS):
+        tcp.ephemeral_next[i] = <uint16_t>prng_next(&prng)
     tcp.identification_next = <uint16_t>prng_next(&prng)
     if (flow_table_init(&tcp.flows, FLOW_SLOTS_AT_FIRST) != 0
             or wheel_init(&tcp.wheel, now_ns) != 0

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Opening: bounds of SYN and accept queues, initial sequence numbers. RFC 9293 section 3.4.1 and 3.5, RFC 6528."""
 
+import itertools
 from dataclasses import replace
 
 import pytest
@@ -222,3 +223,23 @@ def test_refused_by_a_stack_without_a_listener() -> None:
         pair.run_until(lambda: connection.state == "CLOSED", SECOND)
         with pytest.raises(ConnectionRefused):
             connection.send(b"x")
+
+
+def test_open_ports_do_not_tell_a_server_of_connections_to_others() -> None:
+    """RFC 6056 section 3.3.4: between two of its own it sees the next port, however many went elsewhere."""
+    with Testbed() as testbed:
+        testbed.introduce()
+
+        def port_to(server: int) -> int:
+            connection = testbed.stack.connect(PEER_ADDRESS, server, wait=False)
+            number = connection.local[1]
+            connection.abort()
+            testbed.pump()
+            return number
+
+        seen = []
+        for others in (0, 1, 5, 20):
+            for _ in range(others):
+                port_to(7777)
+            seen.append(port_to(8888))
+        assert [b - a for a, b in itertools.pairwise(seen)] == [1, 1, 1]

@@ -223,6 +223,21 @@ def test_what_is_not_smaller_is_refused(mtu: int) -> None:
         scene.abort()
 
 
+def test_claims_of_ever_less_send_the_window_again_a_few_times_only() -> None:
+    """Else each message of 56 bytes would bring a window of data, with no ACK between them."""
+    with flying(10) as scene:
+        total = 0
+        for mtu in range(1499, 1399, -1):
+            claim(scene, mtu)
+            total += sum(sizes(scene))
+        assert total <= 4 * 10 * MSS
+        counted = scene.testbed.counted()
+        assert (counted["path_mtu_reduced"], counted["path_mtu_deferred"]) == (4, 96)
+        scene.peer.wait(5 * SECOND)                             # the last claim counts now
+        assert scene.info()["smss"] == 1400 - 40
+        scene.abort()
+
+
 def test_a_syn_is_never_too_big() -> None:
     with syn_sent() as scene:
         scene.peer.send_icmp_error(3, 4, scene.peer.from_stack("S", seq=0), mtu=68)
