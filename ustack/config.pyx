@@ -108,7 +108,7 @@ cdef void fill_table() except *:
     tcp("snd_queue_bytes", &TCP.snd_queue_bytes, sizeof(TCP.snd_queue_bytes), 1, 1 << 30,
         "unacknowledged bytes that a connection queues")
     tcp("snd_low_water_bytes", &TCP.snd_low_water_bytes, sizeof(TCP.snd_low_water_bytes), 0, 1 << 30,
-        "on_writable is called when at most this many bytes are unacknowledged; half of snd_queue_bytes if not below it")
+        "on_writable is called when at most this many bytes are unacknowledged; always below snd_queue_bytes")
     tcp("initial_window_segments", &TCP.initial_window_segments, sizeof(TCP.initial_window_segments), 1, 1000,
         "segments in the first flight (RFC 6928)")
     tcp("mss", &TCP.mss, sizeof(TCP.mss), 64, 65495,

@@ -19,7 +19,7 @@ from libc.string cimport memset
 from ustack.base.clock cimport clock_monotonic_ns
 from ustack.base.counters cimport BYTES_OUT, DROP_NO_MEMORY, FRAMES_OUT, count
 from ustack.ip.layer cimport (IP_TCP, IP_TCP_ERROR, ip_input, ip_next_deadline, ip_take_unreached, ip_timers,
-                                 ip_verdict_t, packet_t)
+                              ip_verdict_t, packet_t)
 from ustack.tcp.calls cimport tcp_abort, tcp_receivable, tcp_resume, tcp_waiting
 from ustack.tcp.demux cimport flow_connection, flow_slot_count, flow_turn
 from ustack.tcp.ending cimport connection_end, syn_received_remove, time_wait_remove

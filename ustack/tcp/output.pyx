@@ -420,8 +420,8 @@ cdef send_t retransmit_one(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
 
 
 cdef send_t send_probe(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
-    """A closed window: one byte at SND.UNA, which stays unsent for the books (section 3.8.6.1). Otherwise a keep-alive:
-    nothing at SND.NXT - 1, which the peer must answer (SHLD-12)."""
+    """A closed window: one byte at SND.UNA, which stays unsent for the books (section 3.8.6.1). Otherwise a
+    keep-alive: nothing at SND.NXT - 1, which the peer must answer (SHLD-12)."""
     cdef bint data = tcb.flags & TCB_PERSIST and seq_lt(tcb.snd_una, tcb.snd_end)
     cdef send_t sent
     if override_due(tcb):
