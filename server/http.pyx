@@ -471,6 +471,13 @@ cdef class HttpServer(Application):
 
         Connections that are open are aborted at their next event, and memory is given back with the last of them.
         """
+        self.enter("HttpServer.close()")
+        try:
+            self._close()
+        finally:
+            self.leave()
+
+    def _close(self):
         if self.s.closing:
             return
         self.s.closing = 1
@@ -539,6 +546,13 @@ cdef class HttpServer(Application):
 
         About once a second, by the thread that runs the engine. now_ns: the engine's time, if it is known.
         """
+        self.enter("HttpServer.housekeeping()")
+        try:
+            self._housekeeping(now_ns)
+        finally:
+            self.leave()
+
+    def _housekeeping(self, now_ns):
         cdef uint32_t budget = 64, looked = 0
         cdef file_t *file
         if self.s.closing:

@@ -221,6 +221,7 @@ cdef class Engine:
                 raise MemoryError(f"an engine serves at most {ENGINE_APPLICATIONS - 1} applications")
             application.registered = True
             application.come_up = &self.come_up
+            application.gate = self.gate
             self.applications.append(application)
             self.application_index[id(application)] = index
         return index
@@ -237,6 +238,7 @@ cdef class Engine:
         for application in self.applications:
             (<Application>application).registered = False
             (<Application>application).come_up = NULL
+            (<Application>application).gate = None
         self.closing_balance = self.balance()
         self.alive = False
         self.link_use = None

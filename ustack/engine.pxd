@@ -17,6 +17,7 @@ from ustack.base.counters cimport counters_t
 from ustack.buf.frame cimport frame_t
 from ustack.ip.layer cimport ip_t
 from ustack.link.device cimport Link, link_t
+from ustack.link.gate cimport Gate
 from ustack.tcp.tcb cimport close_reason_t, tcb_t, tcp_t
 
 cdef enum accept_t:
@@ -124,3 +125,8 @@ cdef class Application:
     # For upcalls that take the GIL: keep an exception that must not end in them (errors.is_interruption). It is raised
     # from run(), poll() or the blocking call in progress once the turn is over. The first one is kept.
     cdef void park(self, object error) noexcept
+    # For an application's own Python methods that touch what its upcalls touch: they are inside the stack while they
+    # do. Raises OwnershipError; nothing to enter while no stack is served.
+    cdef Gate gate
+    cdef int enter(self, str call) except -1
+    cdef int leave(self) except -1

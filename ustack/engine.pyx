@@ -478,3 +478,11 @@ cdef class Application:
             self.parked = error
         if self.come_up != NULL:
             self.come_up[0] = True
+
+    cdef int enter(self, str call) except -1:
+        return self.gate.enter(call) if self.gate is not None else 0
+
+    cdef int leave(self) except -1:
+        if self.gate is not None:
+            self.gate.leave()
+        return 0

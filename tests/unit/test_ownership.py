@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ import pytest
 from ustack import Connection, ConnectionAborted, Listener, OwnershipError, SimNetwork, Stack
 from ustack.buf.lent import alive as lent_alive
 from ustack.link.tee import TeeLink
+from ustack.server.http import HttpServer
 from ustack.testing.pair import Pair
 from ustack.testing.recorder import Recorder
 from ustack.testing.testbed import MILLISECOND, PEER_ADDRESS, SECOND, STACK_ADDRESS
@@ -215,6 +217,18 @@ def test_a_connection_dropped_by_another_thread_is_closed_by_the_owner(make_stac
     assert stack.connections() == []
 
 
+@pytest.mark.parametrize("call", ["housekeeping", "close"])
+def test_a_server_is_not_touched_while_its_stack_runs(make_stack: MakeStack, tmp_path: Path, call: str) -> None:
+    """Its tables are the upcalls' as well."""
+    with HttpServer(tmp_path) as server:
+        stack = make_stack(SimNetwork().a)
+        stack.listen(80, application=server)
+        with Running(stack), pytest.raises(OwnershipError, match=rf"HttpServer\.{call}\(\)"):
+            getattr(server, call)()
+        server.housekeeping()
+        stack.close()
+
+
 # ---------------------------------------------------------------- destructors
 
 
@@ -325,6 +339,27 @@ def test_an_upcall_that_uses_the_stack_is_refused() -> None:
         opener = pair.b.connect(STACK_ADDRESS, 80, wait=False)
         pair.advance(50 * MILLISECOND)
         assert [error.reason for error in said] == ["reentered"]  # type: ignore[attr-defined]
+        opener.abort()
+
+
+class Stopped(SystemExit):
+    """What a program's signal handler raises."""
+
+
+def test_what_ends_a_program_is_raised_from_poll_and_not_lost_in_an_upcall() -> None:
+    with Pair() as pair:
+        recorder = Recorder()
+
+        def stop(port: int) -> None:
+            raise Stopped
+
+        recorder.on("accept", stop)
+        pair.a.listen(80, application=recorder)
+        opener = pair.b.connect(STACK_ADDRESS, 80, wait=False)
+        with pytest.raises(Stopped):
+            pair.advance(50 * MILLISECOND)
+        pair.advance(50 * MILLISECOND)
+        assert (opener.state, recorder.errors) == ("ESTABLISHED", [])
         opener.abort()
 
 

@@ -23,6 +23,7 @@ from ustack.tcp.calls cimport (
 from ustack.tcp.state cimport close_reason_t
 from ustack.tcp.tcb cimport TCB_ACTIVE, tcb_t, tcp_t, turn_charge, turn_spent
 
+from ustack.errors import is_interruption
 from ustack.tcp.state import reason_name
 
 
@@ -138,8 +139,11 @@ cdef class Recorder(Application):
             self.log.append((event, port) if detail is None else (event, port, detail))
             for action in self.actions.get(event, ()):
                 self.do(conn, action)
-        except Exception as error:
-            self.errors.append(error)
+        except BaseException as error:
+            if is_interruption(error):
+                self.park(error)
+            else:
+                self.errors.append(error)
 
 
 cdef int recorder_on_accept(application_t *app, tcp_t *tcp, tcb_t *conn) noexcept nogil:
