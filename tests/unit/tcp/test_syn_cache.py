@@ -77,6 +77,23 @@ def test_what_the_syn_offered_is_remembered() -> None:
         client.expect("PA", seq=1, ack=1, payload=b"welcome", options={"timestamps": lambda v: v[1] == client.ts_now})
 
 
+def test_a_peer_whose_third_segment_has_no_timestamp_may_stamp_what_follows() -> None:
+    """TS.Recent is not remembered, and zero in its place would be newer than half of all timestamps."""
+    with listen(syn_queue=1) as scene:
+        client = honest(scene, 50_000, options=ALL_OPTIONS)
+        flood(scene, 4)
+        client.timestamps = False
+        client.send("A")
+        connection = scene.accept()
+        scene.connection = None
+        client.send("PA", payload=b"GET", options={"nop": 2, "timestamps": (0x9000_0000, 0)})
+        assert read_available(connection)[0] == b"GET"
+        client.send("A", options={"nop": 2, "timestamps": (0x8FFF_FFFF, 0)})
+        assert scene.testbed.dropped() == {"drop_tcp_paws": 1}
+        connection.abort()
+        scene.testbed.pump()
+
+
 def test_the_first_segment_with_text_completes_the_handshake_too() -> None:
     """The ACK itself was lost. Text beyond it cannot: it does not say where the client began."""
     with listen(syn_queue=1) as scene:
