@@ -420,14 +420,18 @@ cdef send_t retransmit_one(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
 
 
 cdef send_t send_probe(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
-    """A closed window: one byte at SND.UNA, which stays unsent for the books (section 3.8.6.1). Otherwise a
-    keep-alive: nothing at SND.NXT - 1, which the peer must answer (SHLD-12)."""
+    """A closed window: one byte at SND.UNA, which stays unsent for the books, or the FIN that alone is outstanding
+    ("or retransmit", section 3.8.6.1: it needs no room, a receiver that has none may take it). Otherwise a keep-alive:
+    nothing at SND.NXT - 1, which the peer must answer (SHLD-12)."""
     cdef bint data = tcb.flags & TCB_PERSIST and seq_lt(tcb.snd_una, tcb.snd_end)
+    cdef bint fin = tcb.flags & TCB_PERSIST and tcb.flags & TCB_FIN_SENT and tcb.snd_una == tcb.snd_end
     cdef send_t sent
     if override_due(tcb):
         return SEND_OK                                  # send_data's work
     if data:
         sent = send_segment(tcp, tcb, tcb.snd_una, 1, 0)
+    elif fin:
+        sent = send_segment(tcp, tcb, tcb.snd_una, 0, FIN)
     else:
         sent = send_segment(tcp, tcb, tcb.snd_una - 1, 0, 0)
     if sent != SEND_OK:
@@ -437,6 +441,8 @@ cdef send_t send_probe(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
         count(tcp.counters, WINDOW_PROBES_OUT)
         if tcb.snd_max == tcb.snd_una:
             tcb.snd_max = tcb.snd_una + 1               # the peer may take and acknowledge it
+    elif fin:
+        count(tcp.counters, SEGMENTS_RETRANSMITTED)
     return SEND_OK
 
 

@@ -162,6 +162,25 @@ def test_fin_lost_at_a_closed_window_is_sent_again() -> None:
         scene.abort()
 
 
+@pytest.mark.parametrize("how", ["shutdown", "close"])
+def test_a_closed_window_is_probed_with_the_fin_if_that_is_all_there_is(how: str) -> None:
+    """Section 3.8.6.1, "or retransmit": a FIN needs no room."""
+    with established(wnd=1000) as scene:
+        scene.send(bytes(1000))
+        scene.peer.catch_up()
+        scene.peer.send("A", wnd=0)
+        scene.shutdown() if how == "shutdown" else scene.close()
+        for _ in range(4):
+            scene.peer.wait(20 * SECOND)
+            assert [(segment.flags, scene.peer.relative(segment)) for segment in scene.peer.drain()] == [
+                ("FA", (1001, 1))
+            ]
+            scene.peer.send("A", wnd=0)
+        scene.peer.send("A", ack=1002, wnd=0)
+        assert scene.state == "FIN-WAIT-2"
+        scene.peer.send("R")
+
+
 def test_window_shrunk_sends_nothing_new() -> None:
     """SHLD-15."""
     with established(wnd=5000) as scene:
