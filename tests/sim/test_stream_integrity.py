@@ -116,7 +116,6 @@ def draw_pair(generator: random.Random, seed: int, hashed: FrameHash | None) -> 
             "sack": generator.randrange(2),
             "window_scaling": generator.randrange(2),
             "rto_min_ns": generator.choice((200 * MILLISECOND, SECOND)),
-            "neighbour_tries": 100,  # a network that loses three questions in a row is no host that is away
         }
 
     pair = Pair(seed=seed, network=network, a=stack(), b=stack())

@@ -115,10 +115,17 @@ class Pair:
         return self.now_ns - start
 
     def connect(self, port: int = 80, limit_ns: int = 300 * SECOND) -> tuple[Connection, Connection]:
-        """Open a connection from `b` to `a`: (the opener's end, the accepter's end)."""
+        """Open a connection from `b` to `a`: (the opener's end, the accepter's end).
+
+        Again where the network ends an attempt: three lost or garbled ARP answers make a host unreachable.
+        """
         listener: Listener = self.a.listen(port)
-        opener = self.b.connect(STACK_ADDRESS, port, wait=False)
-        self.run_until(lambda: listener.pending > 0, limit_ns)
+        attempts = [self.b.connect(STACK_ADDRESS, port, wait=False)]
+        while not listener.pending:
+            self.run_until(lambda: listener.pending > 0 or attempts[-1].state == "CLOSED", limit_ns)
+            if attempts[-1].state == "CLOSED":
+                attempts.append(self.b.connect(STACK_ADDRESS, port, wait=False))
+        opener = attempts[-1]
         accepter = listener.accept(timeout=0)
         listener.close()
         return opener, accepter
