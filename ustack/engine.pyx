@@ -340,8 +340,9 @@ cdef void offer_queue(engine_t *engine, tcb_t *conn) noexcept nogil:
             conn.flags |= TCB_PAUSED
             return
         if engine.tcp.turn.stage_left <= 0 or engine.tcp.turn.stage_left < floor_units:
-            conn.flags |= TCB_PAUSED
-            tcp_resume(&engine.tcp, conn)   # the next chunk in the next turn
+            if tcp_receivable(&engine.tcp, conn) > 0:
+                conn.flags |= TCB_PAUSED
+                tcp_resume(&engine.tcp, conn)       # the next chunk in the next turn
             return
 
 

@@ -317,6 +317,21 @@ def test_a_paused_reader_hears_of_the_end(bed: Testbed, recorder: Recorder) -> N
     assert recorder.names(2000) == ["accept", "data", "data", "eof"]
 
 
+def test_a_reader_whose_share_ends_with_the_last_byte_is_not_paused(bed: Testbed, recorder: Recorder) -> None:
+    """Nothing is left that a pause could end with: what a hole has kept back is offered when the hole closes."""
+    recorder.consume = 0
+    peer = handshake(bed, 2000)
+    peer.send("PA", payload=b"x" * UPCALL_UNITS)
+    recorder.consume = None
+    recorder.charge = 1
+    recorder.act(2000, "resume")
+    bed.pump()
+    assert recorder.received[2000] == b"x" * UPCALL_UNITS
+    peer.send("PA", seq=peer.snd_nxt + 3, payload=b"lo")
+    peer.send("PA", payload=b"hel")
+    assert recorder.received[2000][UPCALL_UNITS:] == b"hello"
+
+
 def test_a_paused_reader_begins_no_burst(bed: Testbed, recorder: Recorder) -> None:
     """With the peer's FIN behind what is held, too: nothing is called, so no hook for the GIL is either."""
     recorder.consume = 0
