@@ -61,7 +61,8 @@ ctypedef struct application_t:
     void (*on_eof)(application_t *app, tcp_t *tcp, tcb_t *conn) noexcept nogil
     # After tcp_set_timeout: its time has come. The timeout is then off.
     void (*on_timeout)(application_t *app, tcp_t *tcp, tcb_t *conn) noexcept nogil
-    # The last upcall for conn: it is gone for the application (TIME-WAIT may go on without it).
+    # The last upcall for conn: it is gone for the application (TIME-WAIT may go on without it). After a normal end it
+    # waits for on_data and on_eof while the application asks for the rest, turn by turn.
     void (*on_closed)(application_t *app, tcp_t *tcp, tcb_t *conn, close_reason_t reason) noexcept nogil
     # Around every poll that has upcalls to make; may be NULL. For applications that need the GIL or batch their work.
     void (*on_burst_begin)(application_t *app, uint64_t now_ns) noexcept nogil

@@ -27,7 +27,7 @@ from ustack.tcp.input cimport delivery_t, tcp_input
 from ustack.tcp.output cimport OUTPUT_BLOCKED, tcp_output
 from ustack.tcp.reassembly cimport reassembly_consume, reassembly_keep, reassembly_peek
 from ustack.tcp.soft_errors cimport tcp_error, tcp_unreached
-from ustack.tcp.state cimport CLOSE_ABORTED, CLOSE_NO_MEMORY, CLOSED, FIN_WAIT_2, SYN_SENT
+from ustack.tcp.state cimport CLOSE_ABORTED, CLOSE_NO_MEMORY, CLOSE_NORMAL, CLOSED, FIN_WAIT_2, SYN_SENT
 from ustack.tcp.tcb cimport (
     TCB_ABORT, TCB_ACCEPTED, TCB_ACTIVE, TCB_CLOSED_BY_APP, TCB_EV_ACCEPT, TCB_EV_CLOSED, TCB_EV_DATA, TCB_EV_EOF,
     TCB_EV_TIMEOUT, TCB_EV_WRITABLE, TCB_LISTED, TCB_PAUSED, TURN_STAGE_UNITS, TURN_UPCALL_UNITS, UNIT_BYTES_SHIFT,
@@ -126,7 +126,12 @@ cdef void serve_work(engine_t *engine, uint64_t now_ns) noexcept nogil:
             upcalls(engine, conn)
             conn.flags &= ~<uint32_t>TCB_LISTED
             if conn.flags & TCB_EV_CLOSED:
-                finish(engine, conn)
+                if reads_on(engine, conn):
+                    conn.flags |= TCB_LISTED
+                    conn.work_next = again
+                    again = conn.index
+                else:
+                    finish(engine, conn)
                 continue
         if tcp_output(tcp, conn, now_ns) == OUTPUT_BLOCKED:
             if submitted:                   # the device takes no more now; others come first next time
@@ -363,14 +368,31 @@ cdef void upcalls(engine_t *engine, tcb_t *conn) noexcept nogil:
         conn.flags &= ~<uint32_t>TCB_EV_WRITABLE
         app = upcall_begin(engine, conn)
         app.on_writable(app, &engine.tcp, conn)
-    if conn.flags & TCB_EV_EOF and tcp_receivable(&engine.tcp, conn) == 0 and wants_upcalls(conn):
-        conn.flags &= ~<uint32_t>TCB_EV_EOF
-        app = upcall_begin(engine, conn)
-        app.on_eof(app, &engine.tcp, conn)
+    if conn.flags & TCB_EV_EOF:
+        tell_eof(engine, conn)
     if conn.flags & TCB_EV_TIMEOUT and wants_upcalls(conn):
         conn.flags &= ~<uint32_t>TCB_EV_TIMEOUT
         app = upcall_begin(engine, conn)
         app.on_timeout(app, &engine.tcp, conn)
+        if conn.flags & TCB_EV_EOF:
+            tell_eof(engine, conn)          # it may have read the rest
+
+
+cdef void tell_eof(engine_t *engine, tcb_t *conn) noexcept nogil:
+    """Unless something before it is unread."""
+    cdef application_t *app
+    if tcp_receivable(&engine.tcp, conn) == 0 and wants_upcalls(conn):
+        conn.flags &= ~<uint32_t>TCB_EV_EOF
+        app = upcall_begin(engine, conn)
+        app.on_eof(app, &engine.tcp, conn)
+
+
+cdef bint reads_on(const engine_t *engine, const tcb_t *conn) noexcept nogil:
+    """Its stream ended as it should, and the application has asked for the rest in the next turn: all of it was
+    acknowledged, so on_closed waits."""
+    if not conn.flags & TCB_EV_DATA or conn.close_reason != <uint8_t>CLOSE_NORMAL or engine.ending:
+        return False
+    return wants_upcalls(conn) and tcp_receivable(&engine.tcp, conn) > 0
 
 
 cdef void finish(engine_t *engine, tcb_t *conn) noexcept nogil:

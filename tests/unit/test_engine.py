@@ -167,6 +167,16 @@ def test_eof_waits_until_all_data_is_used(bed: Testbed, recorder: Recorder) -> N
     assert recorder.received[PEER_PORT] == b"hello"
 
 
+def test_eof_follows_a_timeout_that_read_the_rest(bed: Testbed, recorder: Recorder) -> None:
+    recorder.consume = 0
+    recorder.on("timeout", (lambda port: recorder.read(port, 100), None))
+    peer = handshake(bed)
+    peer.send("FPA", payload=b"hello")
+    recorder.act(PEER_PORT, ("timeout", MILLISECOND))
+    bed.advance(SECOND)
+    assert recorder.names() == ["accept", "data", "timeout", "eof"]
+
+
 def test_eof_is_told_once(bed: Testbed, recorder: Recorder) -> None:
     peer = handshake(bed)
     peer.send("FA")

@@ -342,3 +342,73 @@ def test_a_paused_reader_begins_no_burst(bed: Testbed, recorder: Recorder) -> No
     peer.send("A")
     peer.send("FA", seq=peer.snd_nxt - 1)
     assert recorder.log == []
+
+
+# ---------------------------------------------------------------- ends of streams that are read in several turns
+
+
+@pytest.mark.parametrize("fin", ["with the text", "behind it"])
+@pytest.mark.parametrize("ours", ["before", "in on_data"])
+def test_a_stream_that_is_read_in_turns_ends_behind_its_last_byte(
+    bed: Testbed, recorder: Recorder, fin: str, ours: str
+) -> None:
+    """We are done sending, so the peer's FIN ends the connection; what it has acknowledged is read to its end."""
+    peer = handshake(bed, 2000)
+    if ours == "before":
+        recorder.act(2000, "shutdown")
+        bed.pump()
+        peer.expect("FA")
+        peer.send("A")
+    else:
+        recorder.on("data", "shutdown")
+    recorder.charge = 300
+    sent = bytes(range(250)) * 4
+    if fin == "with the text":
+        peer.send("FPA", payload=sent)
+    else:
+        peer.send("PA", payload=sent, pump=False)
+        peer.send("FA")
+    peer.catch_up()
+    peer.send("A")
+    bed.pump()
+    assert recorder.received[2000] == sent
+    assert recorder.names()[-2:] == ["eof", "closed"]
+
+
+def test_a_chunk_that_waits_for_the_next_turn_is_read_before_the_end(bed: Testbed, recorder: Recorder) -> None:
+    """The engine itself stops between chunks; the last ACK of a close ends the connection meanwhile."""
+    recorder.consume = 0
+    peer = handshake(bed, 2000)
+    sent = b"".join(number.to_bytes(2, "big") for number in range(20_000))
+    for at in range(0, len(sent), MSS):
+        peer.send("PA", payload=sent[at : at + MSS])
+    peer.send("FA")
+    peer.catch_up()
+    recorder.consume = None
+    recorder.charge = 1
+    recorder.act(2000, "shutdown")
+    recorder.act(2000, "resume")
+    turn(bed)
+    peer.send("A", ack=2, pump=False)
+    turn(bed)
+    assert len(recorder.received[2000]) < len(sent)
+    assert bed.stack.connections() == []
+    bed.pump()
+    assert recorder.received[2000] == sent
+    assert recorder.names()[-2:] == ["eof", "closed"]
+
+
+def test_a_stack_that_ends_waits_for_no_reader(bed: Testbed, recorder: Recorder) -> None:
+    peer = handshake(bed, 2000)
+    recorder.act(2000, "shutdown")
+    bed.pump()
+    peer.expect("FA")
+    peer.send("A")
+    recorder.on("data", "resume")
+    recorder.consume = 0
+    peer.send("FPA", payload=b"hello", pump=False)
+    turn(bed)
+    turn(bed)
+    assert "closed" not in recorder.names()
+    bed.stack.close()
+    assert recorder.names()[-1] == "closed"
