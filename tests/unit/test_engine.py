@@ -633,6 +633,28 @@ def test_a_timeout_may_set_the_next(bed: Testbed, recorder: Recorder) -> None:
     end(bed, recorder)
 
 
+def test_a_timeout_that_is_set_again_before_it_is_told_is_not_told(bed: Testbed, recorder: Recorder) -> None:
+    """So many are due at once that the last are told in a later turn; a request that comes first sets it anew."""
+    peers = [ScriptedPeer(bed, port=2000 + number) for number in range(1000)]
+    for peer in peers:
+        peer.send("S", options={"mss": 1460})
+        peer.expect("SA")
+        peer.send("A")
+        recorder.act(peer.port, ("timeout", 10 * MILLISECOND))
+    recorder.on("data", ("timeout", 10 * SECOND))
+    bed.now_ns += 11 * MILLISECOND
+    bed.stack.poll(bed.now_ns)
+    told = {entry[1] for entry in recorder.log if entry[0] == "timeout"}
+    late = [peer for peer in peers if peer.port not in told]
+    assert told
+    assert late
+    for peer in late:
+        peer.send("PA", payload=b"x", pump=False)
+    bed.pump()
+    assert all(recorder.names(peer.port)[1:] in (["data"], ["timeout", "data"]) for peer in late)
+    assert any(recorder.names(peer.port)[1:] == ["data"] for peer in late)
+
+
 def test_a_closed_connection_has_no_timeout(bed: Testbed, recorder: Recorder) -> None:
     peer = handshake(bed)
     recorder.act(PEER_PORT, ("timeout", 10 * MILLISECOND))

@@ -16,10 +16,11 @@ from ustack.tcp.ending cimport connection_end, time_wait_remove
 from ustack.tcp.reassembly cimport reassembly_consume, reassembly_peek
 from ustack.tcp.state cimport (CLOSE_ABORTED, CLOSE_WAIT, CLOSED, ESTABLISHED, FIN_WAIT_1, FIN_WAIT_2, LAST_ACK,
                                SYN_RECEIVED, SYN_SENT)
-from ustack.tcp.tcb cimport (TCB_ABORT, TCB_ACTIVE, TCB_APP_TIMEOUT, TCB_CLOSED_BY_APP, TCB_EV_DATA, TCB_EV_WRITABLE,
-                             TCB_FIN_QUEUED, TCB_KEEPALIVE, TCB_NODELAY, TCB_PAUSED, TCB_WANT_WRITABLE,
-                             TCP_MAX_LISTENERS, flow_key_t, listener_t, rx_queue_of, rx_queue_t, send_piece_at,
-                             send_piece_t, tcb_alloc, tcb_arm, tcb_release, tick_after, time_wait_at, work_add)
+from ustack.tcp.tcb cimport (TCB_ABORT, TCB_ACTIVE, TCB_APP_TIMEOUT, TCB_CLOSED_BY_APP, TCB_EV_DATA, TCB_EV_TIMEOUT,
+                             TCB_EV_WRITABLE, TCB_FIN_QUEUED, TCB_KEEPALIVE, TCB_NODELAY, TCB_PAUSED,
+                             TCB_WANT_WRITABLE, TCP_MAX_LISTENERS, flow_key_t, listener_t, rx_queue_of, rx_queue_t,
+                             send_piece_at, send_piece_t, tcb_alloc, tcb_arm, tcb_release, tick_after, time_wait_at,
+                             work_add)
 from ustack.wire.seq cimport seq_gt
 
 
@@ -284,8 +285,8 @@ cdef void tcp_abort(tcp_t *tcp, tcb_t *conn) noexcept nogil:
 # ---------------------------------------------------------------- settings
 
 cdef void tcp_set_timeout(tcp_t *tcp, tcb_t *conn, uint64_t after_ns) noexcept nogil:
+    conn.flags &= ~<uint32_t>(TCB_APP_TIMEOUT | TCB_EV_TIMEOUT)     # nor is one told that was due and not told yet
     if after_ns == 0 or conn.state == <uint8_t>CLOSED:
-        conn.flags &= ~<uint32_t>TCB_APP_TIMEOUT
         return
     conn.app_tick = tick_after(tcp, after_ns)
     conn.flags |= TCB_APP_TIMEOUT
