@@ -85,6 +85,26 @@ def test_no_connection_gets_more_than_its_share_before_others_have_had_theirs(
     assert max(before_the_last.count(port) for port in range(2000, 2063)) <= 8
 
 
+def test_segments_that_join_hundreds_of_runs_are_spread_over_turns(bed: Testbed, recorder: Recorder) -> None:
+    """Each byte between two holes costs a look at a tree; the segment that fills all the holes costs hundreds."""
+    peers = [handshake(bed, 2000 + i) for i in range(16)]
+    for peer in peers:
+        for at in range(500):
+            peer.send("A", seq=3 + 2 * at, payload=b"x", pump=at % 50 == 49)
+        peer.drain()
+    before = bed.stack.counters()["reassembly_steps"]
+    for peer in peers:
+        peer.send("A", seq=2, payload=b"y" * MSS, pump=False)
+    taken = turn(bed)
+    assert 0 < taken < 16
+    assert bed.stack.counters()["reassembly_steps"] - before <= 2 * 8 * STAGE_UNITS
+    bed.pump()
+    for peer in peers:
+        peer.send("A", seq=1, payload=b"x")
+        assert len(recorder.received[peer.port]) == 1 + MSS
+        peer.send("R", seq=2 + MSS)
+
+
 def test_timers_run_between_expensive_frames(bed: Testbed, recorder: Recorder) -> None:
     peers = [handshake(bed, 2000 + i) for i in range(64)]
     waiting = handshake(bed, 1000)

@@ -23,7 +23,7 @@ from ustack.tcp.runs cimport (RUNS_MAX, run_t, runs_above, runs_add, runs_floor,
 from ustack.tcp.rx_queue cimport (
     RX_SACK_RECENT, rx_memory_short, rx_queue_fit, rx_queue_forget_runs, rx_queue_front, rx_queue_move_head,
     rx_queue_new, rx_queue_note, rx_queue_put, rx_queue_t, rx_runs_view)
-from ustack.tcp.tcb cimport TCB_FIN_RECEIVED, rx_queue_of, rx_queue_release
+from ustack.tcp.tcb cimport TCB_FIN_RECEIVED, rx_queue_of, rx_queue_release, turn_charge
 from ustack.wire.seq cimport seq_between, seq_gt, seq_le, seq_lt
 
 
@@ -31,10 +31,18 @@ cdef enum:
     RUN_BYTES = 64                          # of window for each run
     RUNS_AT_LEAST = 256
     MOST_BESIDE_DATA = 3 * 4096             # a block begun at each end, and a table
+    STEPS_UNIT_SHIFT = 3                    # a unit of a turn for eight steps, with cold caches
 
 
 cdef inline uint32_t now_ms(const tcp_t *tcp) noexcept nogil:
     return <uint32_t>(tcp.now_ns // 1000000)
+
+
+cdef inline void note_steps(tcp_t *tcp, const runs_view_t *view) noexcept nogil:
+    """Who made the runs has paid for them, but long before: many segments that each join hundreds of runs can come at
+    once, and a turn takes only as many of them as it has time for."""
+    count_add(tcp.counters, REASSEMBLY_STEPS, view.steps)
+    turn_charge(tcp, view.steps >> STEPS_UNIT_SHIFT)
 
 
 cdef rx_queue_t *queue_get(tcp_t *tcp, tcb_t *tcb, uint32_t seq) noexcept nogil:
@@ -180,7 +188,7 @@ cdef int reassembly_insert(tcp_t *tcp, tcb_t *tcb, uint32_t seq, const uint8_t *
         reason = add_bytes(tcp, tcb, rx, &view, seq, data, length)
         if reason == 0:
             remember_recent(rx, &view, seq)
-    count_add(tcp.counters, REASSEMBLY_STEPS, view.steps)
+    note_steps(tcp, &view)
     settle(tcp, tcb)
     return reason
 
@@ -294,7 +302,7 @@ cdef bint reassembly_advance(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     fin = rx.fin_ooo and rx.fin_seq == tcb.rcv_nxt
     if fin:
         rx.fin_ooo = 0
-    count_add(tcp.counters, REASSEMBLY_STEPS, view.steps)
+    note_steps(tcp, &view)
     settle(tcp, tcb)
     return fin
 
