@@ -12,7 +12,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from ustack.base.counters cimport CHALLENGE_ACKS_LIMITED, CHALLENGE_ACKS_OUT, CORRECTIVE_ACKS_LIMITED, count
 from ustack.base.prng cimport siphash24
 from ustack.tcp.tcb cimport OPT_CORRECTED, TCB_CORRECTED
-from ustack.wire.tcp cimport FIN, SYN
+from ustack.wire.tcp cimport ACK, FIN, SYN
 
 
 cdef enum:
@@ -64,7 +64,7 @@ cdef inline void granted(const tcp_t *tcp, tcb_t *tcb) noexcept nogil:
 
 
 cdef bint corrective_allowed(tcp_t *tcp, tcb_t *tcb, const segment_t *seg) noexcept nogil:
-    if seg.flags & SYN:
+    if seg.flags & SYN and not seg.flags & ACK:
         return challenge_allowed(tcp, tcb)
     if cannot_loop(seg):
         return True

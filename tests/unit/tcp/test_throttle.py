@@ -13,7 +13,16 @@ import pytest
 from ustack.testing.pair import Pair
 from ustack.testing.peer import ScriptedPeer
 from ustack.testing.segment import Segment, build_frame
-from ustack.testing.states import ALL_OPTIONS, SYN_OPTIONS, Scene, established, listen, syn_received, time_wait
+from ustack.testing.states import (
+    ALL_OPTIONS,
+    SYN_OPTIONS,
+    Scene,
+    established,
+    listen,
+    syn_received,
+    syn_sent,
+    time_wait,
+)
 from ustack.testing.testbed import MILLISECOND, SECOND, Testbed
 
 BEYOND = 0x30000000
@@ -201,6 +210,25 @@ def test_challenges_of_all_connections_together_are_limited_by_a_number_that_cha
         assert all(500 <= total < 1500 for total in totals)
         assert len(set(totals)) > 1
         assert scene.testbed.counted()["challenge_acks_limited"] == 4 * 1600 - sum(totals)
+        for peer in peers:
+            peer.send("R")
+
+
+def test_a_syn_ack_that_comes_again_is_acknowledged_whatever_other_connections_send() -> None:
+    """The ACK of it was lost, and there is no data whose ACK could do: the peer would give up."""
+    with syn_sent() as scene:
+        scene.listener = scene.testbed.stack.listen(80, backlog=2000)
+        peers = [open_peer(scene.testbed, 1024 + index) for index in range(1600)]
+        scene.peer.send("SA", options=SYN_OPTIONS)
+        scene.peer.expect("A", seq=1, ack=1)
+        for wait in (1, 2, 4):
+            scene.testbed.advance(wait * SECOND)
+            assert challenged(scene.testbed, peers) < 1600
+            scene.peer.send("SA", seq=0, options=SYN_OPTIONS)
+            scene.peer.expect("A", seq=1, ack=1)
+            scene.peer.send("SA", seq=0, options=SYN_OPTIONS)
+            scene.peer.expect_nothing()
+        scene.abort()
         for peer in peers:
             peer.send("R")
 
