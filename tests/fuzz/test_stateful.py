@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: MIT
 """A server with an application, several peers and small pools, in any order that a random machine can think of.
 
-One stack serves HTTP on one port and blocking sockets on another, and opens connections itself. Peers handshake, ask,
-answer nothing, shut windows, send out of order, out of window, with lies in every field, in bursts; ICMP errors quote
-what was sent; Python sends, receives, closes, drops objects; hours pass. All pools are small, so that every bound is
-reached.
+One stack serves HTTP on one port, blocking sockets on another and an application whose every byte costs a part of the
+turn on a third, and opens connections itself. Peers handshake, ask, answer nothing, shut windows, send out of order,
+out of window, with lies in every field, in bursts; ICMP errors quote what was sent; Python sends, receives, closes,
+drops objects; hours pass. All pools are small, so that every bound is reached: connections may hold twice the memory
+that there is.
 
 No expectation about each answer, but what must hold always: nothing crashes (the asan build looks closer), every frame
-has at most one reason why it was refused, every pool keeps within its bound, and in the end an honest client is
-served every byte, and nothing leaks.
+has at most one reason why it was refused, every pool keeps within its bound, nobody's data waits for a turn that never
+comes, and in the end an honest client is served every byte, and nothing leaks.
 
     sudo make asan-test ARGS="tests/fuzz/test_stateful.py --fuzz-examples 3000"      # for a long look
 """
@@ -38,18 +39,20 @@ from ustack import Connection, StackError
 from ustack.server.http import HttpServer
 from ustack.testing.leaks import difference, refusals
 from ustack.testing.peer import ScriptedPeer
+from ustack.testing.recorder import Recorder
 from ustack.testing.segment import SEQUENCE_MASK
 from ustack.testing.testbed import MILLISECOND, SECOND, Testbed
 
 HTTP_PORT = 80
 SOCKET_PORT = 81
+COSTLY_PORT = 82
 SMALL = bytes(range(256)) * 2
 LARGE = random.Random(1).randbytes(60_000)
 LIMITS = {
-    "max_connections": 12,
+    "max_connections": 16,
     "syn_queue": 4,
     "time_wait_limit": 3,
-    "rx_memory_bytes": 48 * 1024,
+    "rx_memory_bytes": 64 * 1024,
     "snd_queue_bytes": 32 * 1024,
 }
 WALL_NS = 1_700_000_000 * SECOND
@@ -99,6 +102,8 @@ class Hostile(RuleBasedStateMachine):
         self.testbed.introduce()
         self.server = HttpServer(self.site, wall_clock=lambda: WALL_NS + self.testbed.now_ns)
         self.testbed.stack.listen(HTTP_PORT, application=self.server)
+        self.costly = Recorder()
+        self.testbed.stack.listen(COSTLY_PORT, application=self.costly)
         self.listener = self.testbed.stack.listen(SOCKET_PORT, backlog=2)
         self.next_port = 20_000
         self.opened: list[Connection] = []
@@ -117,7 +122,7 @@ class Hostile(RuleBasedStateMachine):
 
     @rule(
         target=peers,
-        port=st.sampled_from((HTTP_PORT, SOCKET_PORT)),
+        port=st.sampled_from((HTTP_PORT, SOCKET_PORT, COSTLY_PORT)),
         options=st.sampled_from(OPTIONS),
         window=st.sampled_from(WINDOWS),
         finish=st.sampled_from((True, True, True, False)),
@@ -267,6 +272,13 @@ class Hostile(RuleBasedStateMachine):
                     getattr(connection, call)()
         self.testbed.pump()
 
+    @rule(units=st.sampled_from((0, 1, 7, 300)), close=st.sampled_from((None, None, "shutdown", "close")))
+    def costs(self, units: int, close: str | None) -> None:
+        """What the costly application charges for a byte, and what it does when it gets some."""
+        self.costly.charge = units
+        self.costly.on("data", *([close] if close else []))
+        self.costly.clear()
+
     @rule(ns=st.sampled_from(TIMES))
     def waits(self, ns: int) -> None:
         self.testbed.advance(ns)
@@ -295,6 +307,19 @@ class Hostile(RuleBasedStateMachine):
             assert (row["snd_max"] - row["snd_nxt"]) & SEQUENCE_MASK < 1 << 31
             assert row["rcv_wnd"] <= 8192
 
+    @invariant()
+    def nobody_waits_for_nothing(self) -> None:
+        """At rest, an application that reads everything has read everything, and the HTTP server leaves requests unread
+        only while a response is under way."""
+        due_ns = self.testbed.stack.next_deadline_ns
+        if self.testbed.network.a.waiting or (due_ns is not None and due_ns <= self.testbed.now_ns):
+            return
+        for row in self.testbed.stack.connections():
+            if row["local"][1] == COSTLY_PORT:
+                assert row["rcv_queued_bytes"] == 0, row
+            if row["local"][1] == HTTP_PORT:
+                assert row["rcv_queued_bytes"] == 0 or row["snd_queued_bytes"] > 0, row
+
     def teardown(self) -> None:
         """Everybody leaves; then an honest client is served, and nothing is left."""
         testbed = self.testbed
@@ -306,6 +331,7 @@ class Hostile(RuleBasedStateMachine):
                 peer.send("R", pump=False)
             testbed.pump()
             testbed.advance(1200 * SECOND)
+            assert self.costly.errors == []
             self.honest_client_is_served()
         finally:
             self.server.close()
