@@ -15,6 +15,7 @@ from pathlib import Path
 
 from ustack.netns import LabError
 from ustack.netns.keeper import DIRECTORY, FLAGS, LOG, LOG_MODE, Keeper
+from ustack.netns.opening import open_by_name
 
 WHAT = {DIRECTORY: "the directory", LOG: "the access log"}
 
@@ -31,7 +32,7 @@ class Files:
         try:
             for kind, path in list(self._paths.items()):
                 try:
-                    self._descriptors[kind] = os.open(path, FLAGS[kind], LOG_MODE)
+                    self._descriptors[kind] = open_by_name(path, FLAGS[kind], LOG_MODE)
                 except OSError as error:
                     raise LabError(f"cannot serve: {WHAT[kind]} {path}: {error.strerror or error}") from None
                 if not self._keeper_sees(kind):

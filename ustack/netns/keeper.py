@@ -7,7 +7,7 @@ of its own, so that Ctrl-C reaches the owner alone. If both are killed, the next
 
 An owner that has given up root can neither make a new log where root's logs are, nor find its directory below a home
 that others may not enter. The keeper opens both for it, as often as it is asked, and nothing but what was named at the
-start: whoever takes over the owner gains no other file.
+start: whoever takes over the owner gains no other file, with links neither (opening).
 
     owner  -> keeper   {"plan": ..., "owner": PID, "files": {"log": PATH, ...}}, one line
     keeper -> owner    {"lab": ...} or {"error": ..., "in_use": true|false}, one line
@@ -16,7 +16,7 @@ start: whoever takes over the owner gains no other file.
     owner  -> keeper   end of file: it is done
     keeper -> owner    {"error": ...} if removing failed, then end of file
 
-Above: cli, programs that want a lab for themselves. Below: lab.
+Above: cli, programs that want a lab for themselves. Below: lab, opening.
 """
 
 import json
@@ -35,6 +35,7 @@ from typing import Any
 from ustack.netns import lab
 from ustack.netns.lab import Lab, Plan
 from ustack.netns.namespace import InUseError, LabError
+from ustack.netns.opening import open_by_name
 
 GRACE_S = 30
 OPEN_TIMEOUT_S = 2.0  # the owner serves, and waits no longer for a file
@@ -178,7 +179,7 @@ def main() -> None:
             _say(channel, {"error": f"cannot make the link: {_described(error)}", "in_use": False})
             return
         _say(channel, {"lab": asdict(made)})
-        with suppress(OSError, ValueError):
+        with suppress(Exception):  # whatever an owner in foreign hands says, what was made is removed
             while line := lines.readline(LINE_BYTES):
                 _open(channel, str(json.loads(line)["open"]), request["files"])
         try:
@@ -190,7 +191,7 @@ def main() -> None:
 def _open(channel: socket.socket, kind: str, files: dict[str, str]) -> None:
     """Answer one request for a descriptor."""
     try:
-        descriptor = os.open(files[kind], FLAGS[kind], LOG_MODE)
+        descriptor = open_by_name(files[kind], FLAGS[kind], LOG_MODE)
     except KeyError:
         _say(channel, {"error": "no such file is kept", "errno": 0})
     except OSError as error:

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from ustack.netns import InUseError, LabError, Plan, keep, namespace, ownership, sweep
+from ustack.netns.keeper import DIRECTORY, LOG, Keeper
 
 pytestmark = pytest.mark.root
 
@@ -138,3 +139,38 @@ def test_the_keeper_ends_with_its_owner_and_not_before(number: signal.Signals, u
         owner.stdin.close()
         assert owner.wait(30) == 0
     assert not namespace.exists(f"{name}-a")
+
+
+def test_the_servers_user_cannot_point_the_log_or_the_directory_elsewhere(
+    unique: Callable[[str], str], tmp_path: Path
+) -> None:
+    theirs, private = tmp_path / "theirs", tmp_path / "private"
+    theirs.mkdir()
+    (private / "public").mkdir(parents=True)
+    private.chmod(0o700)
+    (theirs / "log").symlink_to(private / "log")
+    (theirs / "site").symlink_to(private / "public")
+    for path in (theirs, theirs / "log", theirs / "site"):
+        os.chown(path, 65534, 65534, follow_symlinks=False)
+    with Keeper(plan_of(unique("lab")), {LOG: theirs / "log", DIRECTORY: theirs / "site"}) as keeper:
+        for kind in (LOG, DIRECTORY):
+            with pytest.raises(PermissionError, match="user 65534 made it lead to"):
+                keeper.open(kind)
+        (theirs / "log").unlink()
+        os.close(keeper.open(LOG))
+    assert os.listdir(private) == ["public"]
+    assert (theirs / "log").read_bytes() == b""
+
+
+@pytest.mark.parametrize("said", [b"[]\n", b"{}\n", b"1\n", b"\xff\n", b"[" * 60000 + b"\n", b'{"open": {"a": 1}}\n'])
+def test_nonsense_from_the_owner_ends_the_lab_as_its_end_does(said: bytes, unique: Callable[[str], str]) -> None:
+    name = unique("lab")
+    with Keeper(plan_of(name)) as keeper:
+        pid = keeper_of(name, os.getpid())
+        keeper._channel.sendall(said)
+        if b"open" in said:
+            assert keeper._receive() == ({"error": "no such file is kept", "errno": 0}, [])
+        else:
+            wait_for_end(pid)
+    assert not namespace.exists(f"{name}-a")
+    assert ownership.load(name) is None

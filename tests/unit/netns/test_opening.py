@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: MIT
+"""A name that others have a hand in leads no further than they could go."""
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from ustack.netns.keeper import DIRECTORY, FLAGS, LOG
+from ustack.netns.opening import LINKS_MAX, open_by_name
+
+pytestmark = pytest.mark.root
+
+OTHER = 65534
+
+
+@pytest.fixture
+def theirs(tmp_path: Path) -> Path:
+    """A directory of somebody who is not root, below ones that everybody may enter."""
+    for above in (tmp_path, *tmp_path.parents):
+        if above.stat().st_uid == os.geteuid() and above != Path("/"):
+            above.chmod(above.stat().st_mode | 0o011)
+    place = tmp_path / "theirs"
+    place.mkdir()
+    os.chown(place, OTHER, OTHER)
+    return place
+
+
+@pytest.fixture
+def private(tmp_path: Path) -> Path:
+    """A directory of root's alone, with one that is open to all in it."""
+    place = tmp_path / "private"
+    place.mkdir(mode=0o700)
+    (place / "public").mkdir()
+    (place / "log").write_text("before\n")
+    return place
+
+
+def link(at: Path, to: Path | str, owner: int = OTHER) -> Path:
+    at.symlink_to(to)
+    os.chown(at, owner, owner, follow_symlinks=False)
+    return at
+
+
+def append(path: Path) -> None:
+    descriptor = open_by_name(path, FLAGS[LOG])
+    try:
+        os.write(descriptor, b"line\n")
+    finally:
+        os.close(descriptor)
+
+
+def entries(path: Path) -> list[str]:
+    descriptor = open_by_name(path, FLAGS[DIRECTORY])
+    try:
+        return sorted(os.listdir(descriptor))
+    finally:
+        os.close(descriptor)
+
+
+def test_a_log_is_made_and_appended_to_in_anybodys_directory(theirs: Path, tmp_path: Path) -> None:
+    for path in (theirs / "log", tmp_path / "log"):
+        append(path)
+        append(path)
+        assert path.read_text() == "line\nline\n"
+        assert path.stat().st_mode & 0o7777 == 0o640
+
+
+def test_no_log_is_made_where_the_links_owner_may_not_write(theirs: Path, private: Path, tmp_path: Path) -> None:
+    for place in (private, tmp_path):
+        path = theirs / f"to-{place.name}"
+        link(path, place / "made")
+        with pytest.raises(PermissionError, match="user 65534 made it lead to"):
+            append(path)
+        assert not (place / "made").exists()
+
+
+def test_no_log_is_appended_to_that_the_links_owner_may_not_write(theirs: Path, private: Path, tmp_path: Path) -> None:
+    (tmp_path / "log").write_text("before\n")
+    for name, target in (("one", private / "log"), ("two", tmp_path / "log"), ("three", Path("../log"))):
+        with pytest.raises(PermissionError):
+            append(link(theirs / name, target))
+    assert (private / "log").read_text() == (tmp_path / "log").read_text() == "before\n"
+
+
+def test_a_link_on_the_way_is_judged_as_one_at_the_end_is(theirs: Path, private: Path) -> None:
+    link(theirs / "way", private)
+    with pytest.raises(PermissionError):
+        append(theirs / "way" / "log")
+    with pytest.raises(PermissionError):
+        entries(theirs / "way" / "public")
+    assert (private / "log").read_text() == "before\n"
+
+
+def test_another_name_of_a_file_is_no_way_to_it(theirs: Path, tmp_path: Path) -> None:
+    (tmp_path / "log").write_text("before\n")
+    os.link(tmp_path / "log", theirs / "log")
+    with pytest.raises(PermissionError):
+        append(theirs / "log")
+    assert (tmp_path / "log").read_text() == "before\n"
+
+
+def test_a_link_among_its_owners_own_files_is_followed(theirs: Path) -> None:
+    inner = theirs / "releases" / "2"
+    inner.mkdir(parents=True)
+    (inner / "page").touch()
+    for path in (inner.parent, inner):
+        os.chown(path, OTHER, OTHER)
+        path.chmod(0o700)
+    assert entries(link(theirs / "current", "releases/2")) == ["page"]
+    append(link(theirs / "log", inner / "log"))
+    append(theirs / "log")
+    assert (inner / "log").read_text() == "line\nline\n"
+
+
+def test_a_link_to_what_everybody_may_look_at_is_followed(theirs: Path, private: Path, tmp_path: Path) -> None:
+    (tmp_path / "release").mkdir(mode=0o755)
+    (tmp_path / "release" / "page").touch()
+    assert entries(link(theirs / "current", tmp_path / "release")) == ["page"]
+    with pytest.raises(PermissionError):
+        entries(link(theirs / "other", private / "public"))
+
+
+def test_a_link_of_roots_leads_anywhere(theirs: Path, private: Path) -> None:
+    link(theirs / "log", private / "log", owner=0)
+    append(theirs / "log")
+    assert (private / "log").read_text() == "before\nline\n"
+    assert entries(link(theirs / "current", private / "public", owner=0)) == []
+
+
+def test_a_link_to_another_process_is_judged_by_what_it_leads_to(theirs: Path, private: Path) -> None:
+    descriptor = os.open(private, os.O_RDONLY)
+    try:
+        with pytest.raises(PermissionError):
+            append(link(theirs / "log", f"/proc/{os.getpid()}/fd/{descriptor}/log"))
+        with pytest.raises(PermissionError):
+            entries(link(theirs / "current", f"/proc/{os.getpid()}/fd/{descriptor}"))
+        assert entries(Path(f"/proc/{os.getpid()}/fd/{descriptor}")) == ["log", "public"]
+    finally:
+        os.close(descriptor)
+
+
+def test_what_a_name_of_the_process_itself_stands_for_is_opened(tmp_path: Path) -> None:
+    reader, writer = os.pipe()
+    try:
+        append(link(tmp_path / "log", f"/proc/self/fd/{writer}", owner=0))
+        assert os.read(reader, 100) == b"line\n"
+    finally:
+        os.close(reader)
+        os.close(writer)
+
+
+def test_links_in_a_circle_and_what_is_missing_are_errors_as_everywhere(tmp_path: Path) -> None:
+    link(tmp_path / "a", "b", owner=0)
+    link(tmp_path / "b", "a", owner=0)
+    with pytest.raises(OSError, match="Too many levels"):
+        append(tmp_path / "a")
+    with pytest.raises(FileNotFoundError):
+        append(tmp_path / "missing" / "log")
+    with pytest.raises(NotADirectoryError):
+        append(link(tmp_path / "file", "/dev/null", owner=0) / "log")
+    before = tmp_path
+    for number in range(LINKS_MAX):
+        before = link(tmp_path / f"link{number}", before, owner=0)
+    assert "a" in entries(before)
+    assert "usr" in entries(Path("/"))
+
+
+def test_nothing_stays_open(theirs: Path, private: Path, tmp_path: Path) -> None:
+    link(theirs / "log", private / "log")
+    append(tmp_path / "log")
+    before = len(os.listdir("/proc/self/fd"))
+    for path in (tmp_path / "log", theirs / "log", tmp_path / "missing" / "log"):
+        with suppress(OSError):
+            append(path)
+    assert len(os.listdir("/proc/self/fd")) == before

@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: MIT
+"""Opening a file by a name that others may have a hand in, with a privilege that they lack.
+
+Whoever owns a directory on the way can put a symbolic link there, at any time. So the way is walked one name after the
+other, and a link leads no further than whoever made it could go: otherwise the user whose site is served, or whoever
+took over a server that gave up root, would have the keeper open any directory of root's, or a "log" in /etc/cron.d.
+
+Only owner and the bits for others are looked at; what a link's owner may do as a member of a group does not count. What
+root made, and we, is trusted. Where there are no links of others, this is os.open().
+
+Read first: open(2), path_resolution(7), symlink(7). Above: keeper, cli. Below: nothing.
+"""
+
+import errno
+import os
+import stat
+from contextlib import suppress
+
+LINKS_MAX = 40  # what the kernel follows
+SEARCH, READ, WRITE = 0o001, 0o004, 0o002  # for others
+
+
+def open_by_name(path: str | os.PathLike[str], flags: int, mode: int = 0o640) -> int:
+    """A new descriptor of the file that an absolute path leads to. flags: os.open's; O_CREAT makes it for its owner.
+
+    Raises OSError as open(2) does, and PermissionError where a link leads further than its owner could go.
+    """
+    walk = _Walk()
+    try:
+        return walk.open(os.fspath(path), flags | os.O_CLOEXEC, mode)
+    finally:
+        os.close(walk.at)
+
+
+class _Walk:
+    """Where the walk is (a descriptor), and who made the links that it has followed."""
+
+    def __init__(self) -> None:
+        self.at = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        # In a user namespace the machine's root is nobody, and owns the root directory.
+        self._trusted = {0, os.geteuid(), os.fstat(self.at).st_uid}
+        self._makers: set[int] = set()
+
+    def open(self, path: str, flags: int, mode: int) -> int:
+        names = _names(path) or ["."]
+        links = 0
+        while True:
+            name = names.pop()
+            self._check(os.fstat(self.at), SEARCH)
+            try:
+                found = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.at)
+            except FileNotFoundError:
+                if names or not flags & os.O_CREAT:
+                    raise
+                return self._make(name, flags, mode)
+            status = os.fstat(found)
+            if not stat.S_ISLNK(status.st_mode):
+                if not names:
+                    os.close(found)
+                    return self._open_last(name, flags | os.O_NOFOLLOW)
+                self._go(found)
+                continue
+            links += 1
+            self._makers |= {status.st_uid} - self._trusted
+            target = os.readlink("", dir_fd=found)
+            os.close(found)
+            if links > LINKS_MAX:
+                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+            if status.st_dev == _device_of_proc():
+                # It leads where no name does: to another process's file.
+                if not names:
+                    return self._open_last(name, flags)
+                self._go(os.open(name, os.O_PATH | os.O_CLOEXEC, dir_fd=self.at))
+                continue
+            if target.startswith("/"):
+                self._go(os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+            names += _names(target)
+
+    def _go(self, descriptor: int) -> None:
+        os.close(self.at)
+        self.at = descriptor
+
+    def _make(self, name: str, flags: int, mode: int) -> int:
+        self._check(os.fstat(self.at), SEARCH | WRITE)
+        return os.open(name, flags | os.O_EXCL | os.O_NOFOLLOW, mode, dir_fd=self.at)
+
+    def _open_last(self, name: str, flags: int) -> int:
+        descriptor = os.open(name, flags & ~os.O_CREAT, dir_fd=self.at)
+        try:
+            status, place = os.fstat(descriptor), os.fstat(self.at)
+            if flags & os.O_ACCMODE == os.O_RDONLY:
+                self._check(status, READ | SEARCH if stat.S_ISDIR(status.st_mode) else READ)
+                return descriptor
+            # Who owns the directory can give the file any name there, but also its name to any file (link(2)).
+            self._makers |= {place.st_uid} - self._trusted
+            if self._makers != {place.st_uid} or status.st_nlink != 1:
+                self._check(status, WRITE)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return descriptor
+
+    def _check(self, status: os.stat_result, wanted: int) -> None:
+        """May everybody who made a link on the way do that?"""
+        for maker in self._makers:
+            if status.st_uid != maker and status.st_mode & wanted != wanted:
+                raise PermissionError(errno.EACCES, f"user {maker} made it lead to what that user may not open")
+
+
+def _names(path: str) -> list[str]:
+    """The parts of a path, the last one first."""
+    return [name for name in reversed(path.split("/")) if name]
+
+
+def _device_of_proc() -> int:
+    with suppress(OSError):
+        return os.stat("/proc").st_dev
+    return -1
