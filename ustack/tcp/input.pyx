@@ -278,6 +278,10 @@ cdef inline bint check_sequence(tcp_t *tcp, tcb_t *tcb, const segment_t *seg) no
     if seg_len == 0:
         if seg.seq == tcb.rcv_nxt or seg.seq - tcb.rcv_nxt < window:
             return True
+        # The edge itself is SND.NXT of a peer that has filled the window. While a hole is open at its beginning all the
+        # peer's ACKs would be refused, and what it has received be sent again after a timeout. Linux takes them, too.
+        if seg.seq == tcb.rcv_adv and not seg.flags & RST:
+            return True
     else:
         last = seg.seq + seg_len - 1
         if seg.seq - tcb.rcv_nxt < window or last - tcb.rcv_nxt < window:

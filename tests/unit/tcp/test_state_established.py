@@ -64,6 +64,25 @@ def test_established_data_wholly_duplicate_is_acknowledged_again() -> None:
         assert scene.testbed.dropped() in ({"drop_tcp_duplicate": 1}, {"drop_tcp_sequence": 1})
 
 
+def test_established_an_ack_at_the_right_edge_counts() -> None:
+    """A peer that has filled the window sends its ACKs from there, also while the first byte of it is missing."""
+    with established(rcv_buffer_bytes=8000) as scene:
+        scene.send(b"answer")
+        scene.peer.expect("A", payload=b"answer")
+        scene.peer.send("A", seq=1001, ack=1, payload=bytes(7000))
+        scene.peer.expect("A", seq=7, ack=1)
+        for beyond in (8002, 8100):
+            scene.peer.send("A", seq=beyond, ack=7)
+            assert scene.info()["snd_una"] == scene.conn.info()["snd_max"] - 6
+        scene.peer.drain()
+        scene.peer.send("R", seq=8001)
+        assert scene.state == "ESTABLISHED"
+        scene.peer.send("A", seq=8001, ack=7)
+        scene.peer.expect_nothing()
+        assert scene.testbed.stack.leaks()["send_pieces"] == 0
+        scene.abort()
+
+
 def test_established_data_across_the_right_edge_is_trimmed() -> None:
     """What lies in the window may be used, what lies beyond may not."""
     with established(rcv_buffer_bytes=4096) as scene:
