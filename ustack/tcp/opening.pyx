@@ -26,7 +26,8 @@ from ustack.tcp.state cimport ESTABLISHED
 from ustack.tcp.syn_cache cimport syn_cache_find, syn_cache_insert, syn_cache_is_ours, syn_cache_remove
 from ustack.tcp.tcb cimport (
     OPT_AGREED, OPT_SACK, OPT_TIMESTAMPS, OPT_TS_STALE, OPT_WSCALE, TCB_EV_ACCEPT, TIMER_SYN_RECEIVED, flow_key_t,
-    listener_t, syn_at, syn_received_t, syn_retries, tcb_alloc, tcb_heard, tcb_release, time_wait_at, time_wait_t, work_add)
+    listener_t, syn_at, syn_received_t, syn_retries, tcb_alloc, tcb_heard, tcb_release, time_wait_at, time_wait_t,
+    work_add)
 from ustack.tcp.throttle cimport (
     syn_received_answer_allowed, time_wait_challenge_allowed, time_wait_corrective_allowed)
 from ustack.wire.seq cimport seq_gt, seq_le
