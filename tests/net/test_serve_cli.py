@@ -953,3 +953,13 @@ def test_a_capture_goes_to_a_pipe_with_nothing_else(site: Path, unique: Callable
         assert int.from_bytes(capture[at + length - 4 : at + length], sys.byteorder) == length
         at += length
     assert BODY[:64] in capture
+
+
+def test_a_reader_of_standard_error_that_is_gone_does_not_end_the_server(serve: Start) -> None:
+    """What cannot be written (here the log) is said to nobody, once a second at first and again at the end."""
+    with serve("--access-log", "/dev/full") as server:
+        assert server.process.stderr is not None
+        server.process.stderr.close()
+        for _ in range(2):
+            assert server.curl(server.url + "512.bin").stdout == BODY
+        assert server.end() == 0

@@ -10,9 +10,9 @@ Above: serve. Below: netns.keeper.
 """
 
 import os
-import sys
 from pathlib import Path
 
+from ustack.cli.live import say
 from ustack.netns import LabError
 from ustack.netns.keeper import DIRECTORY, FLAGS, LOG, LOG_MODE, Keeper
 from ustack.netns.opening import open_by_name
@@ -97,7 +97,7 @@ class Files:
         except OSError as error:
             reason = str(error.strerror or error)
             if self._said.get(kind) != reason:
-                print(f"ustack: cannot reopen {WHAT[kind]} {self._paths[kind]}: {reason}", file=sys.stderr)
+                say(f"cannot reopen {WHAT[kind]} {self._paths[kind]}: {reason}")
             self._said[kind] = reason
             return
         os.dup2(opened, self._descriptors[kind], inheritable=False)

@@ -9,6 +9,7 @@ import json
 import os
 import sys
 import time
+from contextlib import suppress
 from types import TracebackType
 from typing import IO, Any
 
@@ -48,7 +49,7 @@ class Live:
                 self._json = False
                 silence_stdout()
                 if not isinstance(error, BrokenPipeError):
-                    print(f"ustack: standard output: {error.strerror or error}", file=sys.stderr)
+                    say(f"standard output: {error.strerror or error}")
         if self._display is not None:
             self._display.draw(rates(self._before, now), sum(drops(now).values()))
         self._before = now
@@ -172,9 +173,14 @@ class Complaints:
 
     def _say(self, what: str, error: str | None, sentence: str) -> None:
         if error is not None and self._said.get(what) != error:
-            below = "\n" if sys.stderr.isatty() else ""  # the live line stands there
-            print(f"{below}ustack: {sentence}", file=sys.stderr)
+            say(sentence, below_line=sys.stderr.isatty())  # the live line stands there
         self._said[what] = error
+
+
+def say(sentence: str, *, below_line: bool = False) -> None:
+    """One line on standard error. Nobody there to read it is no reason to end a server."""
+    with suppress(OSError):
+        print(("\n" if below_line else "") + f"ustack: {sentence}", file=sys.stderr, flush=True)
 
 
 def silence_stdout() -> None:

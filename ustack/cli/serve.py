@@ -20,6 +20,7 @@ Above: cli. Below: everything.
 """
 
 import ipaddress
+import math
 import os
 import signal
 import sys
@@ -34,7 +35,7 @@ from typing import Any, Literal
 import click
 
 from ustack.cli.files import Files
-from ustack.cli.live import Complaints, Live, silence_stdout, take
+from ustack.cli.live import Complaints, Live, say, silence_stdout, take
 from ustack.netns import Lab, LabError, Plan, links, privilege
 from ustack.netns.keeper import DIRECTORY, LOG, Keeper
 from ustack.netns.lab import check as check_plan
@@ -209,13 +210,15 @@ def check(options: Options) -> Plan:
     for what, path in (("capture", options.capture), ("access log", options.access_log)):
         if path is not None and path != STANDARD_OUTPUT and not path.absolute().parent.is_dir():
             raise LabError(f"no directory for the {what} {path}")
-    kind, _, ifname = options.link.partition(":")
-    if kind not in ("veth", "tap", "dev") or (kind == "dev") != bool(ifname):
+    kind, colon, ifname = options.link.partition(":")
+    if kind not in ("veth", "tap", "dev") or (kind == "dev") != bool(colon) or bool(colon) != bool(ifname):
         raise LabError(f"bad link {options.link!r}: veth, tap or dev:IFNAME")
     if kind == "dev" and (options.peer_netns or options.peer_address):
         raise LabError("--peer-netns and --peer-address make no sense with dev: the interface exists and has its peer")
     if kind == "tap" and options.ring is not None:
         raise LabError("--ring makes no sense with tap: there the kernel keeps what waits")
+    if math.isnan(options.linger):  # which is in every range
+        raise LabError("bad --linger nan: a number of seconds")
     if options.capture == STANDARD_OUTPUT:
         _check_capture_to_stdout(options)
     plan = Plan(
@@ -284,7 +287,7 @@ def _serve(
         if on_ready is not None:
             on_ready(stack, keeper.lab)
         if not_kept_off:
-            print(f"ustack: {not_kept_off}", file=sys.stderr)
+            say(not_kept_off)
         if not signals.received:
             _announce(options, served.user, hint)
         try:
@@ -292,7 +295,7 @@ def _serve(
             served.listener.close()
             _finish(stack, server, signals, options.linger)
         except OSError as error:
-            print(f"ustack: the link failed: {error.strerror or error}", file=sys.stderr)
+            say(f"the link failed: {error.strerror or error}")
             return 1
     complaints.look(stack.link, server)  # about what was written last
     return 0
@@ -401,7 +404,7 @@ def _announce(options: Options, user: User, hint: str) -> None:
         if stream is sys.stdout:
             silence_stdout()
         if not isinstance(error, BrokenPipeError):
-            print(f"ustack: standard output: {error.strerror or error}", file=sys.stderr)
+            say(f"standard output: {error.strerror or error}")
 
 
 def _loop(served: Served, signals: StopSignals, complaints: Complaints, *, json_stats: bool) -> None:
