@@ -92,12 +92,8 @@ cdef inline void _sip_round(sip_t *s) noexcept nogil:
     s.v2 = _rotl(s.v2, 32)
 
 
-cdef inline uint64_t _siphash(const uint8_t *key, const uint8_t *data, size_t length,
-                              int block_rounds, int final_rounds) noexcept nogil:
-    cdef sip_t s
-    cdef uint64_t k0, k1, word
-    cdef uint64_t last = <uint64_t>length << 56
-    cdef int i, _round
+cdef inline void _sip_begin(sip_t *s, const uint8_t *key) noexcept nogil:
+    cdef uint64_t k0, k1
     memcpy(&k0, key, 8)
     memcpy(&k1, key + 8, 8)
     k0 = le64(k0)
@@ -106,25 +102,40 @@ cdef inline uint64_t _siphash(const uint8_t *key, const uint8_t *data, size_t le
     s.v1 = k1 ^ 0x646F72616E646F6DULL
     s.v2 = k0 ^ 0x6C7967656E657261ULL
     s.v3 = k1 ^ 0x7465646279746573ULL
+
+
+cdef inline void _sip_word(sip_t *s, uint64_t word, int block_rounds) noexcept nogil:
+    cdef int _round
+    s.v3 ^= word
+    for _round in range(block_rounds):
+        _sip_round(s)
+    s.v0 ^= word
+
+
+cdef inline uint64_t _sip_end(sip_t *s, int final_rounds) noexcept nogil:
+    cdef int _round
+    s.v2 ^= 0xFF
+    for _round in range(final_rounds):
+        _sip_round(s)
+    return s.v0 ^ s.v1 ^ s.v2 ^ s.v3
+
+
+cdef inline uint64_t _siphash(const uint8_t *key, const uint8_t *data, size_t length,
+                              int block_rounds, int final_rounds) noexcept nogil:
+    cdef sip_t s
+    cdef uint64_t word
+    cdef uint64_t last = <uint64_t>length << 56
+    cdef int i
+    _sip_begin(&s, key)
     while length >= 8:
         memcpy(&word, data, 8)
-        word = le64(word)
-        s.v3 ^= word
-        for _round in range(block_rounds):
-            _sip_round(&s)
-        s.v0 ^= word
+        _sip_word(&s, le64(word), block_rounds)
         data += 8
         length -= 8
     for i in range(<int>length):
         last |= <uint64_t>data[i] << (8 * i)
-    s.v3 ^= last
-    for _round in range(block_rounds):
-        _sip_round(&s)
-    s.v0 ^= last
-    s.v2 ^= 0xFF
-    for _round in range(final_rounds):
-        _sip_round(&s)
-    return s.v0 ^ s.v1 ^ s.v2 ^ s.v3
+    _sip_word(&s, last, block_rounds)
+    return _sip_end(&s, final_rounds)
 
 
 cdef uint64_t siphash24(const uint8_t *key, const uint8_t *data, size_t length) noexcept nogil:
@@ -133,6 +144,14 @@ cdef uint64_t siphash24(const uint8_t *key, const uint8_t *data, size_t length) 
 
 cdef uint64_t siphash13(const uint8_t *key, const uint8_t *data, size_t length) noexcept nogil:
     return _siphash(key, data, length, 1, 3)
+
+
+cdef uint64_t siphash13_of_12(const uint8_t *key, uint64_t word, uint32_t half) noexcept nogil:
+    cdef sip_t s
+    _sip_begin(&s, key)
+    _sip_word(&s, word, 1)
+    _sip_word(&s, <uint64_t>12 << 56 | half, 1)
+    return _sip_end(&s, 3)
 
 
 # -- Python face, for tests and for tools that want the same numbers as the stack

@@ -138,14 +138,12 @@ cdef ip_verdict_t ip_input(ip_t *ip, frame_t *frame, packet_t *packet, uint64_t 
     to_group = mac_is_group(header.destination)
     if not to_group and not mac_equal(header.destination, ip.link.mac):
         return _drop(ip, counter_t.DROP_NOT_FOR_US)
-    if header.ethertype == ETHERTYPE_IPV4:
-        return _ipv4(ip, frame, offset, to_group, packet)
-    if ethertype_is_tag(header.ethertype):
+    if header.ethertype != ETHERTYPE_IPV4 and ethertype_is_tag(header.ethertype):
         reason = _skip_priority_tags(frame, &header, &offset)
         if reason:
             return _drop(ip, reason)
-        if header.ethertype == ETHERTYPE_IPV4:
-            return _ipv4(ip, frame, offset, to_group, packet)
+    if header.ethertype == ETHERTYPE_IPV4:
+        return _ipv4(ip, frame, offset, to_group, packet)
     if header.ethertype == ETHERTYPE_ARP:
         arp_input(ip, frame.data + offset, frame.length - offset)
         return IP_CONSUMED

@@ -71,13 +71,14 @@ cdef bint ip_is_local(const ip_t *ip, const ip_addr_t *address) noexcept nogil:
 
 cdef void ip_confirm(ip_t *ip, uint16_t neighbour, const ip_addr_t *address, uint64_t now_ns) noexcept nogil:
     cdef neighbour_t *entry
-    if not ip_on_link(ip, address.words_be[3]):
-        address = &ip.config.gateway
     if neighbour == 0 or neighbour > ip.neighbours.limit:
         return
     entry = &ip.neighbours.entries[neighbour]
+    if not ip_addr_equal(&entry.address, address):
+        if ip_on_link(ip, address.words_be[3]) or not ip_addr_equal(&entry.address, &ip.config.gateway):
+            return
     # Only these two lists were sent to and have a station address.
-    if (entry.list == LIST_USED or entry.list == LIST_PROBE) and ip_addr_equal(&entry.address, address):
+    if entry.list == LIST_USED or entry.list == LIST_PROBE:
         ip.now_ns = now_ns
         arp_confirm(ip, neighbour)
 

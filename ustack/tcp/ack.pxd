@@ -9,13 +9,9 @@ from libc.stdint cimport uint32_t
 from ustack.tcp.tcb cimport tcb_t, tcp_t
 from ustack.wire.tcp cimport segment_t
 
-cdef enum ack_verdict_t:
-    ACK_ACCEPTED = 0         # new, duplicate or old: go on with the segment
-    ACK_UNSENT = 1           # for something not yet sent: answer with an ACK, drop
-    ACK_TOO_OLD = 2          # further back than any window we had: challenge, drop (RFC 5961 section 5.2)
-
-# Process SEG.ACK and SEG.WND in a synchronized state. window: SEG.WND scaled.
-cdef ack_verdict_t ack_input(tcp_t *tcp, tcb_t *tcb, const segment_t *seg, uint32_t window) noexcept nogil
+# Process SEG.ACK and SEG.WND in a synchronized state. SEG.ACK: acceptable, so not beyond SND.MAX (input, check_ack).
+# window: SEG.WND scaled.
+cdef void ack_input(tcp_t *tcp, tcb_t *tcb, const segment_t *seg, uint32_t window) noexcept nogil
 # SND.WND <- SEG.WND, SND.WL1 <- SEG.SEQ, SND.WL2 <- SEG.ACK, without conditions (first segments of a connection).
 cdef void ack_set_window(tcb_t *tcb, const segment_t *seg, uint32_t window) noexcept nogil
 # Both ends are synchronized: initial congestion window (RFC 6928). handshake_lost: a SYN or SYN-ACK had to be repeated.

@@ -49,19 +49,14 @@ cdef void ack_set_window(tcb_t *tcb, const segment_t *seg, uint32_t window) noex
         tcb.snd_max_wnd = <uint16_t>((window + (1u << tcb.snd_wscale) - 1) >> tcb.snd_wscale)
 
 
-cdef ack_verdict_t ack_input(tcp_t *tcp, tcb_t *tcb, const segment_t *seg, uint32_t window) noexcept nogil:
-    if seq_gt(seg.ack, tcb.snd_max):
-        return ACK_UNSENT
+cdef void ack_input(tcp_t *tcp, tcb_t *tcb, const segment_t *seg, uint32_t window) noexcept nogil:
     if seq_lt(seg.ack, tcb.snd_una):
-        if seq_lt(seg.ack, tcb.snd_una - tcb_max_window(tcb)):
-            return ACK_TOO_OLD
-        return ACK_ACCEPTED                 # an old duplicate: nothing to learn
+        return                              # an old duplicate: nothing to learn
     if seg.ack != tcb.snd_una:
         new_acknowledgment(tcp, tcb, seg)
     elif is_duplicate(tcb, seg, window):
         duplicate_acknowledgment(tcp, tcb)
     update_window(tcp, tcb, seg, window)
-    return ACK_ACCEPTED
 
 
 cdef inline bint is_duplicate(const tcb_t *tcb, const segment_t *seg, uint32_t window) noexcept nogil:

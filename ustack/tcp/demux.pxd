@@ -9,7 +9,8 @@
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
-from ustack.base.types cimport ip_addr_t
+from ustack.base.prng cimport siphash13, siphash13_of_12
+from ustack.base.types cimport ip_addr_is_v4, ip_addr_t
 from ustack.tcp.tcb cimport flow_key_t, listener_t, tcb_at, tcb_t, tcp_t
 
 cdef enum flow_kind_t:
@@ -29,6 +30,13 @@ cdef flow_t flow_find(const tcp_t *tcp, const flow_key_t *key) noexcept nogil
 # 0, or -1 without memory. The key must not be in the table; the record holds it and must outlive the entry.
 cdef int flow_insert(tcp_t *tcp, const flow_key_t *key, flow_kind_t kind, uint32_t index) noexcept nogil
 cdef void flow_remove(tcp_t *tcp, const flow_key_t *key) noexcept nogil
+# The keyed hash of what differs between keys: three words of IPv4's, all of IPv6's.
+cdef inline uint32_t flow_hash(const tcp_t *tcp, const flow_key_t *key) noexcept nogil:
+    if not ip_addr_is_v4(&key.raddr):
+        return <uint32_t>siphash13(tcp.flows.hash_key, <const uint8_t *>key, sizeof(flow_key_t))
+    return <uint32_t>siphash13_of_12(tcp.flows.hash_key,
+                                     <uint64_t>key.laddr.words_be[3] << 32 | key.raddr.words_be[3],
+                                     <uint32_t>key.lport << 16 | key.rport)
 # Give an existing entry another record of the same key (SYN-RECEIVED -> connection -> TIME-WAIT).
 cdef void flow_retarget(tcp_t *tcp, const flow_key_t *key, flow_kind_t kind, uint32_t index) noexcept nogil
 # A step of growing or shrinking, once a turn: so that it ends without another connection, too.

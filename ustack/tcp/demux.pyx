@@ -8,7 +8,7 @@ The hash is keyed (SipHash-1-3), so that a peer cannot choose ports that collide
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcmp
 
-from ustack.base.prng cimport siphash13, siphash24
+from ustack.base.prng cimport siphash24
 from ustack.base.types cimport ip_addr_equal, ip_addr_is_any
 from ustack.tcp.tcb cimport (TCP_MAX_LISTENERS, flow_slot_t, flow_slots_map, flow_table_t, syn_at, tcb_at,
                              time_wait_at)
@@ -25,10 +25,6 @@ cdef enum:
     SLOTS_A_TURN = 256
     PIECE_BYTES = 256 * 1024                # of an old table, unmapped in a turn
     FLOW_SLOTS_MAX = 1 << 30                # as FLOW_INDEX_BITS: there are never more records of a kind
-
-
-cdef inline uint32_t flow_hash(const tcp_t *tcp, const flow_key_t *key) noexcept nogil:
-    return <uint32_t>siphash13(tcp.flows.hash_key, <const uint8_t *>key, sizeof(flow_key_t))
 
 
 cdef inline const flow_key_t *target_key(const tcp_t *tcp, uint32_t target) noexcept nogil:

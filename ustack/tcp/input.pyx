@@ -323,6 +323,8 @@ cdef inline bint check_ack(tcp_t *tcp, tcb_t *tcb, const segment_t *seg) noexcep
         count(tcp.counters, DROP_TCP_ACK)
         emit_reset_for(tcp, &tcb.key, seg, tcb.options, tcb.ts_recent)
         return False
+    if seg.ack - tcb.snd_una <= tcb.snd_max - tcb.snd_una:
+        return True
     if seq_gt(seg.ack, tcb.snd_max) or seq_lt(seg.ack, tcb.snd_una - tcb_max_window(tcb)):
         challenge(tcp, tcb, DROP_TCP_ACK)
         return False

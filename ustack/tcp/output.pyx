@@ -32,8 +32,8 @@ from ustack.tcp.tcb cimport (
     OPT_SACK, OPT_TIMESTAMPS, OPT_WSCALE, TCB_ABORT, TCB_ACK_ARMED, TCB_ACK_DELAYED, TCB_ACK_NOW, TCB_FIN_QUEUED,
     TCB_FIN_SENT, TCB_NODELAY, TCB_PERSIST, TCB_PROBE, TCB_RECOVERY, TCB_REXMIT, TCB_REXMIT_ARMED, TCB_RTT_FULL,
     TCB_RTT_TIMING, UNIT_BYTES_SHIFT, cc_load, cc_store, rx_queue_of, rx_queue_t, send_piece_at, send_piece_t,
-    snd_cursor, snd_cursor_set, snd_short_end, tcb_arm, tcb_bare_seq, tcb_max_window, tcb_receive_window,
-    tcb_refresh, tcp_timestamp, tick_after, tcp_tick, tick_reached, turn_charge, work_add)
+    snd_cursor, snd_cursor_set, snd_short_end, tcb_arm, tcb_bare_seq, tcb_max_window, tcb_needs_refresh,
+    tcb_receive_window, tcb_refresh, tcp_timestamp, tick_after, tcp_tick, tick_reached, turn_charge, work_add)
 from ustack.wire.seq cimport seq_gt, seq_le, seq_lt
 from ustack.wire.tcp cimport (ACK, FIN, HAS_MSS, HAS_SACK_PERMITTED, HAS_TIMESTAMPS, HAS_WSCALE, PSH, SYN,
                               TCP_CHECKSUM_OFFSET, TCP_HEADER_BYTES, TCP_TIMESTAMP_BYTES, header_t, segment_emit)
@@ -169,8 +169,19 @@ cdef send_t send_syn(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
 
 # ---------------------------------------------------------------- segments with data
 
-cdef bint copy_out(tcp_t *tcp, tcb_t *tcb, uint32_t seq, uint8_t *out, uint32_t length) noexcept nogil:
-    """Octets of the send queue from `seq`. False: a lent file was cut short; what was read must not be sent.
+cdef inline bint copy_out(tcp_t *tcp, tcb_t *tcb, uint32_t seq, uint8_t *out, uint32_t length) noexcept nogil:
+    """Bytes of the send queue from `seq`. False: a lent file was cut short; what was read must not be sent."""
+    cdef send_piece_t *piece
+    if tcb.snd_head != tcb.snd_tail:
+        return copy_out_pieces(tcp, tcb, seq, out, length)
+    piece = send_piece_at(tcp, tcb.snd_head)            # a response that was queued whole
+    lent_guard(piece.lent, tcp.now_ns)
+    memcpy(out, piece.data + <uint32_t>(seq - piece.seq), length)
+    return not piece.lent.damaged
+
+
+cdef bint copy_out_pieces(tcp_t *tcp, tcb_t *tcb, uint32_t seq, uint8_t *out, uint32_t length) noexcept nogil:
+    """copy_out from a queue of several pieces.
 
     The search begins at the cursor, where the segment before ended, or at the head for what lies before it: a
     retransmission begins in the first piece or near it. So a queue of many small pieces costs a segment no walk, and
@@ -268,7 +279,9 @@ cdef send_t send_data(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     cdef bint fin
     if tcb.path:
         path_refresh(tcp, tcb)
-    largest = largest_segment(tcp, tcb)
+    largest = tcb.smss
+    if tcb.snd_end - tcb.snd_una > largest:
+        largest = largest_segment(tcp, tcb)
     while True:
         unsent = tcb.snd_end - tcb.snd_nxt if seq_lt(tcb.snd_nxt, tcb.snd_end) else 0
         if unsent == 0 and not (tcb.flags & TCB_FIN_QUEUED and tcb.snd_nxt == tcb.snd_end):
@@ -367,7 +380,8 @@ cdef inline void restart_after_idle(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     has sent since does not count: a request that wakes an idle connection is no ACK clock.)
     """
     cdef uint32_t restart
-    tcb_refresh(tcp, tcb)
+    if tcb_needs_refresh(tcp, tcb):
+        tcb_refresh(tcp, tcb)
     if tcb.flags & TCB_REXMIT_ARMED or not tick_reached(tcb.rexmit_tick, tcp_tick(tcp)):
         return
     restart = initial_window(tcp, tcb)

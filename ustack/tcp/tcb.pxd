@@ -13,8 +13,8 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from ustack.base.counters cimport counters_t
 from ustack.base.types cimport ip_addr_t
 from ustack.base.wheel cimport WHEEL_TICK_SHIFT, wheel_t, wheel_tick_of
-from ustack.buf.lent cimport lent_t
-from ustack.buf.slab cimport slab_at, slab_t
+from ustack.buf.lent cimport lent_t, lent_unref
+from ustack.buf.slab cimport slab_at, slab_release, slab_t
 from ustack.ip.layer cimport ip_t
 from ustack.tcp.rx_queue cimport rx_memory_t, rx_queue_at, rx_queue_t
 from ustack.tcp.state cimport close_reason_t, tcp_state_t
@@ -330,8 +330,6 @@ cdef void flow_table_free(flow_table_t *flows) noexcept nogil
 cdef tcb_t *tcb_alloc(tcp_t *tcp) noexcept nogil
 # Gives back everything the connection holds, and the record. It must be in no list and no table.
 cdef void tcb_release(tcp_t *tcp, tcb_t *tcb) noexcept nogil
-# Give a piece back that is in no queue any more, and then what it lent.
-cdef void piece_release(tcp_t *tcp, uint32_t index) noexcept nogil
 cdef void send_queue_release(tcp_t *tcp, tcb_t *tcb) noexcept nogil
 cdef void rx_queue_release(tcp_t *tcp, tcb_t *tcb) noexcept nogil
 # Earliest of the connection's deadlines into its one timer node. Moving a deadline later costs nothing: the
@@ -450,6 +448,16 @@ cdef inline bint tick_reached(uint32_t tick, uint32_t now_tick) noexcept nogil:
 # Work done, in units of about 100 ns (turn_t).
 cdef inline void turn_charge(tcp_t *tcp, uint32_t units) noexcept nogil:
     tcp.turn.stage_left -= <int32_t>units
+
+
+# Give a piece back that is in no queue any more, and then what it lent. A peer that has thousands of them given back at
+# once uses up its turn.
+cdef inline void piece_release(tcp_t *tcp, uint32_t index) noexcept nogil:
+    cdef lent_t *lent = send_piece_at(tcp, index).lent
+    slab_release(&tcp.send_pieces, index)
+    tcp.lent_held -= 1
+    turn_charge(tcp, 1)
+    lent_unref(lent)
 
 
 # The upcall that is being made has had its share of the turn: leave the rest (engine.pxd, on_data).

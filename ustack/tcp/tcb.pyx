@@ -12,7 +12,6 @@ from libc.string cimport memcpy, memset
 from ustack.base.prng cimport prng_next, prng_seed, prng_t
 from ustack.base.wheel cimport (TIMER_NONE, WHEEL_TICK_SHIFT, tick_before, wheel_arm, wheel_cancel,
                                 wheel_deadline_tick, wheel_free, wheel_init, wheel_move)
-from ustack.buf.lent cimport lent_t, lent_unref
 from ustack.buf.slab cimport slab_alloc, slab_destroy, slab_init, slab_release
 from ustack.tcp.cc.newreno cimport newreno_ops
 from ustack.tcp.rx_queue cimport (rx_memory_destroy, rx_memory_init, rx_memory_short, rx_queue_free, rx_queue_t,
@@ -181,14 +180,6 @@ cdef void send_queue_release(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
         next_index = send_piece_at(tcp, index).next
         piece_release(tcp, index)
         index = next_index
-
-
-cdef void piece_release(tcp_t *tcp, uint32_t index) noexcept nogil:
-    cdef lent_t *lent = send_piece_at(tcp, index).lent
-    slab_release(&tcp.send_pieces, index)
-    tcp.lent_held -= 1
-    turn_charge(tcp, 1)                     # a peer that has thousands of them given back at once uses up its turn
-    lent_unref(lent)
 
 
 cdef void rx_queue_release(tcp_t *tcp, tcb_t *tcb) noexcept nogil:

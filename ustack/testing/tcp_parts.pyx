@@ -9,13 +9,12 @@ from libc.stdint cimport uint16_t, uint32_t, uint64_t
 from libc.string cimport memset
 
 from ustack.base.counters cimport counters_t
-from ustack.base.prng cimport siphash13
 from ustack.base.types cimport ip_addr_set_v4, ip_addr_t
 from ustack.buf.slab cimport slab_alloc, slab_release
 from ustack.tcp.cc.newreno cimport newreno_ops
 from ustack.tcp.cc.ops cimport cc_ops_t, cc_view_t
 from ustack.tcp.demux cimport (
-    FLOW_CONNECTION, FLOW_SYN_RECEIVED, FLOW_TIME_WAIT, flow_find, flow_insert, flow_kind_t, flow_remove,
+    FLOW_CONNECTION, FLOW_SYN_RECEIVED, FLOW_TIME_WAIT, flow_find, flow_hash, flow_insert, flow_kind_t, flow_remove,
     flow_retarget, flow_t, flow_turn, initial_sequence_number, listener_exact, listener_find)
 from ustack.tcp.tcb cimport (
     flow_key_t, flow_slot_t, flow_table_free, flow_table_init, listener_t, syn_at, tcb_at, tcp_config_defaults,
@@ -117,7 +116,7 @@ cdef class FlowTable:
         """The flow's keyed hash; its home is that modulo the number of slots."""
         cdef flow_key_t key
         fill_key(&key, flow)
-        return <uint32_t>siphash13(self.c.flows.hash_key, <const unsigned char *>&key, sizeof(key))
+        return flow_hash(&self.c, &key)
 
     @property
     def slots(self) -> list[tuple[int, int]]:
