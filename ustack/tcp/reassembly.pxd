@@ -14,7 +14,7 @@ from ustack.tcp.tcb cimport tcb_t, tcp_t
 cdef uint32_t reassembly_append(tcp_t *tcp, tcb_t *tcb, const uint8_t *data, uint32_t length) noexcept nogil
 # Keep in-order bytes that rcv_nxt counts already (and the FIN behind them, if it has come), before what is held. What
 # there is no memory for is not received after all: rcv_nxt goes back, no ACK has told of it. False: it cannot go back,
-# because a FIN has been taken, and nothing was kept.
+# because a FIN has been taken; nothing is held then, or what lies behind the gap could be read as if there were none.
 cdef bint reassembly_keep(tcp_t *tcp, tcb_t *tcb, const uint8_t *data, uint32_t length) noexcept nogil
 # Whether reassembly_keep will have memory for `length` bytes at rcv_nxt. May make room.
 cdef bint reassembly_sure(tcp_t *tcp, tcb_t *tcb, uint32_t length) noexcept nogil

@@ -142,6 +142,25 @@ def test_a_fin_behind_text_that_may_find_no_memory_is_left_to_come_again(stage: 
     assert stage.acknowledged(peer, peer.drain()[-1].ack) == 12
 
 
+def test_a_rest_before_a_fin_that_was_taken_finds_its_memory(stage: Stage) -> None:
+    """The segment that closes the hole covers runs whose memory it needs again for what the application leaves: more
+    than a share, but no more than the connection held before."""
+    peer = stage.open(SERVED)
+    text = bytes(range(251)) * 60
+    peer.send("A", seq=2001, payload=text[2000:7000])
+    peer.send("FA", seq=9001, payload=text[9000:])
+    for hoarder in [stage.open(HOARDED) for _ in range(3)]:
+        stage.send_all(hoarder, b"h" * 1024)
+    assert MEMORY // 2 < stage.held() < MEMORY
+    stage.served.consume = 100
+    peer.send("A", seq=1, payload=text[:9000])
+    stage.served.consume = None
+    stage.served.act(peer.port, "resume")
+    stage.bed.pump()
+    assert stage.served.received[peer.port] == text
+    assert stage.served.names(peer.port) == ["accept", "data", "data", "data", "data", "data", "eof"]
+
+
 def test_who_reads_nothing_for_long_is_reset_when_others_need_memory(stage: Stage) -> None:
     """The largest holder; its peer gets a RST, its application the reason, everybody else goes on."""
     hoarders = stage.fill()
