@@ -188,6 +188,8 @@ def _path(name: str) -> Path:
         return Path(name)
     path = RUN_DIR / check_name(name)
     shared = SHARED_RUN_DIR / name
+    if not places.is_safe(RUN_DIR):
+        return shared
     return shared if not path.exists() and shared.exists() else path
 
 

@@ -164,7 +164,7 @@ def _read(path: Path) -> Record | None:
 def records(directory: Path | None = None) -> list[Record]:
     """Every record in a directory (default: where this user's are), by name."""
     place = directory or STATE_DIR
-    if place.exists() and place.stat().st_uid not in (0, os.geteuid()):
+    if not places.is_safe(place) or (place.exists() and place.stat().st_uid not in (0, os.geteuid())):
         return []  # somebody else's, who could write anything there
     found = [_read(path) for path in sorted(place.glob("lab-*.json"))]
     return [record for record in found if record is not None]

@@ -38,7 +38,21 @@ def make(place: Path) -> None:
     mine = own()
     if mine in place.parents:
         mine.mkdir(mode=0o700, exist_ok=True)
-        found = mine.lstat()
-        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o022:
+        if not is_safe(place):
             raise PermissionError(13, "is not a directory of this user alone", str(mine))
     place.mkdir(mode=0o755, parents=True, exist_ok=True)
+
+
+def is_safe(place: Path) -> bool:
+    """False if another user may have put there what is in a directory that `directory` has named.
+
+    Anybody can make /tmp/ustack-UID before its user does, with links in it to wherever he can write.
+    """
+    mine = own()
+    if mine not in place.parents:
+        return True
+    try:
+        found = mine.lstat()
+    except FileNotFoundError:
+        return True
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & 0o022
