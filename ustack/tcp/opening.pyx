@@ -83,6 +83,16 @@ cdef tcb_t *forgotten_arrives(tcp_t *tcp, const flow_key_t *key, const segment_t
     return handshake_complete(tcp, &syn, 0, seg)
 
 
+cdef tcb_t *earlier_arrives(tcp_t *tcp, uint32_t index, const segment_t *seg) noexcept nogil:
+    """The same for a peer so far away that its SYN came again before our SYN-ACK was there, and after the first record
+    had made room: the half-open record is the second SYN's, and what arrives answers the first SYN-ACK."""
+    cdef syn_received_t syn
+    cdef flow_key_t key = syn_at(tcp, index).key
+    if syn_cache_find(tcp, &key, seg.seq - 1, seg.ack - 1, &syn):
+        syn_received_remove(tcp, index, False)
+    return forgotten_arrives(tcp, &key, seg)
+
+
 cdef inline bint would_accept(tcp_t *tcp, const flow_key_t *key) noexcept nogil:
     cdef listener_t *listener = listener_find(tcp, &key.laddr, key.lport)
     return listener != NULL and listener.waiting < listener.backlog
@@ -195,6 +205,8 @@ cdef tcb_t *syn_received_arrives(tcp_t *tcp, uint32_t index, const segment_t *se
         count(tcp.counters, DROP_TCP_FLAGS)
         return NULL
     if seg.ack != syn.iss + 1:
+        if syn_cache_is_ours(tcp, &syn.key, seg.ack - 1):
+            return earlier_arrives(tcp, index, seg)
         count(tcp.counters, DROP_TCP_ACK)
         emit_reset_for(tcp, &syn.key, seg, syn.options_wscale >> 4, syn.ts_recent)
         return NULL

@@ -94,6 +94,42 @@ def test_a_peer_whose_third_segment_has_no_timestamp_may_stamp_what_follows() ->
         scene.testbed.pump()
 
 
+def test_a_client_whose_syn_came_again_may_answer_the_first_syn_ack() -> None:
+    """Its round trip is longer than its RTO: the first record has made room by then, the second has another ISS."""
+    with listen(syn_queue=1) as scene:
+        client = honest(scene, 50_000)
+        flood(scene, 4)
+        scene.testbed.advance(SECOND)
+        client.send("S", seq=0, options=SYN_OPTIONS)
+        assert client.drain()[-1].seq != client.iss
+        client.send("PA", seq=1, ack=1, payload=b"GET")
+        assert not any("R" in segment.flags for segment in client.drain())
+        connection = scene.accept()
+        assert read_available(connection)[0] == b"GET"
+        assert scene.testbed.stack.leaks()["syns"] == 0
+        scene.connection = None
+        connection.send(b"welcome")
+        scene.testbed.pump()
+        client.expect("PA", seq=1, ack=4, payload=b"welcome")
+        connection.abort()
+        scene.testbed.pump()
+
+
+def test_the_ack_of_an_earlier_syn_ack_that_is_forgotten_leaves_the_newer_handshake() -> None:
+    with listen(syn_queue=1) as scene:
+        client = forgotten(scene)
+        scene.testbed.advance(SECOND)
+        client.send("S", seq=0, options=SYN_OPTIONS)
+        again = client.drain()[-1]
+        client.send("A", seq=1, ack=1)
+        client.expect_nothing()
+        assert scene.testbed.dropped() == {"drop_tcp_forgotten": 1}
+        client.send("A", seq=1, ack=(again.seq + 1 - (client.iss or 0)) & 0xFFFFFFFF)
+        connection = scene.accept()
+        assert connection.remote == (client.address, client.port)
+        client.send("R", seq=1)
+
+
 def test_the_first_segment_with_text_completes_the_handshake_too() -> None:
     """The ACK itself was lost. Text beyond it cannot: it does not say where the client began."""
     with listen(syn_queue=1) as scene:
