@@ -119,8 +119,8 @@ cdef bint reassembly_keep(tcp_t *tcp, tcb_t *tcb, const uint8_t *data, uint32_t 
     else:
         seq = tcb.rcv_nxt - length - (1 if fin else 0)
     kept = make_fit(tcp, tcb, seq, length)
-    if fin:                                 # reassembly_sure has promised it; since then blocks of runs that its segment
-        kept = length                       # covers were given back, which count against the share once more
+    if fin:                                 # reassembly_sure has promised it; since then the blocks of the runs that
+        kept = length                       # the segment covers were given back, and count against the share once more
     rx = rx_queue_of(tcp, tcb)
     if kept < length and rx != NULL and rx.queued_bytes:
         rx_queue_release(tcp, tcb)          # what was joined lies behind a hole again, and goes with it
