@@ -33,7 +33,7 @@ def up(
     name: str, link: str, netns: str | None, peer_netns: str | None, address: str, peer_address: str | None, mtu: int
 ) -> None:
     """Make the lab NAME and print what was made as one JSON object."""
-    peer_address = peer_address or peer_address_for(address)
+    peer_address = peer_address_for(address) if peer_address is None else peer_address
     plan = Plan(name, link, netns, peer_netns, address=address, peer_address=peer_address, mtu=mtu)
     click.echo(json.dumps(asdict(_up(plan))))
 

@@ -228,7 +228,7 @@ def check(options: Options) -> Plan:
         peer_netns=options.peer_netns,
         ifname=ifname or None,
         address=options.address,
-        peer_address=options.peer_address or peer_address_for(options.address),
+        peer_address=peer_address_for(options.address) if options.peer_address is None else options.peer_address,
     )
     check_plan(plan)
     if options.gateway is not None:

@@ -40,6 +40,7 @@ def test_dev_names_its_interface(tmp_path: Path) -> None:
         ({"link": ":x"}, "bad link"),
         ({"link": "tap:x"}, "bad link"),
         ({"link": "veth:"}, "bad link"),
+        ({"peer_address": ""}, "bad peer address ''"),
         ({"linger": float("nan")}, "bad --linger nan"),
         ({"link": "dev:x", "peer_address": "198.18.0.1/24"}, "make no sense"),
         ({"gateway": "198.18.0.2"}, "is not a neighbour"),
