@@ -262,10 +262,11 @@ cdef inline uint32_t largest_segment(const tcp_t *tcp, const tcb_t *tcb) noexcep
 
 
 cdef inline uint32_t usable_window(const tcp_t *tcp, const tcb_t *tcb) noexcept nogil:
-    """min(SND.WND, cwnd) less what is in flight; two segments more while duplicates are few (RFC 3042)."""
+    """min(SND.WND, cwnd) less what is in flight; two segments more of what was never sent while duplicates are few (RFC
+    3042). After a timeout the window is one segment (RFC 5681 section 3.1, MUST), whatever comes twice."""
     cdef uint32_t window = tcb.cwnd
     cdef uint32_t in_flight = tcb.snd_nxt - tcb.snd_una
-    if not tcb.flags & TCB_RECOVERY and tcb.duplicate_acks:
+    if not tcb.flags & TCB_RECOVERY and tcb.duplicate_acks and tcb.snd_nxt == tcb.snd_max:
         window += (tcb.duplicate_acks if tcb.duplicate_acks < 2 else 2) * <uint32_t>tcb.smss
     if tcb.snd_wnd < window:
         window = tcb.snd_wnd

@@ -307,6 +307,17 @@ def test_timeout_sends_one_segment() -> None:
         scene.abort()
 
 
+def test_duplicate_acks_after_a_timeout_let_nothing_go_beyond_the_loss_window() -> None:
+    """RFC 5681 section 3.1: MUST be one segment. Limited transmit (RFC 3042) is for data that was never sent."""
+    with started(10) as scene:
+        scene.peer.wait(5 * SECOND)
+        assert sent(scene) == [1]
+        for _ in range(5):
+            scene.peer.send("A", ack=1)
+        assert sent(scene) == []
+        scene.abort()
+
+
 def test_timeout_again_leaves_ssthresh() -> None:
     """RFC 5681 section 3.1: a retransmission that is lost says nothing new."""
     with started(10) as scene:
