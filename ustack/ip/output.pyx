@@ -41,9 +41,9 @@ cdef neighbour_t *_resolve(ip_t *ip, const ip_route_t *route, const ip_addr_t *n
             status[0] = IP_NO_MEMORY
             count(ip.counters, counter_t.DROP_NO_MEMORY)
             return NULL
-        entry = &ip.neighbours.entries[index]
-        entry.pinned = next_hop == &ip.config.gateway
     entry = &ip.neighbours.entries[index]
+    if next_hop == &ip.config.gateway:
+        entry.pinned = True          # also one that was there because the gateway asked for us first
     waits[0] = not arp_use(ip, index)
     route.neighbour[0] = index
     return entry

@@ -193,6 +193,21 @@ def test_the_gateway_stays() -> None:
     assert set(states(ip)) == {"198.18.0.1", host(19)}
 
 
+@pytest.mark.parametrize("first", ["asks for us", "is sent to itself"])
+def test_a_gateway_that_was_known_before_it_was_needed_stays(first: str) -> None:
+    """It usually is: the first packet from another network comes after its question for us."""
+    ip = IpLayer(MemoryLink(), f"{US}/24", gateway=host(1), neighbour_limit=2)
+    if first == "asks for us":
+        ip.input(arp(1, 1))
+    else:
+        make_reachable(ip, 1)
+    assert ip.send("203.0.113.1", 6, SEGMENT, 16) == "ok"
+    ip.input(arp(2, 1))
+    for n in range(10, 20):
+        make_reachable(ip, n)
+    assert set(states(ip)) == {host(1), host(19)}
+
+
 def test_a_table_of_the_gateway_alone_has_no_room() -> None:
     ip = IpLayer(MemoryLink(), f"{US}/24", gateway="198.18.0.1", neighbour_limit=1)
     ip.send("203.0.113.1", 6, SEGMENT, 16)
