@@ -3,6 +3,7 @@
 
 import itertools
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,6 +20,13 @@ _numbers = itertools.count()
 def pytest_addoption(parser: pytest.Parser) -> None:
     """How long the random machines of tests/fuzz go on."""
     parser.addoption("--fuzz-examples", type=int, default=60, help="examples of each stateful fuzz test (default: 60)")
+
+
+def pytest_configure() -> None:
+    """Heed signals as at a terminal: a background job ignores SIGINT, nohup SIGHUP, and children inherit that."""
+    for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, handler)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

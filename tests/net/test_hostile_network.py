@@ -247,7 +247,8 @@ class Elsewhere:
 def test_routed_client_vanishes_and_others_go_on(
     local: Callable[..., Any], link: str, site: Any, make_namespace: Callable[[], str]
 ) -> None:
-    """Its router says that it is unreachable: a soft error (RFC 1122 section 4.2.3.9), so the end comes by timeout."""
+    """Its router says that it is unreachable: a soft error (RFC 1122 section 4.2.3.9), so the end comes by timeout, for
+    the reason that the router gave."""
     one = local(link, gateway=PEER, user_timeout_ns=1500 * MS, **HASTY)
     one.serve(site.path)
     elsewhere = Elsewhere(one, make_namespace())
@@ -258,7 +259,7 @@ def test_routed_client_vanishes_and_others_go_on(
     assert hashlib.sha256(read_body(one, staying)).hexdigest() == site.digests["ten.bin"]
     assert len(one.stack.connections()) == 2, "unreachable is no reason to give up at once"
     assert_serves(one, site, "ten.bin")
-    one.drive(lambda: one.counter("connections_timed_out") == 1)
+    one.drive(lambda: one.counter("connections_unreachable") == 1)
     one.drive(lambda: one.stack.established == 1)
     vanishing.close()
     staying.close()

@@ -122,6 +122,7 @@ def test_a_file_changed_under_a_response_does_not_reach_the_next(
     serving: Callable[..., Any], link: str, site: Any, tmp_path: Path
 ) -> None:
     """Replaced as an editor does it: the old response ends with the old file, the next has the new one."""
+    tmp_path.chmod(0o755)  # the server is nobody by the time that it looks into it
     file = tmp_path / "page.bin"
     file.write_bytes(site.body("ten.bin"))
     server = serving(link, directory=tmp_path)
