@@ -143,7 +143,7 @@ def _make_and_move(make: Callable[[Any], list[str]], ends: list[End], mark: str)
     except NetlinkError as error:
         if error.code == errno.EEXIST:
             raise InUseError(f"interface {what}: the name is taken") from None
-        raise LabError(f"cannot make {what}: {error}") from None
+        raise LabError(f"cannot make {what}: {os.strerror(error.code)}") from None
     finally:
         for home in homes:
             os.close(home)

@@ -88,6 +88,14 @@ def test_a_tap_device_is_made_where_it_is_wanted(make_namespace: Callable[[], st
     assert links.remove(end, mark="m")
 
 
+@pytest.mark.skipif(not Path("/dev/net/tun").exists(), reason="no /dev/net/tun here")
+def test_what_the_kernel_refuses_to_make_is_said_in_words(make_namespace: Callable[[], str]) -> None:
+    end = End(make_namespace(), "tap0")
+    with pytest.raises(LabError, match=r"^cannot make tap0 in [^ ]*: Invalid argument$"):
+        links.make_tap(end, mark="m", mtu=65535)
+    assert links.find(end) is None
+
+
 def test_configure_sets_the_address_and_keeps_ipv6_quiet(make_namespace: Callable[[], str]) -> None:
     ours, peer = End(make_namespace(), "x0"), End(make_namespace(), "x0")
     links.make_veth(ours, peer, mark="m")
