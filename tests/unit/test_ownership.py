@@ -161,6 +161,10 @@ def test_threads_that_hammer_one_stack_get_exceptions_and_nothing_else(make_stac
 
     def hammer(number: int) -> None:
         mine = held[number]
+
+        def close_last() -> None:
+            mine[-1].close()
+
         for turn in range(400):
             for act in (
                 lambda: server.run(100_000),
@@ -169,7 +173,7 @@ def test_threads_that_hammer_one_stack_get_exceptions_and_nothing_else(make_stac
                 lambda: mine.append(listener.accept(timeout=0)),
                 lambda: mine[-1].send(bytearray(1000), timeout=0),
                 lambda: mine[-1].receive(100, timeout=0),
-                lambda: [connection.close() for connection in mine[-1:]],
+                close_last,
                 server.connections,
                 lambda: mine.pop(0) and None,
             ):
@@ -254,13 +258,14 @@ def test_what_a_lent_object_does_at_its_end_is_refused(use: str, when: str) -> N
         said: list[BaseException | None] = []
         data = Tells(b"q" * 1000)
         data.said = said
-        data.use = {
+        uses: dict[str, Callable[[], object]] = {
             "poll": lambda: pair.b.poll(pair.now_ns),
             "close": pair.b.close,
             "abort": opener.abort,
             "send": lambda: opener.send(b"again"),
             "stop": pair.b.stop,
-        }[use]
+        }
+        data.use = uses[use]
         opener.send(data)
         del data
         if when == "acknowledged":
