@@ -963,3 +963,18 @@ def test_a_reader_of_standard_error_that_is_gone_does_not_end_the_server(serve: 
         for _ in range(2):
             assert server.curl(server.url + "512.bin").stdout == BODY
         assert server.end() == 0
+
+
+def test_a_capture_follows_no_link_of_another_user_to_a_file_that_is_not_theirs(
+    site: Path, tmp_path: Path, unique: Callable[[str], str]
+) -> None:
+    theirs, precious = tmp_path / "theirs", tmp_path / "precious"
+    theirs.mkdir()
+    precious.write_text("kept")
+    (theirs / "capture").symlink_to(precious)
+    for path in (theirs, theirs / "capture"):
+        os.chown(path, 65534, 65534, follow_symlinks=False)
+    where = ("--link", "veth", "--peer-netns", unique("peer"))
+    said = refused(str(site), *where, "--capture", str(theirs / "capture"))
+    assert said.startswith(f"ustack: cannot serve: {theirs / 'capture'}: user 65534 made it lead to")
+    assert precious.read_text() == "kept"

@@ -19,10 +19,12 @@ one ends; it also opens the directory and the access log, now and when they are 
 Above: cli. Below: everything.
 """
 
+import io
 import ipaddress
 import math
 import os
 import signal
+import stat
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -41,6 +43,7 @@ from ustack.netns.keeper import DIRECTORY, LOG, Keeper
 from ustack.netns.lab import check as check_plan
 from ustack.netns.lab import needs, neighbour_of
 from ustack.netns.links import End
+from ustack.netns.opening import open_by_name
 from ustack.netns.privilege import User
 
 SECOND_NS = 1_000_000_000
@@ -320,7 +323,7 @@ def _open(options: Options, keeper: Keeper, resources: ExitStack) -> Served:
     files = resources.enter_context(Files(keeper, options.directory, options.access_log))
     link = resources.enter_context(_open_link(options, keeper.lab))
     if options.capture is not None:
-        link = resources.enter_context(_open_capture(link, options.capture))
+        link = resources.enter_context(_open_capture(link, options.capture, resources))
     # By its descriptor: the user that this process becomes may not be able to walk to it by name.
     server = resources.enter_context(HttpServer(f"/proc/self/fd/{files.directory}", access_log=files.log))
     stack = Stack(link, options.address, options.gateway)
@@ -346,10 +349,19 @@ def _become_unprivileged(options: Options, directory: int) -> User:
     return user
 
 
-def _open_capture(link: Any, capture: Path) -> Any:
+def _open_capture(link: Any, capture: Path, resources: ExitStack) -> Any:
     from ustack.link.tee import TeeLink
 
-    return TeeLink(link, sys.stdout.fileno() if capture == STANDARD_OUTPUT else capture)
+    if capture == STANDARD_OUTPUT:
+        return TeeLink(link, sys.stdout.fileno())
+    try:
+        descriptor = open_by_name(capture.absolute(), os.O_WRONLY | os.O_CREAT | os.O_NOCTTY, 0o666)
+        file = resources.enter_context(io.FileIO(descriptor, "wb"))
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.ftruncate(descriptor, 0)  # not before it is known whose it is
+    except OSError as error:
+        raise LabError(f"cannot serve: {capture}: {error.strerror or error}") from None
+    return TeeLink(link, file)
 
 
 def _open_link(options: Options, lab: Lab) -> Any:
