@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
 """The simulated network: one impairment at a time, the same bytes for the same seed, and the link contract."""
 
+import gc
+import sys
 from typing import Any
 
 import pytest
@@ -398,3 +400,66 @@ def test_an_unknown_impairment_is_named_and_none_is_changed() -> None:
             network.a.inject(FRAME, gso_size=65536)
         with pytest.raises(ValueError, match="at most"):
             network.a.inject(bytes(200_000))
+
+
+# ---------------------------------------------------------------- Python that comes in between
+
+
+@pytest.mark.parametrize("what", ["close", "receive"])
+def test_a_profiler_may_use_an_end_while_a_frame_is_taken_from_it(what: str) -> None:
+    """Making a SimFrame runs Python: the end must be whole by then."""
+    with SimNetwork() as network:
+        for frame in frames_of(3):
+            network.a.inject(frame)
+        network.advance(0)
+        inner: list[Any] = []
+
+        def profile(*_event: object) -> None:
+            sys.setprofile(None)
+            inner.append(getattr(network.b, what)())
+
+        sys.setprofile(profile)
+        try:
+            outer = network.b.receive()
+        finally:
+            sys.setprofile(None)
+        assert outer == frames_of(3)[0]
+        assert inner == ([frames_of(3)[1]] if what == "receive" else [None])
+    assert network.live_frames == 0
+
+
+def test_a_collection_may_use_an_end_while_a_frame_is_taken_from_it() -> None:
+    with SimNetwork() as network:
+        for frame in frames_of(200):
+            network.a.inject(frame)
+        network.advance(0)
+        got: list[bytes | None] = []
+
+        class Cycle:
+            def __init__(self) -> None:
+                self.me = self
+
+            def __del__(self) -> None:
+                got.append(network.b.receive())
+
+        before = gc.get_threshold()
+        gc.set_threshold(1)
+        try:
+            for _ in range(60):
+                Cycle()
+                got.append(network.b.receive())
+        finally:
+            gc.set_threshold(*before)
+        gc.collect()
+        assert sorted(frame for frame in got if frame is not None) == frames_of(len(got))
+    assert network.live_frames == 0
+
+
+def test_a_network_that_nobody_initialised_carries_nothing() -> None:
+    network = SimNetwork.__new__(SimNetwork)
+    network.advance(5)
+    network.impair(loss=0.5)
+    network.filter_ab = None
+    assert (network.now_ns, network.next_event_ns, network.live_frames) == (5, None, 0)
+    assert network.stats()["ab"]["sent"] == 0
+    network.close()
