@@ -578,18 +578,23 @@ peer_frame_bytes=65549, busy_poll='auto', mac=None)
 
     cpdef void close(self) except *:
         """Unmap the rings and close the sockets. Frames still lent are gone."""
-        if not self.closed:
-            self.gate.check("close()")
+        cdef bint entered
+        if self.closed:
+            return
+        entered = self.gate.enter_to_close()
+        try:
             if self.ring != NULL:
                 self.last_drops = self.ring_drops
             self.closed = True
             if self.watch is not None:
-                self.watch.close()
+                self.watch.close()          # which lets other threads run
             self.c.ops = closed_link_ops()
             self.c.impl = NULL
             if self.ring != NULL:
                 packet_ring_close(self.ring)
                 self.ring = NULL
+        finally:
+            self.gate.leave_closed(entered)
 
     def __dealloc__(self) -> None:
         if self.ring != NULL:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The AF_PACKET link on a veth pair, against the kernel at its other end."""
 
+import contextlib
 import errno
 import os
 import signal
@@ -15,6 +16,7 @@ import pytest
 from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import Dot1Q, Ether
 
+from ustack import OwnershipError, Stack
 from ustack.link.interface import spin_windows
 from ustack.link.packet_mmap import PacketMmapLink
 from ustack.netns import namespace, privilege
@@ -134,6 +136,30 @@ def test_a_closed_link_does_nothing_and_does_not_crash(veth: Wire) -> None:
     assert driver.submit() == -errno.EBADF
     assert driver.wait(10**12) == -errno.EBADF
     assert driver.link.counters()["rx_frames"] == 0
+
+
+def test_a_link_is_not_closed_while_another_thread_is_inside(veth: Wire) -> None:
+    """Closing what watches the rings lets other threads run: none of them may come in then."""
+    for _ in range(5):
+        link = veth.open(rx_slots=4, tx_slots=4).link
+        link.fileno()
+        stack = Stack(link, "198.18.0.2/24")
+
+        def poll(stack: Stack = stack) -> None:
+            for _ in range(500):
+                with contextlib.suppress(OwnershipError):
+                    stack.poll()
+
+        thread = threading.Thread(target=poll)
+        thread.start()
+        while True:
+            try:
+                link.close()
+                break
+            except OwnershipError:
+                continue
+        thread.join()
+        stack.close(linger=0)
 
 
 def test_small_rings_are_one_small_block(veth: Wire) -> None:
