@@ -57,6 +57,8 @@ _NOT_FOUND = responses.Refusal(404)
 
 cdef enum:
     ABSENT = -2                         # HttpServer.find: nothing has that name
+    RECORDS_MAX = 1 << 28               # of one kind that may be asked for: sizes in bytes are far from overflowing
+    SMALL_FILE_MAX = 1 << 30
 
 
 # ---------------------------------------------------------------- upcalls (the contract is in engine.pxd)
@@ -361,6 +363,7 @@ cdef class HttpServer(Application):
         self.s.owner = <PyObject *>self
         self.s.log_fd = -1
         self.s.log_time_second = -1
+        self.s.closing = 1                  # until __init__ is through
         self.c.context = &self.s
         self.c.on_accept = http_on_accept
         self.c.on_data = http_on_data
@@ -387,13 +390,15 @@ cdef class HttpServer(Application):
         hash_key: 16 octets, random unless given.
         wall_clock: nanoseconds since 1970; read once a second at most.
         """
-        if self.s.files != NULL:
+        if self.root is not None:
             raise RuntimeError("a server is initialised once")
         if min(idle_timeout_s, head_timeout_s, send_timeout_s, linger_s) <= 0 or revalidate_s < 0:
             raise ValueError("a time limit must be positive")
-        if not 0 < max_request_line_bytes <= max_head_bytes <= 1 << 20 or max_files < 1 or max_heads < 0:
+        if (not 0 < max_request_line_bytes <= max_head_bytes <= 1 << 20 or not 1 <= max_files <= RECORDS_MAX
+                or not 0 <= max_heads <= RECORDS_MAX or not 1 <= max_busy <= RECORDS_MAX):
             raise ValueError("a limit is out of its range")
-        if small_file_bytes < 0 or max_request_bytes < 2 * max_head_bytes or max_response_bytes < 1 << 20:
+        if (not 0 <= small_file_bytes <= SMALL_FILE_MAX or max_request_bytes < 2 * max_head_bytes
+                or max_response_bytes < 1 << 20):
             raise ValueError("a limit is out of its range")
         if log_lines < 2 or log_lines & (log_lines - 1):
             raise ValueError("log_lines must be a power of two")
@@ -428,6 +433,7 @@ cdef class HttpServer(Application):
         self._allocate(max_heads, max_files, max_busy, log_lines, hash_key or os.urandom(16))
         self.set_wall_clock(0)
         self.s.wall_known = 0           # the engine's monotonic time is not known before its first burst
+        self.s.closing = 0
 
     def _allocate(self, uint32_t max_heads, uint32_t max_files, uint32_t max_busy, uint32_t log_lines,
                   bytes hash_key):
@@ -558,7 +564,7 @@ cdef class HttpServer(Application):
         if self.s.closing:
             return
         if now_ns is not None:
-            self.set_wall_clock(now_ns)
+            self.set_wall_clock(now_ns)     # its callable cannot close the server: we are inside
         else:
             self.s.wall_known = 0       # the next burst brings the time to compare with
         log_drain(&self.s)
@@ -608,6 +614,13 @@ cdef class HttpServer(Application):
     def decide(self, bytes head not None):
         """The status that a complete request head gets, decided anew as for one that was never seen. Nothing is sent:
         for benchmarks (tools/bench_heads.py) and fuzzers. Raises ValueError when the server is closed."""
+        self.enter("HttpServer.decide()")
+        try:
+            return self._decide(head)
+        finally:
+            self.leave()
+
+    def _decide(self, bytes head):
         cdef decision_t *decision
         if self.s.closing:
             raise ValueError("the server is closed")

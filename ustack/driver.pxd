@@ -29,6 +29,7 @@ cdef class Engine:
     cdef uint64_t now(self) noexcept
     # Index of an application, registered when it is new.
     cdef uint16_t register(self, Application application) except 0
+    cdef void ensure_new(self) except *
     cdef void ensure_alive(self) except *
     # A public call begins. Raises OwnershipError, or ValueError if the stack is closed.
     cdef int enter(self, str call) except -1

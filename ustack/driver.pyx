@@ -21,7 +21,7 @@ from ustack.engine cimport (
 from ustack.ip.address cimport ip_addr_from_text, ip_interface_from_text
 from ustack.ip.layer cimport ip_announce, ip_config_defaults, ip_config_t, ip_destroy, ip_init
 from ustack.link.device cimport LinkUse, link_use
-from ustack.link.gate cimport warn_unclosed
+from ustack.link.gate cimport Gate, warn_unclosed
 from ustack.tcp.tcb cimport tcp_config_defaults, tcp_config_t, tcp_destroy, tcp_init, tcp_t
 
 import errno
@@ -107,8 +107,7 @@ cdef class Engine:
         cdef bytes secrets
         cdef bint drawn = False
         cdef LinkUse use
-        if self.alive:
-            raise RuntimeError("an engine is initialised once")
+        self.ensure_new()
         use = link_use(link)
         ip_config_defaults(&ip_config)
         tcp_config_defaults(&tcp_config)
@@ -128,8 +127,11 @@ cdef class Engine:
         if seed is None:
             seed = int.from_bytes(os.urandom(8), "little")
             drawn = True
+            secrets = os.urandom(32)
         seed_word = operator.index(seed) & 0xFFFFFFFFFFFFFFFF
+        # From here on nothing runs that could let another thread or a callback in.
         link.gate.check("Stack()")
+        self.ensure_new()
         self.c.link = &link.c
         self.c.now_ns = start_ns
         link.c.now_ns = start_ns
@@ -139,7 +141,6 @@ cdef class Engine:
             ip_destroy(&self.c.ip)
             raise MemoryError("no memory for TCP")
         if drawn:                           # what outsiders must not guess is worth more than the generator's 64 bits
-            secrets = os.urandom(32)
             memcpy(self.c.tcp.secret, <const char *>secrets, 16)
             memcpy(self.c.tcp.flows.hash_key, <const char *>secrets + 16, 16)
         self.link = link
@@ -171,6 +172,10 @@ cdef class Engine:
             now_ns = clock_monotonic_ns()
         self.c.tcp.now_ns = now_ns
         return now_ns
+
+    cdef void ensure_new(self) except *:
+        if self.link is not None:
+            raise RuntimeError("an engine is initialised once")
 
     cdef void ensure_alive(self) except *:
         if not self.alive:
@@ -216,6 +221,7 @@ cdef class Engine:
                                  "table in __cinit__ (ustack/engine.pxd, application_t)")
             if application.registered:
                 raise ValueError(f"this {type(application).__name__} is in use: it serves one stack at a time")
+            application.gate.check("listen()")          # who is inside it must find the same gate when leaving
             index = engine_add_application(&self.c, &application.c)
             if index == 0:
                 raise MemoryError(f"an engine serves at most {ENGINE_APPLICATIONS - 1} applications")
@@ -238,7 +244,7 @@ cdef class Engine:
         for application in self.applications:
             (<Application>application).registered = False
             (<Application>application).come_up = NULL
-            (<Application>application).gate = None
+            (<Application>application).gate = Gate()
         self.closing_balance = self.balance()
         self.alive = False
         self.link_use = None

@@ -127,7 +127,7 @@ cdef class Application:
     # from run(), poll() or the blocking call in progress once the turn is over. The first one is kept.
     cdef void park(self, object error) noexcept
     # For an application's own Python methods that touch what its upcalls touch: they are inside the stack while they
-    # do. Raises OwnershipError; nothing to enter while no stack is served.
-    cdef Gate gate
+    # do. Raises OwnershipError.
+    cdef Gate gate                                     # the stack's; one of its own while it serves none
     cdef int enter(self, str call) except -1
     cdef int leave(self) except -1

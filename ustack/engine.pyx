@@ -495,6 +495,7 @@ cdef class Application:
 
     def __cinit__(self, *args: object, **kwargs: object) -> None:
         memset(&self.c, 0, sizeof(application_t))
+        self.gate = Gate()
 
     cdef void park(self, object error) noexcept:
         if self.parked is None:
@@ -503,9 +504,8 @@ cdef class Application:
             self.come_up[0] = True
 
     cdef int enter(self, str call) except -1:
-        return self.gate.enter(call) if self.gate is not None else 0
+        return self.gate.enter(call)
 
     cdef int leave(self) except -1:
-        if self.gate is not None:
-            self.gate.leave()
+        self.gate.leave()
         return 0

@@ -221,16 +221,39 @@ def test_a_connection_dropped_by_another_thread_is_closed_by_the_owner(make_stac
     assert stack.connections() == []
 
 
-@pytest.mark.parametrize("call", ["housekeeping", "close"])
+@pytest.mark.parametrize("call", ["housekeeping", "close", "decide"])
 def test_a_server_is_not_touched_while_its_stack_runs(make_stack: MakeStack, tmp_path: Path, call: str) -> None:
     """Its tables are the upcalls' as well."""
     with HttpServer(tmp_path) as server:
         stack = make_stack(SimNetwork().a)
         stack.listen(80, application=server)
         with Running(stack), pytest.raises(OwnershipError, match=rf"HttpServer\.{call}\(\)"):
-            getattr(server, call)()
+            getattr(server, call)(*([b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"] if call == "decide" else []))
         server.housekeeping()
         stack.close()
+
+
+def test_a_clock_that_uses_its_server_is_refused(make_stack: MakeStack, tmp_path: Path) -> None:
+    """A server that serves no stack has one owner at a time as well, and finds the same gate when it leaves."""
+    refused: list[str] = []
+    uses: list[Callable[[], object]] = []
+
+    def clock() -> int:
+        for use in uses:
+            with pytest.raises(OwnershipError) as caught:
+                use()
+            refused.append(caught.value.reason)
+        return 10**18
+
+    stack = make_stack(SimNetwork().a)
+    with HttpServer(tmp_path, access_log=tmp_path / "log", wall_clock=clock) as server:
+        uses += [server.close, server.housekeeping, lambda: stack.listen(80, application=server)]
+        server.housekeeping(now_ns=1)
+        assert refused == ["reentered"] * 3
+        uses.clear()
+        stack.listen(80, application=server)
+        stack.close()
+        server.housekeeping()
 
 
 # ---------------------------------------------------------------- destructors

@@ -1246,3 +1246,26 @@ def test_what_cannot_be_opened_is_said_and_leaves_nothing(root: Path, tmp_path: 
             HttpServer(root, **options)
     gc.collect()
     assert sorted(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("max_heads", 2**31 - 1), ("max_heads", 2**32 - 1), ("max_files", 2**32 - 1), ("small_file_bytes", 2**64 - 1)],
+)
+def test_a_limit_whose_table_no_memory_holds_is_refused(tmp_path: Path, name: str, value: int) -> None:
+    """Sizes are counted in bytes: they must not overflow."""
+    with pytest.raises(ValueError, match="out of its range"):
+        HttpServer(tmp_path, **{name: value})
+
+
+def test_a_server_that_nobody_initialised_serves_nobody() -> None:
+    with Pair() as pair:
+        server = HttpServer.__new__(HttpServer)
+        pair.a.listen(80, application=server)
+        client = pair.b.connect(STACK_ADDRESS, 80)
+        pair.advance(SECOND)
+        assert client.reason == "reset"
+        server.housekeeping()
+        with pytest.raises(ValueError, match="closed"):
+            server.decide(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        server.close()
