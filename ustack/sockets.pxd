@@ -52,6 +52,8 @@ cdef class Connection:
     cdef flow_key_t key
     cdef void bind(self, SocketApplication sockets, tcb_t *conn) except *
     cdef void unbind(self, tcp_t *tcp, close_reason_t reason) noexcept
+    cdef void keep_rest(self, tcp_t *tcp, close_reason_t reason) noexcept
+    cdef void leave_backlog(self) noexcept
     cdef void take(self) noexcept
     cdef Engine enter(self, str call)
     cdef object patience(self, object timeout)
@@ -59,8 +61,8 @@ cdef class Connection:
     cdef bint readable(self) except -1
     cdef bint has_room(self) except -1
     cdef int need_conn(self, str call) except -1
-    cdef void finish(self) noexcept
-    cdef void give_up(self) noexcept
+    cdef int finish(self) except -1
+    cdef int give_up(self) except -1
     cdef object failure(self)
     cdef str where(self)
 

@@ -76,35 +76,38 @@ cdef class SocketApplication(Application):
 
 
 cdef int socket_on_accept(application_t *app, tcp_t *tcp, tcb_t *conn) noexcept nogil:
+    cdef int answer = ACCEPT_REFUSED
     with gil:                               # no bytecode runs here: a signal handler could raise in the middle of it
-        try:
-            return accept_with_gil(<SocketApplication>app.context, conn)
-        except MemoryError:
-            return ACCEPT_REFUSED
+        accept_with_gil(<SocketApplication>app.context, conn, &answer)
+    return answer
 
 
 cdef bytes address_key(const ip_addr_t *address):
     return PyBytes_FromStringAndSize(<const char *>address.octets, 16)
 
 
-cdef int accept_with_gil(SocketApplication application, tcb_t *conn) except -1:
+cdef void accept_with_gil(SocketApplication application, tcb_t *conn, int *answer) noexcept:
+    """Without memory *answer stays what it is. (No `except` here or below: where there is no memory for a traceback
+    either, Cython's would release NULL.)"""
     cdef Connection connection
     cdef Backlog backlog
     if conn.flags & TCB_ACTIVE:
-        connection = <Connection><object><void *>conn.user_data
-        connection.established = True
-        return ACCEPT_TAKEN
+        if conn.user_data:
+            connection = <Connection><object><void *>conn.user_data
+            connection.established = True
+            answer[0] = ACCEPT_TAKEN
+        return
     backlog = application.backlogs.get((address_key(&conn.key.laddr), conn.key.lport))
     if backlog is None:
         backlog = application.backlogs.get((None, conn.key.lport))
     if backlog is None:
-        return ACCEPT_REFUSED
+        return
     connection = Connection.__new__(Connection)
     connection.bind(application, conn)
     connection.established = True
     connection.backlog = backlog
     backlog.waiting[connection] = None
-    return ACCEPT_WAITING
+    answer[0] = ACCEPT_WAITING
 
 
 cdef size_t socket_on_data(application_t *app, tcp_t *tcp, tcb_t *conn, const uint8_t *data,
@@ -118,7 +121,8 @@ cdef void socket_on_event(application_t *app, tcp_t *tcp, tcb_t *conn) noexcept 
 
 cdef void socket_on_closed(application_t *app, tcp_t *tcp, tcb_t *conn, close_reason_t reason) noexcept nogil:
     with gil:
-        closed_with_gil(tcp, conn, reason)
+        if conn.user_data:
+            closed_with_gil(tcp, conn, reason)
 
 
 cdef void closed_with_gil(tcp_t *tcp, tcb_t *conn, close_reason_t reason) noexcept:
@@ -229,9 +233,10 @@ cdef class Listener:
             self.stack.now()
             for connection in list(self.backlog.waiting):
                 connection.backlog = None   # the count went with the listener; another may listen there already
-                self.sockets.closing.add(connection)
-                connection.closed = True
-                tcp_abort(&self.stack.c.tcp, connection.conn)
+                if connection.conn != NULL:
+                    self.sockets.closing.add(connection)
+                    connection.closed = True
+                    tcp_abort(&self.stack.c.tcp, connection.conn)
             self.backlog.waiting.clear()
 
     def __del__(self) -> None:
@@ -283,18 +288,22 @@ cdef class Connection:
 
     cdef void unbind(self, tcp_t *tcp, close_reason_t reason) noexcept:
         """on_closed: the tcb goes away; what it still holds for us is kept."""
-        self.end = reason
-        try:
-            if reason == CLOSE_NORMAL:
-                self.rest = take_bytes(tcp, self.conn, tcp_receivable(tcp, self.conn))
-            if self.backlog is not None:
-                self.backlog.lost += 1
-                self.backlog.waiting.pop(self, None)
-        except MemoryError:
-            self.end = CLOSE_NO_MEMORY
+        self.end = CLOSE_NO_MEMORY          # unless the rest is kept
+        self.keep_rest(tcp, reason)
+        if self.backlog is not None:
+            self.backlog.lost += 1
+            self.leave_backlog()
         self.take()
         self.conn = NULL
         self.sockets.closing.discard(self)
+
+    cdef void keep_rest(self, tcp_t *tcp, close_reason_t reason) noexcept:
+        if reason == CLOSE_NORMAL:
+            self.rest = take_bytes(tcp, self.conn, tcp_receivable(tcp, self.conn))
+        self.end = reason
+
+    cdef void leave_backlog(self) noexcept:
+        self.backlog.waiting.pop(self, None)
 
     cdef void take(self) noexcept:
         """It waits for accept() no longer."""
@@ -307,6 +316,10 @@ cdef class Connection:
         if self.conn != NULL and not self.closed and self.backlog is None:
             warn_unclosed(self)
             self.stack.gate.defer(self._finish_dropped)     # which keeps us alive until then
+
+    def __dealloc__(self) -> None:
+        if self.conn != NULL and self.stack is not None and self.stack.alive:
+            self.conn.user_data = 0         # __del__ could not, for want of memory: nobody is to be called any more
 
     def _finish_dropped(self) -> None:
         if self.conn != NULL and self.stack.alive:
@@ -521,21 +534,23 @@ cdef class Connection:
         finally:
             stack.leave()
 
-    cdef void finish(self) noexcept:
+    cdef int finish(self) except -1:
         """close() inside the gate; the caller pushes."""
-        self.closed = True
         self.sockets.closing.add(self)
+        self.closed = True
         self.stack.now()
         tcp_close(&self.stack.c.tcp, self.conn)
+        return 0
 
-    cdef void give_up(self) noexcept:
+    cdef int give_up(self) except -1:
         """abort() inside the gate."""
         if self.conn != NULL and self.stack.alive:
-            self.closed = True
             self.sockets.closing.add(self)
+            self.closed = True
             self.stack.now()
             tcp_abort(&self.stack.c.tcp, self.conn)
             self.stack.push()
+        return 0
 
     def abort(self) -> None:
         """Reset the connection now. Idempotent."""

@@ -70,10 +70,12 @@ cdef class Stack(Engine):
     cdef SocketApplication sockets
     cdef uint64_t closing_at                # where still_closing goes on in the flow table
 
+    def __cinit__(self, *args: object, **kwargs: object) -> None:
+        self.sockets = SocketApplication(self)
+
     def __init__(self, link: Link, address: str = "198.18.0.2/24", gateway: str | None = None, *,
                  seed: int | None = None, now_ns: int | None = None, **config: int) -> None:
         Engine.__init__(self, link, address, gateway, seed, now_ns, config)
-        self.sockets = SocketApplication(self)
 
     def listen(self, port: int, *, address: str | None = None, backlog: int = 128,
                application: Application | None = None) -> Listener:
@@ -124,10 +126,10 @@ cdef class Stack(Engine):
         self.enter("connect()")
         try:
             self.now()
+            connection = Connection.__new__(Connection)         # before there is a record that points to it
             conn = tcp_connect(&self.c.tcp, &remote, number, local_number, self.register(self.sockets), &status)
             if conn == NULL:
                 raise error_of_status(status, f"connect() to {address}:{number}")
-            connection = Connection.__new__(Connection)
             connection.bind(self.sockets, conn)
             self.push()
             if wait and not self.manual_clock:

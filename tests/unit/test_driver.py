@@ -19,6 +19,7 @@ import pytest
 
 from ustack import SimNetwork, Stack
 from ustack.buf.lent import alive as lent_alive
+from ustack.driver import Engine
 from ustack.link.device import Link
 from ustack.testing.pair import Pair
 from ustack.testing.recorder import Recorder
@@ -477,3 +478,38 @@ def test_a_listener_used_after_its_stack_does_not_end_the_process() -> None:
         """
     )
     assert said == dict.fromkeys(["real 0", "real 0.05", "manual 0", "manual 0.05"], "ValueError")
+
+
+# ---------------------------------------------------------------- initialised once
+
+
+def test_a_closed_engine_is_not_initialised_again() -> None:
+    network = SimNetwork()
+    stack = Stack(network.a, now_ns=0)
+    stack.close()
+    with pytest.raises(RuntimeError, match="initialised once"):
+        stack.__init__(SimNetwork().a, now_ns=0)  # type: ignore[misc]
+
+
+def test_an_argument_that_initialises_the_engine_is_found_out() -> None:
+    inner, outer = SimNetwork(), SimNetwork()
+    stack = Stack.__new__(Stack)
+
+    class Seed:
+        def __index__(self) -> int:
+            stack.__init__(inner.a, now_ns=0)  # type: ignore[misc]
+            return 1
+
+    with pytest.raises(RuntimeError, match="initialised once"):
+        stack.__init__(outer.a, now_ns=0, seed=Seed())  # type: ignore[misc,arg-type]
+    assert stack.link is inner.a
+    Stack(outer.a, now_ns=0).close()
+    stack.close()
+
+
+def test_a_stack_whose_engine_alone_was_initialised_has_sockets() -> None:
+    network = SimNetwork()
+    stack = Stack.__new__(Stack)
+    Engine.__init__(stack, network.a, "198.18.0.2/24", None, None, 0, {})
+    with stack, stack.listen(80) as listener:
+        assert listener.pending == 0

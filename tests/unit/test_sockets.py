@@ -7,7 +7,9 @@ Most tests move two stacks by a manual clock. Those that must wait have a kernel
 import gc
 import mmap
 import socket
+import subprocess
 import sys
+import textwrap
 import threading
 import weakref
 from array import array
@@ -908,3 +910,65 @@ def test_a_link_that_goes_away_ends_a_wait(blocking: tuple[Stack, Lab]) -> None:
     stack.link.close()
     with pytest.raises(OSError, match="link"):
         listener.accept(timeout=60)
+
+
+def test_a_program_without_memory_gets_exceptions_and_keeps_its_records() -> None:
+    """One to seven allocations of Python's fail, at every moment of a few connections' lives. In a process of its own:
+    what points to an object that could not be made would end it."""
+    pytest.importorskip("_testcapi")
+    script = """
+        import _testcapi, gc
+        from ustack.testing.pair import Pair
+        from ustack.testing.testbed import MILLISECOND, SECOND, STACK_ADDRESS
+
+        def live(pair, listener):
+            first = pair.b.connect(STACK_ADDRESS, 80)
+            pair.advance(100 * MILLISECOND)
+            taken = listener.accept(timeout=0)
+            first.send(bytes(3000))
+            pair.advance(100 * MILLISECOND)
+            taken.receive(100)
+            taken.send(b"r")
+            pair.advance(100 * MILLISECOND)
+            del taken
+            first.close()
+            second = pair.b.connect(STACK_ADDRESS, 80)
+            pair.advance(100 * MILLISECOND)
+            second.abort()
+            third = pair.b.connect(STACK_ADDRESS, 80)
+            pair.advance(100 * MILLISECOND)
+            del third
+            pair.advance(100 * MILLISECOND)
+            listener.close()
+
+        begin, end = _testcapi.set_nomemory, _testcapi.remove_mem_hooks
+        failed = 0
+        for moment in range(400):
+            pair = Pair()
+            listener = pair.a.listen(80)
+            outcome = 0
+            begin(moment, moment + 1 + moment % 7)
+            try:
+                live(pair, listener)
+            except BaseException:
+                outcome = 1
+            end()
+            failed += outcome
+            listener.close()
+            pair.advance(5 * SECOND)
+            gc.collect()
+            pair.a.close()
+            pair.b.close()
+            assert not any(pair.a.leaks().values()), pair.a.leaks()
+            assert not any(pair.b.leaks().values()), pair.b.leaks()
+        print(failed)
+    """
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", textwrap.dedent(script)],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert done.returncode == 0, f"ended with {done.returncode}: {done.stderr[-2000:]}"
+    assert int(done.stdout) > 100
