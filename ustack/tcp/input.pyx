@@ -33,9 +33,9 @@ from ustack.tcp.state cimport (
     LAST_ACK, SYN_RECEIVED, SYN_SENT)
 from ustack.tcp.tcb cimport (
     OPT_TIMESTAMPS, OPT_TS_STALE, TCB_ABORT, TCB_ACK_DELAYED, TCB_ACK_NOW, TCB_APP_TIMEOUT, TCB_CLOSED_BY_APP,
-    TCB_EV_ACCEPT, TCB_EV_DATA, TCB_EV_EOF, TCB_FIN_QUEUED, TCB_FIN_RECEIVED, TCB_FIN_SENT, TCB_PAUSED, flow_key_t,
-    rx_queue_of, rx_queue_t, tcb_arm, tcb_at, tcb_heard, tcb_max_window, tcb_needs_refresh, tcb_refresh, tick_after,
-    time_wait_at, work_add)
+    TCB_EV_ACCEPT, TCB_EV_DATA, TCB_EV_EOF, TCB_FIN_QUEUED, TCB_FIN_RECEIVED, TCB_FIN_SENT, TCB_PAUSED, TCB_PERSIST,
+    flow_key_t, rx_queue_of, rx_queue_t, tcb_arm, tcb_at, tcb_heard, tcb_max_window, tcb_needs_refresh, tcb_refresh,
+    tick_after, time_wait_at, work_add)
 from ustack.tcp.throttle cimport challenge_allowed, corrective_allowed, repeated_syn_allowed
 from ustack.wire.checksum cimport checksum_add, checksum_fold, checksum_partial
 from ustack.wire.octets cimport htons
@@ -295,7 +295,21 @@ cdef inline bint check_sequence(tcp_t *tcp, tcb_t *tcb, const segment_t *seg) no
         count(tcp.counters, DROP_TCP_RST)
     else:
         correct(tcp, tcb, seg, DROP_TCP_DUPLICATE if seg_len > 0 and seq_lt(last, tcb.rcv_nxt) else DROP_TCP_SEQUENCE)
+        if seg.seq == tcb.rcv_nxt - 1 and seg.length <= 1 and seg.flags & (ACK | SYN | FIN) == ACK:
+            take_ack_of_probe(tcp, tcb, seg)
     return False
+
+
+cdef void take_ack_of_probe(tcp_t *tcp, tcb_t *tcb, const segment_t *seg) noexcept nogil:
+    """While we probe a closed window, what the peer's probe acknowledges counts, though we have its octet already.
+
+    RFC 9293 appendix A.2, "simultaneous window probes": both ends have taken the other's octet, and both ACKs were
+    lost. All that either sends until its octet is acknowledged lies one before the other's window, which it may not
+    pass; if that were refused whole, neither would learn anything more from the other, a window that opens included.
+    """
+    if tcb.flags & TCB_PERSIST and seq_gt(seg.ack, tcb.snd_una) and seq_le(seg.ack, tcb.snd_max):
+        tcb.keepalive_probes = 0
+        take_ack(tcp, tcb, seg)
 
 
 cdef void check_reset(tcp_t *tcp, tcb_t *tcb, const segment_t *seg) noexcept nogil:

@@ -181,6 +181,26 @@ def test_a_closed_window_is_probed_with_the_fin_if_that_is_all_there_is(how: str
         scene.peer.send("R")
 
 
+@pytest.mark.parametrize("octets", [0, 1])
+def test_simultaneous_window_probes_end_when_one_ack_arrives(octets: int) -> None:
+    """RFC 9293 appendix A.2: the peer has taken our probe's octet, and its ACK, like ours of its own, was lost."""
+    with established(wnd=1000) as scene:
+        scene.send(bytes(1500))
+        scene.peer.catch_up()
+        scene.peer.send("A", wnd=0)
+        scene.peer.wait(2 * SECOND)
+        scene.peer.expect("A", seq=1001, payload=bytes(1))
+        scene.peer.send("A", seq=1, ack=1001, wnd=0, payload=b"x")
+        scene.testbed.advance(SECOND)
+        scene.peer.drain()
+        scene.peer.send("A", seq=1, ack=1002, payload=b"x" * octets)
+        assert sum(len(segment.payload) for segment in scene.peer.drain()) == 499
+        scene.peer.send("A", seq=2, ack=1501)
+        assert scene.testbed.stack.leaks()["send_pieces"] == 0
+        assert scene.read() == b"x"
+        scene.abort()
+
+
 def test_window_shrunk_sends_nothing_new() -> None:
     """SHLD-15."""
     with established(wnd=5000) as scene:
