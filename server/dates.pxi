@@ -94,7 +94,7 @@ cdef lent_t *counted_copy(server_t *server, const uint8_t *data, uint64_t length
     """lent_from_copy, counted against max_response_bytes. NULL beyond it, and without memory."""
     cdef ledger_t *ledger = server.ledger
     cdef lent_t *lent
-    if ledger.bytes + length > server.max_response_bytes:
+    if ledger.bytes + length + sizeof(lent_t) > server.max_response_bytes:
         return NULL
     lent = lent_from_copy(data, length)
     if lent == NULL:

@@ -99,6 +99,7 @@ cdef void variant_clear(server_t *server, variant_t *variant) noexcept nogil:
     for form in range(FULL_FORMS):
         if variant.full[form].lent != NULL:
             server.held_bytes -= variant.full[form].lent.length
+            server.full_bytes -= variant.full[form].lent.length
             ready_free(&variant.full[form])
     if variant.body != NULL:
         server.held_bytes -= variant.body.length
@@ -208,3 +209,29 @@ cdef uint32_t file_make_room(server_t *server, uint64_t bytes_wanted, uint64_t c
         else:
             file_drop(server, file)
     return server.free_files[server.file_limit - server.file_count - 1]
+
+
+cdef bint responses_make_room(server_t *server, uint64_t wanted, uint32_t keep, bint whole) noexcept nogil:
+    """Will a copy of `wanted` bytes fit in max_response_bytes? What is only remembered makes room: heads, then files.
+
+    keep: a file that stays, or NO_FILE. whole: it is the response to a file; an eighth is not for others, so that
+    clients who ask for ever other ranges and read none cannot keep out who asks for files.
+    """
+    cdef uint64_t limit = server.max_response_bytes
+    cdef uint64_t limit_besides = limit - (limit >> 3)
+    cdef uint32_t looked = 0
+    wanted += sizeof(lent_t)
+    while server.decision_count and (
+            server.ledger.bytes + wanted > limit
+            or (not whole and server.ledger.bytes - server.full_bytes + wanted > limit_besides)):
+        if server.decision_hand >= server.decision_count:
+            server.decision_hand = 0
+        head_forget(server, server.decision_hand)
+    if not whole and server.ledger.bytes - server.full_bytes + wanted > limit_besides:
+        return False
+    while server.ledger.bytes + wanted > limit and looked < server.file_limit:
+        if server.file_hand != keep:
+            file_drop(server, &server.files[server.file_hand])
+        server.file_hand = (server.file_hand + 1) % server.file_limit
+        looked += 1
+    return server.ledger.bytes + wanted <= limit

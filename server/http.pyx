@@ -743,10 +743,12 @@ cdef class HttpServer(Application):
             if choice.whole:
                 decision.flags |= D_FULL
                 if variant.full[decision.form].lent == NULL:
-                    self.prepare(&variant.full[decision.form], 200, choice.fields, decision.form, body)
+                    self.prepare(&variant.full[decision.form], 200, choice.fields, decision.form, body, True, number,
+                                 True)
                     self.s.held_bytes += variant.full[decision.form].lent.length
+                    self.s.full_bytes += variant.full[decision.form].lent.length
             else:
-                self.prepare(&decision.own, choice.status, choice.fields, decision.form, body)
+                self.prepare(&decision.own, choice.status, choice.fields, decision.form, body, True, number, False)
         except BaseException:
             decision_free(decision)
             raise
@@ -757,15 +759,17 @@ cdef class HttpServer(Application):
         self.prepare(ready, status, [*fields, *responses.refusal_fields(status, body)], form, body, counted)
         return 0
 
-    cdef int prepare(self, ready_t *ready, int status, fields, int form, bytes body, bint counted=True) except -1:
-        """counted: against max_response_bytes. Raises Refusal(503) where no more of them may be made."""
+    cdef int prepare(self, ready_t *ready, int status, fields, int form, bytes body, bint counted=True,
+                     uint32_t keep=NO_FILE, bint whole=False) except -1:
+        """counted: against max_response_bytes. keep, whole: see responses_make_room. Raises Refusal(503) where no more
+        of them may be made."""
         head = responses.response_head(status, fields, form, self.server_name)
-        cdef bytes whole = head + body
-        cdef lent_t *lent
-        if counted:
-            lent = counted_copy(&self.s, <const uint8_t *>PyBytes_AS_STRING(whole), <uint64_t>PyBytes_GET_SIZE(whole))
-        else:
-            lent = lent_from_bytes(whole)
+        cdef bytes octets = head + body
+        cdef lent_t *lent = NULL
+        if not counted:
+            lent = lent_from_bytes(octets)
+        elif responses_make_room(&self.s, <uint64_t>PyBytes_GET_SIZE(octets), keep, whole):
+            lent = counted_copy(&self.s, <const uint8_t *>PyBytes_AS_STRING(octets), <uint64_t>PyBytes_GET_SIZE(octets))
         if lent == NULL:
             self.s.stats.responses_refused += 1
             raise responses.Refusal(503, close=True)

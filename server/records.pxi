@@ -227,6 +227,7 @@ ctypedef struct server_t:
     uint32_t file_hand
     uint32_t *free_files            # stack of the file_limit - file_count slots that are not live
     uint64_t held_bytes             # of all bodies and ready-made responses
+    uint64_t full_bytes             # of the ready-made responses among them, in the ledger too
     uint64_t max_held_bytes
     uint64_t copied_bytes           # of all bodies that are copies: memory, where a mapping is page cache
     uint64_t max_copied_bytes

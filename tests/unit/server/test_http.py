@@ -713,6 +713,36 @@ def test_responses_in_flight_are_bounded_in_bytes(make_site: Callable[..., Site]
     assert site.ask(get("/missing"))[0] == 404
 
 
+def test_what_is_only_remembered_makes_room_for_responses(make_site: Callable[..., Site]) -> None:
+    """Heads seen before and files asked for before keep copies; nobody is refused because of them."""
+    site = make_site(max_response_bytes=1 << 20)
+    (site.root / "s48").write_bytes(b"s" * 49_000)
+    for number in range(300):
+        assert site.ask(get("/s48", f"Range: bytes={number}-{number + 4000}"))[0] == 206
+        assert site.stats()["response_bytes"] <= 1 << 20
+    for number in range(300):
+        (site.root / f"f{number}").write_bytes(b"f" * 4000)
+        assert site.ask(get(f"/f{number}"))[2] == b"f" * 4000
+        assert site.stats()["response_bytes"] <= 1 << 20
+    assert site.ask(get("/s48", "Range: bytes=0-0"))[0] == 206
+    assert site.stats()["responses_refused"] == 0
+
+
+def test_a_file_is_served_while_ranges_fill_the_memory_for_responses(make_site: Callable[..., Site]) -> None:
+    """Also one that nobody has asked for before."""
+    site = make_site(max_response_bytes=1 << 20, pair={"b": {"rcv_buffer_bytes": 8192}})
+    (site.root / "s48").write_bytes(b"s" * 49_000)
+    for number in range(400):
+        if number % 40 == 0:
+            client = site.client()
+        client.connection.send(get("/s48", f"Range: bytes={number}-{number + 4000}"))
+        site.settle()
+    assert site.stats()["responses_refused"] > 0
+    for number in range(40):
+        (site.root / f"f{number}").write_bytes(b"f" * 4000)
+        assert site.ask(get(f"/f{number}"))[2] == b"f" * 4000
+
+
 def test_bodies_that_are_copies_are_bounded_in_bytes(make_site: Callable[..., Site]) -> None:
     site = make_site(max_copied_bytes=100_000)
     for number in range(20):
