@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ustack.buf.chunks import ChunkPool
+from ustack.obs import info
 
 PAGE = 4096
 WARM = 256
@@ -66,7 +67,8 @@ def test_what_is_free_beyond_a_reserve_goes_back_to_the_kernel() -> None:
         pool.release(handle)
     assert pool.held_bytes == 0
     assert pool.warm_pages <= WARM
-    assert before - resident_bytes() > (64 << 20) - 2 * WARM * PAGE
+    shadow = (64 << 20) // 8 if info.build_mode() == "asan" else 0  # what the sanitizer writes about freed memory
+    assert before - resident_bytes() > (64 << 20) - 2 * WARM * PAGE - shadow
 
 
 def resident_bytes() -> int:
