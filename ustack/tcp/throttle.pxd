@@ -7,7 +7,8 @@
 #
 #     corrective ACK   asked for by RFC 9293 section 3.10.7.4 or RFC 7323 section 5.3: out of window, PAWS.
 #                      Limited per record; segments with data or a FIN (and no SYN) are always answered, for an ACK has
-#                      neither and so cannot keep a loop going. Nothing is limited over all connections: answers to
+#                      neither and so cannot keep a loop going, and so are keep-alives: blind SYNs must not use up what
+#                      is due to the peer. Nothing is limited over all connections: answers to
 #                      keep-alives and window probes (sections 3.8.4, 3.8.6.1) and to a SYN,ACK that comes again
 #                      because the ACK of it was lost never wait for somebody else's.
 #     challenge ACK    asked for by RFC 5961 sections 3 to 5: RST or SYN in the window, SYN outside, ACK of what was

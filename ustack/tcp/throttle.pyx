@@ -63,10 +63,18 @@ cdef inline void granted(const tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     tcb.corrective_tick = interval_tick(tcp)
 
 
+cdef inline bint is_keepalive(const tcb_t *tcb, const segment_t *seg) noexcept nogil:
+    """RFC 9293 section 3.8.4: SEG.SEQ = RCV.NXT-1, and an ACK of what we have sent. Of two ends that are out of step by
+    one, the other acknowledges what was never sent, so these make no loop either; and whoever knows both numbers need
+    not forge a keep-alive."""
+    return (seg.seq == tcb.rcv_nxt - 1 and seg.flags & ACK and not seg.flags & SYN
+            and seg.ack - tcb.snd_una <= tcb.snd_max - tcb.snd_una)
+
+
 cdef bint corrective_allowed(tcp_t *tcp, tcb_t *tcb, const segment_t *seg) noexcept nogil:
     if seg.flags & SYN and not seg.flags & ACK:
         return challenge_allowed(tcp, tcb)
-    if cannot_loop(seg):
+    if cannot_loop(seg) or is_keepalive(tcb, seg):
         return True
     if not due(tcp, tcb):
         return refuse(tcp)

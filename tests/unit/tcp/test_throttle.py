@@ -79,6 +79,17 @@ def test_a_keepalive_probe_is_answered_each_time() -> None:
             assert probe(scene.peer)
 
 
+def test_a_keepalive_probe_is_answered_whatever_blind_segments_came_just_before() -> None:
+    """Who knows the addresses and ports alone, and sends SYNs, uses up no answer that is due to the peer."""
+    with established() as scene:
+        for _ in range(9):
+            scene.testbed.advance(SECOND)
+            scene.peer.send("S", seq=BEYOND)
+            assert len(scene.peer.drain()) == 1
+            assert probe(scene.peer)
+        scene.abort()
+
+
 def test_data_beyond_a_closed_window_is_answered_each_time() -> None:
     """A window probe with its octet (section 3.8.6.1): it carries data, so no loop of ACKs can be made of it."""
     with established(rcv_buffer_bytes=2920) as scene:
@@ -108,7 +119,7 @@ def test_a_window_probe_without_data_is_answered() -> None:
 Junk = dict[str, Any]
 JUNK: dict[str, Callable[[ScriptedPeer], Junk]] = {
     "ACK out of window": lambda peer: {"flags": "A", "seq": BEYOND},
-    "ACK left of window": lambda peer: {"flags": "A", "seq": peer.snd_nxt - 1},
+    "ACK left of window": lambda peer: {"flags": "A", "seq": peer.snd_nxt - 2},
     "SYN out of window": lambda peer: {"flags": "S", "seq": BEYOND},
     "SYN in window": lambda peer: {"flags": "S", "seq": peer.snd_nxt + 5},
     "RST in window": lambda peer: {"flags": "R", "seq": peer.snd_nxt + 5},
