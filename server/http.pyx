@@ -214,7 +214,7 @@ cdef void server_free(server_t *server) noexcept nogil:
     if server.busy.record_bytes:
         slab_destroy(&server.busy)
         server.busy.record_bytes = 0
-    for index in range(SHARED_STATUSES * FULL_FORMS):
+    for index in range(<uint32_t>(SHARED_STATUSES * FULL_FORMS)):
         ready_free(&server.shared[index])
     if server.ledger != NULL:
         ledger_drop(server.ledger)
@@ -829,7 +829,7 @@ cdef class HttpServer(Application):
         if verdict == 0:
             return self.load_small(path, name, &found, body)
         if verdict < 0 and directory and path:
-            name = path[:-1]            # without it no index is there; with it, the general way says 403
+            name = path[:len(path) - 1]  # without it no index is there; with it, the general way says 403
             if fstatat(self.s.root_fd, PyBytes_AS_STRING(name), &found, 0) == 0 or not is_absent(errno):
                 verdict = OPEN_IN_GENERAL
         if verdict < 0 and path:

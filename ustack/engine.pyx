@@ -433,7 +433,7 @@ cdef bint engine_end_some(engine_t *engine, uint64_t now_ns) noexcept nogil:
         engine.fruitless += 1
         if engine.fruitless == END_PATIENCE:
             engine.untold = True            # the device takes nothing any more
-    for _i in range(END_RECORDS):
+    for _i in range(<uint32_t>END_RECORDS):
         if tcp.syn_oldest:
             syn_received_remove(tcp, tcp.syn_oldest, False)
         if tcp.time_wait_oldest:
