@@ -6,6 +6,7 @@ Most tests move two stacks by a manual clock. Those that must wait have a kernel
 
 import gc
 import mmap
+import os
 import socket
 import subprocess
 import sys
@@ -912,6 +913,7 @@ def test_a_link_that_goes_away_ends_a_wait(blocking: tuple[Stack, Lab]) -> None:
         listener.accept(timeout=60)
 
 
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="without memory CPython from 3.12 on crashes by itself")
 def test_a_program_without_memory_gets_exceptions_and_keeps_its_records() -> None:
     """One to seven allocations of Python's fail, at every moment of a few connections' lives. In a process of its own:
     what points to an object that could not be made would end it."""
@@ -965,6 +967,7 @@ def test_a_program_without_memory_gets_exceptions_and_keeps_its_records() -> Non
     """
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", textwrap.dedent(script)],
+        env={**os.environ, "PYTHONHASHSEED": "0"},  # the same allocations each time
         capture_output=True,
         text=True,
         timeout=100,
