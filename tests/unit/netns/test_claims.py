@@ -33,9 +33,11 @@ def test_a_second_claim_is_refused_until_the_first_is_released(make_namespace: C
     with pytest.raises(InUseError, match=r"address 198\.18\.7\.2 is in use: another stack has it on lo"):
         claims.claim(end, "198.18.7.2")
     claims.claim(end, "198.18.7.3")
-    claims.claim(End(make_namespace(), "lo"), "198.18.7.2")
+    elsewhere = End(make_namespace(), "lo")
+    claims.claim(elsewhere, "198.18.7.2")
     release(end, "198.18.7.2")
     claims.claim(end, "198.18.7.2")
+    release(elsewhere, "198.18.7.2")
     for address in ("198.18.7.2", "198.18.7.3", "198.18.7.4"):
         release(end, address)
 
