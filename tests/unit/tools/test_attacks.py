@@ -34,6 +34,7 @@ def run(number: int, attack: str, rate: float, error: str = "") -> Run:
 def test_shares_are_of_the_same_round() -> None:
     runs = [run(1, "alone", 100.0), run(1, "junk", 90.0), run(2, "alone", 50.0), run(2, "junk", 40.0)]
     assert kept(runs, "ustack", "junk") == [0.9, 0.8]
+    assert kept(runs, "ustack", "alone", "junk") == [100 / 90, 50 / 40]
 
 
 def test_a_run_with_an_error_counts_neither_as_nothing_nor_as_good() -> None:
