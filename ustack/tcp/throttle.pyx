@@ -63,6 +63,13 @@ cdef inline void granted(const tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     tcb.corrective_tick = interval_tick(tcp)
 
 
+cdef inline bint once_in_interval(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
+    if not due(tcp, tcb):
+        return refuse(tcp)
+    granted(tcp, tcb)
+    return True
+
+
 cdef inline bint is_keepalive(const tcb_t *tcb, const segment_t *seg) noexcept nogil:
     """RFC 9293 section 3.8.4: SEG.SEQ = RCV.NXT-1, and an ACK of what we have sent. Of two ends that are out of step by
     one, the other acknowledges what was never sent, so these make no loop either; and whoever knows both numbers need
@@ -74,19 +81,11 @@ cdef inline bint is_keepalive(const tcb_t *tcb, const segment_t *seg) noexcept n
 cdef bint corrective_allowed(tcp_t *tcp, tcb_t *tcb, const segment_t *seg) noexcept nogil:
     if seg.flags & SYN and not seg.flags & ACK:
         return challenge_allowed(tcp, tcb)
-    if cannot_loop(seg) or is_keepalive(tcb, seg):
-        return True
-    if not due(tcp, tcb):
-        return refuse(tcp)
-    granted(tcp, tcb)
-    return True
+    return cannot_loop(seg) or is_keepalive(tcb, seg) or once_in_interval(tcp, tcb)
 
 
 cdef bint repeated_syn_allowed(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
-    if not due(tcp, tcb):
-        return refuse(tcp)
-    granted(tcp, tcb)
-    return True
+    return once_in_interval(tcp, tcb)
 
 
 cdef bint challenge_allowed(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
