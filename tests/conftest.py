@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from ustack.netns import namespace, privilege
-from ustack.netns.lab import Lab, Plan, down, up
+from ustack.lab import namespace, privilege
+from ustack.lab.making import Lab, Plan, down, up
 
 _numbers = itertools.count()
 
@@ -113,7 +113,7 @@ def make_namespace(unique: Callable[[str], str]) -> Iterator[Callable[[], str]]:
 
 @pytest.fixture
 def make_lab(unique: Callable[[str], str]) -> Iterator[Callable[..., Lab]]:
-    """Make labs (fields of ustack.netns.Plan), both ends in namespaces of their own; removed after the test."""
+    """Make labs (fields of ustack.lab.Plan), both ends in namespaces of their own; removed after the test."""
     made = []
 
     def make(**fields: Any) -> Lab:

@@ -37,7 +37,7 @@ FLOORS = {
 }
 # Rooms beside the stairs: what each may see. `tools` and `cli` look at everything below; nobody looks at them.
 BESIDE = {
-    "netns": set(),
+    "lab": set(),
     "obs": {"base", "buf", "wire", "link", "ip", "tcp", "udp"},
     "testing": {
         "base",
@@ -55,9 +55,9 @@ BESIDE = {
         "aio",
         "__init__",
     },
-    "tools": {*FLOORS, "netns", "obs", "testing"} - {"cli"},
+    "tools": {*FLOORS, "lab", "obs", "testing"} - {"cli"},
 }
-SEES_BESIDE = {"cli": {"netns", "obs"}}
+SEES_BESIDE = {"cli": {"lab", "obs"}}
 # The map, who drives it, and its Python face are one room.
 ONE_ROOM = [{"engine", "config", "driver", "sockets", "stack", "streams"}]
 
@@ -183,9 +183,9 @@ def test_every_part_of_tcp_is_in_the_table() -> None:
         ("engine", "stack", True),
         ("server", "engine", True),
         ("engine", "server", False),
-        ("netns", "base", False),
-        ("cli", "netns", True),
-        ("server", "netns", False),
+        ("lab", "base", False),
+        ("cli", "lab", True),
+        ("server", "lab", False),
         ("tools", "cli", False),
         ("testing", "stack", True),
         ("stack", "testing", False),

@@ -27,7 +27,7 @@ from dataclasses import dataclass
 
 import click
 
-from ustack.netns import LabError, inside
+from ustack.lab import LabError, inside
 from ustack.testing.segment import (
     SEQUENCE_MASK,
     Options,

@@ -31,8 +31,8 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from ustack.netns import LabError
-from ustack.netns import inside as in_namespace
+from ustack.lab import LabError
+from ustack.lab import inside as in_namespace
 from ustack.tools.attacks import ATTACKS
 from ustack.tools.bench_quick import choose, prepare_client
 from ustack.tools.load import WRK_REPORT, CpuTimes, CpuUse, LoadError, inside, run_wrk

@@ -26,7 +26,7 @@ from types import FrameType
 import click
 from rich.console import Console
 
-from ustack.netns import LabError
+from ustack.lab import LabError
 from ustack.tools import report
 from ustack.tools.bench_request import measure_cost
 from ustack.tools.compare import COLUMNS, SITE, Column, Measurement, judge, summarize

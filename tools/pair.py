@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from ustack.netns import Plan, keep
-from ustack.netns.ingress import allow
-from ustack.netns.links import End, configure
+from ustack.lab import Plan, keep
+from ustack.lab.ingress import allow
+from ustack.lab.links import End, configure
 
 _numbers = itertools.count()
 

@@ -24,7 +24,7 @@ from dataclasses import asdict, dataclass
 
 import click
 
-from ustack.netns import LabError, inside
+from ustack.lab import LabError, inside
 from ustack.tools.syn_sender import SynSender
 
 RANGES = tuple(ipaddress.ip_network(text) for text in ("198.18.0.0/15", "2001:2::/48"))

@@ -29,9 +29,9 @@ from typing import Any
 
 import pytest
 
-from ustack.netns import Plan, ingress, namespace
-from ustack.netns.lab import Lab, down, up
-from ustack.netns.links import End, netlink
+from ustack.lab import Plan, ingress, namespace
+from ustack.lab.links import End, netlink
+from ustack.lab.making import Lab, down, up
 
 ADDRESS = "198.18.0.2"
 PEER_ADDRESS = "198.18.0.1"

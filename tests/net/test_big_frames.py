@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ustack.netns.links import End, limit_super_frames
+from ustack.lab.links import End, limit_super_frames
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]
 

@@ -18,8 +18,8 @@ from typing import Any
 
 import pytest
 
-from ustack.netns import namespace
-from ustack.netns.links import End, configure, make_veth, netlink
+from ustack.lab import namespace
+from ustack.lab.links import End, configure, make_veth, netlink
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]
 

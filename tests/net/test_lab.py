@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ustack.netns import namespace
+from ustack.lab import namespace
 
 pytestmark = pytest.mark.root
 

@@ -18,8 +18,8 @@ from typing import IO
 import pytest
 from scapy.utils import rdpcap
 
-from ustack.netns import ingress, labs, links, namespace, ownership, sweep
-from ustack.netns.links import End
+from ustack.lab import ingress, labs, links, namespace, ownership, sweep
+from ustack.lab.links import End
 
 pytestmark = pytest.mark.root
 
@@ -729,7 +729,7 @@ def test_32_descriptors_are_enough(serve: Start) -> None:
         assert server.curl(server.url + "512.bin").stdout == BODY
 
 
-@pytest.mark.parametrize("module", ["click.core", "ustack.netns", "ustack.cli.serve"])
+@pytest.mark.parametrize("module", ["click.core", "ustack.lab", "ustack.cli.serve"])
 def test_an_interrupt_during_the_imports_leaves_no_traceback(module: str) -> None:
     """Whatever has just been imported when it comes."""
     command = [sys.executable, "-X", "importtime", *COMMAND[1:], "info"]

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 import ustack
-from ustack.netns import namespace
+from ustack.lab import namespace
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"

@@ -27,9 +27,9 @@ from ustack import (
     Unreachable,
     WouldBlock,
 )
+from ustack.lab import namespace
+from ustack.lab.making import Lab
 from ustack.link.tee import TeeLink
-from ustack.netns import namespace
-from ustack.netns.lab import Lab
 from ustack.testing.pair import Pair
 from ustack.testing.peer import ScriptedPeer
 from ustack.testing.testbed import MILLISECOND, PEER_ADDRESS, SECOND, STACK_ADDRESS, Testbed

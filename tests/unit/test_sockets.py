@@ -34,8 +34,8 @@ from ustack import (
     StackError,
 )
 from ustack.buf.lent import alive as lent_alive
-from ustack.netns import namespace
-from ustack.netns.lab import Lab
+from ustack.lab import namespace
+from ustack.lab.making import Lab
 from ustack.testing.pair import Pair
 from ustack.testing.recorder import Recorder
 from ustack.testing.testbed import MILLISECOND, PEER_ADDRESS, SECOND, STACK_ADDRESS

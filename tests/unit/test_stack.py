@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from ustack import AddressInUse, PacketMmapLink, SimNetwork, Stack, StackError, Unreachable
-from ustack.netns import namespace
-from ustack.netns.lab import Lab
+from ustack.lab import namespace
+from ustack.lab.making import Lab
 from ustack.testing.pair import Pair
 from ustack.testing.recorder import Recorder
 from ustack.testing.testbed import MILLISECOND, PEER_ADDRESS, SECOND, STACK_ADDRESS

@@ -15,7 +15,7 @@ from ustack.cli.demo import demo as demo_command
 from ustack.cli.info import info as info_command
 from ustack.cli.lab import lab as lab_command
 from ustack.cli.serve import serve as serve_command
-from ustack.netns import LabError
+from ustack.lab import LabError
 
 INTERRUPTED = 130  # what a shell reports for a program that SIGINT has ended
 

@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from ustack.cli.serve import Options, run
-from ustack.netns import Lab, LabError
+from ustack.lab import Lab, LabError
 
 SITE = Path(__file__).parents[1] / "site"
 SLICE_NS = 10_000_000

@@ -6,16 +6,16 @@ link) or to no file (a log moved away), and on SIGUSR1, the keeper opens it agai
 
 Below a directory that the server's user may not enter, where a name leads to cannot be seen: only SIGUSR1 tells there.
 A name that means something else to another process (/dev/stdout, /proc/self/cwd) is opened here, once.
-Above: serve. Below: netns.keeper.
+Above: serve. Below: lab.keeper.
 """
 
 import os
 from pathlib import Path
 
 from ustack.cli.live import say
-from ustack.netns import LabError
-from ustack.netns.keeper import DIRECTORY, FLAGS, LOG, LOG_MODE, Keeper
-from ustack.netns.opening import open_by_name
+from ustack.lab import LabError
+from ustack.lab.keeper import DIRECTORY, FLAGS, LOG, LOG_MODE, Keeper
+from ustack.lab.opening import open_by_name
 
 WHAT = {DIRECTORY: "the directory", LOG: "the access log"}
 

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from ustack import __version__
-from ustack.netns import ingress
+from ustack.lab import ingress
 from ustack.obs import info as compiled
 
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """`ustack lab`: the namespaces and links alone, for other experiments. They last until `lab down` or the next boot.
 
-Above: cli. Below: netns.
+Above: cli. Below: lab (the room).
 """
 
 import json
@@ -11,9 +11,8 @@ from dataclasses import asdict
 
 import click
 
-from ustack import netns
 from ustack.cli.serve import peer_address_for
-from ustack.netns import Lab, LabError, Plan
+from ustack.lab import Lab, LabError, Plan, making, namespace, privilege
 
 
 @click.group()
@@ -42,15 +41,15 @@ def up(
 @click.argument("name", default="lab")
 def down(name: str) -> None:
     """Remove the lab NAME, and only what was made for it."""
-    netns.privilege.require("ustack lab down")
-    netns.down(name)
+    privilege.require("ustack lab down")
+    making.down(name)
 
 
 @lab.command("list")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 def list_labs(as_json: bool) -> None:
     """List the labs that are up, those of running servers among them."""
-    labs = netns.labs()
+    labs = making.labs()
     if as_json:
         for one in labs:
             click.echo(json.dumps(asdict(one)))
@@ -71,11 +70,11 @@ def execute(peer: bool, name: str, command: tuple[str, ...]) -> None:
         command = command[1:]
     if not command:
         raise click.UsageError("Missing argument 'COMMAND...'.")
-    netns.privilege.require("ustack lab exec", ["CAP_SYS_ADMIN"])
-    found = netns.find(name)
+    privilege.require("ustack lab exec", ["CAP_SYS_ADMIN"])
+    found = making.find(name)
     target = found.peer_netns if peer else found.netns
     if target is not None:
-        netns.namespace.enter(target)
+        namespace.enter(target)
     try:
         os.execvp(command[0], command)
     except OSError as error:
@@ -83,8 +82,8 @@ def execute(peer: bool, name: str, command: tuple[str, ...]) -> None:
 
 
 def _up(plan: Plan) -> Lab:
-    netns.privilege.require("ustack lab up")
-    return netns.up(plan, persistent=True)
+    privilege.require("ustack lab up")
+    return making.up(plan, persistent=True)
 
 
 def _cells(one: Lab) -> list[str]:

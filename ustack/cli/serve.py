@@ -2,7 +2,7 @@
 """`ustack serve`: a directory over HTTP, from a stack of its own on a link of its own.
 
 Two processes. This one opens the link's descriptors, becomes an unprivileged user without any capability, and serves.
-The keeper (netns.keeper) made the namespaces and links, holds the privilege to remove them, and does so however this
+The keeper (lab.keeper) made the namespaces and links, holds the privilege to remove them, and does so however this
 one ends; it also opens the directory and the access log, now and when they are to be opened again.
 
     standard output   `ready http://ADDRESS:PORT/`, once; after it, with --json-stats, one JSON object a second. On a
@@ -38,13 +38,13 @@ import click
 
 from ustack.cli.files import Files
 from ustack.cli.live import Complaints, Live, say, silence_stdout, take
-from ustack.netns import Lab, LabError, Plan, links, privilege
-from ustack.netns.keeper import DIRECTORY, LOG, Keeper
-from ustack.netns.lab import check as check_plan
-from ustack.netns.lab import needs, neighbour_of
-from ustack.netns.links import End
-from ustack.netns.opening import open_by_name
-from ustack.netns.privilege import User
+from ustack.lab import Lab, LabError, Plan, links, privilege
+from ustack.lab.keeper import DIRECTORY, LOG, Keeper
+from ustack.lab.links import End
+from ustack.lab.making import check as check_plan
+from ustack.lab.making import needs, neighbour_of
+from ustack.lab.opening import open_by_name
+from ustack.lab.privilege import User
 
 SECOND_NS = 1_000_000_000
 LINGER_S = 5.0  # for requests that are under way when the end is asked for

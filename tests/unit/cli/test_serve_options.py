@@ -10,7 +10,7 @@ import pytest
 
 from ustack.cli import main
 from ustack.cli.serve import Interrupted, Options, StopSignals, check
-from ustack.netns import LabError, privilege
+from ustack.lab import LabError, privilege
 
 
 @pytest.fixture(autouse=True)

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
+from ustack.lab import namespace
 from ustack.link.device import Link
 from ustack.link.packet_mmap import PacketMmapLink
 from ustack.link.tap import TapLink
-from ustack.netns import namespace
 from ustack.testing.linkdriver import LentFrame, LinkDriver
 
 OURS = {4: "198.18.0.2", 6: "fd00::2"}

@@ -17,9 +17,9 @@ from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import Dot1Q, Ether
 
 from ustack import OwnershipError, Stack
+from ustack.lab import namespace, privilege
 from ustack.link.interface import spin_windows
 from ustack.link.packet_mmap import PacketMmapLink
-from ustack.netns import namespace, privilege
 from ustack.testing.linkdriver import LentFrame, LinkDriver
 
 pytestmark = pytest.mark.root

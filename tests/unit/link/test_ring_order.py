@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scapy.layers.l2 import Ether
 
+from ustack.lab import namespace
 from ustack.link.packet_mmap import PacketMmapLink
-from ustack.netns import namespace
 from ustack.testing.rings import ReceiveRings
 
 Wire = Any  # the class is in conftest

@@ -13,9 +13,9 @@ from scapy.layers.inet import IP, TCP
 from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import Ether
 
+from ustack.lab import namespace
+from ustack.lab.links import End, limit_super_frames
 from ustack.link.packet_mmap import PacketMmapLink
-from ustack.netns import namespace
-from ustack.netns.links import End, limit_super_frames
 from ustack.testing.linkdriver import LentFrame, LinkDriver
 
 pytestmark = pytest.mark.root

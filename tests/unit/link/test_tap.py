@@ -11,8 +11,8 @@ import pytest
 from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import Ether
 
+from ustack.lab import links, namespace, privilege
 from ustack.link.tap import TapLink
-from ustack.netns import links, namespace, privilege
 from ustack.testing.linkdriver import LinkDriver
 
 pytestmark = pytest.mark.root

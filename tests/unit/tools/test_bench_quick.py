@@ -16,8 +16,8 @@ import pytest
 from click.testing import CliRunner
 from rich.console import Console
 
-from ustack.netns import sweep
-from ustack.netns.namespace import names
+from ustack.lab import sweep
+from ustack.lab.namespace import names
 from ustack.tools import bench_quick
 from ustack.tools.bench_quick import Bench, choose, main
 from ustack.tools.compare import COLUMNS, Column, Measurement

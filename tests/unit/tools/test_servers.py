@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from ustack.netns import inside
-from ustack.netns.namespace import names
+from ustack.lab import inside
+from ustack.lab.namespace import names
 from ustack.tools.compare import SITE
 from ustack.tools.load import LoadError
 from ustack.tools.servers import EPOLL_SOURCE, Epoll, Nginx, Server, build_epoll, make_site

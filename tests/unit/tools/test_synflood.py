@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from click.testing import CliRunner
 
-from ustack.netns import inside
+from ustack.lab import inside
 from ustack.tools.pair import Pair, veth_pair
 from ustack.tools.synflood import FloodError, check_range, find_mac, flood, main, parse_mac
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ustack.netns.keeper import DIRECTORY, FLAGS, LOG
-from ustack.netns.opening import LINKS_MAX, open_by_name
+from ustack.lab.keeper import DIRECTORY, FLAGS, LOG
+from ustack.lab.opening import LINKS_MAX, open_by_name
 
 pytestmark = pytest.mark.root
 

@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from ustack.netns import libc, places
+from ustack.lab import libc, places
 
 RUN_DIR = places.directory("netns")
 SHARED_RUN_DIR = places.RUN / "netns"

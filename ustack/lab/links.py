@@ -23,8 +23,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ustack.netns import libc
-from ustack.netns.namespace import OWN, InUseError, LabError, in_thread, inside
+from ustack.lab import libc
+from ustack.lab.namespace import OWN, InUseError, LabError, in_thread, inside
 
 IFNAME_MAX = 15
 ADDR_GEN_MODE_NONE = 1

@@ -11,9 +11,9 @@ Read first: unix(7), "abstract". Above: lab. Below: links, namespace.
 import errno
 import socket
 
-from ustack.netns import namespace
-from ustack.netns.links import End
-from ustack.netns.namespace import InUseError, LabError
+from ustack.lab import namespace
+from ustack.lab.links import End
+from ustack.lab.namespace import InUseError, LabError
 
 _held: dict[tuple[tuple[int, ...], str, str], socket.socket] = {}  # by network namespace, interface and address
 

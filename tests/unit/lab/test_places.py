@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ustack.netns import namespace, ownership, places
+from ustack.lab import namespace, ownership, places
 
 pytestmark = pytest.mark.root
 

@@ -18,9 +18,9 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ustack.netns import ingress, links, namespace, ownership, privilege
-from ustack.netns.links import End
-from ustack.netns.namespace import InUseError, LabError
+from ustack.lab import ingress, links, namespace, ownership, privilege
+from ustack.lab.links import End
+from ustack.lab.namespace import InUseError, LabError
 
 LINKS = ("veth", "tap", "dev")
 

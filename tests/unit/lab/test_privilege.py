@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from ustack.netns import privilege
-from ustack.netns.namespace import LabError
+from ustack.lab import privilege
+from ustack.lab.namespace import LabError
 
 pytestmark = pytest.mark.root
 
 DROPPED = """
 import errno, os, socket
-from ustack.netns import privilege
+from ustack.lab import privilege
 kept = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
 privilege.drop()
 assert privilege.effective() == set(), privilege.effective()

@@ -13,14 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from ustack.netns import InUseError, LabError, Plan, keep, namespace, ownership, sweep
-from ustack.netns.keeper import DIRECTORY, LOG, Keeper
+from ustack.lab import InUseError, LabError, Plan, keep, namespace, ownership, sweep
+from ustack.lab.keeper import DIRECTORY, LOG, Keeper
 
 pytestmark = pytest.mark.root
 
 OWNER = """
 import os, sys, json
-from ustack.netns import Plan, keep
+from ustack.lab import Plan, keep
 with keep(Plan(**json.loads(sys.argv[1]))) as lab:
     print(lab.ifname, flush=True)
     sys.stdin.read()

@@ -20,9 +20,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ustack.netns import claims, ingress, links, namespace, places
-from ustack.netns.links import End
-from ustack.netns.namespace import InUseError
+from ustack.lab import claims, ingress, links, namespace, places
+from ustack.lab.links import End
+from ustack.lab.namespace import InUseError
 
 STATE_DIR = places.directory("ustack")
 

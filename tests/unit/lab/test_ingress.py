@@ -9,9 +9,9 @@ from contextlib import contextmanager, suppress
 
 import pytest
 
-from ustack.netns import ingress, links
-from ustack.netns.links import End
-from ustack.netns.namespace import LabError, inside
+from ustack.lab import ingress, links
+from ustack.lab.links import End
+from ustack.lab.namespace import LabError, inside
 
 pytestmark = pytest.mark.root
 

@@ -7,16 +7,16 @@ from collections.abc import Callable
 
 import pytest
 
-from ustack.netns import claims, namespace
-from ustack.netns.links import End
-from ustack.netns.namespace import InUseError, LabError
+from ustack.lab import claims, namespace
+from ustack.lab.links import End
+from ustack.lab.namespace import InUseError, LabError
 
 pytestmark = pytest.mark.root
 
 HOLD = """
 import sys
-from ustack.netns.claims import claim
-from ustack.netns.links import End
+from ustack.lab.claims import claim
+from ustack.lab.links import End
 claim(End(sys.argv[1], "lo"), "198.18.7.2")
 print("held", flush=True)
 sys.stdin.read()

@@ -32,10 +32,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from ustack.netns import lab
-from ustack.netns.lab import Lab, Plan
-from ustack.netns.namespace import InUseError, LabError
-from ustack.netns.opening import open_by_name
+from ustack.lab import making
+from ustack.lab.making import Lab, Plan
+from ustack.lab.namespace import InUseError, LabError
+from ustack.lab.opening import open_by_name
 
 GRACE_S = 30
 OPEN_TIMEOUT_S = 2.0  # the owner serves, and waits no longer for a file
@@ -53,7 +53,7 @@ LOG_MODE = 0o640
 
 @contextmanager
 def keep(plan: Plan) -> Iterator[Lab]:
-    """Have a lab for as long as the block lasts, or this process. Raises LabError as lab.up does."""
+    """Have a lab for as long as the block lasts, or this process. Raises LabError as making.up does."""
     with Keeper(plan) as keeper:
         yield keeper.lab
 
@@ -61,7 +61,8 @@ def keep(plan: Plan) -> Iterator[Lab]:
 class Keeper:
     """Context manager: a lab, and the process that keeps it.
 
-    files: what `open` may open, by DIRECTORY or LOG. Raises LabError as lab.up does, and at the end if removing failed.
+    files: what `open` may open, by DIRECTORY or LOG. Raises LabError as making.up does, and at the end if removing
+    failed.
     """
 
     lab: Lab
@@ -170,7 +171,7 @@ def main() -> None:
         request = json.loads(line)
         plan = Plan(**request["plan"])
         try:
-            made = lab.up(plan, owners=(request["owner"],))
+            made = making.up(plan, owners=(request["owner"],))
         except LabError as error:
             _say(channel, {"error": str(error), "in_use": isinstance(error, InUseError)})
             return
@@ -183,7 +184,7 @@ def main() -> None:
             while line := lines.readline(LINE_BYTES):
                 _open(channel, str(json.loads(line)["open"]), request["files"])
         try:
-            lab.down(plan.name)
+            making.down(plan.name)
         except Exception as error:
             _say(channel, {"error": f"cannot remove the lab: {_described(error)}"})
 
@@ -209,7 +210,7 @@ def _start() -> tuple[subprocess.Popen[bytes], socket.socket]:
     try:
         with theirs:
             process = subprocess.Popen(
-                [sys.executable, "-c", "from ustack.netns.keeper import main; main()"],
+                [sys.executable, "-c", "from ustack.lab.keeper import main; main()"],
                 stdin=theirs.fileno(),
                 # Not the owner's: whoever waits for the end of its output must not wait for the keeper.
                 stdout=subprocess.DEVNULL,

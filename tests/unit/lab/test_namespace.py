@@ -9,9 +9,9 @@ from collections.abc import Callable
 
 import pytest
 
-from ustack.netns import links, namespace
-from ustack.netns.links import End
-from ustack.netns.namespace import InUseError, LabError
+from ustack.lab import links, namespace
+from ustack.lab.links import End
+from ustack.lab.namespace import InUseError, LabError
 
 pytestmark = pytest.mark.root
 

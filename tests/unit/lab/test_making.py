@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from ustack.netns import ingress, lab, links, namespace, ownership
-from ustack.netns.lab import Lab, Plan
-from ustack.netns.links import End
-from ustack.netns.namespace import InUseError, LabError
+from ustack.lab import ingress, links, making, namespace, ownership
+from ustack.lab.links import End
+from ustack.lab.making import Lab, Plan
+from ustack.lab.namespace import InUseError, LabError
 
 root = pytest.mark.root
 
@@ -48,7 +48,7 @@ def interfaces() -> set[str]:
 )
 def test_a_plan_that_cannot_work_is_refused_at_once(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(LabError, match=message):
-        lab.check(Plan(**{"name": "x", **fields}))
+        making.check(Plan(**{"name": "x", **fields}))
 
 
 @root
@@ -76,13 +76,13 @@ def test_a_private_name_is_chosen_and_the_peer_is_here(unique: Callable[[str], s
     before = interfaces()
     name = unique("lab")
     plan = Plan(name, address="198.19.201.2/24", peer_address="198.19.201.1/24")
-    made = lab.up(plan)
+    made = making.up(plan)
     try:
         assert made.netns == f"ustack-{name}"
         assert made.peer_netns is None
         assert interfaces() - before == {made.peer_ifname}
     finally:
-        lab.down(name)
+        making.down(name)
     assert interfaces() == before
     assert not namespace.exists(f"ustack-{name}")
 
@@ -93,9 +93,9 @@ def test_a_private_name_that_is_taken_is_left_alone(unique: Callable[[str], str]
     taken = f"ustack-{name}"
     namespace.create(taken)
     try:
-        made = lab.up(Plan(name, peer_netns=f"{name}-b"))
+        made = making.up(Plan(name, peer_netns=f"{name}-b"))
         assert made.netns == f"{taken}-1"
-        lab.down(name)
+        making.down(name)
         assert namespace.exists(taken)
     finally:
         namespace.remove(taken)
@@ -104,8 +104,8 @@ def test_a_private_name_that_is_taken_is_left_alone(unique: Callable[[str], str]
 @root
 def test_namespaces_that_existed_stay(make_namespace: Callable[[], str], unique: Callable[[str], str]) -> None:
     ours, peer, name = make_namespace(), make_namespace(), unique("lab")
-    lab.up(Plan(name, netns=ours, peer_netns=peer))
-    lab.down(name)
+    making.up(Plan(name, netns=ours, peer_netns=peer))
+    making.down(name)
     assert namespace.exists(ours)
     assert namespace.exists(peer)
     assert links.find(End(peer, "ustack0")) is None
@@ -114,15 +114,15 @@ def test_namespaces_that_existed_stay(make_namespace: Callable[[], str], unique:
 @root
 def test_two_labs_may_share_a_namespace(make_namespace: Callable[[], str], unique: Callable[[str], str]) -> None:
     shared, one, two = make_namespace(), unique("lab"), unique("lab")
-    first = lab.up(Plan(one, netns=f"{one}-a", peer_netns=shared))
-    second = lab.up(
+    first = making.up(Plan(one, netns=f"{one}-a", peer_netns=shared))
+    second = making.up(
         Plan(two, netns=f"{two}-a", peer_netns=shared, address="198.18.1.2/24", peer_address="198.18.1.1/24")
     )
     assert first.peer_ifname != second.peer_ifname
-    assert [made.name for made in lab.labs()] == sorted([one, two])
-    lab.down(one)
+    assert [made.name for made in making.labs()] == sorted([one, two])
+    making.down(one)
     assert links.find(End(shared, second.peer_ifname or "")) is not None
-    lab.down(two)
+    making.down(two)
 
 
 @root
@@ -132,7 +132,7 @@ def test_an_address_in_use_is_refused_and_nothing_is_left(
     standing = make_lab()
     name = unique("lab")
     with pytest.raises(InUseError, match=r"address 198\.18\.0\.1 is in use"):
-        lab.up(Plan(name, peer_netns=standing.peer_netns))
+        making.up(Plan(name, peer_netns=standing.peer_netns))
     assert not namespace.exists(f"ustack-{name}")
     assert ownership.load(name) is None
 
@@ -141,8 +141,8 @@ def test_an_address_in_use_is_refused_and_nothing_is_left(
 def test_a_name_that_is_up_is_refused(make_lab: Callable[..., Lab]) -> None:
     standing = make_lab()
     with pytest.raises(InUseError, match="is up already"):
-        lab.up(Plan(standing.name))
-    assert lab.find(standing.name) == standing
+        making.up(Plan(standing.name))
+    assert making.find(standing.name) == standing
 
 
 @root
@@ -156,7 +156,7 @@ def test_a_failure_half_way_undoes_everything(
     monkeypatch.setattr(links, step, fail)
     name = unique("lab")
     with pytest.raises(LabError, match="Cannot allocate memory"):
-        lab.up(Plan(name, netns=f"{name}-a", peer_netns=f"{name}-b"))
+        making.up(Plan(name, netns=f"{name}-a", peer_netns=f"{name}-b"))
     assert not namespace.exists(f"{name}-a")
     assert not namespace.exists(f"{name}-b")
     assert ownership.records() == []
@@ -165,7 +165,7 @@ def test_a_failure_half_way_undoes_everything(
 @root
 def test_down_of_nothing_says_so() -> None:
     with pytest.raises(LabError, match="no lab nothing"):
-        lab.down("nothing")
+        making.down("nothing")
 
 
 @root
@@ -174,10 +174,10 @@ def test_dev_takes_an_interface_and_keeps_the_kernel_from_one_address(
 ) -> None:
     standing, name = make_lab(), unique("lab")
     end = End(standing.peer_netns, standing.peer_ifname or "")
-    made = lab.up(Plan(name, link="dev", netns=end.namespace, ifname=end.ifname, address="198.18.0.9/24"))
+    made = making.up(Plan(name, link="dev", netns=end.namespace, ifname=end.ifname, address="198.18.0.9/24"))
     assert made.peer_ifname is None
     assert ingress.has_clsact(end)
-    lab.down(name)
+    making.down(name)
     assert not ingress.has_clsact(end)
     assert links.find(end) is not None
 
@@ -189,20 +189,20 @@ def test_dev_gives_an_address_to_one_stack(make_lab: Callable[..., Lab], unique:
     end = End(standing.peer_netns, standing.peer_ifname or "")
     plan = Plan(unique("lab"), link="dev", netns=end.namespace, ifname=end.ifname, address="198.18.0.9/24")
     second = Plan(unique("lab"), link="dev", netns=end.namespace, ifname=end.ifname, address="198.18.0.9/25")
-    lab.up(plan)
+    making.up(plan)
     with pytest.raises(InUseError, match=rf"address 198\.18\.0\.9 is in use: lab {plan.name} has it"):
-        lab.up(second)
+        making.up(second)
     # Seen from a mount namespace with a /run of its own there is no record, and the claim alone says it.
     record = ownership.load(plan.name)
     assert record is not None
     record.path.unlink()
     with pytest.raises(InUseError, match=r"address 198\.18\.0\.9 is in use: another stack"):
-        lab.up(second)
+        making.up(second)
     record.save()
     assert ingress.has_clsact(end)
-    lab.down(plan.name)
-    lab.up(second)
-    lab.down(second.name)
+    making.down(plan.name)
+    making.up(second)
+    making.down(second.name)
     assert not ingress.has_clsact(end)
 
 
@@ -222,10 +222,10 @@ def test_two_stacks_on_one_interface_keep_their_own_drops(
         for last in (9, 10)
     ]
     for plan in plans:
-        lab.up(plan)
-    lab.down(plans[first].name)
+        making.up(plan)
+    making.down(plans[first].name)
     assert filters(end) == 1
-    lab.down(plans[1 - first].name)
+    making.down(plans[1 - first].name)
     assert filters(end) == 0
     assert ingress.has_clsact(end) == had_qdisc
 
@@ -244,7 +244,7 @@ def test_dev_refuses_what_is_not_ethernet(make_namespace: Callable[[], str], uni
     for ifname in ("t0", "lo"):
         subprocess.run(["ip", "-n", where, "link", "set", ifname, "up"], check=True)
         with pytest.raises(LabError, match=f"interface {ifname} in {where} is not Ethernet"):
-            lab.up(Plan(unique("lab"), link="dev", netns=where, ifname=ifname, address="198.18.0.9/24"))
+            making.up(Plan(unique("lab"), link="dev", netns=where, ifname=ifname, address="198.18.0.9/24"))
 
 
 @root
@@ -262,22 +262,22 @@ def test_dev_refuses(
     standing, name = make_lab(), unique("lab")
     plan = {"netns": standing.peer_netns, "ifname": standing.peer_ifname, "address": "198.18.0.9/24", **fields}
     with pytest.raises(LabError, match=message):
-        lab.up(Plan(name, link="dev", **plan))
+        making.up(Plan(name, link="dev", **plan))
     assert not ingress.has_clsact(End(standing.peer_netns, standing.peer_ifname or ""))
 
 
 @root
 def test_a_dead_owners_lab_is_swept_by_the_next_up(unique: Callable[[str], str]) -> None:
     dead, name = unique("lab"), unique("lab")
-    lab.up(Plan(dead, netns=f"{dead}-a", peer_netns=f"{dead}-b"))
+    making.up(Plan(dead, netns=f"{dead}-a", peer_netns=f"{dead}-b"))
     record = ownership.load(dead)
     assert record is not None
     record.owners = [(os.getpid(), 0)]
     record.save()
-    assert lab.labs() == []
-    lab.up(Plan(name, netns=f"{name}-a", peer_netns=f"{name}-b"))
+    assert making.labs() == []
+    making.up(Plan(name, netns=f"{name}-a", peer_netns=f"{name}-b"))
     assert not namespace.exists(f"{dead}-a")
-    lab.down(name)
+    making.down(name)
 
 
 @root
@@ -295,4 +295,4 @@ def test_dev_refuses_an_address_that_another_station_has(
     standing = make_lab()
     plan = Plan(unique("lab"), link="dev", netns=standing.netns, ifname=standing.ifname, address="198.18.0.1/24")
     with pytest.raises(InUseError, match=r"address 198\.18\.0\.1 is in use: .* answers for it"):
-        lab.up(plan)
+        making.up(plan)

@@ -7,10 +7,10 @@ Example, made now and removed at the end, also if this process is killed:
         link = PacketMmapLink(lab.ifname)
 """
 
-from ustack.netns import ingress, links, namespace, privilege
-from ustack.netns.keeper import keep
-from ustack.netns.lab import Lab, Plan, down, find, labs, sweep, up
-from ustack.netns.namespace import InUseError, LabError, inside
+from ustack.lab import ingress, links, namespace, privilege
+from ustack.lab.keeper import keep
+from ustack.lab.making import Lab, Plan, down, find, labs, sweep, up
+from ustack.lab.namespace import InUseError, LabError, inside
 
 __all__ = [
     "InUseError",

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from ustack.netns import ingress, links, namespace, ownership
-from ustack.netns.links import End
-from ustack.netns.ownership import Record
+from ustack.lab import ingress, links, namespace, ownership
+from ustack.lab.links import End
+from ustack.lab.ownership import Record
 
 pytestmark = pytest.mark.root
 

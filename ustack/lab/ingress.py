@@ -22,9 +22,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from ustack.netns import libc
-from ustack.netns.links import End, netlink
-from ustack.netns.namespace import LabError, in_thread, inside
+from ustack.lab import libc
+from ustack.lab.links import End, netlink
+from ustack.lab.namespace import LabError, in_thread, inside
 
 CLSACT = "clsact+bpf"
 NFTABLES = "nftables"

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
-from ustack.netns import libc
-from ustack.netns.namespace import LabError
+from ustack.lab import libc
+from ustack.lab.namespace import LabError
 
 CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_NET_RAW": 13, "CAP_SYS_ADMIN": 21}
 CAP_SETGID, CAP_SETUID = 6, 7
