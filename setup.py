@@ -48,9 +48,8 @@ LINK = {"asan": ["-fsanitize=address,undefined"], "release": ["-Wl,--strip-debug
 # Where the sources are, and the package that they are installed as.
 TOPS = (("ustack", "ustack"), ("server", "ustack.server"), ("tools", "ustack.tools"))
 
-# The Python test kit and its recorder are public. The other compiled parts of ustack/testing show single records to
-# this project's unit tests: built in the source tree, left out of a wheel.
-PUBLIC_TESTING = {"ustack/testing/recorder.pyx"}
+# Shims that show single records to this project's unit tests: built in the source tree, left out of a wheel.
+SHIMS = Path("ustack/testing/parts")
 WITH_SHIMS = MODE != "release" or "--inplace" in sys.argv or os.environ.get("USTACK_SHIMS") == "1"
 
 DIRECTIVES = {
@@ -65,9 +64,9 @@ DIRECTIVES = {
 }
 
 
-def is_shim(source: str) -> bool:
-    """Does this file belong to the unit tests of the source tree alone?"""
-    return source.startswith("ustack/testing/") and source not in PUBLIC_TESTING
+def is_shim(source: Path) -> bool:
+    """Does this file or folder belong to the unit tests of the source tree alone?"""
+    return SHIMS in (source, *source.parents)
 
 
 def check_complete() -> None:
@@ -107,7 +106,7 @@ def extensions() -> list[Extension]:
             relative = source.relative_to(ROOT)
             if only and not any(str(relative).startswith(prefix) for prefix in only):
                 continue
-            if is_shim(str(relative)) and not WITH_SHIMS:
+            if is_shim(relative) and not WITH_SHIMS:
                 continue
             module = ".".join([package, *relative.with_suffix("").parts[1:]])
             found.append(
@@ -129,14 +128,15 @@ def extensions() -> list[Extension]:
     return found
 
 
-def left_out() -> list[str]:
-    """Stubs and declarations of modules that this build leaves out."""
-    if WITH_SHIMS:
-        return []
-    shims = [
-        source.stem for source in (ROOT / "ustack/testing").glob("*.pyx") if is_shim(f"ustack/testing/{source.name}")
-    ]
-    return [f"{name}.*" for name in sorted(shims)]
+def packages() -> list[str]:
+    """Every folder with an __init__.py, by the name that it is installed as."""
+    found = []
+    for top, package in TOPS:
+        for file in sorted((ROOT / top).rglob("__init__.py")):
+            folder = file.parent.relative_to(ROOT)
+            if WITH_SHIMS or not is_shim(folder):
+                found.append(".".join([package, *folder.parts[1:]]))
+    return found
 
 
 def modules() -> list[Extension]:
@@ -157,7 +157,9 @@ def modules() -> list[Extension]:
 check_complete()
 setup(
     ext_modules=modules(),
-    exclude_package_data={"ustack.testing": left_out()},
+    packages=packages(),
+    # Else they come along as data of the package above.
+    exclude_package_data={} if WITH_SHIMS else {"ustack.testing": ["parts/*"]},
     options={
         "build": {"build_base": f"build/{MODE}"},
         "build_ext": {"parallel": 2},

@@ -8,7 +8,7 @@ import pytest
 from scapy.layers.inet import TCP
 from scapy.layers.l2 import ARP, Ether
 
-from ustack.testing.ip_layer import IpLayer, MemoryLink
+from ustack.testing.parts.ip_layer import IpLayer, MemoryLink
 
 US_MAC, PEER_MAC, OTHER_MAC = "02:00:00:00:00:02", "02:00:00:00:00:01", "02:00:00:00:00:99"
 EVERYBODY, NOBODY = "ff:ff:ff:ff:ff:ff", "00:00:00:00:00:00"

@@ -3,7 +3,7 @@
 
 import pytest
 
-from ustack.testing.ip_layer import IpLayer, MemoryLink
+from ustack.testing.parts.ip_layer import IpLayer, MemoryLink
 
 
 @pytest.mark.parametrize(

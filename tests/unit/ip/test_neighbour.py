@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scapy.layers.inet import IP, TCP
 from scapy.layers.l2 import ARP, Ether
 
-from ustack.testing.ip_layer import IpLayer, MemoryLink
+from ustack.testing.parts.ip_layer import IpLayer, MemoryLink
 
 US_MAC = "02:00:00:00:00:02"
 US = "198.18.0.2"

@@ -10,7 +10,7 @@ from scapy.layers.inet import ICMP, IP, TCP, UDP
 from scapy.layers.l2 import ARP, Ether
 from scapy.utils import checksum
 
-from ustack.testing.ip_layer import IpLayer, MemoryLink
+from ustack.testing.parts.ip_layer import IpLayer, MemoryLink
 
 US_MAC, PEER_MAC = "02:00:00:00:00:02", "02:00:00:00:00:01"
 US, PEER = "198.18.0.2", "198.18.0.1"

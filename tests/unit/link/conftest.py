@@ -13,7 +13,7 @@ from ustack.lab import namespace
 from ustack.link.device import Link
 from ustack.link.packet_mmap import PacketMmapLink
 from ustack.link.tap import TapLink
-from ustack.testing.linkdriver import LentFrame, LinkDriver
+from ustack.testing.parts.link_driver import LentFrame, LinkDriver
 
 OURS = {4: "198.18.0.2", 6: "fd00::2"}
 PEER = {4: "198.18.0.1", 6: "fd00::1"}

@@ -20,7 +20,7 @@ from ustack import OwnershipError, Stack
 from ustack.lab import namespace, privilege
 from ustack.link.interface import spin_windows
 from ustack.link.packet_mmap import PacketMmapLink
-from ustack.testing.linkdriver import LentFrame, LinkDriver
+from ustack.testing.parts.link_driver import LentFrame, LinkDriver
 
 pytestmark = pytest.mark.root
 

@@ -13,7 +13,7 @@ from scapy.layers.l2 import Ether
 
 from ustack.lab import namespace
 from ustack.link.packet_mmap import PacketMmapLink
-from ustack.testing.rings import ReceiveRings
+from ustack.testing.parts.rings import ReceiveRings
 
 Wire = Any  # the class is in conftest
 

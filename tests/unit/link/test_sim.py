@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ustack.link.sim import SimLink, SimNetwork
-from ustack.testing.linkdriver import LinkDriver
+from ustack.testing.parts.link_driver import LinkDriver
 
 FRAME = bytes(range(60))
 

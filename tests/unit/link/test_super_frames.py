@@ -16,7 +16,7 @@ from scapy.layers.l2 import Ether
 from ustack.lab import namespace
 from ustack.lab.links import End, limit_super_frames
 from ustack.link.packet_mmap import PacketMmapLink
-from ustack.testing.linkdriver import LentFrame, LinkDriver
+from ustack.testing.parts.link_driver import LentFrame, LinkDriver
 
 pytestmark = pytest.mark.root
 

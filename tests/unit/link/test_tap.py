@@ -13,7 +13,7 @@ from scapy.layers.l2 import Ether
 
 from ustack.lab import links, namespace, privilege
 from ustack.link.tap import TapLink
-from ustack.testing.linkdriver import LinkDriver
+from ustack.testing.parts.link_driver import LinkDriver
 
 pytestmark = pytest.mark.root
 

@@ -19,7 +19,7 @@ from scapy.utils import RawPcapNgReader, rdpcap
 
 from ustack.link.sim import SimNetwork
 from ustack.link.tee import TeeLink
-from ustack.testing.linkdriver import LinkDriver
+from ustack.testing.parts.link_driver import LinkDriver
 
 ISS = 2**32 - 3
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, precondition, rule
 
-from ustack.testing.tcp_parts import FlowTable
+from ustack.testing.parts.tcp import FlowTable
 
 Flow: TypeAlias = tuple[int, int, int, int]
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ustack.testing.tcp_parts import NewReno
+from ustack.testing.parts.tcp import NewReno
 
 SMSS = 1000
 IW = 10 * SMSS

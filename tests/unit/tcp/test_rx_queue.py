@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ustack.testing.receive_parts import Receivers
+from ustack.testing.parts.receive import Receivers
 
 CIRCLE = 1 << 32
 START = 0xFFFFFF00
