@@ -21,11 +21,11 @@ def test_every_path_that_a_document_names_exists(name: str) -> None:
 
 
 def test_every_test_that_the_readme_names_exists() -> None:
-    """Short names in the table stand beside a full one, in the same folder."""
+    """Short names in the table stand beside a full one, in the same folder or below it."""
     rows = [row for row in (ROOT / "README.md").read_text().splitlines() if row.startswith("|") and "tests/" in row]
     assert rows
     for row in rows:
         folder = re.search(r"`(tests/[\w/]+)/", row)
         assert folder is not None, row
         for short in re.findall(r"`(test_[\w*]+\.py)`", row):
-            assert list((ROOT / folder[1]).glob(short)), f"{folder[1]}/{short}"
+            assert list((ROOT / folder[1]).rglob(short)), f"{folder[1]}/{short}"

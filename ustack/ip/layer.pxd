@@ -4,11 +4,11 @@
 # Read first: RFC 1122 section 3 (host requirements), RFC 791, RFC 826 (ARP), RFC 5227 (conflicts), RFC 792 (ICMP).
 # Above: tcp (cimports this file), engine. Below: link, wire, buf, base. The room, from the bottom up:
 #
-#     neighbour   who answers to which address: states, bounds, packets that wait     state     the records
-#     arp         RFC 826 and 5227: questions, answers, conflicts                     address   addresses as text
-#     output      reservation, headers, checksums, next hop
-#     icmp        echo, errors in, errors out
-#     input       Ethernet and IPv4 checks, dispatch
+#     neighbour   who answers to which address: states, bounds, packets that wait     records   plain data
+#     v4/arp      RFC 826 and 5227: questions, answers, conflicts                     address   addresses as text
+#     v4/output   reservation, headers, checksums, next hop
+#     v4/icmp     echo, errors in, errors out
+#     v4/input    Ethernet and IPv4 checks, dispatch
 #
 # Input answers ARP and echo by itself and returns what is for a transport. Output is a reservation: the transport
 # writes its header and payload straight into the link's slot (or, while the neighbour's address is being resolved, into
@@ -20,16 +20,15 @@ from libc.stdint cimport uint16_t, uint64_t
 
 from ustack.base.counters cimport counters_t
 from ustack.base.types cimport ip_addr_t
-from ustack.ip.input cimport ip_input
-from ustack.ip.output cimport ip_commit, ip_payload_max, ip_payload_mtu, ip_reserve
-from ustack.ip.state cimport (
-    IP_CONSUMED, IP_NO_MEMORY, IP_NO_ROUTE, IP_OK, IP_PROTO_ICMP, IP_PROTO_TCP, IP_PROTO_UDP, IP_RING_FULL,
-    IP_TCP, IP_TCP_ERROR, ip_config_t, ip_route_t, ip_status_t, ip_t, ip_verdict_t, packet_t,
-)
+from ustack.ip.records cimport (
+    IP_CONSUMED, IP_NO_MEMORY, IP_NO_ROUTE, IP_OK, IP_PROTO_ICMP, IP_PROTO_TCP, IP_PROTO_UDP, IP_RING_FULL, IP_TCP,
+    IP_TCP_ERROR, ip_config_t, ip_route_t, ip_status_t, ip_t, ip_verdict_t, packet_t)
+from ustack.ip.v4.input cimport ip_input
+from ustack.ip.v4.output cimport ip_commit, ip_payload_max, ip_payload_mtu, ip_reserve
 from ustack.link.device cimport link_t
 
-# Users cimport everything from this file: the records of state.pxd, ip_input (input.pxd), ip_reserve, ip_commit,
-# ip_payload_mtu and ip_payload_max (output.pxd), and what follows.
+# Users cimport everything from this file: the records of records.pxd, ip_input (v4/input.pxd), ip_reserve, ip_commit,
+# ip_payload_mtu and ip_payload_max (v4/output.pxd), and what follows.
 
 # Defaults for everything but the address. config: written whole.
 cdef void ip_config_defaults(ip_config_t *config) noexcept nogil

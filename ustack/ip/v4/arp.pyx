@@ -12,7 +12,7 @@ from ustack.ip.neighbour cimport (
     neighbour_due, neighbour_find, neighbour_insert, neighbour_move, neighbour_promote, neighbour_state_t,
     neighbour_t, neighbour_take, waiting_frame, waiting_t,
 )
-from ustack.ip.state cimport ip_is_foreign_host, ip_on_link, ip_t
+from ustack.ip.records cimport ip_is_foreign_host, ip_on_link, ip_t
 from ustack.link.device cimport offload_t
 from ustack.wire.arp cimport ARP_BYTES, ARP_REPLY, ARP_REQUEST, arp_emit, arp_parse, arp_t
 from ustack.wire.ethernet cimport ETHERNET_HEADER_BYTES, ETHERTYPE_ARP, ethernet_emit, mac_equal

@@ -7,11 +7,11 @@ from libc.string cimport memset
 from ustack.base.counters cimport count, counter_t
 from ustack.base.debug cimport ensure
 from ustack.base.types cimport ip_addr_is_v4, ip_addr_t
-from ustack.ip.arp cimport arp_use
+from ustack.ip.v4.arp cimport arp_use
 from ustack.ip.neighbour cimport (
     neighbour_find, neighbour_fresh, neighbour_insert, neighbour_reserve, neighbour_t, neighbour_wait,
 )
-from ustack.ip.state cimport (
+from ustack.ip.records cimport (
     IP_NO_MEMORY, IP_NO_ROUTE, IP_OK, IP_PROTO_UDP, IP_RING_FULL, ip_is_foreign_host, ip_on_link, ip_route_t, ip_t,
 )
 from ustack.link.device cimport offload_t

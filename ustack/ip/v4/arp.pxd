@@ -6,7 +6,7 @@
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
-from ustack.ip.state cimport ip_t
+from ustack.ip.records cimport ip_t
 
 # Request for our own address: whoever holds an old entry for it corrects it (RFC 5227 section 2.3).
 cdef void arp_announce(ip_t *ip) noexcept nogil

@@ -6,9 +6,9 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from ustack.base.counters cimport count, count_add, counter_t
 from ustack.base.types cimport ip_addr_set_v4
 from ustack.buf.frame cimport CHECKSUM_UNKNOWN, frame_t
-from ustack.ip.arp cimport arp_input
-from ustack.ip.icmp cimport icmp_input, icmp_unreachable
-from ustack.ip.state cimport (
+from ustack.ip.v4.arp cimport arp_input
+from ustack.ip.v4.icmp cimport icmp_input, icmp_unreachable
+from ustack.ip.records cimport (
     IP_CONSUMED, IP_PROTO_ICMP, IP_PROTO_TCP, IP_PROTO_UDP, IP_TCP, ip_is_foreign_host, ip_t, ip_verdict_t, packet_t,
 )
 from ustack.wire.checksum cimport checksum_fold, checksum_partial

@@ -6,8 +6,8 @@ from libc.string cimport memcpy
 
 from ustack.base.counters cimport count, counter_t
 from ustack.base.types cimport ip_addr_set_v4, ip_addr_t
-from ustack.ip.output cimport ip_commit_whole, ip_payload_mtu, ip_reserve
-from ustack.ip.state cimport (
+from ustack.ip.v4.output cimport ip_commit_whole, ip_payload_mtu, ip_reserve
+from ustack.ip.records cimport (
     IP_CONSUMED, IP_PROTO_ICMP, IP_PROTO_TCP, IP_TCP_ERROR, ip_route_t, ip_t, ip_verdict_t, packet_t,
 )
 from ustack.wire.icmpv4 cimport (

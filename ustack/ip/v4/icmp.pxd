@@ -6,7 +6,7 @@
 
 from libc.stdint cimport uint8_t, uint64_t
 
-from ustack.ip.state cimport ip_t, ip_verdict_t, packet_t
+from ustack.ip.records cimport ip_t, ip_verdict_t, packet_t
 
 # packet: a whole ICMP packet. For an error about a TCP segment it is rewritten into the quoted packet's view.
 cdef ip_verdict_t icmp_input(ip_t *ip, packet_t *packet) noexcept nogil

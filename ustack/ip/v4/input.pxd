@@ -7,7 +7,7 @@
 from libc.stdint cimport uint64_t
 
 from ustack.buf.frame cimport frame_t
-from ustack.ip.state cimport ip_t, ip_verdict_t, packet_t
+from ustack.ip.records cimport ip_t, ip_verdict_t, packet_t
 
 # One frame in. `packet` is filled for IP_TCP and IP_TCP_ERROR; it points into the frame. Every drop is counted under
 # one reason. May send (answers, waiting packets): nothing may be reserved and not committed.

@@ -17,7 +17,7 @@
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
-from ustack.ip.state cimport ip_route_t, ip_t
+from ustack.ip.records cimport ip_route_t, ip_t
 
 # Room for `length` transport octets (header and payload). NULL: the ring is full (nothing was lost: try after
 # the next submit) — unless *status says otherwise. status: IP_OK, IP_NO_ROUTE, IP_RING_FULL, IP_NO_MEMORY, each
