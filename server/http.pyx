@@ -35,11 +35,12 @@ from ustack.buf.lent cimport lent_from_copy, lent_from_file, lent_ref, lent_t, l
 from ustack.buf.slab cimport slab_alloc, slab_at, slab_destroy, slab_init, slab_release, slab_t
 from ustack.driver cimport Engine
 from ustack.engine cimport ACCEPT_REFUSED, ACCEPT_TAKEN, Application, application_t
-from ustack.tcp.calls cimport (tcp_abort, tcp_close, tcp_receivable, tcp_resume, tcp_send, tcp_send_queued,
-                               tcp_set_nodelay, tcp_set_timeout, tcp_shutdown, tcp_want_writable)
-from ustack.tcp.demux cimport flow_connection, flow_slot_count
-from ustack.tcp.state cimport close_reason_t
-from ustack.tcp.tcb cimport TCB_ACCEPTED, TCB_ACTIVE, tcb_t, tcp_t, turn_charge, turn_spent
+from ustack.tcp.calls cimport (
+    tcp_abort, tcp_close, tcp_receivable, tcp_resume, tcp_send, tcp_send_queued, tcp_set_nodelay, tcp_set_timeout,
+    tcp_shutdown, tcp_want_writable)
+from ustack.tcp.records.demux cimport flow_connection, flow_slot_count
+from ustack.tcp.records.state cimport close_reason_t
+from ustack.tcp.records.tcb cimport TCB_ACCEPTED, TCB_ACTIVE, tcb_t, tcp_t, turn_charge, turn_spent
 
 from ustack.errors import is_interruption
 from ustack.server import accesslog, files, request as requests, response as responses

@@ -61,31 +61,23 @@ SEES_BESIDE = {"cli": {"lab", "obs"}}
 # The map, who drives it, and its Python face are one room.
 ONE_ROOM = [{"engine", "config", "driver", "sockets", "stack", "streams"}]
 
-# Inside tcp/: from the records up to the event files. `state`, `cc` and `rx_queue` come before `tcb`, because the
-# record names a state's type, a control's table and a receive queue; they know nothing of the record (a control sees
-# cc_view_t).
+# Inside tcp/, rooms and files: a control sees cc_view_t and knows nothing of the record, so `cc` comes before
+# `records`; the event files are on top, and never import each other.
 TCP_FLOORS = {
-    "runs": -2,
-    "rx_queue": -1,
-    "state": 0,
     "cc": 0,
-    "tcb": 1,
-    "demux": 2,
-    "rtt": 2,
-    "path": 2,
+    "records": 1,
+    "receive": 2,
+    "recovery": 2,
     "emit": 2,
-    "pressure": 2,
-    "reassembly": 3,
     "throttle": 2,
-    "ack": 3,
     "ending": 3,
+    "status": 3,
     "syn_cache": 3,
     "opening": 4,
-    "status": 3,
-    "sack": 4,
-    "rack": 3,
 }
-TCP_EVENTS = {"calls", "input", "soft_errors", "timers", "output"}
+TCP_EVENTS = {"calls", "input", "network_errors", "timers", "output"}
+# Inside ip/: what both families share, the families, the layer's face.
+IP_FLOORS = {"address": 0, "neighbour": 0, "records": 1, "v4": 2, "layer": 3}
 
 IMPORT = re.compile(
     r"^\s*(?:from\s+(?P<source>[.\w]+)\s+c?import\s+(?P<names>\(?[\w ,*]*)|c?import\s+(?P<module>[.\w, ]+))",
@@ -107,6 +99,12 @@ def module_of(path: Path) -> tuple[str, ...]:
     return parts[1:] if parts[0] == "ustack" else parts
 
 
+def source_folder(name: str) -> Path:
+    """Where the sources of a package are that is installed as ustack.<...>."""
+    parts = name.split(".")[1:]
+    return ROOT.joinpath(*parts) if parts[0] in {"server", "tools"} else ROOT.joinpath("ustack", *parts)
+
+
 def imports_of(path: Path) -> Iterator[tuple[str, ...]]:
     """What a file imports of ustack, as module_of gives it. `from ustack import x` counts as the module x."""
     for match in IMPORT.finditer(path.read_text()):
@@ -116,6 +114,14 @@ def imports_of(path: Path) -> Iterator[tuple[str, ...]]:
             names = [name.split(" as ")[0].strip(" (") for name in match["names"].split(",")]
             yield from ((name,) if (ROOT / "ustack" / name).exists() else ("__init__",) for name in names)
             continue
+        if source and source.startswith("ustack.") and match["names"]:
+            # A module of a room, not a name that the room's __init__ has.
+            folder = source_folder(source)
+            names = [name.split(" as ")[0].strip(" (") for name in match["names"].split(",")]
+            modules = [name for name in names if name and any(folder.glob(f"{name}.p*"))]
+            if modules:
+                yield from ((*source.split(".")[1:], name) for name in modules)
+                continue
         for name in [source] if source else [one.split(" as ")[0].strip() for one in match["module"].split(",")]:
             parts = tuple(name.split("."))
             if parts[0] == "ustack":
@@ -140,6 +146,31 @@ def tcp_may_import(part: str, other: str) -> bool:
     return part in TCP_EVENTS or TCP_FLOORS[other] < TCP_FLOORS[part]
 
 
+def ip_may_import(part: str, other: str) -> bool:
+    return part == other or part == "__init__" or IP_FLOORS[other] < IP_FLOORS[part]
+
+
+def circle_in(edges: dict[str, set[str]]) -> list[str]:
+    """A way from a module back to itself, empty: there is none."""
+    done: set[str] = set()
+
+    def walk(at: str, way: list[str]) -> list[str]:
+        if at in way:
+            return [*way[way.index(at) :], at]
+        if at in done:
+            return []
+        for other in sorted(edges.get(at, ())):
+            if found := walk(other, [*way, at]):
+                return found
+        done.add(at)
+        return []
+
+    for module in sorted(edges):
+        if found := walk(module, []):
+            return found
+    return []
+
+
 @pytest.mark.parametrize("path", sources(), ids=lambda path: str(path.relative_to(ROOT)))
 def test_a_file_imports_from_lower_floors_only(path: Path) -> None:
     module = module_of(path)
@@ -147,6 +178,22 @@ def test_a_file_imports_from_lower_floors_only(path: Path) -> None:
         assert may_import(module[0], other[0]), f"{'.'.join(module)} may not import ustack.{'.'.join(other)}"
         if module[0] == other[0] == "tcp" and len(module) > 1 and len(other) > 1:
             assert tcp_may_import(module[1], other[1]), f"inside tcp: {module[1]} may not import {other[1]}"
+        if module[0] == other[0] == "ip" and len(module) > 1 and len(other) > 1:
+            assert ip_may_import(module[1], other[1]), f"inside ip: {module[1]} may not import {other[1]}"
+
+
+def test_no_module_comes_back_to_itself() -> None:
+    edges: dict[str, set[str]] = {}
+    for path in sources():
+        module = ".".join(module_of(path)).removesuffix(".__init__")
+        edges.setdefault(module, set()).update(".".join(other) for other in imports_of(path))
+        edges[module].discard(module)  # a .pyx and its .pxd
+    assert circle_in(edges) == []
+
+
+def test_the_search_for_circles_finds_one() -> None:
+    assert circle_in({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["b", "c", "b"]
+    assert circle_in({"a": {"b", "c"}, "b": {"c"}, "c": set()}) == []
 
 
 @pytest.mark.parametrize(
@@ -174,6 +221,11 @@ def test_every_part_of_tcp_is_in_the_table() -> None:
     assert parts - {"__init__"} <= TCP_FLOORS.keys() | TCP_EVENTS
 
 
+def test_every_part_of_ip_is_in_the_table() -> None:
+    parts = {module_of(path)[1] for path in sources() if module_of(path)[0] == "ip" and len(module_of(path)) > 1}
+    assert parts - {"__init__"} <= IP_FLOORS.keys()
+
+
 @pytest.mark.parametrize(
     ("room", "other", "allowed"),
     [
@@ -196,7 +248,7 @@ def test_the_rule_itself(room: str, other: str, allowed: bool) -> None:
 
 
 def test_the_rule_inside_tcp() -> None:
-    assert tcp_may_import("input", "ack")
+    assert tcp_may_import("input", "recovery")
     assert not tcp_may_import("input", "output")
-    assert not tcp_may_import("ack", "input")
-    assert not tcp_may_import("cc", "tcb")
+    assert not tcp_may_import("recovery", "input")
+    assert not tcp_may_import("cc", "records")

@@ -22,16 +22,12 @@ from ustack.link.device cimport Link, link_ops_t, link_t, offload_t
 from ustack.wire.arp cimport ARP_BYTES, ARP_REPLY, ARP_REQUEST, arp_emit, arp_parse, arp_t
 from ustack.wire.checksum cimport checksum_emit, checksum_partial
 from ustack.wire.ethernet cimport (
-    ETHERNET_HEADER_BYTES, ETHERTYPE_ARP, ETHERTYPE_IPV4, ethernet_emit, ethernet_parse, ethernet_t,
-)
-from ustack.wire.ipv4 cimport (
-    IPV4_DONT_FRAGMENT, IPV4_HEADER_BYTES, ipv4_emit, ipv4_parse, ipv4_pseudo_sum, ipv4_t,
-)
+    ETHERNET_HEADER_BYTES, ETHERTYPE_ARP, ETHERTYPE_IPV4, ethernet_emit, ethernet_parse, ethernet_t)
+from ustack.wire.ipv4 cimport IPV4_DONT_FRAGMENT, IPV4_HEADER_BYTES, ipv4_emit, ipv4_parse, ipv4_pseudo_sum, ipv4_t
 from ustack.wire.octets cimport write_u16_be
 from ustack.wire.tcp cimport (
     ACK, FIN, HAS_MSS, HAS_SACK_PERMITTED, HAS_TIMESTAMPS, HAS_WSCALE, PSH, RST, SYN, TCP_CHECKSUM_OFFSET, header_t,
-    segment_emit, segment_parse, segment_t,
-)
+    segment_emit, segment_parse, segment_t)
 
 import ipaddress
 

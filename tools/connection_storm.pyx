@@ -15,16 +15,14 @@ from ustack.base.clock cimport clock_thread_ns
 from ustack.buf.frame cimport CHECKSUM_VERIFIED, frame_t
 from ustack.driver cimport Engine
 from ustack.engine cimport (
-    ACCEPT_TAKEN, ENGINE_BURST, Application, application_t, engine_end_some, engine_poll, engine_t,
-)
+    ACCEPT_TAKEN, ENGINE_BURST, Application, application_t, engine_end_some, engine_poll, engine_t)
 from ustack.link.device cimport Link, link_ops_t, link_t, offload_t
 from ustack.tcp.calls cimport tcp_close, tcp_set_timeout
-from ustack.tcp.state cimport close_reason_t
-from ustack.tcp.tcb cimport tcb_t, tcp_t
+from ustack.tcp.records.state cimport close_reason_t
+from ustack.tcp.records.tcb cimport tcb_t, tcp_t
 from ustack.wire.arp cimport ARP_BYTES, ARP_REPLY, ARP_REQUEST, arp_emit, arp_parse, arp_t
 from ustack.wire.ethernet cimport (
-    ETHERNET_HEADER_BYTES, ETHERTYPE_ARP, ETHERTYPE_IPV4, ethernet_emit, ethernet_parse, ethernet_t,
-)
+    ETHERNET_HEADER_BYTES, ETHERTYPE_ARP, ETHERTYPE_IPV4, ethernet_emit, ethernet_parse, ethernet_t)
 from ustack.wire.ipv4 cimport IPV4_DONT_FRAGMENT, IPV4_HEADER_BYTES, ipv4_emit, ipv4_parse, ipv4_t
 from ustack.wire.tcp cimport ACK, FIN, HAS_MSS, RST, SYN, header_t, segment_emit, segment_parse, segment_t
 

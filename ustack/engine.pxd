@@ -5,8 +5,8 @@
 #                         ip_timers, tcp_timers -> upcalls
 #                         tcp_output for each connection with work -> tx_submit, once
 #
-# A turn (one engine_poll) does a bounded amount of work, counted in units (tcp/tcb.pxd, turn_t): what it cannot afford
-# is first in the next turn, and until it is done engine_next_deadline says "now".
+# A turn (one engine_poll) does a bounded amount of work, counted in units (tcp/records/tcb.pxd, turn_t): what it cannot
+# afford is first in the next turn, and until it is done engine_next_deadline says "now".
 #
 # An application is a table of upcalls. The engine calls them, nobody else; in its own thread; never two at once; never
 # from inside a call that the application makes (tcp_send, tcp_close, ... only leave work behind).
@@ -18,7 +18,7 @@ from ustack.buf.frame cimport frame_t
 from ustack.ip.layer cimport ip_t
 from ustack.link.device cimport Link, link_t
 from ustack.link.gate cimport Gate
-from ustack.tcp.tcb cimport close_reason_t, tcb_t, tcp_t
+from ustack.tcp.records.tcb cimport close_reason_t, tcb_t, tcp_t
 
 cdef enum accept_t:
     ACCEPT_TAKEN = 0

@@ -18,17 +18,17 @@ from libc.string cimport memset
 
 from ustack.base.clock cimport clock_monotonic_ns
 from ustack.base.counters cimport BYTES_OUT, DROP_NO_MEMORY, FRAMES_OUT, count
-from ustack.ip.layer cimport (IP_TCP, IP_TCP_ERROR, ip_input, ip_next_deadline, ip_take_unreached, ip_timers,
-                              ip_verdict_t, packet_t)
+from ustack.ip.layer cimport (
+    IP_TCP, IP_TCP_ERROR, ip_input, ip_next_deadline, ip_take_unreached, ip_timers, ip_verdict_t, packet_t)
 from ustack.tcp.calls cimport tcp_abort, tcp_receivable, tcp_resume, tcp_waiting
-from ustack.tcp.demux cimport flow_connection, flow_slot_count, flow_turn
 from ustack.tcp.ending cimport connection_end, syn_received_remove, time_wait_remove
 from ustack.tcp.input cimport delivery_t, tcp_input
+from ustack.tcp.network_errors cimport tcp_error, tcp_unreached
 from ustack.tcp.output cimport OUTPUT_BLOCKED, tcp_output
-from ustack.tcp.reassembly cimport reassembly_consume, reassembly_keep, reassembly_peek
-from ustack.tcp.soft_errors cimport tcp_error, tcp_unreached
-from ustack.tcp.state cimport CLOSE_ABORTED, CLOSE_NO_MEMORY, CLOSE_NORMAL, CLOSED, FIN_WAIT_2, SYN_SENT
-from ustack.tcp.tcb cimport (
+from ustack.tcp.receive.reassembly cimport reassembly_consume, reassembly_keep, reassembly_peek
+from ustack.tcp.records.demux cimport flow_connection, flow_slot_count, flow_turn
+from ustack.tcp.records.state cimport CLOSE_ABORTED, CLOSE_NO_MEMORY, CLOSE_NORMAL, CLOSED, FIN_WAIT_2, SYN_SENT
+from ustack.tcp.records.tcb cimport (
     TCB_ABORT, TCB_ACCEPTED, TCB_ACTIVE, TCB_CLOSED_BY_APP, TCB_EV_ACCEPT, TCB_EV_CLOSED, TCB_EV_DATA, TCB_EV_EOF,
     TCB_EV_TIMEOUT, TCB_EV_WRITABLE, TCB_LISTED, TCB_PAUSED, TURN_STAGE_UNITS, TURN_UPCALL_UNITS, UNIT_BYTES_SHIFT,
     tcb_at, tcb_release, turn_charge, turn_t, work_add, work_return, work_take)

@@ -9,8 +9,8 @@ from libc.stdint cimport uint16_t, uint64_t
 from ustack.base.types cimport ip_addr_t
 from ustack.driver cimport Engine
 from ustack.engine cimport Application
-from ustack.tcp.state cimport close_reason_t
-from ustack.tcp.tcb cimport flow_key_t, tcb_t, tcp_t
+from ustack.tcp.records.state cimport close_reason_t
+from ustack.tcp.records.tcb cimport flow_key_t, tcb_t, tcp_t
 
 
 # Turns upcalls into state that blocking calls look at. Received data stays in the stack's queue (backpressure).

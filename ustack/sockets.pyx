@@ -27,9 +27,9 @@ from ustack.tcp.calls cimport (
     TCP_ERR_BAD_ADDRESS, TCP_ERR_IN_USE, TCP_ERR_NO_MEMORY, TCP_ERR_NO_PORT, TCP_ERR_NO_ROUTE, tcp_abort, tcp_close,
     tcp_receivable, tcp_receive, tcp_send, tcp_send_queued, tcp_set_keepalive, tcp_set_nodelay, tcp_set_tos,
     tcp_set_ttl, tcp_set_user_timeout, tcp_shutdown, tcp_taken, tcp_unlisten)
-from ustack.tcp.state cimport CLOSE_ABORTED, CLOSE_NO_MEMORY, CLOSE_NORMAL, SYN_RECEIVED
+from ustack.tcp.records.state cimport CLOSE_ABORTED, CLOSE_NO_MEMORY, CLOSE_NORMAL, SYN_RECEIVED
+from ustack.tcp.records.tcb cimport TCB_ABORT, TCB_ACTIVE, TCB_FIN_RECEIVED, TCB_KEEPALIVE, TCB_NODELAY
 from ustack.tcp.status cimport connection_status
-from ustack.tcp.tcb cimport TCB_ABORT, TCB_ACTIVE, TCB_FIN_RECEIVED, TCB_KEEPALIVE, TCB_NODELAY
 
 cdef extern from "Python.h":
     const Py_ssize_t PY_SSIZE_T_MAX
@@ -40,7 +40,7 @@ import io
 
 from ustack.errors import AddressInUse, SendAfterEnd, StackError, Unreachable, WouldBlock, error_of
 from ustack.streams import open_stream
-from ustack.tcp.state import reason_name, state_name
+from ustack.tcp.records.state import reason_name, state_name
 
 
 cdef object error_of_status(int status, str what):

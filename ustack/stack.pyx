@@ -27,10 +27,10 @@ from ustack.ip.address cimport ip_addr_from_text, ip_addr_text
 from ustack.link.device cimport Link
 from ustack.sockets cimport Connection, Listener, SocketApplication, address_key, error_of_status
 from ustack.tcp.calls cimport tcp_connect, tcp_listen
-from ustack.tcp.demux cimport flow_connection, flow_slot_count
-from ustack.tcp.state cimport CLOSING, FIN_WAIT_1, LAST_ACK
+from ustack.tcp.records.demux cimport flow_connection, flow_slot_count
+from ustack.tcp.records.state cimport CLOSING, FIN_WAIT_1, LAST_ACK
+from ustack.tcp.records.tcb cimport tcb_t, tcp_t
 from ustack.tcp.status cimport connection_status
-from ustack.tcp.tcb cimport tcb_t, tcp_t
 
 import re
 import socket

@@ -290,8 +290,8 @@ from libc.stdint cimport uint8_t, uint64_t
 from ustack.buf.lent cimport lent_from_copy, lent_t, lent_unref
 from ustack.engine cimport ACCEPT_TAKEN, Application, application_t
 from ustack.tcp.calls cimport tcp_close, tcp_resume, tcp_send, tcp_send_queued, tcp_want_writable
-from ustack.tcp.state cimport close_reason_t
-from ustack.tcp.tcb cimport tcb_t, tcp_t
+from ustack.tcp.records.state cimport close_reason_t
+from ustack.tcp.records.tcb cimport tcb_t, tcp_t
 
 
 cdef int echo_accept(application_t *app, tcp_t *tcp, tcb_t *conn) noexcept nogil:

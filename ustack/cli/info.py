@@ -17,7 +17,7 @@ from ustack.obs import info as compiled
 
 def collect() -> dict[str, Any]:
     """Everything `ustack info` prints. Opens and closes descriptors; leaves nothing."""
-    from ustack.tcp.tcb import record_sizes
+    from ustack.tcp.records.tcb import record_sizes
 
     found = {**compiled.link_capabilities(), **ingress.probe()}
     return {

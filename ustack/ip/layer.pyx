@@ -7,12 +7,11 @@ from libc.string cimport memset
 
 from ustack.base.counters cimport counters_t
 from ustack.base.types cimport ip_addr_equal, ip_addr_is_v4, ip_addr_set_v4, ip_addr_t
-from ustack.ip.v4.arp cimport arp_announce, arp_confirm, arp_timers
 from ustack.ip.neighbour cimport (
-    LIST_PROBE, LIST_USED, NEIGHBOUR_FAILED, neighbour_next_ns, neighbour_t, neighbour_table_free,
-    neighbour_table_new, waiting_frame, waiting_t,
-)
+    LIST_PROBE, LIST_USED, NEIGHBOUR_FAILED, neighbour_next_ns, neighbour_t, neighbour_table_free, neighbour_table_new,
+    waiting_frame, waiting_t)
 from ustack.ip.records cimport IP_PROTO_TCP, ip_config_t, ip_is_foreign_host, ip_on_link, ip_t, packet_t
+from ustack.ip.v4.arp cimport arp_announce, arp_confirm, arp_timers
 from ustack.link.device cimport link_t
 from ustack.wire.ethernet cimport ETHERNET_HEADER_BYTES
 from ustack.wire.icmpv4 cimport ICMP_HOST_UNREACHABLE, ICMP_UNREACHABLE

@@ -24,21 +24,8 @@ from ustack.buf.frame cimport CHECKSUM_PARTIAL, CHECKSUM_UNKNOWN, CHECKSUM_VERIF
 from ustack.link.closed cimport closed_link_ops
 from ustack.link.device cimport Link, link_ops_t, link_t, offload_t
 from ustack.link.simwire cimport (
-    SIM_FRAME_MAX,
-    SimWire,
-    sim_advance,
-    sim_direction_t,
-    sim_end_close,
-    sim_end_t,
-    sim_frame_data,
-    sim_frame_free,
-    sim_frame_new,
-    sim_frame_t,
-    sim_next_ns,
-    sim_queue_resize,
-    sim_send,
-    sim_wire_drain,
-)
+    SIM_FRAME_MAX, SimWire, sim_advance, sim_direction_t, sim_end_close, sim_end_t, sim_frame_data, sim_frame_free,
+    sim_frame_new, sim_frame_t, sim_next_ns, sim_queue_resize, sim_send, sim_wire_drain)
 
 cdef enum:
     ETHERNET_HEADER_BYTES = 14

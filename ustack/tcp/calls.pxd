@@ -8,7 +8,7 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from ustack.base.types cimport ip_addr_t
 from ustack.buf.lent cimport lent_t
-from ustack.tcp.tcb cimport tcb_t, tcp_t
+from ustack.tcp.records.tcb cimport tcb_t, tcp_t
 
 cdef enum tcp_status_t:
     TCP_OK = 0

@@ -9,18 +9,19 @@ from ustack.base.prng cimport siphash24
 from ustack.buf.lent cimport lent_ref
 from ustack.buf.slab cimport slab_alloc
 from ustack.ip.layer cimport ip_is_local, ip_is_valid_remote
-from ustack.tcp.demux cimport (FLOW_CONNECTION, FLOW_NONE, FLOW_TIME_WAIT, flow_find, flow_insert, flow_t,
-                               initial_sequence_number, listener_exact, listener_find)
 from ustack.tcp.emit cimport advertised_wscale
 from ustack.tcp.ending cimport connection_end, time_wait_remove
-from ustack.tcp.reassembly cimport reassembly_consume, reassembly_peek
-from ustack.tcp.state cimport (CLOSE_ABORTED, CLOSE_WAIT, CLOSED, ESTABLISHED, FIN_WAIT_1, FIN_WAIT_2, LAST_ACK,
-                               SYN_RECEIVED, SYN_SENT)
-from ustack.tcp.tcb cimport (TCB_ABORT, TCB_ACTIVE, TCB_APP_TIMEOUT, TCB_CLOSED_BY_APP, TCB_EV_DATA, TCB_EV_TIMEOUT,
-                             TCB_EV_WRITABLE, TCB_FIN_QUEUED, TCB_KEEPALIVE, TCB_NODELAY, TCB_PAUSED,
-                             TCB_WANT_WRITABLE, TCP_MAX_LISTENERS, flow_key_t, listener_t, rx_queue_of, rx_queue_t,
-                             send_piece_at, send_piece_t, tcb_alloc, tcb_arm, tcb_release, tick_after, time_wait_at,
-                             work_add)
+from ustack.tcp.receive.reassembly cimport reassembly_consume, reassembly_peek
+from ustack.tcp.records.demux cimport (
+    FLOW_CONNECTION, FLOW_NONE, FLOW_TIME_WAIT, flow_find, flow_insert, flow_t, initial_sequence_number, listener_exact,
+    listener_find)
+from ustack.tcp.records.state cimport (
+    CLOSE_ABORTED, CLOSE_WAIT, CLOSED, ESTABLISHED, FIN_WAIT_1, FIN_WAIT_2, LAST_ACK, SYN_RECEIVED, SYN_SENT)
+from ustack.tcp.records.tcb cimport (
+    TCB_ABORT, TCB_ACTIVE, TCB_APP_TIMEOUT, TCB_CLOSED_BY_APP, TCB_EV_DATA, TCB_EV_TIMEOUT, TCB_EV_WRITABLE,
+    TCB_FIN_QUEUED, TCB_KEEPALIVE, TCB_NODELAY, TCB_PAUSED, TCB_WANT_WRITABLE, TCP_MAX_LISTENERS, flow_key_t,
+    listener_t, rx_queue_of, rx_queue_t, send_piece_at, send_piece_t, tcb_alloc, tcb_arm, tcb_release, tick_after,
+    time_wait_at, work_add)
 from ustack.wire.seq cimport seq_gt
 
 

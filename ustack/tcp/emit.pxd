@@ -7,7 +7,7 @@
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 
 from ustack.ip.layer cimport ip_status_t
-from ustack.tcp.tcb cimport flow_key_t, syn_received_t, tcb_t, tcp_t, time_wait_t
+from ustack.tcp.records.tcb cimport flow_key_t, syn_received_t, tcb_t, tcp_t, time_wait_t
 from ustack.wire.tcp cimport header_t, segment_t
 
 # IP_OK, or why it was not sent (ip_status_t); for its caller it is then as if the network had lost it.

@@ -5,10 +5,11 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from libc.string cimport memset
 
 from ustack.base.counters cimport PURE_ACKS_OUT, RESETS_OUT, SEGMENTS_OUT, count
-from ustack.ip.layer cimport (IP_OK, IP_PROTO_TCP, ip_commit, ip_payload_mtu, ip_reserve, ip_route_t)
-from ustack.tcp.tcb cimport OPT_SACK, OPT_TIMESTAMPS, OPT_WSCALE, tcb_bare_seq, tcp_timestamp
-from ustack.wire.tcp cimport (ACK, FIN, HAS_MSS, HAS_SACK_PERMITTED, HAS_TIMESTAMPS, HAS_WSCALE, RST, SYN,
-                              TCP_CHECKSUM_OFFSET, TCP_HEADER_BYTES, TCP_MAX_OPTION_BYTES, TCP_WSCALE_MAX, segment_emit)
+from ustack.ip.layer cimport IP_OK, IP_PROTO_TCP, ip_commit, ip_payload_mtu, ip_reserve, ip_route_t
+from ustack.tcp.records.tcb cimport OPT_SACK, OPT_TIMESTAMPS, OPT_WSCALE, tcb_bare_seq, tcp_timestamp
+from ustack.wire.tcp cimport (
+    ACK, FIN, HAS_MSS, HAS_SACK_PERMITTED, HAS_TIMESTAMPS, HAS_WSCALE, RST, SYN, TCP_CHECKSUM_OFFSET, TCP_HEADER_BYTES,
+    TCP_MAX_OPTION_BYTES, TCP_WSCALE_MAX, segment_emit)
 
 
 cdef ip_status_t emit_bare(tcp_t *tcp, const flow_key_t *key, header_t *header, uint8_t ttl, uint8_t tos,

@@ -5,8 +5,8 @@
 
 from libc.stdint cimport uint32_t
 
-from ustack.tcp.state cimport close_reason_t
-from ustack.tcp.tcb cimport syn_received_t, tcb_t, tcp_t
+from ustack.tcp.records.state cimport close_reason_t
+from ustack.tcp.records.tcb cimport syn_received_t, tcb_t, tcp_t
 
 # CLOSED. Lent buffers go back now; unread data stays until on_closed has returned.
 cdef void connection_end(tcp_t *tcp, tcb_t *tcb, close_reason_t reason) noexcept nogil

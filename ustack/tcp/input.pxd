@@ -8,7 +8,7 @@
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from ustack.ip.layer cimport packet_t
-from ustack.tcp.tcb cimport tcb_t, tcp_t
+from ustack.tcp.records.tcb cimport tcb_t, tcp_t
 
 # What one segment has for an application. data is a view of the frame: offer it before the frame is released.
 ctypedef struct delivery_t:

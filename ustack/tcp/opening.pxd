@@ -7,7 +7,7 @@
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 
-from ustack.tcp.tcb cimport flow_key_t, tcb_t, tcp_t
+from ustack.tcp.records.tcb cimport flow_key_t, tcb_t, tcp_t
 from ustack.wire.tcp cimport segment_t
 
 # No record has this key. iss_after: not 0: our ISN must lie beyond it (a TIME-WAIT record gave way).

@@ -15,21 +15,20 @@ from ustack.base.counters cimport (
 from ustack.base.wheel cimport wheel_arm
 from ustack.buf.slab cimport slab_alloc
 from ustack.ip.layer cimport ip_payload_mtu
-from ustack.tcp.ack cimport ack_set_window, ack_start
-from ustack.tcp.demux cimport (
-    FLOW_CONNECTION, FLOW_SYN_RECEIVED, flow_insert, flow_retarget, initial_sequence_number, listener_find)
 from ustack.tcp.emit cimport (
     advertised_wscale, emit_reset_for, emit_syn_ack, emit_syn_received_ack, emit_time_wait_ack, first_edge,
     first_window)
 from ustack.tcp.ending cimport syn_received_remove, time_wait_remove, time_wait_restart
-from ustack.tcp.state cimport ESTABLISHED
-from ustack.tcp.syn_cache cimport syn_cache_find, syn_cache_insert, syn_cache_is_ours, syn_cache_remove
-from ustack.tcp.tcb cimport (
+from ustack.tcp.records.demux cimport (
+    FLOW_CONNECTION, FLOW_SYN_RECEIVED, flow_insert, flow_retarget, initial_sequence_number, listener_find)
+from ustack.tcp.records.state cimport ESTABLISHED
+from ustack.tcp.records.tcb cimport (
     OPT_AGREED, OPT_SACK, OPT_TIMESTAMPS, OPT_TS_STALE, OPT_WSCALE, TCB_EV_ACCEPT, TIMER_SYN_RECEIVED, flow_key_t,
     listener_t, syn_at, syn_received_t, syn_retries, tcb_alloc, tcb_heard, tcb_release, time_wait_at, time_wait_t,
     work_add)
-from ustack.tcp.throttle cimport (
-    syn_received_answer_allowed, time_wait_challenge_allowed, time_wait_corrective_allowed)
+from ustack.tcp.recovery.ack cimport ack_set_window, ack_start
+from ustack.tcp.syn_cache cimport syn_cache_find, syn_cache_insert, syn_cache_is_ours, syn_cache_remove
+from ustack.tcp.throttle cimport syn_received_answer_allowed, time_wait_challenge_allowed, time_wait_corrective_allowed
 from ustack.wire.seq cimport seq_gt, seq_le
 from ustack.wire.tcp cimport (
     ACK, FIN, HAS_MSS, HAS_SACK_PERMITTED, HAS_TIMESTAMPS, HAS_WSCALE, RST, SYN, TCP_HEADER_BYTES, TCP_TIMESTAMP_BYTES,

@@ -6,7 +6,7 @@
 
 from libc.stdint cimport uint64_t
 
-from ustack.tcp.tcb cimport tcb_t, tcp_t
+from ustack.tcp.records.tcb cimport tcb_t, tcp_t
 
 cdef enum output_t:
     OUTPUT_DONE = 0          # nothing more can go now

@@ -15,28 +15,31 @@ carries up to 64 KB; its length is then a multiple of SMSS unless it ends the qu
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
-from ustack.base.counters cimport (PURE_ACKS_OUT, SEGMENTS_OUT, SEGMENTS_RETRANSMITTED, SEND_PIECES_SKIPPED,
-                                   WINDOW_OVERRIDES, WINDOW_PROBES_OUT, count)
+from ustack.base.counters cimport (
+    PURE_ACKS_OUT, SEGMENTS_OUT, SEGMENTS_RETRANSMITTED, SEND_PIECES_SKIPPED, WINDOW_OVERRIDES, WINDOW_PROBES_OUT,
+    count)
 from ustack.buf.lent cimport lent_guard
-from ustack.ip.layer cimport (IP_NO_ROUTE, IP_OK, IP_PROTO_TCP, IP_RING_FULL, ip_commit, ip_payload_max, ip_reserve,
-                              ip_route_t, ip_status_t)
-from ustack.tcp.ack cimport initial_window
-from ustack.tcp.cc.ops cimport cc_view_t
+from ustack.ip.layer cimport (
+    IP_NO_ROUTE, IP_OK, IP_PROTO_TCP, IP_RING_FULL, ip_commit, ip_payload_max, ip_reserve, ip_route_t, ip_status_t)
+from ustack.tcp.cc.contract cimport cc_view_t
 from ustack.tcp.emit cimport advertised_mss, advertised_wscale, emit_bare, emit_reset_of, first_window
 from ustack.tcp.ending cimport connection_end
-from ustack.tcp.path cimport path_fragments, path_identification, path_refresh
-from ustack.tcp.rtt cimport rexmit_start, rtt_now_us, rtt_spoil
-from ustack.tcp.sack cimport sack_blocks
-from ustack.tcp.state cimport CLOSE_ABORTED, CLOSE_NET_UNREACHABLE, CLOSED, SYN_RECEIVED, SYN_SENT, close_reason_t
-from ustack.tcp.tcb cimport (
+from ustack.tcp.receive.sack_blocks cimport sack_blocks
+from ustack.tcp.records.state cimport (
+    CLOSE_ABORTED, CLOSE_NET_UNREACHABLE, CLOSED, SYN_RECEIVED, SYN_SENT, close_reason_t)
+from ustack.tcp.records.tcb cimport (
     OPT_SACK, OPT_TIMESTAMPS, OPT_WSCALE, TCB_ABORT, TCB_ACK_ARMED, TCB_ACK_DELAYED, TCB_ACK_NOW, TCB_FIN_QUEUED,
     TCB_FIN_SENT, TCB_NODELAY, TCB_PERSIST, TCB_PROBE, TCB_RECOVERY, TCB_REXMIT, TCB_REXMIT_ARMED, TCB_RTT_FULL,
     TCB_RTT_TIMING, UNIT_BYTES_SHIFT, cc_load, cc_store, rx_queue_of, rx_queue_t, send_piece_at, send_piece_t,
     snd_cursor, snd_cursor_set, snd_short_end, tcb_arm, tcb_bare_seq, tcb_max_window, tcb_needs_refresh,
     tcb_receive_window, tcb_refresh, tcp_timestamp, tick_after, tcp_tick, tick_reached, turn_charge, work_add)
+from ustack.tcp.recovery.ack cimport initial_window
+from ustack.tcp.recovery.path cimport path_fragments, path_identification, path_refresh
+from ustack.tcp.recovery.rtt cimport rexmit_start, rtt_now_us, rtt_spoil
 from ustack.wire.seq cimport seq_gt, seq_le, seq_lt
-from ustack.wire.tcp cimport (ACK, FIN, HAS_MSS, HAS_SACK_PERMITTED, HAS_TIMESTAMPS, HAS_WSCALE, PSH, SYN,
-                              TCP_CHECKSUM_OFFSET, TCP_HEADER_BYTES, TCP_TIMESTAMP_BYTES, header_t, segment_emit)
+from ustack.wire.tcp cimport (
+    ACK, FIN, HAS_MSS, HAS_SACK_PERMITTED, HAS_TIMESTAMPS, HAS_WSCALE, PSH, SYN, TCP_CHECKSUM_OFFSET, TCP_HEADER_BYTES,
+    TCP_TIMESTAMP_BYTES, header_t, segment_emit)
 
 
 cdef enum:

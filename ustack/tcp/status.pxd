@@ -3,6 +3,6 @@
 #
 # Above: stack, sockets. Below: rtt, state, tcb.
 
-from ustack.tcp.tcb cimport tcb_t, tcp_t
+from ustack.tcp.records.tcb cimport tcb_t, tcp_t
 
 cdef dict connection_status(const tcp_t *tcp, const tcb_t *tcb)

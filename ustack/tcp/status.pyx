@@ -4,10 +4,10 @@
 from libc.stdint cimport int32_t
 
 from ustack.ip.address cimport ip_addr_text
-from ustack.tcp.rtt cimport rtt_rto_ns
-from ustack.tcp.tcb cimport OPT_AGREED, rx_queue_of, rx_queue_t
+from ustack.tcp.records.tcb cimport OPT_AGREED, rx_queue_of, rx_queue_t
+from ustack.tcp.recovery.rtt cimport rtt_rto_ns
 
-from ustack.tcp.state import state_name
+from ustack.tcp.records.state import state_name
 
 
 cdef dict connection_status(const tcp_t *tcp, const tcb_t *tcb):

@@ -13,7 +13,7 @@
 
 from libc.stdint cimport uint32_t
 
-from ustack.tcp.tcb cimport flow_key_t, syn_received_t, tcp_t
+from ustack.tcp.records.tcb cimport flow_key_t, syn_received_t, tcp_t
 
 # The record is about to be recycled.
 cdef void syn_cache_insert(tcp_t *tcp, const syn_received_t *syn) noexcept nogil

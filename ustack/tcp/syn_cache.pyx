@@ -6,8 +6,8 @@ from libc.stdlib cimport calloc
 from libc.string cimport memmove, memset
 
 from ustack.base.prng cimport siphash24
-from ustack.tcp.demux cimport isn_age_ns
-from ustack.tcp.tcb cimport SYN_CACHE_WAYS, syn_cache_entry_t, syn_retries
+from ustack.tcp.records.demux cimport isn_age_ns
+from ustack.tcp.records.tcb cimport SYN_CACHE_WAYS, syn_cache_entry_t, syn_retries
 
 
 ctypedef struct handshake_t:                # what is hashed: all that both ends must agree on

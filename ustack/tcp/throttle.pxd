@@ -14,7 +14,7 @@
 #     challenge ACK    asked for by RFC 5961 sections 3 to 5: RST or SYN in the window, SYN outside, ACK of what was
 #                      never sent or too long ago. Limited per record with the corrective ones, and in total.
 
-from ustack.tcp.tcb cimport syn_received_t, tcb_t, tcp_t, time_wait_t
+from ustack.tcp.records.tcb cimport syn_received_t, tcb_t, tcp_t, time_wait_t
 from ustack.wire.tcp cimport segment_t
 
 # For an unacceptable segment of a connection. A SYN without ACK asks for a challenge.

@@ -11,7 +11,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t
 
 from ustack.base.counters cimport CHALLENGE_ACKS_LIMITED, CHALLENGE_ACKS_OUT, CORRECTIVE_ACKS_LIMITED, count
 from ustack.base.prng cimport siphash24
-from ustack.tcp.tcb cimport OPT_CORRECTED, TCB_CORRECTED
+from ustack.tcp.records.tcb cimport OPT_CORRECTED, TCB_CORRECTED
 from ustack.wire.tcp cimport ACK, FIN, SYN
 
 

@@ -6,7 +6,7 @@
 
 from libc.stdint cimport uint64_t
 
-from ustack.tcp.tcb cimport tcp_t
+from ustack.tcp.records.tcb cimport tcp_t
 
 # Everything that is due. now_ns: monotonic.
 cdef void tcp_timers(tcp_t *tcp, uint64_t now_ns) noexcept nogil

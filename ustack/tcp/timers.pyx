@@ -13,18 +13,19 @@ from ustack.base.counters cimport (
     KEEPALIVE_PROBES_OUT, ORPHANS_TIMED_OUT, RETRANSMIT_TIMEOUTS, SEGMENTS_RETRANSMITTED, count)
 from ustack.base.wheel cimport TIMER_NONE, WHEEL_TICK_SHIFT, timer_event_t, wheel_arm, wheel_expire, wheel_next_ns
 from ustack.ip.layer cimport IP_RING_FULL, ip_is_unreached
-from ustack.tcp.cc.ops cimport cc_view_t
+from ustack.tcp.cc.contract cimport cc_view_t
 from ustack.tcp.emit cimport emit_syn_ack
 from ustack.tcp.ending cimport connection_end, syn_received_remove, time_wait_remove
-from ustack.tcp.path cimport path_timed_out
-from ustack.tcp.rtt cimport rexmit_start, rexmit_stop, rtt_r2_ns, rtt_spoil, rtt_waited_ns
-from ustack.tcp.state cimport (CLOSE_HOST_UNREACHABLE, CLOSE_KEEPALIVE, CLOSE_TIMEOUT, CLOSED, ESTABLISHED,
-                               SYN_RECEIVED, SYN_SENT, close_reason_t, reason_of_icmp)
-from ustack.tcp.tcb cimport (
+from ustack.tcp.records.state cimport (
+    CLOSE_HOST_UNREACHABLE, CLOSE_KEEPALIVE, CLOSE_TIMEOUT, CLOSED, ESTABLISHED, SYN_RECEIVED, SYN_SENT, close_reason_t,
+    reason_of_icmp)
+from ustack.tcp.records.tcb cimport (
     TCB_ABORT, TCB_ACK_ARMED, TCB_ACK_NOW, TCB_APP_TIMEOUT, TCB_CLOSED_BY_APP, TCB_EV_TIMEOUT, TCB_KEEPALIVE,
     TCB_PERSIST, TCB_PROBE, TCB_RECOVERY, TCB_RECOVER_VALID, TCB_REXMIT, TCB_REXMIT_ARMED, TCB_RTO_RECOVERY,
     TIMER_SYN_RECEIVED, cc_load, cc_store, syn_at, syn_received_t, syn_retries, tcb_arm, tcb_at, tcb_t, tcp_tick,
     tick_reached, time_wait_at, work_add)
+from ustack.tcp.recovery.path cimport path_timed_out
+from ustack.tcp.recovery.rtt cimport rexmit_start, rexmit_stop, rtt_r2_ns, rtt_spoil, rtt_waited_ns
 
 
 cdef enum:

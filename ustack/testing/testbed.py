@@ -11,16 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from ustack import Connection, Stack
 from ustack.buf.lent import alive as lent_alive
 from ustack.link.sim import SimNetwork
 from ustack.testing.leaks import assert_no_leaks, difference, drops
 from ustack.testing.segment import Segment, build_arp, internet_checksum, ipv4_bytes, ipv4_text, parse_frame
-
-if TYPE_CHECKING:
-    from ustack.testing.peer import ScriptedPeer
 
 STACK_ADDRESS = "198.18.0.2"
 PEER_ADDRESS = "198.18.0.1"
@@ -34,6 +31,13 @@ TICK_NS = 1 << 18
 START_NS = 1_000 * SECOND
 """The manual clock's start: not zero, so that a time before it can be told from no time."""
 _PUMP_LIMIT = 10_000
+
+
+class Taker(Protocol):
+    """Whoever stands behind an address and port of the wire's other end (ScriptedPeer does)."""
+
+    def take(self, segment: Segment) -> bool:
+        """A segment for it has arrived. False: it is for nobody."""
 
 
 class Testbed:
@@ -62,7 +66,7 @@ class Testbed:
         self.link = self.network.b
         self.stack_mac = self.network.a.mac
         self.stack_address = address.partition("/")[0]
-        self.peers: dict[tuple[str, int], ScriptedPeer] = {}
+        self.peers: dict[tuple[str, int], Taker] = {}
         self.answers_arp_for = {PEER_ADDRESS}
         self.frames: list[bytes] = []
         """Every frame that the stack sent, oldest first; tests may clear it."""

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: MIT
-"""IPv4: input and output, ICMP, ARP. What both families share is a floor below: records, neighbour, layer's contract."""
+"""IPv4: input and output, ICMP, ARP. What both families share is beside it: records, neighbours."""

@@ -9,9 +9,8 @@ from ustack.base.counters cimport count, counter_t
 from ustack.base.types cimport ip_addr_set_v4, ip_addr_t
 from ustack.ip.neighbour cimport (
     NEIGHBOUR_FAILED, NEIGHBOUR_FREE, NEIGHBOUR_INCOMPLETE, NEIGHBOUR_PROBE, NEIGHBOUR_REACHABLE, NEIGHBOUR_STALE,
-    neighbour_due, neighbour_find, neighbour_insert, neighbour_move, neighbour_promote, neighbour_state_t,
-    neighbour_t, neighbour_take, waiting_frame, waiting_t,
-)
+    neighbour_due, neighbour_find, neighbour_insert, neighbour_move, neighbour_promote, neighbour_state_t, neighbour_t,
+    neighbour_take, waiting_frame, waiting_t)
 from ustack.ip.records cimport ip_is_foreign_host, ip_on_link, ip_t
 from ustack.link.device cimport offload_t
 from ustack.wire.arp cimport ARP_BYTES, ARP_REPLY, ARP_REQUEST, arp_emit, arp_parse, arp_t

@@ -6,15 +6,12 @@ from libc.string cimport memcpy
 
 from ustack.base.counters cimport count, counter_t
 from ustack.base.types cimport ip_addr_set_v4, ip_addr_t
-from ustack.ip.v4.output cimport ip_commit_whole, ip_payload_mtu, ip_reserve
 from ustack.ip.records cimport (
-    IP_CONSUMED, IP_PROTO_ICMP, IP_PROTO_TCP, IP_TCP_ERROR, ip_route_t, ip_t, ip_verdict_t, packet_t,
-)
+    IP_CONSUMED, IP_PROTO_ICMP, IP_PROTO_TCP, IP_TCP_ERROR, ip_route_t, ip_t, ip_verdict_t, packet_t)
+from ustack.ip.v4.output cimport ip_commit_whole, ip_payload_mtu, ip_reserve
 from ustack.wire.icmpv4 cimport (
     ICMP_ECHO_REPLY, ICMP_ECHO_REQUEST, ICMP_FRAGMENTATION_NEEDED, ICMP_HEADER_BYTES, ICMP_PARAMETER_PROBLEM,
-    ICMP_QUOTED_TRANSPORT_BYTES, ICMP_TIME_EXCEEDED, ICMP_UNREACHABLE, icmp_emit, icmp_next_hop_mtu, icmp_parse,
-    icmp_t,
-)
+    ICMP_QUOTED_TRANSPORT_BYTES, ICMP_TIME_EXCEEDED, ICMP_UNREACHABLE, icmp_emit, icmp_next_hop_mtu, icmp_parse, icmp_t)
 from ustack.wire.ipv4 cimport IPV4_FRAGMENT_OFFSET, IPV4_HEADER_BYTES, ipv4_parse_quoted, ipv4_t
 
 cdef enum:

@@ -6,21 +6,18 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from ustack.base.counters cimport count, count_add, counter_t
 from ustack.base.types cimport ip_addr_set_v4
 from ustack.buf.frame cimport CHECKSUM_UNKNOWN, frame_t
+from ustack.ip.records cimport (
+    IP_CONSUMED, IP_PROTO_ICMP, IP_PROTO_TCP, IP_PROTO_UDP, IP_TCP, ip_is_foreign_host, ip_t, ip_verdict_t, packet_t)
 from ustack.ip.v4.arp cimport arp_input
 from ustack.ip.v4.icmp cimport icmp_input, icmp_unreachable
-from ustack.ip.records cimport (
-    IP_CONSUMED, IP_PROTO_ICMP, IP_PROTO_TCP, IP_PROTO_UDP, IP_TCP, ip_is_foreign_host, ip_t, ip_verdict_t, packet_t,
-)
 from ustack.wire.checksum cimport checksum_fold, checksum_partial
 from ustack.wire.ethernet cimport (
     ETHERNET_HEADER_BYTES, ETHERTYPE_ARP, ETHERTYPE_IPV4, VLAN_TAG_BYTES, VLAN_TAGS_MAX, ethernet_parse, ethernet_t,
-    ethertype_is_tag, mac_equal, mac_is_group, vlan_tag_parse, vlan_tag_t,
-)
+    ethertype_is_tag, mac_equal, mac_is_group, vlan_tag_parse, vlan_tag_t)
 from ustack.wire.icmpv4 cimport ICMP_PORT_UNREACHABLE, ICMP_PROTOCOL_UNREACHABLE
 from ustack.wire.ipv4 cimport (
     IPV4_FRAGMENT_OFFSET, IPV4_HEADER_BYTES, IPV4_MORE_FRAGMENTS, ipv4_check_options, ipv4_is_broadcast, ipv4_parse,
-    ipv4_pseudo_sum, ipv4_t,
-)
+    ipv4_pseudo_sum, ipv4_t)
 from ustack.wire.octets cimport htonl, read_u16, read_u16_be
 
 cdef enum:

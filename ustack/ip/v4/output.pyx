@@ -7,19 +7,16 @@ from libc.string cimport memset
 from ustack.base.counters cimport count, counter_t
 from ustack.base.debug cimport ensure
 from ustack.base.types cimport ip_addr_is_v4, ip_addr_t
-from ustack.ip.v4.arp cimport arp_use
 from ustack.ip.neighbour cimport (
-    neighbour_find, neighbour_fresh, neighbour_insert, neighbour_reserve, neighbour_t, neighbour_wait,
-)
+    neighbour_find, neighbour_fresh, neighbour_insert, neighbour_reserve, neighbour_t, neighbour_wait)
 from ustack.ip.records cimport (
-    IP_NO_MEMORY, IP_NO_ROUTE, IP_OK, IP_PROTO_UDP, IP_RING_FULL, ip_is_foreign_host, ip_on_link, ip_route_t, ip_t,
-)
+    IP_NO_MEMORY, IP_NO_ROUTE, IP_OK, IP_PROTO_UDP, IP_RING_FULL, ip_is_foreign_host, ip_on_link, ip_route_t, ip_t)
+from ustack.ip.v4.arp cimport arp_use
 from ustack.link.device cimport offload_t
 from ustack.wire.checksum cimport checksum_emit, checksum_fold, checksum_partial
 from ustack.wire.ethernet cimport ETHERNET_HEADER_BYTES, ETHERTYPE_IPV4, ethernet_emit
 from ustack.wire.ipv4 cimport (
-    IPV4_DONT_FRAGMENT, IPV4_HEADER_BYTES, IPV4_MAX_BYTES, ipv4_emit, ipv4_finish, ipv4_pseudo_sum, ipv4_t,
-)
+    IPV4_DONT_FRAGMENT, IPV4_HEADER_BYTES, IPV4_MAX_BYTES, ipv4_emit, ipv4_finish, ipv4_pseudo_sum, ipv4_t)
 from ustack.wire.octets cimport read_u32_be, write_u16_be
 
 cdef enum:

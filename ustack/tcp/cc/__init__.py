@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: MIT
-"""Congestion controls behind one table of operations (ops.pxd)."""
+"""Congestion controls behind one table of operations (contract.pxd)."""

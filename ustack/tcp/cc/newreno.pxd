@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # NewReno (RFC 5681, RFC 6582).
 
-from ustack.tcp.cc.ops cimport cc_ops_t
+from ustack.tcp.cc.contract cimport cc_ops_t
 
 cdef const cc_ops_t *newreno_ops() noexcept nogil

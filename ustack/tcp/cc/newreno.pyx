@@ -7,7 +7,7 @@ It decides how much may be in flight, never what is sent. Read first: RFC 5681 s
 
 from libc.stdint cimport uint32_t, uint64_t
 
-from ustack.tcp.cc.ops cimport cc_ops_t, cc_view_t
+from ustack.tcp.cc.contract cimport cc_ops_t, cc_view_t
 
 
 cdef enum:

@@ -15,12 +15,10 @@ from ustack.ip.address cimport ip_addr_from_text, ip_addr_text, ip_interface_fro
 from ustack.ip.layer cimport (
     IP_CONSUMED, IP_NO_MEMORY, IP_NO_ROUTE, IP_OK, IP_RING_FULL, IP_TCP, IP_TCP_ERROR, ip_announce, ip_commit,
     ip_config_defaults, ip_config_t, ip_confirm, ip_destroy, ip_init, ip_input, ip_is_local, ip_is_valid_remote,
-    ip_next_deadline, ip_payload_max, ip_payload_mtu, ip_reserve, ip_route_t, ip_t, ip_timers, packet_t,
-)
+    ip_next_deadline, ip_payload_max, ip_payload_mtu, ip_reserve, ip_route_t, ip_t, ip_timers, packet_t)
 from ustack.ip.neighbour cimport (
     NEIGHBOUR_FAILED, NEIGHBOUR_FREE, NEIGHBOUR_INCOMPLETE, NEIGHBOUR_PROBE, NEIGHBOUR_REACHABLE, NEIGHBOUR_STALE,
-    neighbour_t,
-)
+    neighbour_t)
 from ustack.link.device cimport Link, link_ops_t, link_t, offload_t
 
 cdef dict CHECKSUMS = {

@@ -2,20 +2,20 @@
 """The receive queues of several connections without an engine, for tests with plain numbers.
 
 Nothing here decides anything: each method is one call of tcp/reassembly or tcp/sack, on records made for it alone. Read
-first: tcp/reassembly.pxd, tcp/rx_queue.pxd, tcp/pressure.pxd. Above: tests. Below: tcp.
+first: tcp/receive/reassembly.pxd, tcp/records/rx_queue.pxd, tcp/receive/pressure.pxd. Above: tests. Below: tcp.
 """
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
-from ustack.base.counters cimport (CONNECTIONS_MEMORY_ABORTED, REASSEMBLY_STEPS, SACK_RENEGED, counters_t)
+from ustack.base.counters cimport CONNECTIONS_MEMORY_ABORTED, REASSEMBLY_STEPS, SACK_RENEGED, counters_t
 from ustack.buf.chunks cimport chunk_held_bytes
-from ustack.tcp.reassembly cimport (reassembly_advance, reassembly_append, reassembly_consume, reassembly_insert,
-                                    reassembly_keep, reassembly_peek)
-from ustack.tcp.runs cimport run_t, runs_above, runs_lowest, runs_view_t
-from ustack.tcp.rx_queue cimport rx_queue_t, rx_runs_view
-from ustack.tcp.sack cimport sack_blocks
-from ustack.tcp.state cimport ESTABLISHED
-from ustack.tcp.tcb cimport (
+from ustack.tcp.receive.reassembly cimport (
+    reassembly_advance, reassembly_append, reassembly_consume, reassembly_insert, reassembly_keep, reassembly_peek)
+from ustack.tcp.receive.sack_blocks cimport sack_blocks
+from ustack.tcp.records.runs cimport run_t, runs_above, runs_lowest, runs_view_t
+from ustack.tcp.records.rx_queue cimport rx_queue_t, rx_runs_view
+from ustack.tcp.records.state cimport ESTABLISHED
+from ustack.tcp.records.tcb cimport (
     TCB_ABORT, TCB_FIN_RECEIVED, rx_queue_of, tcb_alloc, tcb_at, tcb_receive_window, tcb_release, tcb_t,
     tcp_config_defaults, tcp_config_t, tcp_destroy, tcp_init, tcp_t, work_take)
 from ustack.wire.tcp cimport sack_block_t

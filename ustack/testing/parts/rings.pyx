@@ -13,9 +13,7 @@ from libc.string cimport memcpy, memset
 
 from ustack.buf.frame cimport frame_t
 from ustack.link.device cimport link_t
-from ustack.link.packet_abi cimport (
-    TP_STATUS_KERNEL, TP_STATUS_TS_SOFTWARE, TP_STATUS_USER, tpacket2_hdr,
-)
+from ustack.link.packet_abi cimport TP_STATUS_KERNEL, TP_STATUS_TS_SOFTWARE, TP_STATUS_USER, tpacket2_hdr
 from ustack.link.packet_mmap cimport mmap_rx_burst, mmap_rx_release
 from ustack.link.packet_ring cimport RX_RINGS_MAX, packet_ring_t, rx_ring_t, slot_header
 

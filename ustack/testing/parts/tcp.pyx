@@ -2,7 +2,7 @@
 """Parts of TCP that have no Python face, for tests with plain numbers: the flow table, the ISN, congestion control.
 
 Nothing here decides anything: each method is one call of the part under test, on records made for it alone. No engine
-and no link are behind them. Read first: tcp/demux.pxd, tcp/cc/ops.pxd. Above: tests. Below: tcp.
+and no link are behind them. Read first: tcp/records/demux.pxd, tcp/cc/contract.pxd. Above: tests. Below: tcp.
 """
 
 from libc.stdint cimport uint16_t, uint32_t, uint64_t
@@ -11,12 +11,12 @@ from libc.string cimport memset
 from ustack.base.counters cimport counters_t
 from ustack.base.types cimport ip_addr_set_v4, ip_addr_t
 from ustack.buf.slab cimport slab_alloc, slab_release
+from ustack.tcp.cc.contract cimport cc_ops_t, cc_view_t
 from ustack.tcp.cc.newreno cimport newreno_ops
-from ustack.tcp.cc.ops cimport cc_ops_t, cc_view_t
-from ustack.tcp.demux cimport (
+from ustack.tcp.records.demux cimport (
     FLOW_CONNECTION, FLOW_SYN_RECEIVED, FLOW_TIME_WAIT, flow_find, flow_hash, flow_insert, flow_kind_t, flow_remove,
     flow_retarget, flow_t, flow_turn, initial_sequence_number, listener_exact, listener_find)
-from ustack.tcp.tcb cimport (
+from ustack.tcp.records.tcb cimport (
     flow_key_t, flow_slot_t, flow_table_free, flow_table_init, listener_t, syn_at, tcb_at, tcp_config_defaults,
     tcp_config_t, tcp_destroy, tcp_init, tcp_t, time_wait_at)
 

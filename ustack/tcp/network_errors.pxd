@@ -6,7 +6,7 @@
 from libc.stdint cimport uint64_t
 
 from ustack.ip.layer cimport packet_t
-from ustack.tcp.tcb cimport tcb_t, tcp_t
+from ustack.tcp.records.tcb cimport tcb_t, tcp_t
 
 # packet: an ICMP error (IP_TCP_ERROR) that quotes a segment of ours.
 cdef void tcp_error(tcp_t *tcp, const packet_t *packet, uint64_t now_ns) noexcept nogil

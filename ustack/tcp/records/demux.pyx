@@ -10,8 +10,8 @@ from libc.string cimport memcmp
 
 from ustack.base.prng cimport siphash24
 from ustack.base.types cimport ip_addr_equal, ip_addr_is_any
-from ustack.tcp.tcb cimport (TCP_MAX_LISTENERS, flow_slot_t, flow_slots_map, flow_table_t, syn_at, tcb_at,
-                             time_wait_at)
+from ustack.tcp.records.tcb cimport (
+    TCP_MAX_LISTENERS, flow_slot_t, flow_slots_map, flow_table_t, syn_at, tcb_at, time_wait_at)
 
 
 cdef extern from "<sys/mman.h>" nogil:

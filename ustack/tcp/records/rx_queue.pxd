@@ -18,7 +18,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 from ustack.buf.chunks cimport chunk_free_bytes, chunk_pool_t
 from ustack.buf.slab cimport slab_at, slab_t
-from ustack.tcp.runs cimport runs_t, runs_view_t
+from ustack.tcp.records.runs cimport runs_t, runs_view_t
 
 cdef enum:
     RX_SACK_RECENT = 4

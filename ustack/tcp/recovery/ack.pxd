@@ -6,7 +6,7 @@
 
 from libc.stdint cimport uint32_t
 
-from ustack.tcp.tcb cimport tcb_t, tcp_t
+from ustack.tcp.records.tcb cimport tcb_t, tcp_t
 from ustack.wire.tcp cimport segment_t
 
 # Process SEG.ACK and SEG.WND in a synchronized state. SEG.ACK: acceptable, so not beyond SND.MAX (input, check_ack).

@@ -8,9 +8,9 @@ ACK is built, in O(log n) each.
 from libc.stdint cimport uint32_t
 
 from ustack.base.counters cimport REASSEMBLY_STEPS, count_add
-from ustack.tcp.runs cimport run_t, runs_above, runs_floor, runs_lowest, runs_view_t
-from ustack.tcp.rx_queue cimport rx_runs_view
-from ustack.tcp.tcb cimport rx_queue_of, rx_queue_t
+from ustack.tcp.records.runs cimport run_t, runs_above, runs_floor, runs_lowest, runs_view_t
+from ustack.tcp.records.rx_queue cimport rx_runs_view
+from ustack.tcp.records.tcb cimport rx_queue_of, rx_queue_t
 from ustack.wire.seq cimport seq_lt
 
 

@@ -10,13 +10,14 @@ from libc.stdlib cimport free
 from libc.string cimport memcpy, memset
 
 from ustack.base.prng cimport prng_next, prng_seed, prng_t
-from ustack.base.wheel cimport (TIMER_NONE, WHEEL_TICK_SHIFT, tick_before, wheel_arm, wheel_cancel,
-                                wheel_deadline_tick, wheel_free, wheel_init, wheel_move)
+from ustack.base.wheel cimport (
+    TIMER_NONE, WHEEL_TICK_SHIFT, tick_before, wheel_arm, wheel_cancel, wheel_deadline_tick, wheel_free, wheel_init,
+    wheel_move)
 from ustack.buf.slab cimport slab_alloc, slab_destroy, slab_init, slab_release
 from ustack.tcp.cc.newreno cimport newreno_ops
-from ustack.tcp.rx_queue cimport (rx_memory_destroy, rx_memory_init, rx_memory_short, rx_queue_free, rx_queue_t,
-                                  rx_window_share)
-from ustack.tcp.state cimport ESTABLISHED
+from ustack.tcp.records.rx_queue cimport (
+    rx_memory_destroy, rx_memory_init, rx_memory_short, rx_queue_free, rx_queue_t, rx_window_share)
+from ustack.tcp.records.state cimport ESTABLISHED
 
 
 cdef extern from "<sys/mman.h>" nogil:

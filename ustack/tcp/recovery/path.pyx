@@ -4,14 +4,14 @@
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from libc.string cimport memset
 
-from ustack.base.counters cimport (DROP_ICMP_PATH_MTU, DROP_NO_MEMORY, PATH_MTU_DEFERRED, PATH_MTU_RAISED,
-                                   PATH_MTU_REDUCED, count)
+from ustack.base.counters cimport (
+    DROP_ICMP_PATH_MTU, DROP_NO_MEMORY, PATH_MTU_DEFERRED, PATH_MTU_RAISED, PATH_MTU_REDUCED, count)
 from ustack.base.prng cimport siphash24
 from ustack.base.types cimport ip_addr_t
 from ustack.buf.slab cimport slab_alloc, slab_release
-from ustack.tcp.cc.ops cimport cc_view_t
-from ustack.tcp.state cimport ESTABLISHED
-from ustack.tcp.tcb cimport OPT_TIMESTAMPS, TCB_RECOVERY, TCB_RTT_FULL, cc_load, cc_store
+from ustack.tcp.cc.contract cimport cc_view_t
+from ustack.tcp.records.state cimport ESTABLISHED
+from ustack.tcp.records.tcb cimport OPT_TIMESTAMPS, TCB_RECOVERY, TCB_RTT_FULL, cc_load, cc_store
 from ustack.wire.ipv4 cimport IPV4_HEADER_BYTES
 from ustack.wire.seq cimport seq_ge, seq_gt
 from ustack.wire.tcp cimport TCP_HEADER_BYTES, TCP_TIMESTAMP_BYTES

@@ -16,9 +16,9 @@ from ustack.base.wheel cimport WHEEL_TICK_SHIFT, wheel_t, wheel_tick_of
 from ustack.buf.lent cimport lent_t, lent_unref
 from ustack.buf.slab cimport slab_at, slab_release, slab_t
 from ustack.ip.layer cimport ip_t
-from ustack.tcp.cc.ops cimport cc_ops_t, cc_view_t
-from ustack.tcp.rx_queue cimport rx_memory_t, rx_queue_at, rx_queue_t
-from ustack.tcp.state cimport close_reason_t, tcp_state_t
+from ustack.tcp.cc.contract cimport cc_ops_t, cc_view_t
+from ustack.tcp.records.rx_queue cimport rx_memory_t, rx_queue_at, rx_queue_t
+from ustack.tcp.records.state cimport close_reason_t, tcp_state_t
 
 cdef enum:
     TCP_MAX_LISTENERS = 64

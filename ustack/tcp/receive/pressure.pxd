@@ -19,7 +19,7 @@
 
 from libc.stdint cimport uint32_t, uint64_t
 
-from ustack.tcp.tcb cimport tcb_t, tcp_t
+from ustack.tcp.records.tcb cimport tcb_t, tcp_t
 
 cdef enum:
     RX_FLOOR_BYTES = 8192

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ustack.tcp.runs import Runs
+from ustack.tcp.records.runs import Runs
 
 CIRCLE = 1 << 32
 BASE = CIRCLE - 5000

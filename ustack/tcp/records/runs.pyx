@@ -5,8 +5,8 @@ from libc.stdint cimport uint16_t, uint32_t, uint64_t
 from libc.string cimport memset
 
 from ustack.base.debug cimport ensure
-from ustack.buf.chunks cimport (CHUNK_BYTES, SMALL_CHUNK_BYTES, chunk_alloc, chunk_at, chunk_pool_destroy,
-                                chunk_pool_init, chunk_release)
+from ustack.buf.chunks cimport (
+    CHUNK_BYTES, SMALL_CHUNK_BYTES, chunk_alloc, chunk_at, chunk_pool_destroy, chunk_pool_init, chunk_release)
 from ustack.wire.seq cimport seq_gt, seq_le, seq_lt
 
 

@@ -3,7 +3,7 @@
 
 from libc.stdint cimport uint32_t
 
-from ustack.tcp.tcb cimport tcb_t, tcp_t
+from ustack.tcp.records.tcb cimport tcb_t, tcp_t
 from ustack.wire.tcp cimport sack_block_t
 
 # Fills `max_blocks` distinct blocks, fewer only if there are not that many runs: the run of the latest segment first,

@@ -11,7 +11,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 from ustack.base.prng cimport siphash13, siphash13_of_12
 from ustack.base.types cimport ip_addr_is_v4, ip_addr_t
-from ustack.tcp.tcb cimport flow_key_t, listener_t, tcb_at, tcb_t, tcp_t
+from ustack.tcp.records.tcb cimport flow_key_t, listener_t, tcb_at, tcb_t, tcp_t
 
 cdef enum flow_kind_t:
     FLOW_NONE = 0

@@ -6,7 +6,7 @@
 
 from libc.stdint cimport uint32_t, uint64_t
 
-from ustack.tcp.tcb cimport TCB_RTT_TIMING, tcb_t, tcp_t
+from ustack.tcp.records.tcb cimport TCB_RTT_TIMING, tcb_t, tcp_t
 
 # One measurement (RFC 6298 (2.2), (2.3)).
 cdef void rtt_sample(tcb_t *tcb, uint32_t rtt_us) noexcept nogil

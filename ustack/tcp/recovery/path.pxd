@@ -16,11 +16,11 @@
 #
 # It keeps a path_t (tcb.pxd) only while the size is reduced or a claim waits. It knows one connection, not
 # destinations: a claim that an attacker gets through reaches nobody else. It must not: send, or say what is sent again
-# (soft_errors and timers do). Above: soft_errors, timers, output, ack. Below: tcb, cc.
+# (network_errors and timers do). Above: network_errors, timers, output, ack. Below: tcb, cc.
 
 from libc.stdint cimport uint16_t, uint32_t
 
-from ustack.tcp.tcb cimport path_at, path_t, tcb_t, tcp_t
+from ustack.tcp.records.tcb cimport path_at, path_t, tcb_t, tcp_t
 
 cdef enum:
     MINIMUM_PATH_MTU = 552                  # what Linux takes: 512 bytes of data and both headers without options

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 """Errors from the network: what can be a routing transient is remembered (MUST-56), what cannot ends a connection that
-is still being opened (SHLD-26), a smaller path MTU makes segments smaller. See soft_errors.pxd.
+is still being opened (SHLD-26), a smaller path MTU makes segments smaller. See network_errors.pxd.
 
 In the synchronized states nothing that ICMP says ends a connection. RFC 1122 section 4.2.3.9 (and SHLD-26) asks for the
 end at Destination Unreachable codes 2 to 4; but a peer whose segments arrive has both the protocol and the port, so the
@@ -13,14 +13,13 @@ was said is the reason that the application reads if the connection times out wi
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from ustack.base.counters cimport DROP_ICMP_NO_CONNECTION, ICMP_SOFT_ERRORS, count
-from ustack.tcp.demux cimport FLOW_CONNECTION, FLOW_SYN_RECEIVED, flow_find, flow_t
 from ustack.tcp.ending cimport connection_end
-from ustack.tcp.path cimport path_claimed
-from ustack.tcp.rtt cimport rtt_spoil
-from ustack.tcp.state cimport CLOSE_HOST_UNREACHABLE, SYN_SENT, reason_of_icmp
-from ustack.tcp.tcb cimport (
-    TCB_RECOVER_VALID, TCB_RECOVERY, TCB_REXMIT, TCB_RTO_RECOVERY, flow_key_t, syn_at, tcb_at, tcb_t,
-    tcp_t, work_add)
+from ustack.tcp.records.demux cimport FLOW_CONNECTION, FLOW_SYN_RECEIVED, flow_find, flow_t
+from ustack.tcp.records.state cimport CLOSE_HOST_UNREACHABLE, SYN_SENT, reason_of_icmp
+from ustack.tcp.records.tcb cimport (
+    TCB_RECOVER_VALID, TCB_RECOVERY, TCB_REXMIT, TCB_RTO_RECOVERY, flow_key_t, syn_at, tcb_at, tcb_t, tcp_t, work_add)
+from ustack.tcp.recovery.path cimport path_claimed
+from ustack.tcp.recovery.rtt cimport rtt_spoil
 from ustack.wire.octets cimport read_u16, read_u32
 from ustack.wire.seq cimport seq_ge, seq_lt
 from ustack.wire.tcp cimport TCP_HEADER_BYTES

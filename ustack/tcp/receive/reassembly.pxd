@@ -7,7 +7,7 @@
 
 from libc.stdint cimport uint8_t, uint32_t
 
-from ustack.tcp.tcb cimport tcb_t, tcp_t
+from ustack.tcp.records.tcb cimport tcb_t, tcp_t
 
 # Keep in-order bytes at rcv_nxt, behind what is held. Returns how many there was memory for, from the front; the caller
 # moves rcv_nxt over them.

@@ -8,7 +8,7 @@ from ustack.buf.chunks cimport (
     CHUNK_BYTES, CHUNK_IS_SMALL, CHUNK_SHIFT, SMALL_CHUNK_BYTES, chunk_alloc, chunk_at, chunk_bytes, chunk_map,
     chunk_pool_destroy, chunk_pool_init, chunk_release, chunk_unmap)
 from ustack.buf.slab cimport slab_alloc, slab_destroy, slab_init, slab_release
-from ustack.tcp.runs cimport runs_clear, runs_memory_bytes
+from ustack.tcp.records.runs cimport runs_clear, runs_memory_bytes
 from ustack.wire.seq cimport seq_gt, seq_lt
 
 
