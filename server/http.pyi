@@ -8,8 +8,8 @@ from typing import Any
 
 from typing_extensions import disjoint_base
 
-from ustack.driver import Engine
-from ustack.engine import Application
+from ustack.application import Application
+from ustack.engine.owner import Engine
 from ustack.server.request import Limits
 
 class ChunkedBody:

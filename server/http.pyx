@@ -13,7 +13,7 @@ It must not write into what is lent, must not wait for anything, and must not re
 time comes with the burst, the wall clock as an offset that `housekeeping` sets.
 
 Read first: RFC 9112 (framing, connections), RFC 9110 (semantics); DESIGN.md section 2 (application contract).
-Above: the command line. Below: engine.pxd, tcp/calls.pxd, buf/lent.pxd; request, files, response, accesslog (.py).
+Above: the command line. Below: application.pxd, tcp/calls.pxd, buf/lent.pxd; request, files, response, accesslog (.py).
 In parts: records, dates, heads (remembered), filetable, logring, connection (.pxi, included here, one module).
 """
 
@@ -29,12 +29,12 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memchr, memcmp, memcpy, memset, strchr, strdup, strlen
 
+from ustack.application cimport ACCEPT_REFUSED, ACCEPT_TAKEN, Application, application_t
 from ustack.base.prng cimport siphash13
 from ustack.base.types cimport ip_addr_is_v4, ip_addr_t
 from ustack.buf.lent cimport lent_from_copy, lent_from_file, lent_ref, lent_t, lent_unref
 from ustack.buf.slab cimport slab_alloc, slab_at, slab_destroy, slab_init, slab_release, slab_t
-from ustack.driver cimport Engine
-from ustack.engine cimport ACCEPT_REFUSED, ACCEPT_TAKEN, Application, application_t
+from ustack.engine.owner cimport Engine
 from ustack.tcp.calls cimport (
     tcp_abort, tcp_close, tcp_receivable, tcp_resume, tcp_send, tcp_send_queued, tcp_set_nodelay, tcp_set_timeout,
     tcp_shutdown, tcp_want_writable)
@@ -62,7 +62,7 @@ cdef enum:
     SMALL_FILE_MAX = 1 << 30
 
 
-# ---------------------------------------------------------------- upcalls (the contract is in engine.pxd)
+# ---------------------------------------------------------------- upcalls (the contract is in application.pxd)
 
 cdef int http_on_accept(application_t *app, tcp_t *tcp, tcb_t *conn) noexcept nogil:
     cdef server_t *server = <server_t *>app.context

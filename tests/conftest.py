@@ -131,11 +131,11 @@ def make_lab(unique: Callable[[str], str]) -> Iterator[Callable[..., Lab]]:
 
 @pytest.fixture
 def make_stack() -> Iterator[Callable[..., Any]]:
-    """Make stacks (ustack.stack.Stack's arguments); after the test each is closed and must hold nothing."""
+    """Make stacks (ustack.blocking.stack.Stack's arguments); after the test each is closed and must hold nothing."""
     made: list[Any] = []
 
     def make(*args: Any, **fields: Any) -> Any:
-        from ustack.stack import Stack
+        from ustack.blocking.stack import Stack
 
         made.append(Stack(*args, **fields))
         return made[-1]

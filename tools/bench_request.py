@@ -30,8 +30,8 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from ustack.blocking.stack import Stack
 from ustack.server.http import HttpServer
-from ustack.stack import Stack
 from ustack.tools.canned_clients import CannedClients
 
 ADDRESS = "198.18.0.2"

@@ -29,7 +29,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from ustack.stack import Stack
+from ustack.blocking.stack import Stack
 from ustack.tools.connection_storm import ConnectionStorm, IdleServer
 
 SECOND = 1_000_000_000

@@ -1,4 +1,4 @@
-from ustack.driver import Engine
+from ustack.engine.owner import Engine
 from ustack.link.device import Link
 
 class CannedClients(Link):

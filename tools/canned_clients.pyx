@@ -16,8 +16,9 @@ from libc.string cimport memcpy, memset
 
 from ustack.base.clock cimport clock_monotonic_ns
 from ustack.buf.frame cimport CHECKSUM_UNKNOWN, CHECKSUM_VERIFIED, frame_t
-from ustack.driver cimport Engine
-from ustack.engine cimport ENGINE_BURST, engine_poll
+from ustack.engine.owner cimport Engine
+from ustack.engine.poll cimport engine_poll
+from ustack.engine.records cimport ENGINE_BURST
 from ustack.link.device cimport Link, link_ops_t, link_t, offload_t
 from ustack.wire.arp cimport ARP_BYTES, ARP_REPLY, ARP_REQUEST, arp_emit, arp_parse, arp_t
 from ustack.wire.checksum cimport checksum_emit, checksum_partial

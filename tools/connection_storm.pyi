@@ -1,5 +1,5 @@
-from ustack.driver import Engine
-from ustack.engine import Application
+from ustack.application import Application
+from ustack.engine.owner import Engine
 from ustack.link.device import Link
 
 class IdleServer(Application):

@@ -11,11 +11,12 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcpy, memset
 
+from ustack.application cimport ACCEPT_TAKEN, Application, application_t
 from ustack.base.clock cimport clock_thread_ns
 from ustack.buf.frame cimport CHECKSUM_VERIFIED, frame_t
-from ustack.driver cimport Engine
-from ustack.engine cimport (
-    ACCEPT_TAKEN, ENGINE_BURST, Application, application_t, engine_end_some, engine_poll, engine_t)
+from ustack.engine.owner cimport Engine
+from ustack.engine.poll cimport engine_end_some, engine_poll
+from ustack.engine.records cimport ENGINE_BURST, engine_t
 from ustack.link.device cimport Link, link_ops_t, link_t, offload_t
 from ustack.tcp.calls cimport tcp_close, tcp_set_timeout
 from ustack.tcp.records.state cimport close_reason_t

@@ -4,6 +4,8 @@
 The names here are the whole of the everyday API: open a link, put a Stack on it, listen or connect.
 """
 
+from ustack.blocking.sockets import Connection, Listener
+from ustack.blocking.stack import Stack
 from ustack.errors import (
     AddressInUse,
     CallTimeout,
@@ -21,8 +23,6 @@ from ustack.link.packet_mmap import PacketMmapLink
 from ustack.link.sim import SimNetwork
 from ustack.link.tap import TapLink
 from ustack.link.tee import TeeLink
-from ustack.sockets import Connection, Listener
-from ustack.stack import Stack
 
 __version__ = "0.1.0"
 

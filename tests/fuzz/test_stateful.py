@@ -328,6 +328,7 @@ class Hostile(RuleBasedStateMachine):
                 connection.abort()
             self.opened.clear()
             for peer in list(testbed.peers.values()):
+                assert isinstance(peer, ScriptedPeer)
                 peer.send("R", pump=False)
             testbed.pump()
             testbed.advance(1200 * SECOND)

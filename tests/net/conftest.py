@@ -294,10 +294,10 @@ class Local(Client):
     def __init__(
         self, lab: Lab, resources: ExitStack, gateway: str | None, capture: Path | None, config: dict[str, Any]
     ) -> None:
+        from ustack.blocking.stack import Stack
         from ustack.link.packet_mmap import PacketMmapLink
         from ustack.link.tap import TapLink
         from ustack.link.tee import TeeLink
-        from ustack.stack import Stack
 
         assert lab.peer_netns is not None
         super().__init__(lab.peer_netns)

@@ -180,7 +180,7 @@ class TestSourceDistribution:
             f"ustack-{ustack.__version__}/tools/reference/epoll_server.c"
         ]
 
-    @pytest.mark.parametrize("missing", ["ustack/engine.pyx", "ustack/tcp/input.pyx", "server/http.pyx", "ustack"])
+    @pytest.mark.parametrize("missing", ["ustack/engine/poll.pyx", "ustack/tcp/input.pyx", "server/http.pyx", "ustack"])
     def test_a_build_without_sources_fails_and_says_so(self, sdist: Path, tmp_path: Path, missing: str) -> None:
         """Instead of making a wheel that cannot be imported."""
         run("tar", "-xzf", sdist, "-C", tmp_path)
@@ -288,7 +288,7 @@ ECHO = '''# cython: language_level=3
 from libc.stdint cimport uint8_t, uint64_t
 
 from ustack.buf.lent cimport lent_from_copy, lent_t, lent_unref
-from ustack.engine cimport ACCEPT_TAKEN, Application, application_t
+from ustack.application cimport ACCEPT_TAKEN, Application, application_t
 from ustack.tcp.calls cimport tcp_close, tcp_resume, tcp_send, tcp_send_queued, tcp_want_writable
 from ustack.tcp.records.state cimport close_reason_t
 from ustack.tcp.records.tcb cimport tcb_t, tcp_t

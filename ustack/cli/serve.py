@@ -317,8 +317,8 @@ class Served:
 
 def _open(options: Options, keeper: Keeper, resources: ExitStack) -> Served:
     """Everything that takes privilege first; then none is left; then everything that looks at what others send."""
+    from ustack.blocking.stack import Stack
     from ustack.server.http import HttpServer
-    from ustack.stack import Stack
 
     files = resources.enter_context(Files(keeper, options.directory, options.access_log))
     link = resources.enter_context(_open_link(options, keeper.lab))

@@ -1,7 +1,7 @@
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-from ustack.engine import Application
+from ustack.application import Application
 
 _Action: TypeAlias = str | tuple[str, Any] | Callable[[int], Any]
 

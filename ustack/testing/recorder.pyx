@@ -8,15 +8,15 @@
     assert recorder.names() == ["accept", "data", "closed"]
 
 Connections are named by the peer's port. What act() does between two polls leaves work behind, as any application's
-calls do. Read first: engine.pxd (application_t). Above: tests. Below: engine, tcp/calls.
+calls do. Read first: application.pxd (application_t). Above: tests. Below: engine, tcp/calls.
 """
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
 
+from ustack.application cimport ACCEPT_REFUSED, ACCEPT_TAKEN, ACCEPT_WAITING, Application, application_t
 from ustack.buf.lent cimport lent_from_object, lent_t, lent_unref
-from ustack.engine cimport ACCEPT_REFUSED, ACCEPT_TAKEN, ACCEPT_WAITING, Application, application_t
 from ustack.tcp.calls cimport (
     tcp_abort, tcp_close, tcp_receivable, tcp_receive, tcp_resume, tcp_send, tcp_send_queued, tcp_set_timeout,
     tcp_shutdown, tcp_taken, tcp_want_writable)

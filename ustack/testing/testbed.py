@@ -4,7 +4,8 @@
 The testbed moves frames and time, answers ARP for the peers' addresses, checks that everything the stack sends is well
 formed, and sorts it to the peers. It knows nothing of TCP's rules: those are in the scripts that use it.
 
-Read first: ustack/link/sim.pyi (the wire), ustack/stack.pyi. Above: peer, states, test suites. Below: stack, link.sim.
+Read first: ustack/link/sim.pyi (the wire), ustack/blocking/stack.pyi. Above: peer, states, test suites. Below:
+blocking, link.sim.
 """
 
 from __future__ import annotations

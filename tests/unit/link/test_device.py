@@ -7,9 +7,9 @@ import weakref
 
 import pytest
 
+from ustack.blocking.stack import Stack
 from ustack.link.sim import SimNetwork
 from ustack.link.tee import TeeLink
-from ustack.stack import Stack
 
 
 def test_a_second_stack_on_a_link_is_refused_until_the_first_is_closed() -> None:

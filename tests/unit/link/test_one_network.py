@@ -10,10 +10,10 @@ import pytest
 from scapy.layers.inet import IP, TCP
 from scapy.layers.l2 import Dot1AD, Dot1Q, Ether
 
+from ustack.blocking.stack import Stack
 from ustack.lab import namespace
 from ustack.link.device import Link
 from ustack.link.sim import SimNetwork
-from ustack.stack import Stack
 
 Wire = Any  # the class is in conftest
 

@@ -460,7 +460,7 @@ cdef inline void piece_release(tcp_t *tcp, uint32_t index) noexcept nogil:
     lent_unref(lent)
 
 
-# The upcall that is being made has had its share of the turn: leave the rest (engine.pxd, on_data).
+# The upcall that is being made has had its share of the turn: leave the rest (application.pxd, on_data).
 cdef inline bint turn_spent(const tcp_t *tcp) noexcept nogil:
     return tcp.turn.stage_left <= tcp.turn.upcall_floor
 

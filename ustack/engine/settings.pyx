@@ -2,7 +2,8 @@
 """Settings of a Stack by name: Stack(link, "198.18.0.2/24", mss=1400, keepalive_idle_ns=60_000_000_000).
 
 One table says everything about a setting: its field, its bounds, what it is for. The default is the field's own, from
-tcp_config_defaults and ip_config_defaults. `settings()` gives the table to Python; help("ustack.config") prints it.
+tcp_config_defaults and ip_config_defaults. `settings()` gives the table to Python, help("ustack.engine.settings")
+prints it.
 
 To add a setting: a field in tcp_config_t or ip_config_t, its default in *_config_defaults, a line in fill_table().
 """

@@ -1,10 +1,10 @@
 from typing import Any, TypeVar
 
-from ustack.config import Setting
-from ustack.driver import Engine
-from ustack.engine import Application
+from ustack.application import Application
+from ustack.blocking.sockets import Connection, Listener
+from ustack.engine.owner import Engine
+from ustack.engine.settings import Setting
 from ustack.link.device import Link
-from ustack.sockets import Connection, Listener
 
 _S = TypeVar("_S", bound="Stack")
 

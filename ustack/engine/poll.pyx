@@ -1,50 +1,48 @@
 # SPDX-License-Identifier: MIT
-"""THE MAP: one frame's way in, one burst's way out. See engine.pxd for the picture and the application's contract.
+"""THE MAP: one frame's way in, one burst's way out. See poll.pxd for the contract.
 
     engine_poll
-      rx_burst ─▶ for each frame:  ip_input ─▶ tcp_input ─▶ deliver (on_accept, on_data: a view of the ring slot)
+      rx_burst ─▶ for each frame:  ip_input ─▶ tcp_input ─▶ upcalls_deliver (on_data: a view of the ring slot)
       rx_release                   until 64 frames are taken, none is left, or the stage's budget is spent
       ip_timers, tcp_timers
-      engine_flush ─▶ for each connection with work:  upcalls ─▶ tcp_output, until the stage's budget is spent
+      engine_flush ─▶ for each connection with work:  upcalls_make ─▶ tcp_output, until the stage's budget is spent
                       tx_submit: one system call
 
-It holds no protocol: which layer is called when, and who tells the application, is all there is. Read first:
-ARCHITECTURE.md.
+It holds no protocol: which layer is called when is all there is. Read first: ARCHITECTURE.md.
 """
 
 from libc.errno cimport ENETDOWN
-from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memset
 
+from ustack.application cimport application_t
 from ustack.base.clock cimport clock_monotonic_ns
-from ustack.base.counters cimport BYTES_OUT, DROP_NO_MEMORY, FRAMES_OUT, count
+from ustack.base.counters cimport BYTES_OUT, FRAMES_OUT
+from ustack.engine.upcalls cimport (
+    EVENTS, EVENTS_AGAIN, upcalls_deliver, upcalls_end_bursts, upcalls_finish, upcalls_make, upcalls_reads_on)
 from ustack.ip.layer cimport (
     IP_TCP, IP_TCP_ERROR, ip_input, ip_next_deadline, ip_take_unreached, ip_timers, ip_verdict_t, packet_t)
-from ustack.tcp.calls cimport tcp_abort, tcp_receivable, tcp_resume, tcp_waiting
+from ustack.tcp.calls cimport tcp_abort
 from ustack.tcp.ending cimport connection_end, syn_received_remove, time_wait_remove
 from ustack.tcp.input cimport delivery_t, tcp_input
 from ustack.tcp.network_errors cimport tcp_error, tcp_unreached
 from ustack.tcp.output cimport OUTPUT_BLOCKED, tcp_output
-from ustack.tcp.receive.reassembly cimport reassembly_consume, reassembly_keep, reassembly_peek
 from ustack.tcp.records.demux cimport flow_connection, flow_slot_count, flow_turn
-from ustack.tcp.records.state cimport CLOSE_ABORTED, CLOSE_NO_MEMORY, CLOSE_NORMAL, CLOSED, FIN_WAIT_2, SYN_SENT
+from ustack.tcp.records.state cimport CLOSE_ABORTED, CLOSED, FIN_WAIT_2
 from ustack.tcp.records.tcb cimport (
-    TCB_ABORT, TCB_ACCEPTED, TCB_ACTIVE, TCB_CLOSED_BY_APP, TCB_EV_ACCEPT, TCB_EV_CLOSED, TCB_EV_DATA, TCB_EV_EOF,
-    TCB_EV_TIMEOUT, TCB_EV_WRITABLE, TCB_LISTED, TCB_PAUSED, TURN_STAGE_UNITS, TURN_UPCALL_UNITS, UNIT_BYTES_SHIFT,
-    tcb_at, tcb_release, turn_charge, turn_t, work_add, work_return, work_take)
+    TCB_ABORT, TCB_CLOSED_BY_APP, TCB_EV_CLOSED, TCB_LISTED, tcb_t, tcp_t, TURN_STAGE_UNITS, TURN_UPCALL_UNITS,
+    UNIT_BYTES_SHIFT, tcb_at, tcb_release, turn_charge, turn_t, work_add, work_return, work_take)
 from ustack.tcp.timers cimport tcp_next_deadline, tcp_timers
 
+from ustack.link.device cimport link_t
 
 cdef enum:
-    EVENTS = (TCB_EV_ACCEPT | TCB_EV_DATA | TCB_EV_WRITABLE | TCB_EV_EOF | TCB_EV_TIMEOUT | TCB_EV_CLOSED)
-    EVENTS_AGAIN = TCB_EV_ACCEPT | TCB_EV_DATA | TCB_EV_WRITABLE | TCB_EV_TIMEOUT
     END_SLOTS = 16384                       # of the flow table looked at in a turn of ending
     END_RECORDS = 512                       # of a kind that a turn ends
     END_PATIENCE = 64                       # turns in which nothing can be sent before peers are left untold
     TX_RETRY_NS = 50000                     # a device that is full is asked again after this long
     # What the engine charges for its own work (turn_t), measured with cold caches.
     FRAME_UNITS = 2
-    UPCALL_UNITS = 1
     CONNECTION_UNITS = 8                    # taken from the work list
 
 
@@ -95,7 +93,7 @@ cdef void take_frames(engine_t *engine, uint32_t n, uint64_t now_ns) noexcept no
         if verdict == IP_TCP:
             tcp_input(&engine.tcp, &packet, now_ns, &delivery)
             if delivery.conn != NULL:
-                deliver(engine, &delivery)
+                upcalls_deliver(engine, &delivery)
         elif verdict == IP_TCP_ERROR:
             tcp_error(&engine.tcp, &packet, now_ns)
 
@@ -123,15 +121,15 @@ cdef void serve_work(engine_t *engine, uint64_t now_ns) noexcept nogil:
         turn_charge(tcp, CONNECTION_UNITS)
         if conn.flags & EVENTS:
             conn.flags |= TCB_LISTED        # what its upcalls leave behind is looked at right below
-            upcalls(engine, conn)
+            upcalls_make(engine, conn)
             conn.flags &= ~<uint32_t>TCB_LISTED
             if conn.flags & TCB_EV_CLOSED:
-                if reads_on(engine, conn):
+                if upcalls_reads_on(engine, conn):
                     conn.flags |= TCB_LISTED
                     conn.work_next = again
                     again = conn.index
                 else:
-                    finish(engine, conn)
+                    upcalls_finish(engine, conn)
                 continue
         if tcp_output(tcp, conn, now_ns) == OUTPUT_BLOCKED:
             if submitted:                   # the device takes no more now; others come first next time
@@ -154,7 +152,7 @@ cdef void serve_work(engine_t *engine, uint64_t now_ns) noexcept nogil:
         work_add(tcp, conn)
     submit(engine)
     if engine.open_applications:
-        close_bursts(engine)
+        upcalls_end_bursts(engine)
     stage_end(tcp)
 
 
@@ -227,185 +225,7 @@ cdef void engine_run(engine_t *engine, uint64_t until_ns, const bint *stop) noex
         now_ns = clock_monotonic_ns()
 
 
-# ---------------------------------------------------------------- upcalls
-
-cdef inline application_t *upcall_begin(engine_t *engine, const tcb_t *conn) noexcept nogil:
-    """The connection's application, its burst begun, with its share of the turn."""
-    cdef application_t *app = engine.applications[conn.app]
-    cdef turn_t *turn = &engine.tcp.turn
-    turn.upcalls += 1
-    turn.stage_left -= UPCALL_UNITS
-    turn.upcall_floor = turn.stage_left - TURN_UPCALL_UNITS
-    if turn.upcall_floor < 0:
-        # The rest of the stage; every upcall makes some progress.
-        turn.upcall_floor = 0 if turn.stage_left > 0 else turn.stage_left - 1
-    if not engine.open_applications & (1ULL << conn.app):
-        engine.open_applications |= 1ULL << conn.app
-        if app.on_burst_begin != NULL:
-            app.on_burst_begin(app, engine.now_ns)
-    return app
-
-
-cdef void close_bursts(engine_t *engine) noexcept nogil:
-    cdef uint16_t i
-    cdef application_t *app
-    for i in range(1, engine.application_count + 1):
-        if engine.open_applications & (1ULL << i):
-            app = engine.applications[i]
-            if app.on_burst_end != NULL:
-                app.on_burst_end(app, engine.now_ns)
-    engine.open_applications = 0
-
-
-cdef inline bint wants_upcalls(const tcb_t *conn) noexcept nogil:
-    return conn.flags & TCB_ACCEPTED and not conn.flags & (TCB_ABORT | TCB_CLOSED_BY_APP)
-
-
-cdef bint accept(engine_t *engine, tcb_t *conn) noexcept nogil:
-    """False: the application does not want it."""
-    cdef application_t *app = upcall_begin(engine, conn)
-    cdef int answer
-    conn.flags &= ~<uint32_t>TCB_EV_ACCEPT
-    conn.flags |= TCB_ACCEPTED
-    answer = app.on_accept(app, &engine.tcp, conn)
-    if answer == ACCEPT_REFUSED:
-        conn.flags &= ~<uint32_t>(TCB_ACCEPTED | TCB_ACTIVE)
-        tcp_abort(&engine.tcp, conn)
-        return False
-    if answer == ACCEPT_WAITING:
-        tcp_waiting(&engine.tcp, conn)
-    engine.tcp.established += 1
-    return True
-
-
-cdef void deliver(engine_t *engine, const delivery_t *delivery) noexcept nogil:
-    """What one segment has for the application, while its frame is still lent to us."""
-    cdef tcb_t *conn = delivery.conn
-    cdef application_t *app
-    cdef size_t consumed
-    cdef bint joined = False
-    if conn.flags & TCB_EV_ACCEPT and not accept(engine, conn):
-        return
-    if delivery.length > 0:
-        consumed = 0
-        if wants_upcalls(conn):
-            joined = conn.flags & TCB_EV_DATA           # a hole has closed: what lay behind it waits in the queue
-            conn.flags &= ~<uint32_t>TCB_EV_DATA
-            app = upcall_begin(engine, conn)
-            engine.tcp.offering = conn.index
-            consumed = app.on_data(app, &engine.tcp, conn, delivery.data, delivery.length)
-            engine.tcp.offering = 0
-        if consumed < delivery.length:
-            conn.flags |= TCB_PAUSED
-            keep_rest(engine, conn, delivery.data + consumed, <uint32_t>(delivery.length - consumed))
-        elif conn.flags & TCB_CLOSED_BY_APP and tcp_receivable(&engine.tcp, conn) > 0:
-            tcp_abort(&engine.tcp, conn)                # closed with data unread (SHLD-3)
-        elif joined:
-            offer_queue(engine, conn)
-    elif conn.flags & TCB_EV_DATA and not conn.flags & TCB_PAUSED:
-        offer_queue(engine, conn)           # a hole has closed. One that was resumed is offered after the burst
-
-
-cdef void keep_rest(engine_t *engine, tcb_t *conn, const uint8_t *data, uint32_t length) noexcept nogil:
-    """What cannot be kept has not been received and comes again, unless a FIN behind it was taken."""
-    cdef uint32_t rcv_nxt = conn.rcv_nxt
-    if conn.flags & (TCB_ABORT | TCB_CLOSED_BY_APP):
-        tcp_abort(&engine.tcp, conn)        # closed with data unread (SHLD-3)
-    elif not reassembly_keep(&engine.tcp, conn, data, length):
-        tcp_abort(&engine.tcp, conn)
-        conn.close_reason = <uint8_t>CLOSE_NO_MEMORY
-    elif conn.rcv_nxt != rcv_nxt:
-        count(&engine.counters, DROP_NO_MEMORY)
-        if tcp_receivable(&engine.tcp, conn) == 0:
-            conn.flags &= ~<uint32_t>TCB_PAUSED         # there is no rest
-
-
-cdef void offer_queue(engine_t *engine, tcb_t *conn) noexcept nogil:
-    """What is held in order, chunk after chunk, until the application leaves a rest or has had its share of the
-    turn."""
-    cdef application_t *app
-    cdef const uint8_t *data
-    cdef uint32_t length
-    cdef size_t consumed
-    cdef int32_t floor_units = engine.tcp.turn.stage_left - TURN_UPCALL_UNITS
-    conn.flags &= ~<uint32_t>(TCB_EV_DATA | TCB_PAUSED)
-    while wants_upcalls(conn):
-        data = reassembly_peek(&engine.tcp, conn, &length)
-        if data == NULL:
-            return
-        app = upcall_begin(engine, conn)
-        turn_charge(&engine.tcp, length >> UNIT_BYTES_SHIFT)
-        engine.tcp.offering = conn.index
-        consumed = app.on_data(app, &engine.tcp, conn, data, length)
-        engine.tcp.offering = 0
-        reassembly_consume(&engine.tcp, conn, <uint32_t>consumed)
-        if conn.flags & TCB_CLOSED_BY_APP and tcp_receivable(&engine.tcp, conn) > 0:
-            tcp_abort(&engine.tcp, conn)    # closed with data unread (SHLD-3)
-        if consumed < length:
-            conn.flags |= TCB_PAUSED
-            return
-        if engine.tcp.turn.stage_left <= 0 or engine.tcp.turn.stage_left < floor_units:
-            if tcp_receivable(&engine.tcp, conn) > 0:
-                conn.flags |= TCB_PAUSED
-                tcp_resume(&engine.tcp, conn)       # the next chunk in the next turn
-            return
-
-
-cdef void upcalls(engine_t *engine, tcb_t *conn) noexcept nogil:
-    """Every event on the connection but its end, in the order in which they can have happened."""
-    cdef application_t *app
-    if conn.flags & TCB_EV_ACCEPT and not accept(engine, conn):
-        return
-    if conn.flags & TCB_EV_DATA:
-        offer_queue(engine, conn)
-    if not wants_upcalls(conn):
-        if conn.flags & TCB_EV_TIMEOUT and conn.flags & TCB_ACTIVE and conn.state == <uint8_t>SYN_SENT:
-            app = upcall_begin(engine, conn)
-            app.on_timeout(app, &engine.tcp, conn)          # of a connection that is still being opened
-        conn.flags &= ~<uint32_t>(EVENTS_AGAIN | TCB_EV_EOF)
-        return
-    if conn.flags & TCB_EV_WRITABLE:
-        conn.flags &= ~<uint32_t>TCB_EV_WRITABLE
-        app = upcall_begin(engine, conn)
-        app.on_writable(app, &engine.tcp, conn)
-    if conn.flags & TCB_EV_EOF:
-        tell_eof(engine, conn)
-    if conn.flags & TCB_EV_TIMEOUT and wants_upcalls(conn):
-        conn.flags &= ~<uint32_t>TCB_EV_TIMEOUT
-        app = upcall_begin(engine, conn)
-        app.on_timeout(app, &engine.tcp, conn)
-        if conn.flags & TCB_EV_EOF:
-            tell_eof(engine, conn)          # it may have read the rest
-
-
-cdef void tell_eof(engine_t *engine, tcb_t *conn) noexcept nogil:
-    """Unless something before it is unread."""
-    cdef application_t *app
-    if tcp_receivable(&engine.tcp, conn) == 0 and wants_upcalls(conn):
-        conn.flags &= ~<uint32_t>TCB_EV_EOF
-        app = upcall_begin(engine, conn)
-        app.on_eof(app, &engine.tcp, conn)
-
-
-cdef bint reads_on(const engine_t *engine, const tcb_t *conn) noexcept nogil:
-    """Its stream ended as it should, and the application has asked for the rest in the next turn: all of it was
-    acknowledged, so on_closed waits."""
-    if not conn.flags & TCB_EV_DATA or conn.close_reason != <uint8_t>CLOSE_NORMAL or engine.ending:
-        return False
-    return wants_upcalls(conn) and tcp_receivable(&engine.tcp, conn) > 0
-
-
-cdef void finish(engine_t *engine, tcb_t *conn) noexcept nogil:
-    """The last upcall; then the record is free, so what the upcall asks of it must not put it on the work list."""
-    cdef application_t *app
-    conn.flags |= TCB_LISTED
-    if conn.flags & (TCB_ACCEPTED | TCB_ACTIVE):
-        app = upcall_begin(engine, conn)
-        app.on_closed(app, &engine.tcp, conn, <close_reason_t>conn.close_reason)
-    if conn.flags & TCB_ACCEPTED:
-        engine.tcp.established -= 1
-    tcb_release(&engine.tcp, conn)
-
+# ---------------------------------------------------------------- who is called
 
 cdef uint16_t engine_add_application(engine_t *engine, application_t *app) noexcept nogil:
     if engine.application_count + 1 >= ENGINE_APPLICATIONS:
@@ -482,30 +302,3 @@ cdef void engine_discard_all(engine_t *engine) noexcept nogil:
             if conn.state == <uint8_t>CLOSED:
                 tcb_release(tcp, conn)
             conn = work_take(tcp)
-
-
-# ---------------------------------------------------------------- the owner of a table of upcalls
-
-cdef class Application:
-    """Base class of applications: a table of nogil upcalls (engine.pxd, application_t) and its owner.
-
-    A subclass in Cython fills `self.c` in __cinit__, whole but for the two burst hooks. One Application serves one
-    Engine at a time.
-    """
-
-    def __cinit__(self, *args: object, **kwargs: object) -> None:
-        memset(&self.c, 0, sizeof(application_t))
-        self.gate = Gate()
-
-    cdef void park(self, object error) noexcept:
-        if self.parked is None:
-            self.parked = error
-        if self.come_up != NULL:
-            self.come_up[0] = True
-
-    cdef int enter(self, str call) except -1:
-        return self.gate.enter(call)
-
-    cdef int leave(self) except -1:
-        self.gate.leave()
-        return 0

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from ustack.engine import Application
+from ustack.application import Application
+from ustack.blocking.stack import Stack
 from ustack.link.sim import SimNetwork
-from ustack.stack import Stack
 from ustack.testing.peer import ScriptedPeer
 from ustack.testing.recorder import Recorder
 from ustack.testing.testbed import MILLISECOND, SECOND, Testbed

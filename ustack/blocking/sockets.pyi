@@ -2,7 +2,7 @@ from typing import Any, TypeVar
 
 from _typeshed import ReadableBuffer, WriteableBuffer
 
-from ustack.engine import Application
+from ustack.application import Application
 
 _L = TypeVar("_L", bound="Listener")
 _C = TypeVar("_C", bound="Connection")

@@ -1,22 +1,13 @@
 # SPDX-License-Identifier: MIT
-# THE MAP. One engine = one thread = one link = one set of connections; no locks.
+# What an application is to the stack: a table of upcalls.
 #
-#     engine_poll(now):   rx_burst -> ip_input -> tcp_input -> upcalls     for each frame, at most 64
-#                         ip_timers, tcp_timers -> upcalls
-#                         tcp_output for each connection with work -> tx_submit, once
+# The engine calls them, nobody else; in its own thread; never two at once; never from inside a call that the
+# application makes (tcp_send, tcp_close, ... only leave work behind).
 #
-# A turn (one engine_poll) does a bounded amount of work, counted in units (tcp/records/tcb.pxd, turn_t): what it cannot
-# afford is first in the next turn, and until it is done engine_next_deadline says "now".
-#
-# An application is a table of upcalls. The engine calls them, nobody else; in its own thread; never two at once; never
-# from inside a call that the application makes (tcp_send, tcp_close, ... only leave work behind).
+# Above: every application (server, blocking, testing's recorder) and engine, which makes the upcalls. Below: tcp.
 
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint64_t
 
-from ustack.base.counters cimport counters_t
-from ustack.buf.frame cimport frame_t
-from ustack.ip.layer cimport ip_t
-from ustack.link.device cimport Link, link_t
 from ustack.link.gate cimport Gate
 from ustack.tcp.records.tcb cimport close_reason_t, tcb_t, tcp_t
 
@@ -24,10 +15,6 @@ cdef enum accept_t:
     ACCEPT_TAKEN = 0
     ACCEPT_WAITING = 1
     ACCEPT_REFUSED = 2
-
-cdef enum:
-    ENGINE_BURST = 64
-    ENGINE_APPLICATIONS = 64
 
 # `conn` stays valid from on_accept (or the call that opened it) until on_closed returns. conn.user_data is the
 # application's own word. Inside an upcall the application may call everything in tcp/calls.pxd on any of its
@@ -67,53 +54,6 @@ ctypedef struct application_t:
     # Around every poll that has upcalls to make; may be NULL. For applications that need the GIL or batch their work.
     void (*on_burst_begin)(application_t *app, uint64_t now_ns) noexcept nogil
     void (*on_burst_end)(application_t *app, uint64_t now_ns) noexcept nogil
-
-# What turns have cost so far: the most that any one of them has done, in units and by kind of work.
-ctypedef struct turn_stats_t:
-    uint64_t turns
-    uint32_t units_max
-    uint32_t frames_max
-    uint32_t upcalls_max
-    uint32_t connections_max
-    uint32_t timers_max
-    uint32_t moves_max
-
-ctypedef struct engine_t:
-    link_t *link
-    ip_t ip
-    tcp_t tcp
-    counters_t counters
-    application_t *applications[ENGINE_APPLICATIONS]   # [0] is never used; tcb.app is the index
-    uint16_t application_count
-    frame_t frames[ENGINE_BURST]
-    turn_stats_t turns
-    uint64_t now_ns
-    uint64_t open_applications                         # bit i: on_burst_begin has been called in this poll
-    bint tx_blocked                                    # the last flush ended at a full ring
-    bint ending                                        # engine_end_some has been called
-    bint untold                                        # it has given up on the device: peers get no RST
-    uint32_t fruitless                                 # turns of it in which nothing could be sent
-    uint64_t end_at                                    # where it goes on in the flow table
-    int link_error                                     # -errno of a link that failed, 0 while it works
-
-cdef uint32_t engine_poll(engine_t *engine, uint64_t now_ns) noexcept nogil      # frames taken
-# Only the second half: what calls between two polls have left behind goes out.
-cdef void engine_flush(engine_t *engine, uint64_t now_ns) noexcept nogil
-cdef uint64_t engine_next_deadline(engine_t *engine) noexcept nogil              # monotonic ns, UINT64_MAX: none
-# Sleep on the link until a frame may be there, the deadline or a signal.
-cdef void engine_wait(engine_t *engine, uint64_t deadline_ns) noexcept nogil
-# Poll until `until_ns`, *stop or a link error; sleeps on the link when nothing is to be done. It returns
-# early after a sleep, so that its caller can run Python's signal handlers.
-cdef void engine_run(engine_t *engine, uint64_t until_ns, const bint *stop) noexcept nogil
-# Registers app (borrowed until the engine is destroyed); returns its index for tcp_listen and tcp_connect, 0 if the
-# table is full.
-cdef uint16_t engine_add_application(engine_t *engine, application_t *app) noexcept nogil
-# One turn of ending everything: RST to every peer that something is still to be exchanged with, on_closed to every
-# application, until no record is left. The link is served meanwhile, but nobody is let in any more. True: there is more
-# to end; call it again, with the time then.
-cdef bint engine_end_some(engine_t *engine, uint64_t now_ns) noexcept nogil
-# Free every connection in one go; no frame, no upcall: the link and the applications may be gone.
-cdef void engine_discard_all(engine_t *engine) noexcept nogil
 
 
 # Owner of an application_t. A subclass fills the table in its __cinit__ (c.context = <void *>self) and writes the

@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from ustack import SimNetwork, Stack, StackError, config
+from ustack import SimNetwork, Stack, StackError
+from ustack.engine import settings
 from ustack.testing.peer import ScriptedPeer
 from ustack.testing.testbed import MILLISECOND, SECOND, Testbed
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 DAY_NS = 86_400 * SECOND
 LARGEST_INDEX = 1 << 28
 
@@ -85,7 +86,7 @@ def test_the_defaults_are_those_that_a_stack_works_with() -> None:
 
 
 def test_help_explains_every_setting() -> None:
-    text = config.__doc__
+    text = settings.__doc__
     assert text is not None
     for name, setting in Stack.settings().items():
         assert f"{name} = {setting.default}" in text

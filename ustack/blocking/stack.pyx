@@ -20,12 +20,12 @@ Above: users. Below: sockets, driver.
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
+from ustack.application cimport Application
 from ustack.base.types cimport ip_addr_t
-from ustack.driver cimport Engine, refuse_ipv6, timeout_ns, whole
-from ustack.engine cimport Application
+from ustack.blocking.sockets cimport Connection, Listener, SocketApplication, address_key, error_of_status
+from ustack.engine.owner cimport Engine, refuse_ipv6, timeout_ns, whole
 from ustack.ip.address cimport ip_addr_from_text, ip_addr_text
 from ustack.link.device cimport Link
-from ustack.sockets cimport Connection, Listener, SocketApplication, address_key, error_of_status
 from ustack.tcp.calls cimport tcp_connect, tcp_listen
 from ustack.tcp.records.demux cimport flow_connection, flow_slot_count
 from ustack.tcp.records.state cimport CLOSING, FIN_WAIT_1, LAST_ACK
@@ -35,7 +35,7 @@ from ustack.tcp.status cimport connection_status
 import re
 import socket
 
-from ustack.config import settings
+from ustack.engine.settings import settings
 
 
 cdef object HOST_NAME = re.compile(r"(?=.{1,254}$)(?:[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9])?\.)*"
@@ -63,8 +63,8 @@ cdef class Stack(Engine):
     link: an open Link; it must outlive the stack. address: ours, with prefix length ("198.18.0.2/24"). gateway: next
     hop for everything off that prefix; None: on-link only. seed: makes ISNs, ports and hashes repeatable; None: from
     the system. now_ns: a start time, and with it a manual clock. config: settings by name, whole numbers:
-    Stack.settings() has each with its default and bounds, help("ustack.config") prints them. Raises ValueError for bad
-    arguments, MemoryError.
+    Stack.settings() has each with its default and bounds, help("ustack.engine.settings") prints them. Raises
+    ValueError for bad arguments, MemoryError.
     """
 
     cdef SocketApplication sockets

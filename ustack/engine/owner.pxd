@@ -8,7 +8,8 @@
 
 from libc.stdint cimport uint16_t, uint32_t, uint64_t
 
-from ustack.engine cimport Application, engine_t
+from ustack.application cimport Application
+from ustack.engine.records cimport engine_t
 from ustack.link.device cimport Link, LinkUse
 from ustack.link.gate cimport Gate
 

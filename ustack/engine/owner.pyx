@@ -14,10 +14,11 @@ from ustack.base.clock cimport clock_monotonic_ns
 from ustack.base.counters cimport counters_as_dict
 from ustack.buf.chunks cimport chunk_held_bytes
 from ustack.buf.lent cimport lent_release_pending, lent_watch
-from ustack.config cimport configure
-from ustack.engine cimport (
-    ENGINE_APPLICATIONS, engine_add_application, engine_discard_all, engine_end_some, engine_flush,
-    engine_next_deadline, engine_poll, engine_run, engine_wait)
+from ustack.engine.poll cimport (
+    engine_add_application, engine_discard_all, engine_end_some, engine_flush, engine_next_deadline, engine_poll,
+    engine_run, engine_wait)
+from ustack.engine.records cimport ENGINE_APPLICATIONS
+from ustack.engine.settings cimport configure
 from ustack.ip.address cimport ip_addr_from_text, ip_interface_from_text
 from ustack.ip.layer cimport ip_announce, ip_config_defaults, ip_config_t, ip_destroy, ip_init
 from ustack.link.device cimport LinkUse, link_use

@@ -16,11 +16,11 @@ from libc.string cimport memcpy
 from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 
+from ustack.application cimport ACCEPT_REFUSED, ACCEPT_TAKEN, ACCEPT_WAITING, application_t
 from ustack.base.clock cimport clock_monotonic_ns
 from ustack.base.types cimport ip_addr_t
 from ustack.buf.lent cimport lent_from_object, lent_release_pending, lent_t, lent_unref
-from ustack.driver cimport timeout_ns, whole
-from ustack.engine cimport ACCEPT_REFUSED, ACCEPT_TAKEN, ACCEPT_WAITING, application_t
+from ustack.engine.owner cimport timeout_ns, whole
 from ustack.ip.address cimport ip_addr_from_text, ip_addr_text
 from ustack.link.gate cimport warn_unclosed
 from ustack.tcp.calls cimport (
@@ -39,7 +39,7 @@ import errno
 import io
 
 from ustack.errors import AddressInUse, SendAfterEnd, StackError, Unreachable, WouldBlock, error_of
-from ustack.streams import open_stream
+from ustack.blocking.streams import open_stream
 from ustack.tcp.records.state import reason_name, state_name
 
 

@@ -6,9 +6,9 @@
 
 from libc.stdint cimport uint16_t, uint64_t
 
+from ustack.application cimport Application
 from ustack.base.types cimport ip_addr_t
-from ustack.driver cimport Engine
-from ustack.engine cimport Application
+from ustack.engine.owner cimport Engine
 from ustack.tcp.records.state cimport close_reason_t
 from ustack.tcp.records.tcb cimport flow_key_t, tcb_t, tcp_t
 

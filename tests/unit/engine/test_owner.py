@@ -19,7 +19,7 @@ import pytest
 
 from ustack import SimNetwork, Stack
 from ustack.buf.lent import alive as lent_alive
-from ustack.driver import Engine
+from ustack.engine.owner import Engine
 from ustack.link.device import Link
 from ustack.testing.pair import Pair
 from ustack.testing.recorder import Recorder

@@ -34,7 +34,7 @@ from ustack.testing.pair import Pair
 from ustack.testing.peer import ScriptedPeer
 from ustack.testing.testbed import MILLISECOND, PEER_ADDRESS, SECOND, STACK_ADDRESS, Testbed
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 TURN = 50 * MILLISECOND
 
 

@@ -1,2 +1,0 @@
-class Application:
-    """Base class of applications written in Cython: a table of nogil upcalls (engine.pxd)."""

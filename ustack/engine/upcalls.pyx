@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: MIT
+"""Who tells the application what, and in which order. See upcalls.pxd.
+
+It holds no protocol: it reads the events that the layers below have noted on a connection, and calls its application.
+"""
+
+from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t
+
+from ustack.application cimport ACCEPT_REFUSED, ACCEPT_WAITING, application_t
+from ustack.base.counters cimport DROP_NO_MEMORY, count
+from ustack.engine.records cimport engine_t
+from ustack.tcp.calls cimport tcp_abort, tcp_receivable, tcp_resume, tcp_waiting
+from ustack.tcp.input cimport delivery_t
+from ustack.tcp.receive.reassembly cimport reassembly_consume, reassembly_keep, reassembly_peek
+from ustack.tcp.records.state cimport CLOSE_NO_MEMORY, CLOSE_NORMAL, close_reason_t, SYN_SENT
+from ustack.tcp.records.tcb cimport (
+    TCB_ABORT, TCB_ACCEPTED, TCB_ACTIVE, TCB_CLOSED_BY_APP, TCB_EV_ACCEPT, TCB_EV_DATA, TCB_EV_EOF, TCB_EV_TIMEOUT,
+    TCB_EV_WRITABLE, TCB_LISTED, TCB_PAUSED, TURN_UPCALL_UNITS, UNIT_BYTES_SHIFT, tcb_release, turn_charge, turn_t,
+    tcb_t)
+
+cdef enum:
+    UPCALL_UNITS = 1                        # charged for each call, measured with cold caches (turn_t)
+
+
+cdef inline application_t *upcall_begin(engine_t *engine, const tcb_t *conn) noexcept nogil:
+    """The connection's application, its burst begun, with its share of the turn."""
+    cdef application_t *app = engine.applications[conn.app]
+    cdef turn_t *turn = &engine.tcp.turn
+    turn.upcalls += 1
+    turn.stage_left -= UPCALL_UNITS
+    turn.upcall_floor = turn.stage_left - TURN_UPCALL_UNITS
+    if turn.upcall_floor < 0:
+        # The rest of the stage; every upcall makes some progress.
+        turn.upcall_floor = 0 if turn.stage_left > 0 else turn.stage_left - 1
+    if not engine.open_applications & (1ULL << conn.app):
+        engine.open_applications |= 1ULL << conn.app
+        if app.on_burst_begin != NULL:
+            app.on_burst_begin(app, engine.now_ns)
+    return app
+
+
+cdef void upcalls_end_bursts(engine_t *engine) noexcept nogil:
+    cdef uint16_t i
+    cdef application_t *app
+    for i in range(1, engine.application_count + 1):
+        if engine.open_applications & (1ULL << i):
+            app = engine.applications[i]
+            if app.on_burst_end != NULL:
+                app.on_burst_end(app, engine.now_ns)
+    engine.open_applications = 0
+
+
+cdef inline bint wants_upcalls(const tcb_t *conn) noexcept nogil:
+    return conn.flags & TCB_ACCEPTED and not conn.flags & (TCB_ABORT | TCB_CLOSED_BY_APP)
+
+
+cdef bint accept(engine_t *engine, tcb_t *conn) noexcept nogil:
+    """False: the application does not want it."""
+    cdef application_t *app = upcall_begin(engine, conn)
+    cdef int answer
+    conn.flags &= ~<uint32_t>TCB_EV_ACCEPT
+    conn.flags |= TCB_ACCEPTED
+    answer = app.on_accept(app, &engine.tcp, conn)
+    if answer == ACCEPT_REFUSED:
+        conn.flags &= ~<uint32_t>(TCB_ACCEPTED | TCB_ACTIVE)
+        tcp_abort(&engine.tcp, conn)
+        return False
+    if answer == ACCEPT_WAITING:
+        tcp_waiting(&engine.tcp, conn)
+    engine.tcp.established += 1
+    return True
+
+
+cdef void upcalls_deliver(engine_t *engine, const delivery_t *delivery) noexcept nogil:
+    """What one segment has for the application, while its frame is still lent to us."""
+    cdef tcb_t *conn = delivery.conn
+    cdef application_t *app
+    cdef size_t consumed
+    cdef bint joined = False
+    if conn.flags & TCB_EV_ACCEPT and not accept(engine, conn):
+        return
+    if delivery.length > 0:
+        consumed = 0
+        if wants_upcalls(conn):
+            joined = conn.flags & TCB_EV_DATA           # a hole has closed: what lay behind it waits in the queue
+            conn.flags &= ~<uint32_t>TCB_EV_DATA
+            app = upcall_begin(engine, conn)
+            engine.tcp.offering = conn.index
+            consumed = app.on_data(app, &engine.tcp, conn, delivery.data, delivery.length)
+            engine.tcp.offering = 0
+        if consumed < delivery.length:
+            conn.flags |= TCB_PAUSED
+            keep_rest(engine, conn, delivery.data + consumed, <uint32_t>(delivery.length - consumed))
+        elif conn.flags & TCB_CLOSED_BY_APP and tcp_receivable(&engine.tcp, conn) > 0:
+            tcp_abort(&engine.tcp, conn)                # closed with data unread (SHLD-3)
+        elif joined:
+            offer_queue(engine, conn)
+    elif conn.flags & TCB_EV_DATA and not conn.flags & TCB_PAUSED:
+        offer_queue(engine, conn)           # a hole has closed. One that was resumed is offered after the burst
+
+
+cdef void keep_rest(engine_t *engine, tcb_t *conn, const uint8_t *data, uint32_t length) noexcept nogil:
+    """What cannot be kept has not been received and comes again, unless a FIN behind it was taken."""
+    cdef uint32_t rcv_nxt = conn.rcv_nxt
+    if conn.flags & (TCB_ABORT | TCB_CLOSED_BY_APP):
+        tcp_abort(&engine.tcp, conn)        # closed with data unread (SHLD-3)
+    elif not reassembly_keep(&engine.tcp, conn, data, length):
+        tcp_abort(&engine.tcp, conn)
+        conn.close_reason = <uint8_t>CLOSE_NO_MEMORY
+    elif conn.rcv_nxt != rcv_nxt:
+        count(&engine.counters, DROP_NO_MEMORY)
+        if tcp_receivable(&engine.tcp, conn) == 0:
+            conn.flags &= ~<uint32_t>TCB_PAUSED         # there is no rest
+
+
+cdef void offer_queue(engine_t *engine, tcb_t *conn) noexcept nogil:
+    """What is held in order, chunk after chunk, until the application leaves a rest or has had its share of the
+    turn."""
+    cdef application_t *app
+    cdef const uint8_t *data
+    cdef uint32_t length
+    cdef size_t consumed
+    cdef int32_t floor_units = engine.tcp.turn.stage_left - TURN_UPCALL_UNITS
+    conn.flags &= ~<uint32_t>(TCB_EV_DATA | TCB_PAUSED)
+    while wants_upcalls(conn):
+        data = reassembly_peek(&engine.tcp, conn, &length)
+        if data == NULL:
+            return
+        app = upcall_begin(engine, conn)
+        turn_charge(&engine.tcp, length >> UNIT_BYTES_SHIFT)
+        engine.tcp.offering = conn.index
+        consumed = app.on_data(app, &engine.tcp, conn, data, length)
+        engine.tcp.offering = 0
+        reassembly_consume(&engine.tcp, conn, <uint32_t>consumed)
+        if conn.flags & TCB_CLOSED_BY_APP and tcp_receivable(&engine.tcp, conn) > 0:
+            tcp_abort(&engine.tcp, conn)    # closed with data unread (SHLD-3)
+        if consumed < length:
+            conn.flags |= TCB_PAUSED
+            return
+        if engine.tcp.turn.stage_left <= 0 or engine.tcp.turn.stage_left < floor_units:
+            if tcp_receivable(&engine.tcp, conn) > 0:
+                conn.flags |= TCB_PAUSED
+                tcp_resume(&engine.tcp, conn)       # the next chunk in the next turn
+            return
+
+
+cdef void upcalls_make(engine_t *engine, tcb_t *conn) noexcept nogil:
+    """Every event on the connection but its end, in the order in which they can have happened."""
+    cdef application_t *app
+    if conn.flags & TCB_EV_ACCEPT and not accept(engine, conn):
+        return
+    if conn.flags & TCB_EV_DATA:
+        offer_queue(engine, conn)
+    if not wants_upcalls(conn):
+        if conn.flags & TCB_EV_TIMEOUT and conn.flags & TCB_ACTIVE and conn.state == <uint8_t>SYN_SENT:
+            app = upcall_begin(engine, conn)
+            app.on_timeout(app, &engine.tcp, conn)          # of a connection that is still being opened
+        conn.flags &= ~<uint32_t>(EVENTS_AGAIN | TCB_EV_EOF)
+        return
+    if conn.flags & TCB_EV_WRITABLE:
+        conn.flags &= ~<uint32_t>TCB_EV_WRITABLE
+        app = upcall_begin(engine, conn)
+        app.on_writable(app, &engine.tcp, conn)
+    if conn.flags & TCB_EV_EOF:
+        tell_eof(engine, conn)
+    if conn.flags & TCB_EV_TIMEOUT and wants_upcalls(conn):
+        conn.flags &= ~<uint32_t>TCB_EV_TIMEOUT
+        app = upcall_begin(engine, conn)
+        app.on_timeout(app, &engine.tcp, conn)
+        if conn.flags & TCB_EV_EOF:
+            tell_eof(engine, conn)          # it may have read the rest
+
+
+cdef void tell_eof(engine_t *engine, tcb_t *conn) noexcept nogil:
+    """Unless something before it is unread."""
+    cdef application_t *app
+    if tcp_receivable(&engine.tcp, conn) == 0 and wants_upcalls(conn):
+        conn.flags &= ~<uint32_t>TCB_EV_EOF
+        app = upcall_begin(engine, conn)
+        app.on_eof(app, &engine.tcp, conn)
+
+
+cdef bint upcalls_reads_on(const engine_t *engine, const tcb_t *conn) noexcept nogil:
+    """Its stream ended as it should, and the application has asked for the rest in the next turn: all of it was
+    acknowledged, so on_closed waits."""
+    if not conn.flags & TCB_EV_DATA or conn.close_reason != <uint8_t>CLOSE_NORMAL or engine.ending:
+        return False
+    return wants_upcalls(conn) and tcp_receivable(&engine.tcp, conn) > 0
+
+
+cdef void upcalls_finish(engine_t *engine, tcb_t *conn) noexcept nogil:
+    """The last upcall; then the record is free, so what the upcall asks of it must not put it on the work list."""
+    cdef application_t *app
+    conn.flags |= TCB_LISTED
+    if conn.flags & (TCB_ACCEPTED | TCB_ACTIVE):
+        app = upcall_begin(engine, conn)
+        app.on_closed(app, &engine.tcp, conn, <close_reason_t>conn.close_reason)
+    if conn.flags & TCB_ACCEPTED:
+        engine.tcp.established -= 1
+    tcb_release(&engine.tcp, conn)
