@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from ustack.lab import namespace, privilege
-from ustack.lab.making import Lab, Plan, down, up
+from ustack.lab.making import Made, Plan, down, up
 
 _numbers = itertools.count()
 
@@ -112,11 +112,11 @@ def make_namespace(unique: Callable[[str], str]) -> Iterator[Callable[[], str]]:
 
 
 @pytest.fixture
-def make_lab(unique: Callable[[str], str]) -> Iterator[Callable[..., Lab]]:
+def make_lab(unique: Callable[[str], str]) -> Iterator[Callable[..., Made]]:
     """Make labs (fields of ustack.lab.Plan), both ends in namespaces of their own; removed after the test."""
     made = []
 
-    def make(**fields: Any) -> Lab:
+    def make(**fields: Any) -> Made:
         name = unique("lab")
         fields.setdefault("netns", f"{name}-a")
         fields.setdefault("peer_netns", f"{name}-b")

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from ustack.lab import Plan, keep
+from ustack.lab import Lab
 from ustack.lab.ingress import allow
 from ustack.lab.links import End, configure
 
@@ -33,7 +33,7 @@ class Pair:
 def veth_pair(name: str) -> Iterator[Pair]:
     """Make the pair; it is gone when the block ends."""
     lab_name = f"bench-{name}-{os.getpid()}-{next(_numbers)}"
-    with keep(Plan(lab_name, netns=f"{lab_name}-s", peer_netns=f"{lab_name}-c")) as lab:
+    with Lab(lab_name, netns=f"{lab_name}-s", peer_netns=f"{lab_name}-c") as lab:
         assert lab.netns is not None
         assert lab.peer_netns is not None
         end = End(lab.netns, lab.ifname)

@@ -31,7 +31,7 @@ import pytest
 
 from ustack.lab import Plan, ingress, namespace
 from ustack.lab.links import End, netlink
-from ustack.lab.making import Lab, down, up
+from ustack.lab.making import Made, down, up
 
 ADDRESS = "198.18.0.2"
 PEER_ADDRESS = "198.18.0.1"
@@ -292,7 +292,7 @@ class Local(Client):
     """A Stack on our end of a lab; the kernel, or another Local, is at the other."""
 
     def __init__(
-        self, lab: Lab, resources: ExitStack, gateway: str | None, capture: Path | None, config: dict[str, Any]
+        self, lab: Made, resources: ExitStack, gateway: str | None, capture: Path | None, config: dict[str, Any]
     ) -> None:
         from ustack.blocking.stack import Stack
         from ustack.link.packet_mmap import PacketMmapLink
@@ -421,18 +421,18 @@ def local() -> Iterator[Callable[..., Local]]:
     assert alive() == 0
 
 
-def _lab(link: str, resources: ExitStack) -> Lab:
+def _lab(link: str, resources: ExitStack) -> Made:
     name = _name()
     lab = up(Plan(name, link=link, netns=f"{name}-a", peer_netns=f"{name}-b"))
     resources.callback(down, name)
     return lab
 
 
-def _lab_at_peer_of(one: Local) -> Lab:
+def _lab_at_peer_of(one: Local) -> Made:
     """The other end of a veth pair as a place for a stack, the kernel kept off it as well."""
     ingress.drop(End(one.netns, one.peer_ifname))
     lab = one.lab
-    return Lab(
+    return Made(
         f"{lab.name}-peer", "veth", lab.peer_netns, one.peer_ifname, lab.netns, lab.ifname,
         "198.18.0.3/24", lab.address, None,
     )  # fmt: skip

@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from ustack.cli.serve import Options, run
-from ustack.lab import Lab, LabError
+from ustack.lab import LabError, Made
 
 SITE = Path(__file__).parents[1] / "site"
 SLICE_NS = 10_000_000
@@ -31,7 +31,7 @@ def demo(link: str, address: str, peer_address: str | None, port: int) -> int:
     if shutil.which("curl") is None:
         raise LabError("no curl: install it")
 
-    def check(stack: Any, lab: Lab) -> None:
+    def check(stack: Any, lab: Made) -> None:
         said = check_with_curl(stack, options.url)
         print(f"curl fetched {options.url}: {said}", flush=True)
 

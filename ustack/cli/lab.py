@@ -12,7 +12,7 @@ from dataclasses import asdict
 import click
 
 from ustack.cli.serve import peer_address_for
-from ustack.lab import Lab, LabError, Plan, making, namespace, privilege
+from ustack.lab import LabError, Made, Plan, making, namespace, privilege
 
 
 @click.group()
@@ -81,17 +81,17 @@ def execute(peer: bool, name: str, command: tuple[str, ...]) -> None:
         raise LabError(f"cannot run {command[0]}: {error.strerror}") from None
 
 
-def _up(plan: Plan) -> Lab:
+def _up(plan: Plan) -> Made:
     privilege.require("ustack lab up")
     return making.up(plan, persistent=True)
 
 
-def _cells(one: Lab) -> list[str]:
+def _cells(one: Made) -> list[str]:
     peer = f"{one.peer_ifname or '-'} {one.peer_netns or '(here)'} {one.peer_address or '-'}"
     return [one.name, one.link, f"{one.ifname} {one.netns or '(here)'} {one.address}", peer, one.drop or "-"]
 
 
-def _table(labs: list[Lab]) -> None:
+def _table(labs: list[Made]) -> None:
     from rich.console import Console
     from rich.table import Table
 

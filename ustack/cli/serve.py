@@ -38,7 +38,7 @@ import click
 
 from ustack.cli.files import Files
 from ustack.cli.live import Complaints, Live, say, silence_stdout, take
-from ustack.lab import Lab, LabError, Plan, links, privilege
+from ustack.lab import LabError, Made, Plan, links, privilege
 from ustack.lab.keeper import DIRECTORY, LOG, Keeper
 from ustack.lab.links import End
 from ustack.lab.making import check as check_plan
@@ -192,7 +192,7 @@ def serve(**options: Any) -> int:
     return run(Options(**options))
 
 
-def run(options: Options, on_ready: Callable[[Any, Lab], None] | None = None, hint: str = "") -> int:
+def run(options: Options, on_ready: Callable[[Any, Made], None] | None = None, hint: str = "") -> int:
     """Serve until a stop signal; return the exit status.
 
     on_ready: called when the stack listens and before that is announced. hint: printed after the announcement.
@@ -277,7 +277,7 @@ def _serve(
     options: Options,
     keeper: Keeper,
     signals: StopSignals,
-    on_ready: Callable[[Any, Lab], None] | None,
+    on_ready: Callable[[Any, Made], None] | None,
     hint: str,
 ) -> int:
     """Open, give up privileges, listen, announce, run."""
@@ -364,7 +364,7 @@ def _open_capture(link: Any, capture: Path, resources: ExitStack) -> Any:
     return TeeLink(link, file)
 
 
-def _open_link(options: Options, lab: Lab) -> Any:
+def _open_link(options: Options, lab: Made) -> Any:
     with lab.inside():
         if lab.link == "tap":
             from ustack.link.tap import TapLink
@@ -386,7 +386,7 @@ def _plain_errors(action: Callable[[], Served]) -> Served:
         raise LabError(f"cannot serve: {error or 'out of memory'}") from error
 
 
-def _not_kept_off(lab: Lab) -> str:
+def _not_kept_off(lab: Made) -> str:
     """One line where the kernel sees what is for the stack as well, else ""."""
     if lab.link != "dev" or lab.drop is not None:
         return ""

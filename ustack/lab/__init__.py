@@ -3,25 +3,25 @@
 
 Example, made now and removed at the end, also if this process is killed:
 
-    with keep(Plan("demo")) as lab, lab.inside():
+    with Lab("demo") as lab, lab.inside():
         link = PacketMmapLink(lab.ifname)
 """
 
 from ustack.lab import ingress, links, namespace, privilege
-from ustack.lab.keeper import keep
-from ustack.lab.making import Lab, Plan, down, find, labs, sweep, up
+from ustack.lab.keeper import Lab
+from ustack.lab.making import Made, Plan, down, find, labs, sweep, up
 from ustack.lab.namespace import InUseError, LabError, inside
 
 __all__ = [
     "InUseError",
     "Lab",
     "LabError",
+    "Made",
     "Plan",
     "down",
     "find",
     "ingress",
     "inside",
-    "keep",
     "labs",
     "links",
     "namespace",

@@ -25,15 +25,14 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from ustack.lab import making
-from ustack.lab.making import Lab, Plan
+from ustack.lab.making import Made, Plan
 from ustack.lab.namespace import InUseError, LabError
 from ustack.lab.opening import open_by_name
 
@@ -51,11 +50,25 @@ FLAGS = {
 LOG_MODE = 0o640
 
 
-@contextmanager
-def keep(plan: Plan) -> Iterator[Lab]:
-    """Have a lab for as long as the block lasts, or this process. Raises LabError as making.up does."""
-    with Keeper(plan) as keeper:
-        yield keeper.lab
+class Lab:
+    """A lab for as long as a with statement lasts, or this process. What was made is the statement's value.
+
+    name: of the lab; the other arguments are those of Plan. __enter__ raises LabError as making.up does, and __exit__
+    if removing failed.
+    """
+
+    def __init__(self, name: str, **fields: Any) -> None:
+        self.plan = Plan(name, **fields)
+        self._keepers: list[Keeper] = []
+
+    def __enter__(self) -> Made:
+        keeper = Keeper(self.plan)
+        made = keeper.__enter__().lab
+        self._keepers.append(keeper)
+        return made
+
+    def __exit__(self, *failure: Any) -> None:
+        self._keepers.pop().__exit__(*failure)
 
 
 class Keeper:
@@ -65,7 +78,7 @@ class Keeper:
     failed.
     """
 
-    lab: Lab
+    lab: Made
 
     def __init__(self, plan: Plan, files: dict[str, Path] | None = None) -> None:
         self._plan = plan
@@ -85,7 +98,7 @@ class Keeper:
                 raise LabError("the lab keeper ended without an answer")
             if "error" in answer:
                 raise InUseError(answer["error"]) if answer.get("in_use") else LabError(answer["error"])
-            self.lab = Lab(**answer["lab"])
+            self.lab = Made(**answer["lab"])
         except BaseException:
             last = self._finish()
             if last and isinstance(sys.exc_info()[1], LabError):

@@ -40,7 +40,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Lab:
+class Made:
     """What was made. A link opens `ifname` in `netns` (None: the caller's); `drop` is how the kernel is kept off it."""
 
     name: str
@@ -58,7 +58,7 @@ class Lab:
         return namespace.inside(self.netns)
 
 
-def up(plan: Plan, *, persistent: bool = False, owners: tuple[int, ...] = ()) -> Lab:
+def up(plan: Plan, *, persistent: bool = False, owners: tuple[int, ...] = ()) -> Made:
     """Make what `plan` says, after removing what dead owners left.
 
     persistent: it lasts until `down`; else it lasts as long as one of `owners` (default: this process) lives and nobody
@@ -93,12 +93,12 @@ def down(name: str) -> None:
         record.undo()
 
 
-def labs() -> list[Lab]:
+def labs() -> list[Made]:
     """The labs that are up and whose owners live."""
-    return [Lab(**record.description) for record in ownership.visible() if record.complete and record.is_alive()]
+    return [Made(**record.description) for record in ownership.visible() if record.complete and record.is_alive()]
 
 
-def find(name: str) -> Lab:
+def find(name: str) -> Made:
     """One of them. Raises LabError if there is none of that name."""
     for lab in labs():
         if lab.name == name:
@@ -149,7 +149,7 @@ def check(plan: Plan) -> None:
 # ---------------------------------------------------------------- one function for each kind of link
 
 
-def _veth(plan: Plan, record: ownership.Record) -> Lab:
+def _veth(plan: Plan, record: ownership.Record) -> Made:
     ours_in = _ensure_namespace(plan.netns or _private_name(plan.name), record)
     peer_in = _ensure_namespace(plan.peer_netns, record)
     links.check_address_free(ours_in, plan.address)
@@ -164,7 +164,7 @@ def _veth(plan: Plan, record: ownership.Record) -> Lab:
     links.configure(ours, ipv6=False)
     links.limit_super_frames(peer)
     links.configure(peer, address=plan.peer_address, ipv6=False)
-    return Lab(
+    return Made(
         plan.name,
         "veth",
         ours.namespace,
@@ -177,7 +177,7 @@ def _veth(plan: Plan, record: ownership.Record) -> Lab:
     )
 
 
-def _tap(plan: Plan, record: ownership.Record) -> Lab:
+def _tap(plan: Plan, record: ownership.Record) -> Made:
     if plan.netns is not None and plan.netns != plan.peer_netns:
         # Our end is a descriptor; a namespace for it would stay empty. Made all the same, because it was asked for.
         _ensure_namespace(plan.netns, record)
@@ -188,10 +188,10 @@ def _tap(plan: Plan, record: ownership.Record) -> Lab:
     links.make_tap(tap, mark=record.mark, mtu=plan.mtu)
     links.limit_super_frames(tap)
     links.configure(tap, address=plan.peer_address, ipv6=False)
-    return Lab(plan.name, "tap", peer_in, tap.ifname, peer_in, tap.ifname, plan.address, plan.peer_address, None)
+    return Made(plan.name, "tap", peer_in, tap.ifname, peer_in, tap.ifname, plan.address, plan.peer_address, None)
 
 
-def _dev(plan: Plan, record: ownership.Record) -> Lab:
+def _dev(plan: Plan, record: ownership.Record) -> Made:
     if plan.netns is not None and not namespace.exists(plan.netns):
         raise LabError(f"no namespace {plan.netns}")
     end = End(plan.netns, plan.ifname or "")
@@ -215,7 +215,7 @@ def _dev(plan: Plan, record: ownership.Record) -> Lab:
     if "CAP_NET_ADMIN" in privilege.effective():
         record.plan_drop(end, address)
         method = ingress.drop(end, address=address)
-    return Lab(plan.name, "dev", plan.netns, end.ifname, None, None, plan.address, None, method)
+    return Made(plan.name, "dev", plan.netns, end.ifname, None, None, plan.address, None, method)
 
 
 def _ensure_namespace(name: str | None, record: ownership.Record) -> str | None:

@@ -28,7 +28,7 @@ from ustack import (
     WouldBlock,
 )
 from ustack.lab import namespace
-from ustack.lab.making import Lab
+from ustack.lab.making import Made
 from ustack.link.tee import TeeLink
 from ustack.testing.pair import Pair
 from ustack.testing.peer import ScriptedPeer
@@ -215,7 +215,7 @@ def test_a_file_has_no_descriptor_and_knows_its_mode(pair: Pair) -> None:
 
 
 @pytest.mark.root
-def test_http_client_works_on_a_connection(make_lab: Callable[..., Lab], make_stack: Callable[..., Any]) -> None:
+def test_http_client_works_on_a_connection(make_lab: Callable[..., Made], make_stack: Callable[..., Any]) -> None:
     """The standard library's client through this stack, a kernel's socket behind it: one response that is ended by the
     connection's end (the client closes it before the body is read), one with a length."""
     lab = make_lab()

@@ -35,7 +35,7 @@ from ustack import (
 )
 from ustack.buf.lent import alive as lent_alive
 from ustack.lab import namespace
-from ustack.lab.making import Lab
+from ustack.lab.making import Made
 from ustack.testing.pair import Pair
 from ustack.testing.recorder import Recorder
 from ustack.testing.testbed import MILLISECOND, PEER_ADDRESS, SECOND, STACK_ADDRESS
@@ -761,7 +761,7 @@ def test_a_connection_that_ended_is_dropped_without_a_warning(pair: Pair) -> Non
 
 
 @contextmanager
-def peer_thread(lab: Lab, body: Callable[[socket.socket], None]) -> Iterator[None]:
+def peer_thread(lab: Made, body: Callable[[socket.socket], None]) -> Iterator[None]:
     """Run `body` with a socket of the peer's kernel beside the test; what it raises fails the test."""
     failures: list[BaseException] = []
     with namespace.inside(lab.peer_netns):
@@ -786,7 +786,7 @@ def peer_thread(lab: Lab, body: Callable[[socket.socket], None]) -> Iterator[Non
 
 
 @pytest.fixture
-def blocking(make_lab: Callable[..., Lab], make_stack: Callable[..., Stack]) -> Iterator[tuple[Stack, Lab]]:
+def blocking(make_lab: Callable[..., Made], make_stack: Callable[..., Stack]) -> Iterator[tuple[Stack, Made]]:
     """A stack with the real clock on a veth pair, and the lab around it."""
     lab = make_lab()
     with lab.inside():
@@ -798,7 +798,7 @@ def blocking(make_lab: Callable[..., Lab], make_stack: Callable[..., Stack]) -> 
 
 
 @pytest.mark.root
-def test_accept_waits_for_a_client(blocking: tuple[Stack, Lab]) -> None:
+def test_accept_waits_for_a_client(blocking: tuple[Stack, Made]) -> None:
     stack, lab = blocking
     listener = stack.listen(80)
 
@@ -819,7 +819,7 @@ def test_accept_waits_for_a_client(blocking: tuple[Stack, Lab]) -> None:
 
 @pytest.mark.root
 def test_connect_waits_for_the_handshake_and_send_for_room(
-    make_lab: Callable[..., Lab], make_stack: Callable[..., Stack]
+    make_lab: Callable[..., Made], make_stack: Callable[..., Stack]
 ) -> None:
     lab = make_lab()
     data = bytes(range(256)) * 20_000
@@ -853,7 +853,7 @@ def test_connect_waits_for_the_handshake_and_send_for_room(
 
 
 @pytest.mark.root
-def test_waits_end_with_their_timeouts(blocking: tuple[Stack, Lab]) -> None:
+def test_waits_end_with_their_timeouts(blocking: tuple[Stack, Made]) -> None:
     stack, lab = blocking
     listener = stack.listen(80)
     with pytest.raises(TimeoutError):
@@ -877,7 +877,7 @@ def test_waits_end_with_their_timeouts(blocking: tuple[Stack, Lab]) -> None:
 
 
 @pytest.mark.root
-def test_a_refused_connect_raises(blocking: tuple[Stack, Lab]) -> None:
+def test_a_refused_connect_raises(blocking: tuple[Stack, Made]) -> None:
     stack, _ = blocking
     with pytest.raises(ConnectionRefused) as raised:
         stack.connect(PEER_ADDRESS, 9, timeout=60)
@@ -886,7 +886,7 @@ def test_a_refused_connect_raises(blocking: tuple[Stack, Lab]) -> None:
 
 
 @pytest.mark.root
-def test_a_reset_ends_a_wait(blocking: tuple[Stack, Lab]) -> None:
+def test_a_reset_ends_a_wait(blocking: tuple[Stack, Made]) -> None:
     stack, lab = blocking
     listener = stack.listen(80)
 
@@ -905,7 +905,7 @@ def test_a_reset_ends_a_wait(blocking: tuple[Stack, Lab]) -> None:
 
 
 @pytest.mark.root
-def test_a_link_that_goes_away_ends_a_wait(blocking: tuple[Stack, Lab]) -> None:
+def test_a_link_that_goes_away_ends_a_wait(blocking: tuple[Stack, Made]) -> None:
     stack, _ = blocking
     listener = stack.listen(80)
     stack.link.close()

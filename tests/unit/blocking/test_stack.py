@@ -10,7 +10,7 @@ import pytest
 
 from ustack import AddressInUse, PacketMmapLink, SimNetwork, Stack, StackError, Unreachable
 from ustack.lab import namespace
-from ustack.lab.making import Lab
+from ustack.lab.making import Made
 from ustack.testing.pair import Pair
 from ustack.testing.recorder import Recorder
 from ustack.testing.testbed import MILLISECOND, PEER_ADDRESS, SECOND, STACK_ADDRESS
@@ -361,7 +361,9 @@ def test_closing_through_a_full_ring_still_tells_everybody(tx_slots: int) -> Non
 
 @pytest.mark.root
 @pytest.mark.parametrize("linger", [60.0, 0.0])
-def test_closing_lingers_for_what_is_queued(make_lab: Callable[..., Lab], make_stack: MakeStack, linger: float) -> None:
+def test_closing_lingers_for_what_is_queued(
+    make_lab: Callable[..., Made], make_stack: MakeStack, linger: float
+) -> None:
     """With time, a closed connection's data arrives; without, the peer gets a part and a reset."""
     lab = make_lab()
     data = b"x" * 3_000_000

@@ -13,15 +13,15 @@ from pathlib import Path
 
 import pytest
 
-from ustack.lab import InUseError, LabError, Plan, keep, namespace, ownership, sweep
+from ustack.lab import InUseError, Lab, LabError, Plan, namespace, ownership, sweep
 from ustack.lab.keeper import DIRECTORY, LOG, Keeper
 
 pytestmark = pytest.mark.root
 
 OWNER = """
 import os, sys, json
-from ustack.lab import Plan, keep
-with keep(Plan(**json.loads(sys.argv[1]))) as lab:
+from ustack.lab import Lab
+with Lab(**json.loads(sys.argv[1])) as lab:
     print(lab.ifname, flush=True)
     sys.stdin.read()
 """
@@ -65,7 +65,7 @@ def wait_for_end(pid: int) -> None:
 
 def test_the_lab_lasts_as_long_as_the_block(unique: Callable[[str], str]) -> None:
     name = unique("lab")
-    with keep(plan_of(name)) as lab:
+    with Lab(**asdict(plan_of(name))) as lab:
         with lab.inside():
             assert namespace.identity() == namespace.identity(f"{name}-a")
         assert ownership.load(name) is not None
@@ -76,18 +76,18 @@ def test_the_lab_lasts_as_long_as_the_block(unique: Callable[[str], str]) -> Non
 
 def test_an_exception_in_the_block_passes_and_the_lab_goes(unique: Callable[[str], str]) -> None:
     name = unique("lab")
-    with pytest.raises(ZeroDivisionError), keep(plan_of(name)):
+    with pytest.raises(ZeroDivisionError), Lab(**asdict(plan_of(name))):
         _ = 1 / 0
     assert not namespace.exists(f"{name}-a")
 
 
 def test_what_up_refuses_is_refused_here(unique: Callable[[str], str]) -> None:
     name = unique("lab")
-    with keep(plan_of(name)):
-        with pytest.raises(InUseError, match="is up already"), keep(Plan(name)):
+    with Lab(**asdict(plan_of(name))):
+        with pytest.raises(InUseError, match="is up already"), Lab(name):
             pass
         assert namespace.exists(f"{name}-a")
-    with pytest.raises(LabError, match="bad link"), keep(Plan(name, link="wire")):
+    with pytest.raises(LabError, match="bad link"), Lab(name, link="wire"):
         pass
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from ustack.lab import ingress, links, making, namespace, ownership
 from ustack.lab.links import End
-from ustack.lab.making import Lab, Plan
+from ustack.lab.making import Made, Plan
 from ustack.lab.namespace import InUseError, LabError
 
 root = pytest.mark.root
@@ -52,7 +52,7 @@ def test_a_plan_that_cannot_work_is_refused_at_once(fields: dict[str, Any], mess
 
 
 @root
-def test_veth_has_the_peers_address_on_the_peers_end_only(make_lab: Callable[..., Lab]) -> None:
+def test_veth_has_the_peers_address_on_the_peers_end_only(make_lab: Callable[..., Made]) -> None:
     made = make_lab(address="198.18.8.2/24", peer_address="198.18.8.1/24", mtu=1400)
     assert made.drop == ingress.CLSACT
     assert links.addresses(made.netns) == []
@@ -63,7 +63,7 @@ def test_veth_has_the_peers_address_on_the_peers_end_only(make_lab: Callable[...
 
 
 @root
-def test_tap_is_the_peers_end(make_lab: Callable[..., Lab]) -> None:
+def test_tap_is_the_peers_end(make_lab: Callable[..., Made]) -> None:
     made = make_lab(link="tap")
     assert (made.netns, made.ifname) == (made.peer_netns, made.peer_ifname)
     found = links.find(End(made.netns, made.ifname))
@@ -127,7 +127,7 @@ def test_two_labs_may_share_a_namespace(make_namespace: Callable[[], str], uniqu
 
 @root
 def test_an_address_in_use_is_refused_and_nothing_is_left(
-    make_lab: Callable[..., Lab], unique: Callable[[str], str]
+    make_lab: Callable[..., Made], unique: Callable[[str], str]
 ) -> None:
     standing = make_lab()
     name = unique("lab")
@@ -138,7 +138,7 @@ def test_an_address_in_use_is_refused_and_nothing_is_left(
 
 
 @root
-def test_a_name_that_is_up_is_refused(make_lab: Callable[..., Lab]) -> None:
+def test_a_name_that_is_up_is_refused(make_lab: Callable[..., Made]) -> None:
     standing = make_lab()
     with pytest.raises(InUseError, match="is up already"):
         making.up(Plan(standing.name))
@@ -170,7 +170,7 @@ def test_down_of_nothing_says_so() -> None:
 
 @root
 def test_dev_takes_an_interface_and_keeps_the_kernel_from_one_address(
-    make_lab: Callable[..., Lab], unique: Callable[[str], str]
+    make_lab: Callable[..., Made], unique: Callable[[str], str]
 ) -> None:
     standing, name = make_lab(), unique("lab")
     end = End(standing.peer_netns, standing.peer_ifname or "")
@@ -183,7 +183,7 @@ def test_dev_takes_an_interface_and_keeps_the_kernel_from_one_address(
 
 
 @root
-def test_dev_gives_an_address_to_one_stack(make_lab: Callable[..., Lab], unique: Callable[[str], str]) -> None:
+def test_dev_gives_an_address_to_one_stack(make_lab: Callable[..., Made], unique: Callable[[str], str]) -> None:
     """A second one on the same interface is not heard by the first: nothing on the wire would tell."""
     standing = make_lab()
     end = End(standing.peer_netns, standing.peer_ifname or "")
@@ -210,7 +210,7 @@ def test_dev_gives_an_address_to_one_stack(make_lab: Callable[..., Lab], unique:
 @pytest.mark.parametrize("first", [0, 1])
 @pytest.mark.parametrize("had_qdisc", [False, True])
 def test_two_stacks_on_one_interface_keep_their_own_drops(
-    make_lab: Callable[..., Lab], unique: Callable[[str], str], first: int, had_qdisc: bool
+    make_lab: Callable[..., Made], unique: Callable[[str], str], first: int, had_qdisc: bool
 ) -> None:
     standing = make_lab()
     end = End(standing.peer_netns, standing.peer_ifname or "")
@@ -257,7 +257,7 @@ def test_dev_refuses_what_is_not_ethernet(make_namespace: Callable[[], str], uni
     ],
 )
 def test_dev_refuses(
-    make_lab: Callable[..., Lab], unique: Callable[[str], str], fields: dict[str, Any], message: str
+    make_lab: Callable[..., Made], unique: Callable[[str], str], fields: dict[str, Any], message: str
 ) -> None:
     standing, name = make_lab(), unique("lab")
     plan = {"netns": standing.peer_netns, "ifname": standing.peer_ifname, "address": "198.18.0.9/24", **fields}
@@ -281,7 +281,7 @@ def test_a_dead_owners_lab_is_swept_by_the_next_up(unique: Callable[[str], str])
 
 
 @root
-def test_a_ping_goes_nowhere_because_the_kernel_is_kept_off(make_lab: Callable[..., Lab]) -> None:
+def test_a_ping_goes_nowhere_because_the_kernel_is_kept_off(make_lab: Callable[..., Made]) -> None:
     """Nobody answers for the stack's address until a stack does: the neighbour stays unresolved."""
     made = make_lab()
     command = ["ip", "netns", "exec", str(made.peer_netns), "ip", "neigh", "show", "nud", "reachable"]
@@ -290,7 +290,7 @@ def test_a_ping_goes_nowhere_because_the_kernel_is_kept_off(make_lab: Callable[.
 
 @root
 def test_dev_refuses_an_address_that_another_station_has(
-    make_lab: Callable[..., Lab], unique: Callable[[str], str]
+    make_lab: Callable[..., Made], unique: Callable[[str], str]
 ) -> None:
     standing = make_lab()
     plan = Plan(unique("lab"), link="dev", netns=standing.netns, ifname=standing.ifname, address="198.18.0.1/24")
