@@ -12,7 +12,7 @@ mapped, and lent as it is. Nothing of this takes the GIL but a head that was not
 It must not write into what is lent, must not wait for anything, and must not read a clock on the data path: monotonic
 time comes with the burst, the wall clock as an offset that `housekeeping` sets.
 
-Read first: RFC 9112 (framing, connections), RFC 9110 (semantics); DESIGN.md section 2 (application contract).
+Read first: RFC 9112 (framing, connections), RFC 9110 (semantics); ustack/application.pxd.
 Above: the command line. Below: application.pxd, tcp/calls.pxd, buf/lent.pxd; request, files, response, accesslog (.py).
 In parts: records, dates, heads (remembered), filetable, logring, connection (.pxi, included here, one module).
 """

@@ -7,7 +7,7 @@ cdef enum:
     LOG_WRITE_BYTES = 65536
     STATUS_CLASSES = 6
     INLINE_BYTES = 4096             # a body up to here is copied behind its head; a longer one is lent by itself
-    # What requests cost beside their own frames, in units of a turn (about 100 ns; ustack/engine.pxd, on_data)
+    # What requests cost beside their own frames, in units of a turn (about 100 ns; ustack/application.pxd, on_data)
     REQUEST_UNITS = 3               # answered from memory
     UNSEEN_UNITS = 80               # Python: parse and decide
     HEAD_BYTES_UNIT_SHIFT = 5       # a unit for each 32 bytes that are parsed

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""What the documents point to exists."""
+"""What the documents, and the words in the sources, point to exists."""
 
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,28 @@ import pytest
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md"]
 POINTER = re.compile(r"`((?:tests|ustack|server|tools|vagrant|\.ci)/[\w./*-]+|[A-Z]+\.md)`")
+# Short ones, below ustack/: `tcp/output.pyx`.
+SHORT = re.compile(r"`((?:[a-z_0-9]+/)+[\w*]+\.(?:pyx|pxd|pyi|py))`")
+# A file named in a comment or docstring.
+FILE = re.compile(r"(?<![\w./*{}-])((?:[\w.]+/)*\w+\.(?:pyx|pxd|pxi|pyi|py|md))\b")
+
+
+@cache
+def tree() -> list[Path]:
+    """Files that words can point to, from the root."""
+    tops = ["ustack", "server", "tools", "tests", "vagrant", ".ci"]
+    found = [path for top in tops for path in (ROOT / top).rglob("*") if path.is_file()]
+    return [path.relative_to(ROOT) for path in [*ROOT.glob("*.*"), *found] if "__pycache__" not in path.parts]
+
+
+def sources() -> list[Path]:
+    suffixes = {".py", ".pyx", ".pxd", ".pyi"}
+    return [path for path in tree() if path.parts[0] in {"ustack", "server", "tools"} and path.suffix in suffixes]
+
+
+def is_there(name: str) -> bool:
+    """A file of this tree is named so: from the root, from ustack/, or by the end of its path."""
+    return any(path.as_posix() == name or path.as_posix().endswith(f"/{name}") for path in tree())
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
@@ -17,6 +40,13 @@ def test_every_path_that_a_document_names_exists(name: str) -> None:
     named = POINTER.findall(text)
     assert named
     missing = [path for path in named if not list(ROOT.glob(path.rstrip("/")))]
+    assert not missing
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_every_short_path_that_a_document_names_exists(name: str) -> None:
+    named = [path for path in SHORT.findall((ROOT / name).read_text()) if not POINTER.match(f"`{path}`")]
+    missing = [path for path in named if not list((ROOT / "ustack").glob(path))]
     assert not missing
 
 
@@ -29,3 +59,13 @@ def test_every_test_that_the_readme_names_exists() -> None:
         assert folder is not None, row
         for short in re.findall(r"`(test_[\w*]+\.py)`", row):
             assert list((ROOT / folder[1]).rglob(short)), f"{folder[1]}/{short}"
+
+
+def test_every_file_that_a_source_names_exists() -> None:
+    """In comments and docstrings, and in strings. Outside of the tree there is nothing to read."""
+    missing = {}
+    for path in sources():
+        lost = [name for name in FILE.findall((ROOT / path).read_text()) if not is_there(name)]
+        if lost:
+            missing[str(path)] = lost
+    assert missing == {}

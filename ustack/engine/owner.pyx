@@ -219,7 +219,7 @@ cdef class Engine:
             missing = missing_upcalls(application)
             if missing:
                 raise ValueError(f"{type(application).__name__} has no {', '.join(missing)}: it fills its whole "
-                                 "table in __cinit__ (ustack/engine.pxd, application_t)")
+                                 "table in __cinit__ (ustack/application.pxd, application_t)")
             if application.registered:
                 raise ValueError(f"this {type(application).__name__} is in use: it serves one stack at a time")
             application.gate.check("listen()")          # who is inside it must find the same gate when leaving
