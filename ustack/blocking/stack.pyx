@@ -63,7 +63,7 @@ cdef class Stack(Engine):
     link: an open Link; it must outlive the stack. address: ours, with prefix length ("198.18.0.2/24"). gateway: next
     hop for everything off that prefix; None: on-link only. seed: makes ISNs, ports and hashes repeatable; None: from
     the system. now_ns: a start time, and with it a manual clock. config: settings by name, whole numbers:
-    Stack.settings() has each with its default and bounds, help("ustack.engine.settings") prints them. Raises
+    Stack.settings() has each with its default and bounds, `ustack info --settings` prints them. Raises
     ValueError for bad arguments, MemoryError.
     """
 

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: MIT
-"""`ustack info`: what this build is, what this machine can do, and what a connection costs. One JSON object.
+"""`ustack info`: what this build is, what this machine can do, what a connection costs; and every setting of a stack.
 
-Above: cli. Below: obs, netns (the ingress drop's probe), tcp (the records' sizes).
+Above: cli. Below: obs, lab (the ingress drop's probe), tcp (the records' sizes), engine.settings (the table).
 """
 
 import json
 import platform
+import sys
 from typing import Any
 
 import click
@@ -32,11 +33,52 @@ def collect() -> dict[str, Any]:
     }
 
 
+def amount(name: str, value: int) -> str:
+    """A setting's value in the largest unit that it is a whole number of: 40000000 of rto_min_ns is 40 ms."""
+    steps = [("d", 86400 * 10**9), ("h", 3600 * 10**9), ("min", 60 * 10**9), ("s", 10**9), ("ms", 10**6), ("us", 10**3)]
+    if name.endswith("_bytes"):
+        steps = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)]
+    elif not name.endswith("_ns"):
+        return str(value)
+    for unit, size in steps:
+        if value and value % size == 0:
+            return f"{value // size} {unit}"
+    return f"{value} {name.rpartition('_')[2]}" if value else "0"
+
+
+def _print_settings(as_json: bool) -> None:
+    from ustack.engine.settings import settings
+
+    rows = list(settings().values())
+    if as_json:
+        click.echo(json.dumps([row._asdict() for row in rows], indent=2))
+        return
+    cells = [
+        (row.name, *(amount(row.name, value) for value in (row.default, row.low, row.high)), row.text) for row in rows
+    ]
+    if not sys.stdout.isatty():
+        for row in cells:
+            click.echo("\t".join(row))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("setting", "default", "from", "to", "what it is")
+    for row in cells:
+        table.add_row(*row)
+    Console().print(table)
+
+
 @click.command()
-def info() -> None:
+@click.option("--settings", "only_settings", is_flag=True, help="Every setting of a stack: default, bounds, meaning.")
+@click.option("--json", "as_json", is_flag=True, help="With --settings: JSON, with plain numbers.")
+def info(only_settings: bool, as_json: bool) -> None:
     """Print version, build, link capabilities and record sizes as one JSON object.
 
     `flow_bytes` is a connection's share of the flow table and of the timers at their worst. `unavailable` says why a
     capability in `links` is false: without root most of them are.
     """
-    click.echo(json.dumps(collect(), indent=2))
+    if only_settings:
+        _print_settings(as_json)
+    else:
+        click.echo(json.dumps(collect(), indent=2))

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Assertions that every test's end makes: what was taken from a pool has come back, and every frame is accounted for.
 
-Read first: ARCHITECTURE.md, "Memory"; ustack/base/counters.pxd. Above: testbed, pair, tests. Below: ustack.blocking.stack.
+Read first: ARCHITECTURE.md, "Memory"; ustack/base/counters.pxd. Above: testbed, pair, tests. Below: blocking.
 """
 
 from __future__ import annotations
