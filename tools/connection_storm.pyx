@@ -13,6 +13,7 @@ from libc.string cimport memcpy, memset
 
 from ustack.application cimport ACCEPT_TAKEN, Application, application_t
 from ustack.base.clock cimport clock_thread_ns
+from ustack.base.posix cimport htonl, ntohl
 from ustack.buf.frame cimport CHECKSUM_VERIFIED, frame_t
 from ustack.engine.owner cimport Engine
 from ustack.engine.poll cimport engine_end_some, engine_poll
@@ -26,11 +27,6 @@ from ustack.wire.ethernet cimport (
     ETHERNET_HEADER_BYTES, ETHERTYPE_ARP, ETHERTYPE_IPV4, ethernet_emit, ethernet_parse, ethernet_t)
 from ustack.wire.ipv4 cimport IPV4_DONT_FRAGMENT, IPV4_HEADER_BYTES, ipv4_emit, ipv4_parse, ipv4_t
 from ustack.wire.tcp cimport ACK, FIN, HAS_MSS, RST, SYN, header_t, segment_emit, segment_parse, segment_t
-
-
-cdef extern from "<arpa/inet.h>" nogil:
-    uint32_t htonl(uint32_t value)
-    uint32_t ntohl(uint32_t value)
 
 
 cdef enum:

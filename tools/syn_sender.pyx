@@ -15,27 +15,12 @@ from libc.errno cimport EAGAIN, EINTR, ENOBUFS, errno
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset
 
+from ustack.base.posix cimport iovec, mmsghdr, sendmmsg
 from ustack.base.prng cimport prng_next, prng_seed, prng_t
 from ustack.wire.checksum cimport checksum_add, checksum_emit, checksum_partial
 
 import ipaddress
 
-
-cdef extern from "<sys/uio.h>" nogil:
-    struct iovec:
-        void *iov_base
-        size_t iov_len
-
-cdef extern from "<sys/socket.h>" nogil:
-    struct msghdr:
-        iovec *msg_iov
-        size_t msg_iovlen
-
-    struct mmsghdr:
-        msghdr msg_hdr
-        unsigned int msg_len
-
-    int sendmmsg(int fd, mmsghdr *messages, unsigned int count, int flags)
 
 cdef enum:
     BATCH = 128

@@ -2,11 +2,8 @@
 """The only reader of operating-system time (clock_gettime through the vDSO, about 20 ns a call)."""
 
 from libc.stdint cimport uint64_t
-from posix.time cimport CLOCK_REALTIME, clock_gettime, timespec
 
-
-cdef extern from "<time.h>" nogil:
-    int CLOCK_MONOTONIC, CLOCK_THREAD_CPUTIME_ID
+from ustack.base.posix cimport CLOCK_MONOTONIC, CLOCK_REALTIME, CLOCK_THREAD_CPUTIME_ID, clock_gettime, timespec
 
 
 cdef uint64_t clock_monotonic_ns() noexcept nogil:

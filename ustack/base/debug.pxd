@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 # One switch: `ensure(condition)` aborts with file and line in the debug, trace and asan builds
-# (USTACK_DEBUG, set by setup.py) and costs nothing in release.
+# (USTACK_DEBUG, set by setup.py) and costs nothing in release. poison() marks memory that nobody may touch until
+# unpoison(): the address sanitizer stops whoever does; without it they are nothing.
 
 cdef extern from *:
     """
@@ -17,3 +18,18 @@ cdef extern from *:
     """
     void ensure "ustack_ensure"(bint condition) noexcept nogil
     const bint IS_DEBUG "USTACK_IS_DEBUG"
+
+
+cdef extern from *:
+    """
+    #ifdef __SANITIZE_ADDRESS__
+      #include <sanitizer/asan_interface.h>
+      #define ustack_poison(data, length) __asan_poison_memory_region(data, length)
+      #define ustack_unpoison(data, length) __asan_unpoison_memory_region(data, length)
+    #else
+      #define ustack_poison(data, length) ((void)0)
+      #define ustack_unpoison(data, length) ((void)0)
+    #endif
+    """
+    void poison "ustack_poison"(const void *data, size_t length) noexcept nogil
+    void unpoison "ustack_unpoison"(const void *data, size_t length) noexcept nogil

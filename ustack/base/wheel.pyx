@@ -23,14 +23,8 @@ from libc.stdint cimport UINT32_MAX, UINT64_MAX, uint32_t, uint64_t
 from libc.string cimport memset
 
 from ustack.base.debug cimport ensure
-
-
-cdef extern from "<sys/mman.h>" nogil:
-    void *mmap(void *address, size_t length, int protection, int flags, int fd, long offset)
-    void *mremap(void *address, size_t old_length, size_t new_length, int flags)
-    int munmap(void *address, size_t length)
-    void *MAP_FAILED
-    const int PROT_READ, PROT_WRITE, MAP_PRIVATE, MAP_ANONYMOUS, MREMAP_MAYMOVE
+from ustack.base.posix cimport (
+    MAP_ANONYMOUS, MAP_FAILED, MAP_PRIVATE, MREMAP_MAYMOVE, PROT_READ, PROT_WRITE, mmap, mremap, munmap)
 
 
 cdef extern from *:

@@ -30,21 +30,8 @@ from libc.stdint cimport SIZE_MAX, uint8_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
-
-cdef extern from "<sys/stat.h>" nogil:
-    ctypedef struct stat_t "struct stat":
-        unsigned int st_mode
-        long long st_size
-    int fstat(int fd, stat_t *out)
-    bint S_ISREG(unsigned int mode)
-
-
-cdef extern from "<sys/mman.h>" nogil:
-    void *mmap(void *address, size_t length, int protection, int flags, int fd, long offset)
-    int munmap(void *address, size_t length)
-    int madvise(void *address, size_t length, int advice)
-    void *MAP_FAILED
-    const int PROT_READ, MAP_SHARED, MAP_POPULATE, MADV_WILLNEED
+from ustack.base.posix cimport (
+    MADV_WILLNEED, MAP_FAILED, MAP_POPULATE, MAP_SHARED, PROT_READ, S_ISREG, fstat, madvise, mmap, munmap, stat_t)
 
 
 cdef extern from "Python.h" nogil:

@@ -18,29 +18,8 @@ from libc.stdint cimport UINT32_MAX, uint8_t, uint32_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy, memset
 
-from ustack.base.debug cimport IS_DEBUG, ensure
-
-
-cdef extern from "<sys/mman.h>" nogil:
-    void *mmap(void *address, size_t length, int protection, int flags, int fd, long offset)
-    int munmap(void *address, size_t length)
-    void *MAP_FAILED
-    const int PROT_READ, PROT_WRITE, MAP_PRIVATE, MAP_ANONYMOUS
-
-
-cdef extern from *:
-    """
-    #ifdef __SANITIZE_ADDRESS__
-      #include <sanitizer/asan_interface.h>
-      #define ustack_poison(data, length) __asan_poison_memory_region(data, length)
-      #define ustack_unpoison(data, length) __asan_unpoison_memory_region(data, length)
-    #else
-      #define ustack_poison(data, length) ((void)0)
-      #define ustack_unpoison(data, length) ((void)0)
-    #endif
-    """
-    void poison "ustack_poison"(const void *data, size_t length) noexcept nogil
-    void unpoison "ustack_unpoison"(const void *data, size_t length) noexcept nogil
+from ustack.base.debug cimport IS_DEBUG, ensure, poison, unpoison
+from ustack.base.posix cimport MAP_ANONYMOUS, MAP_FAILED, MAP_PRIVATE, PROT_READ, PROT_WRITE, mmap, munmap
 
 
 cdef enum:

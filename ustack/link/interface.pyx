@@ -8,41 +8,12 @@ which the descriptor was opened.
 from libc.errno cimport EINTR, errno
 from libc.stdint cimport UINT64_MAX, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset, strlen
-from posix.time cimport timespec
 
 from ustack.base.clock cimport clock_monotonic_ns
-
-
-cdef extern from "<sys/socket.h>" nogil:
-    cdef struct sockaddr:
-        unsigned short sa_family
-        char sa_data[14]
-    int AF_NETLINK, SOCK_RAW, SOCK_CLOEXEC, MSG_DONTWAIT
-    int socket(int domain, int kind, int protocol)
-    ssize_t send(int fd, const void *data, size_t length, int flags)
-    ssize_t recv(int fd, void *data, size_t length, int flags)
-
-
-cdef extern from "<net/if.h>" nogil:
-    int IFNAMSIZ
-    int IFF_UP
-    cdef struct ifreq:
-        char ifr_name[16]
-        sockaddr ifr_hwaddr
-        int ifr_mtu
-        int ifr_ifindex
-        short ifr_flags
-        char *ifr_data
-
-
-cdef extern from "<sys/ioctl.h>" nogil:
-    int ioctl(int fd, unsigned long request, ...)
-    int SIOCGIFHWADDR
-    int SIOCGIFINDEX
-    int SIOCGIFMTU
-    int SIOCGIFFLAGS
-    int SIOCSIFFLAGS
-    int SIOCGIFNAME
+from ustack.base.posix cimport (
+    AF_NETLINK, MSG_DONTWAIT, POLLIN, SIOCGIFFLAGS, SIOCGIFHWADDR, SIOCGIFINDEX, SIOCGIFMTU, SIOCGIFNAME, SIOCSIFFLAGS,
+    SOCK_CLOEXEC, SOCK_RAW, ioctl, pollfd, ppoll, recv, send, socket, timespec)
+from ustack.link.packet_abi cimport IFF_UP, IFNAMSIZ, ifreq
 
 
 cdef extern from "<linux/sockios.h>" nogil:
@@ -68,15 +39,6 @@ cdef extern from "<linux/rtnetlink.h>" nogil:
     cdef struct rtattr:
         unsigned short rta_len
         unsigned short rta_type
-
-
-cdef extern from "<poll.h>" nogil:
-    cdef struct pollfd:
-        int fd
-        short events
-        short revents
-    short POLLIN
-    int ppoll(pollfd *fds, unsigned long nfds, const timespec *timeout, const void *sigmask)
 
 
 cdef enum:

@@ -1,67 +1,28 @@
 # SPDX-License-Identifier: MIT
-# The kernel's headers for packet sockets and TAP, as far as the links use them, and the two memory orders that a
-# shared ring needs. Declarations only: the numbers come from the headers when the C is compiled.
+# The kernel's headers for packet sockets, interfaces and TAP, as far as the links use them, and the two memory orders
+# that a shared ring needs. Declarations only: the numbers come from the headers when the C is compiled. The C library's
+# own are in base/posix.pxd.
 
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t
 
-cdef extern from "<sys/socket.h>" nogil:
-    cdef struct sockaddr:
-        pass
-    int AF_INET, AF_PACKET, SOCK_DGRAM, SOCK_RAW, SOCK_CLOEXEC, MSG_DONTWAIT
-    int SOL_SOCKET, SO_ERROR, SO_SNDBUF, SO_SNDBUFFORCE, SO_ATTACH_FILTER
-    int socket(int domain, int kind, int protocol)
-    int bind(int fd, const sockaddr *address, unsigned int length)
-    int setsockopt(int fd, int level, int name, const void *value, unsigned int length)
-    int getsockopt(int fd, int level, int name, void *value, unsigned int *length)
-    ssize_t send(int fd, const void *data, size_t length, int flags)
-    int SOL_PACKET
-
+from ustack.base.posix cimport sockaddr
 
 cdef extern from "<net/if.h>" nogil:
+    int IFNAMSIZ
+    int IFF_UP
     cdef struct ifreq:
         char ifr_name[16]
+        sockaddr ifr_hwaddr
+        int ifr_mtu
+        int ifr_ifindex
         short ifr_flags
-
-
-cdef extern from "<sys/ioctl.h>" nogil:
-    int ioctl(int fd, unsigned long request, ...)
-
-
-cdef extern from "<fcntl.h>" nogil:
-    int O_RDWR, O_NONBLOCK, O_CLOEXEC
-    int open_descriptor "open"(const char *path, int flags, ...)
+        char *ifr_data
 
 
 cdef extern from "<linux/if_tun.h>" nogil:
     short IFF_TAP, IFF_NO_PI, IFF_VNET_HDR
-    unsigned long TUNSETIFF, TUNSETOFFLOAD, TUNSETVNETHDRSZ
+    unsigned long TUNSETIFF, TUNSETOFFLOAD, TUNSETVNETHDRSZ, TUNGETFEATURES
     int TUN_F_CSUM, TUN_F_TSO4, TUN_F_TSO6
-
-
-cdef extern from "<unistd.h>" nogil:
-    int close_descriptor "close"(int fd)
-    ssize_t read(int fd, void *data, size_t length)
-    ssize_t write(int fd, const void *data, size_t length)
-    int64_t lseek(int fd, int64_t offset, int whence)
-    int ftruncate(int fd, int64_t length)
-    int SEEK_CUR, SEEK_SET
-    long sysconf(int name)
-    int _SC_PAGESIZE, _SC_NPROCESSORS_CONF
-
-
-cdef extern from "<sys/mman.h>" nogil:
-    void *mmap(void *address, size_t length, int protection, int flags, int fd, long offset)
-    int munmap(void *address, size_t length)
-    int PROT_READ, PROT_WRITE, MAP_SHARED, MAP_POPULATE
-    void *MAP_FAILED
-
-
-cdef extern from "<arpa/inet.h>" nogil:
-    uint16_t htons(uint16_t value)
-
-
-cdef extern from "<poll.h>" nogil:
-    short POLLIN, POLLOUT, POLLERR, POLLHUP
 
 
 cdef extern from "<linux/if_ether.h>" nogil:

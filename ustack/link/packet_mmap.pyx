@@ -19,17 +19,18 @@ from libc.string cimport memcpy, memset
 
 from ustack.base.clock cimport clock_monotonic_ns
 from ustack.base.debug cimport ensure
+from ustack.base.posix cimport (
+    MSG_DONTWAIT, POLLERR, POLLIN, POLLOUT, SOL_PACKET, SOL_SOCKET, SO_ERROR, getsockopt, send)
 from ustack.buf.frame cimport CHECKSUM_PARTIAL, CHECKSUM_UNKNOWN, CHECKSUM_VERIFIED, frame_t
 from ustack.link.closed cimport closed_link_ops
 from ustack.link.device cimport Link, link_ops_t, link_t, offload_t
 from ustack.link.interface cimport (
     interface_exists, interface_name, interface_t, parse_busy_poll, parse_mac, sleep_on_both, spin_adapt)
 from ustack.link.packet_abi cimport (
-    ETH_HLEN, MSG_DONTWAIT, PACKET_STATISTICS, POLLERR, POLLIN, POLLOUT, SO_ERROR, SOL_PACKET, SOL_SOCKET,
-    TP_STATUS_AVAILABLE, TP_STATUS_CSUM_VALID, TP_STATUS_CSUMNOTREADY, TP_STATUS_KERNEL, TP_STATUS_SEND_REQUEST,
-    TP_STATUS_TS_SOFTWARE, TP_STATUS_USER, TP_STATUS_VLAN_VALID, TP_STATUS_WRONG_FORMAT, TPACKET_ALIGNMENT,
-    VIRTIO_NET_HDR_F_DATA_VALID, VIRTIO_NET_HDR_F_NEEDS_CSUM, VIRTIO_NET_HDR_GSO_NONE, VIRTIO_NET_HDR_GSO_TCPV4,
-    VIRTIO_NET_HDR_GSO_TCPV6, getsockopt, load_acquire, relax, send, store_release, tpacket2_hdr, tpacket_stats,
+    ETH_HLEN, PACKET_STATISTICS, TPACKET_ALIGNMENT, TP_STATUS_AVAILABLE, TP_STATUS_CSUMNOTREADY, TP_STATUS_CSUM_VALID,
+    TP_STATUS_KERNEL, TP_STATUS_SEND_REQUEST, TP_STATUS_TS_SOFTWARE, TP_STATUS_USER, TP_STATUS_VLAN_VALID,
+    TP_STATUS_WRONG_FORMAT, VIRTIO_NET_HDR_F_DATA_VALID, VIRTIO_NET_HDR_F_NEEDS_CSUM, VIRTIO_NET_HDR_GSO_NONE,
+    VIRTIO_NET_HDR_GSO_TCPV4, VIRTIO_NET_HDR_GSO_TCPV6, load_acquire, relax, store_release, tpacket2_hdr, tpacket_stats,
     virtio_net_hdr)
 from ustack.link.packet_ring cimport (
     LARGE_FRAMES, RX_HEAD_BYTES, RX_RINGS_MAX, SLOTS_AUTO, SMALL_FRAMES, after, follow_segmentation, packet_ring_close,

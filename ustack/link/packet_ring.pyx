@@ -11,14 +11,15 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
+from ustack.base.posix cimport (
+    AF_PACKET, MAP_FAILED, MAP_POPULATE, MAP_SHARED, PROT_READ, PROT_WRITE, SOCK_CLOEXEC, SOCK_RAW, SOL_PACKET,
+    SOL_SOCKET, SO_ATTACH_FILTER, SO_SNDBUF, SO_SNDBUFFORCE, _SC_NPROCESSORS_CONF, _SC_PAGESIZE, bind, close_descriptor,
+    htons, mmap, munmap, setsockopt, sockaddr, socket, sysconf)
 from ustack.link.interface cimport interface_read, interface_segments, interface_t, netlink_open
 from ustack.link.packet_abi cimport (
-    _SC_NPROCESSORS_CONF, _SC_PAGESIZE, AF_PACKET, ARPHRD_ETHER, BPF_JGT, BPF_JMP, BPF_K, BPF_LD, BPF_LEN, BPF_RET,
-    BPF_W, ETH_HLEN, ETH_P_ALL, MAP_FAILED, MAP_POPULATE, MAP_SHARED, PACKET_IGNORE_OUTGOING, PACKET_LOSS,
-    PACKET_QDISC_BYPASS, PACKET_RX_RING, PACKET_TX_RING, PACKET_VERSION, PACKET_VNET_HDR, PROT_READ, PROT_WRITE,
-    SO_ATTACH_FILTER, SO_SNDBUF, SO_SNDBUFFORCE, SOCK_CLOEXEC, SOCK_RAW, SOL_PACKET, SOL_SOCKET, TPACKET_ALIGNMENT,
-    TPACKET_V2, bind, close_descriptor, htons, mmap, munmap, setsockopt, sockaddr, sock_filter, sock_fprog, sockaddr_ll,
-    socket, sysconf, tpacket_req)
+    ARPHRD_ETHER, BPF_JGT, BPF_JMP, BPF_K, BPF_LD, BPF_LEN, BPF_RET, BPF_W, ETH_HLEN, ETH_P_ALL, PACKET_IGNORE_OUTGOING,
+    PACKET_LOSS, PACKET_QDISC_BYPASS, PACKET_RX_RING, PACKET_TX_RING, PACKET_VERSION, PACKET_VNET_HDR,
+    TPACKET_ALIGNMENT, TPACKET_V2, sock_filter, sock_fprog, sockaddr_ll, tpacket_req)
 
 cdef enum:
     BLOCK_BYTES = 4194304               # the largest that the kernel can usually get in one piece

@@ -19,16 +19,18 @@ from libc.string cimport memcpy, memset
 
 from ustack.base.clock cimport clock_monotonic_ns
 from ustack.base.debug cimport ensure
+from ustack.base.posix cimport (
+    AF_INET, O_CLOEXEC, O_NONBLOCK, O_RDWR, POLLERR, POLLIN, SOCK_CLOEXEC, SOCK_DGRAM, close_descriptor, ioctl,
+    open_descriptor, read, socket, write)
 from ustack.buf.frame cimport CHECKSUM_PARTIAL, CHECKSUM_UNKNOWN, CHECKSUM_VERIFIED, frame_t
 from ustack.link.closed cimport closed_link_ops
 from ustack.link.device cimport Link, link_ops_t, link_t, offload_t
 from ustack.link.interface cimport (
     interface_bring_up, interface_name, interface_read, interface_t, parse_busy_poll, parse_mac, sleep_on, spin_adapt)
 from ustack.link.packet_abi cimport (
-    AF_INET, ETH_HLEN, IFF_NO_PI, IFF_TAP, IFF_VNET_HDR, O_CLOEXEC, O_NONBLOCK, O_RDWR, POLLERR, POLLIN, SOCK_CLOEXEC,
-    SOCK_DGRAM, TUN_F_CSUM, TUN_F_TSO4, TUN_F_TSO6, TUNSETIFF, TUNSETOFFLOAD, TUNSETVNETHDRSZ,
-    VIRTIO_NET_HDR_F_DATA_VALID, VIRTIO_NET_HDR_F_NEEDS_CSUM, VIRTIO_NET_HDR_GSO_NONE, VIRTIO_NET_HDR_GSO_TCPV4,
-    VIRTIO_NET_HDR_GSO_TCPV6, close_descriptor, ifreq, ioctl, open_descriptor, read, socket, virtio_net_hdr, write)
+    ETH_HLEN, IFF_NO_PI, IFF_TAP, IFF_VNET_HDR, TUNSETIFF, TUNSETOFFLOAD, TUNSETVNETHDRSZ, TUN_F_CSUM, TUN_F_TSO4,
+    TUN_F_TSO6, VIRTIO_NET_HDR_F_DATA_VALID, VIRTIO_NET_HDR_F_NEEDS_CSUM, VIRTIO_NET_HDR_GSO_NONE,
+    VIRTIO_NET_HDR_GSO_TCPV4, VIRTIO_NET_HDR_GSO_TCPV6, ifreq, virtio_net_hdr)
 
 cdef enum:
     TAP_BUFFERS = 64                    # the engine's burst

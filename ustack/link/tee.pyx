@@ -24,11 +24,11 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memmove, memset
 
 from ustack.base.clock cimport clock_monotonic_ns, clock_wall_ns
+from ustack.base.posix cimport POLLERR, POLLHUP, POLLOUT, SEEK_CUR, SEEK_SET, ftruncate, lseek, write
 from ustack.buf.frame cimport frame_t
 from ustack.link.closed cimport closed_link_ops
 from ustack.link.device cimport Link, LinkUse, link_ops_t, link_t, link_use, offload_t
 from ustack.link.interface cimport sleep_on
-from ustack.link.packet_abi cimport POLLERR, POLLHUP, POLLOUT, SEEK_CUR, SEEK_SET, ftruncate, lseek, write
 
 from ustack.errors import is_interruption
 from ustack.link.pcapng import file_header

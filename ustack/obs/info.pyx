@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
 """What was compiled in, and what this machine's kernel offers to the links. Leaves nothing open and changes nothing.
 
-The kernel's numbers come from its own headers. Above: cli. Below: nothing. Read first: packet(7), tun.rst of Linux.
+The kernel's numbers come from its own headers. Above: cli. Below: the declarations in base/posix and link/packet_abi.
+Read first: packet(7), tun.rst of Linux.
 """
 
 import errno
@@ -10,6 +11,11 @@ import os
 import platform
 import socket
 import struct
+
+from ustack.base.posix cimport AF_XDP, SOL_PACKET
+from ustack.link.packet_abi cimport (
+    IFF_VNET_HDR, PACKET_IGNORE_OUTGOING, PACKET_QDISC_BYPASS, PACKET_VERSION, PACKET_VNET_HDR, TPACKET_V2,
+    TUNGETFEATURES)
 
 
 cdef extern from *:
@@ -27,25 +33,6 @@ cdef extern from *:
     """
     const char *USTACK_BUILD_MODE
     const char *USTACK_COMPILER
-
-cdef extern from "<linux/if_packet.h>":
-    int PACKET_VERSION
-    int PACKET_VNET_HDR
-    int PACKET_QDISC_BYPASS
-    int PACKET_IGNORE_OUTGOING
-    int TPACKET_V2
-
-cdef extern from *:
-    """
-    #include <sys/ioctl.h>
-    #include <linux/if_tun.h>
-    """
-    unsigned int TUNGETFEATURES
-    int IFF_VNET_HDR
-
-cdef extern from "<sys/socket.h>":
-    int SOL_PACKET
-    int AF_XDP
 
 
 def build_mode() -> str:

@@ -16,8 +16,9 @@
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
+from ustack.base.posix cimport htonl, ntohs
 from ustack.wire.checksum cimport checksum_add, checksum_emit
-from ustack.wire.octets cimport htonl, ntohs, read_u32_be, write_u32_be
+from ustack.wire.octets cimport read_u32_be, write_u32_be
 
 cdef enum:
     IPV4_HEADER_BYTES = 20               # without options

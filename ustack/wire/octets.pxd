@@ -7,12 +7,7 @@
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from libc.string cimport memcpy
 
-
-cdef extern from "<arpa/inet.h>" nogil:
-    uint16_t htons(uint16_t value)
-    uint16_t ntohs(uint16_t value)
-    uint32_t htonl(uint32_t value)
-    uint32_t ntohl(uint32_t value)
+from ustack.base.posix cimport htonl, htons, ntohl, ntohs
 
 
 cdef inline uint16_t read_u16(const uint8_t *at) noexcept nogil:

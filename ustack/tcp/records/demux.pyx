@@ -8,14 +8,11 @@ The hash is keyed (SipHash-1-3), so that a peer cannot choose ports that collide
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcmp
 
+from ustack.base.posix cimport munmap
 from ustack.base.prng cimport siphash24
 from ustack.base.types cimport ip_addr_equal, ip_addr_is_any
 from ustack.tcp.records.tcb cimport (
     TCP_MAX_LISTENERS, flow_slot_t, flow_slots_map, flow_table_t, syn_at, tcb_at, time_wait_at)
-
-
-cdef extern from "<sys/mman.h>" nogil:
-    int munmap(void *address, size_t length)
 
 
 cdef enum:

@@ -9,6 +9,8 @@ from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free
 from libc.string cimport memcpy, memset
 
+from ustack.base.posix cimport (
+    MADV_NOHUGEPAGE, MAP_ANONYMOUS, MAP_FAILED, MAP_PRIVATE, PROT_READ, PROT_WRITE, madvise, mmap, munmap)
 from ustack.base.prng cimport prng_next, prng_seed, prng_t
 from ustack.base.wheel cimport (
     TIMER_NONE, WHEEL_TICK_SHIFT, tick_before, wheel_arm, wheel_cancel, wheel_deadline_tick, wheel_free, wheel_init,
@@ -18,14 +20,6 @@ from ustack.tcp.cc.newreno cimport newreno_ops
 from ustack.tcp.records.rx_queue cimport (
     rx_memory_destroy, rx_memory_init, rx_memory_short, rx_queue_free, rx_queue_t, rx_window_share)
 from ustack.tcp.records.state cimport ESTABLISHED
-
-
-cdef extern from "<sys/mman.h>" nogil:
-    void *mmap(void *address, size_t length, int protection, int flags, int fd, long offset)
-    int munmap(void *address, size_t length)
-    int madvise(void *address, size_t length, int advice)
-    void *MAP_FAILED
-    const int PROT_READ, PROT_WRITE, MAP_PRIVATE, MAP_ANONYMOUS, MADV_NOHUGEPAGE
 
 
 cdef enum:

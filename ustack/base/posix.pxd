@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: MIT
+# The C library and the system calls, as far as this project uses them: each header is declared here and nowhere else.
+#
+# Declarations only: numbers and layouts come from the headers when the C is compiled, and a struct lists the fields
+# that are used. What is about packet sockets, interfaces and TAP is in link/packet_abi.pxd. Two functions have names
+# of their own here (open_descriptor, close_descriptor): as `open` and `close` they would hide Python's and a link's.
+#
+# Read first: the manual page of each. A new header goes here; tests/test_house.py holds the rule.
+
+from libc.stdint cimport int64_t, uint16_t, uint32_t
+
+cdef extern from "<arpa/inet.h>" nogil:
+    uint16_t htons(uint16_t value)
+    uint16_t ntohs(uint16_t value)
+    uint32_t htonl(uint32_t value)
+    uint32_t ntohl(uint32_t value)
+
+
+cdef extern from "<fcntl.h>" nogil:
+    const int O_RDWR, O_NONBLOCK, O_CLOEXEC
+    int open_descriptor "open"(const char *path, int flags, ...)
+
+
+cdef extern from "<poll.h>" nogil:
+    cdef struct pollfd:
+        int fd
+        short events
+        short revents
+    const short POLLIN, POLLOUT, POLLERR, POLLHUP
+    int ppoll(pollfd *fds, unsigned long nfds, const timespec *timeout, const void *sigmask)
+
+
+cdef extern from "<sys/ioctl.h>" nogil:
+    int ioctl(int fd, unsigned long request, ...)
+    const int SIOCGIFHWADDR, SIOCGIFINDEX, SIOCGIFMTU, SIOCGIFFLAGS, SIOCSIFFLAGS, SIOCGIFNAME
+
+
+cdef extern from "<sys/mman.h>" nogil:
+    void *mmap(void *address, size_t length, int protection, int flags, int fd, long offset)
+    void *mremap(void *address, size_t old_length, size_t new_length, int flags)
+    int munmap(void *address, size_t length)
+    int madvise(void *address, size_t length, int advice)
+    void *MAP_FAILED
+    const int PROT_READ, PROT_WRITE
+    const int MAP_SHARED, MAP_PRIVATE, MAP_ANONYMOUS, MAP_POPULATE, MREMAP_MAYMOVE
+    const int MADV_DONTNEED, MADV_NOHUGEPAGE, MADV_WILLNEED
+
+
+cdef extern from "<sys/socket.h>" nogil:
+    cdef struct sockaddr:
+        unsigned short sa_family
+        char sa_data[14]
+    cdef struct msghdr:
+        iovec *msg_iov
+        size_t msg_iovlen
+    cdef struct mmsghdr:
+        msghdr msg_hdr
+        unsigned int msg_len
+    const int AF_INET, AF_NETLINK, AF_PACKET, AF_XDP, SOCK_DGRAM, SOCK_RAW, SOCK_CLOEXEC, MSG_DONTWAIT
+    const int SOL_SOCKET, SOL_PACKET, SO_ERROR, SO_SNDBUF, SO_SNDBUFFORCE, SO_ATTACH_FILTER
+    int socket(int domain, int kind, int protocol)
+    int bind(int fd, const sockaddr *address, unsigned int length)
+    int setsockopt(int fd, int level, int name, const void *value, unsigned int length)
+    int getsockopt(int fd, int level, int name, void *value, unsigned int *length)
+    ssize_t send(int fd, const void *data, size_t length, int flags)
+    ssize_t recv(int fd, void *data, size_t length, int flags)
+    int sendmmsg(int fd, mmsghdr *messages, unsigned int count, int flags)
+
+
+cdef extern from "<sys/stat.h>" nogil:
+    cdef struct stat_t "stat":
+        unsigned int st_mode
+        long long st_size
+    int fstat(int fd, stat_t *out)
+    bint S_ISREG(unsigned int mode)
+
+
+cdef extern from "<sys/uio.h>" nogil:
+    cdef struct iovec:
+        void *iov_base
+        size_t iov_len
+
+
+cdef extern from "<time.h>" nogil:
+    cdef struct timespec:
+        long tv_sec
+        long tv_nsec
+    const int CLOCK_MONOTONIC, CLOCK_REALTIME, CLOCK_THREAD_CPUTIME_ID
+    int clock_gettime(int clock, timespec *out)
+
+
+cdef extern from "<unistd.h>" nogil:
+    int close_descriptor "close"(int fd)
+    ssize_t read(int fd, void *data, size_t length)
+    ssize_t write(int fd, const void *data, size_t length)
+    int64_t lseek(int fd, int64_t offset, int whence)
+    int ftruncate(int fd, int64_t length)
+    const int SEEK_CUR, SEEK_SET
+    long sysconf(int name)
+    const int _SC_PAGESIZE, _SC_NPROCESSORS_CONF
