@@ -73,7 +73,7 @@ cdef void tick(server_t *server, uint64_t now_ns) noexcept nogil:
     wall_ns = <uint64_t>(<int64_t>now_ns + server.wall_offset_ns)
     server.second = <int64_t>(wall_ns / 1_000_000_000)
     server.next_second_ns = now_ns + 1_000_000_000 - wall_ns % 1_000_000_000
-    server.checks_left = server.checks_a_second
+    server.checks_left = server.checks_per_second
     write_http_date(server.date, server.second)
 
 

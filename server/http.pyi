@@ -31,7 +31,7 @@ class HttpServer(Application):
         send_timeout_s: float = 60.0,
         linger_s: float = 2.0,
         revalidate_s: float = 1.0,
-        checks_a_second: int = 1000,
+        checks_per_second: int = 1000,
         max_head_bytes: int = 16384,
         max_request_line_bytes: int = 8192,
         max_header_count: int = 100,

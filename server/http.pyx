@@ -376,7 +376,7 @@ cdef class HttpServer(Application):
         self.c.on_burst_end = http_on_burst_end
 
     def __init__(self, directory, *, access_log=None, server_name="ustack", idle_timeout_s=75.0, head_timeout_s=20.0,
-                 send_timeout_s=60.0, linger_s=2.0, revalidate_s=1.0, checks_a_second=1000, max_head_bytes=16384,
+                 send_timeout_s=60.0, linger_s=2.0, revalidate_s=1.0, checks_per_second=1000, max_head_bytes=16384,
                  max_request_line_bytes=8192, max_header_count=100, max_body_bytes=65536, max_heads=4096,
                  max_heads_bytes=1 << 24, max_files=1024, max_held_bytes=1 << 34, max_copied_bytes=1 << 28,
                  small_file_bytes=49152, max_queued_bytes=262144, max_busy=1 << 20, max_request_bytes=1 << 26,
@@ -384,12 +384,12 @@ cdef class HttpServer(Application):
         """Raises OSError if `directory` or the log cannot be opened, ValueError for a limit out of its range.
 
         access_log: a path (appended to, reopened when it is moved away), a descriptor, or None.
-        revalidate_s: the longest that a change of a file goes unnoticed; mostly it is seen at once (checks_a_second).
+        revalidate_s: the longest that a change of a file goes unnoticed; mostly it is seen at once (checks_per_second).
         max_held_bytes: of mapped files and responses to small ones together; max_copied_bytes: of the bodies among them
         that are copies. max_heads_bytes: of remembered heads with their responses. max_request_bytes: of all requests
         that are not complete. max_response_bytes: of copies of responses and log lines, in flight or remembered.
         hash_key: 16 octets, random unless given.
-        wall_clock: nanoseconds since 1970; read once a second at most.
+        wall_clock: nanoseconds since 1970; read at most once per second.
         """
         if self.root is not None:
             raise RuntimeError("a server is initialised once")
@@ -415,7 +415,7 @@ cdef class HttpServer(Application):
         self.s.send_timeout_ns = <uint64_t>(send_timeout_s * 1e9)
         self.s.linger_ns = <uint64_t>(linger_s * 1e9)
         self.s.revalidate_ns = <uint64_t>(revalidate_s * 1e9)
-        self.s.checks_a_second = checks_a_second
+        self.s.checks_per_second = checks_per_second
         self.s.linger_bytes = max(262144, 4 * max_body_bytes)
         self.s.max_head_bytes = max_head_bytes
         self.s.max_request_line_bytes = max_request_line_bytes
@@ -533,7 +533,7 @@ cdef class HttpServer(Application):
     def __exit__(self, *_):
         self.close()
 
-    # ------------------------------------------------------------ once a second
+    # ------------------------------------------------------------ once per second
 
     cdef bint interrupted(self, error) noexcept:
         """Keep what is not a failure of ours for who runs the stack (Application.park). False: it is one."""
@@ -551,7 +551,7 @@ cdef class HttpServer(Application):
     def housekeeping(self, now_ns=None):
         """Write the log, follow the wall clock, a moved log and a replaced root; look for changed files, a few a call.
 
-        About once a second, by the thread that runs the engine. now_ns: the engine's time, if it is known.
+        About once per second, by the thread that runs the engine. now_ns: the engine's time, if it is known.
         """
         self.enter("HttpServer.housekeeping()")
         try:

@@ -206,7 +206,7 @@ ctypedef struct server_t:
     uint32_t max_queued_bytes
     uint64_t max_body_bytes
     uint32_t max_remembered_bytes   # of one head
-    uint32_t checks_a_second        # of files against the disk; see file_fresh
+    uint32_t checks_per_second        # of files against the disk; see file_fresh
     uint32_t checks_left
     # ---- remembered heads
     uint8_t hash_key[16]

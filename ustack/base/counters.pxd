@@ -26,7 +26,7 @@ cpdef enum counter_t:
     SEGMENTS_OUT
     RESETS_OUT
     CHALLENGE_ACKS_OUT
-    CHALLENGE_ACKS_LIMITED      # not sent: as many as a second has for all connections (RFC 5961 section 7)
+    CHALLENGE_ACKS_LIMITED      # not sent: the allowance per second for all connections is spent (RFC 5961 section 7)
     CORRECTIVE_ACKS_LIMITED     # not sent: the connection was corrected or challenged a moment ago
     PURE_ACKS_OUT
     # -- life of connections

@@ -55,7 +55,7 @@ def hint(options: Options) -> str:
     """What a user can do next."""
     lines = [
         (f"curl {options.url}", "from this machine, or open it in a browser here"),
-        (f"wrk -t1 -c64 -d5 {options.url}512.bin", "requests a second"),
+        (f"wrk -t1 -c64 -d5 {options.url}512.bin", "requests per second"),
         (".venv/bin/ustack lab list", "what was made; Ctrl-C removes it"),
         (".venv/bin/ustack serve DIR --link veth", "your own files"),
     ]

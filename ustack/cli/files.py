@@ -71,7 +71,7 @@ class Files:
         return self._descriptors.get(LOG)
 
     def follow(self) -> None:
-        """Open again what has moved. About once a second."""
+        """Open again what has moved. About once per second."""
         for kind, path in self._paths.items():
             try:
                 there = os.stat(path)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What a running server shows once a second: a live line on a terminal (standard error), JSON lines on request.
+"""What a running server shows once per second: a live line on a terminal (standard error), JSON lines on request.
 
 JSON lines go to standard output after the `ready` line, so that a program reads both from one pipe. A reader
 that goes away ends them, not the server. Above: serve. Below: obs.snapshot.
@@ -160,7 +160,7 @@ class Complaints:
         self._said: dict[str, str | None] = {}
 
     def look(self, link: Any, server: Any) -> None:
-        """Call it once a second, and once more when both are closed."""
+        """Call it once per second, and once more when both are closed."""
         capture = capture_status(link)
         if capture is not None:
             lost = f"{capture['recorded']:,} frames are in it"

@@ -5,7 +5,7 @@ Two processes. This one opens the link's descriptors, becomes an unprivileged us
 The keeper (lab.keeper) made the namespaces and links, holds the privilege to remove them, and does so however this
 one ends; it also opens the directory and the access log, now and when they are to be opened again.
 
-    standard output   `ready http://ADDRESS:PORT/`, once; after it, with --json-stats, one JSON object a second. On a
+    standard output   `ready http://ADDRESS:PORT/`, once; after it, with --json-stats, one JSON object per second. On a
                       terminal a line follows that says as whom it serves. With `--capture -` the capture, and
                       nothing else: `ready` goes to standard error
     standard error    one line if something is wrong; on a terminal, a live line
@@ -167,7 +167,7 @@ class NamedPath(click.Path):
     help="Frames of one MTU that may wait to be received (1.6 KB each; drops.link_rx_dropped tells when it was too few)"
     ".  [default: 8192]",
 )
-@click.option("--json-stats", is_flag=True, help="One JSON object a second on standard output, after `ready`.")
+@click.option("--json-stats", is_flag=True, help="One JSON object per second on standard output, after `ready`.")
 @click.option(
     "--access-log", metavar="FILE", type=NamedPath(), help="Append to it in combined format; SIGUSR1 opens it again."
 )

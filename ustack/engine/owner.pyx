@@ -35,7 +35,7 @@ from ustack.errors import CallTimeout, WouldBlock
 
 
 cdef uint64_t slice_end(uint64_t until_ns) noexcept nogil:
-    """A busy engine comes up for signals ten times a second."""
+    """A busy engine comes up for signals ten times per second."""
     cdef uint64_t end_ns = clock_monotonic_ns() + 100000000
     return end_ns if end_ns < until_ns else until_ns
 

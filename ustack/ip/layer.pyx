@@ -27,7 +27,7 @@ cdef void ip_config_defaults(ip_config_t *config) noexcept nogil:
     config.prefix_length = 32
     config.ttl = 64
     config.neighbour_reachable_ns = 30 * <uint64_t>SECOND_NS
-    config.neighbour_retry_ns = SECOND_NS            # RFC 1122 section 2.3.2.1: at most one a second for a destination
+    config.neighbour_retry_ns = SECOND_NS            # RFC 1122 section 2.3.2.1: at most one per second and destination
     config.neighbour_tries = 3
     config.neighbour_queue = 8
     config.neighbour_limit = 1024

@@ -299,7 +299,7 @@ cdef void discard_unsent(link_t *link, packet_ring_t *ring) noexcept nogil:
     ring.tx_stuck_since_ns = 0
 
 
-cdef void ask_for_less(packet_ring_t *ring) noexcept nogil:
+cdef void use_page_fragments(packet_ring_t *ring) noexcept nogil:
     """The kernel may have no piece of memory as large as a super-frame: let it attach the slot's pages instead."""
     cdef uint8_t *data = ring.tx.slots[oldest_unsent(ring)] + tx_data_offset()
     cdef virtio_net_hdr vnet
@@ -348,7 +348,7 @@ cdef int mmap_tx_submit(link_t *link) noexcept nogil:
         # Congestion, or no carrier: the kernel keeps its place in the ring. What waits for too long is better lost,
         # as on any device: TCP sends again.
         now_ns = clock_monotonic_ns()
-        ask_for_less(ring)
+        use_page_fragments(ring)
         if ring.tx_stuck_since_ns == 0:
             ring.tx_stuck_since_ns = now_ns
         elif now_ns - ring.tx_stuck_since_ns > TX_STUCK_NS:

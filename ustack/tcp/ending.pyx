@@ -17,7 +17,7 @@ from ustack.tcp.records.tcb cimport (
     tcb_receive_window, tick_after, time_wait_at, time_wait_t, work_add)
 
 
-cdef void tell(tcp_t *tcp, tcb_t *tcb, close_reason_t reason) noexcept nogil:
+cdef void mark_closed(tcp_t *tcp, tcb_t *tcb, close_reason_t reason) noexcept nogil:
     """The record has left the flow table: nothing runs for it any more but its last upcalls."""
     if tcb.flags & TCB_CLOSED_BY_APP:
         tcp.orphans -= 1
@@ -43,7 +43,7 @@ cdef void connection_end(tcp_t *tcp, tcb_t *tcb, close_reason_t reason) noexcept
         count(tcp.counters, CONNECTIONS_TIMED_OUT)
     elif reason == CLOSE_NET_UNREACHABLE or reason >= CLOSE_HOST_UNREACHABLE:
         count(tcp.counters, CONNECTIONS_UNREACHABLE)
-    tell(tcp, tcb, reason)
+    mark_closed(tcp, tcb, reason)
 
 
 # ---------------------------------------------------------------- TIME-WAIT
@@ -91,7 +91,7 @@ cdef void connection_time_wait(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     record.options = tcb.options & OPT_AGREED
     time_wait_link(tcp, index)
     flow_retarget(tcp, &tcb.key, FLOW_TIME_WAIT, index)
-    tell(tcp, tcb, CLOSE_NORMAL)
+    mark_closed(tcp, tcb, CLOSE_NORMAL)
 
 
 cdef void time_wait_restart(tcp_t *tcp, uint32_t index) noexcept nogil:

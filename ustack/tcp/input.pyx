@@ -22,7 +22,8 @@ from ustack.buf.frame cimport CHECKSUM_UNKNOWN
 from ustack.ip.layer cimport IP_PROTO_TCP, ip_confirm
 from ustack.tcp.emit cimport emit_reset_for, first_window, emit_time_wait_ack
 from ustack.tcp.ending cimport connection_end, connection_time_wait
-from ustack.tcp.opening cimport agree, listen_arrives, offered_options, syn_received_arrives, time_wait_arrives
+from ustack.tcp.opening cimport (
+    apply_negotiated, listen_arrives, offered_options, syn_received_arrives, time_wait_arrives)
 from ustack.tcp.receive.reassembly cimport (
     reassembly_advance, reassembly_append, reassembly_forget, reassembly_insert, reassembly_sure)
 from ustack.tcp.records.demux cimport FLOW_CONNECTION, FLOW_SYN_RECEIVED, FLOW_TIME_WAIT, flow_find, flow_t
@@ -133,7 +134,7 @@ cdef void syn_sent_arrives(tcp_t *tcp, tcb_t *tcb, const segment_t *seg, deliver
     tcb.rcv_adv = tcb.rcv_nxt + first_window(tcp)
     if options & OPT_TIMESTAMPS:
         tcb.ts_recent = seg.ts_val
-    agree(tcp, tcb, options, seg.mss if seg.has & HAS_MSS else DEFAULT_MSS_V4, seg.wscale)
+    apply_negotiated(tcp, tcb, options, seg.mss if seg.has & HAS_MSS else DEFAULT_MSS_V4, seg.wscale)
     tcb_heard(tcp, tcb)
     work_add(tcp, tcb)
     if not acceptable:                                                  # simultaneous open (MUST-10)

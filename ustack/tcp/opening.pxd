@@ -19,4 +19,5 @@ cdef void time_wait_arrives(tcp_t *tcp, uint32_t index, const segment_t *seg) no
 # tcb_options_t that a SYN offers and our configuration wants.
 cdef uint8_t offered_options(const tcp_t *tcp, const segment_t *seg) noexcept nogil
 # Write what both ends offered to the tcb: options, window scales, effective send MSS (MUST-16).
-cdef void agree(tcp_t *tcp, tcb_t *tcb, uint8_t options, uint16_t peer_mss, uint8_t peer_wscale) noexcept nogil
+cdef void apply_negotiated(tcp_t *tcp, tcb_t *tcb, uint8_t options, uint16_t peer_mss,
+                           uint8_t peer_wscale) noexcept nogil

@@ -242,7 +242,7 @@ cdef tcb_t *handshake_complete(tcp_t *tcp, const syn_received_t *syn, uint32_t i
     tcb.rcv_adv = tcb.rcv_nxt + first_edge(tcp, advertised_wscale(tcp) if options & OPT_WSCALE else 0)
     tcb.ts_recent = syn.ts_recent
     tcb_heard(tcp, tcb)
-    agree(tcp, tcb, options, syn.peer_mss, syn.options_wscale & 0x0F)
+    apply_negotiated(tcp, tcb, options, syn.peer_mss, syn.options_wscale & 0x0F)
     ack_set_window(tcb, seg, <uint32_t>seg.window << tcb.snd_wscale)
     if index != 0:
         flow_retarget(tcp, &tcb.key, FLOW_CONNECTION, tcb.index)
@@ -273,7 +273,8 @@ cdef uint8_t offered_options(const tcp_t *tcp, const segment_t *seg) noexcept no
     return options
 
 
-cdef void agree(tcp_t *tcp, tcb_t *tcb, uint8_t options, uint16_t peer_mss, uint8_t peer_wscale) noexcept nogil:
+cdef void apply_negotiated(tcp_t *tcp, tcb_t *tcb, uint8_t options, uint16_t peer_mss,
+                           uint8_t peer_wscale) noexcept nogil:
     """What both ends offered. Effective send MSS: MUST-16, less the options that every segment carries."""
     cdef uint32_t mss = peer_mss if peer_mss > MINIMUM_MSS else MINIMUM_MSS
     cdef uint32_t room = ip_payload_mtu(tcp.ip) - TCP_HEADER_BYTES

@@ -306,7 +306,7 @@ cdef send_t send_data(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
             if sent == SEND_FAILED and not tcb.flags & TCB_REXMIT_ARMED:
                 rexmit_start(tcp, tcb)
             return sent
-        account(tcp, tcb, length, fin)
+        note_sent(tcp, tcb, length, fin)
         if fin:
             tcb.flags |= TCB_FIN_SENT
             return SEND_OK
@@ -348,7 +348,7 @@ cdef inline uint32_t segment_length(const tcp_t *tcp, const tcb_t *tcb, uint32_t
     return 0
 
 
-cdef inline void account(tcp_t *tcp, tcb_t *tcb, uint32_t length, bint fin) noexcept nogil:
+cdef inline void note_sent(tcp_t *tcp, tcb_t *tcb, uint32_t length, bint fin) noexcept nogil:
     """SND.NXT after a frame; a retransmission is counted and spoils the measurement (Karn)."""
     cdef cc_view_t view
     cdef uint32_t seg_len = length + (1 if fin else 0)

@@ -881,7 +881,7 @@ def test_requests_with_bodies_are_not_remembered(site: Site) -> None:
 @pytest.mark.parametrize("checks", [1000, 0])
 def test_a_remembered_404_ends_when_the_file_comes(make_site: Callable[..., Site], path: str, checks: int) -> None:
     """At once on a quiet server, within revalidate_s on one that has no checks left."""
-    site = make_site(checks_a_second=checks)
+    site = make_site(checks_per_second=checks)
     assert site.ask(get(path))[0] == site.ask(get(path))[0] == 404
     assert site.stats()["head_hits"] == 1
     file = site.root / (path[1:] + ("index.html" if path.endswith("/") else ""))
@@ -972,7 +972,7 @@ def test_quiet_server_sees_a_change_at_once(site: Site) -> None:
 
 
 def test_busy_server_looks_at_the_disk_within_its_budget(make_site: Callable[..., Site]) -> None:
-    site = make_site(checks_a_second=0)
+    site = make_site(checks_per_second=0)
     assert site.ask(get("/text.txt"))[2] == b"text"
     (site.root / "text.txt").write_text("changed")
     assert site.ask(get("/text.txt"))[2] == b"text"

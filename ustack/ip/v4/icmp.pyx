@@ -16,7 +16,7 @@ from ustack.wire.ipv4 cimport IPV4_FRAGMENT_OFFSET, IPV4_HEADER_BYTES, ipv4_pars
 
 cdef enum:
     # Allowance for errors: a token bucket (RFC 1812 section 4.3.2.8), kept as the time when it is full again.
-    ERROR_INTERVAL_NS = 10 * 1000000             # 100 a second
+    ERROR_INTERVAL_NS = 10 * 1000000             # 100 per second
     ERROR_BURST = 50
     # An error quotes as much as fits into 576 octets (RFC 1812 section 4.3.2.3).
     ERROR_QUOTE_BYTES = 576 - IPV4_HEADER_BYTES - ICMP_HEADER_BYTES

@@ -84,7 +84,7 @@ cdef void update_window(tcp_t *tcp, tcb_t *tcb, const segment_t *seg, uint32_t w
 
 cdef void new_acknowledgment(tcp_t *tcp, tcb_t *tcb, const segment_t *seg) noexcept nogil:
     cdef uint32_t acked = seg.ack - tcb.snd_una
-    if measure(tcp, tcb, seg):
+    if sample_rtt(tcp, tcb, seg):
         tcb.backoff = 0
     else:
         rtt_progress(tcp, tcb)
@@ -108,7 +108,7 @@ cdef void new_acknowledgment(tcp_t *tcp, tcb_t *tcb, const segment_t *seg) noexc
     work_add(tcp, tcb)
 
 
-cdef inline bint measure(tcp_t *tcp, tcb_t *tcb, const segment_t *seg) noexcept nogil:
+cdef inline bint sample_rtt(tcp_t *tcp, tcb_t *tcb, const segment_t *seg) noexcept nogil:
     """One timed segment a round trip; by timestamps when a retransmission has spoilt it (RFC 6298 section 3).
 
     True if a sample was taken: only that ends the back-off (RFC 6298 section 5, Karn's rule, MUST-18).

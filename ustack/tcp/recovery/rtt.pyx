@@ -48,7 +48,7 @@ cdef inline uint64_t base_rto_ns(const tcp_t *tcp, const tcb_t *tcb) noexcept no
     return rto_ns if rto_ns < tcp.config.rto_max_ns else tcp.config.rto_max_ns
 
 
-cdef inline uint64_t doubled(const tcp_t *tcp, uint64_t rto_ns, uint32_t times) noexcept nogil:
+cdef inline uint64_t backed_off(const tcp_t *tcp, uint64_t rto_ns, uint32_t times) noexcept nogil:
     while times > 0 and rto_ns < tcp.config.rto_max_ns:
         rto_ns *= 2
         times -= 1
@@ -56,7 +56,7 @@ cdef inline uint64_t doubled(const tcp_t *tcp, uint64_t rto_ns, uint32_t times) 
 
 
 cdef uint64_t rtt_rto_ns(const tcp_t *tcp, const tcb_t *tcb) noexcept nogil:
-    return doubled(tcp, base_rto_ns(tcp, tcb), tcb.backoff)
+    return backed_off(tcp, base_rto_ns(tcp, tcb), tcb.backoff)
 
 
 cdef void rexmit_start(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
@@ -74,7 +74,7 @@ cdef uint64_t rtt_waited_ns(const tcp_t *tcp, const tcb_t *tcb, uint32_t timeout
     cdef uint64_t waited_ns = 0
     cdef uint32_t i
     for i in range(timeouts):
-        waited_ns += doubled(tcp, rto_ns, i)
+        waited_ns += backed_off(tcp, rto_ns, i)
     return waited_ns
 
 
