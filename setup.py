@@ -16,6 +16,7 @@ USTACK_OPTIMIZE=-O1 builds a release sooner, for tests of what does not depend o
 
 import os
 import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -47,6 +48,10 @@ LINK = {"asan": ["-fsanitize=address,undefined"], "release": ["-Wl,--strip-debug
 
 # Where the sources are, and the package that they are installed as.
 TOPS = (("ustack", "ustack"), ("server", "ustack.server"), ("tools", "ustack.tools"))
+
+# What Cython searches for declarations (.pxd): this tree, and a package in which server/ and tools/ have the names that
+# they are installed by.
+INSTALLED = Path("build/installed")
 
 # Shims that show single records to this project's unit tests: built in the source tree, left out of a wheel.
 SHIMS = Path("ustack/testing/parts")
@@ -89,12 +94,23 @@ def check_complete() -> None:
                 raise SystemExit(
                     f"{stub.relative_to(ROOT).with_suffix('.pyx')} is missing: these sources are not complete"
                 )
-        for source in sorted((ROOT / top).rglob("*.pyx")):
-            for name in re.findall(r'^include "(.+)"', source.read_text(), re.M):
-                if not (source.parent / name).exists():
-                    raise SystemExit(
-                        f"{source.relative_to(ROOT).parent / name} is missing: these sources are not complete"
-                    )
+
+
+def link_installed() -> None:
+    """Make or mend INSTALLED: relative links, so that a moved tree takes them along, each put in place at once, so
+    that two builds do not disturb each other."""
+    package = ROOT / INSTALLED / "ustack"
+    package.mkdir(parents=True, exist_ok=True)
+    for name, target in (("__init__.py", "ustack/__init__.py"), ("server", "server"), ("tools", "tools")):
+        link, wanted = package / name, os.path.join("..", "..", "..", target)
+        if link.is_symlink() and os.readlink(link) == wanted:
+            continue
+        if link.is_dir() and not link.is_symlink():  # a copy that followed the links, and is out of date by now
+            shutil.rmtree(link)
+        made = package / f".{name}.{os.getpid()}"
+        made.unlink(missing_ok=True)
+        made.symlink_to(wanted)
+        made.replace(link)
 
 
 def extensions() -> list[Extension]:
@@ -143,11 +159,12 @@ def modules() -> list[Extension]:
     """The extensions, translated to C where the command that was given compiles."""
     if sys.argv[1:2] and sys.argv[1] in ("egg_info", "dist_info", "sdist"):
         return extensions()
+    link_installed()
     translated: list[Extension] = cythonize(
         extensions(),
         build_dir=f"build/{MODE}/c",
         compiler_directives=DIRECTIVES,
-        include_path=["."],
+        include_path=[".", str(INSTALLED)],
         nthreads=0 if MODE == "trace" else 2,
         show_all_warnings=False,
     )

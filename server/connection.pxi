@@ -119,8 +119,8 @@ cdef void busy_end(server_t *server, tcb_t *conn) noexcept nogil:
 cdef void busy_log(server_t *server, tcb_t *conn, busy_t *busy, uint64_t missing) noexcept nogil:
     if busy.log_text == NULL:
         return
-    log_append(server, conn, busy.log_text, busy.log_split, busy.status,
-               busy.body_bytes - missing if missing < busy.body_bytes else 0)
+    log_keep(&server.log, server.second, &conn.key.raddr, busy.log_text, busy.log_split, busy.status,
+             busy.body_bytes - missing if missing < busy.body_bytes else 0)
     lent_unref(busy.log_text)
     busy.log_text = NULL
 
@@ -261,7 +261,9 @@ cdef void respond(server_t *server, tcp_t *tcp, tcb_t *conn, decision_t *decisio
         if followed < 0:
             accepted = followed
     if accepted == <int64_t>length and (body == NULL or followed == <int64_t>decision.body_length):
-        log_append(server, conn, decision.log_text, decision.log_split, decision.status, body_bytes)
+        if decision.log_text != NULL:
+            log_keep(&server.log, server.second, &conn.key.raddr, decision.log_text, decision.log_split,
+                     decision.status, body_bytes)
         response_end(server, tcp, conn, flags)
         return
     if accepted < 0:

@@ -35,14 +35,6 @@ cdef size_t head_end(const uint8_t *data, size_t length, size_t start, bint *bro
     return 0
 
 
-cdef inline bint is_request_target(const uint8_t *data, size_t length) noexcept nogil:
-    cdef size_t at
-    for at in range(length):
-        if data[at] < 0x21 or data[at] > 0x7e:
-            return False
-    return length > 0
-
-
 cdef int line_fault(server_t *server, const uint8_t *data, size_t length, bint *complete) noexcept nogil:
     """What is wrong with the first line of an unfinished head, as a status; 0: nothing that can be seen yet.
 

@@ -12,10 +12,6 @@ from ustack.application import Application
 from ustack.engine.owner import Engine
 from ustack.server.request import Limits
 
-class ChunkedBody:
-    def __init__(self, limit: int) -> None: ...
-    def feed(self, data: bytes) -> tuple[int, bool]: ...
-
 @disjoint_base
 class HttpServer(Application):
     limits: Limits

@@ -14,7 +14,8 @@ time comes with the burst, the wall clock as an offset that `housekeeping` sets.
 
 Read first: RFC 9112 (framing, connections), RFC 9110 (semantics); ustack/application.pxd.
 Above: the command line. Below: application.pxd, tcp/calls.pxd, buf/lent.pxd; request, files, response, accesslog (.py).
-In parts: records, dates, heads (remembered), filetable, logring, connection (.pxi, included here, one module).
+Below, in this folder: records, chunks, dates, grammar, logring. In parts: ready, heads (remembered), filetable,
+connection (.pxi, included here, one module).
 """
 
 import logging
@@ -24,17 +25,21 @@ import time
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.ref cimport PyObject
-from libc.errno cimport EINTR, ENAMETOOLONG, ENOENT, ENOSPC, ENOSYS, ENOTDIR, EPERM, errno
+from libc.errno cimport EINTR, ENAMETOOLONG, ENOENT, ENOSYS, ENOTDIR, EPERM, errno
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
-from libc.string cimport memchr, memcmp, memcpy, memset, strchr, strdup, strlen
+from libc.string cimport memchr, memcmp, memcpy, memset, strdup, strlen
 
 from ustack.application cimport ACCEPT_REFUSED, ACCEPT_TAKEN, Application, application_t
 from ustack.base.prng cimport siphash13
-from ustack.base.types cimport ip_addr_is_v4, ip_addr_t
 from ustack.buf.lent cimport lent_from_copy, lent_from_file, lent_ref, lent_t, lent_unref
-from ustack.buf.slab cimport slab_alloc, slab_at, slab_destroy, slab_init, slab_release, slab_t
+from ustack.buf.slab cimport slab_alloc, slab_at, slab_destroy, slab_init, slab_release
 from ustack.engine.owner cimport Engine
+from ustack.server.chunks cimport chunks_read
+from ustack.server.dates cimport DATE_BYTES, write_http_date
+from ustack.server.grammar cimport is_request_target, is_token
+from ustack.server.logring cimport log_begin, log_drain, log_end, log_half_full, log_keep
+from ustack.server.records cimport *
 from ustack.tcp.calls cimport (
     tcp_abort, tcp_close, tcp_receivable, tcp_resume, tcp_send, tcp_send_queued, tcp_set_nodelay, tcp_set_timeout,
     tcp_shutdown, tcp_want_writable)
@@ -45,12 +50,9 @@ from ustack.tcp.records.tcb cimport TCB_ACCEPTED, TCB_ACTIVE, tcb_t, tcp_t, turn
 from ustack.errors import is_interruption
 from ustack.server import accesslog, files, request as requests, response as responses
 
-include "chunks.pxi"
-include "records.pxi"
-include "dates.pxi"
+include "ready.pxi"
 include "heads.pxi"
 include "filetable.pxi"
-include "logring.pxi"
 include "connection.pxi"
 
 _log = logging.getLogger("ustack.server")
@@ -206,9 +208,7 @@ cdef void server_free(server_t *server) noexcept nogil:
     if server.files != NULL:
         for index in range(server.file_limit):
             file_drop(server, &server.files[index])
-    while server.log_head != server.log_tail:
-        lent_unref(server.log_ring[server.log_head & server.log_mask].text)
-        server.log_head += 1
+    log_end(&server.log)
     if server.continue_100 != NULL:
         lent_unref(server.continue_100)
         server.continue_100 = NULL
@@ -227,13 +227,9 @@ cdef void server_free(server_t *server) noexcept nogil:
     server.free_files = NULL
     free(server.decisions)
     free(server.buckets)
-    free(server.log_ring)
-    free(server.log_buffer)
     server.files = NULL
     server.decisions = NULL
     server.buckets = NULL
-    server.log_ring = NULL
-    server.log_buffer = NULL
 
 
 cdef void http_on_burst_begin(application_t *app, uint64_t now_ns) noexcept nogil:
@@ -246,8 +242,8 @@ cdef void http_on_burst_begin(application_t *app, uint64_t now_ns) noexcept nogi
 
 cdef void http_on_burst_end(application_t *app, uint64_t now_ns) noexcept nogil:
     cdef server_t *server = <server_t *>app.context
-    if server.log_tail - server.log_head > server.log_mask >> 1:
-        log_drain(server)
+    if log_half_full(&server.log):
+        log_drain(&server.log)
 
 
 # ---------------------------------------------------------------- what takes the GIL
@@ -313,25 +309,6 @@ cdef lent_t *lent_from_bytes(bytes octets) except NULL:
     return lent
 
 
-cdef class ChunkedBody:
-    """chunks_read for who tests it. limit: bytes of the body, framing and trailers included."""
-
-    cdef chunks_t chunks
-
-    def __init__(self, uint64_t limit):
-        memset(&self.chunks, 0, sizeof(chunks_t))
-        self.chunks.left = limit
-
-    def feed(self, bytes data not None):
-        """(bytes of `data` that belong to the body, has it ended with them). Raises Refusal(413) or Refusal(400)."""
-        cdef size_t used = 0
-        cdef int verdict = chunks_read(&self.chunks, <const uint8_t *>PyBytes_AS_STRING(data),
-                                       <size_t>PyBytes_GET_SIZE(data), &used)
-        if verdict > 1:
-            raise responses.Refusal(verdict, close=True)
-        return used, verdict == 1
-
-
 cdef bytes read_whole(int fd, Py_ssize_t size):
     """A small file's first `size` octets, or fewer if it was cut."""
     parts = []
@@ -362,8 +339,7 @@ cdef class HttpServer(Application):
     def __cinit__(self, *args, **options):
         memset(&self.s, 0, sizeof(server_t))
         self.s.owner = <PyObject *>self
-        self.s.log_fd = -1
-        self.s.log_time_second = -1
+        self.s.log.fd = -1
         self.s.closing = 1                  # until __init__ is through
         self.c.context = &self.s
         self.c.on_accept = http_on_accept
@@ -430,8 +406,8 @@ cdef class HttpServer(Application):
         self.root = files.DocumentRoot(directory)
         self.s.root_fd = self.root.fd
         self.log_file = accesslog.LogFile(access_log)
-        self._watch_log()
         self._allocate(max_heads, max_files, max_busy, log_lines, hash_key or os.urandom(16))
+        self._watch_log()
         self.set_wall_clock(0)
         self.s.wall_known = 0           # the engine's monotonic time is not known before its first burst
         self.s.closing = 0
@@ -448,17 +424,12 @@ cdef class HttpServer(Application):
         self.s.decision_limit = max_heads
         self.s.buckets = <uint32_t *>calloc(buckets, sizeof(uint32_t))
         self.s.bucket_mask = buckets - 1
-        self.s.log_ring = <log_record_t *>calloc(log_lines, sizeof(log_record_t))
-        self.s.log_mask = log_lines - 1
-        # One line may be longer than a batch: texts are bounded by accesslog, far below this.
-        self.s.log_buffer = <uint8_t *>malloc(2 * LOG_WRITE_BYTES)
         self.s.read_buffer = <uint8_t *>malloc(self.s.small_file_bytes + 1)
         self.s.ledger = <ledger_t *>calloc(1, sizeof(ledger_t))
         if self.s.ledger != NULL:
             self.s.ledger.refs = 1
         if (self.s.read_buffer == NULL or self.s.ledger == NULL or self.s.decisions == NULL
-                or self.s.buckets == NULL or self.s.log_ring == NULL
-                or self.s.log_buffer == NULL
+                or self.s.buckets == NULL or log_begin(&self.s.log, log_lines) != 0
                 or slab_init(&self.s.busy, (sizeof(busy_t) + 63) & ~<size_t>63, max_busy) != 0):
             raise MemoryError
         self.s.continue_100 = lent_from_bytes(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -488,8 +459,8 @@ cdef class HttpServer(Application):
         if self.s.closing:
             return
         self.s.closing = 1
-        log_drain(&self.s)
-        self.s.log_fd = -1
+        log_drain(&self.s.log)
+        self.s.log.fd = -1
         self.log_file.close()
         self.root.close()
         if self.s.stats.connections_open == 0:
@@ -568,7 +539,7 @@ cdef class HttpServer(Application):
             self.set_wall_clock(now_ns)     # its callable cannot close the server: we are inside
         else:
             self.s.wall_known = 0       # the next burst brings the time to compare with
-        log_drain(&self.s)
+        log_drain(&self.s.log)
         self.log_file.follow()
         self._watch_log()
         if self.root.replaced():
@@ -582,8 +553,8 @@ cdef class HttpServer(Application):
                 budget -= 1
 
     def _watch_log(self):
-        self.s.log_fd = self.log_file.fd
-        self.s.log_regular = self.s.log_fd >= 0 and stat.S_ISREG(os.fstat(self.s.log_fd).st_mode)
+        self.s.log.fd = self.log_file.fd
+        self.s.log.is_regular = self.s.log.fd >= 0 and stat.S_ISREG(os.fstat(self.s.log.fd).st_mode)
 
     def _forget_files(self):
         cdef uint32_t index
@@ -598,6 +569,8 @@ cdef class HttpServer(Application):
         classes = found.pop("responses")
         for index in range(2, STATUS_CLASSES):
             found[f"responses_{index}xx"] = classes[index]
+        found["log_lines"] = self.s.log.written_lines
+        found["log_lost"] = self.s.log.lost_lines
         found["heads_remembered"] = self.s.decision_count
         found["files_open"] = self.s.file_count
         found["held_bytes"] = self.s.held_bytes
@@ -607,7 +580,7 @@ cdef class HttpServer(Application):
         found["response_bytes"] = self.s.ledger.bytes if self.s.ledger != NULL else 0
         found["connections_busy"] = self.s.busy.in_use
         # Why the access log lost its last lines; None while it takes them.
-        found["log_error"] = os.strerror(self.s.log_errno) if self.s.log_errno else None
+        found["log_error"] = os.strerror(self.s.log.error) if self.s.log.error else None
         return found
 
     # ------------------------------------------------------------ deciding
@@ -662,7 +635,7 @@ cdef class HttpServer(Application):
                 decision.missing = strdup(PyBytes_AS_STRING(self.absent))
                 decision.checked_ns = self.s.now_ns
                 lasting = decision.missing != NULL
-            elif self.s.log_fd >= 0:
+            elif self.s.log.fd >= 0:
                 try:
                     self.note(decision, head, request)
                 except BaseException:
@@ -782,7 +755,7 @@ cdef class HttpServer(Application):
 
     cdef int note(self, decision_t *decision, bytes head, request) except -1:
         """Keep what the access log will say."""
-        if self.s.log_fd < 0:
+        if self.s.log.fd < 0:
             return 0
         line = head.partition(b"\r\n")[0]
         referer = agent = None
@@ -793,7 +766,7 @@ cdef class HttpServer(Application):
                                          <uint64_t>PyBytes_GET_SIZE(text))
         decision.log_split = split
         if decision.log_text == NULL:
-            self.s.stats.log_lost += 1
+            self.s.log.lost_lines += 1
         return 0
 
     cdef int await_body(self, decision_t *decision, request, bytes head) except -1:

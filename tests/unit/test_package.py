@@ -159,6 +159,61 @@ def public(name: str) -> bool:
     return not name.startswith("ustack/testing/parts/")
 
 
+class TestDeclarationsOfTheServer:
+    """build/installed, where Cython finds server/ and tools/ by the names that they are installed by."""
+
+    LINKS = ("__init__.py", "server", "tools")
+
+    @pytest.fixture
+    def tree(self, tmp_path: Path) -> Path:
+        """The sources alone, at a place of their own."""
+        for top in ("ustack", "server", "tools"):
+            for path in (ROOT / top).rglob("*"):
+                if path.suffix in {".py", ".pyx", ".pxd", ".pyi"} and "__pycache__" not in path.parts:
+                    (tmp_path / "tree" / path.relative_to(ROOT)).parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copy2(path, tmp_path / "tree" / path.relative_to(ROOT))
+        for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
+            shutil.copy2(ROOT / name, tmp_path / "tree" / name)
+        return tmp_path / "tree"
+
+    def begin(self, tree: Path) -> subprocess.Popen[str]:
+        """A build that compiles nothing."""
+        return subprocess.Popen(
+            [sys.executable, "setup.py", "-q", "build_ext", "--inplace"],
+            cwd=tree,
+            env={"PATH": "/usr/bin:/bin", "USTACK_ONLY": "none"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def check(self, tree: Path, *builds: subprocess.Popen[str]) -> None:
+        for one in builds:
+            said, _ = one.communicate(timeout=LIMIT_S)
+            assert one.returncode == 0, said
+        package = tree / "build" / "installed" / "ustack"
+        assert sorted(path.name for path in package.iterdir()) == sorted(self.LINKS)
+        for name in self.LINKS:
+            assert (package / name).is_symlink()
+            there = tree / "ustack" / name if name == "__init__.py" else tree / name
+            assert (package / name).resolve() == there.resolve()
+
+    def test_two_builds_at_once(self, tree: Path) -> None:
+        self.check(tree, self.begin(tree), self.begin(tree), self.begin(tree))
+
+    @pytest.mark.parametrize("links", [True, False])
+    def test_a_copied_tree_has_its_own(self, tree: Path, links: bool) -> None:
+        """Also when the copy followed the links: its copies would go out of date."""
+        self.check(tree, self.begin(tree))
+        there = tree.parent / "another"
+        shutil.copytree(tree, there, symlinks=links)
+        self.check(there, self.begin(there))
+
+    def test_a_renamed_tree_keeps_them(self, tree: Path) -> None:
+        self.check(tree, self.begin(tree))
+        self.check(tree.rename(tree.parent / "another"))
+
+
 @pytest.mark.timeout(900)
 class TestSourceDistribution:
     def test_it_holds_every_source(self, sdist: Path) -> None:
@@ -166,7 +221,7 @@ class TestSourceDistribution:
             names = {name.partition("/")[2] for name in archive.getnames()}
         wanted = set()
         for top in ("ustack", "server", "tools"):
-            for suffix in ("py", "pyx", "pxd", "pxi", "pyi"):
+            for suffix in ("py", "pyx", "pxd", "pyi"):
                 wanted |= {str(path.relative_to(ROOT)) for path in (ROOT / top).rglob(f"*.{suffix}")}
         assert wanted <= names
         assert {"README.md", "LICENSE", "Makefile", "setup.py", "ustack/py.typed", "tests/conftest.py"} <= names
@@ -180,7 +235,9 @@ class TestSourceDistribution:
             f"ustack-{ustack.__version__}/tools/reference/epoll_server.c"
         ]
 
-    @pytest.mark.parametrize("missing", ["ustack/engine/poll.pyx", "ustack/tcp/input.pyx", "server/http.pyx", "ustack"])
+    @pytest.mark.parametrize(
+        "missing", ["ustack/engine/poll.pyx", "ustack/tcp/input.pyx", "server/http.pyx", "server/chunks.pyx", "ustack"]
+    )
     def test_a_build_without_sources_fails_and_says_so(self, sdist: Path, tmp_path: Path, missing: str) -> None:
         """Instead of making a wheel that cannot be imported."""
         run("tar", "-xzf", sdist, "-C", tmp_path)
@@ -221,7 +278,7 @@ class TestWheel:
         assert {name for name in sources(".pyi") if public(name)} | {"ustack/py.typed"} <= contents
 
     def test_the_example_of_an_application_is_in_it(self, contents: set[str]) -> None:
-        assert {name for name in sources(".pyx") | sources(".pxi") if name.startswith("ustack/server/")} <= contents
+        assert {name for name in sources(".pyx") if name.startswith("ustack/server/")} <= contents
 
     def test_the_sample_site_is_in_it(self, contents: set[str]) -> None:
         files = {f"ustack/site/{path.name}" for path in (ROOT / "ustack" / "site").iterdir()}
@@ -281,6 +338,30 @@ class TestInstalled:
         said = run(installed, "-c", textwrap.dedent(ECHO_CLIENT), cwd=tmp_path).stdout
         assert said == "all of it came back, and nothing is held\n"
 
+    def test_the_servers_declarations_serve_others(self, installed: Path, tmp_path: Path) -> None:
+        (tmp_path / "bodies.pyx").write_text(BODIES)
+        (tmp_path / "setup.py").write_text(ECHO_SETUP.replace("echo", "bodies"))
+        run(installed, "setup.py", "-q", "build_ext", "--inplace", cwd=tmp_path)
+        script = "import bodies; print(bodies.end_of(b'5\\r\\nhello\\r\\n0\\r\\n\\r\\nGET'), bodies.end_of(b'x'))"
+        assert run(installed, "-c", script, cwd=tmp_path).stdout == "15 -1\n"
+
+
+BODIES = '''# cython: language_level=3
+"""Where a chunked body ends, with the server's own reader."""
+
+from libc.stdint cimport uint8_t
+from libc.string cimport memset
+
+from ustack.server.chunks cimport chunks_read, chunks_t
+
+
+def end_of(bytes data not None):
+    cdef chunks_t chunks
+    cdef size_t used = 0
+    memset(&chunks, 0, sizeof(chunks))
+    chunks.left = 1000
+    return used if chunks_read(&chunks, <const uint8_t *><const char *>data, len(data), &used) == 1 else -1
+'''
 
 ECHO = '''# cython: language_level=3
 """What arrives goes back; the end of the data ends the connection."""

@@ -1,10 +1,22 @@
 # SPDX-License-Identifier: MIT
-# The records of the HTTP server. Plain data; included by http.pyx, as are the files that work on them.
+# The records of the HTTP server: plain data, and the words that are counted and remembered in it. No functions.
+#
+# One server_t per HttpServer, inside it. What a response costs once is a ready_t; what is answered to one head is a
+# decision_t; a file is a file_t; only a connection in the middle of something has a busy_t.
+#
+# Above: everything in server/ that runs without the GIL, and http. Below: chunks, dates, logring; buf, tcp/records.
+
+from cpython.ref cimport PyObject
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+
+from ustack.buf.lent cimport lent_t
+from ustack.buf.slab cimport slab_t
+from ustack.server.chunks cimport chunks_t
+from ustack.server.logring cimport log_t
+from ustack.tcp.records.tcb cimport tcb_t
 
 cdef enum:
     FULL_FORMS = 3                  # PERSIST, PERSIST_ANNOUNCED, CLOSE of response.py
-    DATE_BYTES = 29                 # an IMF-fixdate (RFC 9110 section 5.6.7)
-    LOG_WRITE_BYTES = 65536
     STATUS_CLASSES = 6
     INLINE_BYTES = 4096             # a body up to here is copied behind its head; a longer one is lent by itself
     # What requests cost beside their own frames, in units of a turn (about 100 ns; ustack/application.pxd, on_data)
@@ -19,7 +31,7 @@ cdef enum:
 
 # conn.user_data: 0 for an idle connection, which owns nothing here.
 #     63       62 .. 32                     31 .. 0
-#     CLOSING  octets queued when last      index of its busy_t, 0: none
+#     CLOSING  bytes queued when last      index of its busy_t, 0: none
 #              looked at, for stalls
 cdef extern from *:
     """
@@ -84,7 +96,7 @@ cdef enum decision_flags_t:
 # What is answered to one request head.
 ctypedef struct decision_t:
     uint64_t hash
-    uint8_t *head                   # exact octets, NULL if not remembered
+    uint8_t *head                   # exact bytes, NULL if not remembered
     uint32_t head_length
     uint32_t next                   # chain of the head table, slot + 1
     uint32_t file                   # NO_FILE: none
@@ -101,7 +113,7 @@ ctypedef struct decision_t:
     uint32_t cost_bytes             # in the head table, against max_heads_bytes
     uint64_t body_at                # of the variant's body, sent behind the ready-made part
     uint64_t body_length
-    uint64_t request_body           # octets of the request's body, to be read and discarded
+    uint64_t request_body           # bytes of the request's body, to be read and discarded
     lent_t *log_text                # NULL: no access log
     uint32_t log_split
 
@@ -138,7 +150,7 @@ ctypedef struct busy_t:
     uint64_t body_at
     uint64_t body_left
     uint64_t body_bytes             # of the whole response
-    uint64_t left                   # PHASE_BODY, PHASE_LINGER: octets that may still come
+    uint64_t left                   # PHASE_BODY, PHASE_LINGER: bytes that may still come
     uint64_t progress_ns            # PHASE_LINGER: when seen_queued last became less
     uint32_t seen_queued            # PHASE_LINGER: bytes unacknowledged at the last look
     decision_t *pending             # owned
@@ -149,14 +161,6 @@ ctypedef struct busy_t:
     uint32_t held_bytes
     uint32_t older                  # in order of the first byte kept; 0: none
     uint32_t newer
-
-ctypedef struct log_record_t:
-    int64_t second
-    uint64_t body_bytes
-    lent_t *text                    # owned
-    ip_addr_t address
-    uint32_t split
-    uint16_t status
 
 ctypedef struct http_stats_t:
     uint64_t requests
@@ -177,8 +181,6 @@ ctypedef struct http_stats_t:
     uint64_t stalled_aborted
     uint64_t damaged_aborted
     uint64_t files_changed
-    uint64_t log_lines
-    uint64_t log_lost
     uint64_t internal_errors
 
 ctypedef struct server_t:
@@ -244,14 +246,4 @@ ctypedef struct server_t:
     uint64_t request_bytes          # kept of unfinished requests
     uint64_t max_request_bytes
     lent_t *continue_100
-    # ---- access log
-    int log_fd                      # -1: none
-    uint8_t log_regular             # a write cannot wait for a reader
-    int log_errno                   # of the last write, 0: the file took it
-    log_record_t *log_ring
-    uint32_t log_mask
-    uint32_t log_head               # next to write, counts on
-    uint32_t log_tail               # next free
-    uint8_t *log_buffer
-    int64_t log_time_second         # that log_time says
-    uint8_t log_time[32]
+    log_t log

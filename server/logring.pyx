@@ -1,6 +1,14 @@
 # SPDX-License-Identifier: MIT
-# The access log between a response and the file: fixed records in a bounded ring, made into lines and written outside
-# of the bursts. Included by http.pyx. A line that finds the ring full is counted as lost.
+"""Ring of the access log, and the writer of its lines (contract: logring.pxd)."""
+
+from libc.errno cimport EINTR, ENOSPC, errno
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free, malloc
+from libc.string cimport memcpy, strlen
+
+from ustack.base.types cimport ip_addr_is_v4, ip_addr_t
+from ustack.buf.lent cimport lent_ref, lent_t, lent_unref
+from ustack.server.dates cimport write_log_time
 
 cdef extern from "<arpa/inet.h>" nogil:
     const char *inet_ntop(int family, const void *address, char *out, unsigned int size)
@@ -22,25 +30,43 @@ cdef extern from "<unistd.h>" nogil:
 
 cdef enum:
     LOG_LINE_ROOM = 256             # address, time, status and size, the texts apart
+    LOG_WRITE_BYTES = 65536         # a batch. One line may be longer: texts are bounded by accesslog, far below this.
     LOG_PIPE_BYTES = 4096           # PIPE_BUF: a pipe that is writable takes this much at once (pipe(7))
 
 
-cdef void log_append(server_t *server, const tcb_t *conn, lent_t *text, uint32_t split, uint16_t status,
-                     uint64_t body_bytes) noexcept nogil:
+cdef int log_begin(log_t *log, uint32_t lines) noexcept nogil:
+    log.fd = -1
+    log.time_second = -1
+    log.mask = lines - 1
+    log.ring = <log_record_t *>calloc(lines, sizeof(log_record_t))
+    log.buffer = <uint8_t *>malloc(2 * LOG_WRITE_BYTES)
+    return 0 if log.ring != NULL and log.buffer != NULL else -1
+
+
+cdef void log_end(log_t *log) noexcept nogil:
+    while log.head != log.tail:
+        lent_unref(log.ring[log.head & log.mask].text)
+        log.head += 1
+    free(log.ring)
+    free(log.buffer)
+    log.ring = NULL
+    log.buffer = NULL
+
+
+cdef void log_keep(log_t *log, int64_t second, const ip_addr_t *address, lent_t *text, uint32_t split, uint16_t status,
+                   uint64_t body_bytes) noexcept nogil:
     cdef log_record_t *record
-    if text == NULL:
+    if log.tail - log.head > log.mask:
+        log.lost_lines += 1
         return
-    if server.log_tail - server.log_head > server.log_mask:
-        server.stats.log_lost += 1
-        return
-    record = &server.log_ring[server.log_tail & server.log_mask]
-    record.second = server.second
+    record = &log.ring[log.tail & log.mask]
+    record.second = second
     record.body_bytes = body_bytes
     record.text = lent_ref(text)
-    record.address = conn.key.raddr
+    record.address = address[0]
     record.split = split
     record.status = status
-    server.log_tail += 1
+    log.tail += 1
 
 
 cdef size_t log_number(uint8_t *out, uint64_t value) noexcept nogil:
@@ -57,8 +83,8 @@ cdef size_t log_number(uint8_t *out, uint64_t value) noexcept nogil:
     return count
 
 
-cdef size_t log_format(server_t *server, const log_record_t *record, uint8_t *out) noexcept nogil:
-    """One line: at most LOG_LINE_ROOM octets and the text's."""
+cdef size_t log_format(log_t *log, const log_record_t *record, uint8_t *out) noexcept nogil:
+    """One line: at most LOG_LINE_ROOM bytes and the text's."""
     cdef size_t at
     if ip_addr_is_v4(&record.address):
         inet_ntop(AF_INET, &record.address.words_be[3], <char *>out, 64)
@@ -67,11 +93,11 @@ cdef size_t log_format(server_t *server, const log_record_t *record, uint8_t *ou
     at = strlen(<char *>out)
     memcpy(out + at, b" - - ", 5)
     at += 5
-    if record.second != server.log_time_second:
-        write_log_time(server.log_time, record.second)
-        server.log_time_second = record.second
-    memcpy(out + at, server.log_time, 28)
-    at += 28
+    if record.second != log.time_second:
+        write_log_time(log.time_text, record.second)
+        log.time_second = record.second
+    memcpy(out + at, log.time_text, LOG_TIME_BYTES)
+    at += LOG_TIME_BYTES
     out[at] = c' '
     at += 1
     memcpy(out + at, record.text.data, record.split)
@@ -84,33 +110,33 @@ cdef size_t log_format(server_t *server, const log_record_t *record, uint8_t *ou
     return at + record.text.length - record.split
 
 
-cdef uint32_t log_write(server_t *server, const uint8_t *data, size_t length) noexcept nogil:
+cdef uint32_t log_write(log_t *log, const uint8_t *data, size_t length) noexcept nogil:
     """The number of lines that the file took whole. A full disk or a closed pipe must not stop the server."""
     cdef size_t done = 0
     cdef ssize_t written
-    server.log_errno = 0
+    log.error = 0
     while done < length:
-        written = write(server.log_fd, data + done, length - done)
+        written = write(log.fd, data + done, length - done)
         if written > 0:
             done += <size_t>written
         elif written == 0 or errno != EINTR:
-            server.log_errno = errno if written < 0 else ENOSPC
-            done -= log_cut_line(server, data, done)
+            log.error = errno if written < 0 else ENOSPC
+            done -= log_cut_line(log, data, done)
             break
     return log_count_lines(data, done)
 
 
-cdef size_t log_cut_line(server_t *server, const uint8_t *data, size_t done) noexcept nogil:
+cdef size_t log_cut_line(log_t *log, const uint8_t *data, size_t done) noexcept nogil:
     """The last write ended inside a line: take that part out of the file, so that the next line does not join it.
     Returns how many bytes that is."""
     cdef size_t part = 0
     cdef int64_t end
     while part < done and data[done - 1 - part] != c'\n':
         part += 1
-    if part and server.log_regular:
-        end = lseek(server.log_fd, 0, SEEK_CUR)
-        if end == lseek(server.log_fd, 0, SEEK_END) and ftruncate(server.log_fd, end - <int64_t>part) == 0:
-            lseek(server.log_fd, 0, SEEK_END)               # if nobody else has appended to it
+    if part and log.is_regular:
+        end = lseek(log.fd, 0, SEEK_CUR)
+        if end == lseek(log.fd, 0, SEEK_END) and ftruncate(log.fd, end - <int64_t>part) == 0:
+            lseek(log.fd, 0, SEEK_END)               # if nobody else has appended to it
     return part
 
 
@@ -122,36 +148,35 @@ cdef uint32_t log_count_lines(const uint8_t *data, size_t length) noexcept nogil
     return lines
 
 
-cdef bint log_can_write(server_t *server) noexcept nogil:
+cdef bint log_can_write(log_t *log) noexcept nogil:
     cdef pollfd wanted
-    if server.log_regular:
+    if log.is_regular:
         return True
-    wanted.fd = server.log_fd
+    wanted.fd = log.fd
     wanted.events = POLLOUT
     wanted.revents = 0
     return poll(&wanted, 1, 0) == 1
 
 
-cdef void log_drain(server_t *server) noexcept nogil:
-    """Write what the ring holds. Stops where a pipe's reader is slow: the records stay."""
+cdef void log_drain(log_t *log) noexcept nogil:
     cdef size_t used, room
     cdef uint32_t lines, written
     cdef log_record_t *record
-    cdef size_t batch = LOG_WRITE_BYTES if server.log_regular else LOG_PIPE_BYTES
-    while server.log_head != server.log_tail:
-        if not log_can_write(server):
+    cdef size_t batch = LOG_WRITE_BYTES if log.is_regular else LOG_PIPE_BYTES
+    while log.head != log.tail:
+        if not log_can_write(log):
             return
         used = 0
         lines = 0
-        while server.log_head != server.log_tail:
-            record = &server.log_ring[server.log_head & server.log_mask]
+        while log.head != log.tail:
+            record = &log.ring[log.head & log.mask]
             room = LOG_LINE_ROOM + record.text.length
             if used and used + room > batch:
                 break
-            used += log_format(server, record, server.log_buffer + used)
+            used += log_format(log, record, log.buffer + used)
             lent_unref(record.text)
-            server.log_head += 1
+            log.head += 1
             lines += 1
-        written = log_write(server, server.log_buffer, used)
-        server.stats.log_lines += written
-        server.stats.log_lost += lines - written
+        written = log_write(log, log.buffer, used)
+        log.written_lines += written
+        log.lost_lines += lines - written

@@ -1,0 +1,6 @@
+# SPDX-License-Identifier: MIT
+"""Types of chunks.pyx."""
+
+class ChunkedBody:
+    def __init__(self, limit: int) -> None: ...
+    def feed(self, data: bytes) -> tuple[int, bool]: ...
