@@ -14,6 +14,8 @@ ctypedef struct interface_t:
 ctypedef struct spin_t:
     uint64_t window_ns
 
+# An OSError (PermissionError, ...) that says what was being done.
+cdef object os_error(int error, str what)
 # A checked name as bytes. Raises ValueError.
 cdef bytes interface_name(object ifname)
 # "02:00:00:00:00:0a" to six octets of a unicast address. Raises ValueError.
@@ -34,5 +36,7 @@ cdef int interface_bring_up(int fd, const char *ifname) noexcept nogil
 cdef int sleep_on(int fd, short events, uint64_t deadline_ns, short *revents) noexcept nogil
 # The same for two descriptors, of which the second (-1: none) is only read from. *revents: of both together.
 cdef int sleep_on_both(int fd, short events, int reader_fd, uint64_t deadline_ns, short *revents) noexcept nogil
+# How long to spin before the next sleep. limit_ns: link.spin_ns.
+cdef uint64_t spin_for(const spin_t *spin, uint64_t limit_ns) noexcept nogil
 # Note a sleep of `slept_ns` that ended with (or without) frames. limit_ns: link.spin_ns.
 cdef void spin_adapt(spin_t *spin, uint64_t limit_ns, uint64_t slept_ns, bint woken_by_frame) noexcept nogil

@@ -5,6 +5,8 @@ It opens nothing and owns nothing: descriptors are the caller's. Names are looke
 which the descriptor was opened.
 """
 
+import os
+
 from libc.errno cimport EINTR, errno
 from libc.stdint cimport UINT64_MAX, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset, strlen
@@ -46,6 +48,7 @@ cdef enum:
     # pays while the next frame is nearer than a few of them.
     SPIN_LIMIT_NS = 50000
     SPIN_START_NS = 10000
+    SPIN_SLICE_NS = 10000000        # "always" still returns this often: signals and a removed device are noticed
     # What a device must take so that no super-frame of ours is too large for it: 64 KiB, in any number of segments.
     GSO_BYTES = 65536
     GSO_SEGS = 65535
@@ -56,6 +59,10 @@ cdef set BUSY_POLL = {"auto", "always", "never"}
 
 
 # ---------------------------------------------------------------- arguments
+cdef object os_error(int error, str what):
+    return OSError(error, f"{what}: {os.strerror(error)}")
+
+
 cdef bytes interface_name(object ifname):
     if not isinstance(ifname, str):
         raise ValueError(f"interface name {ifname!r}: must be a string")
@@ -225,6 +232,10 @@ cdef int sleep_on_both(int fd, short events, int reader_fd, uint64_t deadline_ns
     if ready > 0:
         revents[0] = requests[0].revents | requests[1].revents
     return 0
+
+
+cdef uint64_t spin_for(const spin_t *spin, uint64_t limit_ns) noexcept nogil:
+    return SPIN_SLICE_NS if limit_ns == UINT64_MAX else min(spin.window_ns, limit_ns)
 
 
 cdef void spin_adapt(spin_t *spin, uint64_t limit_ns, uint64_t slept_ns, bint woken_by_frame) noexcept nogil:

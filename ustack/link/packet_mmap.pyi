@@ -1,8 +1,8 @@
 from typing import Literal
 
-from ustack.link.device import Link
+from ustack.link.interface_link import InterfaceLink
 
-class PacketMmapLink(Link):
+class PacketMmapLink(InterfaceLink):
     def __init__(
         self,
         ifname: str,
@@ -15,8 +15,6 @@ class PacketMmapLink(Link):
         busy_poll: Literal["auto", "always", "never"] = "auto",
         mac: str | None = None,
     ) -> None: ...
-    @property
-    def ifname(self) -> str: ...
     @property
     def small_slots(self) -> int: ...
     @property

@@ -16,8 +16,9 @@
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
+from ustack.link.device cimport link_t
 from ustack.link.interface cimport interface_t, spin_t
-from ustack.link.packet_abi cimport TPACKET2_HDRLEN, sockaddr_ll, tpacket2_hdr
+from ustack.link.packet_abi cimport TP_STATUS_USER, TPACKET2_HDRLEN, load_acquire, sockaddr_ll, tpacket2_hdr
 
 ctypedef struct ring_t:
     uint8_t **slots                  # address of each
@@ -71,6 +72,10 @@ ctypedef struct ring_plan_t:
     uint32_t slot_bytes              # of rx_slots and tx_slots
 
 
+cdef inline packet_ring_t *ring_of(link_t *link) noexcept nogil:
+    return <packet_ring_t *>link.impl
+
+
 cdef inline tpacket2_hdr *slot_header(ring_t *ring, uint32_t index) noexcept nogil:
     return <tpacket2_hdr *>ring.slots[index]
 
@@ -82,6 +87,20 @@ cdef inline uint32_t after(const ring_t *ring, uint32_t index) noexcept nogil:
 cdef inline uint32_t tx_data_offset() noexcept nogil:
     # Where the kernel looks for what is to be sent (tpacket_parse_header): the virtio_net header, then the frame.
     return <uint32_t>(TPACKET2_HDRLEN - sizeof(sockaddr_ll))
+
+
+# The header of the slot `ahead` of the next one to read, if a frame is in it; NULL if not.
+cdef inline tpacket2_hdr *received(rx_ring_t *rx, uint32_t ahead) noexcept nogil:
+    cdef uint32_t index = rx.next + ahead
+    cdef tpacket2_hdr *header
+    if rx.held + ahead >= rx.ring.count:
+        return NULL
+    header = slot_header(&rx.ring, index if index < rx.ring.count else index - rx.ring.count)
+    return header if load_acquire(&header.tp_status) & TP_STATUS_USER else NULL
+
+
+cdef inline bint ring_ready(packet_ring_t *ring) noexcept nogil:
+    return received(&ring.rx[<int>LARGE_FRAMES], 0) != NULL or received(&ring.rx[<int>SMALL_FRAMES], 0) != NULL
 
 
 # Open sockets, bound to the interface and receiving. interface: filled in. Raises OSError and leaves

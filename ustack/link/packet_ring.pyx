@@ -4,8 +4,6 @@
 Read first: Documentation/networking/packet_mmap.rst of Linux. Below: interface, packet_abi. Above: packet_mmap.
 """
 
-import os
-
 from libc.errno cimport ENODEV, ENOPROTOOPT, EPERM, errno
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
@@ -15,7 +13,7 @@ from ustack.base.posix cimport (
     AF_PACKET, MAP_FAILED, MAP_POPULATE, MAP_SHARED, PROT_READ, PROT_WRITE, SOCK_CLOEXEC, SOCK_RAW, SOL_PACKET,
     SOL_SOCKET, SO_ATTACH_FILTER, SO_SNDBUF, SO_SNDBUFFORCE, _SC_NPROCESSORS_CONF, _SC_PAGESIZE, bind, close_descriptor,
     htons, mmap, munmap, setsockopt, sockaddr, socket, sysconf)
-from ustack.link.interface cimport interface_read, interface_segments, interface_t, netlink_open
+from ustack.link.interface cimport interface_read, interface_segments, interface_t, netlink_open, os_error
 from ustack.link.packet_abi cimport (
     ARPHRD_ETHER, BPF_JGT, BPF_JMP, BPF_K, BPF_LD, BPF_LEN, BPF_RET, BPF_W, ETH_HLEN, ETH_P_ALL, PACKET_IGNORE_OUTGOING,
     PACKET_LOSS, PACKET_QDISC_BYPASS, PACKET_RX_RING, PACKET_TX_RING, PACKET_VERSION, PACKET_VNET_HDR,
@@ -31,11 +29,6 @@ cdef enum:
     ORDINARY_MTU = 1500
     JUMBO_MTU_MAX = 9216                # an interface with more is virtual: most frames are short all the same
     VLAN_TAG_BYTES = 4
-
-
-cdef object os_error(int error, str what):
-    """An OSError (PermissionError, ...) that says what was being done."""
-    return OSError(error, f"{what}: {os.strerror(error)}")
 
 
 cdef int set_option(int fd, int name, int value, str what) except -1:

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: MIT
 # A TAP device as a link. Body: tap.pyx.
 
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t
 
-from ustack.link.device cimport Link
-from ustack.link.interface cimport interface_t, spin_t
+from ustack.link.interface cimport spin_t
+from ustack.link.interface_link cimport InterfaceLink
 
 ctypedef struct tap_t:
     int fd
@@ -17,7 +17,5 @@ ctypedef struct tap_t:
     spin_t spin
 
 
-cdef class TapLink(Link):
+cdef class TapLink(InterfaceLink):
     cdef tap_t *tap
-    cdef readonly str ifname
-    cdef void describe(self, const interface_t *interface, bint own_mac) noexcept

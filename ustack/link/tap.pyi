@@ -1,8 +1,8 @@
 from typing import Literal
 
-from ustack.link.device import Link
+from ustack.link.interface_link import InterfaceLink
 
-class TapLink(Link):
+class TapLink(InterfaceLink):
     def __init__(
         self,
         ifname: str,
@@ -12,5 +12,3 @@ class TapLink(Link):
         busy_poll: Literal["auto", "always", "never"] = "auto",
         mac: str | None = None,
     ) -> None: ...
-    @property
-    def ifname(self) -> str: ...

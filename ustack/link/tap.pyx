@@ -7,10 +7,8 @@ transmit buffer, always warm in the cache, and submit has nothing left to do.
 
 Must not: trust what read() returns beyond the buffer; run any Python on the data path. One thread.
 
-Read first: Documentation/networking/tuntap.rst of Linux. Below: interface, packet_abi. Above: ip.
+Read first: Documentation/networking/tuntap.rst of Linux. Below: interface_link, interface, vnet. Above: ip.
 """
-
-import os
 
 from libc.errno cimport EAGAIN, EBADF, EBADFD, EBUSY, EINTR, EINVAL, EIO, ENETDOWN, ENODEV, ENOENT, ENXIO, EPERM, errno
 from libc.stdint cimport UINT64_MAX, uint8_t, uint32_t, uint64_t
@@ -22,15 +20,15 @@ from ustack.base.debug cimport ensure
 from ustack.base.posix cimport (
     AF_INET, O_CLOEXEC, O_NONBLOCK, O_RDWR, POLLERR, POLLIN, SOCK_CLOEXEC, SOCK_DGRAM, close_descriptor, ioctl,
     open_descriptor, read, socket, write)
-from ustack.buf.frame cimport CHECKSUM_PARTIAL, CHECKSUM_UNKNOWN, CHECKSUM_VERIFIED, frame_t
-from ustack.link.closed cimport closed_link_ops
-from ustack.link.device cimport Link, link_ops_t, link_t, offload_t
+from ustack.buf.frame cimport frame_t
+from ustack.link.device cimport link_ops_t, link_t, offload_t
 from ustack.link.interface cimport (
-    interface_bring_up, interface_name, interface_read, interface_t, parse_busy_poll, parse_mac, sleep_on, spin_adapt)
+    interface_bring_up, interface_read, interface_t, os_error, sleep_on, spin_adapt, spin_for)
+from ustack.link.interface_link cimport InterfaceLink
 from ustack.link.packet_abi cimport (
     ETH_HLEN, IFF_NO_PI, IFF_TAP, IFF_VNET_HDR, TUNSETIFF, TUNSETOFFLOAD, TUNSETVNETHDRSZ, TUN_F_CSUM, TUN_F_TSO4,
-    TUN_F_TSO6, VIRTIO_NET_HDR_F_DATA_VALID, VIRTIO_NET_HDR_F_NEEDS_CSUM, VIRTIO_NET_HDR_GSO_NONE,
-    VIRTIO_NET_HDR_GSO_TCPV4, VIRTIO_NET_HDR_GSO_TCPV6, ifreq, virtio_net_hdr)
+    TUN_F_TSO6, ifreq, virtio_net_hdr)
+from ustack.link.vnet cimport vnet_emit, vnet_parse
 
 cdef enum:
     TAP_BUFFERS = 64                    # the engine's burst
@@ -39,7 +37,6 @@ cdef enum:
     FRAME_OFFSET = 18
     VNET_OFFSET = 8
     IP_PACKET_MAX = 65535
-    SPIN_SLICE_NS = 10000000            # "always" still returns this often: signals and a removed device are noticed
 
 
 cdef inline tap_t *tap_of(link_t *link) noexcept nogil:
@@ -52,20 +49,12 @@ cdef inline uint8_t *buffer_of(tap_t *tap, uint32_t index) noexcept nogil:
 
 # ---------------------------------------------------------------- receive
 cdef void describe_frame(link_t *link, uint8_t *buffer, ssize_t taken, frame_t *frame) noexcept nogil:
-    cdef virtio_net_hdr vnet
-    memcpy(&vnet, buffer + VNET_OFFSET, sizeof(virtio_net_hdr))
     frame.data = buffer + FRAME_OFFSET
     frame.length = <uint32_t>(taken - <ssize_t>sizeof(virtio_net_hdr))
     # read() cuts a longer frame without a word: a full buffer is taken for a cut frame.
     frame.wire_length = frame.length + (1 if taken == BUFFER_BYTES - VNET_OFFSET else 0)
     frame.vlan_id = 0                   # a tag stays in the frame
-    frame.gso_size = vnet.gso_size if vnet.gso_type != VIRTIO_NET_HDR_GSO_NONE else 0
-    if vnet.flags & VIRTIO_NET_HDR_F_NEEDS_CSUM:
-        frame.checksum = CHECKSUM_PARTIAL
-    elif vnet.flags & VIRTIO_NET_HDR_F_DATA_VALID:
-        frame.checksum = CHECKSUM_VERIFIED
-    else:
-        frame.checksum = CHECKSUM_UNKNOWN
+    vnet_parse(buffer + VNET_OFFSET, frame)
     link.counters.rx_frames += 1
     link.counters.rx_bytes += frame.length
     if frame.wire_length > frame.length:
@@ -115,22 +104,11 @@ cdef uint8_t *tap_tx_reserve(link_t *link, uint32_t length) noexcept nogil:
 cdef void tap_tx_commit(link_t *link, uint32_t length, const offload_t *offload) noexcept nogil:
     cdef tap_t *tap = tap_of(link)
     cdef uint8_t *buffer = buffer_of(tap, TAP_BUFFERS)
-    cdef virtio_net_hdr vnet
     ensure(tap.tx_reserved and length <= link.caps.max_frame)
     if not tap.tx_reserved or length > link.caps.max_frame:
         return
     tap.tx_reserved = False
-    memset(&vnet, 0, sizeof(virtio_net_hdr))
-    vnet.gso_type = VIRTIO_NET_HDR_GSO_NONE
-    if offload.csum_start != 0:
-        vnet.flags = VIRTIO_NET_HDR_F_NEEDS_CSUM
-        vnet.csum_start = offload.csum_start
-        vnet.csum_offset = offload.csum_offset
-    if offload.gso_size != 0:
-        vnet.gso_type = VIRTIO_NET_HDR_GSO_TCPV6 if offload.gso_family == 6 else VIRTIO_NET_HDR_GSO_TCPV4
-        vnet.gso_size = offload.gso_size
-        vnet.hdr_len = offload.header_length
-    memcpy(buffer + VNET_OFFSET, &vnet, sizeof(virtio_net_hdr))
+    vnet_emit(buffer + VNET_OFFSET, offload, offload.header_length if offload.gso_size != 0 else 0)
     link.counters.tx_frames += 1
     link.counters.tx_bytes += length
     link.counters.tx_submits += 1
@@ -166,7 +144,7 @@ cdef int tap_wait(link_t *link, uint64_t deadline_ns) noexcept nogil:
     if tap.gone:
         return -ENXIO
     now_ns = clock_monotonic_ns()
-    spin_ns = SPIN_SLICE_NS if always else (tap.spin.window_ns if tap.spin.window_ns < link.spin_ns else link.spin_ns)
+    spin_ns = spin_for(&tap.spin, link.spin_ns)
     if spin_ns > 0 and deadline_ns > now_ns:
         until_ns = now_ns + spin_ns if deadline_ns - now_ns > spin_ns else deadline_ns
         while now_ns < until_ns and revents == 0:
@@ -201,10 +179,6 @@ TAP_OPS.refresh_counters = tap_refresh_counters
 
 
 # ---------------------------------------------------------------- opening
-cdef object os_error(int error, str what):
-    return OSError(error, f"{what}: {os.strerror(error)}")
-
-
 cdef int ask_for_device(int fd, str ifname, bytes name) except -1:
     cdef ifreq request
     cdef int header_bytes = sizeof(virtio_net_hdr)
@@ -262,7 +236,7 @@ cdef void tap_free(tap_t *tap) noexcept:
     free(tap)
 
 
-cdef class TapLink(Link):
+cdef class TapLink(InterfaceLink):
     """TapLink(ifname, *, create=True, up=True, busy_poll='auto', mac=None)
 --
 
@@ -276,56 +250,30 @@ cdef class TapLink(Link):
     is in use or is something else.
     """
 
-    def __cinit__(self, *args: object, **kwargs: object) -> None:
-        self.c.ops = closed_link_ops()
-
     def __init__(self, ifname: str, *, create: bool = True, up: bool = True, busy_poll: str = "auto",
                  mac: str | None = None) -> None:
         cdef interface_t interface
-        name = interface_name(ifname)
-        if self.tap != NULL:
-            raise ValueError("this link is open")
-        self.c.spin_ns = parse_busy_poll(busy_poll)
-        if mac is not None:
-            parse_mac(mac, self.c.mac)
+        name = self.accept(ifname, busy_poll, mac)
         self.tap = <tap_t *>calloc(1, sizeof(tap_t))
         if self.tap == NULL:
             raise MemoryError
         self.tap.fd = -1
-        self.ifname = ifname
         try:
             open_tap(self.tap, ifname, name, create, up, &interface)
         except BaseException:
             tap_free(self.tap)
             self.tap = NULL
             raise
-        self.describe(&interface, mac is None)
-        self.c.impl = self.tap
-        self.c.ops = &TAP_OPS
-        self.warns = True
-
-    cdef void describe(self, const interface_t *interface, bint own_mac) noexcept:
-        if own_mac:
+        if self.own_mac:
             # Locally administered, unicast, and never the kernel's side's own.
-            memcpy(self.c.mac, interface.mac, 6)
-            self.c.mac[0] = (self.c.mac[0] | 0x02) & 0xFE
-            self.c.mac[5] ^= 0x01
-        self.c.caps.mtu = interface.mtu
-        self.c.caps.max_frame = ETH_HLEN + IP_PACKET_MAX
-        self.c.caps.tx_checksum = True
-        self.c.caps.tx_segmentation = True
-        self.c.caps.rx_checksum = True
+            interface.mac[0] = (interface.mac[0] | 0x02) & 0xFE
+            interface.mac[5] ^= 0x01
+        self.begin(&TAP_OPS, self.tap, ifname, &interface, ETH_HLEN + IP_PACKET_MAX)
 
-    cpdef void close(self) except *:
-        """Close the device; one that this link created goes away. Frames still lent are gone."""
-        if not self.closed:
-            self.gate.check("close()")
-            self.closed = True
-            self.c.ops = closed_link_ops()
-            self.c.impl = NULL
-            if self.tap != NULL:
-                tap_free(self.tap)
-                self.tap = NULL
+    cdef void close_device(self) noexcept:
+        if self.tap != NULL:
+            tap_free(self.tap)
+            self.tap = NULL
 
     def __dealloc__(self) -> None:
         if self.tap != NULL:

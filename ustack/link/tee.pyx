@@ -303,7 +303,7 @@ cdef class TeeLink(Link):
                  buffer_bytes: int = 4194304, interface_name: str | None = None) -> None:
         cdef LinkUse use
         if self.inner is not None:
-            raise ValueError("this link is open")
+            raise ValueError("a link is opened once")
         use = link_use(inner)
         if not BUFFER_MIN <= buffer_bytes <= BUFFER_MAX:
             raise ValueError(f"buffer_bytes {buffer_bytes}: must be {<int>BUFFER_MIN} to {<int>BUFFER_MAX}")

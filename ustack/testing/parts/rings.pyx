@@ -4,7 +4,7 @@
 A processor of the kernel reserves the next slot of a ring, copies and stamps the frame, and sets the slot's status.
 Each step is a call here, so that a test can let several processors overtake each other in every way they can.
 
-Below: link/packet_mmap. Not for the data path.
+Below: link/packet_receive. Not for the data path.
 """
 
 from libc.stdint cimport uint8_t, uint32_t
@@ -14,7 +14,7 @@ from libc.string cimport memcpy, memset
 from ustack.buf.frame cimport frame_t
 from ustack.link.device cimport link_t
 from ustack.link.packet_abi cimport TP_STATUS_KERNEL, TP_STATUS_TS_SOFTWARE, TP_STATUS_USER, tpacket2_hdr
-from ustack.link.packet_mmap cimport mmap_rx_burst, mmap_rx_release
+from ustack.link.packet_receive cimport packet_rx_burst, packet_rx_release
 from ustack.link.packet_ring cimport RX_RINGS_MAX, packet_ring_t, rx_ring_t, slot_header
 
 cdef enum:
@@ -96,7 +96,7 @@ cdef class ReceiveRings:
         """The link's rx_burst: the numbers of the frames that it lent."""
         cdef frame_t frames[BURST_MAX]
         cdef uint32_t number
-        cdef uint32_t n = mmap_rx_burst(&self.link, frames, min(max_frames, BURST_MAX))
+        cdef uint32_t n = packet_rx_burst(&self.link, frames, min(max_frames, BURST_MAX))
         numbers = []
         for i in range(n):
             memcpy(&number, frames[<int>i].data, sizeof(uint32_t))
@@ -105,4 +105,4 @@ cdef class ReceiveRings:
 
     def release(self, n: int) -> None:
         """The link's rx_release of the oldest n frames."""
-        mmap_rx_release(&self.link, n)
+        packet_rx_release(&self.link, n)
