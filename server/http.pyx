@@ -45,7 +45,8 @@ from ustack.tcp.calls cimport (
     tcp_shutdown, tcp_want_writable)
 from ustack.tcp.records.demux cimport flow_connection, flow_slot_count
 from ustack.tcp.records.state cimport close_reason_t
-from ustack.tcp.records.tcb cimport TCB_ACCEPTED, TCB_ACTIVE, tcb_t, tcp_t, turn_charge, turn_spent
+from ustack.tcp.records.tcb cimport TCB_ACCEPTED, TCB_ACTIVE, tcb_t, tcp_t
+from ustack.tcp.records.work cimport turn_charge, turn_spent
 
 from ustack.errors import is_interruption
 from ustack.server import accesslog, files, request as requests, response as responses

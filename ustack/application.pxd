@@ -9,7 +9,8 @@
 from libc.stdint cimport uint8_t, uint64_t
 
 from ustack.link.gate cimport Gate
-from ustack.tcp.records.tcb cimport close_reason_t, tcb_t, tcp_t
+from ustack.tcp.records.state cimport close_reason_t
+from ustack.tcp.records.tcb cimport tcb_t, tcp_t
 
 cdef enum accept_t:
     ACCEPT_TAKEN = 0

@@ -27,7 +27,7 @@ from ustack.tcp.calls cimport (
     TCP_ERR_BAD_ADDRESS, TCP_ERR_IN_USE, TCP_ERR_NO_MEMORY, TCP_ERR_NO_PORT, TCP_ERR_NO_ROUTE, tcp_abort, tcp_close,
     tcp_receivable, tcp_receive, tcp_send, tcp_send_queued, tcp_set_keepalive, tcp_set_nodelay, tcp_set_tos,
     tcp_set_ttl, tcp_set_user_timeout, tcp_shutdown, tcp_taken, tcp_unlisten)
-from ustack.tcp.records.state cimport CLOSE_ABORTED, CLOSE_NO_MEMORY, CLOSE_NORMAL, SYN_RECEIVED
+from ustack.tcp.records.state cimport CLOSE_ABORTED, CLOSE_NORMAL, CLOSE_NO_MEMORY, SYN_RECEIVED
 from ustack.tcp.records.tcb cimport TCB_ABORT, TCB_ACTIVE, TCB_FIN_RECEIVED, TCB_KEEPALIVE, TCB_NODELAY
 from ustack.tcp.status cimport connection_status
 

@@ -18,7 +18,7 @@ from ustack.obs import info as compiled
 
 def collect() -> dict[str, Any]:
     """Everything `ustack info` prints. Opens and closes descriptors; leaves nothing."""
-    from ustack.tcp.records.tcb import record_sizes
+    from ustack.tcp.records.life import record_sizes
 
     found = {**compiled.link_capabilities(), **ingress.probe()}
     return {

@@ -23,7 +23,9 @@ from ustack.ip.address cimport ip_addr_from_text, ip_interface_from_text
 from ustack.ip.layer cimport ip_announce, ip_config_defaults, ip_config_t, ip_destroy, ip_init
 from ustack.link.device cimport LinkUse, link_use
 from ustack.link.gate cimport Gate, warn_unclosed
-from ustack.tcp.records.tcb cimport tcp_config_defaults, tcp_config_t, tcp_destroy, tcp_init, tcp_t
+from ustack.tcp.records.configuration cimport tcp_config_defaults, tcp_config_t
+from ustack.tcp.records.life cimport tcp_destroy, tcp_init
+from ustack.tcp.records.tcb cimport tcp_t
 
 import errno
 import ipaddress
@@ -276,7 +278,7 @@ cdef class Engine:
     def turns(self) -> dict[str, int]:
         """What turns (polls) have cost: how many there were, and the most that one of them did.
 
-        units: of about 100 ns, as engine and applications count them (tcp/records/tcb.pxd, turn_t). frames, upcalls,
+        units: of about 100 ns, as engine and applications count them (tcp/records/turn.pxd). frames, upcalls,
         connections (taken from the work list), timers (that fired, and TIME-WAIT records that expired), moves (timers
         placed again, flow slots moved to another table).
         """

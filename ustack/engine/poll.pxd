@@ -5,7 +5,7 @@
 #                         ip_timers, tcp_timers -> upcalls
 #                         tcp_output for each connection with work -> tx_submit, once
 #
-# A turn (one engine_poll) does a bounded amount of work, counted in units (tcp/records/tcb.pxd, turn_t): what it cannot
+# A turn (one engine_poll) does a bounded amount of work, counted in units (tcp/records/turn.pxd): what it cannot
 # afford is first in the next turn, and until it is done engine_next_deadline says "now".
 #
 # Above: owner, tools. Below: upcalls, tcp, ip, link.

@@ -28,10 +28,11 @@ from ustack.tcp.input cimport delivery_t, tcp_input
 from ustack.tcp.network_errors cimport tcp_error, tcp_unreached
 from ustack.tcp.output cimport OUTPUT_BLOCKED, tcp_output
 from ustack.tcp.records.demux cimport flow_connection, flow_slot_count, flow_turn
-from ustack.tcp.records.state cimport CLOSE_ABORTED, CLOSED, FIN_WAIT_2
-from ustack.tcp.records.tcb cimport (
-    TCB_ABORT, TCB_CLOSED_BY_APP, TCB_EV_CLOSED, TCB_LISTED, tcb_t, tcp_t, TURN_STAGE_UNITS, TURN_UPCALL_UNITS,
-    UNIT_BYTES_SHIFT, tcb_at, tcb_release, turn_charge, turn_t, work_add, work_return, work_take)
+from ustack.tcp.records.life cimport tcb_release
+from ustack.tcp.records.state cimport CLOSED, CLOSE_ABORTED, FIN_WAIT_2
+from ustack.tcp.records.tcb cimport TCB_ABORT, TCB_CLOSED_BY_APP, TCB_EV_CLOSED, TCB_LISTED, tcb_at, tcb_t, tcp_t
+from ustack.tcp.records.turn cimport TURN_STAGE_UNITS, TURN_UPCALL_UNITS, UNIT_BYTES_SHIFT, turn_t
+from ustack.tcp.records.work cimport turn_charge, work_add, work_return, work_take
 from ustack.tcp.timers cimport tcp_next_deadline, tcp_timers
 
 from ustack.link.device cimport link_t

@@ -2,7 +2,7 @@
 # Settings by name, from the Python face into the structs that the stack reads.
 
 from ustack.ip.layer cimport ip_config_t
-from ustack.tcp.records.tcb cimport tcp_config_t
+from ustack.tcp.records.configuration cimport tcp_config_t
 
 # One setting of tcp_config_t or ip_config_t. Raises ValueError for names and values that do not exist.
 cdef void configure(ip_config_t *ip_config, tcp_config_t *tcp_config, str name, object value) except *

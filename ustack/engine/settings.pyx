@@ -11,7 +11,7 @@ To add a setting: a field in tcp_config_t or ip_config_t, its default in *_confi
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 from ustack.ip.layer cimport ip_config_defaults
-from ustack.tcp.records.tcb cimport tcp_config_defaults
+from ustack.tcp.records.configuration cimport tcp_config_defaults
 
 from typing import NamedTuple
 

@@ -12,11 +12,13 @@ from ustack.engine.records cimport engine_t
 from ustack.tcp.calls cimport tcp_abort, tcp_receivable, tcp_resume, tcp_waiting
 from ustack.tcp.input cimport delivery_t
 from ustack.tcp.receive.reassembly cimport reassembly_consume, reassembly_keep, reassembly_peek
-from ustack.tcp.records.state cimport CLOSE_NO_MEMORY, CLOSE_NORMAL, close_reason_t, SYN_SENT
+from ustack.tcp.records.life cimport tcb_release
+from ustack.tcp.records.state cimport CLOSE_NORMAL, CLOSE_NO_MEMORY, SYN_SENT, close_reason_t
 from ustack.tcp.records.tcb cimport (
     TCB_ABORT, TCB_ACCEPTED, TCB_ACTIVE, TCB_CLOSED_BY_APP, TCB_EV_ACCEPT, TCB_EV_DATA, TCB_EV_EOF, TCB_EV_TIMEOUT,
-    TCB_EV_WRITABLE, TCB_LISTED, TCB_PAUSED, TURN_UPCALL_UNITS, UNIT_BYTES_SHIFT, tcb_release, turn_charge, turn_t,
-    tcb_t)
+    TCB_EV_WRITABLE, TCB_LISTED, TCB_PAUSED, tcb_t)
+from ustack.tcp.records.turn cimport TURN_UPCALL_UNITS, UNIT_BYTES_SHIFT, turn_t
+from ustack.tcp.records.work cimport turn_charge
 
 cdef enum:
     UPCALL_UNITS = 1                        # charged for each call, measured with cold caches (turn_t)

@@ -12,16 +12,19 @@ from ustack.ip.layer cimport ip_is_local, ip_is_valid_remote
 from ustack.tcp.emit cimport advertised_wscale
 from ustack.tcp.ending cimport connection_end, time_wait_remove
 from ustack.tcp.receive.reassembly cimport reassembly_consume, reassembly_peek
+from ustack.tcp.records.deadlines cimport tcb_arm, tick_after
 from ustack.tcp.records.demux cimport (
     FLOW_CONNECTION, FLOW_NONE, FLOW_TIME_WAIT, flow_find, flow_insert, flow_t, initial_sequence_number, listener_exact,
     listener_find)
+from ustack.tcp.records.life cimport tcb_alloc, tcb_release
+from ustack.tcp.records.rx_queue cimport rx_queue_t
 from ustack.tcp.records.state cimport (
-    CLOSE_ABORTED, CLOSE_WAIT, CLOSED, ESTABLISHED, FIN_WAIT_1, FIN_WAIT_2, LAST_ACK, SYN_RECEIVED, SYN_SENT)
+    CLOSED, CLOSE_ABORTED, CLOSE_WAIT, ESTABLISHED, FIN_WAIT_1, FIN_WAIT_2, LAST_ACK, SYN_RECEIVED, SYN_SENT)
 from ustack.tcp.records.tcb cimport (
     TCB_ABORT, TCB_ACTIVE, TCB_APP_TIMEOUT, TCB_CLOSED_BY_APP, TCB_EV_DATA, TCB_EV_TIMEOUT, TCB_EV_WRITABLE,
     TCB_FIN_QUEUED, TCB_KEEPALIVE, TCB_NODELAY, TCB_PAUSED, TCB_WANT_WRITABLE, TCP_MAX_LISTENERS, flow_key_t,
-    listener_t, rx_queue_of, rx_queue_t, send_piece_at, send_piece_t, tcb_alloc, tcb_arm, tcb_release, tick_after,
-    time_wait_at, work_add)
+    listener_t, rx_queue_of, send_piece_at, send_piece_t, time_wait_at)
+from ustack.tcp.records.work cimport work_add
 from ustack.wire.seq cimport seq_gt
 
 

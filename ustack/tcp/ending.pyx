@@ -7,14 +7,17 @@ from ustack.base.counters cimport (
     CONNECTIONS_CLOSED, CONNECTIONS_RESET, CONNECTIONS_TIMED_OUT, CONNECTIONS_UNREACHABLE, count)
 from ustack.base.wheel cimport TIMER_NONE, wheel_cancel
 from ustack.buf.slab cimport slab_alloc, slab_release
+from ustack.tcp.receive.window cimport tcb_receive_window
+from ustack.tcp.records.deadlines cimport tick_after
 from ustack.tcp.records.demux cimport FLOW_TIME_WAIT, flow_remove, flow_retarget
+from ustack.tcp.records.life cimport rx_queue_release, send_queue_release
 from ustack.tcp.records.state cimport (
     CLOSED, CLOSE_HOST_UNREACHABLE, CLOSE_KEEPALIVE, CLOSE_NET_UNREACHABLE, CLOSE_NORMAL, CLOSE_REFUSED, CLOSE_RESET,
     CLOSE_TIMEOUT, SYN_RECEIVED)
 from ustack.tcp.records.tcb cimport (
     OPT_AGREED, TCB_ACK_ARMED, TCB_ACK_DELAYED, TCB_ACK_NOW, TCB_APP_TIMEOUT, TCB_CLOSED_BY_APP, TCB_EV_CLOSED,
-    TCB_KEEPALIVE, TCB_PERSIST, TCB_PROBE, TCB_REXMIT, TCB_REXMIT_ARMED, rx_queue_release, send_queue_release, syn_at,
-    tcb_receive_window, tick_after, time_wait_at, time_wait_t, work_add)
+    TCB_KEEPALIVE, TCB_PERSIST, TCB_PROBE, TCB_REXMIT, TCB_REXMIT_ARMED, syn_at, time_wait_at, time_wait_t)
+from ustack.tcp.records.work cimport work_add
 
 
 cdef void mark_closed(tcp_t *tcp, tcb_t *tcb, close_reason_t reason) noexcept nogil:

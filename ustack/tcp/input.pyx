@@ -20,21 +20,23 @@ from ustack.base.counters cimport (
 from ustack.base.types cimport ip_addr_is_v4
 from ustack.buf.frame cimport CHECKSUM_UNKNOWN
 from ustack.ip.layer cimport IP_PROTO_TCP, ip_confirm
-from ustack.tcp.emit cimport emit_reset_for, first_window, emit_time_wait_ack
+from ustack.tcp.emit cimport emit_reset_for, emit_time_wait_ack, first_window
 from ustack.tcp.ending cimport connection_end, connection_time_wait
 from ustack.tcp.opening cimport (
     apply_negotiated, listen_arrives, offered_options, syn_received_arrives, time_wait_arrives)
 from ustack.tcp.receive.reassembly cimport (
     reassembly_advance, reassembly_append, reassembly_forget, reassembly_insert, reassembly_sure)
+from ustack.tcp.records.deadlines cimport tcb_arm, tcb_needs_refresh, tcb_refresh, tick_after
 from ustack.tcp.records.demux cimport FLOW_CONNECTION, FLOW_SYN_RECEIVED, FLOW_TIME_WAIT, flow_find, flow_t
+from ustack.tcp.records.rx_queue cimport rx_queue_t
 from ustack.tcp.records.state cimport (
     CLOSE_ABORTED, CLOSE_NORMAL, CLOSE_REFUSED, CLOSE_RESET, CLOSE_WAIT, CLOSING, ESTABLISHED, FIN_WAIT_1, FIN_WAIT_2,
     LAST_ACK, SYN_RECEIVED, SYN_SENT)
 from ustack.tcp.records.tcb cimport (
     OPT_TIMESTAMPS, OPT_TS_STALE, TCB_ABORT, TCB_ACK_DELAYED, TCB_ACK_NOW, TCB_APP_TIMEOUT, TCB_CLOSED_BY_APP,
     TCB_EV_ACCEPT, TCB_EV_DATA, TCB_EV_EOF, TCB_FIN_QUEUED, TCB_FIN_RECEIVED, TCB_FIN_SENT, TCB_PAUSED, TCB_PERSIST,
-    flow_key_t, rx_queue_of, rx_queue_t, tcb_arm, tcb_at, tcb_heard, tcb_max_window, tcb_needs_refresh, tcb_refresh,
-    tick_after, time_wait_at, work_add)
+    flow_key_t, rx_queue_of, tcb_at, tcb_heard, tcb_max_window, time_wait_at)
+from ustack.tcp.records.work cimport work_add
 from ustack.tcp.recovery.ack cimport ack_input, ack_set_window, ack_start
 from ustack.tcp.throttle cimport challenge_allowed, corrective_allowed, repeated_syn_allowed
 from ustack.wire.checksum cimport checksum_add, checksum_fold, checksum_partial

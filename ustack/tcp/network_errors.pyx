@@ -17,7 +17,8 @@ from ustack.tcp.ending cimport connection_end
 from ustack.tcp.records.demux cimport FLOW_CONNECTION, FLOW_SYN_RECEIVED, flow_find, flow_t
 from ustack.tcp.records.state cimport CLOSE_HOST_UNREACHABLE, SYN_SENT, reason_of_icmp
 from ustack.tcp.records.tcb cimport (
-    TCB_RECOVER_VALID, TCB_RECOVERY, TCB_REXMIT, TCB_RTO_RECOVERY, flow_key_t, syn_at, tcb_at, tcb_t, tcp_t, work_add)
+    TCB_RECOVERY, TCB_RECOVER_VALID, TCB_REXMIT, TCB_RTO_RECOVERY, flow_key_t, syn_at, tcb_at, tcb_t, tcp_t)
+from ustack.tcp.records.work cimport work_add
 from ustack.tcp.recovery.path cimport path_claimed
 from ustack.tcp.recovery.rtt cimport rtt_spoil
 from ustack.wire.octets cimport read_u16, read_u32

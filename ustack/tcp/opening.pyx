@@ -19,13 +19,15 @@ from ustack.tcp.emit cimport (
     advertised_wscale, emit_reset_for, emit_syn_ack, emit_syn_received_ack, emit_time_wait_ack, first_edge,
     first_window)
 from ustack.tcp.ending cimport syn_received_remove, time_wait_remove, time_wait_restart
+from ustack.tcp.records.deadlines cimport TIMER_SYN_RECEIVED
 from ustack.tcp.records.demux cimport (
     FLOW_CONNECTION, FLOW_SYN_RECEIVED, flow_insert, flow_retarget, initial_sequence_number, listener_find)
+from ustack.tcp.records.life cimport tcb_alloc, tcb_release
 from ustack.tcp.records.state cimport ESTABLISHED
 from ustack.tcp.records.tcb cimport (
-    OPT_AGREED, OPT_SACK, OPT_TIMESTAMPS, OPT_TS_STALE, OPT_WSCALE, TCB_EV_ACCEPT, TIMER_SYN_RECEIVED, flow_key_t,
-    listener_t, syn_at, syn_received_t, syn_retries, tcb_alloc, tcb_heard, tcb_release, time_wait_at, time_wait_t,
-    work_add)
+    OPT_AGREED, OPT_SACK, OPT_TIMESTAMPS, OPT_TS_STALE, OPT_WSCALE, TCB_EV_ACCEPT, flow_key_t, listener_t, syn_at,
+    syn_received_t, syn_retries, tcb_heard, time_wait_at, time_wait_t)
+from ustack.tcp.records.work cimport work_add
 from ustack.tcp.recovery.ack cimport ack_set_window, ack_start
 from ustack.tcp.syn_cache cimport syn_cache_find, syn_cache_insert, syn_cache_is_ours, syn_cache_remove
 from ustack.tcp.throttle cimport syn_received_answer_allowed, time_wait_challenge_allowed, time_wait_corrective_allowed

@@ -25,14 +25,18 @@ from ustack.tcp.cc.contract cimport cc_view_t
 from ustack.tcp.emit cimport advertised_mss, advertised_wscale, emit_bare, emit_reset_of, first_window
 from ustack.tcp.ending cimport connection_end
 from ustack.tcp.receive.sack_blocks cimport sack_blocks
+from ustack.tcp.receive.window cimport tcb_receive_window
+from ustack.tcp.records.deadlines cimport tcb_arm, tcb_needs_refresh, tcb_refresh, tcp_tick, tick_after, tick_reached
+from ustack.tcp.records.rx_queue cimport rx_queue_t
 from ustack.tcp.records.state cimport (
-    CLOSE_ABORTED, CLOSE_NET_UNREACHABLE, CLOSED, SYN_RECEIVED, SYN_SENT, close_reason_t)
+    CLOSED, CLOSE_ABORTED, CLOSE_NET_UNREACHABLE, SYN_RECEIVED, SYN_SENT, close_reason_t)
 from ustack.tcp.records.tcb cimport (
     OPT_SACK, OPT_TIMESTAMPS, OPT_WSCALE, TCB_ABORT, TCB_ACK_ARMED, TCB_ACK_DELAYED, TCB_ACK_NOW, TCB_FIN_QUEUED,
     TCB_FIN_SENT, TCB_NODELAY, TCB_PERSIST, TCB_PROBE, TCB_RECOVERY, TCB_REXMIT, TCB_REXMIT_ARMED, TCB_RTT_FULL,
-    TCB_RTT_TIMING, UNIT_BYTES_SHIFT, cc_load, cc_store, rx_queue_of, rx_queue_t, send_piece_at, send_piece_t,
-    snd_cursor, snd_cursor_set, snd_short_end, tcb_arm, tcb_bare_seq, tcb_max_window, tcb_needs_refresh,
-    tcb_receive_window, tcb_refresh, tcp_timestamp, tick_after, tcp_tick, tick_reached, turn_charge, work_add)
+    TCB_RTT_TIMING, cc_load, cc_store, rx_queue_of, send_piece_at, send_piece_t, snd_cursor, snd_cursor_set,
+    snd_short_end, tcb_bare_seq, tcb_max_window, tcp_timestamp)
+from ustack.tcp.records.turn cimport UNIT_BYTES_SHIFT
+from ustack.tcp.records.work cimport turn_charge, work_add
 from ustack.tcp.recovery.ack cimport initial_window
 from ustack.tcp.recovery.path cimport path_fragments, path_identification, path_refresh
 from ustack.tcp.recovery.rtt cimport rexmit_start, rtt_now_us, rtt_spoil

@@ -4,7 +4,8 @@
 from libc.stdint cimport int32_t
 
 from ustack.ip.address cimport ip_addr_text
-from ustack.tcp.records.tcb cimport OPT_AGREED, rx_queue_of, rx_queue_t
+from ustack.tcp.records.rx_queue cimport rx_queue_t
+from ustack.tcp.records.tcb cimport OPT_AGREED, rx_queue_of
 from ustack.tcp.recovery.rtt cimport rtt_rto_ns
 
 from ustack.tcp.records.state import state_name

@@ -16,14 +16,15 @@ from ustack.ip.layer cimport IP_RING_FULL, ip_is_unreached
 from ustack.tcp.cc.contract cimport cc_view_t
 from ustack.tcp.emit cimport emit_syn_ack
 from ustack.tcp.ending cimport connection_end, syn_received_remove, time_wait_remove
+from ustack.tcp.records.deadlines cimport TIMER_SYN_RECEIVED, tcb_arm, tcp_tick, tick_reached
 from ustack.tcp.records.state cimport (
-    CLOSE_HOST_UNREACHABLE, CLOSE_KEEPALIVE, CLOSE_TIMEOUT, CLOSED, ESTABLISHED, SYN_RECEIVED, SYN_SENT, close_reason_t,
+    CLOSED, CLOSE_HOST_UNREACHABLE, CLOSE_KEEPALIVE, CLOSE_TIMEOUT, ESTABLISHED, SYN_RECEIVED, SYN_SENT, close_reason_t,
     reason_of_icmp)
 from ustack.tcp.records.tcb cimport (
     TCB_ABORT, TCB_ACK_ARMED, TCB_ACK_NOW, TCB_APP_TIMEOUT, TCB_CLOSED_BY_APP, TCB_EV_TIMEOUT, TCB_KEEPALIVE,
-    TCB_PERSIST, TCB_PROBE, TCB_RECOVERY, TCB_RECOVER_VALID, TCB_REXMIT, TCB_REXMIT_ARMED, TCB_RTO_RECOVERY,
-    TIMER_SYN_RECEIVED, cc_load, cc_store, syn_at, syn_received_t, syn_retries, tcb_arm, tcb_at, tcb_t, tcp_tick,
-    tick_reached, time_wait_at, work_add)
+    TCB_PERSIST, TCB_PROBE, TCB_RECOVERY, TCB_RECOVER_VALID, TCB_REXMIT, TCB_REXMIT_ARMED, TCB_RTO_RECOVERY, cc_load,
+    cc_store, syn_at, syn_received_t, syn_retries, tcb_at, tcb_t, time_wait_at)
+from ustack.tcp.records.work cimport work_add
 from ustack.tcp.recovery.path cimport path_timed_out
 from ustack.tcp.recovery.rtt cimport rexmit_start, rexmit_stop, rtt_r2_ns, rtt_spoil, rtt_waited_ns
 

@@ -21,7 +21,8 @@ from ustack.tcp.calls cimport (
     tcp_abort, tcp_close, tcp_receivable, tcp_receive, tcp_resume, tcp_send, tcp_send_queued, tcp_set_timeout,
     tcp_shutdown, tcp_taken, tcp_want_writable)
 from ustack.tcp.records.state cimport close_reason_t
-from ustack.tcp.records.tcb cimport TCB_ACTIVE, tcb_t, tcp_t, turn_charge, turn_spent
+from ustack.tcp.records.tcb cimport TCB_ACTIVE, tcb_t, tcp_t
+from ustack.tcp.records.work cimport turn_charge, turn_spent
 
 from ustack.errors import is_interruption
 from ustack.tcp.records.state import reason_name

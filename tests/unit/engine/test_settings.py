@@ -65,7 +65,7 @@ def settings_of(struct: str, path: str) -> set[str]:
 
 
 def test_every_setting_of_the_structs_can_be_set_and_nothing_else() -> None:
-    fields = settings_of("tcp_config_t", "ustack/tcp/records/tcb.pxd")
+    fields = settings_of("tcp_config_t", "ustack/tcp/records/configuration.pxd")
     fields |= settings_of("ip_config_t", "ustack/ip/records.pxd")
     assert fields - {"cc", "address", "prefix_length", "gateway"} == BOUNDS.keys()
 

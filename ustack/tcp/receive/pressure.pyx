@@ -5,11 +5,13 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from ustack.base.counters cimport CONNECTIONS_MEMORY_ABORTED, SACK_RENEGED, count
 from ustack.buf.chunks cimport CHUNK_SHIFT, SMALL_CHUNK_BYTES, chunk_free_bytes
+from ustack.tcp.records.life cimport rx_queue_release
 from ustack.tcp.records.rx_queue cimport (
     RX_CLASSES, rx_memory_short, rx_memory_t, rx_queue_at, rx_queue_forget_runs, rx_queue_note, rx_queue_requeue,
     rx_queue_t)
-from ustack.tcp.records.state cimport CLOSE_NO_MEMORY, CLOSED
-from ustack.tcp.records.tcb cimport TCB_ABORT, rx_queue_of, rx_queue_release, tcb_at, work_add
+from ustack.tcp.records.state cimport CLOSED, CLOSE_NO_MEMORY
+from ustack.tcp.records.tcb cimport TCB_ABORT, rx_queue_of, tcb_at
+from ustack.tcp.records.work cimport work_add
 
 
 cdef enum:

@@ -18,13 +18,15 @@ from libc.stdint cimport UINT64_MAX, uint8_t, uint32_t, uint64_t
 from ustack.base.counters cimport DROP_NO_MEMORY, DROP_TCP_REASSEMBLY_FULL, REASSEMBLY_STEPS, count_add
 from ustack.buf.chunks cimport chunk_free_bytes
 from ustack.tcp.receive.pressure cimport pressure_allow, pressure_allow_beyond
+from ustack.tcp.records.life cimport rx_queue_release
 from ustack.tcp.records.runs cimport (
     RUNS_MAX, run_t, runs_above, runs_add, runs_floor, runs_growth_bytes, runs_highest, runs_lowest, runs_memory_bytes,
     runs_remove, runs_view_t)
 from ustack.tcp.records.rx_queue cimport (
     RX_SACK_RECENT, rx_memory_short, rx_queue_fit, rx_queue_forget_runs, rx_queue_front, rx_queue_move_head,
     rx_queue_new, rx_queue_note, rx_queue_put, rx_queue_t, rx_runs_view)
-from ustack.tcp.records.tcb cimport TCB_FIN_RECEIVED, rx_queue_of, rx_queue_release, turn_charge
+from ustack.tcp.records.tcb cimport TCB_FIN_RECEIVED, rx_queue_of
+from ustack.tcp.records.work cimport turn_charge
 from ustack.wire.seq cimport seq_between, seq_gt, seq_le, seq_lt
 
 

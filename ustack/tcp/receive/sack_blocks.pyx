@@ -9,8 +9,8 @@ from libc.stdint cimport uint32_t
 
 from ustack.base.counters cimport REASSEMBLY_STEPS, count_add
 from ustack.tcp.records.runs cimport run_t, runs_above, runs_floor, runs_lowest, runs_view_t
-from ustack.tcp.records.rx_queue cimport rx_runs_view
-from ustack.tcp.records.tcb cimport rx_queue_of, rx_queue_t
+from ustack.tcp.records.rx_queue cimport rx_queue_t, rx_runs_view
+from ustack.tcp.records.tcb cimport rx_queue_of
 from ustack.wire.seq cimport seq_lt
 
 

@@ -11,7 +11,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 from ustack.base.prng cimport siphash13, siphash13_of_12
 from ustack.base.types cimport ip_addr_is_v4, ip_addr_t
-from ustack.tcp.records.tcb cimport flow_key_t, listener_t, tcb_at, tcb_t, tcp_t
+from ustack.tcp.records.tcb cimport flow_key_t, flow_slot_t, flow_table_t, listener_t, tcb_at, tcb_t, tcp_t
 
 cdef enum flow_kind_t:
     FLOW_NONE = 0
@@ -26,6 +26,11 @@ ctypedef struct flow_t:
     flow_kind_t kind
     uint32_t index
 
+# The table's memory. slots: a power of two. flow_slots_map: NULL, init: -1 without memory.
+cdef flow_slot_t *flow_slots_map(uint32_t count) noexcept nogil
+cdef int flow_table_init(flow_table_t *flows, uint32_t slots) noexcept nogil
+cdef void flow_table_free(flow_table_t *flows) noexcept nogil
+# FLOW_NONE: no record has the key.
 cdef flow_t flow_find(const tcp_t *tcp, const flow_key_t *key) noexcept nogil
 # 0, or -1 without memory. The key must not be in the table; the record holds it and must outlive the entry.
 cdef int flow_insert(tcp_t *tcp, const flow_key_t *key, flow_kind_t kind, uint32_t index) noexcept nogil

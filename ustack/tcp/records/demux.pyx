@@ -8,11 +8,11 @@ The hash is keyed (SipHash-1-3), so that a peer cannot choose ports that collide
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcmp
 
-from ustack.base.posix cimport munmap
+from ustack.base.posix cimport (
+    MADV_NOHUGEPAGE, MAP_ANONYMOUS, MAP_FAILED, MAP_PRIVATE, PROT_READ, PROT_WRITE, madvise, mmap, munmap)
 from ustack.base.prng cimport siphash24
 from ustack.base.types cimport ip_addr_equal, ip_addr_is_any
-from ustack.tcp.records.tcb cimport (
-    TCP_MAX_LISTENERS, flow_slot_t, flow_slots_map, flow_table_t, syn_at, tcb_at, time_wait_at)
+from ustack.tcp.records.tcb cimport TCP_MAX_LISTENERS, flow_slot_t, flow_table_t, syn_at, tcb_at, time_wait_at
 
 
 cdef enum:
@@ -23,6 +23,39 @@ cdef enum:
     PIECE_BYTES = 256 * 1024                # of an old table, unmapped in a turn
     FLOW_SLOTS_MAX = 1 << 30                # as FLOW_INDEX_BITS: there are never more records of a kind
 
+
+# ---------------------------------------------------------------- memory
+
+cdef flow_slot_t *flow_slots_map(uint32_t count) noexcept nogil:
+    """Empty slots, NULL without memory. Not in huge pages: the first touch of one would clear 2 MiB."""
+    cdef size_t size = <size_t>count * sizeof(flow_slot_t)
+    cdef void *slots = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
+    if slots == MAP_FAILED:
+        return NULL
+    madvise(slots, size, MADV_NOHUGEPAGE)
+    return <flow_slot_t *>slots
+
+
+cdef int flow_table_init(flow_table_t *flows, uint32_t slots) noexcept nogil:
+    flows.slots = flow_slots_map(slots)
+    flows.mask = slots - 1
+    flows.mask_at_first = slots - 1
+    return 0 if flows.slots != NULL else -1
+
+
+cdef void flow_table_free(flow_table_t *flows) noexcept nogil:
+    if flows.slots != NULL:
+        munmap(flows.slots, (<size_t>flows.mask + 1) * sizeof(flow_slot_t))
+    if flows.old_slots != NULL:
+        munmap(flows.old_slots, (<size_t>flows.old_mask + 1) * sizeof(flow_slot_t))
+    if flows.retired != NULL:
+        munmap(flows.retired, flows.retired_bytes)
+    flows.slots = NULL
+    flows.old_slots = NULL
+    flows.retired = NULL
+
+
+# ---------------------------------------------------------------- looking up
 
 cdef inline const flow_key_t *target_key(const tcp_t *tcp, uint32_t target) noexcept nogil:
     cdef uint32_t index = target & FLOW_INDEX_MASK

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 # The records of TCP: one connection (tcb_t), its two mini-forms (SYN-RECEIVED, TIME-WAIT), queue pieces, and
 # the state of one TCP (tcp_t). Plain data: what happens to it is in the event files (calls, input, timers, output).
+# Allocated and released by life; deadlines and the work list have files of their own beside it.
 #
 # Read first: RFC 9293 section 3.3 (variables, under their own names here), section 3.10 (the event files' chapters).
 #
@@ -8,17 +9,18 @@
 # An idle established connection owns a tcb_t, its share of the flow table and at most one 16-octet timer node, nothing
 # else.
 
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from ustack.base.counters cimport counters_t
 from ustack.base.types cimport ip_addr_t
-from ustack.base.wheel cimport WHEEL_TICK_SHIFT, wheel_t, wheel_tick_of
-from ustack.buf.lent cimport lent_t, lent_unref
-from ustack.buf.slab cimport slab_at, slab_release, slab_t
+from ustack.base.wheel cimport wheel_t
+from ustack.buf.lent cimport lent_t
+from ustack.buf.slab cimport slab_at, slab_t
 from ustack.ip.layer cimport ip_t
 from ustack.tcp.cc.contract cimport cc_ops_t, cc_view_t
+from ustack.tcp.records.configuration cimport tcp_config_t
 from ustack.tcp.records.rx_queue cimport rx_memory_t, rx_queue_at, rx_queue_t
-from ustack.tcp.records.state cimport close_reason_t, tcp_state_t
+from ustack.tcp.records.turn cimport turn_t
 
 cdef enum:
     TCP_MAX_LISTENERS = 64
@@ -221,63 +223,6 @@ ctypedef struct flow_table_t:
     size_t retired_bytes
     uint8_t hash_key[16]
 
-# What one turn of the engine (one engine_poll) may cost and has cost.
-#
-# Work is counted in units, not timed, so that the same frames always give the same turns. A unit stands for about
-# 100 ns: a known small request is 3, a call into Python 300. A turn has two stages with a budget each, so that neither
-# starves the other: frames in (with the upcalls they cause), then what is on the work list (upcalls and output). What
-# a stage cannot afford stays where it is, frames in the link's ring and connections on the work list, and is first in
-# the next turn.
-cdef enum:
-    TURN_STAGE_UNITS = 8192
-    TURN_UPCALL_UNITS = 512                 # of them for one upcall: turn_spent says when they are used up
-    UNIT_BYTES_SHIFT = 10                   # a unit for each 1,024 bytes that are copied
-
-ctypedef struct turn_t:
-    int32_t stage_left
-    int32_t upcall_floor                    # where stage_left lies when the present upcall has had its share
-    # ---- what this turn has done so far. Writers: engine, timers, demux
-    uint32_t units
-    uint32_t frames
-    uint32_t upcalls
-    uint32_t connections                    # taken from the work list
-    uint32_t timers                         # that fired, and TIME-WAIT records that expired
-    uint32_t moves                          # timers placed again in the wheel, flow slots moved to another table
-
-# Every limit and time of one TCP. Defaults: tcb.pyx, tcp_config_defaults.
-ctypedef struct tcp_config_t:
-    uint32_t max_connections
-    # Half-open records; the oldest makes room (RFC 4987 section 3.2), and is remembered in short (syn_cache) in as much
-    uint32_t syn_queue                      # memory again
-    uint32_t time_wait_limit
-    uint32_t rcv_buffer_bytes               # bytes a connection may hold unread; its largest window
-    uint32_t rx_memory_bytes                # memory behind what all connections hold together, in pages of 4096
-    uint32_t snd_queue_bytes                # unacknowledged octets a connection may queue
-    uint32_t snd_low_water_bytes            # on_writable's threshold; tcp_init keeps it below snd_queue_bytes
-    uint16_t initial_window_segments        # RFC 6928
-    uint16_t mss                            # 0: from the link's MTU
-    uint64_t rto_initial_ns
-    uint64_t rto_min_ns                     # RFC 6298 (2.4)
-    uint64_t rto_max_ns
-    uint64_t delayed_ack_ns                 # < 0.5 s (MUST-40)
-    uint64_t msl_ns                         # TIME-WAIT lasts twice as long
-    uint64_t user_timeout_ns                # R2 for data (SHLD-11)
-    uint64_t syn_timeout_ns                 # R2 for a SYN (MUST-23)
-    uint64_t syn_ack_timeout_ns             # a half-open passive connection's life
-    uint64_t fin_wait_2_timeout_ns          # a connection its application has closed waits this long for the peer's FIN
-    uint64_t path_mtu_expires_ns            # a smaller path MTU is forgotten after this (RFC 1191 section 6.3)
-    uint64_t orphan_timeout_ns              # R2 of a connection that its application has closed, from the last progress
-    # Connections that applications have closed and peers have not: one more is reset instead; above half of it, one
-    uint32_t max_orphans                    # that is not answered twice ends
-    uint64_t keepalive_idle_ns              # MUST-28
-    uint64_t keepalive_interval_ns
-    uint8_t keepalive_probes
-    uint8_t ttl
-    uint8_t timestamps
-    uint8_t sack
-    uint8_t window_scaling
-    uint8_t cc                              # index of the default congestion control
-
 ctypedef struct tcp_t:
     ip_t *ip
     counters_t *counters
@@ -314,41 +259,6 @@ ctypedef struct tcp_t:
     uint64_t challenge_window_ns            # writer: throttle. Challenge ACKs are limited per second in all
     uint32_t challenge_left                 # (RFC 5961 section 7)
     uint32_t timestamp_offset
-
-# ---------------------------------------------------------------- life (tcb.pyx)
-cdef void tcp_config_defaults(tcp_config_t *config) noexcept nogil
-# ip and counters must outlive tcp. The same seed gives the same ISNs, hash and ports. 0, or -1 without memory.
-cdef int tcp_init(tcp_t *tcp, ip_t *ip, counters_t *counters, const tcp_config_t *config, uint64_t seed,
-                  uint64_t now_ns) noexcept nogil
-# Frees every record, silently. Connections must have been told before (engine_close does).
-cdef void tcp_destroy(tcp_t *tcp) noexcept nogil
-# The flow table's memory. slots: a power of two. flow_slots_map: NULL, init: -1 without memory.
-cdef flow_slot_t *flow_slots_map(uint32_t count) noexcept nogil
-cdef int flow_table_init(flow_table_t *flows, uint32_t slots) noexcept nogil
-cdef void flow_table_free(flow_table_t *flows) noexcept nogil
-# A zeroed tcb with its index, configured defaults and initial congestion state; in no table yet. NULL at the limit.
-cdef tcb_t *tcb_alloc(tcp_t *tcp) noexcept nogil
-# Gives back everything the connection holds, and the record. It must be in no list and no table.
-cdef void tcb_release(tcp_t *tcp, tcb_t *tcb) noexcept nogil
-cdef void send_queue_release(tcp_t *tcp, tcb_t *tcb) noexcept nogil
-cdef void rx_queue_release(tcp_t *tcp, tcb_t *tcb) noexcept nogil
-# Earliest of the connection's deadlines into its one timer node. Moving a deadline later costs nothing: the
-# node fires early, finds nothing due, and is armed again.
-cdef void tcb_arm(tcp_t *tcp, tcb_t *tcb) noexcept nogil
-# Bytes the peer may be told it can send: never moves the right edge to the left (SHLD-14), nor by less than is
-# worth an announcement (MUST-39). Less than 2^16 << rcv_wscale, and a multiple of 1 << rcv_wscale.
-cdef uint32_t tcb_receive_window(const tcp_t *tcp, const tcb_t *tcb) noexcept nogil
-
-cdef enum:
-    TICK_MAX_DELAY = 0x7F000000             # 6.4 days; ticks are compared modulo 2^32, half the circle is 6.5 days
-    TICK_STALE_MS = 24 * 3600 * 1000        # after a silence this long, what no timer watches has passed
-    REFRESH_SHIFT = 24                      # see tcb_refresh: 2^24 ms
-    TS_STALE_MS = 24 * 24 * 3600 * 1000     # RFC 7323 section 5.5
-
-cdef enum timer_kind_t:
-    TIMER_CONNECTION = 1
-    TIMER_SYN_RECEIVED = 2
-
 
 # ---------------------------------------------------------------- leaf accessors
 cdef inline tcb_t *tcb_at(const tcp_t *tcp, uint32_t index) noexcept nogil:
@@ -395,76 +305,6 @@ cdef inline time_wait_t *time_wait_at(const tcp_t *tcp, uint32_t index) noexcept
     return <time_wait_t *>slab_at(&tcp.time_waits, index)
 
 
-# Put the connection on the list that the engine walks after the burst.
-cdef inline void work_add(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
-    if tcb.flags & TCB_LISTED:
-        return
-    tcb.flags |= TCB_LISTED
-    tcb.work_next = 0
-    if tcp.work_tail:
-        tcb_at(tcp, tcp.work_tail).work_next = tcb.index
-    else:
-        tcp.work_head = tcb.index
-    tcp.work_tail = tcb.index
-
-
-# First connection of the work list, taken off it; NULL: none.
-cdef inline tcb_t *work_take(tcp_t *tcp) noexcept nogil:
-    cdef tcb_t *tcb
-    if tcp.work_head == 0:
-        return NULL
-    tcb = tcb_at(tcp, tcp.work_head)
-    tcp.work_head = tcb.work_next
-    if tcp.work_head == 0:
-        tcp.work_tail = 0
-    tcb.flags &= ~<uint32_t>TCB_LISTED
-    return tcb
-
-
-# Put a connection back at the front: its output could not be finished (the ring is full).
-cdef inline void work_return(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
-    tcb.flags |= TCB_LISTED
-    tcb.work_next = tcp.work_head
-    tcp.work_head = tcb.index
-    if tcp.work_tail == 0:
-        tcp.work_tail = tcb.index
-
-
-cdef inline uint32_t tcp_tick(const tcp_t *tcp) noexcept nogil:
-    return wheel_tick_of(&tcp.wheel, tcp.now_ns)
-
-
-# The first tick at or after now + delay: a deadline never comes early, but for those beyond six days.
-cdef inline uint32_t tick_after(const tcp_t *tcp, uint64_t delay_ns) noexcept nogil:
-    if delay_ns >> WHEEL_TICK_SHIFT > TICK_MAX_DELAY:
-        return wheel_tick_of(&tcp.wheel, tcp.now_ns) + TICK_MAX_DELAY
-    return wheel_tick_of(&tcp.wheel, tcp.now_ns + delay_ns) + 1
-
-
-cdef inline bint tick_reached(uint32_t tick, uint32_t now_tick) noexcept nogil:
-    return <int32_t>(now_tick - tick) >= 0
-
-
-# Work done, in units of about 100 ns (turn_t).
-cdef inline void turn_charge(tcp_t *tcp, uint32_t units) noexcept nogil:
-    tcp.turn.stage_left -= <int32_t>units
-
-
-# Give a piece back that is in no queue any more, and then what it lent. A peer that has thousands of them given back at
-# once uses up its turn.
-cdef inline void piece_release(tcp_t *tcp, uint32_t index) noexcept nogil:
-    cdef lent_t *lent = send_piece_at(tcp, index).lent
-    slab_release(&tcp.send_pieces, index)
-    tcp.lent_held -= 1
-    turn_charge(tcp, 1)
-    lent_unref(lent)
-
-
-# The upcall that is being made has had its share of the turn: leave the rest (application.pxd, on_data).
-cdef inline bint turn_spent(const tcp_t *tcp) noexcept nogil:
-    return tcp.turn.stage_left <= tcp.turn.upcall_floor
-
-
 # When the last acceptable segment of the peer came: 36 bits of milliseconds, two years. (32 alone come round after 49
 # days, and an idle connection has no timer that could notice.)
 cdef inline uint64_t tcb_last_received_ms(const tcb_t *tcb) noexcept nogil:
@@ -476,21 +316,6 @@ cdef inline void tcb_heard(const tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     cdef uint64_t now_ms = tcp.now_ns // 1000000
     tcb.last_received_ms = <uint32_t>now_ms
     tcb.options = <uint8_t>((tcb.options & 0x0F) | (now_ms >> 32) << OPT_EPOCH_SHIFT)
-
-
-# Before what only the passing of time makes too old is compared: on a segment that arrives in another block of 4.7
-# hours than the last one did (REFRESH_SHIFT), and when sending begins after a pause.
-cdef inline void tcb_refresh(const tcp_t *tcp, tcb_t *tcb) noexcept nogil:
-    cdef uint64_t silent_ms = (tcp.now_ns // 1000000 - tcb_last_received_ms(tcb)) & 0xFFFFFFFFFULL
-    cdef uint32_t now_tick = tcp_tick(tcp)
-    if not tcb.flags & TCB_REXMIT_ARMED and (silent_ms >= TICK_STALE_MS or tick_reached(tcb.rexmit_tick, now_tick)):
-        tcb.rexmit_tick = now_tick          # stays "reached" (restart_after_idle), however long the pause
-    if silent_ms >= TS_STALE_MS:
-        tcb.options |= OPT_TS_STALE
-
-
-cdef inline bint tcb_needs_refresh(const tcp_t *tcp, const tcb_t *tcb) noexcept nogil:
-    return ((tcp.now_ns // 1000000 ^ tcb_last_received_ms(tcb)) & 0xFFFFFFFFFULL) >> REFRESH_SHIFT != 0
 
 
 # Largest window that the peer has ever offered, in bytes (MAX.SND.WND, RFC 5961 section 5.2; Max(SND.WND), RFC 9293

@@ -5,10 +5,13 @@ from libc.stdint cimport int32_t, uint16_t, uint32_t
 
 from ustack.base.counters cimport DUPLICATE_ACKS_IN, FAST_RETRANSMITS, count
 from ustack.tcp.cc.contract cimport cc_ops_t, cc_view_t
+from ustack.tcp.records.deadlines cimport tcb_arm
+from ustack.tcp.records.life cimport piece_release
 from ustack.tcp.records.tcb cimport (
-    OPT_TIMESTAMPS, TCB_EV_WRITABLE, TCB_KEEPALIVE, TCB_PERSIST, TCB_RECOVER_VALID, TCB_RECOVERY, TCB_REXMIT,
-    TCB_RTO_RECOVERY, TCB_RTT_FULL, TCB_RTT_TIMING, TCB_WANT_WRITABLE, cc_load, cc_store, piece_release, send_piece_at,
-    send_piece_t, snd_cursor_set, tcb_arm, tcb_max_window, tcp_timestamp, work_add)
+    OPT_TIMESTAMPS, TCB_EV_WRITABLE, TCB_KEEPALIVE, TCB_PERSIST, TCB_RECOVERY, TCB_RECOVER_VALID, TCB_REXMIT,
+    TCB_RTO_RECOVERY, TCB_RTT_FULL, TCB_RTT_TIMING, TCB_WANT_WRITABLE, cc_load, cc_store, send_piece_at, send_piece_t,
+    snd_cursor_set, tcb_max_window, tcp_timestamp)
+from ustack.tcp.records.work cimport work_add
 from ustack.tcp.recovery.path cimport path_acknowledged
 from ustack.tcp.recovery.rtt cimport rexmit_start, rexmit_stop, rtt_now_us, rtt_progress, rtt_sample, rtt_spoil
 from ustack.wire.seq cimport seq_ge, seq_gt, seq_lt

@@ -7,7 +7,8 @@ It measures and computes; when a sample may be taken is ack's decision, what a t
 from libc.stdint cimport uint32_t, uint64_t
 
 from ustack.base.wheel cimport WHEEL_TICK_SHIFT
-from ustack.tcp.records.tcb cimport TCB_CLOSED_BY_APP, TCB_PERSIST, TCB_PROBE, TCB_REXMIT_ARMED, tcb_arm, tick_after
+from ustack.tcp.records.deadlines cimport tcb_arm, tick_after
+from ustack.tcp.records.tcb cimport TCB_CLOSED_BY_APP, TCB_PERSIST, TCB_PROBE, TCB_REXMIT_ARMED
 
 
 cdef enum:

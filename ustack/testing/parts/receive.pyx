@@ -12,12 +12,14 @@ from ustack.buf.chunks cimport chunk_held_bytes
 from ustack.tcp.receive.reassembly cimport (
     reassembly_advance, reassembly_append, reassembly_consume, reassembly_insert, reassembly_keep, reassembly_peek)
 from ustack.tcp.receive.sack_blocks cimport sack_blocks
+from ustack.tcp.receive.window cimport tcb_receive_window
+from ustack.tcp.records.configuration cimport tcp_config_defaults, tcp_config_t
+from ustack.tcp.records.life cimport tcb_alloc, tcb_release, tcp_destroy, tcp_init
 from ustack.tcp.records.runs cimport run_t, runs_above, runs_lowest, runs_view_t
 from ustack.tcp.records.rx_queue cimport rx_queue_t, rx_runs_view
 from ustack.tcp.records.state cimport ESTABLISHED
-from ustack.tcp.records.tcb cimport (
-    TCB_ABORT, TCB_FIN_RECEIVED, rx_queue_of, tcb_alloc, tcb_at, tcb_receive_window, tcb_release, tcb_t,
-    tcp_config_defaults, tcp_config_t, tcp_destroy, tcp_init, tcp_t, work_take)
+from ustack.tcp.records.tcb cimport TCB_ABORT, TCB_FIN_RECEIVED, rx_queue_of, tcb_at, tcb_t, tcp_t
+from ustack.tcp.records.work cimport work_take
 from ustack.wire.tcp cimport sack_block_t
 
 

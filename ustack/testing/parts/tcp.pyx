@@ -13,12 +13,13 @@ from ustack.base.types cimport ip_addr_set_v4, ip_addr_t
 from ustack.buf.slab cimport slab_alloc, slab_release
 from ustack.tcp.cc.contract cimport cc_ops_t, cc_view_t
 from ustack.tcp.cc.newreno cimport newreno_ops
+from ustack.tcp.records.configuration cimport tcp_config_defaults, tcp_config_t
 from ustack.tcp.records.demux cimport (
     FLOW_CONNECTION, FLOW_SYN_RECEIVED, FLOW_TIME_WAIT, flow_find, flow_hash, flow_insert, flow_kind_t, flow_remove,
-    flow_retarget, flow_t, flow_turn, initial_sequence_number, listener_exact, listener_find)
-from ustack.tcp.records.tcb cimport (
-    flow_key_t, flow_slot_t, flow_table_free, flow_table_init, listener_t, syn_at, tcb_at, tcp_config_defaults,
-    tcp_config_t, tcp_destroy, tcp_init, tcp_t, time_wait_at)
+    flow_retarget, flow_t, flow_table_free, flow_table_init, flow_turn, initial_sequence_number, listener_exact,
+    listener_find)
+from ustack.tcp.records.life cimport tcp_destroy, tcp_init
+from ustack.tcp.records.tcb cimport flow_key_t, flow_slot_t, listener_t, syn_at, tcb_at, tcp_t, time_wait_at
 
 
 cdef void fill_key(flow_key_t *key, tuple flow) except *:

@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: MIT
+# Every limit and time of one TCP. engine/settings gives them names, units and bounds for Python.
+#
+# They are set before tcp_init and constant afterwards. Below: nothing. Above: tcb.
+
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+
+ctypedef struct tcp_config_t:
+    uint32_t max_connections
+    # Half-open records; the oldest makes room (RFC 4987 section 3.2), and is remembered in short (syn_cache) in as much
+    uint32_t syn_queue                      # memory again
+    uint32_t time_wait_limit
+    uint32_t rcv_buffer_bytes               # bytes a connection may hold unread; its largest window
+    uint32_t rx_memory_bytes                # memory behind what all connections hold together, in pages of 4096
+    uint32_t snd_queue_bytes                # unacknowledged octets a connection may queue
+    uint32_t snd_low_water_bytes            # on_writable's threshold; tcp_init keeps it below snd_queue_bytes
+    uint16_t initial_window_segments        # RFC 6928
+    uint16_t mss                            # 0: from the link's MTU
+    uint64_t rto_initial_ns
+    uint64_t rto_min_ns                     # RFC 6298 (2.4)
+    uint64_t rto_max_ns
+    uint64_t delayed_ack_ns                 # < 0.5 s (MUST-40)
+    uint64_t msl_ns                         # TIME-WAIT lasts twice as long
+    uint64_t user_timeout_ns                # R2 for data (SHLD-11)
+    uint64_t syn_timeout_ns                 # R2 for a SYN (MUST-23)
+    uint64_t syn_ack_timeout_ns             # a half-open passive connection's life
+    uint64_t fin_wait_2_timeout_ns          # a connection its application has closed waits this long for the peer's FIN
+    uint64_t path_mtu_expires_ns            # a smaller path MTU is forgotten after this (RFC 1191 section 6.3)
+    uint64_t orphan_timeout_ns              # R2 of a connection that its application has closed, from the last progress
+    # Connections that applications have closed and peers have not: one more is reset instead; above half of it, one
+    uint32_t max_orphans                    # that is not answered twice ends
+    uint64_t keepalive_idle_ns              # MUST-28
+    uint64_t keepalive_interval_ns
+    uint8_t keepalive_probes
+    uint8_t ttl
+    uint8_t timestamps
+    uint8_t sack
+    uint8_t window_scaling
+    uint8_t cc                              # index of the default congestion control
+
+cdef void tcp_config_defaults(tcp_config_t *config) noexcept nogil

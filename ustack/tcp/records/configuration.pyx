@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: MIT
+"""Defaults of TCP's limits and times, each with the requirement that it meets."""
+
+from libc.stdint cimport uint64_t
+from libc.string cimport memset
+
+cdef uint64_t MS = 1000000
+cdef uint64_t SECOND = 1000000000
+
+
+cdef void tcp_config_defaults(tcp_config_t *config) noexcept nogil:
+    memset(config, 0, sizeof(tcp_config_t))
+    config.max_connections = 16u << 20
+    config.syn_queue = 16384
+    config.time_wait_limit = 4u << 20
+    config.rcv_buffer_bytes = 512 * 1024
+    config.rx_memory_bytes = 512u << 20
+    config.snd_queue_bytes = 1u << 30
+    config.snd_low_water_bytes = 128 * 1024
+    config.initial_window_segments = 10
+    config.rto_initial_ns = SECOND             # RFC 6298 (2.1)
+    config.rto_min_ns = SECOND                 # RFC 6298 (2.4); Linux uses 200 ms
+    config.rto_max_ns = 60 * SECOND            # RFC 6298 (2.5)
+    config.delayed_ack_ns = 40 * MS
+    config.msl_ns = 30 * SECOND             # TIME-WAIT of 60 s, as Linux; RFC 9293 section 3.4.2 has 2 min for MSL
+    config.user_timeout_ns = 900 * SECOND      # SHLD-11: at least 100 s
+    config.syn_timeout_ns = 180 * SECOND       # MUST-23: at least 3 minutes
+    config.syn_ack_timeout_ns = 63 * SECOND    # five repetitions
+    config.fin_wait_2_timeout_ns = 60 * SECOND
+    config.path_mtu_expires_ns = 600 * SECOND  # RFC 1191 section 6.3
+    config.orphan_timeout_ns = 120 * SECOND    # seven repetitions of a FIN; Linux: 100 to 130 s (tcp_orphan_retries)
+    config.max_orphans = 1u << 20              # as many as may be closed in one go: they cost no more than open ones
+    config.keepalive_idle_ns = 7200 * SECOND   # MUST-28
+    config.keepalive_interval_ns = 75 * SECOND
+    config.keepalive_probes = 9
+    config.ttl = 64
+    config.timestamps = 1
+    config.sack = 1
+    config.window_scaling = 1
+    config.cc = 0

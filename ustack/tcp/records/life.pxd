@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: MIT
+# Life of TCP's records: one TCP, its connections, and what a connection holds.
+#
+# It decides nothing about the protocol: that is the event files' work (calls, input, timers, output). Layouts are in
+# tcb.pxd. Below: tcb, demux, rx_queue. Above: ending, opening, calls, engine.
+
+from libc.stdint cimport uint32_t, uint64_t
+
+from ustack.base.counters cimport counters_t
+from ustack.buf.lent cimport lent_t, lent_unref
+from ustack.buf.slab cimport slab_release
+from ustack.ip.layer cimport ip_t
+from ustack.tcp.records.configuration cimport tcp_config_t
+from ustack.tcp.records.tcb cimport send_piece_at, tcb_t, tcp_t
+from ustack.tcp.records.work cimport turn_charge
+
+# ip and counters must outlive tcp. The same seed gives the same ISNs, hash and ports. 0, or -1 without memory.
+cdef int tcp_init(tcp_t *tcp, ip_t *ip, counters_t *counters, const tcp_config_t *config, uint64_t seed,
+                  uint64_t now_ns) noexcept nogil
+# Frees every record, silently. Connections must have been told before (engine_close does).
+cdef void tcp_destroy(tcp_t *tcp) noexcept nogil
+# A zeroed tcb with its index, configured defaults and initial congestion state; in no table yet. NULL at the limit.
+cdef tcb_t *tcb_alloc(tcp_t *tcp) noexcept nogil
+# Gives back everything the connection holds, and the record. It must be in no list and no table.
+cdef void tcb_release(tcp_t *tcp, tcb_t *tcb) noexcept nogil
+cdef void send_queue_release(tcp_t *tcp, tcb_t *tcb) noexcept nogil
+cdef void rx_queue_release(tcp_t *tcp, tcb_t *tcb) noexcept nogil
+
+
+# Give a piece back that is in no queue any more, and then what it lent. A peer that has thousands of them given back at
+# once uses up its turn.
+cdef inline void piece_release(tcp_t *tcp, uint32_t index) noexcept nogil:
+    cdef lent_t *lent = send_piece_at(tcp, index).lent
+    slab_release(&tcp.send_pieces, index)
+    tcp.lent_held -= 1
+    turn_charge(tcp, 1)
+    lent_unref(lent)

@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: MIT
+"""Life of TCP's records: allocation and release. See life.pxd. Read first: RFC 9293 section 3.3.1."""
+
+from libc.stdint cimport uint16_t
+from libc.stdlib cimport free
+from libc.string cimport memcpy, memset
+
+from ustack.base.prng cimport prng_next, prng_seed, prng_t
+from ustack.base.wheel cimport TIMER_NONE, wheel_cancel, wheel_free, wheel_init
+from ustack.buf.slab cimport slab_alloc, slab_destroy, slab_init
+from ustack.tcp.cc.newreno cimport newreno_ops
+from ustack.tcp.records.demux cimport flow_table_free, flow_table_init
+from ustack.tcp.records.rx_queue cimport rx_memory_destroy, rx_memory_init, rx_queue_free, rx_queue_t
+from ustack.tcp.records.tcb cimport (
+    TCP_EPHEMERAL_COUNTERS, flow_slot_t, path_t, send_piece_t, syn_received_t, tcb_at, time_wait_t)
+
+
+cdef enum:
+    FLOW_SLOTS_AT_FIRST = 1024              # a power of two
+
+
+cdef int tcp_init(tcp_t *tcp, ip_t *ip, counters_t *counters, const tcp_config_t *config, uint64_t seed,
+                  uint64_t now_ns) noexcept nogil:
+    cdef prng_t prng
+    cdef uint64_t word[2]
+    cdef int i
+    memset(tcp, 0, sizeof(tcp_t))
+    tcp.ip = ip
+    tcp.counters = counters
+    tcp.config = config[0]
+    if tcp.config.snd_low_water_bytes >= tcp.config.snd_queue_bytes:    # or a full queue would count as writable
+        tcp.config.snd_low_water_bytes = tcp.config.snd_queue_bytes // 2
+    tcp.now_ns = now_ns
+    tcp.cc[0] = newreno_ops()
+    prng_seed(&prng, seed)
+    word[0] = prng_next(&prng)
+    word[1] = prng_next(&prng)
+    memcpy(tcp.secret, word, 16)
+    word[0] = prng_next(&prng)
+    word[1] = prng_next(&prng)
+    memcpy(tcp.flows.hash_key, word, 16)
+    tcp.timestamp_offset = <uint32_t>prng_next(&prng)
+    for i in range(TCP_EPHEMERAL_COUNTERS):
+        tcp.ephemeral_next[i] = <uint16_t>prng_next(&prng)
+    tcp.identification_next = <uint16_t>prng_next(&prng)
+    if (flow_table_init(&tcp.flows, FLOW_SLOTS_AT_FIRST) != 0
+            or wheel_init(&tcp.wheel, now_ns) != 0
+            or slab_init(&tcp.tcbs, sizeof(tcb_t), config.max_connections) != 0
+            or slab_init(&tcp.syns, sizeof(syn_received_t), config.syn_queue) != 0
+            or slab_init(&tcp.time_waits, sizeof(time_wait_t), config.time_wait_limit) != 0
+            or slab_init(&tcp.send_pieces, sizeof(send_piece_t), 0x7FFFFFFF) != 0
+            or slab_init(&tcp.paths, sizeof(path_t), config.max_connections) != 0
+            or rx_memory_init(&tcp.rx, config.rx_memory_bytes, prng_next(&prng)) != 0):
+        tcp_destroy(tcp)
+        return -1
+    return 0
+
+
+cdef void tcp_destroy(tcp_t *tcp) noexcept nogil:
+    slab_destroy(&tcp.tcbs)
+    slab_destroy(&tcp.syns)
+    slab_destroy(&tcp.time_waits)
+    slab_destroy(&tcp.send_pieces)
+    slab_destroy(&tcp.paths)
+    rx_memory_destroy(&tcp.rx)
+    wheel_free(&tcp.wheel)
+    flow_table_free(&tcp.flows)
+    free(tcp.syn_cache)
+    tcp.syn_cache = NULL
+
+
+# ---------------------------------------------------------------- connections
+
+cdef tcb_t *tcb_alloc(tcp_t *tcp) noexcept nogil:
+    cdef uint32_t index = slab_alloc(&tcp.tcbs)
+    cdef tcb_t *tcb
+    if index == 0:
+        return NULL
+    tcb = tcb_at(tcp, index)
+    tcb.index = index
+    tcb.ttl = tcp.config.ttl
+    tcb.cc = tcp.config.cc
+    return tcb
+
+
+cdef void tcb_release(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
+    send_queue_release(tcp, tcb)
+    rx_queue_release(tcp, tcb)
+    if tcb.timer != TIMER_NONE:
+        wheel_cancel(&tcp.wheel, tcb.timer)
+    if tcb.path:
+        slab_release(&tcp.paths, tcb.path)
+    slab_release(&tcp.tcbs, tcb.index)
+
+
+cdef void send_queue_release(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
+    """Give every lent buffer back."""
+    cdef uint32_t index = tcb.snd_head, next_index
+    tcb.snd_head = 0
+    tcb.snd_tail = 0
+    while index:
+        next_index = send_piece_at(tcp, index).next
+        piece_release(tcp, index)
+        index = next_index
+
+
+cdef void rx_queue_release(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
+    """Drop what was received and not consumed, in order and out of order."""
+    if tcb.rx:
+        rx_queue_free(&tcp.rx, tcb.rx)
+        tcb.rx = 0
+
+
+def record_sizes() -> dict[str, int]:
+    """Octets of each per-connection record.
+
+    flow_bytes is a connection's share of the flow table at its worst: a table of twice the size takes over when one is
+    3/4 full, and while slots move from one to the other a connection pays for 8/3 and 4/3 slots. Its timer node (16
+    bytes) is counted with it.
+    """
+    return {
+        "tcb_bytes": sizeof(tcb_t),
+        "flow_bytes": (sizeof(flow_slot_t) * 8 + 2) // 3 + (sizeof(flow_slot_t) * 4 + 2) // 3 + 16,
+        "time_wait_bytes": sizeof(time_wait_t),
+        "syn_received_bytes": sizeof(syn_received_t),
+        "send_piece_bytes": sizeof(send_piece_t),
+        "path_bytes": sizeof(path_t),
+        "rx_queue_bytes": sizeof(rx_queue_t),
+    }
