@@ -320,7 +320,7 @@ cdef void send_more(server_t *server, tcp_t *tcp, tcb_t *conn, busy_t *busy) noe
         tcp_want_writable(tcp, conn)
         return
     if busy.flags & B_BODY:
-        busy.flags &= ~<uint8_t>B_BODY
+        busy.flags &= ~B_BODY
         lent_unref(busy.first)
         busy.first = NULL
         busy.phase = PHASE_BODY
@@ -597,7 +597,7 @@ cdef size_t body_more(server_t *server, tcp_t *tcp, tcb_t *conn, busy_t *busy, c
         return length
     pending = busy.pending
     busy.pending = NULL
-    pending.flags &= ~<uint8_t>D_CHUNKED
+    pending.flags &= ~D_CHUNKED
     pending.request_body = 0
     if pending.flags & D_FULL or pending.body_length:
         if not decision_valid(server, pending):
@@ -618,6 +618,6 @@ cdef void answer_again(server_t *server, tcp_t *tcp, tcb_t *conn, decision_t *st
     if decision == NULL:
         connection_abort(server, tcp, conn)
         return
-    decision.flags &= ~<uint8_t>(D_CHUNKED | D_CONTINUE)
+    decision.flags &= ~(D_CHUNKED | D_CONTINUE)
     decision.request_body = 0
     answer(server, tcp, conn, decision)

@@ -349,7 +349,7 @@ cdef class Connection:
 
     cdef bint readable(self) except -1:
         return (self.conn == NULL or tcp_receivable(&self.stack.c.tcp, self.conn) > 0
-                or (self.conn.flags & TCB_FIN_RECEIVED != 0 and self.conn.state != <uint8_t>SYN_RECEIVED))
+                or (self.conn.flags & TCB_FIN_RECEIVED != 0 and self.conn.state != SYN_RECEIVED))
 
     cdef bint wait_readable(self, object timeout) except -1:
         """Whether there is something, or nothing more will come: then False. Raises the connection's end."""

@@ -18,7 +18,7 @@ do what they can at once, and poll(now_ns) moves it.
 Above: users. Below: sockets, driver.
 """
 
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport uint16_t, uint32_t, uint64_t
 
 from ustack.application cimport Application
 from ustack.base.types cimport ip_addr_t
@@ -50,8 +50,8 @@ cdef enum:
 
 
 cdef inline bint is_closing(const tcb_t *conn) noexcept nogil:
-    return conn != NULL and (conn.state == <uint8_t>FIN_WAIT_1 or conn.state == <uint8_t>LAST_ACK
-                             or conn.state == <uint8_t>CLOSING)
+    return conn != NULL and (conn.state == FIN_WAIT_1 or conn.state == LAST_ACK
+                             or conn.state == CLOSING)
 
 
 cdef class Stack(Engine):

@@ -12,7 +12,7 @@ It holds no protocol: which layer is called when is all there is. Read first: AR
 """
 
 from libc.errno cimport ENETDOWN
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport uint16_t, uint32_t, uint64_t
 from libc.string cimport memset
 
 from ustack.application cimport application_t
@@ -123,7 +123,7 @@ cdef void serve_work(engine_t *engine, uint64_t now_ns) noexcept nogil:
         if conn.flags & EVENTS:
             conn.flags |= TCB_LISTED        # what its upcalls leave behind is looked at right below
             upcalls_make(engine, conn)
-            conn.flags &= ~<uint32_t>TCB_LISTED
+            conn.flags &= ~TCB_LISTED
             if conn.flags & TCB_EV_CLOSED:
                 if upcalls_reads_on(engine, conn):
                     conn.flags |= TCB_LISTED
@@ -149,7 +149,7 @@ cdef void serve_work(engine_t *engine, uint64_t now_ns) noexcept nogil:
     while again:
         conn = tcb_at(tcp, again)
         again = conn.work_next
-        conn.flags &= ~<uint32_t>TCB_LISTED
+        conn.flags &= ~TCB_LISTED
         work_add(tcp, conn)
     submit(engine)
     if engine.open_applications:
@@ -281,7 +281,7 @@ cdef void end_connections(engine_t *engine) noexcept nogil:
         ended += 1
         # In FIN-WAIT-2 after tcp_close everything was delivered and nothing is aborted. As on Linux, where such an
         # orphan ends in silence, the peer is not told: its application may not have read everything yet.
-        if engine.untold or (conn.flags & TCB_CLOSED_BY_APP and conn.state == <uint8_t>FIN_WAIT_2):
+        if engine.untold or (conn.flags & TCB_CLOSED_BY_APP and conn.state == FIN_WAIT_2):
             connection_end(tcp, conn, CLOSE_ABORTED)
         else:
             tcp_abort(tcp, conn)
@@ -300,6 +300,6 @@ cdef void engine_discard_all(engine_t *engine) noexcept nogil:
             connection_end(tcp, conn, CLOSE_ABORTED)
         conn = work_take(tcp)
         while conn != NULL:
-            if conn.state == <uint8_t>CLOSED:
+            if conn.state == CLOSED:
                 tcb_release(tcp, conn)
             conn = work_take(tcp)

@@ -60,11 +60,11 @@ cdef bint accept(engine_t *engine, tcb_t *conn) noexcept nogil:
     """False: the application does not want it."""
     cdef application_t *app = upcall_begin(engine, conn)
     cdef int answer
-    conn.flags &= ~<uint32_t>TCB_EV_ACCEPT
+    conn.flags &= ~TCB_EV_ACCEPT
     conn.flags |= TCB_ACCEPTED
     answer = app.on_accept(app, &engine.tcp, conn)
     if answer == ACCEPT_REFUSED:
-        conn.flags &= ~<uint32_t>(TCB_ACCEPTED | TCB_ACTIVE)
+        conn.flags &= ~(TCB_ACCEPTED | TCB_ACTIVE)
         tcp_abort(&engine.tcp, conn)
         return False
     if answer == ACCEPT_WAITING:
@@ -85,7 +85,7 @@ cdef void upcalls_deliver(engine_t *engine, const delivery_t *delivery) noexcept
         consumed = 0
         if wants_upcalls(conn):
             joined = conn.flags & TCB_EV_DATA           # a hole has closed: what lay behind it waits in the queue
-            conn.flags &= ~<uint32_t>TCB_EV_DATA
+            conn.flags &= ~TCB_EV_DATA
             app = upcall_begin(engine, conn)
             engine.tcp.offering = conn.index
             consumed = app.on_data(app, &engine.tcp, conn, delivery.data, delivery.length)
@@ -108,11 +108,11 @@ cdef void keep_rest(engine_t *engine, tcb_t *conn, const uint8_t *data, uint32_t
         tcp_abort(&engine.tcp, conn)        # closed with data unread (SHLD-3)
     elif not reassembly_keep(&engine.tcp, conn, data, length):
         tcp_abort(&engine.tcp, conn)
-        conn.close_reason = <uint8_t>CLOSE_NO_MEMORY
+        conn.close_reason = CLOSE_NO_MEMORY
     elif conn.rcv_nxt != rcv_nxt:
         count(&engine.counters, DROP_NO_MEMORY)
         if tcp_receivable(&engine.tcp, conn) == 0:
-            conn.flags &= ~<uint32_t>TCB_PAUSED         # there is no rest
+            conn.flags &= ~TCB_PAUSED         # there is no rest
 
 
 cdef void offer_queue(engine_t *engine, tcb_t *conn) noexcept nogil:
@@ -123,7 +123,7 @@ cdef void offer_queue(engine_t *engine, tcb_t *conn) noexcept nogil:
     cdef uint32_t length
     cdef size_t consumed
     cdef int32_t floor_units = engine.tcp.turn.stage_left - TURN_UPCALL_UNITS
-    conn.flags &= ~<uint32_t>(TCB_EV_DATA | TCB_PAUSED)
+    conn.flags &= ~(TCB_EV_DATA | TCB_PAUSED)
     while wants_upcalls(conn):
         data = reassembly_peek(&engine.tcp, conn, &length)
         if data == NULL:
@@ -154,19 +154,19 @@ cdef void upcalls_make(engine_t *engine, tcb_t *conn) noexcept nogil:
     if conn.flags & TCB_EV_DATA:
         offer_queue(engine, conn)
     if not wants_upcalls(conn):
-        if conn.flags & TCB_EV_TIMEOUT and conn.flags & TCB_ACTIVE and conn.state == <uint8_t>SYN_SENT:
+        if conn.flags & TCB_EV_TIMEOUT and conn.flags & TCB_ACTIVE and conn.state == SYN_SENT:
             app = upcall_begin(engine, conn)
             app.on_timeout(app, &engine.tcp, conn)          # of a connection that is still being opened
-        conn.flags &= ~<uint32_t>(EVENTS_AGAIN | TCB_EV_EOF)
+        conn.flags &= ~(EVENTS_AGAIN | TCB_EV_EOF)
         return
     if conn.flags & TCB_EV_WRITABLE:
-        conn.flags &= ~<uint32_t>TCB_EV_WRITABLE
+        conn.flags &= ~TCB_EV_WRITABLE
         app = upcall_begin(engine, conn)
         app.on_writable(app, &engine.tcp, conn)
     if conn.flags & TCB_EV_EOF:
         tell_eof(engine, conn)
     if conn.flags & TCB_EV_TIMEOUT and wants_upcalls(conn):
-        conn.flags &= ~<uint32_t>TCB_EV_TIMEOUT
+        conn.flags &= ~TCB_EV_TIMEOUT
         app = upcall_begin(engine, conn)
         app.on_timeout(app, &engine.tcp, conn)
         if conn.flags & TCB_EV_EOF:
@@ -177,7 +177,7 @@ cdef void tell_eof(engine_t *engine, tcb_t *conn) noexcept nogil:
     """Unless something before it is unread."""
     cdef application_t *app
     if tcp_receivable(&engine.tcp, conn) == 0 and wants_upcalls(conn):
-        conn.flags &= ~<uint32_t>TCB_EV_EOF
+        conn.flags &= ~TCB_EV_EOF
         app = upcall_begin(engine, conn)
         app.on_eof(app, &engine.tcp, conn)
 
@@ -185,7 +185,7 @@ cdef void tell_eof(engine_t *engine, tcb_t *conn) noexcept nogil:
 cdef bint upcalls_reads_on(const engine_t *engine, const tcb_t *conn) noexcept nogil:
     """Its stream ended as it should, and the application has asked for the rest in the next turn: all of it was
     acknowledged, so on_closed waits."""
-    if not conn.flags & TCB_EV_DATA or conn.close_reason != <uint8_t>CLOSE_NORMAL or engine.ending:
+    if not conn.flags & TCB_EV_DATA or conn.close_reason != CLOSE_NORMAL or engine.ending:
         return False
     return wants_upcalls(conn) and tcp_receivable(&engine.tcp, conn) > 0
 

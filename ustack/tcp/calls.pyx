@@ -129,7 +129,7 @@ cdef tcb_t *tcp_connect(tcp_t *tcp, const ip_addr_t *raddr, uint16_t rport, uint
         tcb_release(tcp, tcb)
         status[0] = TCP_ERR_NO_MEMORY
         return NULL
-    tcb.state = <uint8_t>SYN_SENT
+    tcb.state = SYN_SENT
     tcb.app = <uint8_t>app
     tcb.flags = TCB_ACTIVE
     tcb.smss = DEFAULT_MSS_V4
@@ -157,8 +157,8 @@ cdef int64_t tcp_send(tcp_t *tcp, tcb_t *conn, lent_t *lent, uint64_t offset, ui
     cdef send_piece_t *tail
     cdef uint32_t index, short_end
     if conn.flags & (TCB_FIN_QUEUED | TCB_ABORT) or (
-            conn.state != <uint8_t>ESTABLISHED and conn.state != <uint8_t>CLOSE_WAIT
-            and conn.state != <uint8_t>SYN_SENT and conn.state != <uint8_t>SYN_RECEIVED):
+            conn.state != ESTABLISHED and conn.state != CLOSE_WAIT
+            and conn.state != SYN_SENT and conn.state != SYN_RECEIVED):
         return TCP_ERR_STATE
     if offset > lent.length or length > lent.length - offset:
         return TCP_ERR_BAD_ADDRESS
@@ -209,7 +209,7 @@ cdef inline uint32_t unread(const tcp_t *tcp, const tcb_t *conn) noexcept nogil:
 
 
 cdef uint32_t tcp_receivable(const tcp_t *tcp, const tcb_t *conn) noexcept nogil:
-    if conn.state == <uint8_t>SYN_RECEIVED:
+    if conn.state == SYN_RECEIVED:
         return 0                            # text on a SYN is nobody's before the peer has proved to be there
     return unread(tcp, conn)
 
@@ -218,7 +218,7 @@ cdef size_t tcp_receive(tcp_t *tcp, tcb_t *conn, uint8_t *out, size_t length) no
     cdef size_t copied = 0
     cdef uint32_t step
     cdef const uint8_t *data
-    if tcp.offering == conn.index or conn.state == <uint8_t>SYN_RECEIVED:
+    if tcp.offering == conn.index or conn.state == SYN_RECEIVED:
         return 0                            # on_data has them in its hands: it consumes by what it returns
     while copied < length:
         data = reassembly_peek(tcp, conn, &step)
@@ -230,8 +230,8 @@ cdef size_t tcp_receive(tcp_t *tcp, tcb_t *conn, uint8_t *out, size_t length) no
         reassembly_consume(tcp, conn, step)
         copied += step
     if copied > 0:
-        conn.flags &= ~<uint32_t>TCB_PAUSED
-    if copied > 0 and conn.state != <uint8_t>CLOSED:
+        conn.flags &= ~TCB_PAUSED
+    if copied > 0 and conn.state != CLOSED:
         work_add(tcp, conn)                 # the window may be worth an announcement now
     return copied
 
@@ -247,41 +247,41 @@ cdef void tcp_resume(tcp_t *tcp, tcb_t *conn) noexcept nogil:
 cdef void tcp_shutdown(tcp_t *tcp, tcb_t *conn) noexcept nogil:
     if conn.flags & (TCB_FIN_QUEUED | TCB_ABORT):
         return
-    if conn.state == <uint8_t>SYN_SENT:
+    if conn.state == SYN_SENT:
         connection_end(tcp, conn, CLOSE_ABORTED)            # section 3.10.4: delete the TCB
         return
-    if conn.state == <uint8_t>ESTABLISHED:
-        conn.state = <uint8_t>FIN_WAIT_1
-    elif conn.state == <uint8_t>CLOSE_WAIT:
-        conn.state = <uint8_t>LAST_ACK
-    elif conn.state != <uint8_t>SYN_RECEIVED:               # there the FIN waits for ESTABLISHED
+    if conn.state == ESTABLISHED:
+        conn.state = FIN_WAIT_1
+    elif conn.state == CLOSE_WAIT:
+        conn.state = LAST_ACK
+    elif conn.state != SYN_RECEIVED:        # there the FIN waits for ESTABLISHED
         return
     conn.flags |= TCB_FIN_QUEUED
     work_add(tcp, conn)
 
 
 cdef void tcp_close(tcp_t *tcp, tcb_t *conn) noexcept nogil:
-    if conn.flags & TCB_CLOSED_BY_APP or conn.state == <uint8_t>CLOSED:
+    if conn.flags & TCB_CLOSED_BY_APP or conn.state == CLOSED:
         return
     if unread(tcp, conn) > 0 and tcp.offering != conn.index:
         tcp_abort(tcp, conn)                                # SHLD-3: unread data is lost, say so
         return
-    if conn.state != <uint8_t>SYN_SENT and tcp.orphans >= tcp.config.max_orphans:
+    if conn.state != SYN_SENT and tcp.orphans >= tcp.config.max_orphans:
         count(tcp.counters, ORPHANS_REFUSED)
         tcp_abort(tcp, conn)
         return
     conn.flags |= TCB_CLOSED_BY_APP
-    conn.flags &= ~<uint32_t>TCB_APP_TIMEOUT
+    conn.flags &= ~TCB_APP_TIMEOUT
     tcp.orphans += 1
     tcp_shutdown(tcp, conn)
-    if conn.state == <uint8_t>FIN_WAIT_2:
+    if conn.state == FIN_WAIT_2:
         tcp_set_timeout(tcp, conn, tcp.config.fin_wait_2_timeout_ns)
 
 
 cdef void tcp_abort(tcp_t *tcp, tcb_t *conn) noexcept nogil:
-    if conn.state == <uint8_t>CLOSED:
+    if conn.state == CLOSED:
         return
-    conn.close_reason = <uint8_t>CLOSE_ABORTED
+    conn.close_reason = CLOSE_ABORTED
     conn.flags |= TCB_ABORT
     work_add(tcp, conn)
 
@@ -289,8 +289,8 @@ cdef void tcp_abort(tcp_t *tcp, tcb_t *conn) noexcept nogil:
 # ---------------------------------------------------------------- settings
 
 cdef void tcp_set_timeout(tcp_t *tcp, tcb_t *conn, uint64_t after_ns) noexcept nogil:
-    conn.flags &= ~<uint32_t>(TCB_APP_TIMEOUT | TCB_EV_TIMEOUT)     # nor is one told that was due and not told yet
-    if after_ns == 0 or conn.state == <uint8_t>CLOSED:
+    conn.flags &= ~(TCB_APP_TIMEOUT | TCB_EV_TIMEOUT)       # nor is one told that was due and not told yet
+    if after_ns == 0 or conn.state == CLOSED:
         return
     conn.app_tick = tick_after(tcp, after_ns)
     conn.flags |= TCB_APP_TIMEOUT
@@ -302,7 +302,7 @@ cdef void tcp_set_nodelay(tcp_t *tcp, tcb_t *conn, bint on) noexcept nogil:
         conn.flags |= TCB_NODELAY
         work_add(tcp, conn)                 # what Nagle held back may go
     else:
-        conn.flags &= ~<uint32_t>TCB_NODELAY
+        conn.flags &= ~TCB_NODELAY
 
 
 cdef void tcp_set_keepalive(tcp_t *tcp, tcb_t *conn, bint on) noexcept nogil:
@@ -310,7 +310,7 @@ cdef void tcp_set_keepalive(tcp_t *tcp, tcb_t *conn, bint on) noexcept nogil:
         conn.flags |= TCB_KEEPALIVE
         tcb_arm(tcp, conn)
     else:
-        conn.flags &= ~<uint32_t>TCB_KEEPALIVE
+        conn.flags &= ~TCB_KEEPALIVE
 
 
 cdef void tcp_set_user_timeout(tcb_t *conn, uint16_t seconds) noexcept nogil:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """How connections end. See ending.pxd."""
 
-from libc.stdint cimport uint8_t, uint16_t, uint32_t
+from libc.stdint cimport uint16_t, uint32_t
 
 from ustack.base.counters cimport (
     CONNECTIONS_CLOSED, CONNECTIONS_RESET, CONNECTIONS_TIMED_OUT, CONNECTIONS_UNREACHABLE, count)
@@ -24,20 +24,20 @@ cdef void mark_closed(tcp_t *tcp, tcb_t *tcb, close_reason_t reason) noexcept no
     """The record has left the flow table: nothing runs for it any more but its last upcalls."""
     if tcb.flags & TCB_CLOSED_BY_APP:
         tcp.orphans -= 1
-    if tcb.state == <uint8_t>SYN_RECEIVED:
+    if tcb.state == SYN_RECEIVED:
         rx_queue_release(tcp, tcb)          # text on the SYN of a peer that never proved to be there
-    tcb.state = <uint8_t>CLOSED
-    tcb.flags &= ~<uint32_t>(TCB_ACK_NOW | TCB_ACK_DELAYED | TCB_ACK_ARMED | TCB_REXMIT | TCB_REXMIT_ARMED | TCB_PERSIST
-                             | TCB_PROBE | TCB_APP_TIMEOUT | TCB_KEEPALIVE)
+    tcb.state = CLOSED
+    tcb.flags &= ~(TCB_ACK_NOW | TCB_ACK_DELAYED | TCB_ACK_ARMED | TCB_REXMIT | TCB_REXMIT_ARMED | TCB_PERSIST
+                   | TCB_PROBE | TCB_APP_TIMEOUT | TCB_KEEPALIVE)
     tcb.flags |= TCB_EV_CLOSED
-    tcb.close_reason = <uint8_t>reason
+    tcb.close_reason = reason
     send_queue_release(tcp, tcb)
     count(tcp.counters, CONNECTIONS_CLOSED)
     work_add(tcp, tcb)
 
 
 cdef void connection_end(tcp_t *tcp, tcb_t *tcb, close_reason_t reason) noexcept nogil:
-    if tcb.state == <uint8_t>CLOSED:
+    if tcb.state == CLOSED:
         return
     flow_remove(tcp, &tcb.key)
     if reason == CLOSE_RESET or reason == CLOSE_REFUSED:

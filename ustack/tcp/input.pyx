@@ -110,7 +110,7 @@ cdef void connection_arrives(tcp_t *tcp, tcb_t *tcb, const segment_t *seg, deliv
         count(tcp.counters, DROP_TCP_AFTER_CLOSE)                       # its RST is on the way
         return
     delivery.conn = tcb
-    if tcb.state == <uint8_t>SYN_SENT:
+    if tcb.state == SYN_SENT:
         syn_sent_arrives(tcp, tcb, seg, delivery)
     else:
         synchronized_arrives(tcp, tcb, seg, delivery)
@@ -140,12 +140,12 @@ cdef void syn_sent_arrives(tcp_t *tcp, tcb_t *tcb, const segment_t *seg, deliver
     tcb_heard(tcp, tcb)
     work_add(tcp, tcb)
     if not acceptable:                                                  # simultaneous open (MUST-10)
-        tcb.state = <uint8_t>SYN_RECEIVED
+        tcb.state = SYN_RECEIVED
         tcb.snd_nxt = tcb.snd_una                                       # our SYN again, now with an ACK
         ack_set_window(tcb, seg, seg.window)                            # SND.WL1 <- IRS
         accept_text(tcp, tcb, seg.seq + 1, seg, delivery)               # kept until ESTABLISHED
         tcb.rcv_adv = tcb.rcv_nxt + first_window(tcp)
-        tcb.flags &= ~<uint32_t>(TCB_ACK_NOW | TCB_ACK_DELAYED)         # the SYN-ACK says it
+        tcb.flags &= ~(TCB_ACK_NOW | TCB_ACK_DELAYED)         # the SYN-ACK says it
         return
     tcb.flags |= TCB_ACK_NOW
     established(tcp, tcb, seg, seg.window)
@@ -156,10 +156,10 @@ cdef void syn_sent_arrives(tcp_t *tcp, tcb_t *tcb, const segment_t *seg, deliver
 cdef void established(tcp_t *tcp, tcb_t *tcb, const segment_t *seg, uint32_t window) noexcept nogil:
     """An active open is complete. A close that waited for it goes on (section 3.10.4, SYN-RECEIVED)."""
     if tcb.flags & TCB_FIN_RECEIVED:        # on the SYN of a simultaneous open
-        tcb.state = <uint8_t>(CLOSING if tcb.flags & TCB_FIN_QUEUED else CLOSE_WAIT)
+        tcb.state = CLOSING if tcb.flags & TCB_FIN_QUEUED else CLOSE_WAIT
         tcb.flags |= TCB_EV_EOF
     else:
-        tcb.state = <uint8_t>(FIN_WAIT_1 if tcb.flags & TCB_FIN_QUEUED else ESTABLISHED)
+        tcb.state = FIN_WAIT_1 if tcb.flags & TCB_FIN_QUEUED else ESTABLISHED
     if tcb.rx != 0:
         tcb.flags |= TCB_EV_DATA
     ack_set_window(tcb, seg, window)
@@ -179,7 +179,7 @@ cdef void synchronized_arrives(tcp_t *tcp, tcb_t *tcb, const segment_t *seg, del
     Source: RFC 9293 section 3.10.7.4, RFC 7323 section 5.3, RFC 5961 sections 3 to 5.
     """
     cdef segment_t trimmed
-    if tcb.state == <uint8_t>SYN_RECEIVED and seg.flags & SYN and not seg.flags & RST and seg.seq == tcb.snd_wl1:
+    if tcb.state == SYN_RECEIVED and seg.flags & SYN and not seg.flags & RST and seg.seq == tcb.snd_wl1:
         if not seg.flags & ACK:             # simultaneous open: its SYN again, our SYN-ACK was lost
             count(tcp.counters, DROP_TCP_DUPLICATE)
             if repeated_syn_allowed(tcp, tcb):
@@ -220,8 +220,8 @@ cdef void trim_syn_ack(const tcb_t *tcb, segment_t *seg) noexcept nogil:
     cdef uint32_t known = tcb.rcv_nxt - (seg.seq + 1)
     cdef uint32_t cut = known if known < seg.length else seg.length
     if known > seg.length:                  # as far as its FIN
-        seg.flags &= ~<uint8_t>FIN
-    seg.flags &= ~<uint8_t>SYN
+        seg.flags &= ~FIN
+    seg.flags &= ~SYN
     seg.seq = tcb.rcv_nxt
     seg.data += cut
     seg.length -= cut
@@ -318,7 +318,7 @@ cdef void check_reset(tcp_t *tcp, tcb_t *tcb, const segment_t *seg) noexcept nog
     """Second: only the exact next octet resets; elsewhere in the window, ask (RFC 5961 section 3.2)."""
     if seg.seq == tcb.rcv_nxt:
         count(tcp.counters, DROP_TCP_RST)
-        connection_end(tcp, tcb, CLOSE_REFUSED if tcb.state == <uint8_t>SYN_RECEIVED else CLOSE_RESET)
+        connection_end(tcp, tcb, CLOSE_REFUSED if tcb.state == SYN_RECEIVED else CLOSE_RESET)
     else:
         challenge(tcp, tcb, DROP_TCP_RST)
 
@@ -333,7 +333,7 @@ cdef inline bint check_ack(tcp_t *tcp, tcb_t *tcb, const segment_t *seg) noexcep
     if not seg.flags & ACK:
         count(tcp.counters, DROP_TCP_FLAGS)
         return False
-    if tcb.state == <uint8_t>SYN_RECEIVED:
+    if tcb.state == SYN_RECEIVED:
         if seq_gt(seg.ack, tcb.snd_una) and seq_le(seg.ack, tcb.snd_max):
             return True
         count(tcp.counters, DROP_TCP_ACK)
@@ -356,7 +356,7 @@ cdef inline void take_timestamp(tcb_t *tcb, const segment_t *seg) noexcept nogil
     if not tcb.options & OPT_TIMESTAMPS or not seg.has & HAS_TIMESTAMPS:
         return
     if tcb.options & OPT_TS_STALE:
-        tcb.options &= ~<uint8_t>OPT_TS_STALE
+        tcb.options &= ~OPT_TS_STALE
         tcb.ts_recent = seg.ts_val
     elif <int32_t>(seg.ts_val - tcb.ts_recent) >= 0 and seq_le(seg.seq, tcb.last_ack_sent):
         tcb.ts_recent = seg.ts_val
@@ -366,7 +366,7 @@ cdef inline bint take_ack(tcp_t *tcp, tcb_t *tcb, const segment_t *seg) noexcept
     """Fifth, by state. False: nothing more to do with this segment."""
     cdef uint32_t window = <uint32_t>seg.window << tcb.snd_wscale
     cdef uint32_t una = tcb.snd_una
-    if tcb.state == <uint8_t>SYN_RECEIVED:
+    if tcb.state == SYN_RECEIVED:
         established(tcp, tcb, seg, window)
         ack_input(tcp, tcb, seg, window)
         return True
@@ -380,17 +380,17 @@ cdef inline bint take_ack(tcp_t *tcp, tcb_t *tcb, const segment_t *seg) noexcept
 
 cdef bint fin_acknowledged(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     """The peer has our FIN. False: that was the end."""
-    if tcb.state == <uint8_t>FIN_WAIT_1:
-        tcb.state = <uint8_t>FIN_WAIT_2
+    if tcb.state == FIN_WAIT_1:
+        tcb.state = FIN_WAIT_2
         if tcb.flags & TCB_CLOSED_BY_APP:
             tcb.app_tick = tick_after(tcp, tcp.config.fin_wait_2_timeout_ns)
             tcb.flags |= TCB_APP_TIMEOUT
             tcb_arm(tcp, tcb)
         return True
-    if tcb.state == <uint8_t>CLOSING:
+    if tcb.state == CLOSING:
         connection_time_wait(tcp, tcb)
         return False
-    if tcb.state == <uint8_t>LAST_ACK:
+    if tcb.state == LAST_ACK:
         connection_end(tcp, tcb, CLOSE_NORMAL)
         return False
     return True
@@ -429,7 +429,7 @@ cdef void accept_text(tcp_t *tcp, tcb_t *tcb, uint32_t seq, const segment_t *seg
             return
     if length > 0 and tcb.flags & TCB_CLOSED_BY_APP:
         count(tcp.counters, DROP_TCP_AFTER_CLOSE)                       # SHLD-3
-        tcb.close_reason = <uint8_t>CLOSE_ABORTED
+        tcb.close_reason = CLOSE_ABORTED
         tcb.flags |= TCB_ABORT
         work_add(tcp, tcb)
         return
@@ -512,13 +512,13 @@ cdef void accept_fin(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
         tcb.rcv_adv = tcb.rcv_nxt
     tcb.flags |= TCB_FIN_RECEIVED | TCB_ACK_NOW
     work_add(tcp, tcb)
-    if tcb.state == <uint8_t>SYN_RECEIVED:                              # established() goes on from here
+    if tcb.state == SYN_RECEIVED:           # established() goes on from here
         return
     tcb.flags |= TCB_EV_EOF
-    if tcb.state == <uint8_t>ESTABLISHED:
-        tcb.state = <uint8_t>CLOSE_WAIT
-    elif tcb.state == <uint8_t>FIN_WAIT_1:
-        tcb.state = <uint8_t>CLOSING
+    if tcb.state == ESTABLISHED:
+        tcb.state = CLOSE_WAIT
+    elif tcb.state == FIN_WAIT_1:
+        tcb.state = CLOSING
     else:                                                               # FIN-WAIT-2
         connection_time_wait(tcp, tcb)
         answer_from_time_wait(tcp, tcb)

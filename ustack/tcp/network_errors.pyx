@@ -61,7 +61,7 @@ cdef void tcp_error(tcp_t *tcp, const packet_t *packet, uint64_t now_ns) noexcep
     if packet.icmp_type == ICMP_UNREACHABLE and packet.icmp_code == ICMP_FRAGMENTATION_NEEDED:
         if path_claimed(tcp, tcb, packet.icmp_mtu, packet.icmp_quoted_length, seq):
             send_again(tcp, tcb, seq)
-    elif tcb.state == <uint8_t>SYN_SENT and is_hard(packet.icmp_type, packet.icmp_code):
+    elif tcb.state == SYN_SENT and is_hard(packet.icmp_type, packet.icmp_code):
         connection_end(tcp, tcb, reason_of_icmp(packet.icmp_type, packet.icmp_code))
     else:
         tcb.soft_error = <uint8_t>(packet.icmp_type << 4 | (packet.icmp_code & 0x0F))   # MUST-56, MUST-47
@@ -87,7 +87,7 @@ cdef void tcp_unreached(tcp_t *tcp, const packet_t *packet, uint64_t now_ns) noe
     if flow.kind != FLOW_CONNECTION:
         return
     tcb = tcb_at(tcp, flow.index)
-    if tcb.state == <uint8_t>SYN_SENT:
+    if tcb.state == SYN_SENT:
         if read_u32(packet.payload + 4) == tcb.snd_una:
             connection_end(tcp, tcb, CLOSE_HOST_UNREACHABLE)
     else:
@@ -116,6 +116,6 @@ cdef void send_again(tcp_t *tcp, tcb_t *tcb, uint32_t seq) noexcept nogil:
         tcb.snd_nxt = start
     tcb.recover = tcb.snd_max
     tcb.duplicate_acks = 0
-    tcb.flags = (tcb.flags & ~<uint32_t>(TCB_RECOVERY | TCB_REXMIT)) | TCB_RTO_RECOVERY | TCB_RECOVER_VALID
+    tcb.flags = (tcb.flags & ~(TCB_RECOVERY | TCB_REXMIT)) | TCB_RTO_RECOVERY | TCB_RECOVER_VALID
     rtt_spoil(tcp, tcb)
     work_add(tcp, tcb)

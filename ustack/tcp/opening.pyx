@@ -234,7 +234,7 @@ cdef tcb_t *handshake_complete(tcp_t *tcp, const syn_received_t *syn, uint32_t i
         return NULL
     tcb.key = syn.key
     tcb.app = <uint8_t>listener.app
-    tcb.state = <uint8_t>ESTABLISHED
+    tcb.state = ESTABLISHED
     tcb.snd_una = syn.iss + 1
     tcb.snd_nxt = tcb.snd_una
     tcb.snd_max = tcb.snd_una

@@ -63,11 +63,11 @@ cdef enum send_t:
 cdef output_t tcp_output(tcp_t *tcp, tcb_t *tcb, uint64_t now_ns) noexcept nogil:
     cdef send_t sent
     tcp.now_ns = now_ns
-    if tcb.state == <uint8_t>CLOSED:
+    if tcb.state == CLOSED:
         return OUTPUT_DONE
     if tcb.flags & TCB_ABORT:
         return OUTPUT_BLOCKED if abort(tcp, tcb) == SEND_BLOCKED else OUTPUT_DONE
-    if tcb.state == <uint8_t>SYN_SENT or tcb.state == <uint8_t>SYN_RECEIVED:
+    if tcb.state == SYN_SENT or tcb.state == SYN_RECEIVED:
         return OUTPUT_BLOCKED if send_syn(tcp, tcb) == SEND_BLOCKED else OUTPUT_DONE
     if tcb.flags & TCB_REXMIT:
         sent = retransmit_one(tcp, tcb)
@@ -94,7 +94,7 @@ cdef inline output_t finish(tcp_t *tcp, tcb_t *tcb, send_t sent) noexcept nogil:
 cdef send_t abort(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     """Section 3.10.5: RST in every synchronized state; what was queued is gone. A peer in SYN-SENT has nothing to
     reset."""
-    if tcb.state != <uint8_t>SYN_SENT and emit_reset_of(tcp, tcb) == IP_RING_FULL:
+    if tcb.state != SYN_SENT and emit_reset_of(tcp, tcb) == IP_RING_FULL:
         return SEND_BLOCKED
     connection_end(tcp, tcb, <close_reason_t>tcb.close_reason if tcb.close_reason else CLOSE_ABORTED)
     return SEND_OK
@@ -122,14 +122,14 @@ cdef inline void fill_header(tcp_t *tcp, tcb_t *tcb, header_t *header, uint32_t 
     if seq_gt(edge, tcb.rcv_adv):
         tcb.rcv_adv = edge
     tcb.last_ack_sent = tcb.rcv_nxt
-    tcb.flags &= ~<uint32_t>(TCB_ACK_NOW | TCB_ACK_DELAYED | TCB_ACK_ARMED)
+    tcb.flags &= ~(TCB_ACK_NOW | TCB_ACK_DELAYED | TCB_ACK_ARMED)
 
 
 cdef send_t send_syn(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     """SYN, or SYN-ACK after a simultaneous open. Offers everything; in SYN-RECEIVED only what the peer offered too."""
     cdef header_t header
     cdef ip_status_t status
-    cdef bint answering = tcb.state == <uint8_t>SYN_RECEIVED
+    cdef bint answering = tcb.state == SYN_RECEIVED
     if tcb.snd_nxt != tcb.snd_una:
         if not tcb.flags & TCB_ACK_NOW or not answering:
             return SEND_OK
@@ -152,7 +152,7 @@ cdef send_t send_syn(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     if answering:
         header.flags |= ACK
         header.ack = tcb.rcv_nxt
-        tcb.flags &= ~<uint32_t>TCB_ACK_NOW
+        tcb.flags &= ~TCB_ACK_NOW
     status = emit_bare(tcp, &tcb.key, &header, tcb.ttl, tcb.tos, &tcb.neighbour)
     if status == IP_NO_ROUTE:
         connection_end(tcp, tcb, CLOSE_NET_UNREACHABLE)
@@ -246,7 +246,7 @@ cdef send_t send_segment(tcp_t *tcp, tcb_t *tcb, uint32_t seq, uint32_t length, 
     if out == NULL:
         return SEND_BLOCKED if status == IP_RING_FULL else SEND_FAILED
     if length > 0 and not copy_out(tcp, tcb, seq, out + header_bytes, length):
-        tcb.close_reason = <uint8_t>CLOSE_ABORTED
+        tcb.close_reason = CLOSE_ABORTED
         tcb.flags |= TCB_ABORT
         return SEND_FAILED
     fill_header(tcp, tcb, &header, seq, flags)
@@ -362,7 +362,7 @@ cdef inline void note_sent(tcp_t *tcp, tcb_t *tcb, uint32_t length, bint fin) no
             rtt_spoil(tcp, tcb)
     else:
         if not tcb.flags & TCB_RTT_TIMING:
-            tcb.flags = (tcb.flags & ~<uint32_t>TCB_RTT_FULL) | TCB_RTT_TIMING
+            tcb.flags = (tcb.flags & ~TCB_RTT_FULL) | TCB_RTT_TIMING
             if length >= tcb.smss:
                 tcb.flags |= TCB_RTT_FULL
             tcb.rtt_seq = tcb.snd_nxt + seg_len
@@ -373,7 +373,7 @@ cdef inline void note_sent(tcp_t *tcp, tcb_t *tcb, uint32_t length, bint fin) no
     if seq_gt(tcb.snd_nxt, tcb.snd_max):
         tcb.snd_max = tcb.snd_nxt
     if not tcb.flags & TCB_REXMIT_ARMED or tcb.flags & TCB_PERSIST:
-        tcb.flags &= ~<uint32_t>(TCB_PERSIST | TCB_PROBE)
+        tcb.flags &= ~(TCB_PERSIST | TCB_PROBE)
         rexmit_start(tcp, tcb)                          # RFC 6298 (5.1)
     if tcp.cc[tcb.cc].on_sent != NULL:
         cc_load(tcp, tcb, &view)
@@ -426,7 +426,7 @@ cdef send_t retransmit_one(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     cdef bint fin
     cdef send_t sent
     if sent_octets == 0:
-        tcb.flags &= ~<uint32_t>TCB_REXMIT
+        tcb.flags &= ~TCB_REXMIT
         return SEND_OK
     if length > sent_octets:
         length = sent_octets
@@ -436,7 +436,7 @@ cdef send_t retransmit_one(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     sent = send_segment(tcp, tcb, tcb.snd_una, length, (PSH if length else 0) | (FIN if fin else 0))
     if sent != SEND_OK:
         return sent
-    tcb.flags &= ~<uint32_t>TCB_REXMIT
+    tcb.flags &= ~TCB_REXMIT
     count(tcp.counters, SEGMENTS_RETRANSMITTED)
     return SEND_OK
 
@@ -458,7 +458,7 @@ cdef send_t send_probe(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
         sent = send_segment(tcp, tcb, tcb.snd_una - 1, 0, 0)
     if sent != SEND_OK:
         return sent
-    tcb.flags &= ~<uint32_t>TCB_PROBE
+    tcb.flags &= ~TCB_PROBE
     if data:
         count(tcp.counters, WINDOW_PROBES_OUT)
         if tcb.snd_max == tcb.snd_una:

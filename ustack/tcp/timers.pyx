@@ -97,18 +97,18 @@ cdef void syn_received_expired(tcp_t *tcp, uint32_t index) noexcept nogil:
 cdef void connection_expired(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     cdef uint32_t now_tick = tcp_tick(tcp)
     tcb.timer = TIMER_NONE
-    if tcb.state == <uint8_t>CLOSED:
+    if tcb.state == CLOSED:
         return
     if tcb.flags & TCB_ACK_ARMED and tick_reached(tcb.ack_tick, now_tick):
-        tcb.flags = (tcb.flags & ~<uint32_t>TCB_ACK_ARMED) | TCB_ACK_NOW
+        tcb.flags = (tcb.flags & ~TCB_ACK_ARMED) | TCB_ACK_NOW
         work_add(tcp, tcb)
     if tcb.flags & TCB_APP_TIMEOUT and tick_reached(tcb.app_tick, now_tick):
         application_timeout(tcp, tcb)
     if tcb.flags & TCB_REXMIT_ARMED and tick_reached(tcb.rexmit_tick, now_tick):
         retransmission_timeout(tcp, tcb)
-    if tcb.flags & TCB_KEEPALIVE and tcb.state >= <uint8_t>ESTABLISHED:
+    if tcb.flags & TCB_KEEPALIVE and tcb.state >= ESTABLISHED:
         keepalive_timeout(tcp, tcb)
-    if tcb.state != <uint8_t>CLOSED:
+    if tcb.state != CLOSED:
         tcb_arm(tcp, tcb)
 
 
@@ -117,13 +117,13 @@ cdef void give_up(tcp_t *tcp, tcb_t *tcb, close_reason_t reason) noexcept nogil:
     since the last ACK explains the silence better than "timeout" does (MUST-47)."""
     if reason == CLOSE_TIMEOUT and tcb.soft_error:
         reason = reason_of_icmp(tcb.soft_error >> 4, tcb.soft_error & 0x0F)
-    tcb.close_reason = <uint8_t>reason
+    tcb.close_reason = reason
     tcb.flags |= TCB_ABORT
     work_add(tcp, tcb)
 
 
 cdef void application_timeout(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
-    tcb.flags &= ~<uint32_t>TCB_APP_TIMEOUT
+    tcb.flags &= ~TCB_APP_TIMEOUT
     if tcb.flags & TCB_CLOSED_BY_APP:       # FIN-WAIT-2 for nobody: the peer never closed
         connection_end(tcp, tcb, CLOSE_TIMEOUT)
         return
@@ -139,7 +139,7 @@ cdef void no_answer(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
 
 cdef void retransmission_timeout(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     cdef cc_view_t view
-    cdef bint syn = tcb.state == <uint8_t>SYN_SENT or tcb.state == <uint8_t>SYN_RECEIVED
+    cdef bint syn = tcb.state == SYN_SENT or tcb.state == SYN_RECEIVED
     cdef uint64_t limit_ns = tcp.config.syn_timeout_ns if syn and not tcb.user_timeout_s else rtt_r2_ns(tcp, tcb)
     if tcb.flags & TCB_PERSIST:
         if tcb.snd_wnd > 0 and tcb.snd_una == tcb.snd_max:
@@ -151,7 +151,7 @@ cdef void retransmission_timeout(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
         rexmit_stop(tcb)
         work_add(tcp, tcb)
         return
-    if tcb.state == <uint8_t>SYN_SENT and ip_is_unreached(tcp.ip, tcb.neighbour, &tcb.key.raddr):
+    if tcb.state == SYN_SENT and ip_is_unreached(tcp.ip, tcb.neighbour, &tcb.key.raddr):
         # One of more SYNs than the neighbour's queue holds: it was not there to be given back (tcp_unreached).
         connection_end(tcp, tcb, CLOSE_HOST_UNREACHABLE)
         return
@@ -173,7 +173,7 @@ cdef void retransmission_timeout(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     tcb.backoff += 1                        # RFC 6298 (5.5)
     tcb.snd_nxt = tcb.snd_una               # (5.4): from the earliest that is not acknowledged
     tcb.duplicate_acks = 0
-    tcb.flags &= ~<uint32_t>(TCB_RECOVERY | TCB_REXMIT)
+    tcb.flags &= ~(TCB_RECOVERY | TCB_REXMIT)
     rtt_spoil(tcp, tcb)
     rexmit_start(tcp, tcb)                  # (5.6)
     work_add(tcp, tcb)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Shares of the receive memory, and who gives up first. The rules are in pressure.pxd."""
 
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport uint32_t, uint64_t
 
 from ustack.base.counters cimport CONNECTIONS_MEMORY_ABORTED, SACK_RENEGED, count
 from ustack.buf.chunks cimport CHUNK_SHIFT, SMALL_CHUNK_BYTES, chunk_free_bytes
@@ -125,10 +125,10 @@ cdef bint abort_largest(tcp_t *tcp, const tcb_t *asker, uint64_t wanted) noexcep
             rx = rx_queue_at(memory, index)
             victim = tcb_at(tcp, rx.owner)
             if (rx.held_bytes >= least and now_ms - rx.read_ms >= RX_PATIENCE_MS and victim != asker
-                    and victim.state != <uint8_t>CLOSED and tcp.offering != rx.owner):
+                    and victim.state != CLOSED and tcp.offering != rx.owner):
                 if not victim.flags & TCB_ABORT:
                     count(tcp.counters, CONNECTIONS_MEMORY_ABORTED)
-                    victim.close_reason = <uint8_t>CLOSE_NO_MEMORY
+                    victim.close_reason = CLOSE_NO_MEMORY
                     victim.flags |= TCB_ABORT
                     work_add(tcp, victim)
                 rx_queue_release(tcp, victim)

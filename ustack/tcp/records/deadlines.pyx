@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The one timer node of a connection. See deadlines.pxd."""
 
-from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, uint32_t, uint64_t
 
 from ustack.base.wheel cimport TIMER_NONE, WHEEL_TICK_SHIFT, tick_before, wheel_arm, wheel_deadline_tick, wheel_move
 from ustack.tcp.records.state cimport ESTABLISHED
@@ -26,7 +26,7 @@ cdef void tcb_arm(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
         if not any_deadline or <int32_t>(tcb.app_tick - earliest) < 0:
             earliest = tcb.app_tick
         any_deadline = True
-    if tcb.flags & TCB_KEEPALIVE and tcb.state >= <uint8_t>ESTABLISHED and tcb.snd_una == tcb.snd_max:
+    if tcb.flags & TCB_KEEPALIVE and tcb.state >= ESTABLISHED and tcb.snd_una == tcb.snd_max:
         tick = keepalive_tick(tcp, tcb)
         if not any_deadline or <int32_t>(tick - earliest) < 0:
             earliest = tick

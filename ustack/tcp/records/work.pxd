@@ -32,7 +32,7 @@ cdef inline tcb_t *work_take(tcp_t *tcp) noexcept nogil:
     tcp.work_head = tcb.work_next
     if tcp.work_head == 0:
         tcp.work_tail = 0
-    tcb.flags &= ~<uint32_t>TCB_LISTED
+    tcb.flags &= ~TCB_LISTED
     return tcb
 
 

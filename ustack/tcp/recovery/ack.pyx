@@ -107,7 +107,7 @@ cdef void new_acknowledgment(tcp_t *tcp, tcb_t *tcb, const segment_t *seg) noexc
         rexmit_start(tcp, tcb)              # RFC 6298 (5.3)
     if (tcb.flags & TCB_WANT_WRITABLE
             and <int32_t>(tcb.snd_end - tcb.snd_una) <= <int32_t>tcp.config.snd_low_water_bytes):
-        tcb.flags = (tcb.flags & ~<uint32_t>TCB_WANT_WRITABLE) | TCB_EV_WRITABLE
+        tcb.flags = (tcb.flags & ~TCB_WANT_WRITABLE) | TCB_EV_WRITABLE
     work_add(tcp, tcb)
 
 
@@ -119,7 +119,7 @@ cdef inline bint sample_rtt(tcp_t *tcp, tcb_t *tcb, const segment_t *seg) noexce
     cdef uint32_t elapsed_ms
     if tcb.flags & TCB_RTT_TIMING:
         if seq_ge(seg.ack, tcb.rtt_seq):
-            tcb.flags &= ~<uint32_t>TCB_RTT_TIMING
+            tcb.flags &= ~TCB_RTT_TIMING
             if tcb.flags & TCB_RTT_FULL:
                 tcb.mss_proven = 1          # sent once, and it arrived
             rtt_sample(tcb, rtt_now_us(tcp) - tcb.rtt_sent_us)
@@ -163,7 +163,7 @@ cdef void congestion_on_ack(tcp_t *tcp, tcb_t *tcb, uint32_t ack, uint32_t acked
         if seq_ge(ack, tcb.recover):
             view.flight = tcb.snd_max - ack
             cc.on_recovered(&view)
-            tcb.flags &= ~<uint32_t>(TCB_RECOVERY | TCB_REXMIT)
+            tcb.flags &= ~(TCB_RECOVERY | TCB_REXMIT)
             tcb.duplicate_acks = 0
         else:
             if cc.on_partial_ack != NULL:
@@ -174,9 +174,9 @@ cdef void congestion_on_ack(tcp_t *tcp, tcb_t *tcb, uint32_t ack, uint32_t acked
         cc.on_ack(&view, acked, limited)
         tcb.duplicate_acks = 0
         if tcb.flags & TCB_RTO_RECOVERY and seq_ge(ack, tcb.recover):
-            tcb.flags &= ~<uint32_t>TCB_RTO_RECOVERY
+            tcb.flags &= ~TCB_RTO_RECOVERY
     if tcb.flags & TCB_RECOVER_VALID and seq_gt(ack, tcb.recover):
-        tcb.flags &= ~<uint32_t>TCB_RECOVER_VALID
+        tcb.flags &= ~TCB_RECOVER_VALID
     cc_store(tcb, &view)
 
 

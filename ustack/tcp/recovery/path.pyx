@@ -60,12 +60,12 @@ cdef void resize(tcp_t *tcp, tcb_t *tcb, uint16_t smss) noexcept nogil:
     cdef uint16_t old = tcb.smss
     tcb.smss = smss
     tcb.mss_proven = 0
-    tcb.flags &= ~<uint32_t>TCB_RTT_FULL
+    tcb.flags &= ~TCB_RTT_FULL
     cc_load(tcp, tcb, &view)
     if tcb.flags & TCB_RECOVERY and smss < old:
         view.flight = tcb.snd_max - tcb.snd_una
         tcp.cc[tcb.cc].on_recovered(&view)
-        tcb.flags &= ~<uint32_t>TCB_RECOVERY
+        tcb.flags &= ~TCB_RECOVERY
     tcp.cc[tcb.cc].on_mtu(&view, old)
     cc_store(tcb, &view)
 
@@ -85,7 +85,7 @@ cdef bint path_claimed(tcp_t *tcp, tcb_t *tcb, uint16_t mtu, uint32_t quoted_byt
     cdef path_t *path
     if mtu < LOWEST_MTU:
         mtu = plateau_below(quoted_bytes)
-    if tcb.state < <uint8_t>ESTABLISHED or (smss_for(tcb, mtu) >= tcb.smss and (
+    if tcb.state < ESTABLISHED or (smss_for(tcb, mtu) >= tcb.smss and (
             mtu >= MINIMUM_PATH_MTU or path_fragments(tcp, tcb))):
         count(tcp.counters, DROP_ICMP_PATH_MTU)
         return False

@@ -31,5 +31,5 @@ cdef inline uint32_t rtt_now_us(const tcp_t *tcp) noexcept nogil:
 
 # What is in flight will be sent again: the running measurement is void, and rtt_sent_us tells since when echoes count.
 cdef inline void rtt_spoil(const tcp_t *tcp, tcb_t *tcb) noexcept nogil:
-    tcb.flags &= ~<uint32_t>TCB_RTT_TIMING
+    tcb.flags &= ~TCB_RTT_TIMING
     tcb.rtt_sent_us = rtt_now_us(tcp)

@@ -67,7 +67,7 @@ cdef void rexmit_start(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
 
 
 cdef void rexmit_stop(tcb_t *tcb) noexcept nogil:
-    tcb.flags &= ~<uint32_t>(TCB_REXMIT_ARMED | TCB_PERSIST | TCB_PROBE)
+    tcb.flags &= ~(TCB_REXMIT_ARMED | TCB_PERSIST | TCB_PROBE)
 
 
 cdef uint64_t rtt_waited_ns(const tcp_t *tcp, const tcb_t *tcb, uint32_t timeouts) noexcept nogil:

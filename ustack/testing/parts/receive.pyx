@@ -47,7 +47,7 @@ cdef class Receivers:
             tcb = tcb_alloc(&self.c)
             if tcb == NULL:
                 raise MemoryError
-            tcb.state = <uint8_t>ESTABLISHED
+            tcb.state = ESTABLISHED
             tcb.rcv_nxt = rcv_nxt
             tcb.rcv_adv = rcv_nxt + rcv_buffer_bytes
             tcb.smss = 1460
