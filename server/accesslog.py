@@ -13,12 +13,12 @@ import os
 import re
 
 _UNSAFE = re.compile(rb'[\x00-\x1f"\\\x7f-\xff]')
-_MAX_TEXT_BYTES = 1024
+MAX_TEXT_BYTES = 1024
 
 
 def escape(value: bytes) -> bytes:
     """Replace everything but printable ASCII, and quotes and backslashes, by \\xNN, as nginx does."""
-    return _UNSAFE.sub(lambda match: b"\\x%02X" % match.group()[0], value[:_MAX_TEXT_BYTES])
+    return _UNSAFE.sub(lambda match: b"\\x%02X" % match.group()[0], value[:MAX_TEXT_BYTES])
 
 
 def log_text(line: bytes, referer: bytes | None, agent: bytes | None) -> tuple[bytes, int]:

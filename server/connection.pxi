@@ -390,7 +390,7 @@ cdef void answer(server_t *server, tcp_t *tcp, tcb_t *conn, decision_t *decision
 
 
 cdef void answer_head(server_t *server, tcp_t *tcp, tcb_t *conn, const uint8_t *head, size_t length) noexcept nogil:
-    """One complete head: from memory, or by one call of the parser."""
+    """One complete head: from memory, as a plain one, or by one call of the parser."""
     cdef uint64_t hashed
     cdef decision_t *decision
     if length > server.max_head_bytes:
@@ -407,7 +407,9 @@ cdef void answer_head(server_t *server, tcp_t *tcp, tcb_t *conn, const uint8_t *
             return
         head_drop(server, decision)
     server.stats.head_misses += 1
-    decision = decide_unseen(server, head, length, hashed)
+    decision = decide_plain(server, head, length, hashed)
+    if decision == NULL:
+        decision = decide_unseen(server, head, length, hashed)
     if decision == NULL:
         connection_abort(server, tcp, conn)
         return

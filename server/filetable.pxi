@@ -110,9 +110,76 @@ cdef void variant_clear(server_t *server, variant_t *variant) noexcept nogil:
     memset(variant, 0, sizeof(variant_t))
 
 
+cdef file_t *file_lookup(server_t *server, const uint8_t *path, size_t length, uint64_t hashed) noexcept nogil:
+    """The live file of a request's path, which has this SipHash. NULL: none is."""
+    cdef uint32_t slot = server.file_buckets[hashed & server.file_bucket_mask]
+    cdef file_t *file
+    while slot:
+        file = &server.files[slot - 1]
+        if file.path_hash == hashed and file.path_length == length and memcmp(file.variant[0].path, path, length) == 0:
+            return file
+        slot = file.next
+    return NULL
+
+
+cdef void file_appear(server_t *server, file_t *file, size_t path_length, uint64_t hashed) noexcept nogil:
+    """Its variants are filled in: from now on it is found."""
+    cdef uint32_t *bucket = &server.file_buckets[hashed & server.file_bucket_mask]
+    file.path_length = <uint32_t>path_length
+    file.path_hash = hashed
+    file.next = bucket[0]
+    bucket[0] = <uint32_t>(file - server.files) + 1
+    file.checked_ns = server.now_ns
+    file.referenced = 1
+    file.live = 1
+    server.file_count += 1
+
+
+cdef file_t *file_take(server_t *server, size_t path_length, uint64_t hashed, const char *name, const stat_t *found,
+                       lent_t *body) noexcept nogil:
+    """Take what file_open found into the table, with body's reference. NULL without memory; body is given back then.
+
+    name: of the file, below the root. It begins with the path that the request has.
+    """
+    cdef size_t length = strlen(name)
+    cdef char *plain = strdup(name)
+    cdef char *gzip = <char *>malloc(length + 4)
+    cdef file_t *file
+    cdef variant_t *variant
+    if plain == NULL or gzip == NULL:
+        free(plain)
+        free(gzip)
+        if body != NULL:
+            lent_unref(body)
+        return NULL
+    memcpy(gzip, name, length)
+    memcpy(gzip + length, b".gz", 4)
+    file = &server.files[file_make_room(server, <uint64_t>found.st_size, <uint64_t>found.st_size)]
+    file.has_gzip = 0
+    file.described = 0
+    file.variant[1].path = gzip
+    variant = &file.variant[0]
+    variant.path = plain
+    variant.identity.device, variant.identity.inode = found.st_dev, found.st_ino
+    variant.identity.size = <uint64_t>found.st_size
+    variant.identity.mtime_ns = found.st_mtim.tv_sec * 1_000_000_000 + found.st_mtim.tv_nsec
+    variant.identity.ctime_ns = found.st_ctim.tv_sec * 1_000_000_000 + found.st_ctim.tv_nsec
+    variant.body = body
+    if body != NULL:
+        server.held_bytes += body.length
+        server.copied_bytes += body.length
+    file_appear(server, file, path_length, hashed)
+    return file
+
+
 cdef void file_drop(server_t *server, file_t *file) noexcept nogil:
+    cdef uint32_t *link = &server.file_buckets[file.path_hash & server.file_bucket_mask]
+    cdef uint32_t slot = <uint32_t>(file - server.files) + 1
     if not file.live:
         return
+    while link[0] != slot:
+        link = &server.files[link[0] - 1].next
+    link[0] = file.next
     variant_clear(server, &file.variant[0])
     variant_clear(server, &file.variant[1])
     file.live = 0

@@ -42,6 +42,7 @@ class HttpServer(Application):
         max_busy: int = ...,
         max_request_bytes: int = ...,
         max_response_bytes: int = ...,
+        max_header_sections: int = 256,
         log_lines: int = 16384,
         hash_key: bytes | None = None,
         wall_clock: Callable[[], int] = ...,

@@ -7,7 +7,8 @@
                                                                                             lent to the send queue
 
 A response to a small file is head and body in one buffer, prepared once and dated again each second; a large file is
-mapped, and lent as it is. Nothing of this takes the GIL but a head that was not seen before.
+mapped, and lent as it is. Nothing of this takes the GIL but a head that was not seen before, and only if it is more
+than an ordinary request for one more path (plainheads.pxi).
 
 It must not write into what is lent, must not wait for anything, and must not read a clock on the data path: monotonic
 time comes with the burst, the wall clock as an offset that `housekeeping` sets.
@@ -15,7 +16,7 @@ time comes with the burst, the wall clock as an offset that `housekeeping` sets.
 Read first: RFC 9112 (framing, connections), RFC 9110 (semantics); ustack/application.pxd.
 Above: the command line. Below: application.pxd, tcp/calls.pxd, buf/lent.pxd; request, files, response, accesslog (.py).
 Below, in this folder: records, chunks, dates, grammar, logring. In parts: ready, heads (remembered), filetable,
-connection (.pxi, included here, one module).
+plainheads, connection (.pxi, included here, one module).
 """
 
 import logging
@@ -28,7 +29,7 @@ from cpython.ref cimport PyObject
 from libc.errno cimport EINTR, ENAMETOOLONG, ENOENT, ENOSYS, ENOTDIR, EPERM, errno
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
-from libc.string cimport memchr, memcmp, memcpy, memset, strdup, strlen
+from libc.string cimport memchr, memcmp, memcpy, memset, strdup, strlen, strrchr
 
 from ustack.application cimport ACCEPT_REFUSED, ACCEPT_TAKEN, Application, application_t
 from ustack.base.prng cimport siphash13
@@ -54,6 +55,7 @@ from ustack.server import accesslog, files, request as requests, response as res
 include "ready.pxi"
 include "heads.pxi"
 include "filetable.pxi"
+include "plainheads.pxi"
 include "connection.pxi"
 
 _log = logging.getLogger("ustack.server")
@@ -223,8 +225,11 @@ cdef void server_free(server_t *server) noexcept nogil:
         server.ledger = NULL
     free(server.read_buffer)
     server.read_buffer = NULL
+    plain_end(server)
     free(server.files)
+    free(server.file_buckets)
     free(server.free_files)
+    server.file_buckets = NULL
     server.free_files = NULL
     free(server.decisions)
     free(server.buckets)
@@ -310,6 +315,10 @@ cdef lent_t *lent_from_bytes(bytes octets) except NULL:
     return lent
 
 
+cdef object identity_of(const identity_t *identity):
+    return files.Identity(identity.device, identity.inode, identity.size, identity.mtime_ns, identity.ctime_ns)
+
+
 cdef bytes read_whole(int fd, Py_ssize_t size):
     """A small file's first `size` octets, or fewer if it was cut."""
     parts = []
@@ -332,9 +341,7 @@ cdef class HttpServer(Application):
     cdef object log_file
     cdef bytes server_name
     cdef object wall_clock
-    cdef dict paths                     # path of a request -> number of its file_t
-    cdef list names                     # the other way
-    cdef list resources
+    cdef list resources                 # by the number of a file_t that is `described`
     cdef object absent                  # name that the last look-up did not find, for as long as nobody makes it
 
     def __cinit__(self, *args, **options):
@@ -357,7 +364,8 @@ cdef class HttpServer(Application):
                  max_request_line_bytes=8192, max_header_count=100, max_body_bytes=65536, max_heads=4096,
                  max_heads_bytes=1 << 24, max_files=1024, max_held_bytes=1 << 34, max_copied_bytes=1 << 28,
                  small_file_bytes=49152, max_queued_bytes=262144, max_busy=1 << 20, max_request_bytes=1 << 26,
-                 max_response_bytes=1 << 26, log_lines=16384, hash_key=None, wall_clock=time.time_ns):
+                 max_response_bytes=1 << 26, max_header_sections=256, log_lines=16384, hash_key=None,
+                 wall_clock=time.time_ns):
         """Raises OSError if `directory` or the log cannot be opened, ValueError for a limit out of its range.
 
         access_log: a path (appended to, reopened when it is moved away), a descriptor, or None.
@@ -365,6 +373,8 @@ cdef class HttpServer(Application):
         max_held_bytes: of mapped files and responses to small ones together; max_copied_bytes: of the bodies among them
         that are copies. max_heads_bytes: of remembered heads with their responses. max_request_bytes: of all requests
         that are not complete. max_response_bytes: of copies of responses and log lines, in flight or remembered.
+        max_header_sections: that are remembered for themselves, so that a new path with a known section is decided
+        without Python; rounded down to a power of two, 0 for none.
         hash_key: 16 octets, random unless given.
         wall_clock: nanoseconds since 1970; read at most once per second.
         """
@@ -373,7 +383,8 @@ cdef class HttpServer(Application):
         if min(idle_timeout_s, head_timeout_s, send_timeout_s, linger_s) <= 0 or revalidate_s < 0:
             raise ValueError("a time limit must be positive")
         if (not 0 < max_request_line_bytes <= max_head_bytes <= 1 << 20 or not 1 <= max_files <= RECORDS_MAX
-                or not 0 <= max_heads <= RECORDS_MAX or not 1 <= max_busy <= RECORDS_MAX):
+                or not 0 <= max_heads <= RECORDS_MAX or not 1 <= max_busy <= RECORDS_MAX
+                or not 0 <= max_header_sections <= RECORDS_MAX):
             raise ValueError("a limit is out of its range")
         if (not 0 <= small_file_bytes <= SMALL_FILE_MAX or max_request_bytes < 2 * max_head_bytes
                 or max_response_bytes < 1 << 20):
@@ -384,8 +395,6 @@ cdef class HttpServer(Application):
         self.server_name = server_name.encode("ascii")
         self.s.small_file_bytes = small_file_bytes
         self.wall_clock = wall_clock
-        self.paths = {}
-        self.names = [None] * max_files
         self.resources = [None] * max_files
         self.s.idle_timeout_ns = <uint64_t>(idle_timeout_s * 1e9)
         self.s.head_timeout_ns = <uint64_t>(head_timeout_s * 1e9)
@@ -409,15 +418,18 @@ cdef class HttpServer(Application):
         self.log_file = accesslog.LogFile(access_log)
         self._allocate(max_heads, max_files, max_busy, log_lines, hash_key or os.urandom(16))
         self._watch_log()
+        plain_begin(&self.s, max_header_sections)
         self.set_wall_clock(0)
         self.s.wall_known = 0           # the engine's monotonic time is not known before its first burst
         self.s.closing = 0
 
     def _allocate(self, uint32_t max_heads, uint32_t max_files, uint32_t max_busy, uint32_t log_lines,
                   bytes hash_key):
-        cdef uint32_t buckets = 2, index
+        cdef uint32_t buckets = 2, file_buckets = 2, index
         while buckets < max_heads * 2:
             buckets *= 2
+        while file_buckets < max_files * 2:
+            file_buckets *= 2
         if len(hash_key) != 16:
             raise ValueError("hash_key must have 16 octets")
         memcpy(self.s.hash_key, PyBytes_AS_STRING(hash_key), 16)
@@ -436,8 +448,10 @@ cdef class HttpServer(Application):
         self.s.continue_100 = lent_from_bytes(b"HTTP/1.1 100 Continue\r\n\r\n")
         self.s.file_limit = max_files
         self.s.files = <file_t *>calloc(max_files, sizeof(file_t))
+        self.s.file_buckets = <uint32_t *>calloc(file_buckets, sizeof(uint32_t))
+        self.s.file_bucket_mask = file_buckets - 1
         self.s.free_files = <uint32_t *>malloc(max_files * sizeof(uint32_t))
-        if self.s.files == NULL or self.s.free_files == NULL:
+        if self.s.files == NULL or self.s.file_buckets == NULL or self.s.free_files == NULL:
             raise MemoryError
         for index in range(max_files):
             self.s.free_files[index] = max_files - 1 - index
@@ -561,7 +575,6 @@ cdef class HttpServer(Application):
         cdef uint32_t index
         for index in range(self.s.file_limit):
             file_drop(&self.s, &self.s.files[index])
-        self.paths.clear()
 
     def stats(self):
         """Counts since the start, and what is held now."""
@@ -624,7 +637,7 @@ cdef class HttpServer(Application):
             if number == ABSENT:
                 decision = self.refusal(_NOT_FOUND, head, request)
             else:
-                choice = requests.decide(request, self.resources[number], self.s.second)
+                choice = requests.decide(request, self.describe(<uint32_t>number), self.s.second)
                 decision = self.build(request, <uint32_t>number, choice)
                 lasting = choice.lasting
         except responses.Refusal as refusal:
@@ -784,6 +797,65 @@ cdef class HttpServer(Application):
             decision.flags |= D_CONTINUE
         return 0
 
+    # ------------------------------------------------------------ plain heads (plainheads.pxi)
+
+    cdef section_t *learn_section(self, bytes octets, int minor) except NULL:
+        """What request.py makes of a header section behind the request line of a GET or HEAD."""
+        cdef section_t *section = <section_t *>calloc(1, sizeof(section_t))
+        cdef bytes text = b""
+        if section == NULL:
+            raise MemoryError
+        try:
+            request = requests.plain_request(octets, minor, self.limits)
+            if request is not None:
+                section.is_plain = 1
+                section.form = request.connection
+                section.closes = section.form == responses.CLOSE
+                section.accepts_gzip = requests.accepts_gzip(request)
+                text, split = accesslog.log_text(b"", request.one(b"referer"), request.one(b"user-agent"))
+                text = text[split:]
+            section.minor = <uint8_t>minor
+            section.length = <uint32_t>len(octets)
+            section.bytes = <uint8_t *>malloc(len(octets))
+            section.log_length = <uint32_t>len(text)
+            section.log_text = <uint8_t *>malloc(len(text) + 1)
+            if section.bytes == NULL or section.log_text == NULL:
+                raise MemoryError
+            memcpy(section.bytes, PyBytes_AS_STRING(octets), len(octets))
+            memcpy(section.log_text, PyBytes_AS_STRING(text), len(text))
+        except BaseException:
+            section_free(section)
+            raise
+        return section
+
+    cdef shape_t *learn_shape(self, bytes extension, int form) except? NULL:
+        """The head of a 200 to a file with this extension. NULL: it is too long."""
+        cdef shape_t *shape
+        cdef uint8_t *octets
+        parts = requests.head_in_parts(extension, form, self.server_name)
+        cdef bytes whole = b"".join(parts)
+        if len(whole) > SHAPE_BYTES:
+            return NULL
+        octets = <uint8_t *>malloc(len(whole))
+        if octets == NULL:
+            raise MemoryError
+        memcpy(octets, PyBytes_AS_STRING(whole), len(whole))
+        if self.s.shape_count < SHAPES_MAX:
+            shape = &self.s.shapes[self.s.shape_count]
+            self.s.shape_count += 1
+        else:
+            shape = &self.s.shapes[self.s.shape_hand]
+            self.s.shape_hand = (self.s.shape_hand + 1) % SHAPES_MAX
+            free(shape.octets)
+        shape.octets = octets
+        for index, part in enumerate(parts):
+            shape.parts[<int>index] = <uint32_t>len(part)
+        memcpy(shape.extension, PyBytes_AS_STRING(extension), len(extension))
+        shape.extension_length = <uint8_t>len(extension)
+        shape.form = <uint8_t>form
+        shape.date_at = responses.date_offset(200)
+        return shape
+
     # ------------------------------------------------------------ files
 
     cdef int64_t find(self, bytes path) except -1:
@@ -791,18 +863,23 @@ cdef class HttpServer(Application):
         Refusal."""
         cdef stat_t found
         cdef lent_t *body = NULL
-        cdef int verdict
-        number = self.paths.get(path)
-        if number is not None:
-            if self.s.files[<uint32_t>number].live and file_fresh(&self.s, &self.s.files[<uint32_t>number]):
-                return number
-            del self.paths[path]
-        cdef bint directory = len(path) == 0 or path.endswith(b"/")
+        cdef int verdict = OPEN_IN_GENERAL
+        cdef size_t length = <size_t>len(path)
+        cdef uint64_t hashed = siphash13(self.s.hash_key, <const uint8_t *>PyBytes_AS_STRING(path), length)
+        cdef file_t *file = file_lookup(&self.s, <const uint8_t *>PyBytes_AS_STRING(path), length, hashed)
+        if file != NULL and file_fresh(&self.s, file):
+            return file - self.s.files
+        cdef bint directory = length == 0 or path.endswith(b"/")
         cdef bytes name = path + files.INDEX if directory else path
-        verdict = file_open(&self.s, PyBytes_AS_STRING(name), &found, &body)
+        if not self.s.skip_file_open:
+            verdict = file_open(&self.s, PyBytes_AS_STRING(name), &found, &body)
+        self.s.skip_file_open = 0
         self.s.units += SMALL_FILE_UNITS if verdict == 0 else 2 * LOOK_UNITS if verdict < 0 else FILE_UNITS
         if verdict == 0:
-            return self.load_small(path, name, &found, body)
+            file = file_take(&self.s, length, hashed, PyBytes_AS_STRING(name), &found, body)
+            if file == NULL:
+                raise MemoryError
+            return file - self.s.files
         if verdict < 0 and directory and path:
             name = path[:len(path) - 1]  # without it no index is there; with it, the general way says 403
             if fstatat(self.s.root_fd, PyBytes_AS_STRING(name), &found, 0) == 0 or not is_absent(errno):
@@ -812,65 +889,21 @@ cdef class HttpServer(Application):
             return ABSENT
         for _ in range(3):
             with self.root.open(path) as opened:
-                loaded = self.load(path, opened)
+                loaded = self.load(length, hashed, opened)
             if loaded is not None:
                 return loaded
         raise responses.Refusal(503)    # it shrinks each time it is looked at
 
-    cdef int64_t load_small(self, bytes path, bytes name, const stat_t *found, lent_t *body) except -1:
-        """Take what file_open found into the table. The body's reference is ours."""
-        cdef file_t *file
-        cdef uint32_t number
-        cdef variant_t *variant
-        cdef char *names[2]
-        names[0] = strdup(PyBytes_AS_STRING(name))
-        names[1] = strdup(PyBytes_AS_STRING(name + files.GZIP_SUFFIX))
-        try:
-            if names[0] == NULL or names[1] == NULL:
-                raise MemoryError
-            identity = files.Identity(
-                found.st_dev, found.st_ino, found.st_size,
-                found.st_mtim.tv_sec * 1_000_000_000 + found.st_mtim.tv_nsec,
-                found.st_ctim.tv_sec * 1_000_000_000 + found.st_ctim.tv_nsec)
-            number = self._install(path, files.describe(name, identity, files.NOTHING), found.st_size)
-        except BaseException:
-            free(names[0])
-            free(names[1])
-            if body != NULL:
-                lent_unref(body)
-            raise
-        file = &self.s.files[number]
-        file.variant[1].path = names[1]
-        variant = &file.variant[0]
-        variant.path = names[0]
-        variant.identity.device, variant.identity.inode = found.st_dev, found.st_ino
-        variant.identity.size = found.st_size
-        variant.identity.mtime_ns, variant.identity.ctime_ns = identity.mtime_ns, identity.ctime_ns
-        variant.body = body
-        if body != NULL:
-            self.s.held_bytes += body.length
-            self.s.copied_bytes += body.length
-        self.appear(file)
-        return number
+    cdef object describe(self, uint32_t number):
+        """The files.Resource that a live file_t is."""
+        cdef file_t *file = &self.s.files[number]
+        if not file.described:
+            self.resources[number] = files.describe(<bytes>file.variant[0].path, identity_of(&file.variant[0].identity),
+                                                    identity_of(&file.variant[1].identity))
+            file.described = 1
+        return self.resources[number]
 
-    cdef void appear(self, file_t *file) noexcept:
-        file.checked_ns = self.s.now_ns
-        file.referenced = 1
-        file.live = 1
-        self.s.file_count += 1
-
-    def _install(self, path, resource, copied):
-        size = resource.plain.size + (resource.gzip.size if resource.gzip else 0)
-        cdef uint32_t number = file_make_room(&self.s, size, copied)
-        old = self.names[number]
-        if old is not None and self.paths.get(old) == number:
-            del self.paths[old]
-        self.paths[path] = number
-        self.names[number] = path
-        self.resources[number] = resource
-        return number
-
-    cdef object load(self, bytes path, opened):
+    cdef object load(self, size_t path_length, uint64_t hashed, opened):
         """Take an opened resource into the table. None: it was cut meanwhile."""
         cdef variant_t variants[2]
         cdef uint32_t number
@@ -881,9 +914,10 @@ cdef class HttpServer(Application):
             complete = (self.fill(&variants[0], resource.plain.path, resource.plain.identity, opened.fd)
                         and self.fill(&variants[1], resource.plain.path + files.GZIP_SUFFIX, resource.gzip_identity,
                                       opened.gzip_fd if resource.gzip else -1))
-            copied = sum(variant.size for variant in (resource.plain, resource.gzip)
-                         if variant is not None and variant.size <= self.s.small_file_bytes)
-            number = self._install(path, resource, copied) if complete else NO_FILE
+            present = [variant.size for variant in (resource.plain, resource.gzip) if variant is not None]
+            size = sum(present)
+            copied = sum(one for one in present if one <= self.s.small_file_bytes)
+            number = file_make_room(&self.s, size, copied) if complete else NO_FILE
         except BaseException:
             variant_clear(&self.s, &variants[0])
             variant_clear(&self.s, &variants[1])
@@ -895,7 +929,10 @@ cdef class HttpServer(Application):
         file = &self.s.files[number]
         file.variant[0] = variants[0]
         file.variant[1] = variants[1]
-        self.appear(file)
+        file.has_gzip = resource.gzip is not None
+        file.described = 1
+        self.resources[number] = resource
+        file_appear(&self.s, file, path_length, hashed)
         return number
 
     cdef bint fill(self, variant_t *variant, bytes path, identity, int fd) except -1:

@@ -26,8 +26,18 @@ cdef enum:
     BODY_BYTES_UNIT_SHIFT = 7       # a unit for each 128 bytes of a request's body that are read
     LOOK_UNITS = 8                  # one stat(2)
     SMALL_FILE_UNITS = 200          # opened, read, described
+    PLAIN_UNITS = 8                 # a head that is decided without Python
+    PLAIN_FILE_UNITS = 100          # a small file for it: opened, read, its response made
     FILE_UNITS = 500                # the same by files.py, or mapped
     SHARED_STATUSES = 16            # refusals that look alike for everybody, and are kept once
+    # Of plainheads.pxi
+    PATH_BEGIN = 1                  # server_t.path_bytes: a segment of a normal path may begin with it
+    PATH_GO_ON = 2                  # it may stand in a segment
+    EXTENSION_BYTES = 15
+    ENTITY_TAG_BYTES = 52           # three numbers of 64 bits in hexadecimal, in quotes
+    SHAPES_MAX = 64
+    SHAPE_BYTES = 1024
+    PLAIN_LOG_BYTES = 4096
 
 # conn.user_data: 0 for an idle connection, which owns nothing here.
 #     63       62 .. 32                     31 .. 0
@@ -76,11 +86,16 @@ ctypedef struct variant_t:
     uint8_t mapped                  # the body is the file itself, not a copy
     ready_t full[FULL_FORMS]        # 200, by how the connection goes on; with the body if that is INLINE_BYTES at most
 
-# One resource that has been asked for, in HttpServer.paths and .resources under the same number.
+# One resource that has been asked for. Found by the path of the request: decoded, below the root (file_lookup).
 ctypedef struct file_t:
     uint32_t generation             # counts up when what is here changes: who remembers another one holds nothing
     uint8_t live
     uint8_t referenced              # since the clock hand came by
+    uint8_t has_gzip                # variant[1] may be sent
+    uint8_t described               # HttpServer.resources has it
+    uint32_t next                   # chain of server.file_buckets, slot + 1
+    uint32_t path_length            # of the request's path: with it begins variant[0].path
+    uint64_t path_hash
     uint64_t checked_ns             # last compared with the disk
     variant_t variant[2]            # as it is; gzip
 
@@ -116,6 +131,42 @@ ctypedef struct decision_t:
     uint64_t request_body           # bytes of the request's body, to be read and discarded
     lent_t *log_text                # NULL: no access log
     uint32_t log_split
+
+# ---- plainheads.pxi
+
+# A request line taken apart. Its pointers are valid as long as the head is.
+ctypedef struct plain_t:
+    const uint8_t *path             # behind the first slash
+    size_t path_length
+    const uint8_t *section
+    size_t section_length
+    size_t line_length              # of the request line, its line end apart
+    uint8_t head_only               # HEAD
+    uint8_t is_directory            # the path is empty, or ends with a slash
+    uint8_t quoted                  # the access log has to escape something
+    uint8_t minor
+
+# What a header section makes of a GET or HEAD, by its exact bytes and the minor version.
+ctypedef struct section_t:
+    uint64_t hash
+    uint8_t *bytes
+    uint32_t length
+    uint8_t minor
+    uint8_t is_plain                # 0: request.py has to decide each head that has it
+    uint8_t form                    # of the response
+    uint8_t closes                  # the response ends the connection
+    uint8_t accepts_gzip
+    uint32_t log_length
+    uint8_t *log_text               # behind status and size
+
+# The head of a 200 to a whole file without a .gz, in four parts: between them its ETag, Last-Modified, Content-Length.
+ctypedef struct shape_t:
+    uint8_t extension[EXTENSION_BYTES]
+    uint8_t extension_length        # with its dot
+    uint8_t form
+    uint32_t date_at
+    uint32_t parts[4]               # bytes of each
+    uint8_t *octets                 # one behind the other
 
 cdef enum phase_t:
     PHASE_HEAD = 1                  # part of a head is here
@@ -168,6 +219,7 @@ ctypedef struct http_stats_t:
     uint64_t bytes_queued
     uint64_t head_hits
     uint64_t head_misses
+    uint64_t heads_plain            # of the misses: decided without Python
     uint64_t connections
     uint64_t connections_open
     uint64_t connections_ending     # of the open ones: closed or aborted here, TCP has the rest
@@ -227,6 +279,8 @@ ctypedef struct server_t:
     uint32_t file_limit
     uint32_t file_count
     uint32_t file_hand
+    uint32_t *file_buckets          # slot + 1 of the first file, 0: none
+    uint32_t file_bucket_mask
     uint32_t *free_files            # stack of the file_limit - file_count slots that are not live
     uint64_t held_bytes             # of all bodies and ready-made responses
     uint64_t full_bytes             # of the ready-made responses among them, in the ledger too
@@ -236,9 +290,23 @@ ctypedef struct server_t:
     uint64_t small_file_bytes
     uint8_t *read_buffer
     uint8_t plain_open              # openat2 does not work here: files.py opens everything
+    uint8_t skip_file_open          # file_open has left the file of this head to files.py already
     ready_t shared[SHARED_STATUSES * FULL_FORMS]
     ledger_t *ledger
     uint64_t max_response_bytes
+    # ---- plain heads
+    uint8_t path_bytes[256]         # PATH_BEGIN, PATH_GO_ON
+    uint8_t index_name[16]
+    uint32_t index_length
+    section_t **sections            # by their hash; NULL: request.py decides every head
+    uint64_t *sections_seen         # hash of the last section that was looked for in vain
+    uint32_t section_mask
+    uint32_t max_section_bytes
+    uint32_t max_log_text_bytes
+    uint8_t shared_404              # where the first form of a 404 is in `shared`
+    uint32_t shape_count
+    uint32_t shape_hand             # replaced next, when there are SHAPES_MAX
+    shape_t shapes[SHAPES_MAX]
     # ---- connections in the middle of something
     slab_t busy
     uint32_t request_oldest         # busy_t that keeps a part of a request for longest, 0: none

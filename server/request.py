@@ -18,8 +18,8 @@ from urllib.parse import quote, unquote_to_bytes
 
 import httptools
 
-from ustack.server.files import Resource, Variant
-from ustack.server.response import ALLOWED_METHODS, CLOSE, PERSIST, PERSIST_ANNOUNCED, Refusal
+from ustack.server.files import NOTHING, Identity, Resource, Variant, describe
+from ustack.server.response import ALLOWED_METHODS, CLOSE, PERSIST, PERSIST_ANNOUNCED, Refusal, response_head
 
 # The registered methods that people send (RFC 9110 section 9, RFC 5789): known, but no file allows them. Every other
 # method is not implemented.
@@ -48,11 +48,13 @@ _ENTITY_TAG = re.compile(rb'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"')
 _RANGE = re.compile(rb"bytes=[ \t]*(?:([0-9]+)-([0-9]*)|-([0-9]+))[ \t]*", re.IGNORECASE)
 _QUALITY = re.compile(rb"(?:0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)")
 _CONDITIONS = frozenset((b"if-match", b"if-none-match", b"if-modified-since", b"if-unmodified-since"))
+# What else makes more of a request for a file than its path, Accept-Encoding and Connection do.
+_NOT_PLAIN = _CONDITIONS | {b"range", b"if-range", b"expect"}
 # Lists and dates that are longer mean nothing to anybody, and taking them apart costs time for each member.
 _MAX_LIST_BYTES = 1024
 _MAX_DATE_BYTES = 64
-# What follows a request line is remembered up to here: 256 of them are at most 512 KB.
-_MAX_TAIL_BYTES = 2048
+# A header section is remembered up to here: 256 of them are at most 512 KB.
+MAX_SECTION_BYTES = 2048
 _SLASH = 0x2F
 
 _FAR = 10**18  # a position beyond every file
@@ -165,7 +167,7 @@ def parse(head: bytes, limits: Limits) -> Request:
         minor = 1
     if method not in _KNOWN_METHODS:
         raise Refusal(501, close=True)
-    if target[0] == _SLASH and method in (b"GET", b"HEAD") and len(head) - line.end() <= _MAX_TAIL_BYTES:
+    if target[0] == _SLASH and method in (b"GET", b"HEAD") and len(head) - line.end() <= MAX_SECTION_BYTES:
         shared = _fields_behind_a_path(head[line.end() :], minor, limits.max_header_count)
         if shared is not None:
             return Request(method, target, minor, shared)
@@ -190,6 +192,54 @@ def _fields_behind_a_path(tail: bytes, minor: int, max_header_count: int) -> dic
     request.members(b"connection")
     _check_host(request)
     return fields
+
+
+def plain_request(section: bytes, minor: int, limits: Limits) -> Request | None:
+    """A GET of any path in normal form with this header section (all that follows the request line), if nothing in it
+    needs a decision for each path: it gets the whole file, by `connection` and `accepts_gzip`, or a 404. None if not.
+
+    So does a HEAD, without the body. It is `parse` that says what is legal: what is refused is None as well.
+    """
+    if len(section) > MAX_SECTION_BYTES:
+        return None
+    try:
+        fields = _fields_behind_a_path(section, minor, limits.max_header_count)
+    except Refusal:
+        return None
+    if fields is None or not _NOT_PLAIN.isdisjoint(fields):
+        return None
+    return Request(b"GET", b"/", minor, fields)
+
+
+def normal_path_bytes() -> bytes:
+    """For each byte: may a segment of a path in normal form begin with it (1), may it stand in one (2)?"""
+    return bytes(
+        (1 if _NORMAL_PATH.fullmatch(b"/%c" % byte) else 0) | (2 if _NORMAL_PATH.fullmatch(b"/a%c" % byte) else 0)
+        if byte != _SLASH
+        else 0
+        for byte in range(256)
+    )
+
+
+def head_in_parts(extension: bytes, connection: int, server_name: bytes) -> list[bytes]:
+    """The head of a 200 to a plain request for a file without a .gz, in four parts: between them belong its ETag,
+    Last-Modified and Content-Length.
+
+    extension: of the file's name, with its dot; empty for none.
+    """
+    resource = describe(b"x" + extension, Identity(1, 0x1C0FFEE1, 98_765_432_109_876, 10**18, 0), NOTHING)
+    rest = response_head(200, decide(Request(b"GET", b"/", 1, {}), resource, 0).fields, connection, server_name)
+    parts = []
+    for name, value in (
+        (b"ETag", resource.plain.etag),
+        (b"Last-Modified", resource.last_modified),
+        (b"Content-Length", b"%d" % resource.plain.size),
+    ):
+        before, found, rest = rest.partition(b"\r\n%b: %b\r\n" % (name, value))
+        assert found, f"{name!r} is out of its place"
+        parts.append(before + b"\r\n" + name + b": ")
+        rest = b"\r\n" + rest
+    return [*parts, rest]
 
 
 def _unfit(head: bytes, limits: Limits) -> Refusal:

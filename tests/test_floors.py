@@ -89,7 +89,8 @@ SERVER_FLOORS = {
     "ready": 3,
     "heads": 4,
     "filetable": 5,
-    "connection": 6,
+    "plainheads": 6,
+    "connection": 7,
     "http": 9,
 }
 

@@ -1,0 +1,379 @@
+# SPDX-License-Identifier: MIT
+# Unseen heads that are plain, decided without Python. Included by http.pyx.
+#
+# A client asks for one path after the other with the same header section: the bytes behind the request line. What it
+# decides (whether it is legal, how the connection goes on, whether gzip is accepted) is learned from request.py once,
+# and remembered by its exact bytes; then only the target of a GET or HEAD is new, and to be decided here:
+#
+#     GET /a/b.css HTTP/1.1\r\n   Host: h\r\nAccept: */*\r\n\r\n
+#         └── normal path ──┘     └── header section: in section_t? ──┘
+#               │                          no, or not plain ──▶ NULL: request.py decides the head
+#               ▼
+#     file_t? ── no ──▶ file_open (filetable.pxi) ──▶ 404, or a file_t ──▶ ready-made response, else from a shape_t
+#
+# Nothing is judged here that request.py does not judge: which bytes make a normal path, what a section means and how a
+# head of a response looks all come from there, as tables. Whatever is not in them (a percent escape, a condition, a
+# range, a body, a file with a .gz whose response is not made yet, an error) gives NULL, and the general way decides.
+# tests/unit/server/test_plainheads.py has both ways decide the same heads.
+#
+# A section is learned when it comes the second time, so that a flood of ever other ones costs a hash each, and no call
+# of Python beside the one that decides the head. All keys are SipHash: nobody can aim at a slot.
+#
+# Read first: RFC 9112 section 3 (request line), RFC 9110 section 12.5.5 (Vary). Above: connection (decide_plain) and
+# HttpServer (plain_begin, plain_end, learn_*). Below: records, heads (head_remember), filetable (file_lookup,
+# file_open, file_take, responses_make_room), ready (counted_copy), dates.
+
+
+cdef bint plain_read(server_t *server, const uint8_t *head, size_t length, plain_t *plain) noexcept nogil:
+    """Take a complete head apart if its request line is plain: GET or HEAD, a path in normal form, HTTP/1.0 or 1.1.
+
+    A complete head ends with an empty line, and no loop passes a control character.
+    """
+    cdef size_t at, begin
+    cdef uint8_t allowed = PATH_BEGIN
+    if length > 4 and memcmp(head, b"GET ", 4) == 0:
+        at = 4
+        plain.head_only = 0
+    elif length > 5 and memcmp(head, b"HEAD ", 5) == 0:
+        at = 5
+        plain.head_only = 1
+    else:
+        return False
+    if head[at] != c'/':
+        return False
+    at += 1
+    begin = at
+    while server.path_bytes[head[at]] & allowed or head[at] == c'/':
+        if head[at] == c'/':
+            if allowed == PATH_BEGIN:
+                return False            # an empty segment
+            allowed = PATH_BEGIN
+        else:
+            allowed = PATH_GO_ON
+        at += 1
+    plain.path = head + begin
+    plain.path_length = at - begin
+    plain.is_directory = allowed == PATH_BEGIN
+    plain.quoted = 0
+    if head[at] == c'?':
+        while 0x21 <= head[at] <= 0x7e and head[at] != c'#':
+            plain.quoted |= head[at] == c'"' or head[at] == c'\\'
+            at += 1
+    if length - at < VERSION_BYTES + 2 or memcmp(head + at, b" HTTP/1.", 8) != 0:
+        return False
+    if (head[at + 8] != c'0' and head[at + 8] != c'1') or head[at + 9] != c'\r' or head[at + 10] != c'\n':
+        return False
+    plain.minor = head[at + 8] - c'0'
+    plain.line_length = at + VERSION_BYTES - 2
+    plain.section = head + at + VERSION_BYTES
+    plain.section_length = length - at - VERSION_BYTES
+    return (plain.line_length <= server.max_request_line_bytes and plain.path_length < PATH_BYTES
+            and plain.section_length <= server.max_section_bytes)
+
+
+# ---------------------------------------------------------------- header sections
+
+cdef section_t *section_find(server_t *server, const plain_t *plain) noexcept nogil:
+    """What is known of the head's section. NULL: nothing yet."""
+    cdef uint64_t hashed = siphash13(server.hash_key, plain.section, plain.section_length) + plain.minor
+    cdef uint32_t slot = <uint32_t>hashed & server.section_mask
+    cdef section_t *section = server.sections[slot]
+    if (section != NULL and section.hash == hashed and section.minor == plain.minor
+            and section.length == plain.section_length
+            and memcmp(section.bytes, plain.section, plain.section_length) == 0):
+        return section
+    if server.sections_seen[slot] != hashed:
+        server.sections_seen[slot] = hashed
+        return NULL
+    section = section_learn(server, plain.section, plain.section_length, plain.minor)
+    if section == NULL:
+        return NULL
+    section.hash = hashed
+    section_free(server.sections[slot])
+    server.sections[slot] = section
+    return section
+
+
+cdef section_t *section_learn(server_t *server, const uint8_t *data, size_t length, int minor) noexcept with gil:
+    """Ask request.py. NULL: it could not say; the head is decided the general way, and any error comes up there."""
+    cdef HttpServer owner = <HttpServer>server.owner
+    server.units += UNSEEN_UNITS + <uint32_t>(length >> HEAD_BYTES_UNIT_SHIFT)
+    try:
+        return owner.learn_section(<bytes>(<const char *>data)[:length], minor)
+    except BaseException as error:
+        owner.interrupted(error)
+        return NULL
+
+
+cdef void section_free(section_t *section) noexcept nogil:
+    if section != NULL:
+        free(section.bytes)
+        free(section.log_text)
+        free(section)
+
+
+# ---------------------------------------------------------------- heads of responses
+
+cdef shape_t *shape_find(server_t *server, const file_t *file, int form) noexcept nogil:
+    """The head of a 200 to a file of this kind, with holes. NULL: the general way has to make it."""
+    cdef const char *name = file.variant[0].path
+    cdef const char *base = strrchr(name, c'/')
+    cdef const char *extension = strrchr(name if base == NULL else base, c'.')
+    cdef size_t length
+    cdef uint32_t at
+    cdef shape_t *shape
+    if extension == NULL:
+        extension = b""
+    length = strlen(extension)
+    if length > EXTENSION_BYTES:
+        return NULL
+    for at in range(server.shape_count):
+        shape = &server.shapes[at]
+        if (shape.form == form and shape.extension_length == length
+                and memcmp(shape.extension, extension, length) == 0):
+            return shape
+    return shape_learn(server, extension, length, form)
+
+
+cdef shape_t *shape_learn(server_t *server, const char *extension, size_t length, int form) noexcept with gil:
+    cdef HttpServer owner = <HttpServer>server.owner
+    server.units += UNSEEN_UNITS
+    try:
+        return owner.learn_shape(<bytes>extension[:length], form)
+    except BaseException as error:
+        owner.interrupted(error)
+        return NULL
+
+
+cdef size_t write_hex(uint8_t *out, uint64_t value) noexcept nogil:
+    cdef uint8_t digits[16]
+    cdef size_t count = 0, i
+    while True:
+        digits[count] = b"0123456789abcdef"[value & 15]
+        value >>= 4
+        count += 1
+        if value == 0:
+            break
+    for i in range(count):
+        out[i] = digits[count - 1 - i]
+    return count
+
+
+cdef size_t write_decimal(uint8_t *out, uint64_t value) noexcept nogil:
+    cdef uint8_t digits[20]
+    cdef size_t count = 0, i
+    while True:
+        digits[count] = <uint8_t>(c'0' + value % 10)
+        value //= 10
+        count += 1
+        if value == 0:
+            break
+    for i in range(count):
+        out[i] = digits[count - 1 - i]
+    return count
+
+
+cdef size_t write_entity_tag(uint8_t *out, const identity_t *identity) noexcept nogil:
+    """At most ENTITY_TAG_BYTES; as files.entity_tag has it."""
+    cdef size_t at = 1
+    out[0] = c'"'
+    at += write_hex(out + at, <uint64_t>identity.mtime_ns)
+    out[at] = c'-'
+    at += 1 + write_hex(out + at + 1, identity.size)
+    out[at] = c'-'
+    at += 1 + write_hex(out + at + 1, identity.inode)
+    out[at] = c'"'
+    return at + 1
+
+
+cdef bint full_make(server_t *server, file_t *file, int form) noexcept nogil:
+    """Make the ready-made response of a file that has no .gz. False: the general way has to."""
+    cdef uint8_t octets[SHAPE_BYTES + ENTITY_TAG_BYTES + DATE_BYTES + 20 + INLINE_BYTES]
+    cdef variant_t *variant = &file.variant[0]
+    cdef ready_t *ready = &variant.full[form]
+    cdef shape_t *shape
+    cdef const uint8_t *part
+    cdef size_t at
+    if variant.identity.mtime_ns < 0:
+        return False
+    shape = shape_find(server, file, form)
+    if shape == NULL:
+        return False
+    part = shape.octets
+    memcpy(octets, part, shape.parts[0])
+    at = shape.parts[0]
+    part += shape.parts[0]
+    at += write_entity_tag(octets + at, &variant.identity)
+    memcpy(octets + at, part, shape.parts[1])
+    at += shape.parts[1]
+    part += shape.parts[1]
+    write_http_date(octets + at, variant.identity.mtime_ns // 1_000_000_000)
+    at += DATE_BYTES
+    memcpy(octets + at, part, shape.parts[2])
+    at += shape.parts[2]
+    part += shape.parts[2]
+    at += write_decimal(octets + at, variant.identity.size)
+    memcpy(octets + at, part, shape.parts[3])
+    at += shape.parts[3]
+    ready.head_length = <uint32_t>at
+    if variant.body != NULL and not variant.mapped and variant.identity.size <= INLINE_BYTES:
+        memcpy(octets + at, variant.body.data, variant.identity.size)
+        at += variant.identity.size
+    if not responses_make_room(server, at, <uint32_t>(file - server.files), True):
+        return False
+    ready.lent = counted_copy(server, octets, at)
+    if ready.lent == NULL:
+        return False
+    ready.date_at = shape.date_at
+    ready.second = -1
+    server.held_bytes += at
+    server.full_bytes += at
+    return True
+
+
+# ---------------------------------------------------------------- deciding
+
+cdef file_t *plain_file(server_t *server, const plain_t *plain, char *name, bint *absent) noexcept nogil:
+    """The file of a path, opened if need be. NULL: *absent, with what was looked for in name[PATH_BYTES + 16], or the
+    general way has to look."""
+    cdef uint64_t hashed = siphash13(server.hash_key, plain.path, plain.path_length)
+    cdef file_t *file = file_lookup(server, plain.path, plain.path_length, hashed)
+    cdef size_t length = plain.path_length
+    cdef stat_t found
+    cdef lent_t *body = NULL
+    cdef int verdict
+    absent[0] = False
+    if file != NULL and file_fresh(server, file):
+        return file
+    memcpy(name, plain.path, length)
+    if plain.is_directory:
+        memcpy(name + length, server.index_name, server.index_length)
+        length += server.index_length
+    name[length] = 0
+    verdict = file_open(server, name, &found, &body)
+    server.units += PLAIN_FILE_UNITS if verdict == 0 else 2 * LOOK_UNITS
+    if verdict == 0:
+        return file_take(server, plain.path_length, hashed, name, &found, body)
+    if verdict < 0 and not plain.is_directory:
+        absent[0] = True
+    elif verdict == OPEN_IN_GENERAL:
+        server.skip_file_open = 1
+    return NULL
+
+
+cdef bint plain_note(server_t *server, decision_t *decision, const uint8_t *head, const plain_t *plain,
+                     const section_t *section) noexcept nogil:
+    """Keep what the access log will say. False: the general way has to escape or cut something."""
+    cdef uint8_t text[PLAIN_LOG_BYTES + 4]
+    if server.log.fd < 0:
+        return True
+    if (plain.quoted or plain.line_length > server.max_log_text_bytes
+            or plain.line_length + section.log_length > PLAIN_LOG_BYTES):
+        return False
+    text[0] = c'"'
+    memcpy(text + 1, head, plain.line_length)
+    decision.log_split = <uint32_t>plain.line_length + 3
+    text[decision.log_split - 2] = c'"'
+    text[decision.log_split - 1] = c' '
+    memcpy(text + decision.log_split, section.log_text, section.log_length)
+    decision.log_text = counted_copy(server, text, decision.log_split + section.log_length)
+    if decision.log_text == NULL:
+        server.log.lost_lines += 1
+    return True
+
+
+cdef bint plain_answer(server_t *server, decision_t *decision, file_t *file, const section_t *section) noexcept nogil:
+    """Answer with the whole file. False: the general way has to."""
+    cdef variant_t *variant
+    decision.file = <uint32_t>(file - server.files)
+    decision.generation = file.generation
+    decision.variant = file.has_gzip and section.accepts_gzip
+    decision.status = 200
+    decision.flags |= D_FULL
+    variant = &file.variant[decision.variant]
+    if variant.full[decision.form].lent == NULL and (
+            file.has_gzip or not full_make(server, file, decision.form)):
+        return False
+    if variant.mapped or variant.identity.size > INLINE_BYTES:
+        decision.body_length = variant.identity.size
+    return True
+
+
+cdef decision_t *decide_plain(server_t *server, const uint8_t *head, size_t length, uint64_t hashed) noexcept nogil:
+    """Decide and remember an unseen head if it is plain. NULL: request.py has to (decide_unseen)."""
+    cdef plain_t plain
+    cdef char name[PATH_BYTES + 16]
+    cdef bint absent = False, done = False
+    cdef section_t *section
+    cdef decision_t *decision
+    cdef file_t *file
+    server.skip_file_open = 0
+    if server.sections == NULL or server.finishing or not plain_read(server, head, length, &plain):
+        return NULL
+    section = section_find(server, &plain)
+    if section == NULL or not section.is_plain:
+        return NULL
+    server.units += PLAIN_UNITS
+    file = plain_file(server, &plain, name, &absent)
+    if file == NULL and not absent:
+        return NULL
+    decision = <decision_t *>calloc(1, sizeof(decision_t))
+    if decision == NULL:
+        return NULL
+    decision.form = section.form
+    decision.flags = (D_HEAD_ONLY if plain.head_only else 0) | (D_CLOSE if section.closes else 0)
+    if file != NULL:
+        done = plain_answer(server, decision, file, section)
+    else:
+        decision.file = NO_FILE
+        decision.status = 404
+        decision.shared = <uint8_t>(server.shared_404 + section.form + 1)
+        decision.missing = strdup(name)
+        decision.checked_ns = server.now_ns
+        done = decision.missing != NULL and server.shared[decision.shared - 1].lent != NULL
+    if not done or not plain_note(server, decision, head, &plain, section):
+        decision_free(decision)
+        return NULL
+    server.stats.heads_plain += 1
+    head_remember(server, decision, head, length, hashed)
+    return decision
+
+
+cdef int plain_begin(server_t *server, uint32_t limit) except -1:
+    """Make the tables from those of request.py. limit: of header sections; 0: every head is decided by request.py."""
+    cdef uint32_t slots = 1
+    cdef bytes index = files.INDEX
+    cdef int octet
+    if len(index) + 1 > 16:
+        raise ValueError("the name of a directory's file is too long")
+    memcpy(server.path_bytes, PyBytes_AS_STRING(requests.normal_path_bytes()), 256)
+    memcpy(server.index_name, PyBytes_AS_STRING(index), len(index))
+    server.index_length = <uint32_t>len(index)
+    server.max_section_bytes = requests.MAX_SECTION_BYTES
+    server.max_log_text_bytes = accesslog.MAX_TEXT_BYTES
+    server.shared_404 = <uint8_t>(responses.shared_index(404) * FULL_FORMS)
+    if limit == 0:
+        return 0
+    while slots * 2 <= limit:
+        slots *= 2
+    server.section_mask = slots - 1
+    server.sections = <section_t **>calloc(slots, sizeof(void *))
+    server.sections_seen = <uint64_t *>calloc(slots, sizeof(uint64_t))
+    if server.sections == NULL or server.sections_seen == NULL:
+        raise MemoryError
+    return 0
+
+
+cdef void plain_end(server_t *server) noexcept nogil:
+    """Idempotent."""
+    cdef uint32_t at
+    if server.sections != NULL:
+        for at in range(server.section_mask + 1):
+            section_free(server.sections[at])
+    free(server.sections)
+    free(server.sections_seen)
+    server.sections = NULL
+    server.sections_seen = NULL
+    for at in range(server.shape_count):
+        free(server.shapes[at].octets)
+    server.shape_count = 0
