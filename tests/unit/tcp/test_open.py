@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from ustack import ConnectionRefused, ConnectionReset, StackError
+from ustack import ConnectionRefused, StackError
 from ustack.testing import states
 from ustack.testing.pair import Pair
 from ustack.testing.peer import ScriptedPeer
@@ -33,12 +33,12 @@ def test_isn_differs_between_connections() -> None:
 
 
 def test_isn_of_one_connection_moves_with_the_clock() -> None:
-    """MUST-8: about one in four microseconds."""
+    """MUST-8: section 3.4.1 has one in four microseconds; ours is one in 4,096 ns."""
     with listen() as scene:
         first = iss_of(scene.testbed, 1000)
         scene.testbed.advance(SECOND)
         second = iss_of(scene.testbed, 1000)
-        assert 100_000 <= (second - first) & 0xFFFFFFFF <= 1_000_000
+        assert (second - first) & 0xFFFFFFFF == round(SECOND / 4096)
 
 
 def test_isn_of_active_opens_differs_too() -> None:
@@ -95,7 +95,7 @@ def test_syn_flood_leaves_the_service_intact() -> None:
         for index, frame in enumerate(frames):
             scene.testbed.inject(frame, pump=index % 60 == 59)
         scene.testbed.pump()
-        assert scene.testbed.stack.leaks()["syns"] <= 64
+        assert scene.testbed.stack.leaks()["syns"] == 64
         scene.peer.send("S", options=SYN_OPTIONS)
         scene.peer.expect("SA", seq=0, ack=1)
         scene.peer.send("A", payload=b"real")
@@ -112,7 +112,7 @@ def test_backlog_is_bounded_and_a_late_accept_still_gets_the_connection() -> Non
         for peer in peers:
             peer.send("A")
         assert listener.pending == 2
-        assert scene.testbed.counted()["accept_queue_overflow"] >= 1
+        assert scene.testbed.counted()["accept_queue_overflow"] == 1
         accepted = [listener.accept(timeout=0) for _ in range(2)]
         peers[2].wait(10 * SECOND)
         peers[2].expect("SA", seq=0, ack=1)
@@ -130,7 +130,11 @@ def test_accept_without_a_connection_would_block() -> None:
 
 
 def test_connections_are_bounded() -> None:
-    """A limit answers with silence or a RST; it never breaks what exists."""
+    """The SYN is still answered, as a half-open record is no connection; the ACK that would open one is dropped.
+
+    No RST: the peer may have better luck with its next segment. The RFC has no limit to say more about. What exists
+    is not touched.
+    """
     with listen(max_connections=2) as scene:
         assert scene.listener is not None
         for index in range(2):
@@ -138,12 +142,16 @@ def test_connections_are_bounded() -> None:
         kept = [scene.listener.accept(timeout=0) for _ in range(2)]
         third = ScriptedPeer(scene.testbed, port=50_002)
         third.send("S", options=SYN_OPTIONS)
-        third.drain()
-        third.send("A", seq=1, ack=1)
-        third.drain()
+        third.expect("SA", seq=0, ack=1)
+        scene.testbed.mark()
+        third.send("A")
+        third.expect_nothing()
+        assert scene.testbed.dropped() == {"drop_no_memory": 1}
+        assert scene.listener.pending == 0
         assert [connection.state for connection in kept] == ["ESTABLISHED"] * 2
-        with pytest.raises(StackError):
+        with pytest.raises(StackError) as caught:
             scene.testbed.stack.connect(PEER_ADDRESS, 9, wait=False)
+        assert caught.value.reason == "no_memory"
 
 
 def test_closing_the_listener_resets_who_was_never_accepted() -> None:
@@ -154,7 +162,8 @@ def test_closing_the_listener_resets_who_was_never_accepted() -> None:
         scene.listener.close()
         scene.listener = None
         scene.testbed.pump()
-        assert "R" in peer.expect(lambda flags: "R" in flags).flags
+        peer.expect("RA", seq=1, ack=1)
+        peer.expect_nothing()
         assert scene.testbed.stack.leaks()["tcbs"] == 0
 
 
@@ -162,12 +171,14 @@ def test_unaccepted_connection_that_the_peer_resets_is_never_handed_out_as_alive
     with listen() as scene:
         peer = half_open(scene, 50_000)
         peer.send("A")
-        peer.send("R")
         assert scene.listener is not None
-        if scene.listener.pending:
-            connection = scene.listener.accept(timeout=0)
-            with pytest.raises(ConnectionReset):
-                connection.receive(1, timeout=0)
+        assert scene.listener.pending == 1
+        peer.send("R")
+        # It leaves the queue. POSIX would also let accept() return it, and the first call on it fail.
+        assert scene.listener.pending == 0
+        assert scene.testbed.stack.leaks()["tcbs"] == 0
+        with pytest.raises(BlockingIOError):
+            scene.listener.accept(timeout=0)
 
 
 def test_data_and_fin_before_accept_are_kept() -> None:
@@ -194,13 +205,17 @@ def test_listen_on_a_local_address() -> None:
 
 
 def test_challenge_acks_are_limited() -> None:
-    """RFC 5961 section 7: a flood of forged SYNs costs a bounded number of answers."""
+    """RFC 5961 section 7: a flood of forged SYNs costs a bounded number of answers: one per connection in 0.5 s.
+
+    The numbers are left to the stack; more of them: test_throttle.py.
+    """
     with states.established() as scene:
         for _ in range(3000):
             scene.peer.send("S", seq=1, pump=False)
         scene.testbed.pump()
-        answers = len(scene.peer.drain())
-        assert 1 <= answers <= 2000
+        scene.peer.expect("A", seq=1, ack=1)
+        scene.peer.expect_nothing()
+        assert scene.testbed.counted()["corrective_acks_limited"] == 2999
         assert scene.state == "ESTABLISHED"
 
 
@@ -226,7 +241,7 @@ def test_refused_by_a_stack_without_a_listener() -> None:
 
 
 def test_open_ports_do_not_tell_a_server_of_connections_to_others() -> None:
-    """RFC 6056 section 3.3.4: between two of its own it sees the next port, however many went elsewhere."""
+    """RFC 6056 section 3.3.4 (double-hash): a server sees consecutive ports, however many opens go elsewhere."""
     with Testbed() as testbed:
         testbed.introduce()
 

@@ -20,39 +20,46 @@ def life(scene: Scene) -> int:
 @pytest.mark.parametrize("octets", [0, 1000])
 @pytest.mark.parametrize("build", [established, close_wait])
 def test_a_closed_connection_gives_up_a_vanished_peer_after_two_minutes(build: Any, octets: int) -> None:
-    """Linux: 100 to 130 s. It ends with a RST, in case the peer can hear."""
+    """After 1 + 2 + 4 + 8 + 16 + 32 + 60 s: the timer that expires after orphan_timeout_ns, 120 s. Linux: 100 to 130 s.
+
+    It ends with a RST, in case the peer can hear.
+    """
     with build() as scene:
         scene.conn.send(b"x" * octets)
         scene.close()
-        assert 110 * SECOND <= life(scene) <= 130 * SECOND
-        segments = scene.peer.drain()
-        assert [segment.flags[0] for segment in segments].count("F") + sum(s.payload != b"" for s in segments) >= 7
-        assert len(segments) <= 9
-        assert "R" in segments[-1].flags
+        assert life(scene) // SECOND == 123
+        ours = "FPA" if octets else "FA"
+        assert [segment.flags for segment in scene.peer.drain()] == [ours] * 7 + ["RA"]
         assert scene.testbed.counted()["orphans_timed_out"] == 1
 
 
 def test_a_connection_that_is_only_shut_down_waits_as_long_as_any() -> None:
-    """Its application still reads, and can end it."""
+    """Its application still reads, and can end it: R2 is 900 s, compared when the timer expires."""
     with established() as scene:
         scene.shutdown()
-        assert life(scene) >= 900 * SECOND
+        assert life(scene) // SECOND == 903
         assert "orphans_timed_out" not in scene.testbed.counted()
 
 
 def test_the_time_can_be_set() -> None:
+    """10 s are over when the timer expires after 1 + 2 + 4 + 8 s."""
     with established(orphan_timeout_ns=10 * SECOND) as scene:
         scene.close()
-        assert 10 * SECOND <= life(scene) <= 20 * SECOND
+        assert life(scene) // SECOND == 15
 
 
 def test_a_shorter_user_timeout_holds() -> None:
+    """20 s are over when the timer expires after 1 + 2 + 4 + 8 + 16 s."""
     with established(user_timeout_ns=20 * SECOND) as scene:
         scene.close()
-        assert life(scene) <= 40 * SECOND
+        assert life(scene) // SECOND == 31
 
 
 def test_a_window_that_stays_closed_ends_an_orphan_though_the_peer_answers() -> None:
+    """120 s, counted from the first probe: 1 + 2 + 4 + 8 + 16 + 32 + 60 + 60 s.
+
+    MUST-37 keeps a connection open whose peer answers; RFC 6429 section 3 allows to end it all the same.
+    """
     with established() as scene:
         scene.send(b"x" * 1000)
         scene.peer.expect("A", payload=b"x" * 1000)
@@ -65,11 +72,14 @@ def test_a_window_that_stays_closed_ends_an_orphan_though_the_peer_answers() -> 
             scene.testbed.step(start + 200 * SECOND)
             if scene.peer.drain():
                 scene.peer.send("A", wnd=0)
-        assert scene.testbed.now_ns - start >= 60 * SECOND
+        assert (scene.testbed.now_ns - start) // SECOND == 183
 
 
 def test_progress_gives_an_orphan_its_time_again() -> None:
-    """A path that loses each segment but the fourth try: no measurement is ever taken, and each ACK is progress."""
+    """A path that loses each segment three times: no measurement is ever taken, and each ACK is progress.
+
+    After the last one it lives for 8 + 16 + 32 + 60 s: the RTO stays backed off, for want of a measurement.
+    """
     with established() as scene:
         scene.conn.send(b"x" * 1460 * 20)
         scene.close()
@@ -83,7 +93,7 @@ def test_progress_gives_an_orphan_its_time_again() -> None:
             scene.peer.send("A", ack=ack)
             scene.peer.drain()
             assert scene.state == "FIN-WAIT-1", index
-        assert 110 * SECOND <= life(scene) <= 200 * SECOND
+        assert life(scene) // SECOND == 116
 
 
 # ---------------------------------------------------------------- how many

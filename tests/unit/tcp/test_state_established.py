@@ -18,9 +18,8 @@ both_roles = pytest.mark.parametrize("role", ["passive", "active"])
 def test_established_data_in_order_is_delivered_and_acknowledged(role: str) -> None:
     with established(role=role) as scene:
         scene.peer.send("PA", payload=b"x" * 100)
-        if not scene.peer.queue:
-            scene.peer.wait(500 * MILLISECOND)
-        scene.peer.expect("A", seq=1, ack=101)
+        # After the delayed ACK's 40 ms. At once would be allowed, later than 0.5 s not (MUST-40).
+        scene.peer.expect_after(40 * MILLISECOND, "A", seq=1, ack=101)
         scene.peer.expect_nothing()
         assert scene.read() == b"x" * 100
         assert scene.testbed.dropped() == {}
@@ -46,9 +45,7 @@ def test_established_data_partly_duplicate_is_trimmed() -> None:
         assert scene.read() == b"hello"
         scene.peer.send("A", seq=4, payload=b"lo, world")
         assert scene.read() == b", world"
-        scene.testbed.advance(500 * MILLISECOND)
-        acks = scene.peer.drain()
-        assert scene.peer.relative(acks[-1])[1] == 13
+        scene.peer.expect_after(40 * MILLISECOND, "A", seq=1, ack=13)
 
 
 def test_established_data_wholly_duplicate_is_acknowledged_again() -> None:
@@ -61,11 +58,14 @@ def test_established_data_wholly_duplicate_is_acknowledged_again() -> None:
         scene.peer.send("A", seq=1, payload=b"hello")
         scene.peer.expect("A", seq=1, ack=6)
         assert scene.read() == b""
-        assert scene.testbed.dropped() in ({"drop_tcp_duplicate": 1}, {"drop_tcp_sequence": 1})
+        assert scene.testbed.dropped() == {"drop_tcp_duplicate": 1}
 
 
 def test_established_an_ack_at_the_right_edge_counts() -> None:
-    """A peer that has filled the window sends its ACKs from there, also while the first byte of it is missing."""
+    """A peer that has filled the window sends its ACKs with SEG.SEQ = RCV.NXT + RCV.WND, which table 6 excludes.
+
+    They count, even while the first byte of the window is still missing.
+    """
     with established(rcv_buffer_bytes=8000) as scene:
         scene.send(b"answer")
         scene.peer.expect("A", payload=b"answer")
@@ -84,7 +84,10 @@ def test_established_an_ack_at_the_right_edge_counts() -> None:
 
 
 def test_established_data_across_the_right_edge_is_trimmed() -> None:
-    """What lies in the window may be used, what lies beyond may not."""
+    """The part in the window is taken, the part beyond is not; what lies wholly beyond is dropped.
+
+    Section 3.10.7.4, first: a stack may trim to the window or queue beyond it. More than the window is never promised.
+    """
     with established(rcv_buffer_bytes=4096) as scene:
         window = scene.info()["rcv_wnd"]
         data = bytes(index % 251 for index in range(window + 1000))
@@ -93,11 +96,11 @@ def test_established_data_across_the_right_edge_is_trimmed() -> None:
             scene.peer.send("A", seq=1 + at, payload=data[at : at + 1000], pump=False)
             at += 1000
         scene.testbed.pump()
-        got = scene.read()
-        assert got == data[: len(got)]
-        assert len(got) <= window + 1000
+        scene.peer.expect("A", seq=1, ack=1 + window, wnd=0)
+        assert scene.read() == data[:window]
+        assert scene.testbed.dropped() == {"drop_tcp_sequence": 1}
         scene.testbed.advance(SECOND)
-        assert scene.peer.relative(scene.peer.drain()[-1])[1] == 1 + len(got)
+        scene.peer.expect("A", seq=1, ack=1 + window, wnd=window)
 
 
 @pytest.mark.parametrize("flags", ["UA", "UPA"])
@@ -279,23 +282,22 @@ def test_established_fin_waits_for_the_window() -> None:
         scene.conn.send(b"0123456789")
         scene.conn.shutdown()
         scene.testbed.advance(300 * MILLISECOND)
-        scene.testbed.run_until(lambda: bool(scene.peer.queue), 10 * SECOND)
-        first = scene.peer.expect("A", seq=1, payload=at_least_one)
-        assert len(first.payload) <= 5
+        scene.peer.expect("A", seq=1, payload=b"01234")
+        scene.peer.expect_nothing()
         scene.peer.wnd = 1000
         scene.peer.send("A")
-        rest = scene.peer.catch_up()
-        assert first.payload + rest == b"0123456789"
+        scene.peer.expect("FPA", seq=6, payload=b"56789")
         assert scene.state == "FIN-WAIT-1"
 
 
 def test_established_close_with_unread_data_sends_rst() -> None:
-    """SHLD-3."""
+    """SHLD-3. The ACK on the RST covers the data that nobody reads: it was received (section 3.1)."""
     with established() as scene:
         scene.peer.send("PA", payload=b"never read")
         scene.peer.drain()
         scene.close()
-        scene.peer.expect(lambda flags: flags in ("R", "RA"), seq=1)
+        scene.peer.expect("RA", seq=1, ack=11)
+        scene.peer.expect_nothing()
         assert scene.state == "CLOSED"
 
 
@@ -319,23 +321,26 @@ def test_established_send_after_shutdown_fails() -> None:
 
 
 def test_established_retransmission_timeout_resends_the_first_segment() -> None:
+    """After 1 s: nothing has been measured yet (RFC 6298 section 2.1)."""
     with established() as scene:
         scene.send(b"hello")
         scene.peer.expect("A", seq=1, payload=b"hello")
-        took = scene.peer.wait(10 * SECOND)
-        assert took >= 200 * MILLISECOND
-        scene.peer.expect("A", seq=1, ack=1, payload=b"hello")
+        scene.peer.expect_after(SECOND, "A", seq=1, ack=1, payload=b"hello")
         assert scene.testbed.counted()["retransmit_timeouts"] == 1
         assert scene.testbed.counted()["segments_retransmitted"] == 1
 
 
 def test_established_user_timeout_closes() -> None:
-    """MUST-20, SHLD-11: not before 100 s."""
+    """MUST-20, SHLD-11: R2 is 900 s and SHOULD be at least 100 s.
+
+    It is compared when the timer expires: 1 + 2 + 4 + 8 + 16 + 32 and fourteen times 60 s after the data. Then a RST,
+    which the RFC neither asks for nor forbids: if the peer can hear us after all, it learns that we have given up.
+    """
     with established() as scene:
         scene.send(b"hello")
         took = scene.testbed.run_until(lambda: scene.state == "CLOSED", 7200 * SECOND)
-        assert took >= 100 * SECOND
-        assert len(scene.peer.drain()) >= 4
+        assert took // SECOND == 903
+        assert [segment.flags for segment in scene.peer.drain()] == ["PA"] * 20 + ["RA"]
         with pytest.raises(ConnectionTimeout):
             scene.conn.receive(1, timeout=0)
         assert scene.testbed.counted()["connections_timed_out"] == 1

@@ -7,7 +7,7 @@ RFC 9293 section 3.10.7.4, RFC 5961, and MUST-11: it is remembered which of the 
 import pytest
 
 from ustack import ConnectionRefused
-from ustack.testing.peer import ScriptedPeer, one_of
+from ustack.testing.peer import ScriptedPeer
 from ustack.testing.states import ALL_OPTIONS, SYN_OPTIONS, Scene, syn_received
 from ustack.testing.testbed import MILLISECOND, SECOND
 
@@ -15,9 +15,15 @@ both_roles = pytest.mark.parametrize("role", ["passive", "active"])
 
 
 def expect_ack(scene: Scene, role: str) -> None:
-    """<SEQ=SND.NXT><ACK=RCV.NXT><CTL=ACK>. An active opener may say it with its SYN,ACK, which tells the peer more."""
-    answer = scene.peer.expect(one_of("A", "SA") if role == "active" else "A", ack=1)
-    assert scene.peer.relative(answer)[0] == ("S" not in answer.flags)
+    """<SEQ=SND.NXT><ACK=RCV.NXT><CTL=ACK> from the mini-record of a passive open.
+
+    After an active open it is the SYN,ACK once more, SEQ=ISS: the same ACK, and the peer may still lack our SYN. The
+    RFC's form, an ACK alone, would be as right.
+    """
+    if role == "active":
+        scene.peer.expect("SA", seq=0, ack=1)
+    else:
+        scene.peer.expect("A", seq=1, ack=1)
 
 
 @both_roles
@@ -31,12 +37,13 @@ def test_syn_received_acceptable_ack_establishes(role: str) -> None:
 @both_roles
 @pytest.mark.parametrize("ack", [0, 2, 1000, -1000])
 def test_syn_received_unacceptable_ack_is_answered_with_rst(role: str, ack: int) -> None:
-    """<SEQ=SEG.ACK><CTL=RST>. A stack may challenge what RFC 5961 section 5 excludes; it does not establish."""
+    """Fifth, SYN-RECEIVED: <SEQ=SEG.ACK><CTL=RST>.
+
+    A challenge ACK would be right, too: RFC 5961 section 5.2 (MAY-12) stands before the states in the same step.
+    """
     with syn_received(role=role) as scene:
         sent = scene.peer.send("A", ack=ack)
-        answer = scene.peer.expect(lambda flags: flags in ("R", "A"))
-        if "R" in answer.flags:
-            assert answer.seq == sent.ack
+        assert scene.peer.expect("R").seq == sent.ack
         scene.peer.expect_nothing()
         assert scene.state == "SYN-RECEIVED"
         assert scene.testbed.dropped() == {"drop_tcp_ack": 1}
@@ -98,15 +105,18 @@ def test_syn_received_rst_outside_of_the_window_is_dropped(role: str) -> None:
         scene.peer.send("R", seq=70_001)
         scene.peer.expect_nothing()
         assert scene.state == "SYN-RECEIVED"
-        assert sum(scene.testbed.dropped().values()) == 1
+        assert scene.testbed.dropped() == {"drop_tcp_rst": 1}
 
 
 def test_syn_received_passive_repeated_syn_gets_the_same_syn_ack() -> None:
-    """The peer has not seen our SYN,ACK: it is sent again, with the same ISS; an ACK alone would be legal too."""
+    """The peer has not seen our SYN,ACK: it is sent again, with the same ISS.
+
+    To the letter of section 3.10.7.4, first, the old SYN lies before the window and gets <SEQ=SND.NXT><CTL=ACK>.
+    """
     with syn_received() as scene:
         scene.peer.send("S", seq=0, options=SYN_OPTIONS)
-        answer = scene.peer.expect(lambda flags: flags in ("SA", "A"), ack=1)
-        assert scene.peer.relative(answer)[0] == (answer.flags == "A")
+        scene.peer.expect("SA", seq=0, ack=1, options={"mss": 1460})
+        scene.peer.expect_nothing()
         assert scene.state == "SYN-RECEIVED"
         scene.peer.send("A")
         assert scene.state == "ESTABLISHED"
@@ -114,9 +124,10 @@ def test_syn_received_passive_repeated_syn_gets_the_same_syn_ack() -> None:
 
 @pytest.mark.parametrize("offset", [500, 1 << 30], ids=["in_window", "outside"])
 def test_syn_received_passive_another_syn_is_challenged(offset: int) -> None:
-    """Fourth: passive: return to LISTEN. Here by way of a challenge (RFC 5961 section 4; opening.pyx says why):
+    """Fourth, a passive open: return to LISTEN. We send a challenge ACK first (RFC 5961 section 4.2).
 
-    a peer that has restarted says so, and its next SYN is welcome; a blind one changes nothing.
+    A peer that has restarted answers it with a RST, and its next SYN opens a new connection. A forged SYN changes
+    nothing. The reason is in opening.pyx.
     """
     with syn_received() as scene:
         scene.peer.send("S", seq=offset, options=SYN_OPTIONS)
@@ -132,7 +143,7 @@ def test_syn_received_passive_another_syn_is_challenged(offset: int) -> None:
 @both_roles
 @pytest.mark.parametrize("octets", [1, 6])
 def test_syn_received_acceptable_segment_from_before_the_window_establishes(role: str, octets: int) -> None:
-    """Table 6 looks at the last octet, too; only the new part is processed."""
+    """Table 6 accepts a segment whose last byte lies in the window; only the new part is processed."""
     with syn_received(role=role) as scene:
         scene.peer.send("PA", seq=1 - octets, payload=b"......"[:octets] + b"hello")
         assert scene.state == "ESTABLISHED"
@@ -179,9 +190,8 @@ def test_syn_received_ack_with_data_establishes_and_delivers(role: str) -> None:
         if role == "passive":
             scene.accept()
         assert scene.read() == b"hello"
-        if not scene.peer.queue:
-            scene.peer.wait(SECOND)
-        scene.peer.expect("A", seq=1, ack=6)
+        # After the delayed ACK's 40 ms. At once would be allowed, later than 0.5 s not (MUST-40).
+        scene.peer.expect_after(40 * MILLISECOND, "A", seq=1, ack=6)
 
 
 @both_roles
@@ -196,17 +206,18 @@ def test_syn_received_fin_reaches_close_wait(role: str) -> None:
 
 
 def test_syn_received_out_of_order_data_does_not_break_the_handshake() -> None:
-    """The handshake's ACK was lost or overtaken: data beyond RCV.NXT with an acceptable ACK."""
+    """The handshake's ACK was lost or overtaken: data beyond RCV.NXT with an acceptable ACK establishes, and is kept.
+
+    SHLD-31 is a SHOULD, so a stack may also drop the early text and have it sent again.
+    """
     with syn_received() as scene:
         scene.peer.send("A", seq=6, payload=b"world")
-        scene.peer.drain()
+        scene.peer.expect("A", seq=1, ack=1)
+        assert scene.state == "ESTABLISHED"
         scene.peer.send("A", seq=1, payload=b"hello")
+        scene.peer.expect("A", seq=1, ack=11)
         scene.accept()
-        data = scene.read()
-        if data == b"hello":
-            scene.peer.send("A", seq=6, payload=b"world")
-            data += scene.read()
-        assert data == b"helloworld"
+        assert scene.read() == b"helloworld"
 
 
 @both_roles
@@ -237,9 +248,11 @@ def test_syn_received_repeated_syn_ack_has_the_same_options() -> None:
 
 
 def test_syn_received_passive_record_is_forgotten() -> None:
+    """After five repetitions of the SYN,ACK: 1 + 2 + 4 + 8 + 16 + 32 s. MUST-23, three minutes, is about a SYN."""
     with syn_received() as scene:
         took = scene.testbed.run_until(lambda: scene.state == "CLOSED", 600 * SECOND)
-        assert took >= 3 * SECOND
+        assert took // SECOND == 63
+        assert [segment.flags for segment in scene.peer.drain()] == ["SA"] * 5
         assert scene.testbed.stack.leaks()["syns"] == 0
 
 
@@ -252,28 +265,34 @@ def test_syn_received_closing_the_listener_leaves_no_record() -> None:
         scene.listener.close()
         scene.listener = None
         scene.peer.send("A")
-        scene.peer.drain()
+        scene.peer.expect("R", seq=1)
         scene.testbed.advance(600 * SECOND)
+        scene.peer.expect_nothing()
         assert scene.testbed.stack.leaks()["syns"] == 0
         assert scene.testbed.stack.leaks()["tcbs"] == 0
 
 
 def test_syn_received_active_abort_sends_rst() -> None:
-    """Section 3.10.5: SYN-RECEIVED is among the states whose ABORT sends a reset."""
+    """Section 3.10.5: ABORT sends <SEQ=SND.NXT><CTL=RST> in SYN-RECEIVED, too. Ours carries the ACK as well."""
     with syn_received(role="active") as scene:
         scene.abort()
-        scene.peer.expect(lambda flags: flags in ("R", "RA"), seq=1)
+        scene.peer.expect("RA", seq=1, ack=1)
+        scene.peer.expect_nothing()
         assert scene.state == "CLOSED"
 
 
 def test_syn_received_active_close_sends_fin_when_established() -> None:
-    """Section 3.10.4: if data was or was not queued, FIN comes after the handshake, or right away (FIN-WAIT-1)."""
+    """The close waits for the handshake's ACK, and then sends the FIN.
+
+    Section 3.10.4 lets it wait only for queued data; without any, as here, it would form the FIN in SYN-RECEIVED
+    and enter FIN-WAIT-1 at once.
+    """
     with syn_received(role="active") as scene:
         scene.shutdown()
+        scene.peer.expect_nothing()
+        assert scene.state == "SYN-RECEIVED"
         scene.peer.send("A")
-        scene.peer.wait(2 * SECOND)
-        fins = [segment for segment in scene.peer.drain() if "F" in segment.flags]
-        assert fins
+        scene.peer.expect("FA", seq=1, ack=1)
         assert scene.state == "FIN-WAIT-1"
 
 

@@ -26,15 +26,19 @@ def closed_window(octets: int = 1000, **config: Any) -> Scene:
 
 
 def is_probe(scene: Scene) -> None:
-    """At most one octet, at or just before SND.UNA."""
-    scene.peer.expect("A", seq=lambda seq: seq in (0, 1), payload=lambda payload: len(payload) <= 1)
+    """One byte, the first that the window has no room for. Section 3.8.6.1: "at least one octet of new data".
+
+    Linux sends no data instead, with SEQ=SND.UNA-1, which must be answered as well.
+    """
+    scene.peer.expect("A", seq=1, ack=1, payload=bytes(1))
+    scene.peer.expect_nothing()
 
 
 def test_persist_first_probe_comes_after_one_rto() -> None:
     """MUST-36, SHLD-29."""
     with closed_window() as scene:
         took = scene.peer.wait(10 * SECOND)
-        assert SECOND - TICK_NS <= took <= SECOND + 2 * TICK_NS
+        assert abs(took - SECOND) <= 2 * TICK_NS
         is_probe(scene)
         assert scene.testbed.counted()["window_probes_out"] == 1
         scene.abort()
@@ -63,9 +67,13 @@ def test_persist_never_gives_up_while_probes_are_acknowledged() -> None:
 
 
 def test_persist_gives_up_when_probes_are_not_answered() -> None:
+    """R2 (900 s) as for data, from the first probe on: 1 + 2 + 4 + 8 + 16 + 32 and fifteen times 60 s.
+
+    MUST-37 keeps the connection open only while the peer answers. RFC 6429 section 3 leaves the limit to the stack.
+    """
     with closed_window() as scene:
         took = scene.testbed.run_until(lambda: scene.state == "CLOSED", 10 * HOUR)
-        assert took >= 100 * SECOND
+        assert took // SECOND == 963
         with pytest.raises(ConnectionTimeout):
             scene.conn.send(b"x")
 
@@ -76,11 +84,10 @@ def test_persist_ends_when_the_window_opens() -> None:
         is_probe(scene)
         scene.peer.wnd = 65535
         scene.peer.send("A", ack=1)
-        data = b""
-        while scene.peer.queue:
-            segment = scene.peer.queue.popleft()
-            data += segment.payload
-        assert len(data) >= 999
+        # The probe's byte was refused (ACK=1), so it is sent again with the rest.
+        scene.peer.rcv_nxt = 1
+        scene.peer.expect("PA", seq=1, ack=1, payload=bytes(1000))
+        scene.peer.expect_nothing()
         scene.peer.send("A", ack=1001)
         scene.testbed.advance(HOUR)
         scene.peer.expect_nothing()
@@ -89,25 +96,23 @@ def test_persist_ends_when_the_window_opens() -> None:
 def test_persist_probe_octet_that_is_accepted_moves_on() -> None:
     with closed_window() as scene:
         scene.peer.wait(10 * SECOND)
-        probe = scene.peer.queue.popleft()
-        seq, _ = scene.peer.relative(probe)
-        if probe.payload and seq == 1:
-            scene.peer.wnd = 65535
-            scene.peer.send("A", ack=2)
-            scene.peer.rcv_nxt = 2
-            assert len(scene.peer.catch_up()) == 999
-        else:
-            scene.abort()
+        is_probe(scene)
+        scene.peer.wnd = 65535
+        scene.peer.send("A", ack=2)
+        scene.peer.expect("PA", seq=2, ack=1, payload=bytes(999))
+        scene.peer.expect_nothing()
 
 
 def test_persist_fin_behind_a_closed_window_is_delivered_in_the_end() -> None:
     with closed_window(octets=10) as scene:
         scene.shutdown()
         scene.peer.wait(10 * SECOND)
-        scene.peer.drain()
+        is_probe(scene)
+        scene.peer.rcv_nxt = 1
         scene.peer.wnd = 100
         scene.peer.send("A", ack=1)
-        scene.testbed.run_until(lambda: any("F" in segment.flags for segment in scene.peer.queue), 100 * SECOND)
+        scene.peer.expect("FPA", seq=1, ack=1, payload=bytes(10))
+        scene.peer.expect_nothing()
 
 
 def test_window_shrunk_to_zero_is_probed() -> None:
@@ -155,10 +160,10 @@ def test_fin_lost_at_a_closed_window_is_sent_again() -> None:
         scene.peer.send("A", ack=1, wnd=0)
         scene.shutdown()
         scene.testbed.advance(5 * SECOND)
-        scene.peer.drain()
+        assert [segment.flags for segment in scene.peer.drain()] == ["FA"] * 3  # at once, after 1 s and after 2 s
         scene.peer.send("A", ack=1, wnd=10_000)
-        scene.testbed.advance(5 * SECOND)
-        assert any("F" in segment.flags for segment in scene.peer.drain())
+        scene.peer.expect("FA", seq=1, ack=1)
+        scene.peer.expect_nothing()
         scene.abort()
 
 
@@ -202,14 +207,15 @@ def test_simultaneous_window_probes_end_when_one_ack_arrives(octets: int) -> Non
 
 
 def test_window_shrunk_sends_nothing_new() -> None:
-    """SHLD-15."""
+    """SHLD-15: the sender SHOULD NOT send new data. Old data waits for its timer (SHLD-16), also beyond the new edge.
+
+    Of the 5000 bytes of window 4380 are in flight: the rest has no room for a full segment.
+    """
     with established(wnd=5000) as scene:
         scene.send(bytes(20_000))
-        in_flight = sum(len(segment.payload) for segment in scene.peer.drain())
-        assert in_flight <= 5000
+        assert [len(segment.payload) for segment in scene.peer.drain()] == [1460] * 3
         scene.peer.send("A", ack=1, wnd=1000)
-        for segment in scene.peer.drain():
-            assert scene.peer.relative(segment)[0] < 1 + in_flight
+        scene.peer.expect_nothing()
         scene.abort()
 
 
@@ -231,14 +237,20 @@ def test_zero_window_still_processes_acks() -> None:
 
 
 def test_zero_window_probe_is_acknowledged() -> None:
+    """The ACK does not take the probe's byte: table 6, "not acceptable". A stack that has room may take it.
+
+    The other kind of probe, a byte before the window and without data, is answered as well.
+    """
     with established(rcv_buffer_bytes=4096) as scene:
         fill_receive_buffer(scene)
         received = scene.peer.snd_nxt
         scene.peer.send("A", seq=received, payload=b"x")
-        answer = scene.peer.expect("A")
-        assert scene.peer.relative(answer)[1] in (received, received + 1)
+        scene.peer.expect("A", seq=1, ack=received, wnd=0)
+        scene.peer.expect_nothing()
+        assert scene.testbed.dropped() == {"drop_tcp_sequence": 1}
         scene.peer.send("A", seq=received - 1)
-        scene.peer.drain()
+        scene.peer.expect("A", seq=1, ack=received, wnd=0)
+        scene.peer.expect_nothing()
         assert scene.state == "ESTABLISHED"
 
 
@@ -259,13 +271,10 @@ def fill_receive_buffer(scene: Scene) -> None:
 
 
 def test_delayed_ack_of_a_small_segment() -> None:
-    """MUST-40, SHLD-18."""
+    """MUST-40, SHLD-18: after 40 ms, where less than 500 ms is asked for."""
     with established() as scene:
         scene.peer.send("PA", payload=b"x")
-        scene.peer.expect_nothing()
-        took = scene.peer.wait(SECOND)
-        assert took < 500 * MILLISECOND
-        scene.peer.expect("A", seq=1, ack=2)
+        scene.peer.expect_after(40 * MILLISECOND, "A", seq=1, ack=2)
         assert scene.testbed.counted()["pure_acks_out"] == 1
 
 
@@ -392,9 +401,8 @@ def test_keepalive_waits_from_the_last_segment_received() -> None:
         scene.testbed.advance(HOUR)
         scene.peer.send("PA", payload=b"x")
         scene.testbed.advance(SECOND)
-        scene.peer.drain()
-        took = scene.peer.wait(3 * HOUR)
-        assert took >= 2 * HOUR - 2 * SECOND
+        scene.peer.expect("A", seq=1, ack=2)
+        scene.peer.expect_after(2 * HOUR - SECOND, "A", seq=0, ack=2)
         scene.read()
 
 
@@ -404,8 +412,7 @@ def test_keepalive_does_not_probe_with_data_outstanding() -> None:
         scene.send(b"hello")
         scene.testbed.advance(3 * HOUR)
         assert scene.testbed.counted().get("keepalive_probes_out", 0) == 0
-        for segment in scene.peer.drain():
-            assert segment.payload == b"hello"
+        assert {segment.payload for segment in scene.peer.drain()} == {b"hello"}
         scene.abort()
 
 
@@ -418,7 +425,7 @@ def test_keepalive_can_be_switched_off_again() -> None:
 
 @pytest.mark.parametrize("octets", [0, 1])
 def test_keepalive_probe_of_the_peer_is_answered(octets: int) -> None:
-    """Some send a garbage octet (MAY-6); it was received long ago."""
+    """Some stacks send a garbage byte with it (MAY-6). It lies before the window, so it is no data, and is answered."""
     with established() as scene:
         scene.peer.send("A", seq=0, payload=b"\0" * octets)
         scene.peer.expect("A", seq=1, ack=1)

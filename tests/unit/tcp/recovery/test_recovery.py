@@ -43,7 +43,10 @@ def test_initial_window_is_ten_segments(mss: int, window: int) -> None:
 
 
 def test_initial_window_is_one_segment_after_a_lost_syn_ack() -> None:
-    """RFC 5681 section 3.1: if the SYN or SYN,ACK is lost, the initial window is one segment (RFC 6928: may stay)."""
+    """RFC 5681 section 3.1: if the SYN or SYN,ACK is lost, the initial window MUST be one segment.
+
+    RFC 6928 section 2 would keep ten after a single repetition, which may have been spurious.
+    """
     from ustack.testing.states import syn_received
 
     with syn_received() as scene:
@@ -51,7 +54,7 @@ def test_initial_window_is_one_segment_after_a_lost_syn_ack() -> None:
         scene.peer.send("A")
         scene.accept()
         scene.send(bytes(60_000))
-        assert 1 <= len(sent(scene)) <= 10
+        assert sent(scene) == [1]
         scene.abort()
 
 
@@ -71,17 +74,20 @@ def test_slow_start_counts_no_more_than_what_was_acknowledged() -> None:
     """One ACK for ten segments: the window may double, as it would with ten ACKs, not more (RFC 3465)."""
     with started(10) as scene:
         scene.peer.send("A", ack=seq_of(10))
-        assert len(sent(scene)) <= 20
+        assert len(sent(scene)) == 20
         scene.abort()
 
 
 def test_slow_start_after_a_loss_counts_two_segments_an_ack_at_most() -> None:
-    """RFC 3465 section 2.3: one ACK after a timeout may cover what arrived long ago."""
+    """One ACK after a timeout may cover what arrived long ago, so it counts for L = 2 segments (RFC 3465 section 2.2).
+
+    RFC 5681 section 3.1 counts one. So does RFC 3465 section 2.3 after a timeout.
+    """
     with started(20) as scene:
         scene.peer.wait(5 * SECOND)
         scene.peer.drain()
         scene.peer.send("A", ack=seq_of(20))
-        assert scene.info()["cwnd"] <= 3 * MSS
+        assert scene.info()["cwnd"] == (1 + 2) * MSS
         scene.abort()
 
 
@@ -91,7 +97,7 @@ def test_ack_division_gains_nothing() -> None:
         before = scene.info()["cwnd"]
         for octets in range(1, MSS + 1, 146):
             scene.peer.send("A", ack=octets + 1)
-        assert scene.info()["cwnd"] - before <= MSS
+        assert scene.info()["cwnd"] - before == octets
         scene.abort()
 
 
@@ -103,18 +109,19 @@ def test_congestion_window_does_not_grow_while_the_application_is_the_limit() ->
             scene.send(b"tiny")
             scene.peer.catch_up()
             scene.peer.send("A")
-        assert scene.info()["cwnd"] <= before + MSS
+        assert scene.info()["cwnd"] == before
 
 
 def test_congestion_avoidance_adds_one_segment_in_a_round_trip() -> None:
-    """RFC 5681 (3)."""
+    """RFC 5681 (3), by appropriate byte counting (RFC 3465 section 2.1): exactly one segment."""
     with started(20) as scene:
         for _ in range(3):
             scene.peer.send("A", ack=1)
         scene.peer.drain()
         scene.peer.send("A", ack=seq_of(20))
         info = scene.info()
-        assert info["cwnd"] <= info["ssthresh"]
+        # A partial ACK, as limited transmit has sent two more: deflated by what it covers (RFC 6582 section 3.2, 3).
+        assert (info["cwnd"], info["ssthresh"]) == (MSS, 10 * MSS)
         acked = 20
         # Slow start up to ssthresh, then one round trip in congestion avoidance.
         for _ in range(200):
@@ -128,8 +135,7 @@ def test_congestion_avoidance_adds_one_segment_in_a_round_trip() -> None:
         for _ in range(round_trip):
             acked += 1
             scene.peer.send("A", ack=min(seq_of(acked), snd_nxt(scene)))
-        grown = scene.info()["cwnd"] - before
-        assert MSS // 2 <= grown <= 2 * MSS
+        assert scene.info()["cwnd"] - before == MSS
         scene.abort()
 
 
@@ -187,23 +193,29 @@ def test_ssthresh_does_not_count_what_limited_transmit_has_sent() -> None:
 
 
 def test_invented_duplicate_acks_do_not_inflate_without_bound() -> None:
+    """No more segments can have left the network than were in it: ssthresh (5) and one for each of the 12.
+
+    RFC 5681 section 3.2 step 4 allows to limit the inflation so; it need not be limited.
+    """
     with started(10, total=12) as scene:
         for _ in range(2000):
             scene.peer.send("A", ack=1)
-        assert scene.info()["cwnd"] <= (5 + 12) * MSS
+        assert scene.info()["cwnd"] == (5 + 12) * MSS
         scene.abort()
 
 
 def test_more_duplicate_acks_inflate_the_window() -> None:
-    """RFC 5681 section 3.2, steps 4 and 5: each tells that a segment has left the network."""
+    """RFC 5681 section 3.2, steps 4 and 5: each tells that a segment has left the network.
+
+    Two segments by limited transmit, the lost one, then one for each duplicate that has the window (5 + 3 + 9 = 17
+    segments) reach beyond the twelve in flight.
+    """
     with started(10) as scene:
         new = []
         for _ in range(12):
             scene.peer.send("A", ack=1)
             new += sent(scene)
-        assert 1 in new
-        assert new.count(1) == 1
-        assert max(new) >= seq_of(10)
+        assert new == [seq_of(10), seq_of(11), 1, *map(seq_of, range(12, 17))]
         scene.abort()
 
 
@@ -255,16 +267,22 @@ def test_partial_ack_retransmits_the_next_hole_at_once() -> None:
 
 
 def test_full_ack_ends_recovery_with_the_window_at_ssthresh() -> None:
-    """Step 3: cwnd = min(ssthresh, max(FlightSize, SMSS) + SMSS), or ssthresh."""
+    """Step 3, option 1: cwnd = min(ssthresh, max(FlightSize, SMSS) + SMSS), so that no burst follows.
+
+    Option 2 is cwnd = ssthresh.
+    """
     with recovering(total=20) as scene:
         scene.peer.send("A", ack=seq_of(20))
         info = scene.info()
-        assert info["cwnd"] <= info["ssthresh"] == 10 * MSS
+        assert (info["cwnd"], info["ssthresh"]) == (2 * MSS, 10 * MSS)
         assert sent(scene) == []
 
 
 def test_duplicate_acks_after_recovery_of_the_same_window_do_not_start_another() -> None:
-    """Step 1: the ACK must cover more than `recover`."""
+    """Step 1: the ACK must cover more than `recover`, and this one covers exactly that.
+
+    With one of the heuristics of section 4 a stack may begin a second fast retransmit here.
+    """
     with recovering(total=20) as scene:
         scene.peer.send("A", ack=seq_of(20))
         scene.send(bytes(MSS))
@@ -272,7 +290,9 @@ def test_duplicate_acks_after_recovery_of_the_same_window_do_not_start_another()
         for _ in range(4):
             scene.peer.send("A", ack=seq_of(20))
         counted = scene.testbed.counted()
-        assert counted["fast_retransmits"] in (1, 2)
+        assert counted["duplicate_acks_in"] == 3 + 4
+        assert counted["fast_retransmits"] == 1
+        assert sent(scene) == []
         scene.abort()
 
 
@@ -366,7 +386,7 @@ def test_ack_above_snd_nxt_after_a_timeout_is_acceptable() -> None:
         scene.testbed.mark()
         scene.peer.send("A", ack=seq_of(7))
         assert scene.testbed.dropped() == {}
-        assert min(sent(scene)) >= seq_of(7)
+        assert sent(scene) == [seq_of(7), seq_of(8), seq_of(9)]
         scene.abort()
 
 
@@ -415,7 +435,7 @@ def test_idle_connection_restarts_from_the_initial_window() -> None:
         scene.peer.rcv_nxt = seq_of(40)
         scene.testbed.advance(60 * SECOND)
         scene.send(bytes(100 * MSS))
-        assert len(sent(scene)) <= 10
+        assert len(sent(scene)) == 10
         scene.abort()
 
 
@@ -437,7 +457,7 @@ def test_idle_connection_restarts_from_the_initial_window_after_days(days: int, 
             scene.peer.send("PA", payload=b"GET")
         scene.peer.drain()
         scene.send(bytes(100 * MSS))
-        assert len(sent(scene)) <= 10
+        assert len(sent(scene)) == 10
         scene.abort()
 
 
@@ -454,7 +474,7 @@ def test_connection_that_only_receives_for_days_restarts_from_the_initial_window
         scene.testbed.advance(SECOND)
         scene.peer.drain()
         scene.send(bytes(100 * MSS))
-        assert len(sent(scene)) <= 10
+        assert len(sent(scene)) == 10
         scene.abort()
 
 

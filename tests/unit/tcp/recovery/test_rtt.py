@@ -4,7 +4,7 @@
 import pytest
 
 from ustack.testing.states import ALL_OPTIONS, Scene, established, syn_sent
-from ustack.testing.testbed import MILLISECOND, SECOND, TICK_NS
+from ustack.testing.testbed import MILLISECOND, SECOND
 
 US_PER_MS = 1000
 
@@ -119,23 +119,21 @@ def test_timestamps_give_a_sample_even_then() -> None:
         scene.peer.expect("A", payload=b"hello")
         scene.testbed.advance(50 * MILLISECOND)
         scene.peer.send("A")
-        assert scene.info()["srtt_us"] < 200 * US_PER_MS
+        assert scene.info()["srtt_us"] // US_PER_MS == 50
 
 
 def test_timer_restarts_when_new_data_is_acknowledged() -> None:
-    """(5.3)."""
+    """(5.3). The ACK is the first measurement, too: SRTT 600 ms, RTTVAR 300 ms, RTO 1.8 s."""
     with established() as scene:
         scene.send(bytes(2 * 1460))
         scene.peer.drain()
         scene.testbed.advance(600 * MILLISECOND)
         scene.peer.send("A", ack=1461)
-        took = scene.peer.wait(5 * SECOND)
-        assert took >= SECOND - TICK_NS
-        scene.peer.expect("A", seq=1461, payload=lambda payload: len(payload) == 1460)
+        scene.peer.expect_after(1800 * MILLISECOND, "A", seq=1461, payload=bytes(1460))
 
 
 def test_timer_does_not_restart_when_more_is_sent() -> None:
-    """(5.1): only if it is not running."""
+    """(5.1): only if it is not running. Both sends go again in one segment."""
     with established() as scene:
         scene.conn.nodelay = True
         scene.send(b"one")
@@ -143,8 +141,7 @@ def test_timer_does_not_restart_when_more_is_sent() -> None:
         scene.testbed.advance(600 * MILLISECOND)
         scene.send(b"two")
         scene.peer.expect("A", payload=b"two")
-        took = scene.peer.wait(5 * SECOND)
-        assert took <= 400 * MILLISECOND + 2 * TICK_NS
+        scene.peer.expect_after(400 * MILLISECOND, "A", seq=1, payload=b"onetwo")
 
 
 def test_timer_stops_when_everything_is_acknowledged() -> None:
@@ -169,6 +166,11 @@ def test_syn_lost_makes_the_first_data_timeout_three_seconds() -> None:
 
 
 def test_backoff_ends_with_an_acknowledgment_of_new_data() -> None:
+    """Of data that was sent once: only that measures (section 3), and a measurement replaces the RTO (section 5).
+
+    Until then the RTO stays backed off: after the ACK of a retransmission the timer runs for "the current value of
+    RTO" (5.3).
+    """
     with established() as scene:
         exchange(scene, 50 * MILLISECOND)
         scene.send(b"hello")
@@ -180,25 +182,27 @@ def test_backoff_ends_with_an_acknowledgment_of_new_data() -> None:
         scene.peer.send("A", ack=106)
         scene.send(b"again")
         scene.peer.expect("A", seq=106, payload=b"again")
-        took = scene.peer.wait(20 * SECOND)
-        assert took <= 8 * SECOND + 2 * TICK_NS
+        scene.peer.expect_after(8 * SECOND, "A", seq=106, payload=b"again")
+        scene.peer.send("A")
+        exchange(scene, 50 * MILLISECOND)
+        assert (scene.info()["backoff"], scene.info()["rto_ns"]) == (0, SECOND)
 
 
 def test_user_timeout_is_configurable() -> None:
-    """MUST-21."""
+    """MUST-21. 20 s are over when the timer expires after 1 + 2 + 4 + 8 + 16 s."""
     with established(user_timeout_ns=20 * SECOND) as scene:
         scene.send(b"hello")
         took = scene.testbed.run_until(lambda: scene.state == "CLOSED", 7200 * SECOND)
-        assert took < 70 * SECOND
+        assert took // SECOND == 31
 
 
 def test_user_timeout_can_be_set_for_one_connection() -> None:
-    """MUST-21."""
+    """MUST-21. 10 s are over when the timer expires after 1 + 2 + 4 + 8 s."""
     with established() as scene:
         scene.conn.set_user_timeout(10)
         scene.send(b"hello")
         took = scene.testbed.run_until(lambda: scene.state == "CLOSED", 7200 * SECOND)
-        assert 5 * SECOND <= took < 40 * SECOND
+        assert took // SECOND == 15
 
 
 def test_echo_of_the_original_after_a_timeout_is_no_sample() -> None:
