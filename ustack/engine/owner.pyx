@@ -25,6 +25,7 @@ from ustack.link.device cimport LinkUse, link_use
 from ustack.link.gate cimport Gate, warn_unclosed
 from ustack.tcp.records.configuration cimport tcp_config_defaults, tcp_config_t
 from ustack.tcp.records.life cimport tcp_destroy, tcp_init
+from ustack.tcp.records.state cimport STATE_COUNT
 from ustack.tcp.records.tcb cimport tcp_t
 
 import errno
@@ -34,6 +35,7 @@ import operator
 import os
 
 from ustack.errors import CallTimeout, WouldBlock
+from ustack.tcp.records.state import state_name
 
 
 cdef uint64_t slice_end(uint64_t until_ns) noexcept nogil:
@@ -283,6 +285,11 @@ cdef class Engine:
         placed again, flow slots moved to another table).
         """
         return dict(self.c.turns)
+
+    def state_moves(self) -> set[tuple[str, str]]:
+        """Moves between states (RFC 9293 section 3.3.2) that any connection has made: ("SYN-SENT", "ESTABLISHED")."""
+        return {(state_name(before), state_name(after)) for before in range(STATE_COUNT) for after in range(STATE_COUNT)
+                if self.c.tcp.state_moves[<int>before] >> <int>after & 1}
 
     @property
     def established(self) -> int:

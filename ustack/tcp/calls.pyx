@@ -17,9 +17,10 @@ from ustack.tcp.records.demux cimport (
     FLOW_CONNECTION, FLOW_NONE, FLOW_TIME_WAIT, flow_find, flow_insert, flow_t, initial_sequence_number, listener_exact,
     listener_find)
 from ustack.tcp.records.life cimport tcb_alloc, tcb_release
+from ustack.tcp.records.moves cimport note_move, set_state
 from ustack.tcp.records.rx_queue cimport rx_queue_t
 from ustack.tcp.records.state cimport (
-    CLOSED, CLOSE_ABORTED, CLOSE_WAIT, ESTABLISHED, FIN_WAIT_1, FIN_WAIT_2, LAST_ACK, SYN_RECEIVED, SYN_SENT)
+    CLOSED, CLOSE_ABORTED, CLOSE_WAIT, ESTABLISHED, FIN_WAIT_1, FIN_WAIT_2, LAST_ACK, LISTEN, SYN_RECEIVED, SYN_SENT)
 from ustack.tcp.records.tcb cimport (
     TCB_ABORT, TCB_ACTIVE, TCB_APP_TIMEOUT, TCB_CLOSED_BY_APP, TCB_EV_DATA, TCB_EV_TIMEOUT, TCB_EV_WRITABLE,
     TCB_FIN_QUEUED, TCB_KEEPALIVE, TCB_NODELAY, TCB_PAUSED, TCB_WANT_WRITABLE, TCP_MAX_LISTENERS, flow_key_t,
@@ -55,6 +56,7 @@ cdef int tcp_listen(tcp_t *tcp, const ip_addr_t *laddr, uint16_t lport, uint16_t
             tcp.listeners[i].app = app
             tcp.listeners[i].backlog = backlog
             tcp.listeners[i].waiting = 0
+            note_move(tcp, CLOSED, LISTEN)
             return TCP_OK
     return TCP_ERR_NO_MEMORY
 
@@ -70,6 +72,7 @@ cdef int tcp_unlisten(tcp_t *tcp, const ip_addr_t *laddr, uint16_t lport) noexce
     if listener == NULL or lport == 0:
         return TCP_ERR_STATE
     memset(listener, 0, sizeof(listener_t))
+    note_move(tcp, LISTEN, CLOSED)
     return TCP_OK
 
 
@@ -129,7 +132,7 @@ cdef tcb_t *tcp_connect(tcp_t *tcp, const ip_addr_t *raddr, uint16_t rport, uint
         tcb_release(tcp, tcb)
         status[0] = TCP_ERR_NO_MEMORY
         return NULL
-    tcb.state = SYN_SENT
+    set_state(tcp, tcb, SYN_SENT)
     tcb.app = <uint8_t>app
     tcb.flags = TCB_ACTIVE
     tcb.smss = DEFAULT_MSS_V4
@@ -251,9 +254,9 @@ cdef void tcp_shutdown(tcp_t *tcp, tcb_t *conn) noexcept nogil:
         connection_end(tcp, conn, CLOSE_ABORTED)            # section 3.10.4: delete the TCB
         return
     if conn.state == ESTABLISHED:
-        conn.state = FIN_WAIT_1
+        set_state(tcp, conn, FIN_WAIT_1)
     elif conn.state == CLOSE_WAIT:
-        conn.state = LAST_ACK
+        set_state(tcp, conn, LAST_ACK)
     elif conn.state != SYN_RECEIVED:        # there the FIN waits for ESTABLISHED
         return
     conn.flags |= TCB_FIN_QUEUED

@@ -11,22 +11,26 @@ from ustack.tcp.receive.window cimport tcb_receive_window
 from ustack.tcp.records.deadlines cimport tick_after
 from ustack.tcp.records.demux cimport FLOW_TIME_WAIT, flow_remove, flow_retarget
 from ustack.tcp.records.life cimport rx_queue_release, send_queue_release
+from ustack.tcp.records.moves cimport hand_over_state, note_move
 from ustack.tcp.records.state cimport (
     CLOSED, CLOSE_HOST_UNREACHABLE, CLOSE_KEEPALIVE, CLOSE_NET_UNREACHABLE, CLOSE_NORMAL, CLOSE_REFUSED, CLOSE_RESET,
-    CLOSE_TIMEOUT, SYN_RECEIVED)
+    CLOSE_TIMEOUT, LISTEN, SYN_RECEIVED, TIME_WAIT, tcp_state_t)
 from ustack.tcp.records.tcb cimport (
     OPT_AGREED, TCB_ACK_ARMED, TCB_ACK_DELAYED, TCB_ACK_NOW, TCB_APP_TIMEOUT, TCB_CLOSED_BY_APP, TCB_EV_CLOSED,
     TCB_KEEPALIVE, TCB_PERSIST, TCB_PROBE, TCB_REXMIT, TCB_REXMIT_ARMED, syn_at, time_wait_at, time_wait_t)
 from ustack.tcp.records.work cimport work_add
 
 
-cdef void mark_closed(tcp_t *tcp, tcb_t *tcb, close_reason_t reason) noexcept nogil:
-    """The record has left the flow table: nothing runs for it any more but its last upcalls."""
+cdef void mark_closed(tcp_t *tcp, tcb_t *tcb, tcp_state_t became, close_reason_t reason) noexcept nogil:
+    """The record has left the flow table: nothing runs for it any more but its last upcalls.
+
+    became: CLOSED, or TIME-WAIT in a record of its own.
+    """
     if tcb.flags & TCB_CLOSED_BY_APP:
         tcp.orphans -= 1
     if tcb.state == SYN_RECEIVED:
         rx_queue_release(tcp, tcb)          # text on the SYN of a peer that never proved to be there
-    tcb.state = CLOSED
+    hand_over_state(tcp, tcb, became)
     tcb.flags &= ~(TCB_ACK_NOW | TCB_ACK_DELAYED | TCB_ACK_ARMED | TCB_REXMIT | TCB_REXMIT_ARMED | TCB_PERSIST
                    | TCB_PROBE | TCB_APP_TIMEOUT | TCB_KEEPALIVE)
     tcb.flags |= TCB_EV_CLOSED
@@ -46,7 +50,7 @@ cdef void connection_end(tcp_t *tcp, tcb_t *tcb, close_reason_t reason) noexcept
         count(tcp.counters, CONNECTIONS_TIMED_OUT)
     elif reason == CLOSE_NET_UNREACHABLE or reason >= CLOSE_HOST_UNREACHABLE:
         count(tcp.counters, CONNECTIONS_UNREACHABLE)
-    mark_closed(tcp, tcb, reason)
+    mark_closed(tcp, tcb, CLOSED, reason)
 
 
 # ---------------------------------------------------------------- TIME-WAIT
@@ -94,7 +98,7 @@ cdef void connection_time_wait(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     record.options = tcb.options & OPT_AGREED
     time_wait_link(tcp, index)
     flow_retarget(tcp, &tcb.key, FLOW_TIME_WAIT, index)
-    mark_closed(tcp, tcb, CLOSE_NORMAL)
+    mark_closed(tcp, tcb, TIME_WAIT, CLOSE_NORMAL)
 
 
 cdef void time_wait_restart(tcp_t *tcp, uint32_t index) noexcept nogil:
@@ -104,6 +108,7 @@ cdef void time_wait_restart(tcp_t *tcp, uint32_t index) noexcept nogil:
 
 cdef void time_wait_remove(tcp_t *tcp, uint32_t index) noexcept nogil:
     flow_remove(tcp, &time_wait_at(tcp, index).key)
+    note_move(tcp, TIME_WAIT, CLOSED)
     time_wait_unlink(tcp, index)
     slab_release(&tcp.time_waits, index)
 
@@ -114,6 +119,7 @@ cdef void syn_received_remove(tcp_t *tcp, uint32_t index, bint keep_flow) noexce
     cdef syn_received_t *syn = syn_at(tcp, index)
     if not keep_flow:
         flow_remove(tcp, &syn.key)
+        note_move(tcp, SYN_RECEIVED, LISTEN)
     if syn.timer != TIMER_NONE:
         wheel_cancel(&tcp.wheel, syn.timer)
     if syn.older:

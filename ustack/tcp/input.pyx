@@ -28,6 +28,7 @@ from ustack.tcp.receive.reassembly cimport (
     reassembly_advance, reassembly_append, reassembly_forget, reassembly_insert, reassembly_sure)
 from ustack.tcp.records.deadlines cimport tcb_arm, tcb_needs_refresh, tcb_refresh, tick_after
 from ustack.tcp.records.demux cimport FLOW_CONNECTION, FLOW_SYN_RECEIVED, FLOW_TIME_WAIT, flow_find, flow_t
+from ustack.tcp.records.moves cimport set_state
 from ustack.tcp.records.rx_queue cimport rx_queue_t
 from ustack.tcp.records.state cimport (
     CLOSE_ABORTED, CLOSE_NORMAL, CLOSE_REFUSED, CLOSE_RESET, CLOSE_WAIT, CLOSING, ESTABLISHED, FIN_WAIT_1, FIN_WAIT_2,
@@ -140,7 +141,7 @@ cdef void syn_sent_arrives(tcp_t *tcp, tcb_t *tcb, const segment_t *seg, deliver
     tcb_heard(tcp, tcb)
     work_add(tcp, tcb)
     if not acceptable:                                                  # simultaneous open (MUST-10)
-        tcb.state = SYN_RECEIVED
+        set_state(tcp, tcb, SYN_RECEIVED)
         tcb.snd_nxt = tcb.snd_una                                       # our SYN again, now with an ACK
         ack_set_window(tcb, seg, seg.window)                            # SND.WL1 <- IRS
         accept_text(tcp, tcb, seg.seq + 1, seg, delivery)               # kept until ESTABLISHED
@@ -155,11 +156,12 @@ cdef void syn_sent_arrives(tcp_t *tcp, tcb_t *tcb, const segment_t *seg, deliver
 
 cdef void established(tcp_t *tcp, tcb_t *tcb, const segment_t *seg, uint32_t window) noexcept nogil:
     """An active open is complete. A close that waited for it goes on (section 3.10.4, SYN-RECEIVED)."""
+    set_state(tcp, tcb, ESTABLISHED)
+    if tcb.flags & TCB_FIN_QUEUED:
+        set_state(tcp, tcb, FIN_WAIT_1)
     if tcb.flags & TCB_FIN_RECEIVED:        # on the SYN of a simultaneous open
-        tcb.state = CLOSING if tcb.flags & TCB_FIN_QUEUED else CLOSE_WAIT
+        set_state(tcp, tcb, CLOSING if tcb.flags & TCB_FIN_QUEUED else CLOSE_WAIT)
         tcb.flags |= TCB_EV_EOF
-    else:
-        tcb.state = FIN_WAIT_1 if tcb.flags & TCB_FIN_QUEUED else ESTABLISHED
     if tcb.rx != 0:
         tcb.flags |= TCB_EV_DATA
     ack_set_window(tcb, seg, window)
@@ -381,7 +383,7 @@ cdef inline bint take_ack(tcp_t *tcp, tcb_t *tcb, const segment_t *seg) noexcept
 cdef bint fin_acknowledged(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     """The peer has our FIN. False: that was the end."""
     if tcb.state == FIN_WAIT_1:
-        tcb.state = FIN_WAIT_2
+        set_state(tcp, tcb, FIN_WAIT_2)
         if tcb.flags & TCB_CLOSED_BY_APP:
             tcb.app_tick = tick_after(tcp, tcp.config.fin_wait_2_timeout_ns)
             tcb.flags |= TCB_APP_TIMEOUT
@@ -516,9 +518,9 @@ cdef void accept_fin(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
         return
     tcb.flags |= TCB_EV_EOF
     if tcb.state == ESTABLISHED:
-        tcb.state = CLOSE_WAIT
+        set_state(tcp, tcb, CLOSE_WAIT)
     elif tcb.state == FIN_WAIT_1:
-        tcb.state = CLOSING
+        set_state(tcp, tcb, CLOSING)
     else:                                                               # FIN-WAIT-2
         connection_time_wait(tcp, tcb)
         answer_from_time_wait(tcp, tcb)

@@ -23,7 +23,8 @@ from ustack.tcp.records.deadlines cimport TIMER_SYN_RECEIVED
 from ustack.tcp.records.demux cimport (
     FLOW_CONNECTION, FLOW_SYN_RECEIVED, flow_insert, flow_retarget, initial_sequence_number, listener_find)
 from ustack.tcp.records.life cimport tcb_alloc, tcb_release
-from ustack.tcp.records.state cimport ESTABLISHED
+from ustack.tcp.records.moves cimport note_move, take_over_state
+from ustack.tcp.records.state cimport ESTABLISHED, LISTEN, SYN_RECEIVED
 from ustack.tcp.records.tcb cimport (
     OPT_AGREED, OPT_SACK, OPT_TIMESTAMPS, OPT_TS_STALE, OPT_WSCALE, TCB_EV_ACCEPT, flow_key_t, listener_t, syn_at,
     syn_received_t, syn_retries, tcb_heard, time_wait_at, time_wait_t)
@@ -124,6 +125,7 @@ cdef void half_open(tcp_t *tcp, const flow_key_t *key, const segment_t *seg, uin
         link_newest(tcp, index)
         syn_received_remove(tcp, index, True)
         return
+    note_move(tcp, LISTEN, SYN_RECEIVED)
     link_newest(tcp, index)
     if seg.flags & FIN:
         count(tcp.counters, SYN_FIN_IN)
@@ -234,7 +236,6 @@ cdef tcb_t *handshake_complete(tcp_t *tcp, const syn_received_t *syn, uint32_t i
         return NULL
     tcb.key = syn.key
     tcb.app = <uint8_t>listener.app
-    tcb.state = ESTABLISHED
     tcb.snd_una = syn.iss + 1
     tcb.snd_nxt = tcb.snd_una
     tcb.snd_max = tcb.snd_una
@@ -252,6 +253,7 @@ cdef tcb_t *handshake_complete(tcp_t *tcp, const syn_received_t *syn, uint32_t i
         tcb_release(tcp, tcb)
         count(tcp.counters, DROP_NO_MEMORY)
         return NULL
+    take_over_state(tcp, tcb, SYN_RECEIVED, ESTABLISHED)
     ack_start(tcp, tcb, syn_retries(syn) > 0)
     if index != 0:
         syn_received_remove(tcp, index, True)

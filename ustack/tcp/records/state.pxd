@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: MIT
-# The states of RFC 9293 section 3.3.2 and the reasons a connection ends for.
+# The states of RFC 9293 section 3.3.2, the moves between them, and the reasons a connection ends for.
+#
+# Who moves a connection: moves.pxd. Below: nothing. Above: tcb, everybody.
 
 from libc.stdint cimport uint8_t
 
@@ -15,6 +17,12 @@ cpdef enum tcp_state_t:
     CLOSING
     LAST_ACK
     TIME_WAIT
+
+cdef enum:
+    STATE_COUNT = TIME_WAIT + 1
+
+# Is the move in the table (state.pyx)?
+cdef bint move_is_legal(tcp_state_t before, tcp_state_t after) noexcept nogil
 
 cpdef enum close_reason_t:
     CLOSE_NORMAL = 0         # both FINs were exchanged (MUST-12)

@@ -1,4 +1,5 @@
 from enum import IntEnum
+from typing import NamedTuple
 
 class tcp_state_t(IntEnum):
     CLOSED = 0
@@ -31,6 +32,17 @@ class close_reason_t(IntEnum):
     CLOSE_PROHIBITED = 14
     CLOSE_TIME_EXCEEDED = 15
     CLOSE_PARAMETER_PROBLEM = 16
+
+class Move(NamedTuple):
+    before: tcp_state_t
+    after: tcp_state_t
+    event: str
+    section: str
+    words: str
+
+RESET: str
+RESET_WORDS: str
+MOVES: tuple[Move, ...]
 
 def state_name(state: int) -> str: ...
 def reason_name(reason: int) -> str: ...

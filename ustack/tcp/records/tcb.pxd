@@ -20,6 +20,7 @@ from ustack.ip.layer cimport ip_t
 from ustack.tcp.cc.contract cimport cc_ops_t, cc_view_t
 from ustack.tcp.records.configuration cimport tcp_config_t
 from ustack.tcp.records.rx_queue cimport rx_memory_t, rx_queue_at, rx_queue_t
+from ustack.tcp.records.state cimport STATE_COUNT
 from ustack.tcp.records.turn cimport turn_t
 
 cdef enum:
@@ -83,7 +84,7 @@ cdef enum tcb_options_t:
 ctypedef struct tcb_t:
     # ---- line 0
     flow_key_t key                          # 0
-    uint8_t state                           # 36   tcp_state_t
+    uint8_t state                           # 36   tcp_state_t. writer: moves
     uint8_t options                         # 37   tcb_options_t
     uint8_t snd_wscale                      # 38
     uint8_t rcv_wscale                      # 39
@@ -259,6 +260,8 @@ ctypedef struct tcp_t:
     uint64_t challenge_window_ns            # writer: throttle. Challenge ACKs are limited per second in all
     uint32_t challenge_left                 # (RFC 5961 section 7)
     uint32_t timestamp_offset
+    # Bit `after` of state_moves[before]: a connection has made that move between states. writer: moves
+    uint16_t state_moves[STATE_COUNT]
 
 # ---------------------------------------------------------------- leaf accessors
 cdef inline tcb_t *tcb_at(const tcp_t *tcp, uint32_t index) noexcept nogil:

@@ -15,9 +15,10 @@ from ustack.tcp.receive.sack_blocks cimport sack_blocks
 from ustack.tcp.receive.window cimport tcb_receive_window
 from ustack.tcp.records.configuration cimport tcp_config_defaults, tcp_config_t
 from ustack.tcp.records.life cimport tcb_alloc, tcb_release, tcp_destroy, tcp_init
+from ustack.tcp.records.moves cimport take_over_state
 from ustack.tcp.records.runs cimport run_t, runs_above, runs_lowest, runs_view_t
 from ustack.tcp.records.rx_queue cimport rx_queue_t, rx_runs_view
-from ustack.tcp.records.state cimport ESTABLISHED
+from ustack.tcp.records.state cimport ESTABLISHED, SYN_RECEIVED
 from ustack.tcp.records.tcb cimport TCB_ABORT, TCB_FIN_RECEIVED, rx_queue_of, tcb_at, tcb_t, tcp_t
 from ustack.tcp.records.work cimport work_take
 from ustack.wire.tcp cimport sack_block_t
@@ -47,7 +48,7 @@ cdef class Receivers:
             tcb = tcb_alloc(&self.c)
             if tcb == NULL:
                 raise MemoryError
-            tcb.state = ESTABLISHED
+            take_over_state(&self.c, tcb, SYN_RECEIVED, ESTABLISHED)
             tcb.rcv_nxt = rcv_nxt
             tcb.rcv_adv = rcv_nxt + rcv_buffer_bytes
             tcb.smss = 1460

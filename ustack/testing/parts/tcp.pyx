@@ -19,7 +19,9 @@ from ustack.tcp.records.demux cimport (
     flow_retarget, flow_t, flow_table_free, flow_table_init, flow_turn, initial_sequence_number, listener_exact,
     listener_find)
 from ustack.tcp.records.life cimport tcp_destroy, tcp_init
-from ustack.tcp.records.tcb cimport flow_key_t, flow_slot_t, listener_t, syn_at, tcb_at, tcp_t, time_wait_at
+from ustack.tcp.records.moves cimport set_state
+from ustack.tcp.records.state cimport tcp_state_t
+from ustack.tcp.records.tcb cimport flow_key_t, flow_slot_t, listener_t, syn_at, tcb_at, tcb_t, tcp_t, time_wait_at
 
 
 cdef void fill_key(flow_key_t *key, tuple flow) except *:
@@ -29,6 +31,16 @@ cdef void fill_key(flow_key_t *key, tuple flow) except *:
     ip_addr_set_v4(&key.raddr, <uint32_t>raddr)
     key.lport = <uint16_t>lport
     key.rport = <uint16_t>rport
+
+
+def walk_states(*states: int) -> None:
+    """A connection's record goes through these states, from CLOSED on. Debug builds abort at a move that is illegal."""
+    cdef tcp_t tcp
+    cdef tcb_t tcb
+    memset(&tcp, 0, sizeof(tcp))
+    memset(&tcb, 0, sizeof(tcb))
+    for state in states:
+        set_state(&tcp, &tcb, <tcp_state_t><int>state)
 
 
 cdef class FlowTable:
