@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The Python face: arguments of a stack, of listen and of connect; snapshots; the end with and without lingering."""
 
+import errno
 import socket
 import threading
 from collections.abc import Callable
@@ -94,9 +95,11 @@ def test_any_whole_number_is_a_seed(make_stack: MakeStack, seed: int) -> None:
     make_stack(SimNetwork().a, now_ns=0, seed=seed).poll(0)
 
 
-@pytest.mark.parametrize("now_ns", [-1, 1 << 64, "0", []], ids=repr)
-def test_a_start_time_beyond_64_bits_is_refused(now_ns: Any) -> None:
-    with pytest.raises((ValueError, OverflowError, TypeError)):
+@pytest.mark.parametrize(
+    ("now_ns", "error"), [(-1, ValueError), (1 << 64, ValueError), ("0", TypeError), ([], TypeError)], ids=repr
+)
+def test_a_start_time_beyond_64_bits_is_refused(now_ns: Any, error: type[Exception]) -> None:
+    with pytest.raises(error):
         Stack(SimNetwork().a, now_ns=now_ns)
 
 
@@ -127,7 +130,7 @@ def test_without_a_seed_each_stack_is_another() -> None:
 
 @pytest.mark.parametrize("port", [0, -1, 65536, 100_000, 1 << 40, -(1 << 40)])
 def test_a_port_beyond_16_bits_is_not_listened_on(stack: Stack, port: int) -> None:
-    with pytest.raises((ValueError, OverflowError)):
+    with pytest.raises(ValueError, match=f"port {port}: must be from 1 to 65535"):
         stack.listen(port)
 
 
@@ -144,7 +147,7 @@ def test_every_port_can_be_listened_on(stack: Stack, port: int) -> None:
 
 @pytest.mark.parametrize("backlog", [0, -1, 1 << 40])
 def test_a_backlog_must_hold_something(stack: Stack, backlog: int) -> None:
-    with pytest.raises((ValueError, OverflowError)):
+    with pytest.raises(ValueError, match=f"backlog {backlog}: must be from 1 to"):
         stack.listen(80, backlog=backlog)
 
 
@@ -197,13 +200,13 @@ def test_connections_of_an_application_do_not_wait_for_accept() -> None:
 
 @pytest.mark.parametrize("port", [0, -1, 65536, 1 << 40])
 def test_a_port_beyond_16_bits_is_not_connected_to(stack: Stack, port: int) -> None:
-    with pytest.raises((ValueError, OverflowError)):
+    with pytest.raises(ValueError, match=f"port {port}: must be from 1 to 65535"):
         stack.connect(PEER_ADDRESS, port)
 
 
 @pytest.mark.parametrize("local_port", [-1, 65536, 1 << 40])
 def test_a_local_port_beyond_16_bits_is_not_connected_from(stack: Stack, local_port: int) -> None:
-    with pytest.raises((ValueError, OverflowError)):
+    with pytest.raises(ValueError, match=f"local_port {local_port}: must be from 0 to 65535"):
         stack.connect(PEER_ADDRESS, 80, local_port=local_port)
 
 
@@ -254,14 +257,14 @@ def test_a_manual_clock_connects_without_waiting(stack: Stack) -> None:
 
 
 def test_a_peer_off_the_prefix_is_not_reached_without_a_gateway(stack: Stack) -> None:
-    """At once, or when the SYN finds no route."""
-    try:
-        connection = stack.connect("10.0.0.1", 80, wait=False)
-    except Unreachable:
-        return
+    """Said when the SYN finds no route, in the next turn: connect(wait=False) only queues it."""
+    connection = stack.connect("10.0.0.1", 80, wait=False)
+    assert (connection.state, connection.reason) == ("SYN-SENT", None)
     stack.poll(1)
-    stack.poll(600 * SECOND)
-    assert connection.reason in ("net_unreachable", "timeout")
+    assert connection.reason == "net_unreachable"
+    with pytest.raises(Unreachable) as caught:
+        connection.receive(1, timeout=0)
+    assert caught.value.errno == errno.ENETUNREACH
 
 
 # ---------------------------------------------------------------- snapshots

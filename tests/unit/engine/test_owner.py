@@ -74,7 +74,7 @@ def test_time_does_not_go_back(make_stack: MakeStack) -> None:
 @pytest.mark.parametrize("now_ns", [-1, 2**64, 2**80])
 def test_a_time_beyond_64_bits_is_refused(make_stack: MakeStack, now_ns: int) -> None:
     stack = make_stack(SimNetwork().a, now_ns=0)
-    with pytest.raises((ValueError, OverflowError)):
+    with pytest.raises(ValueError, match=f"now_ns {now_ns}: must be from 0 to"):
         stack.poll(now_ns)
 
 
@@ -142,7 +142,7 @@ def test_run_of_no_time_returns(make_stack: MakeStack) -> None:
 
 @pytest.mark.parametrize("duration_ns", [-1, 2**64])
 def test_run_refuses_a_duration_beyond_64_bits(make_stack: MakeStack, duration_ns: int) -> None:
-    with pytest.raises((ValueError, OverflowError)):
+    with pytest.raises(ValueError, match=f"duration_ns {duration_ns}: must be from 0 to"):
         make_stack(SimNetwork().a).run(duration_ns)
 
 
