@@ -1,7 +1,7 @@
 from ustack.engine.owner import Engine
-from ustack.link.device import Link
+from ustack.link.memory import MemoryLink
 
-class CannedClients(Link):
+class CannedClients(MemoryLink):
     def __init__(
         self,
         connections: int,

@@ -1,25 +1,25 @@
 # SPDX-License-Identifier: MIT
-"""Clients without a stack, at the other side of a link that is nothing but memory: what a server costs by itself.
+"""Clients without a stack, at the far end of a link in memory: what a server costs by itself.
 
-A CannedClients is a link and, behind it, as many keep-alive clients as wanted. Each asks for the same thing again as
-soon as it has the answer. Only the engine's polls are timed: requests are written before a poll, responses are looked
-at after it, so that the clients' work is not in the figure. Every response must be in order, whole and as long as the
-first one; anything else is counted in `unexpected`, and the measurement is worth nothing.
+A CannedClients is such a link and, behind it, as many keep-alive clients as wanted. Each asks for the same thing again
+as soon as it has the answer. Only the engine's polls are timed: requests are written before a poll, responses are
+looked at after it, so that the clients' work is not in the figure. Every response must be in order, whole and as long
+as the first one; anything else is counted in `unexpected`, and the measurement is worth nothing.
 
 Its frames have the options that Linux negotiates (timestamps on every segment). Neighbours: above, bench_request;
-below, engine, link/device, wire.
+below, engine, link/memory, wire.
 """
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free, malloc
+from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
 from ustack.base.clock cimport clock_monotonic_ns
-from ustack.buf.frame cimport CHECKSUM_UNKNOWN, CHECKSUM_VERIFIED, frame_t
+from ustack.buf.frame cimport CHECKSUM_UNKNOWN, CHECKSUM_VERIFIED
 from ustack.engine.owner cimport Engine
 from ustack.engine.poll cimport engine_poll
 from ustack.engine.records cimport ENGINE_BURST
-from ustack.link.device cimport Link, link_ops_t, link_t, offload_t
+from ustack.link.memory cimport MemoryLink, far_commit, far_next, far_release, far_reserve, memory_sent_t, memory_t
 from ustack.wire.arp cimport ARP_BYTES, ARP_REPLY, ARP_REQUEST, arp_emit, arp_parse, arp_t
 from ustack.wire.checksum cimport checksum_emit, checksum_partial
 from ustack.wire.ethernet cimport (
@@ -36,9 +36,7 @@ cdef enum:
     FIRST_PORT = 2000
     MOST_CLIENTS = 60000
     MOST_REQUEST_BYTES = 1024
-    SLOT_BYTES = 1536
-    ARENA_BYTES = 4194304
-    MOST_FRAMES_OUT = 4096
+    FRAME_BYTES = 1514              # of the longest that a client sends
     PROTOCOL_TCP = 6
     WINDOW = 64240
     POLL_STEP_NS = 10000            # what the stack's clock moves from poll to poll
@@ -58,25 +56,12 @@ ctypedef struct client_t:
     uint32_t received               # octets of the response so far
     uint8_t state                   # client_state_t
 
-ctypedef struct sent_t:             # a frame that the stack has committed
-    uint32_t offset                 # in the arena
-    uint32_t length
-
 ctypedef struct canned_t:
     client_t *clients
     uint32_t client_count
     uint32_t opened                 # clients in play
     uint32_t next_client            # whose turn it is
-    # frames for the stack
-    uint8_t *slots
-    frame_t ready[ENGINE_BURST]
-    uint32_t ready_first
-    uint32_t ready_count
-    # frames from the stack
-    uint8_t *arena
-    uint32_t arena_used
-    sent_t sent[MOST_FRAMES_OUT]
-    uint32_t sent_count
+    memory_t *link                  # whose far end they are
     # who is who
     uint8_t client_mac[6]
     uint8_t server_mac[6]
@@ -93,71 +78,13 @@ ctypedef struct canned_t:
     uint64_t unexpected
 
 
-# ---------------------------------------------------------------- the link
-cdef uint32_t canned_rx_burst(link_t *link, frame_t *frames, uint32_t max_frames) noexcept nogil:
-    cdef canned_t *canned = <canned_t *>link.impl
-    cdef uint32_t count = canned.ready_count - canned.ready_first
-    if count > max_frames:
-        count = max_frames
-    memcpy(frames, &canned.ready[canned.ready_first], count * sizeof(frame_t))
-    canned.ready_first += count
-    link.counters.rx_frames += count
-    return count
-
-
-cdef void canned_rx_release(link_t *link, uint32_t n) noexcept nogil:
-    return
-
-
-cdef uint8_t *canned_tx_reserve(link_t *link, uint32_t length) noexcept nogil:
-    cdef canned_t *canned = <canned_t *>link.impl
-    if length > ARENA_BYTES - canned.arena_used or canned.sent_count == MOST_FRAMES_OUT:
-        return NULL
-    return canned.arena + canned.arena_used
-
-
-cdef void canned_tx_commit(link_t *link, uint32_t length, const offload_t *offload) noexcept nogil:
-    cdef canned_t *canned = <canned_t *>link.impl
-    canned.sent[canned.sent_count].offset = canned.arena_used
-    canned.sent[canned.sent_count].length = length
-    canned.sent_count += 1
-    canned.arena_used += (length + 63) & ~63U
-    link.counters.tx_frames += 1
-    link.counters.tx_bytes += length
-
-
-cdef int canned_tx_submit(link_t *link) noexcept nogil:
-    link.counters.tx_submits += 1
-    return 0
-
-
-cdef int canned_wait(link_t *link, uint64_t deadline_ns) noexcept nogil:
-    return 0
-
-
-cdef void canned_refresh_counters(link_t *link) noexcept nogil:
-    return
-
-
-cdef link_ops_t CANNED_OPS
-CANNED_OPS.rx_burst = canned_rx_burst
-CANNED_OPS.rx_release = canned_rx_release
-CANNED_OPS.tx_reserve = canned_tx_reserve
-CANNED_OPS.tx_commit = canned_tx_commit
-CANNED_OPS.tx_submit = canned_tx_submit
-CANNED_OPS.wait = canned_wait
-CANNED_OPS.refresh_counters = canned_refresh_counters
-
-
 # ---------------------------------------------------------------- the clients
 cdef void write_requests(canned_t *canned) noexcept nogil:
     """Fill one burst: ARP if it is due, then what the next clients have to say."""
     cdef uint32_t looked = 0
-    canned.ready_first = 0
-    canned.ready_count = 0
     if canned.arp_due:
         write_arp(canned)
-    while looked < canned.opened and canned.ready_count < ENGINE_BURST:
+    while looked < canned.opened and canned.link.rx_count < ENGINE_BURST:
         write_segment(canned, canned.next_client)
         canned.next_client += 1
         if canned.next_client == canned.opened:
@@ -165,24 +92,14 @@ cdef void write_requests(canned_t *canned) noexcept nogil:
         looked += 1
 
 
-cdef uint8_t *next_slot(canned_t *canned) noexcept nogil:
-    return canned.slots + canned.ready_count * SLOT_BYTES
-
-
 cdef void push_frame(canned_t *canned, uint32_t length) noexcept nogil:
-    cdef frame_t *frame = &canned.ready[canned.ready_count]
-    frame.data = next_slot(canned)
-    frame.length = length
-    frame.wire_length = length
-    frame.gso_size = 0
-    frame.vlan_id = 0
-    frame.checksum = canned.checksum
-    canned.ready_count += 1
+    """The frame that was written into what far_reserve gave."""
+    far_commit(canned.link, length).checksum = canned.checksum
 
 
 cdef void write_arp(canned_t *canned) noexcept nogil:
     cdef arp_t arp
-    cdef uint8_t *out = next_slot(canned)
+    cdef uint8_t *out = far_reserve(canned.link, FRAME_BYTES)
     arp.operation = canned.arp_due
     arp.sender_be = canned.client_be
     arp.target_be = canned.server_be
@@ -227,7 +144,7 @@ cdef void write_segment(canned_t *canned, uint32_t index) noexcept nogil:
 
 cdef void push_segment(canned_t *canned, const header_t *header, uint32_t data_bytes) noexcept nogil:
     """Put a segment into the burst, followed by `data_bytes` of the request."""
-    cdef uint8_t *out = next_slot(canned)
+    cdef uint8_t *out = far_reserve(canned.link, FRAME_BYTES)
     cdef uint8_t *tcp = out + ETHERNET_HEADER_BYTES + IPV4_HEADER_BYTES
     cdef uint32_t tcp_bytes = segment_emit(tcp, header)
     cdef ipv4_t ip
@@ -249,11 +166,10 @@ cdef void push_segment(canned_t *canned, const header_t *header, uint32_t data_b
 
 cdef void read_responses(canned_t *canned) noexcept nogil:
     """Look at everything that the stack has sent in this poll, and make room for the next."""
-    cdef uint32_t i
-    for i in range(canned.sent_count):
-        read_frame(canned, canned.arena + canned.sent[i].offset, canned.sent[i].length)
-    canned.sent_count = 0
-    canned.arena_used = 0
+    cdef const memory_sent_t *sent
+    while (sent := far_next(canned.link)) != NULL:
+        read_frame(canned, sent.data, sent.length)
+        far_release(canned.link)
 
 
 cdef void read_frame(canned_t *canned, const uint8_t *frame, uint32_t length) noexcept nogil:
@@ -304,7 +220,7 @@ cdef void read_segment(canned_t *canned, const segment_t *segment) noexcept nogi
             canned.unexpected += 1
 
 
-cdef class CannedClients(Link):
+cdef class CannedClients(MemoryLink):
     """`connections` clients that send `request`: the octets of a whole HTTP request, whose response fits one segment.
 
     offload False: checksums are computed in software by both sides, as on a link that can do nothing for the stack.
@@ -322,35 +238,28 @@ cdef class CannedClients(Link):
             raise ValueError(f"connections: 1 to {MOST_CLIENTS}")
         if not 0 < len(request) <= MOST_REQUEST_BYTES:
             raise ValueError(f"request: 1 to {MOST_REQUEST_BYTES} octets")
+        MemoryLink.__init__(self, checksum_offload=offload, segmentation_offload=offload, rx_slots=ENGINE_BURST,
+                            tx_slots=4096)
+        self.canned.link = &self.memory
         self.canned.clients = <client_t *>calloc(connections, sizeof(client_t))
-        self.canned.slots = <uint8_t *>malloc(ENGINE_BURST * SLOT_BYTES)
-        self.canned.arena = <uint8_t *>malloc(ARENA_BYTES)
-        if self.canned.clients == NULL or self.canned.slots == NULL or self.canned.arena == NULL:
+        if self.canned.clients == NULL:
             raise MemoryError
         self.canned.client_count = connections
         for index in range(connections):
             self.canned.clients[index].snd_nxt = <uint32_t>0xFFFFFF00 + <uint32_t>index
         memcpy(self.canned.request, <const uint8_t *>request, len(request))
         self.canned.request_bytes = len(request)
-        memcpy(self.canned.client_mac, <const uint8_t *>b"\x02\x00\x00\x00\x00\x01", 6)
-        memcpy(self.canned.server_mac, <const uint8_t *>b"\x02\x00\x00\x00\x00\x02", 6)
+        memcpy(self.canned.client_mac, self.far_mac, 6)
+        memcpy(self.canned.server_mac, self.c.mac, 6)
         self.canned.client_be = address_be(client)
         self.canned.server_be = address_be(server)
         self.canned.server_port = port
         self.canned.arp_due = ARP_REQUEST       # as a real client does first, so that the server knows it as well
         self.canned.checksum = CHECKSUM_VERIFIED if offload else CHECKSUM_UNKNOWN
         self.canned.now_ns = now_ns
-        memcpy(self.c.mac, self.canned.server_mac, 6)
-        self.c.ops = &CANNED_OPS
-        self.c.impl = &self.canned
-        self.c.caps.mtu = 1500
-        self.c.caps.max_frame = 65550
-        self.c.caps.tx_checksum = self.c.caps.rx_checksum = self.c.caps.tx_segmentation = offload
 
     def __dealloc__(self) -> None:
         free(self.canned.clients)
-        free(self.canned.slots)
-        free(self.canned.arena)
 
     @property
     def now_ns(self) -> int:

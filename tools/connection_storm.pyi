@@ -1,11 +1,11 @@
 from ustack.application import Application
 from ustack.engine.owner import Engine
-from ustack.link.device import Link
+from ustack.link.memory import MemoryLink
 
 class IdleServer(Application):
     def __init__(self, timeout_ns: int) -> None: ...
 
-class ConnectionStorm(Link):
+class ConnectionStorm(MemoryLink):
     def __init__(self, connections: int, *, now_ns: int = 1_000_000_000) -> None: ...
     @property
     def now_ns(self) -> int: ...

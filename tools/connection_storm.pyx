@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: MIT
 """Clients without a stack that open and end connections by the million, and a clock on every turn of the engine.
 
-A ConnectionStorm is a link and, behind it, as many clients as wanted: each knows its sequence numbers (4 bytes are
-kept, the rest follows from its index) and answers what the stack sends. Frames are written before a turn and read after
-it, so that only the engine's own work is in a turn's processor time. Neighbours: above, bench_turns; below, engine,
-link/device, wire. See canned_clients for clients that ask for something.
+A ConnectionStorm is a link in memory and, at its far end, as many clients as wanted: each knows its sequence numbers
+(4 bytes are kept, the rest follows from its index) and answers what the stack sends. Frames are written before a turn
+and read after it, so that only the engine's own work is in a turn's processor time. Neighbours: above, bench_turns;
+below, engine, link/memory, wire. See canned_clients for clients that ask for something.
 """
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
@@ -14,11 +14,11 @@ from libc.string cimport memcpy, memset
 from ustack.application cimport ACCEPT_TAKEN, Application, application_t
 from ustack.base.clock cimport clock_thread_ns
 from ustack.base.posix cimport htonl, ntohl
-from ustack.buf.frame cimport CHECKSUM_VERIFIED, frame_t
+from ustack.buf.frame cimport CHECKSUM_VERIFIED
 from ustack.engine.owner cimport Engine
 from ustack.engine.poll cimport engine_end_some, engine_poll
 from ustack.engine.records cimport ENGINE_BURST, engine_t
-from ustack.link.device cimport Link, link_ops_t, link_t, offload_t
+from ustack.link.memory cimport MemoryLink, far_commit, far_next, far_release, far_reserve, memory_sent_t, memory_t
 from ustack.tcp.calls cimport tcp_close, tcp_set_timeout
 from ustack.tcp.records.state cimport close_reason_t
 from ustack.tcp.records.tcb cimport tcb_t, tcp_t
@@ -28,14 +28,12 @@ from ustack.wire.ethernet cimport (
 from ustack.wire.ipv4 cimport IPV4_DONT_FRAGMENT, IPV4_HEADER_BYTES, ipv4_emit, ipv4_parse, ipv4_t
 from ustack.wire.tcp cimport ACK, FIN, HAS_MSS, RST, SYN, header_t, segment_emit, segment_parse, segment_t
 
-
 cdef enum:
     FIRST_PORT = 1024
     PORTS = 64000                       # of each client address
     FIRST_ADDRESS = 0x0A000001          # 10.0.0.1, behind the gateway
     GATEWAY = 0xC6120001
-    SLOT_BYTES = 128
-    ARENA_BYTES = 1 << 20
+    FRAME_BYTES = 127                   # of the longest that a client sends
     MOST_FRAMES_OUT = 8192
     SERVER_PORT = 80
     PROTOCOL_TCP = 6
@@ -60,17 +58,8 @@ ctypedef struct storm_t:
     uint64_t established
     uint64_t ended                      # FIN or RST of the stack's seen
     uint64_t unexpected
-    # frames for the stack
-    uint8_t *slots
-    frame_t ready[ENGINE_BURST]
-    uint32_t ready_first
-    uint32_t ready_count
+    memory_t *link                      # whose far end they are
     bint arp_due
-    # frames from the stack
-    uint8_t *arena
-    uint32_t arena_used
-    uint32_t sent[MOST_FRAMES_OUT]      # offset << 7 | length
-    uint32_t sent_count
     uint8_t client_mac[6]
     uint8_t server_mac[6]
     uint32_t server_be
@@ -81,83 +70,20 @@ ctypedef struct storm_t:
     uint32_t turn_capacity
 
 
-# ---------------------------------------------------------------- the link
-
-cdef uint32_t storm_rx_burst(link_t *link, frame_t *frames, uint32_t max_frames) noexcept nogil:
-    cdef storm_t *storm = <storm_t *>link.impl
-    cdef uint32_t count = storm.ready_count - storm.ready_first
-    if count > max_frames:
-        count = max_frames
-    memcpy(frames, &storm.ready[storm.ready_first], count * sizeof(frame_t))
-    storm.ready_first += count
-    return count
-
-
-cdef void storm_rx_release(link_t *link, uint32_t n) noexcept nogil:
-    return
-
-
-cdef uint8_t *storm_tx_reserve(link_t *link, uint32_t length) noexcept nogil:
-    cdef storm_t *storm = <storm_t *>link.impl
-    if length > SLOT_BYTES - 1 or storm.arena_used + SLOT_BYTES > ARENA_BYTES or storm.sent_count == MOST_FRAMES_OUT:
-        return NULL
-    return storm.arena + storm.arena_used
-
-
-cdef void storm_tx_commit(link_t *link, uint32_t length, const offload_t *offload) noexcept nogil:
-    cdef storm_t *storm = <storm_t *>link.impl
-    storm.sent[storm.sent_count] = storm.arena_used << 7 | length
-    storm.sent_count += 1
-    storm.arena_used += SLOT_BYTES
-    link.counters.tx_frames += 1
-
-
-cdef int storm_tx_submit(link_t *link) noexcept nogil:
-    return 0
-
-
-cdef int storm_wait(link_t *link, uint64_t deadline_ns) noexcept nogil:
-    return 0
-
-
-cdef void storm_refresh_counters(link_t *link) noexcept nogil:
-    return
-
-
-cdef link_ops_t STORM_OPS
-STORM_OPS.rx_burst = storm_rx_burst
-STORM_OPS.rx_release = storm_rx_release
-STORM_OPS.tx_reserve = storm_tx_reserve
-STORM_OPS.tx_commit = storm_tx_commit
-STORM_OPS.tx_submit = storm_tx_submit
-STORM_OPS.wait = storm_wait
-STORM_OPS.refresh_counters = storm_refresh_counters
-
-
 # ---------------------------------------------------------------- what clients write
 
 cdef inline uint32_t client_isn(uint32_t index) noexcept nogil:
     return index * 2654435761u
 
 
-cdef inline uint8_t *next_slot(storm_t *storm) noexcept nogil:
-    return storm.slots + storm.ready_count * SLOT_BYTES
-
-
 cdef void push_frame(storm_t *storm, uint32_t length) noexcept nogil:
-    cdef frame_t *frame = &storm.ready[storm.ready_count]
-    frame.data = next_slot(storm)
-    frame.length = length
-    frame.wire_length = length
-    frame.gso_size = 0
-    frame.checksum = CHECKSUM_VERIFIED
-    frame.vlan_id = 0
-    storm.ready_count += 1
+    """The frame that was written into what far_reserve gave."""
+    far_commit(storm.link, length).checksum = CHECKSUM_VERIFIED
 
 
 cdef void write_arp(storm_t *storm) noexcept nogil:
     cdef arp_t arp
-    cdef uint8_t *out = next_slot(storm)
+    cdef uint8_t *out = far_reserve(storm.link, FRAME_BYTES)
     arp.operation = ARP_REPLY
     arp.sender_be = htonl(GATEWAY)
     arp.target_be = storm.server_be
@@ -170,7 +96,7 @@ cdef void write_arp(storm_t *storm) noexcept nogil:
 
 
 cdef void write_segment(storm_t *storm, uint32_t index, uint32_t seq, uint8_t flags) noexcept nogil:
-    cdef uint8_t *out = next_slot(storm)
+    cdef uint8_t *out = far_reserve(storm.link, FRAME_BYTES)
     cdef header_t header
     cdef ipv4_t ip
     cdef uint32_t length
@@ -201,11 +127,9 @@ cdef void write_segment(storm_t *storm, uint32_t index, uint32_t seq, uint8_t fl
 cdef void write_replies(storm_t *storm) noexcept nogil:
     """Begin a burst: what clients owe."""
     cdef uint32_t entry, index, kind
-    storm.ready_first = 0
-    storm.ready_count = 0
     if storm.arp_due:
         write_arp(storm)
-    while storm.reply_count > 0 and storm.ready_count < ENGINE_BURST:
+    while storm.reply_count > 0 and storm.link.rx_count < ENGINE_BURST:
         entry = storm.replies[storm.reply_first % storm.clients]
         storm.reply_first += 1
         storm.reply_count -= 1
@@ -217,11 +141,10 @@ cdef void write_replies(storm_t *storm) noexcept nogil:
 # ---------------------------------------------------------------- what clients read
 
 cdef void read_frames(storm_t *storm) noexcept nogil:
-    cdef uint32_t i
-    for i in range(storm.sent_count):
-        read_frame(storm, storm.arena + (storm.sent[i] >> 7), storm.sent[i] & 0x7F)
-    storm.sent_count = 0
-    storm.arena_used = 0
+    cdef const memory_sent_t *sent
+    while (sent := far_next(storm.link)) != NULL:
+        read_frame(storm, sent.data, sent.length)
+        far_release(storm.link)
 
 
 cdef void read_frame(storm_t *storm, const uint8_t *frame, uint32_t length) noexcept nogil:
@@ -343,7 +266,7 @@ cdef bint open_all(storm_t *storm, engine_t *engine) noexcept nogil:
     while engine.tcp.established < storm.clients:
         before = engine.tcp.established
         write_replies(storm)
-        while next_client < storm.clients and storm.ready_count < ENGINE_BURST:
+        while next_client < storm.clients and storm.link.rx_count < ENGINE_BURST:
             write_segment(storm, next_client, 0, SYN)
             next_client += 1
         if turn(storm, engine) != 0:
@@ -362,7 +285,7 @@ cdef bint end_all(storm_t *storm, engine_t *engine, bint clients_close) noexcept
     while engine.tcp.tcbs.in_use > 0:
         before = engine.tcp.tcbs.in_use
         write_replies(storm)
-        while next_client < storm.clients and storm.ready_count < ENGINE_BURST:
+        while next_client < storm.clients and storm.link.rx_count < ENGINE_BURST:
             write_segment(storm, next_client, 1, FIN | ACK)
             next_client += 1
         if turn(storm, engine) != 0:
@@ -401,7 +324,7 @@ cdef bint stack_ends(storm_t *storm, engine_t *engine) noexcept nogil:
     return True
 
 
-cdef class ConnectionStorm(Link):
+cdef class ConnectionStorm(MemoryLink):
     """`connections` clients. The stack on this link must have the address 198.18.0.2/24 and the gateway 198.18.0.1,
     and be driven by the methods here alone. Each returns the ns of processor time of every turn that it took, as a
     memoryview that is valid until the next call, and raises RuntimeError when the stack does not do its part."""
@@ -416,36 +339,28 @@ cdef class ConnectionStorm(Link):
             raise ValueError(f"connections: 1 to {MOST_CLIENTS}")
         if self.storm.rcv_nxt != NULL:
             raise RuntimeError("a storm is initialised once")
+        MemoryLink.__init__(self, checksum_offload=True, rx_slots=ENGINE_BURST, tx_slots=MOST_FRAMES_OUT,
+                            held_frames=MOST_FRAMES_OUT)
+        self.storm.link = &self.memory
         self.storm.clients = connections
         self.storm.rcv_nxt = <uint32_t *>calloc(connections, sizeof(uint32_t))
         self.storm.replies = <uint32_t *>calloc(connections, sizeof(uint32_t))
-        self.storm.slots = <uint8_t *>malloc(ENGINE_BURST * SLOT_BYTES)
-        self.storm.arena = <uint8_t *>malloc(ARENA_BYTES)
         self.storm.turn_capacity = 4096
         self.storm.turn_ns = <uint32_t *>malloc(self.storm.turn_capacity * sizeof(uint32_t))
-        if (self.storm.rcv_nxt == NULL or self.storm.replies == NULL or self.storm.slots == NULL
-                or self.storm.arena == NULL or self.storm.turn_ns == NULL):
+        if self.storm.rcv_nxt == NULL or self.storm.replies == NULL or self.storm.turn_ns == NULL:
             raise MemoryError
         # Ours, not a connection's: in memory before anything is measured.
         memset(self.storm.rcv_nxt, 1, connections * sizeof(uint32_t))
         memset(self.storm.replies, 1, connections * sizeof(uint32_t))
-        memcpy(self.storm.client_mac, <const uint8_t *>b"\x02\x00\x00\x00\x00\x01", 6)
-        memcpy(self.storm.server_mac, <const uint8_t *>b"\x02\x00\x00\x00\x00\x02", 6)
+        memcpy(self.storm.client_mac, self.far_mac, 6)
+        memcpy(self.storm.server_mac, self.c.mac, 6)
         self.storm.server_be = htonl(GATEWAY + 1)
         self.storm.arp_due = True
         self.storm.now_ns = now_ns
-        memcpy(self.c.mac, self.storm.server_mac, 6)
-        self.c.ops = &STORM_OPS
-        self.c.impl = &self.storm
-        self.c.caps.mtu = 1500
-        self.c.caps.max_frame = 1514
-        self.c.caps.tx_checksum = self.c.caps.rx_checksum = True
 
     def __dealloc__(self) -> None:
         free(self.storm.rcv_nxt)
         free(self.storm.replies)
-        free(self.storm.slots)
-        free(self.storm.arena)
         free(self.storm.turn_ns)
 
     @property

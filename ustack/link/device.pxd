@@ -13,6 +13,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 from ustack.buf.frame cimport frame_t
 from ustack.link.gate cimport Gate
+from ustack.wire.ethernet cimport ETHERNET_HEADER_BYTES
 
 # What the sender leaves to the device for one frame. All zero: the frame is complete as it stands.
 ctypedef struct offload_t:
@@ -61,6 +62,16 @@ ctypedef struct link_t:
     uint64_t now_ns          # writer: the engine
     uint64_t spin_ns         # writer: the owner. 0: never spin; UINT64_MAX: never sleep
     uint8_t mac[6]           # our station address
+
+
+# Whether a device with these capabilities takes the frame as it is described; it drops what they do not cover.
+cdef inline bint device_accepts(const link_caps_t *caps, uint32_t length, const offload_t *offload) noexcept nogil:
+    if offload.csum_start != 0:
+        if not caps.tx_checksum or <uint32_t>offload.csum_start + offload.csum_offset + 2 > length:
+            return False
+    if offload.gso_size != 0:
+        return caps.tx_segmentation and offload.csum_start != 0 and offload.header_length < length
+    return length <= caps.mtu + ETHERNET_HEADER_BYTES
 
 
 # Owner of a link on the Python side. A subclass opens it in __init__ and fills `c`; close() is idempotent.

@@ -22,13 +22,13 @@ from libc.string cimport memcpy
 from ustack.base.debug cimport ensure
 from ustack.buf.frame cimport CHECKSUM_PARTIAL, CHECKSUM_UNKNOWN, CHECKSUM_VERIFIED, frame_t
 from ustack.link.closed cimport closed_link_ops
-from ustack.link.device cimport Link, link_ops_t, link_t, offload_t
+from ustack.link.device cimport Link, device_accepts, link_ops_t, link_t, offload_t
 from ustack.link.simwire cimport (
     SIM_FRAME_MAX, SimWire, sim_advance, sim_direction_t, sim_end_close, sim_end_t, sim_frame_data, sim_frame_free,
     sim_frame_new, sim_frame_t, sim_next_ns, sim_queue_resize, sim_send, sim_wire_drain)
+from ustack.wire.ethernet cimport ETHERNET_HEADER_BYTES
 
 cdef enum:
-    ETHERNET_HEADER_BYTES = 14
     IP_PACKET_MAX = 65535               # a super-frame is still one IP packet
 
 cdef dict CHECKSUMS = {"unknown": CHECKSUM_UNKNOWN, "verified": CHECKSUM_VERIFIED, "partial": CHECKSUM_PARTIAL}
@@ -101,16 +101,6 @@ cdef uint8_t *sim_tx_reserve(link_t *link, uint32_t length) noexcept nogil:
     return sim_frame_data(end.reserved) if end.reserved != NULL else NULL
 
 
-cdef bint is_sendable(link_t *link, uint32_t length, const offload_t *offload) noexcept nogil:
-    """A device refuses what its capabilities do not cover."""
-    if offload.csum_start != 0:
-        if not link.caps.tx_checksum or <uint32_t>offload.csum_start + offload.csum_offset + 2 > length:
-            return False
-    if offload.gso_size != 0:
-        return link.caps.tx_segmentation and offload.csum_start != 0 and offload.header_length < length
-    return length <= link.caps.mtu + ETHERNET_HEADER_BYTES
-
-
 cdef void sim_tx_commit(link_t *link, uint32_t length, const offload_t *offload) noexcept nogil:
     cdef sim_end_t *end = end_of(link)
     cdef sim_frame_t *frame = end.reserved
@@ -118,7 +108,7 @@ cdef void sim_tx_commit(link_t *link, uint32_t length, const offload_t *offload)
     if frame == NULL or length > frame.length:
         return
     end.reserved = NULL
-    if not is_sendable(link, length, offload):
+    if not device_accepts(&link.caps, length, offload):
         link.counters.tx_dropped += 1
         sim_frame_free(end.wire, frame)
         return

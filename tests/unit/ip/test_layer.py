@@ -3,7 +3,8 @@
 
 import pytest
 
-from ustack.testing.parts.ip_layer import IpLayer, MemoryLink
+from ustack.link.memory import MemoryLink
+from ustack.testing.parts.ip_layer import IpLayer
 
 
 @pytest.mark.parametrize(

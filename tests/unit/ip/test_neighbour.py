@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from scapy.layers.inet import IP, TCP
 from scapy.layers.l2 import ARP, Ether
 
-from ustack.testing.parts.ip_layer import IpLayer, MemoryLink
+from ustack.link.memory import MemoryLink
+from ustack.testing.parts.ip_layer import IpLayer
 
 US_MAC = "02:00:00:00:00:02"
 US = "198.18.0.2"
@@ -85,7 +86,7 @@ def test_a_super_frame_waits_with_its_offload() -> None:
 
 
 def test_a_full_ring_is_submitted_once_for_what_waited() -> None:
-    link = MemoryLink(capacity=2, submit_empties=True)
+    link = MemoryLink(tx_slots=2)
     ip = IpLayer(link, f"{US}/16")
     for _ in range(5):
         send(ip, 1)
@@ -95,7 +96,7 @@ def test_a_full_ring_is_submitted_once_for_what_waited() -> None:
 
 
 def test_what_does_not_fit_even_then_is_counted() -> None:
-    link = MemoryLink(capacity=3, submit_empties=False)
+    link = MemoryLink(held_frames=3)
     ip = IpLayer(link, f"{US}/16")
     for _ in range(5):
         send(ip, 1)
@@ -266,7 +267,7 @@ STEP = st.tuples(st.sampled_from(["send", "request", "reply", "tick", "confirm",
 @given(st.lists(STEP, max_size=120), st.integers(1, 6))
 def test_every_packet_is_sent_once_or_counted(steps: list[tuple[str, int]], limit: int) -> None:
     """A model of the accounts: packets accepted = segments out + dropped + still waiting, in any history."""
-    link = MemoryLink(capacity=40, submit_empties=False)
+    link = MemoryLink(held_frames=40)
     ip = IpLayer(link, f"{US}/16", gateway="198.18.0.12", neighbour_limit=limit, neighbour_queue=2)
     now_ns, accepted, out = SECOND, 0, 0
     for step, n in steps:

@@ -94,19 +94,6 @@ def test_a_bad_argument_is_named(ifname: str, arguments: dict[str, Any], what: s
         TapLink(ifname, **arguments)
 
 
-def test_a_closed_link_does_nothing_and_does_not_crash(tap: Wire) -> None:
-    driver = tap.open()
-    driver.reserve(60)
-    driver.link.close()
-    assert driver.burst() == []
-    driver.release()
-    assert not driver.reserve(60)
-    assert driver.submit() == -errno.EBADF
-    assert driver.wait(10**12) == -errno.EBADF
-    with pytest.raises(OSError, match="closed"):
-        driver.link.fileno()
-
-
 # ---------------------------------------------------------------- frames
 def test_frames_come_in_order_with_what_the_kernel_left_open(tap: Wire) -> None:
     driver = tap.open()

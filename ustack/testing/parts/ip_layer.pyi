@@ -1,20 +1,6 @@
 # SPDX-License-Identifier: MIT
 from ustack.link.device import Link
 
-class MemoryLink(Link):
-    def __init__(
-        self,
-        *,
-        mac: str = "02:00:00:00:00:02",
-        mtu: int = 1500,
-        max_frame: int = 0,
-        checksum_offload: bool = False,
-        segmentation_offload: bool = False,
-        capacity: int = 65536,
-        submit_empties: bool = True,
-    ) -> None: ...
-    def take(self) -> list[tuple[bytes, dict[str, int]]]: ...
-
 class IpLayer:
     link: Link
     hint: int

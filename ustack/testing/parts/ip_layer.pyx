@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""The IP layer alone, for tests: frames in by hand, packets out into a link that only remembers them.
+"""The IP layer alone, for tests: frames in by hand, packets out into a link (link/memory).
 
 It must not be used by the stack: everything here copies. Neighbours: above, tests/unit/ip; below, ip, link.
 """
 
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free, malloc
+from libc.stdint cimport uint8_t, uint16_t, uint32_t
+from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
 from ustack.base.counters cimport counters_as_dict, counters_t
@@ -19,7 +19,7 @@ from ustack.ip.layer cimport (
 from ustack.ip.neighbour cimport (
     NEIGHBOUR_FAILED, NEIGHBOUR_FREE, NEIGHBOUR_INCOMPLETE, NEIGHBOUR_PROBE, NEIGHBOUR_REACHABLE, NEIGHBOUR_STALE,
     neighbour_t)
-from ustack.link.device cimport Link, link_ops_t, link_t, offload_t
+from ustack.link.device cimport Link
 
 cdef dict CHECKSUMS = {
     "unknown": CHECKSUM_UNKNOWN, "verified": CHECKSUM_VERIFIED, "partial": CHECKSUM_PARTIAL,
@@ -34,129 +34,6 @@ cdef dict STATES = {
 }
 
 
-# ---------------------------------------------------------------- a link that remembers
-cdef struct sent_t:
-    uint8_t *data
-    uint32_t length
-    offload_t offload
-
-
-cdef struct memory_t:
-    sent_t *sent
-    uint32_t capacity
-    uint32_t count
-    uint32_t submitted
-    uint8_t submit_empties
-    uint8_t *reserved            # exactly as long as was asked for, so that the sanitizer sees the first octet too many
-    uint32_t reserved_length
-
-
-cdef uint32_t _rx_burst(link_t *link, frame_t *frames, uint32_t max_frames) noexcept nogil:
-    return 0
-
-
-cdef void _rx_release(link_t *link, uint32_t n) noexcept nogil:
-    pass
-
-
-cdef uint8_t *_tx_reserve(link_t *link, uint32_t length) noexcept nogil:
-    cdef memory_t *memory = <memory_t *>link.impl
-    if memory.count - memory.submitted >= memory.capacity or length > link.caps.max_frame:
-        return NULL
-    free(memory.reserved)
-    memory.reserved = <uint8_t *>malloc(length)
-    memory.reserved_length = length
-    return memory.reserved
-
-
-cdef void _tx_commit(link_t *link, uint32_t length, const offload_t *offload) noexcept nogil:
-    cdef memory_t *memory = <memory_t *>link.impl
-    cdef sent_t *sent = &memory.sent[memory.count % 65536]
-    free(sent.data)
-    sent.data = memory.reserved
-    sent.length = length
-    sent.offload = offload[0]
-    memory.reserved = NULL
-    memory.count += 1
-    link.counters.tx_frames += 1
-    link.counters.tx_bytes += length
-
-
-cdef int _tx_submit(link_t *link) noexcept nogil:
-    cdef memory_t *memory = <memory_t *>link.impl
-    if memory.submit_empties:
-        memory.submitted = memory.count
-    link.counters.tx_submits += 1
-    return 0
-
-
-cdef int _wait(link_t *link, uint64_t deadline_ns) noexcept nogil:
-    return 0
-
-
-cdef void _refresh(link_t *link) noexcept nogil:
-    pass
-
-
-cdef link_ops_t OPS
-OPS.rx_burst = _rx_burst
-OPS.rx_release = _rx_release
-OPS.tx_reserve = _tx_reserve
-OPS.tx_commit = _tx_commit
-OPS.tx_submit = _tx_submit
-OPS.wait = _wait
-OPS.refresh_counters = _refresh
-
-
-cdef class MemoryLink(Link):
-    """A link that delivers nothing and remembers what is sent, with the offload that each frame asked for.
-
-    capacity: frames that fit before take() or, with submit_empties, the next submit. At most 65,536 are remembered.
-    """
-
-    cdef memory_t memory
-    cdef uint32_t taken
-
-    def __init__(self, *, mac: str = "02:00:00:00:00:02", mtu: int = 1500, max_frame: int = 0,
-                 checksum_offload: bool = False, segmentation_offload: bool = False, capacity: int = 65536,
-                 submit_empties: bool = True) -> None:
-        cdef bytes station = bytes.fromhex(mac.replace(":", ""))
-        if len(station) != 6 or self.memory.sent != NULL:
-            raise ValueError("a station address has 6 octets; a link is opened once")
-        self.memory.sent = <sent_t *>calloc(65536, sizeof(sent_t))
-        if self.memory.sent == NULL:
-            raise MemoryError
-        self.memory.capacity = capacity
-        self.memory.submit_empties = submit_empties
-        memcpy(self.c.mac, <const char *>station, 6)
-        self.c.ops = &OPS
-        self.c.impl = &self.memory
-        self.c.caps.mtu = mtu
-        self.c.caps.max_frame = max_frame or (65550 if segmentation_offload else mtu + 14)
-        self.c.caps.tx_checksum = checksum_offload
-        self.c.caps.tx_segmentation = segmentation_offload
-
-    def __dealloc__(self) -> None:
-        cdef uint32_t i
-        if self.memory.sent != NULL:
-            for i in range(65536):
-                free(self.memory.sent[i].data)
-        free(self.memory.sent)
-        free(self.memory.reserved)
-
-    def take(self) -> list[tuple[bytes, dict[str, int]]]:
-        """Frames sent since the last take, oldest first, each with its offload_t by field; empties the ring."""
-        cdef sent_t *sent
-        taken = []
-        while self.taken != self.memory.count:
-            sent = &self.memory.sent[self.taken % 65536]
-            taken.append(((<const char *>sent.data)[:sent.length], <dict>sent.offload))
-            self.taken += 1
-        self.memory.submitted = self.memory.count
-        return taken
-
-
-# ---------------------------------------------------------------- the layer
 cdef class IpLayer:
     """One ip_t on any link. Times are given by the caller; config: the scalar names of ip_config_t."""
 

@@ -8,7 +8,8 @@ import pytest
 from scapy.layers.inet import TCP
 from scapy.layers.l2 import ARP, Ether
 
-from ustack.testing.parts.ip_layer import IpLayer, MemoryLink
+from ustack.link.memory import MemoryLink
+from ustack.testing.parts.ip_layer import IpLayer
 
 US_MAC, PEER_MAC, OTHER_MAC = "02:00:00:00:00:02", "02:00:00:00:00:01", "02:00:00:00:00:99"
 EVERYBODY, NOBODY = "ff:ff:ff:ff:ff:ff", "00:00:00:00:00:00"
@@ -325,7 +326,7 @@ def test_what_waits_is_dropped_and_counted_at_the_end_of_the_tries(ip: IpLayer, 
 
 
 def test_a_full_ring_costs_no_try(link: MemoryLink) -> None:
-    link = MemoryLink(capacity=1, submit_empties=False)
+    link = MemoryLink(held_frames=1)
     ip = IpLayer(link, f"{US}/24")
     ip.announce(START)
     send(ip)
@@ -368,7 +369,7 @@ def test_a_reply_is_not_answered(ip: IpLayer, link: MemoryLink) -> None:
 
 
 def test_a_reply_without_room_in_the_ring_is_counted() -> None:
-    link = MemoryLink(capacity=0)
+    link = MemoryLink(tx_slots=0)
     ip = IpLayer(link, f"{US}/24")
     ip.input(request(), START)
     assert ip.counters()["tx_ring_full"] == 1

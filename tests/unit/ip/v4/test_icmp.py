@@ -7,7 +7,8 @@ import pytest
 from scapy.layers.inet import ICMP, IP, TCP, UDP, ICMPerror, IPerror
 from scapy.layers.l2 import ARP, Ether
 
-from ustack.testing.parts.ip_layer import IpLayer, MemoryLink
+from ustack.link.memory import MemoryLink
+from ustack.testing.parts.ip_layer import IpLayer
 
 US_MAC, PEER_MAC = "02:00:00:00:00:02", "02:00:00:00:00:01"
 US, PEER = "198.18.0.2", "198.18.0.1"
@@ -79,7 +80,7 @@ def test_an_echo_is_verified_whatever_the_device_says(ip: IpLayer) -> None:
 
 
 def test_an_echo_without_room_for_the_reply_is_counted(ip: IpLayer) -> None:
-    full = MemoryLink(capacity=0)
+    full = MemoryLink(tx_slots=0)
     ip = IpLayer(full, f"{US}/24")
     ip.input(bytes(Ether(src=PEER_MAC, dst=US_MAC) / ARP(op=2, hwsrc=PEER_MAC, psrc=PEER, pdst=US)))
     assert ip.input(frame(ICMP(type=8))) == ("consumed", {})

@@ -8,7 +8,8 @@ import pytest
 from scapy.layers.inet import ICMP, IP, TCP, UDP, IPOption
 from scapy.layers.l2 import ARP, Ether
 
-from ustack.testing.parts.ip_layer import IpLayer, MemoryLink
+from ustack.link.memory import MemoryLink
+from ustack.testing.parts.ip_layer import IpLayer
 
 US_MAC, PEER_MAC = "02:00:00:00:00:02", "02:00:00:00:00:01"
 US, PEER = "198.18.0.2", "198.18.0.1"

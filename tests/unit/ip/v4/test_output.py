@@ -10,7 +10,8 @@ from scapy.layers.inet import ICMP, IP, TCP, UDP
 from scapy.layers.l2 import ARP, Ether
 from scapy.utils import checksum
 
-from ustack.testing.parts.ip_layer import IpLayer, MemoryLink
+from ustack.link.memory import MemoryLink
+from ustack.testing.parts.ip_layer import IpLayer
 
 US_MAC, PEER_MAC = "02:00:00:00:00:02", "02:00:00:00:00:01"
 US, PEER = "198.18.0.2", "198.18.0.1"
@@ -247,7 +248,7 @@ def test_any_hint_leads_to_the_right_neighbour(hint: int) -> None:
 
 
 def test_a_full_ring_is_counted_and_nothing_is_lost() -> None:
-    link = MemoryLink(capacity=1, submit_empties=False)
+    link = MemoryLink(held_frames=1)
     ip = IpLayer(link, f"{US}/24")
     learn(ip)
     assert ip.send(PEER, 6, SEGMENT, 16) == "ok"
