@@ -31,11 +31,13 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memchr, memcmp, memcpy, memset, strdup, strlen, strrchr
 
-from ustack.application cimport ACCEPT_REFUSED, ACCEPT_TAKEN, Application, application_t
+from ustack.application cimport (
+    ACCEPT_REFUSED, ACCEPT_TAKEN, Application, application_t, close_reason_t, conn_t, transport_t)
 from ustack.base.prng cimport siphash13
 from ustack.buf.lent cimport lent_from_copy, lent_from_file, lent_ref, lent_t, lent_unref
 from ustack.buf.slab cimport slab_alloc, slab_at, slab_destroy, slab_init, slab_release
 from ustack.engine.owner cimport Engine
+from ustack.engine.transport cimport engine_of, tcb_of
 from ustack.server.chunks cimport chunks_read
 from ustack.server.dates cimport DATE_BYTES, write_http_date
 from ustack.server.grammar cimport is_request_target, is_token
@@ -45,7 +47,6 @@ from ustack.tcp.calls cimport (
     tcp_abort, tcp_close, tcp_receivable, tcp_resume, tcp_send, tcp_send_queued, tcp_set_nodelay, tcp_set_timeout,
     tcp_shutdown, tcp_want_writable)
 from ustack.tcp.records.demux cimport flow_connection, flow_slot_count
-from ustack.tcp.records.state cimport close_reason_t
 from ustack.tcp.records.tcb cimport TCB_ACCEPTED, TCB_ACTIVE, tcb_t, tcp_t
 from ustack.tcp.records.work cimport turn_charge, turn_spent
 
@@ -69,7 +70,9 @@ cdef enum:
 
 # ---------------------------------------------------------------- upcalls (the contract is in application.pxd)
 
-cdef int http_on_accept(application_t *app, tcp_t *tcp, tcb_t *conn) noexcept nogil:
+cdef int http_on_accept(application_t *app, const transport_t *transport, conn_t *known) noexcept nogil:
+    cdef tcp_t *tcp = &engine_of(transport).tcp
+    cdef tcb_t *conn = tcb_of(known)
     cdef server_t *server = <server_t *>app.context
     if conn.flags & TCB_ACTIVE or server.closing or server.finishing:
         return ACCEPT_REFUSED
@@ -86,8 +89,10 @@ cdef inline void charge(server_t *server, tcp_t *tcp, uint32_t units) noexcept n
     server.units = 0
 
 
-cdef size_t http_on_data(application_t *app, tcp_t *tcp, tcb_t *conn, const uint8_t *data,
+cdef size_t http_on_data(application_t *app, const transport_t *transport, conn_t *known, const uint8_t *data,
                          size_t length) noexcept nogil:
+    cdef tcp_t *tcp = &engine_of(transport).tcp
+    cdef tcb_t *conn = tcb_of(known)
     cdef server_t *server = <server_t *>app.context
     cdef busy_t *busy
     cdef size_t used = 0, before
@@ -131,7 +136,9 @@ cdef size_t http_on_data(application_t *app, tcp_t *tcp, tcb_t *conn, const uint
     return used
 
 
-cdef void http_on_writable(application_t *app, tcp_t *tcp, tcb_t *conn) noexcept nogil:
+cdef void http_on_writable(application_t *app, const transport_t *transport, conn_t *known) noexcept nogil:
+    cdef tcp_t *tcp = &engine_of(transport).tcp
+    cdef tcb_t *conn = tcb_of(known)
     cdef server_t *server = <server_t *>app.context
     cdef busy_t *busy = busy_of(server, conn)
     if server.closing:
@@ -151,7 +158,9 @@ cdef void http_on_writable(application_t *app, tcp_t *tcp, tcb_t *conn) noexcept
     charge(server, tcp, 0)
 
 
-cdef void http_on_eof(application_t *app, tcp_t *tcp, tcb_t *conn) noexcept nogil:
+cdef void http_on_eof(application_t *app, const transport_t *transport, conn_t *known) noexcept nogil:
+    cdef tcp_t *tcp = &engine_of(transport).tcp
+    cdef tcb_t *conn = tcb_of(known)
     cdef server_t *server = <server_t *>app.context
     cdef busy_t *busy = busy_of(server, conn)
     if conn.user_data & CLOSING:
@@ -166,7 +175,9 @@ cdef void http_on_eof(application_t *app, tcp_t *tcp, tcb_t *conn) noexcept nogi
         connection_close(server, tcp, conn)
 
 
-cdef void http_on_timeout(application_t *app, tcp_t *tcp, tcb_t *conn) noexcept nogil:
+cdef void http_on_timeout(application_t *app, const transport_t *transport, conn_t *known) noexcept nogil:
+    cdef tcp_t *tcp = &engine_of(transport).tcp
+    cdef tcb_t *conn = tcb_of(known)
     cdef server_t *server = <server_t *>app.context
     cdef busy_t *busy = busy_of(server, conn)
     cdef uint64_t queued = tcp_send_queued(conn), seen = conn.user_data >> SEEN_SHIFT & SEEN_MASK
@@ -192,7 +203,9 @@ cdef void http_on_timeout(application_t *app, tcp_t *tcp, tcb_t *conn) noexcept 
     charge(server, tcp, 0)
 
 
-cdef void http_on_closed(application_t *app, tcp_t *tcp, tcb_t *conn, close_reason_t reason) noexcept nogil:
+cdef void http_on_closed(application_t *app, const transport_t *transport, conn_t *known,
+                         close_reason_t reason) noexcept nogil:
+    cdef tcb_t *conn = tcb_of(known)
     cdef server_t *server = <server_t *>app.context
     server.stats.connections_open -= 1
     if conn.user_data & CLOSING:
@@ -488,7 +501,7 @@ cdef class HttpServer(Application):
         engine: the stack that this server was given to. It has to be run until `finished`. Idempotent.
         """
         cdef tcp_t *tcp = &engine.c.tcp
-        cdef uint16_t app = engine.application_index.get(id(self), 0)
+        cdef uint16_t app = self.c.index if self.transport == engine.table else 0
         cdef uint64_t at
         cdef tcb_t *conn
         if self.s.finishing or self.s.closing or not engine.alive or app == 0:

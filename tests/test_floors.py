@@ -24,7 +24,7 @@ FLOORS = {
     "ip": 3,
     "tcp": 4,
     "udp": 4,
-    "application": 5,
+    "application": 3,  # what an application and a transport are to each other
     "engine": 6,
     "blocking": 7,
     "aio": 7,
@@ -71,7 +71,7 @@ TCP_FLOORS = {
 }
 TCP_EVENTS = {"calls", "input", "network_errors", "timers", "output"}
 # Inside ip/: what both families share, the families, the layer's face.
-IP_FLOORS = {"address": 0, "neighbour": 0, "records": 1, "v4": 2, "layer": 3}
+IP_FLOORS = {"neighbour": 0, "records": 1, "v4": 2, "layer": 3}
 
 # Inside server/, every file. What is pure (bytes in, bytes or a decision out) comes first; then the records and who
 # keeps them; on top the connection's life and the upcalls.

@@ -11,7 +11,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcpy, memset
 
-from ustack.application cimport ACCEPT_TAKEN, Application, application_t
+from ustack.application cimport ACCEPT_TAKEN, Application, application_t, close_reason_t, conn_t, transport_t
 from ustack.base.clock cimport clock_thread_ns
 from ustack.base.posix cimport htonl, ntohl
 from ustack.buf.frame cimport CHECKSUM_VERIFIED
@@ -19,9 +19,6 @@ from ustack.engine.owner cimport Engine
 from ustack.engine.poll cimport engine_end_some, engine_poll
 from ustack.engine.records cimport ENGINE_BURST, engine_t
 from ustack.link.memory cimport MemoryLink, far_commit, far_next, far_release, far_reserve, memory_sent_t, memory_t
-from ustack.tcp.calls cimport tcp_close, tcp_set_timeout
-from ustack.tcp.records.state cimport close_reason_t
-from ustack.tcp.records.tcb cimport tcb_t, tcp_t
 from ustack.wire.arp cimport ARP_BYTES, ARP_REPLY, ARP_REQUEST, arp_emit, arp_parse, arp_t
 from ustack.wire.ethernet cimport (
     ETHERNET_HEADER_BYTES, ETHERTYPE_ARP, ETHERTYPE_IPV4, ethernet_emit, ethernet_parse, ethernet_t)
@@ -194,25 +191,26 @@ cdef void read_segment(storm_t *storm, uint32_t index, const segment_t *segment)
 
 # ---------------------------------------------------------------- the server
 
-cdef int server_on_accept(application_t *app, tcp_t *tcp, tcb_t *conn) noexcept nogil:
-    tcp_set_timeout(tcp, conn, (<uint64_t *>app.context)[0])
+cdef int server_on_accept(application_t *app, const transport_t *transport, conn_t *conn) noexcept nogil:
+    transport.set_timeout(transport, conn, (<uint64_t *>app.context)[0])
     return ACCEPT_TAKEN
 
 
-cdef size_t server_on_data(application_t *app, tcp_t *tcp, tcb_t *conn, const uint8_t *data,
+cdef size_t server_on_data(application_t *app, const transport_t *transport, conn_t *conn, const uint8_t *data,
                            size_t length) noexcept nogil:
     return length
 
 
-cdef void server_on_writable(application_t *app, tcp_t *tcp, tcb_t *conn) noexcept nogil:
+cdef void server_on_writable(application_t *app, const transport_t *transport, conn_t *conn) noexcept nogil:
     return
 
 
-cdef void server_closes(application_t *app, tcp_t *tcp, tcb_t *conn) noexcept nogil:
-    tcp_close(tcp, conn)
+cdef void server_closes(application_t *app, const transport_t *transport, conn_t *conn) noexcept nogil:
+    transport.close(transport, conn)
 
 
-cdef void server_on_closed(application_t *app, tcp_t *tcp, tcb_t *conn, close_reason_t reason) noexcept nogil:
+cdef void server_on_closed(application_t *app, const transport_t *transport, conn_t *conn,
+                           close_reason_t reason) noexcept nogil:
     return
 
 

@@ -1,74 +1,251 @@
 # SPDX-License-Identifier: MIT
-# What an application is to the stack: a table of upcalls.
+# An application and what carries its bytes: the upcalls that it answers, and the downcalls that it makes.
 #
-# The engine calls them, nobody else; in its own thread; never two at once; never from inside a call that the
-# application makes (tcp_send, tcp_close, ... only leave work behind).
+#     application_t   upcalls     on_accept, on_data, on_writable, on_eof, on_timeout, on_closed, and burst hooks
+#     transport_t     downcalls   send, receive, resume, shutdown, close, abort, set_timeout, options, addresses, ...
+#     conn_t          a connection: one word of the application's own; the rest is the transport's
 #
-# Above: every application (server, blocking, testing's recorder) and engine, which makes the upcalls. Below: tcp.
+# An application is written against this file alone, and runs unchanged over every transport: the engine's TCP
+# (engine/transport), one in memory for tests (testing/memory_transport). A transport makes the upcalls in its own
+# thread, never two at once, and never from inside a downcall: a downcall only leaves work behind.
+#
+# It must not: know a protocol's record. Above: transports (engine, testing) and applications (server, blocking,
+# testing's recorder). Below: base, buf's lent_t, link's gate.
 
-from libc.stdint cimport uint8_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
+from ustack.base.types cimport ip_addr_t
+from ustack.buf.lent cimport lent_t
 from ustack.link.gate cimport Gate
-from ustack.tcp.records.state cimport close_reason_t
-from ustack.tcp.records.tcb cimport tcb_t, tcp_t
 
+# ---------------------------------------------------------------- words
+# What on_accept answers.
 cdef enum accept_t:
     ACCEPT_TAKEN = 0
-    ACCEPT_WAITING = 1
-    ACCEPT_REFUSED = 2
+    ACCEPT_WAITING = 1          # it counts against the listener's backlog until transport.taken
+    ACCEPT_REFUSED = 2          # it is reset; on_closed is not called
 
-# `conn` stays valid from on_accept (or the call that opened it) until on_closed returns. conn.user_data is the
-# application's own word. Inside an upcall the application may call everything in tcp/calls.pxd on any of its
-# connections.
+# What downcalls answer.
+cdef enum call_status_t:
+    CALL_OK = 0
+    CALL_IN_USE = -1            # the address and port, or the 4-tuple, are taken
+    CALL_NO_MEMORY = -2         # a limit of the transport, or memory
+    CALL_BAD_ADDRESS = -3       # not ours, not one that can be connected to; a range outside of its buffer
+    CALL_STATE = -4             # the connection is closing or gone
+    CALL_NO_ROUTE = -5
+    CALL_NO_PORT = -6           # every ephemeral port is taken
+    CALL_UNSUPPORTED = -7       # this transport has no such option
+
+# Why a connection ended.
+cpdef enum close_reason_t:
+    CLOSE_NORMAL = 0         # both FINs were exchanged (MUST-12)
+    CLOSE_RESET              # the peer sent RST
+    CLOSE_REFUSED            # RST in answer to our SYN, or ICMP 3/3
+    CLOSE_TIMEOUT            # R2: no answer to data or to a SYN
+    CLOSE_KEEPALIVE          # no answer to keep-alive probes
+    CLOSE_NET_UNREACHABLE    # no route of ours; or ICMP 3/0, 3/6, 3/11
+    CLOSE_ABORTED            # we sent RST: the application asked, or data came after its close (SHLD-3)
+    CLOSE_NO_MEMORY          # a bound of this stack was reached
+    # What the network said of our segments (ICMP type/code): at once if it is hard and the connection is being opened,
+    # otherwise when the connection has timed out after it was said.
+    CLOSE_HOST_UNREACHABLE   # 3/1, 3/12; or nobody answers ARP for the next hop
+    CLOSE_PROTOCOL_UNREACHABLE  # 3/2
+    CLOSE_SOURCE_ROUTE_FAILED   # 3/5
+    CLOSE_HOST_DOWN          # 3/7
+    CLOSE_HOST_ISOLATED      # 3/8
+    CLOSE_NET_PROHIBITED     # 3/9
+    CLOSE_PROHIBITED         # 3/10, 3/13, 3/14, 3/15: a filter on the way
+    CLOSE_TIME_EXCEEDED      # 11
+    CLOSE_PARAMETER_PROBLEM  # 12
+
+# Bits of transport.status.
+cdef enum conn_status_t:
+    CONN_ACTIVE = 1             # we opened it (transport.connect)
+    CONN_EOF = 2                # the peer's FIN has come: nothing follows what is receivable
+    CONN_ABORTED = 4            # it is being reset, and on_closed follows: transport.reason says why
+
+# Settings of one connection, whole numbers (transport.set_option).
+cdef enum conn_option_t:
+    OPTION_NODELAY = 1          # 1: Nagle's algorithm is off (MUST-17)
+    OPTION_KEEPALIVE            # 1: probes when the connection is idle (MUST-24)
+    OPTION_USER_TIMEOUT_S       # R2 (MUST-21); 0: the transport's default. At most 65,535
+    OPTION_TOS                  # the byte of DiffServ and ECN bits (MUST-48)
+    OPTION_TTL                  # 1 to 255 (MUST-49)
+
+# Who talks to whom. Ports in host order.
+ctypedef struct endpoints_t:
+    ip_addr_t laddr
+    ip_addr_t raddr
+    uint16_t lport
+    uint16_t rport
+
+# A connection. Opaque but for its first word; the transport has its own record behind it. Valid from on_accept (or from
+# the call that opened it) until on_closed returns.
+ctypedef struct conn_t:
+    uint64_t user_data          # the application's own, 0 at first
+
+# What a turn can still pay for, in units of about 100 ns: see turn_spent.
+ctypedef struct turn_budget_t:
+    int32_t stage_left
+    int32_t upcall_floor        # where stage_left lies when the present upcall has had its share
+
+# ---------------------------------------------------------------- upcalls
+# Inside an upcall the application may make every downcall on any of its connections.
 ctypedef struct application_t:
     void *context
-    # A connection is established: accepted, or opened by us (conn.flags has TCB_ACTIVE). Return ACCEPT_TAKEN,
-    # ACCEPT_WAITING (it counts against the listener's backlog until tcp_taken), or ACCEPT_REFUSED (it is reset,
-    # on_closed is not called).
-    int (*on_accept)(application_t *app, tcp_t *tcp, tcb_t *conn) noexcept nogil
+    uint16_t index              # the transport's own
+    # A connection is established: accepted, or opened by us (CONN_ACTIVE). Returns accept_t.
+    int (*on_accept)(application_t *app, const transport_t *transport, conn_t *conn) noexcept nogil
     # `length` in-order bytes. Returns how many were used. What is left is copied and kept, and the receive window
-    # shrinks by it: the connection is paused. on_data is not called again for it until tcp_resume (then with the rest,
-    # a chunk at a time), or until tcp_receive has taken some and more arrives. `data` is a view of the receive ring:
-    # gone when the upcall returns.
+    # shrinks by it: the connection is paused. on_data is not called again for it until transport.resume (then with the
+    # rest, a chunk at a time), or until transport.receive has taken some and more arrives. `data` is a view of the
+    # receive ring: gone when the upcall returns.
     #
     # A turn must end soon whatever one peer sends. An application whose work on some bytes costs more than about
     # 100 ns charges it, and stops when its share of the turn is spent; the rest comes in the next turn, after other
     # connections have had theirs:
     #
     #     while used < length:
-    #         if turn_spent(tcp):             # false when on_data begins, so every call makes progress
-    #             tcp_resume(tcp, conn)       # again in the next turn
+    #         if turn_spent(transport):       # false when on_data begins, so every call makes progress
+    #             transport.resume(transport, conn)       # again in the next turn
     #             return used
     #         used += one_request(...)
-    #         turn_charge(tcp, 3)             # units of about 100 ns; a call into Python: 300
-    size_t (*on_data)(application_t *app, tcp_t *tcp, tcb_t *conn, const uint8_t *data,
+    #         turn_charge(transport, 3)       # units of about 100 ns; a call into Python: 300
+    size_t (*on_data)(application_t *app, const transport_t *transport, conn_t *conn, const uint8_t *data,
                       size_t length) noexcept nogil
-    # After tcp_want_writable: at most tcp.config.snd_low_water_bytes octets are still unacknowledged.
-    void (*on_writable)(application_t *app, tcp_t *tcp, tcb_t *conn) noexcept nogil
+    # After transport.want_writable: at most transport.low_water bytes are still unacknowledged.
+    void (*on_writable)(application_t *app, const transport_t *transport, conn_t *conn) noexcept nogil
     # The peer has sent its FIN and all data before it has been consumed. Called once.
-    void (*on_eof)(application_t *app, tcp_t *tcp, tcb_t *conn) noexcept nogil
-    # After tcp_set_timeout: its time has come. The timeout is then off.
-    void (*on_timeout)(application_t *app, tcp_t *tcp, tcb_t *conn) noexcept nogil
+    void (*on_eof)(application_t *app, const transport_t *transport, conn_t *conn) noexcept nogil
+    # After transport.set_timeout: its time has come. The timeout is then off.
+    void (*on_timeout)(application_t *app, const transport_t *transport, conn_t *conn) noexcept nogil
     # The last upcall for conn: it is gone for the application (TIME-WAIT may go on without it). After a normal end it
     # waits for on_data and on_eof while the application asks for the rest, turn by turn.
-    void (*on_closed)(application_t *app, tcp_t *tcp, tcb_t *conn, close_reason_t reason) noexcept nogil
+    void (*on_closed)(application_t *app, const transport_t *transport, conn_t *conn,
+                      close_reason_t reason) noexcept nogil
     # Around every poll that has upcalls to make; may be NULL. For applications that need the GIL or batch their work.
     void (*on_burst_begin)(application_t *app, uint64_t now_ns) noexcept nogil
     void (*on_burst_end)(application_t *app, uint64_t now_ns) noexcept nogil
+
+ctypedef void (*visit_t)(application_t *app, const transport_t *transport, conn_t *conn) noexcept nogil
+
+# ---------------------------------------------------------------- downcalls
+# Every call takes the table that it is in: it is the transport. None of them sends, makes an upcall or waits.
+#
+# A transport's own record begins with its transport_t, so that `<own_t *>transport` is all it takes to come back to it.
+ctypedef struct transport_t:
+    turn_budget_t *budget
+    # ---- sending
+    # Queue lent.data[offset : offset + length]. Takes a reference while any of it is unacknowledged. Returns the bytes
+    # accepted, which may be fewer when the queue is full (then use want_writable), or a negative call_status_t.
+    int64_t (*send)(const transport_t *transport, conn_t *conn, lent_t *lent, uint64_t offset,
+                    uint64_t length) noexcept nogil
+    # Bytes queued and not yet acknowledged, and how many more send would accept now.
+    uint32_t (*send_queued)(const transport_t *transport, const conn_t *conn) noexcept nogil
+    uint32_t (*send_room)(const transport_t *transport, const conn_t *conn) noexcept nogil
+    # on_writable, once, as soon as at most low_water bytes are unacknowledged: in this turn if that is so now.
+    void (*want_writable)(const transport_t *transport, conn_t *conn) noexcept nogil
+    uint32_t (*low_water)(const transport_t *transport, const conn_t *conn) noexcept nogil
+    # ---- receiving
+    # Bytes received, in order, not consumed.
+    uint32_t (*receivable)(const transport_t *transport, const conn_t *conn) noexcept nogil
+    # Copy and consume up to `length` of them (out NULL: consume alone); returns how many. Inside the same connection's
+    # on_data: none. Ends a pause: on_data is called again when more arrives.
+    size_t (*receive)(const transport_t *transport, conn_t *conn, uint8_t *out, size_t length) noexcept nogil
+    # The first of them without consuming: a view, valid until the next call for this connection. NULL: none.
+    const uint8_t *(*peek)(const transport_t *transport, conn_t *conn, uint32_t *length) noexcept nogil
+    # End the pause that began when on_data left a rest: it is offered again after the burst. Inside on_data: what this
+    # call leaves is offered again in the next turn, without waiting for another segment (with turn_spent: see on_data).
+    void (*resume)(const transport_t *transport, conn_t *conn) noexcept nogil
+    # ---- ending
+    # No more data from us: FIN after what is queued; receiving goes on (half-close; RFC 9293's CLOSE).
+    void (*shutdown)(const transport_t *transport, conn_t *conn) noexcept nogil
+    # Done with both directions: FIN after what is queued; unread or later data is answered with RST (SHLD-3).
+    # on_closed still comes, when the peer has acknowledged our FIN or the connection ends otherwise.
+    void (*close)(const transport_t *transport, conn_t *conn) noexcept nogil
+    # RST now; queued data is dropped. on_closed(CLOSE_ABORTED) follows in this poll.
+    void (*abort)(const transport_t *transport, conn_t *conn) noexcept nogil
+    # ---- settings
+    # One-shot timeout in ns from now; 0 turns it off. Cheap to move.
+    void (*set_timeout)(const transport_t *transport, conn_t *conn, uint64_t after_ns) noexcept nogil
+    # conn_option_t. CALL_OK, CALL_UNSUPPORTED; option: 0 for what this transport does not have.
+    int (*set_option)(const transport_t *transport, conn_t *conn, int option, uint32_t value) noexcept nogil
+    uint32_t (*option)(const transport_t *transport, const conn_t *conn, int option) noexcept nogil
+    # ---- looking
+    const endpoints_t *(*endpoints)(const transport_t *transport, const conn_t *conn) noexcept nogil
+    uint32_t (*status)(const transport_t *transport, const conn_t *conn) noexcept nogil    # conn_status_t
+    close_reason_t (*reason)(const transport_t *transport, const conn_t *conn) noexcept nogil
+    object (*state)(const transport_t *transport, const conn_t *conn)       # its name, "ESTABLISHED". With the GIL
+    object (*info)(const transport_t *transport, const conn_t *conn)        # a dict of its variables. With the GIL
+    # visit() for every connection that `app` has accepted. visit must not open one.
+    void (*each)(const transport_t *transport, application_t *app, visit_t visit) noexcept nogil
+    # ---- opening. app: registered (Transport.register)
+    # Passive OPEN. address NULL: any of ours. backlog: bounds those that wait for `taken`. call_status_t.
+    int (*listen)(const transport_t *transport, const ip_addr_t *address, uint16_t port, application_t *app,
+                  uint32_t backlog) noexcept nogil
+    int (*unlisten)(const transport_t *transport, const ip_addr_t *address, uint16_t port) noexcept nogil
+    # Active OPEN. local_port 0: an ephemeral one. NULL on error, and *status says which. on_accept comes when it is
+    # established, on_closed if that fails.
+    conn_t *(*connect)(const transport_t *transport, const ip_addr_t *address, uint16_t port, uint16_t local_port,
+                       application_t *app, int *status) noexcept nogil
+    # A connection that on_accept left waiting has been taken, or has ended.
+    void (*taken)(const transport_t *transport, const conn_t *conn) noexcept nogil
+
+
+# The upcall that is being made has had its share of the turn: leave the rest (on_data).
+cdef inline bint turn_spent(const transport_t *transport) noexcept nogil:
+    return transport.budget.stage_left <= transport.budget.upcall_floor
+
+
+# Work done, in units of about 100 ns.
+cdef inline void turn_charge(const transport_t *transport, uint32_t units) noexcept nogil:
+    transport.budget.stage_left -= <int32_t>units
+
+
+# ---------------------------------------------------------------- their owners in Python
+# Owner of a transport_t: who may be inside, time, waiting. ustack.Stack is one (engine/owner).
+#
+# All methods but register, enter and leave: inside the gate.
+cdef class Transport:
+    cdef transport_t *table                            # lives as long as this object
+    cdef readonly bint alive
+    cdef readonly bint manual_clock                    # every turn is told the time (simulation, tests)
+    cdef Gate gate                                     # who is inside
+    # Index of an application, registered when it is new.
+    cdef uint16_t register(self, Application application) except 0
+    # A public call begins. Raises OwnershipError, or ValueError if the transport is closed.
+    cdef int enter(self, str call) except -1
+    # It ends, in a `finally`: does what was deferred, opens the gate, raises what is parked.
+    cdef int leave(self) except -1
+    # The time for downcalls between two turns, which the transport takes as well; it never goes back.
+    cdef uint64_t now(self) noexcept
+    # One turn without the GIL; the number of frames (or whatever comes in) taken.
+    cdef uint32_t turn(self, uint64_t at_ns) noexcept
+    # Send what downcalls have left behind; with a manual clock the next turn does.
+    cdef void push(self) noexcept
+    # The same without giving the GIL up: a finalizer's thread is not the owner, who must not find the gate shut.
+    cdef void push_with_gil(self) noexcept
+    # Make turns until condition() holds. timeout: seconds, None: for ever. what: for the CallTimeout that it raises
+    # then ("accept() on port 80: no connection came").
+    cdef void wait_until(self, object condition, object timeout, str what) except *
 
 
 # Owner of an application_t. A subclass fills the table in its __cinit__ (c.context = <void *>self) and writes the
 # upcalls as nogil functions; Stack.listen(port, application=...) registers it.
 cdef class Application:
     cdef application_t c
-    cdef bint registered                               # an engine holds a pointer to c
+    cdef const transport_t *transport                  # that it is registered with; NULL: with none
     cdef object parked                                 # an exception for who drives the engine, None: none
-    cdef bint *come_up                                 # the engine's owner comes up to raise it; NULL: not registered
+    cdef bint *come_up                                 # the transport's owner comes up to raise it; or NULL
     # For upcalls that take the GIL: keep an exception that must not end in them (errors.is_interruption). It is raised
     # from run(), poll() or the blocking call in progress once the turn is over. The first one is kept.
     cdef void park(self, object error) noexcept
     # For an application's own Python methods that touch what its upcalls touch: they are inside the stack while they
     # do. Raises OwnershipError.
-    cdef Gate gate                                     # the stack's; one of its own while it serves none
+    cdef Gate gate                                     # the transport's; one of its own while it serves none
     cdef int enter(self, str call) except -1
     cdef int leave(self) except -1
+    # What its transport does with every application: check the table, and hold it or let it go.
+    cdef void attach(self, Transport transport, uint16_t index, bint *come_up) noexcept
+    cdef void detach(self) noexcept
+    cdef list missing_upcalls(self)

@@ -1,16 +1,53 @@
 # SPDX-License-Identifier: MIT
-"""Owner of a table of upcalls, base of every application. See application.pxd for the contract."""
+"""Owners of the two tables between an application and what carries its bytes. See application.pxd for the contract."""
 
+from libc.stdint cimport UINT64_MAX
 from libc.string cimport memset
 
 from ustack.link.gate cimport Gate
+
+
+def reason_name(int reason) -> str:
+    """Lower case, without the prefix: CLOSE_RESET gives 'reset'."""
+    return close_reason_t(reason).name.removeprefix("CLOSE_").lower()
+
+
+cdef class Transport:
+    """Base class of transports: owner of a table of downcalls (transport_t)."""
+
+    cdef uint16_t register(self, Application application) except 0:
+        raise NotImplementedError
+
+    cdef int enter(self, str call) except -1:
+        if not self.alive:
+            raise ValueError("the transport is closed")
+        return self.gate.enter(call)
+
+    cdef int leave(self) except -1:
+        self.gate.leave()
+        return 0
+
+    cdef uint64_t now(self) noexcept:
+        return UINT64_MAX
+
+    cdef uint32_t turn(self, uint64_t at_ns) noexcept:
+        return 0
+
+    cdef void push(self) noexcept:
+        pass
+
+    cdef void push_with_gil(self) noexcept:
+        pass
+
+    cdef void wait_until(self, object condition, object timeout, str what) except *:
+        raise NotImplementedError
 
 
 cdef class Application:
     """Base class of applications: a table of nogil upcalls (application_t) and its owner.
 
     A subclass in Cython fills `self.c` in __cinit__, whole but for the two burst hooks. One Application serves one
-    Engine at a time.
+    transport at a time.
     """
 
     def __cinit__(self, *args: object, **kwargs: object) -> None:
@@ -29,3 +66,31 @@ cdef class Application:
     cdef int leave(self) except -1:
         self.gate.leave()
         return 0
+
+    cdef void attach(self, Transport transport, uint16_t index, bint *come_up) noexcept:
+        self.transport = transport.table
+        self.c.index = index
+        self.come_up = come_up
+        self.gate = transport.gate
+
+    cdef void detach(self) noexcept:
+        self.transport = NULL
+        self.c.index = 0
+        self.come_up = NULL
+        self.gate = Gate()
+
+    cdef list missing_upcalls(self):
+        cdef list missing = []
+        if self.c.on_accept == NULL:
+            missing.append("on_accept")
+        if self.c.on_data == NULL:
+            missing.append("on_data")
+        if self.c.on_writable == NULL:
+            missing.append("on_writable")
+        if self.c.on_eof == NULL:
+            missing.append("on_eof")
+        if self.c.on_timeout == NULL:
+            missing.append("on_timeout")
+        if self.c.on_closed == NULL:
+            missing.append("on_closed")
+        return missing

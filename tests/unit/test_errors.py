@@ -6,7 +6,7 @@ import errno
 import pytest
 
 from ustack import errors
-from ustack.tcp.records.state import close_reason_t, reason_name
+from ustack.application import close_reason_t, reason_name
 
 KINDS = {
     "reset": (errors.ConnectionReset, ConnectionResetError),

@@ -369,43 +369,42 @@ ECHO = '''# cython: language_level=3
 from libc.stdint cimport uint8_t, uint64_t
 
 from ustack.buf.lent cimport lent_from_copy, lent_t, lent_unref
-from ustack.application cimport ACCEPT_TAKEN, Application, application_t
-from ustack.tcp.calls cimport tcp_close, tcp_resume, tcp_send, tcp_send_queued, tcp_want_writable
-from ustack.tcp.records.state cimport close_reason_t
-from ustack.tcp.records.tcb cimport tcb_t, tcp_t
+from ustack.application cimport ACCEPT_TAKEN, Application, application_t, close_reason_t, conn_t, transport_t
 
 
-cdef int echo_accept(application_t *app, tcp_t *tcp, tcb_t *conn) noexcept nogil:
+cdef int echo_accept(application_t *app, const transport_t *transport, conn_t *conn) noexcept nogil:
     (<uint64_t *>app.context)[0] += 1
     return ACCEPT_TAKEN
 
 
-cdef size_t echo_data(application_t *app, tcp_t *tcp, tcb_t *conn, const uint8_t *data, size_t length) noexcept nogil:
+cdef size_t echo_data(application_t *app, const transport_t *transport, conn_t *conn, const uint8_t *data,
+                      size_t length) noexcept nogil:
     cdef lent_t *lent
-    if tcp_send_queued(conn) > 65536:
-        tcp_want_writable(tcp, conn)
+    if transport.send_queued(transport, conn) > 65536:
+        transport.want_writable(transport, conn)
         return 0
     lent = lent_from_copy(data, length)
     if lent == NULL:
         return 0
-    tcp_send(tcp, conn, lent, 0, length)
+    transport.send(transport, conn, lent, 0, length)
     lent_unref(lent)
     return length
 
 
-cdef void echo_writable(application_t *app, tcp_t *tcp, tcb_t *conn) noexcept nogil:
-    tcp_resume(tcp, conn)
+cdef void echo_writable(application_t *app, const transport_t *transport, conn_t *conn) noexcept nogil:
+    transport.resume(transport, conn)
 
 
-cdef void echo_eof(application_t *app, tcp_t *tcp, tcb_t *conn) noexcept nogil:
-    tcp_close(tcp, conn)
+cdef void echo_eof(application_t *app, const transport_t *transport, conn_t *conn) noexcept nogil:
+    transport.close(transport, conn)
 
 
-cdef void echo_timeout(application_t *app, tcp_t *tcp, tcb_t *conn) noexcept nogil:
+cdef void echo_timeout(application_t *app, const transport_t *transport, conn_t *conn) noexcept nogil:
     pass
 
 
-cdef void echo_closed(application_t *app, tcp_t *tcp, tcb_t *conn, close_reason_t reason) noexcept nogil:
+cdef void echo_closed(application_t *app, const transport_t *transport, conn_t *conn,
+                      close_reason_t reason) noexcept nogil:
     pass
 
 

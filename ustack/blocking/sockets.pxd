@@ -6,16 +6,13 @@
 
 from libc.stdint cimport uint16_t, uint64_t
 
-from ustack.application cimport Application
+from ustack.application cimport Application, Transport, close_reason_t, conn_t, endpoints_t, transport_t
 from ustack.base.types cimport ip_addr_t
-from ustack.engine.owner cimport Engine
-from ustack.tcp.records.state cimport close_reason_t
-from ustack.tcp.records.tcb cimport flow_key_t, tcb_t, tcp_t
 
 
 # Turns upcalls into state that blocking calls look at. Received data stays in the stack's queue (backpressure).
 cdef class SocketApplication(Application):
-    cdef Engine stack
+    cdef Transport stack
     cdef dict backlogs                      # (bytes of the address or None, port) -> Backlog
     cdef set closing                        # Connections that are closed and not yet gone
 
@@ -27,35 +24,36 @@ cdef class Backlog:
 
 
 cdef class Listener:
-    cdef Engine stack
+    cdef Transport stack
     cdef Backlog backlog                    # None: an Application of its own takes the connections
     cdef SocketApplication sockets          # None as well
     cdef readonly uint16_t port
     cdef readonly object address
     cdef bint open
-    cdef void bind(self, Engine stack, SocketApplication sockets, uint16_t port, object address) except *
+    cdef void bind(self, Transport stack, SocketApplication sockets, uint16_t port, object address) except *
     cdef void end(self) except *
 
 
 cdef class Connection:
-    cdef Engine stack
+    cdef Transport stack
     cdef SocketApplication sockets
-    cdef tcb_t *conn                        # NULL once it has ended
+    cdef const transport_t *transport       # the stack's
+    cdef conn_t *conn                       # NULL once it has ended
     cdef readonly bint established
     cdef Backlog backlog                    # while it waits for accept(), counted by the listener; else None
     cdef bint closed                        # close() was called: nobody is to be warned of a dropped connection
     cdef bint close_later                   # close() was called while files of makefile() were open
     cdef Py_ssize_t files                   # objects of makefile() that are open
     cdef object timeout                     # settimeout(): seconds, None: for ever
-    cdef close_reason_t end                 # why it ended, valid without a tcb
+    cdef close_reason_t end                 # why it ended, valid without a conn
     cdef object rest                        # received before the end and not yet read
-    cdef flow_key_t key
-    cdef void bind(self, SocketApplication sockets, tcb_t *conn) except *
-    cdef void unbind(self, tcp_t *tcp, close_reason_t reason) noexcept
-    cdef void keep_rest(self, tcp_t *tcp, close_reason_t reason) noexcept
+    cdef endpoints_t key
+    cdef void bind(self, SocketApplication sockets, conn_t *conn) except *
+    cdef void unbind(self, const transport_t *transport, close_reason_t reason) noexcept
+    cdef void keep_rest(self, const transport_t *transport, close_reason_t reason) noexcept
     cdef void leave_backlog(self) noexcept
     cdef void take(self) noexcept
-    cdef Engine enter(self, str call)
+    cdef Transport enter(self, str call)
     cdef object patience(self, object timeout)
     cdef bint wait_readable(self, object timeout) except -1
     cdef bint readable(self) except -1
@@ -68,5 +66,5 @@ cdef class Connection:
 
 # How a listener's address is named in SocketApplication.backlogs.
 cdef bytes address_key(const ip_addr_t *address)
-# The exception for a negative tcp_status_t. what: the call and its address.
+# The exception for a negative call_status_t. what: the call and its address.
 cdef object error_of_status(int status, str what)

@@ -3,8 +3,8 @@
 """Blocking sockets: listeners and connections of a Stack, in the caller's thread.
 
 A blocking call drives the engine until it can return; with a manual clock it does what it can at once. Upcalls take
-the GIL here: for the fast path write an Application. It must not: know the protocol. Above: stack. Below: driver,
-tcp/calls.
+the GIL here: for the fast path write an Application. It must not: know the protocol, nor what carries its bytes.
+Above: stack. Below: application.
 
 A Connection has a socket's methods under a socket's names (recv, sendall, makefile, settimeout, ...), so that code
 written for sockets takes it: http.client works on one. It has no descriptor: fileno() says so.
@@ -16,20 +16,16 @@ from libc.string cimport memcpy
 from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 
-from ustack.application cimport ACCEPT_REFUSED, ACCEPT_TAKEN, ACCEPT_WAITING, application_t
+from ustack.application cimport (
+    ACCEPT_REFUSED, ACCEPT_TAKEN, ACCEPT_WAITING, CALL_BAD_ADDRESS, CALL_IN_USE, CALL_NO_MEMORY, CALL_NO_PORT,
+    CALL_NO_ROUTE, CLOSE_ABORTED, CLOSE_NO_MEMORY, CLOSE_NORMAL, CONN_ABORTED, CONN_ACTIVE, CONN_EOF, OPTION_KEEPALIVE,
+    OPTION_NODELAY, OPTION_TOS, OPTION_TTL, OPTION_USER_TIMEOUT_S, application_t)
+from ustack.base.address cimport ip_addr_from_text, ip_addr_text
+from ustack.base.arguments cimport timeout_ns, whole
 from ustack.base.clock cimport clock_monotonic_ns
 from ustack.base.types cimport ip_addr_t
 from ustack.buf.lent cimport lent_from_object, lent_release_pending, lent_t, lent_unref
-from ustack.engine.owner cimport timeout_ns, whole
-from ustack.ip.address cimport ip_addr_from_text, ip_addr_text
 from ustack.link.gate cimport warn_unclosed
-from ustack.tcp.calls cimport (
-    TCP_ERR_BAD_ADDRESS, TCP_ERR_IN_USE, TCP_ERR_NO_MEMORY, TCP_ERR_NO_PORT, TCP_ERR_NO_ROUTE, tcp_abort, tcp_close,
-    tcp_receivable, tcp_receive, tcp_send, tcp_send_queued, tcp_set_keepalive, tcp_set_nodelay, tcp_set_tos,
-    tcp_set_ttl, tcp_set_user_timeout, tcp_shutdown, tcp_taken, tcp_unlisten)
-from ustack.tcp.records.state cimport CLOSE_ABORTED, CLOSE_NORMAL, CLOSE_NO_MEMORY, SYN_RECEIVED
-from ustack.tcp.records.tcb cimport TCB_ABORT, TCB_ACTIVE, TCB_FIN_RECEIVED, TCB_KEEPALIVE, TCB_NODELAY
-from ustack.tcp.status cimport connection_status
 
 cdef extern from "Python.h":
     const Py_ssize_t PY_SSIZE_T_MAX
@@ -38,21 +34,21 @@ from collections import OrderedDict
 import errno
 import io
 
-from ustack.errors import AddressInUse, SendAfterEnd, StackError, Unreachable, WouldBlock, error_of
+from ustack.application import reason_name
 from ustack.blocking.streams import open_stream
-from ustack.tcp.records.state import reason_name, state_name
+from ustack.errors import AddressInUse, SendAfterEnd, StackError, Unreachable, WouldBlock, error_of
 
 
 cdef object error_of_status(int status, str what):
-    if status == TCP_ERR_IN_USE:
+    if status == CALL_IN_USE:
         return AddressInUse("in_use", f"{what}: the address is in use", errno.EADDRINUSE)
-    if status == TCP_ERR_NO_MEMORY:
+    if status == CALL_NO_MEMORY:
         return StackError("no_memory", f"{what}: a limit of the stack was reached", errno.ENOBUFS)
-    if status == TCP_ERR_BAD_ADDRESS:
+    if status == CALL_BAD_ADDRESS:
         return StackError("bad_address", f"{what}: not an address that this stack can use there", errno.EADDRNOTAVAIL)
-    if status == TCP_ERR_NO_ROUTE:
+    if status == CALL_NO_ROUTE:
         return Unreachable("no_route", f"{what}: no route to that address", errno.ENETUNREACH)
-    if status == TCP_ERR_NO_PORT:
+    if status == CALL_NO_PORT:
         return StackError("no_port", f"{what}: no port is free", errno.EADDRNOTAVAIL)
     return SendAfterEnd("state", f"{what}: the connection is closing or closed", errno.EPIPE)
 
@@ -62,7 +58,7 @@ cdef object error_of_status(int status, str what):
 cdef class SocketApplication(Application):
     """The upcalls of all blocking sockets of one stack."""
 
-    def __cinit__(self, Engine stack) -> None:
+    def __cinit__(self, Transport stack) -> None:
         self.stack = stack
         self.backlogs = {}
         self.closing = set()
@@ -75,10 +71,10 @@ cdef class SocketApplication(Application):
         self.c.on_closed = socket_on_closed
 
 
-cdef int socket_on_accept(application_t *app, tcp_t *tcp, tcb_t *conn) noexcept nogil:
+cdef int socket_on_accept(application_t *app, const transport_t *transport, conn_t *conn) noexcept nogil:
     cdef int answer = ACCEPT_REFUSED
     with gil:                               # no bytecode runs here: a signal handler could raise in the middle of it
-        accept_with_gil(<SocketApplication>app.context, conn, &answer)
+        accept_with_gil(<SocketApplication>app.context, transport, conn, &answer)
     return answer
 
 
@@ -86,20 +82,23 @@ cdef bytes address_key(const ip_addr_t *address):
     return PyBytes_FromStringAndSize(<const char *>address.octets, 16)
 
 
-cdef void accept_with_gil(SocketApplication application, tcb_t *conn, int *answer) noexcept:
+cdef void accept_with_gil(SocketApplication application, const transport_t *transport, conn_t *conn,
+                          int *answer) noexcept:
     """Without memory *answer stays what it is. (No `except` here or below: where there is no memory for a traceback
     either, Cython's would release NULL.)"""
+    cdef const endpoints_t *ends
     cdef Connection connection
     cdef Backlog backlog
-    if conn.flags & TCB_ACTIVE:
+    if transport.status(transport, conn) & CONN_ACTIVE:
         if conn.user_data:
             connection = <Connection><object><void *>conn.user_data
             connection.established = True
             answer[0] = ACCEPT_TAKEN
         return
-    backlog = application.backlogs.get((address_key(&conn.key.laddr), conn.key.lport))
+    ends = transport.endpoints(transport, conn)
+    backlog = application.backlogs.get((address_key(&ends.laddr), ends.lport))
     if backlog is None:
-        backlog = application.backlogs.get((None, conn.key.lport))
+        backlog = application.backlogs.get((None, ends.lport))
     if backlog is None:
         return
     connection = Connection.__new__(Connection)
@@ -110,24 +109,25 @@ cdef void accept_with_gil(SocketApplication application, tcb_t *conn, int *answe
     answer[0] = ACCEPT_WAITING
 
 
-cdef size_t socket_on_data(application_t *app, tcp_t *tcp, tcb_t *conn, const uint8_t *data,
+cdef size_t socket_on_data(application_t *app, const transport_t *transport, conn_t *conn, const uint8_t *data,
                            size_t length) noexcept nogil:
     return 0                                # stays in the receive queue until receive() asks
 
 
-cdef void socket_on_event(application_t *app, tcp_t *tcp, tcb_t *conn) noexcept nogil:
-    pass                                    # blocking calls look at the tcb themselves
+cdef void socket_on_event(application_t *app, const transport_t *transport, conn_t *conn) noexcept nogil:
+    pass                                    # blocking calls look at the connection themselves
 
 
-cdef void socket_on_closed(application_t *app, tcp_t *tcp, tcb_t *conn, close_reason_t reason) noexcept nogil:
+cdef void socket_on_closed(application_t *app, const transport_t *transport, conn_t *conn,
+                           close_reason_t reason) noexcept nogil:
     with gil:
         if conn.user_data:
-            closed_with_gil(tcp, conn, reason)
+            closed_with_gil(transport, conn, reason)
 
 
-cdef void closed_with_gil(tcp_t *tcp, tcb_t *conn, close_reason_t reason) noexcept:
+cdef void closed_with_gil(const transport_t *transport, conn_t *conn, close_reason_t reason) noexcept:
     cdef Connection connection = <Connection><object><void *>conn.user_data
-    connection.unbind(tcp, reason)
+    connection.unbind(transport, reason)
 
 
 # ---------------------------------------------------------------- Listener
@@ -149,7 +149,7 @@ cdef class Listener:
     def __init__(self):
         raise TypeError("use Stack.listen()")
 
-    cdef void bind(self, Engine stack, SocketApplication sockets, uint16_t port, object address) except *:
+    cdef void bind(self, Transport stack, SocketApplication sockets, uint16_t port, object address) except *:
         self.stack = stack
         self.sockets = sockets
         self.port = port
@@ -227,7 +227,7 @@ cdef class Listener:
         self.open = False
         if self.address is not None:
             ip_addr_from_text(self.address, &local)
-        tcp_unlisten(&self.stack.c.tcp, &local if self.address is not None else NULL, self.port)
+        self.stack.table.unlisten(self.stack.table, &local if self.address is not None else NULL, self.port)
         if self.sockets is not None:
             self.sockets.backlogs.pop((address_key(&local) if self.address is not None else None, self.port), None)
             self.stack.now()
@@ -236,7 +236,7 @@ cdef class Listener:
                 if connection.conn != NULL:
                     self.sockets.closing.add(connection)
                     connection.closed = True
-                    tcp_abort(&self.stack.c.tcp, connection.conn)
+                    self.stack.table.abort(self.stack.table, connection.conn)
             self.backlog.waiting.clear()
 
     def __del__(self) -> None:
@@ -272,24 +272,25 @@ cdef class Connection:
     """
 
     def __cinit__(self) -> None:
-        self.end = CLOSE_ABORTED            # until it is bound to a tcb, which the stack alone does
+        self.end = CLOSE_ABORTED            # until it is bound to a conn_t, which the stack alone does
         self.rest = b""
 
     def __init__(self):
         raise TypeError("use Stack.connect() or Listener.accept()")
 
-    cdef void bind(self, SocketApplication sockets, tcb_t *conn) except *:
-        """The tcb's user_data points here; while nobody else keeps us alive, __del__ has the tcb closed."""
+    cdef void bind(self, SocketApplication sockets, conn_t *conn) except *:
+        """conn.user_data points here; while nobody else keeps us alive, __del__ has the connection closed."""
         self.sockets = sockets
         self.stack = sockets.stack
+        self.transport = self.stack.table
         self.conn = conn
-        self.key = conn.key
+        self.key = self.transport.endpoints(self.transport, conn)[0]
         conn.user_data = <uint64_t><void *>self
 
-    cdef void unbind(self, tcp_t *tcp, close_reason_t reason) noexcept:
-        """on_closed: the tcb goes away; what it still holds for us is kept."""
+    cdef void unbind(self, const transport_t *transport, close_reason_t reason) noexcept:
+        """on_closed: conn goes away; what it still holds for us is kept."""
         self.end = CLOSE_NO_MEMORY          # unless the rest is kept
-        self.keep_rest(tcp, reason)
+        self.keep_rest(transport, reason)
         if self.backlog is not None:
             self.backlog.lost += 1
             self.leave_backlog()
@@ -297,9 +298,9 @@ cdef class Connection:
         self.conn = NULL
         self.sockets.closing.discard(self)
 
-    cdef void keep_rest(self, tcp_t *tcp, close_reason_t reason) noexcept:
+    cdef void keep_rest(self, const transport_t *transport, close_reason_t reason) noexcept:
         if reason == CLOSE_NORMAL:
-            self.rest = take_bytes(tcp, self.conn, tcp_receivable(tcp, self.conn))
+            self.rest = take_bytes(transport, self.conn, transport.receivable(transport, self.conn))
         self.end = reason
 
     cdef void leave_backlog(self) noexcept:
@@ -310,7 +311,7 @@ cdef class Connection:
         if self.backlog is not None:
             self.backlog = None
             if self.conn != NULL:
-                tcp_taken(&self.stack.c.tcp, self.conn)
+                self.transport.taken(self.transport, self.conn)
 
     def __del__(self) -> None:
         if self.conn != NULL and not self.closed and self.backlog is None:
@@ -326,7 +327,7 @@ cdef class Connection:
             self.finish()
             self.stack.push_with_gil()
 
-    cdef Engine enter(self, str call):
+    cdef Transport enter(self, str call):
         """The stack, entered."""
         if self.stack is None:
             raise error_of("aborted", call)
@@ -348,8 +349,8 @@ cdef class Connection:
     # ------------------------------------------------------------ receiving
 
     cdef bint readable(self) except -1:
-        return (self.conn == NULL or tcp_receivable(&self.stack.c.tcp, self.conn) > 0
-                or (self.conn.flags & TCB_FIN_RECEIVED != 0 and self.conn.state != SYN_RECEIVED))
+        return (self.conn == NULL or self.transport.receivable(self.transport, self.conn) > 0
+                or self.transport.status(self.transport, self.conn) & CONN_EOF != 0)
 
     cdef bint wait_readable(self, object timeout) except -1:
         """Whether there is something, or nothing more will come: then False. Raises the connection's end."""
@@ -360,10 +361,11 @@ cdef class Connection:
                 raise WouldBlock("would_block", what, errno.EAGAIN)
             self.stack.wait_until(lambda: self.readable(), timeout, what)
         if self.conn != NULL:
-            if tcp_receivable(&self.stack.c.tcp, self.conn) > 0:
+            if self.transport.receivable(self.transport, self.conn) > 0:
                 return True
-            if self.conn.flags & TCB_ABORT:             # what was unread is gone: this is no end of the stream
-                raise error_of(reason_name(self.conn.close_reason), self.where())
+            if self.transport.status(self.transport, self.conn) & CONN_ABORTED:
+                # What was unread is gone: this is no end of the stream.
+                raise error_of(reason_name(self.transport.reason(self.transport, self.conn)), self.where())
             return False
         if self.rest:
             return True
@@ -378,16 +380,16 @@ cdef class Connection:
         Raises the connection's end (ConnectionReset, ConnectionTimeout, ...) unless it was a normal one.
         """
         cdef size_t length, wanted = whole("max_bytes", max_bytes, 1, PY_SSIZE_T_MAX)
-        cdef Engine stack = self.enter("receive()")
+        cdef Transport stack = self.enter("receive()")
         try:
             if not self.wait_readable(timeout):
                 return b""
             if self.conn == NULL:
                 out, self.rest = self.rest[:wanted], self.rest[wanted:]
                 return out
-            length = tcp_receivable(&stack.c.tcp, self.conn)
+            length = self.transport.receivable(self.transport, self.conn)
             stack.now()
-            out = take_bytes(&stack.c.tcp, self.conn, length if length < wanted else wanted)
+            out = take_bytes(self.transport, self.conn, length if length < wanted else wanted)
             stack.push()                    # the window may be worth an announcement
             return out
         finally:
@@ -401,7 +403,7 @@ cdef class Connection:
     def recv_into(self, buffer: object, nbytes: int = 0, flags: int = 0) -> int:
         """Receive straight into a writable buffer: at most nbytes (0: its size). The number of bytes, 0 at the end."""
         cdef Py_buffer view
-        cdef Engine stack
+        cdef Transport stack
         cdef size_t room, length
         no_flags("recv_into()", flags)
         PyObject_GetBuffer(buffer, &view, PyBUF_WRITABLE)   # may run the exporter's code: before we enter
@@ -421,7 +423,7 @@ cdef class Connection:
                     self.rest = self.rest[length:]
                     return length
                 stack.now()
-                length = tcp_receive(&stack.c.tcp, self.conn, <uint8_t *>view.buf, room)
+                length = self.transport.receive(self.transport, self.conn, <uint8_t *>view.buf, room)
                 stack.push()
                 return length
             finally:
@@ -441,7 +443,7 @@ cdef class Connection:
         cdef lent_t *lent
         cdef uint64_t total, sent = 0
         cdef int64_t accepted
-        cdef Engine stack
+        cdef Transport stack
         if self.conn == NULL:
             self.need_conn("send()")
         lent = lent_from_object(data)       # may run the exporter's code: before we enter
@@ -457,7 +459,7 @@ cdef class Connection:
             total = lent.length
             while True:
                 stack.now()
-                accepted = tcp_send(&stack.c.tcp, self.conn, lent, sent, total - sent)
+                accepted = self.transport.send(self.transport, self.conn, lent, sent, total - sent)
                 if accepted < 0:
                     raise error_of_status(<int>accepted, f"send() to {self.where()}")
                 sent += <uint64_t>accepted
@@ -486,7 +488,11 @@ cdef class Connection:
             raise error
 
     cdef bint has_room(self) except -1:
-        return self.conn == NULL or tcp_send_queued(self.conn) < self.stack.c.tcp.config.snd_queue_bytes // 2
+        if self.conn == NULL:
+            return True
+        # Half of the queue.
+        return (self.transport.send_room(self.transport, self.conn)
+                > self.transport.send_queued(self.transport, self.conn))
 
     cdef int need_conn(self, str call) except -1:
         if self.conn != NULL:
@@ -503,14 +509,14 @@ cdef class Connection:
         how: socket.SHUT_WR (1) or SHUT_RDWR (2), which is the same here: TCP has no way to refuse data but a reset.
         SHUT_RD (0) does nothing.
         """
-        cdef Engine stack
+        cdef Transport stack
         if whole("how", how, 0, 2) == 0:
             return
         stack = self.enter("shutdown()")
         try:
             self.need_conn("shutdown()")
             stack.now()
-            tcp_shutdown(&stack.c.tcp, self.conn)
+            self.transport.shutdown(self.transport, self.conn)
             stack.push()
         finally:
             stack.leave()
@@ -523,7 +529,7 @@ cdef class Connection:
         if self.conn == NULL:
             self.closed = True
             return
-        cdef Engine stack = self.enter("close()")
+        cdef Transport stack = self.enter("close()")
         try:
             if self.files > 0:
                 self.close_later = True
@@ -539,7 +545,7 @@ cdef class Connection:
         self.sockets.closing.add(self)
         self.closed = True
         self.stack.now()
-        tcp_close(&self.stack.c.tcp, self.conn)
+        self.transport.close(self.transport, self.conn)
         return 0
 
     cdef int give_up(self) except -1:
@@ -548,7 +554,7 @@ cdef class Connection:
             self.sockets.closing.add(self)
             self.closed = True
             self.stack.now()
-            tcp_abort(&self.stack.c.tcp, self.conn)
+            self.transport.abort(self.transport, self.conn)
             self.stack.push()
         return 0
 
@@ -556,7 +562,7 @@ cdef class Connection:
         """Reset the connection now. Idempotent."""
         if self.conn == NULL:
             return
-        cdef Engine stack = self.enter("abort()")
+        cdef Transport stack = self.enter("abort()")
         try:
             self.give_up()
         finally:
@@ -639,15 +645,15 @@ cdef class Connection:
     @property
     def state(self) -> str:
         """RFC 9293's name; CLOSED once the stack has forgotten the connection (TIME-WAIT goes on without it)."""
-        # Without the gate: a tcb lives until unbind, which has the GIL, so its state can be read by any thread.
-        return "CLOSED" if self.conn == NULL else state_name(self.conn.state)
+        # Without the gate: conn lives until unbind, which has the GIL, so its state can be read by any thread.
+        return "CLOSED" if self.conn == NULL else self.transport.state(self.transport, self.conn)
 
     def info(self) -> dict[str, object]:
         """A snapshot of the connection's variables, as in Stack.connections()."""
-        cdef Engine stack = self.enter("info()")
+        cdef Transport stack = self.enter("info()")
         try:
             self.need_conn("info()")
-            return connection_status(&stack.c.tcp, self.conn)
+            return self.transport.info(self.transport, self.conn)
         finally:
             stack.leave()
 
@@ -655,14 +661,14 @@ cdef class Connection:
     def nodelay(self) -> bool:
         """Nagle's algorithm is off (MUST-17)."""
         self.need_conn("nodelay")
-        return bool(self.conn.flags & TCB_NODELAY)
+        return bool(self.transport.option(self.transport, self.conn, OPTION_NODELAY))
 
     @nodelay.setter
     def nodelay(self, bint on):
-        cdef Engine stack = self.enter("nodelay")
+        cdef Transport stack = self.enter("nodelay")
         try:
             self.need_conn("nodelay")
-            tcp_set_nodelay(&stack.c.tcp, self.conn, on)
+            self.transport.set_option(self.transport, self.conn, OPTION_NODELAY, on)
             stack.push()
         finally:
             stack.leave()
@@ -671,45 +677,45 @@ cdef class Connection:
     def keepalive(self) -> bool:
         """Keep-alive probes are sent when the connection is idle (MUST-24); off at first."""
         self.need_conn("keepalive")
-        return bool(self.conn.flags & TCB_KEEPALIVE)
+        return bool(self.transport.option(self.transport, self.conn, OPTION_KEEPALIVE))
 
     @keepalive.setter
     def keepalive(self, bint on):
-        cdef Engine stack = self.enter("keepalive")
+        cdef Transport stack = self.enter("keepalive")
         try:
             self.need_conn("keepalive")
             stack.now()
-            tcp_set_keepalive(&stack.c.tcp, self.conn, on)
+            self.transport.set_option(self.transport, self.conn, OPTION_KEEPALIVE, on)
         finally:
             stack.leave()
 
     def set_user_timeout(self, seconds: int) -> None:
         """Give up after this long without an answer to data (R2, MUST-21); 0: the stack's default."""
         cdef uint16_t value = whole("seconds", seconds, 0, 65535)
-        cdef Engine stack = self.enter("set_user_timeout()")
+        cdef Transport stack = self.enter("set_user_timeout()")
         try:
             self.need_conn("set_user_timeout()")
-            tcp_set_user_timeout(self.conn, value)
+            self.transport.set_option(self.transport, self.conn, OPTION_USER_TIMEOUT_S, value)
         finally:
             stack.leave()
 
     def set_tos(self, tos: int) -> None:
         """The byte of DiffServ and ECN bits in every IP header from now on (MUST-48, SHLD-21)."""
         cdef uint8_t value = whole("tos", tos, 0, 255)
-        cdef Engine stack = self.enter("set_tos()")
+        cdef Transport stack = self.enter("set_tos()")
         try:
             self.need_conn("set_tos()")
-            tcp_set_tos(self.conn, value)
+            self.transport.set_option(self.transport, self.conn, OPTION_TOS, value)
         finally:
             stack.leave()
 
     def set_ttl(self, ttl: int) -> None:
         """Time to live of every packet from now on (MUST-49)."""
         cdef uint8_t value = whole("ttl", ttl, 1, 255)
-        cdef Engine stack = self.enter("set_ttl()")
+        cdef Transport stack = self.enter("set_ttl()")
         try:
             self.need_conn("set_ttl()")
-            tcp_set_ttl(self.conn, value)
+            self.transport.set_option(self.transport, self.conn, OPTION_TTL, value)
         finally:
             stack.leave()
 
@@ -727,9 +733,9 @@ cdef class Connection:
         return f"<Connection {local}:{port} to {self.where()}, {self.state}{ended}>"
 
 
-cdef bytes take_bytes(tcp_t *tcp, tcb_t *conn, size_t length):
+cdef bytes take_bytes(const transport_t *transport, conn_t *conn, size_t length):
     cdef bytes out = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>length)
-    tcp_receive(tcp, conn, <uint8_t *>PyBytes_AS_STRING(out), length)
+    transport.receive(transport, conn, <uint8_t *>PyBytes_AS_STRING(out), length)
     return out
 
 

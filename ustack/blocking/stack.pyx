@@ -20,13 +20,13 @@ Above: users. Below: sockets, driver.
 
 from libc.stdint cimport uint16_t, uint32_t, uint64_t
 
-from ustack.application cimport Application
+from ustack.application cimport Application, conn_t
+from ustack.base.address cimport ip_addr_from_text, ip_addr_text
+from ustack.base.arguments cimport timeout_ns, whole
 from ustack.base.types cimport ip_addr_t
 from ustack.blocking.sockets cimport Connection, Listener, SocketApplication, address_key, error_of_status
-from ustack.engine.owner cimport Engine, refuse_ipv6, timeout_ns, whole
-from ustack.ip.address cimport ip_addr_from_text, ip_addr_text
+from ustack.engine.owner cimport Engine, refuse_ipv6
 from ustack.link.device cimport Link
-from ustack.tcp.calls cimport tcp_connect, tcp_listen
 from ustack.tcp.records.demux cimport flow_connection, flow_slot_count
 from ustack.tcp.records.state cimport CLOSING, FIN_WAIT_1, LAST_ACK
 from ustack.tcp.records.tcb cimport tcb_t, tcp_t
@@ -93,8 +93,8 @@ cdef class Stack(Engine):
             address_from_text(address, &local)
         self.enter("listen()")
         try:
-            status = tcp_listen(&self.c.tcp, &local if address is not None else NULL, number, self.register(target),
-                                waiting)
+            self.register(target)
+            status = self.table.listen(self.table, &local if address is not None else NULL, number, &target.c, waiting)
             if status != 0:
                 raise error_of_status(status, f"listen() on {address or '*'}:{number}")
             listener = Listener.__new__(Listener)
@@ -116,7 +116,7 @@ cdef class Stack(Engine):
         """
         cdef ip_addr_t remote
         cdef int status = 0
-        cdef tcb_t *conn
+        cdef conn_t *conn
         cdef Connection connection
         cdef uint16_t number = whole("port", port, 1, 65535)
         cdef uint16_t local_number = whole("local_port", local_port, 0, 65535)
@@ -127,7 +127,8 @@ cdef class Stack(Engine):
         try:
             self.now()
             connection = Connection.__new__(Connection)         # before there is a record that points to it
-            conn = tcp_connect(&self.c.tcp, &remote, number, local_number, self.register(self.sockets), &status)
+            self.register(self.sockets)
+            conn = self.table.connect(self.table, &remote, number, local_number, &self.sockets.c, &status)
             if conn == NULL:
                 raise error_of_status(status, f"connect() to {address}:{number}")
             connection.bind(self.sockets, conn)

@@ -1,14 +1,11 @@
 from typing import Any
 
+from ustack.application import Transport
 from ustack.link.device import Link
 
-class Engine:
+class Engine(Transport):
     @property
     def link(self) -> Link: ...
-    @property
-    def alive(self) -> bool: ...
-    @property
-    def manual_clock(self) -> bool: ...
     @property
     def established(self) -> int: ...
     @property

@@ -10,6 +10,9 @@ from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport UINT64_MAX, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset, strerror
 
+from ustack.application cimport Application, Transport
+from ustack.base.address cimport ip_addr_from_text, ip_interface_from_text
+from ustack.base.arguments cimport timeout_ns, whole
 from ustack.base.clock cimport clock_monotonic_ns
 from ustack.base.counters cimport counters_as_dict
 from ustack.buf.chunks cimport chunk_held_bytes
@@ -19,10 +22,10 @@ from ustack.engine.poll cimport (
     engine_run, engine_wait)
 from ustack.engine.records cimport ENGINE_APPLICATIONS
 from ustack.engine.settings cimport configure
-from ustack.ip.address cimport ip_addr_from_text, ip_interface_from_text
+from ustack.engine.transport cimport engine_transport_init
 from ustack.ip.layer cimport ip_announce, ip_config_defaults, ip_config_t, ip_destroy, ip_init
 from ustack.link.device cimport LinkUse, link_use
-from ustack.link.gate cimport Gate, warn_unclosed
+from ustack.link.gate cimport warn_unclosed
 from ustack.tcp.records.configuration cimport tcp_config_defaults, tcp_config_t
 from ustack.tcp.records.life cimport tcp_destroy, tcp_init
 from ustack.tcp.records.state cimport STATE_COUNT
@@ -30,7 +33,6 @@ from ustack.tcp.records.tcb cimport tcp_t
 
 import errno
 import ipaddress
-import math
 import operator
 import os
 
@@ -75,32 +77,13 @@ cdef int refuse_ipv6(str address) except -1:
     raise ValueError(f"address {address!r}: IPv6 is not supported yet, only IPv4")
 
 
-cdef object whole(str name, object value, object low, object high):
-    number = operator.index(value)          # TypeError for what is no integer
-    if not low <= number <= high:
-        raise ValueError(f"{name} {number}: must be from {low} to {high}")
-    return number
-
-
-cdef uint64_t timeout_ns(object seconds) except? 0:
-    if seconds is None:
-        return UINT64_MAX
-    number = float(seconds)
-    if math.isnan(number) or number < 0:
-        raise ValueError(f"timeout {seconds!r}: must be 0 or more seconds, or None to wait for ever")
-    if number >= 1e9:                       # thirty years
-        return UINT64_MAX
-    return <uint64_t>(<double>number * 1e9)
-
-
-cdef class Engine:
+cdef class Engine(Transport):
     """The stack of one link: frames in, upcalls out. Python face: ustack.Stack."""
 
     def __cinit__(self, *args: object, **kwargs: object) -> None:
         memset(&self.c, 0, sizeof(engine_t))
         self.alive = False
         self.applications = []
-        self.application_index = {}
 
     def __init__(self, Link link not None, str address not None, str gateway, object seed, object now_ns,
                  dict config not None):
@@ -148,6 +131,8 @@ cdef class Engine:
         if drawn:                           # what outsiders must not guess is worth more than the generator's 64 bits
             memcpy(self.c.tcp.secret, <const char *>secrets, 16)
             memcpy(self.c.tcp.flows.hash_key, <const char *>secrets + 16, 16)
+        engine_transport_init(&self.c)
+        self.table = &self.c.transport
         self.link = link
         self.link_use = use
         self.gate = link.gate
@@ -218,23 +203,21 @@ cdef class Engine:
         return frames
 
     cdef uint16_t register(self, Application application) except 0:
-        cdef uint16_t index = self.application_index.get(id(application), 0)
+        cdef uint16_t index
+        if application.transport == self.table:
+            return application.c.index
+        missing = application.missing_upcalls()
+        if missing:
+            raise ValueError(f"{type(application).__name__} has no {', '.join(missing)}: it fills its whole "
+                             "table in __cinit__ (ustack/application.pxd, application_t)")
+        if application.transport != NULL:
+            raise ValueError(f"this {type(application).__name__} is in use: it serves one stack at a time")
+        application.gate.check("listen()")              # who is inside it must find the same gate when leaving
+        index = engine_add_application(&self.c, &application.c)
         if index == 0:
-            missing = missing_upcalls(application)
-            if missing:
-                raise ValueError(f"{type(application).__name__} has no {', '.join(missing)}: it fills its whole "
-                                 "table in __cinit__ (ustack/application.pxd, application_t)")
-            if application.registered:
-                raise ValueError(f"this {type(application).__name__} is in use: it serves one stack at a time")
-            application.gate.check("listen()")          # who is inside it must find the same gate when leaving
-            index = engine_add_application(&self.c, &application.c)
-            if index == 0:
-                raise MemoryError(f"an engine serves at most {ENGINE_APPLICATIONS - 1} applications")
-            application.registered = True
-            application.come_up = &self.come_up
-            application.gate = self.gate
-            self.applications.append(application)
-            self.application_index[id(application)] = index
+            raise MemoryError(f"an engine serves at most {ENGINE_APPLICATIONS - 1} applications")
+        application.attach(self, index, &self.come_up)
+        self.applications.append(application)
         return index
 
     cdef void destroy(self) except *:
@@ -247,9 +230,7 @@ cdef class Engine:
             with nogil:
                 more = engine_end_some(&self.c, now_ns)
         for application in self.applications:
-            (<Application>application).registered = False
-            (<Application>application).come_up = NULL
-            (<Application>application).gate = Gate()
+            (<Application>application).detach()
         self.closing_balance = self.balance()
         self.alive = False
         self.link_use = None
@@ -396,21 +377,3 @@ cdef class Engine:
                     engine_wait(&self.c, deadline_ns if deadline_ns < until_ns else until_ns)
             if self.c.link_error != 0:
                 self.raise_link_error()
-
-
-cdef list missing_upcalls(Application application):
-    """Names of the upcalls without which the engine cannot call an application."""
-    cdef list missing = []
-    if application.c.on_accept == NULL:
-        missing.append("on_accept")
-    if application.c.on_data == NULL:
-        missing.append("on_data")
-    if application.c.on_writable == NULL:
-        missing.append("on_writable")
-    if application.c.on_eof == NULL:
-        missing.append("on_eof")
-    if application.c.on_timeout == NULL:
-        missing.append("on_timeout")
-    if application.c.on_closed == NULL:
-        missing.append("on_closed")
-    return missing

@@ -56,9 +56,9 @@ cdef uint32_t engine_poll(engine_t *engine, uint64_t now_ns) noexcept nogil:
     engine.now_ns = now_ns
     link.now_ns = now_ns
     stage_begin(&engine.tcp)
-    while taken < ENGINE_BURST and engine.tcp.turn.stage_left > 0:
+    while taken < ENGINE_BURST and engine.tcp.turn.budget.stage_left > 0:
         # No more at once than the rest of the budget surely pays for: what is not taken stays in the ring.
-        wanted = <uint32_t>engine.tcp.turn.stage_left / (2 * TURN_UPCALL_UNITS)
+        wanted = <uint32_t>engine.tcp.turn.budget.stage_left / (2 * TURN_UPCALL_UNITS)
         if wanted == 0:
             wanted = 1
         if wanted > ENGINE_BURST - taken:
@@ -114,7 +114,7 @@ cdef void serve_work(engine_t *engine, uint64_t now_ns) noexcept nogil:
     engine.link.now_ns = now_ns
     engine.tx_blocked = False
     stage_begin(tcp)
-    while tcp.turn.stage_left > 0:
+    while tcp.turn.budget.stage_left > 0:
         conn = work_take(tcp)
         if conn == NULL:
             break
@@ -160,11 +160,11 @@ cdef void serve_work(engine_t *engine, uint64_t now_ns) noexcept nogil:
 # ---------------------------------------------------------------- the books of a turn
 
 cdef inline void stage_begin(tcp_t *tcp) noexcept nogil:
-    tcp.turn.stage_left = TURN_STAGE_UNITS
+    tcp.turn.budget.stage_left = TURN_STAGE_UNITS
 
 
 cdef inline void stage_end(tcp_t *tcp) noexcept nogil:
-    tcp.turn.units += <uint32_t>(TURN_STAGE_UNITS - tcp.turn.stage_left)
+    tcp.turn.units += <uint32_t>(TURN_STAGE_UNITS - tcp.turn.budget.stage_left)
 
 
 cdef inline uint32_t larger(uint32_t a, uint32_t b) noexcept nogil:

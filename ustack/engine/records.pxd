@@ -3,7 +3,7 @@
 
 from libc.stdint cimport uint16_t, uint32_t, uint64_t
 
-from ustack.application cimport application_t
+from ustack.application cimport application_t, transport_t
 from ustack.base.counters cimport counters_t
 from ustack.buf.frame cimport frame_t
 from ustack.ip.layer cimport ip_t
@@ -25,11 +25,12 @@ ctypedef struct turn_stats_t:
     uint32_t moves_max
 
 ctypedef struct engine_t:
+    transport_t transport                              # first: what applications hold is the engine
     link_t *link
     ip_t ip
     tcp_t tcp
     counters_t counters
-    application_t *applications[ENGINE_APPLICATIONS]   # [0] is never used; tcb.app is the index
+    application_t *applications[ENGINE_APPLICATIONS]   # [0] is never used; tcb.app is application_t.index
     uint16_t application_count
     frame_t frames[ENGINE_BURST]
     turn_stats_t turns

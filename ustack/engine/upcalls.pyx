@@ -9,6 +9,7 @@ from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t
 from ustack.application cimport ACCEPT_REFUSED, ACCEPT_WAITING, application_t
 from ustack.base.counters cimport DROP_NO_MEMORY, count
 from ustack.engine.records cimport engine_t
+from ustack.engine.transport cimport conn_of
 from ustack.tcp.calls cimport tcp_abort, tcp_receivable, tcp_resume, tcp_waiting
 from ustack.tcp.input cimport delivery_t
 from ustack.tcp.receive.reassembly cimport reassembly_consume, reassembly_keep, reassembly_peek
@@ -29,11 +30,11 @@ cdef inline application_t *upcall_begin(engine_t *engine, const tcb_t *conn) noe
     cdef application_t *app = engine.applications[conn.app]
     cdef turn_t *turn = &engine.tcp.turn
     turn.upcalls += 1
-    turn.stage_left -= UPCALL_UNITS
-    turn.upcall_floor = turn.stage_left - TURN_UPCALL_UNITS
-    if turn.upcall_floor < 0:
+    turn.budget.stage_left -= UPCALL_UNITS
+    turn.budget.upcall_floor = turn.budget.stage_left - TURN_UPCALL_UNITS
+    if turn.budget.upcall_floor < 0:
         # The rest of the stage; every upcall makes some progress.
-        turn.upcall_floor = 0 if turn.stage_left > 0 else turn.stage_left - 1
+        turn.budget.upcall_floor = 0 if turn.budget.stage_left > 0 else turn.budget.stage_left - 1
     if not engine.open_applications & (1ULL << conn.app):
         engine.open_applications |= 1ULL << conn.app
         if app.on_burst_begin != NULL:
@@ -62,7 +63,7 @@ cdef bint accept(engine_t *engine, tcb_t *conn) noexcept nogil:
     cdef int answer
     conn.flags &= ~TCB_EV_ACCEPT
     conn.flags |= TCB_ACCEPTED
-    answer = app.on_accept(app, &engine.tcp, conn)
+    answer = app.on_accept(app, &engine.transport, conn_of(conn))
     if answer == ACCEPT_REFUSED:
         conn.flags &= ~(TCB_ACCEPTED | TCB_ACTIVE)
         tcp_abort(&engine.tcp, conn)
@@ -88,7 +89,7 @@ cdef void upcalls_deliver(engine_t *engine, const delivery_t *delivery) noexcept
             conn.flags &= ~TCB_EV_DATA
             app = upcall_begin(engine, conn)
             engine.tcp.offering = conn.index
-            consumed = app.on_data(app, &engine.tcp, conn, delivery.data, delivery.length)
+            consumed = app.on_data(app, &engine.transport, conn_of(conn), delivery.data, delivery.length)
             engine.tcp.offering = 0
         if consumed < delivery.length:
             conn.flags |= TCB_PAUSED
@@ -122,7 +123,7 @@ cdef void offer_queue(engine_t *engine, tcb_t *conn) noexcept nogil:
     cdef const uint8_t *data
     cdef uint32_t length
     cdef size_t consumed
-    cdef int32_t floor_units = engine.tcp.turn.stage_left - TURN_UPCALL_UNITS
+    cdef int32_t floor_units = engine.tcp.turn.budget.stage_left - TURN_UPCALL_UNITS
     conn.flags &= ~(TCB_EV_DATA | TCB_PAUSED)
     while wants_upcalls(conn):
         data = reassembly_peek(&engine.tcp, conn, &length)
@@ -131,7 +132,7 @@ cdef void offer_queue(engine_t *engine, tcb_t *conn) noexcept nogil:
         app = upcall_begin(engine, conn)
         turn_charge(&engine.tcp, length >> UNIT_BYTES_SHIFT)
         engine.tcp.offering = conn.index
-        consumed = app.on_data(app, &engine.tcp, conn, data, length)
+        consumed = app.on_data(app, &engine.transport, conn_of(conn), data, length)
         engine.tcp.offering = 0
         reassembly_consume(&engine.tcp, conn, <uint32_t>consumed)
         if conn.flags & TCB_CLOSED_BY_APP and tcp_receivable(&engine.tcp, conn) > 0:
@@ -139,7 +140,7 @@ cdef void offer_queue(engine_t *engine, tcb_t *conn) noexcept nogil:
         if consumed < length:
             conn.flags |= TCB_PAUSED
             return
-        if engine.tcp.turn.stage_left <= 0 or engine.tcp.turn.stage_left < floor_units:
+        if engine.tcp.turn.budget.stage_left <= 0 or engine.tcp.turn.budget.stage_left < floor_units:
             if tcp_receivable(&engine.tcp, conn) > 0:
                 conn.flags |= TCB_PAUSED
                 tcp_resume(&engine.tcp, conn)       # the next chunk in the next turn
@@ -156,19 +157,19 @@ cdef void upcalls_make(engine_t *engine, tcb_t *conn) noexcept nogil:
     if not wants_upcalls(conn):
         if conn.flags & TCB_EV_TIMEOUT and conn.flags & TCB_ACTIVE and conn.state == SYN_SENT:
             app = upcall_begin(engine, conn)
-            app.on_timeout(app, &engine.tcp, conn)          # of a connection that is still being opened
+            app.on_timeout(app, &engine.transport, conn_of(conn))   # of a connection that is still being opened
         conn.flags &= ~(EVENTS_AGAIN | TCB_EV_EOF)
         return
     if conn.flags & TCB_EV_WRITABLE:
         conn.flags &= ~TCB_EV_WRITABLE
         app = upcall_begin(engine, conn)
-        app.on_writable(app, &engine.tcp, conn)
+        app.on_writable(app, &engine.transport, conn_of(conn))
     if conn.flags & TCB_EV_EOF:
         tell_eof(engine, conn)
     if conn.flags & TCB_EV_TIMEOUT and wants_upcalls(conn):
         conn.flags &= ~TCB_EV_TIMEOUT
         app = upcall_begin(engine, conn)
-        app.on_timeout(app, &engine.tcp, conn)
+        app.on_timeout(app, &engine.transport, conn_of(conn))
         if conn.flags & TCB_EV_EOF:
             tell_eof(engine, conn)          # it may have read the rest
 
@@ -179,7 +180,7 @@ cdef void tell_eof(engine_t *engine, tcb_t *conn) noexcept nogil:
     if tcp_receivable(&engine.tcp, conn) == 0 and wants_upcalls(conn):
         conn.flags &= ~TCB_EV_EOF
         app = upcall_begin(engine, conn)
-        app.on_eof(app, &engine.tcp, conn)
+        app.on_eof(app, &engine.transport, conn_of(conn))
 
 
 cdef bint upcalls_reads_on(const engine_t *engine, const tcb_t *conn) noexcept nogil:
@@ -196,7 +197,7 @@ cdef void upcalls_finish(engine_t *engine, tcb_t *conn) noexcept nogil:
     conn.flags |= TCB_LISTED
     if conn.flags & (TCB_ACCEPTED | TCB_ACTIVE):
         app = upcall_begin(engine, conn)
-        app.on_closed(app, &engine.tcp, conn, <close_reason_t>conn.close_reason)
+        app.on_closed(app, &engine.transport, conn_of(conn), <close_reason_t>conn.close_reason)
     if conn.flags & TCB_ACCEPTED:
         engine.tcp.established -= 1
     tcb_release(&engine.tcp, conn)

@@ -2,42 +2,39 @@
 # What an application may ask of TCP: RFC 9293 section 3.10.1 to 3.10.6 (OPEN, SEND, RECEIVE, CLOSE, ABORT, STATUS).
 #
 # No call sends anything or makes an upcall: it leaves work on the tcb, and the engine pulls output at the end of its
-# burst. Above: engine, applications. Below: tcb, state, demux. Never imports input, timers or output.
+# burst. An application reaches these through its transport (application.pxd, engine/transport). Above: engine. Below:
+# application, tcb, state, demux. Never imports input, timers or output.
 
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
+from ustack.application cimport call_status_t
 from ustack.base.types cimport ip_addr_t
 from ustack.buf.lent cimport lent_t
 from ustack.tcp.records.tcb cimport tcb_t, tcp_t
 
-cdef enum tcp_status_t:
-    TCP_OK = 0
-    TCP_ERR_IN_USE = -1          # the address and port, or the 4-tuple, are taken
-    TCP_ERR_NO_MEMORY = -2       # a limit of tcp_config_t, or memory
-    TCP_ERR_BAD_ADDRESS = -3     # not ours, or not one that can be connected to (MUST-46)
-    TCP_ERR_STATE = -4           # the connection is closing or gone
-    TCP_ERR_NO_ROUTE = -5
-    TCP_ERR_NO_PORT = -6         # every ephemeral port is taken
-
 # Passive OPEN. laddr NULL: any of ours. Upcalls go to application `app`. backlog: bounds tcb's waiting for tcp_taken.
 cdef int tcp_listen(tcp_t *tcp, const ip_addr_t *laddr, uint16_t lport, uint16_t app, uint32_t backlog) noexcept nogil
 cdef int tcp_unlisten(tcp_t *tcp, const ip_addr_t *laddr, uint16_t lport) noexcept nogil
-# Active OPEN. lport 0: an ephemeral one (RFC 6056). *status: tcp_status_t. NULL on error. on_accept comes when it is
+# Active OPEN. lport 0: an ephemeral one (RFC 6056). *status: call_status_t. NULL on error. on_accept comes when it is
 # established, on_closed if that fails.
 cdef tcb_t *tcp_connect(tcp_t *tcp, const ip_addr_t *raddr, uint16_t rport, uint16_t lport, uint16_t app,
                         int *status) noexcept nogil
 # Queue lent.data[offset : offset + length]. Takes a reference while any of it is unacknowledged. Returns the octets
 # accepted, which may be fewer when config.snd_queue_bytes is reached (then use tcp_want_writable), or a negative
-# tcp_status_t.
+# call_status_t.
 cdef int64_t tcp_send(tcp_t *tcp, tcb_t *conn, lent_t *lent, uint64_t offset, uint64_t length) noexcept nogil
 # Octets queued and not yet acknowledged.
 cdef uint32_t tcp_send_queued(const tcb_t *conn) noexcept nogil
+# How many more tcp_send would accept now.
+cdef uint32_t tcp_send_room(const tcp_t *tcp, const tcb_t *conn) noexcept nogil
 cdef void tcp_want_writable(tcp_t *tcp, tcb_t *conn) noexcept nogil
 # Octets received, in order, not consumed.
 cdef uint32_t tcp_receivable(const tcp_t *tcp, const tcb_t *conn) noexcept nogil
-# Copy and consume up to `length` of them; returns how many. Inside the same connection's on_data: none. Ends a pause:
-# on_data is called again when more arrives.
+# Copy and consume up to `length` of them (out NULL: consume alone); returns how many. Inside the same connection's
+# on_data: none. Ends a pause: on_data is called again when more arrives.
 cdef size_t tcp_receive(tcp_t *tcp, tcb_t *conn, uint8_t *out, size_t length) noexcept nogil
+# The first of them, a view that is valid until the next call for this connection; NULL: none.
+cdef const uint8_t *tcp_peek(tcp_t *tcp, tcb_t *conn, uint32_t *length) noexcept nogil
 # End the pause that began when on_data left a rest: it is offered again after the burst. Inside on_data: what this call
 # leaves is offered again in the next turn, without waiting for another segment (with turn_spent: see application.pxd).
 cdef void tcp_resume(tcp_t *tcp, tcb_t *conn) noexcept nogil

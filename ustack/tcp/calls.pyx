@@ -4,6 +4,8 @@
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
+from ustack.application cimport (
+    CALL_BAD_ADDRESS, CALL_IN_USE, CALL_NO_MEMORY, CALL_NO_PORT, CALL_OK, CALL_STATE)
 from ustack.base.counters cimport CONNECTIONS_OPENED, ORPHANS_REFUSED, count
 from ustack.base.prng cimport siphash24
 from ustack.buf.lent cimport lent_ref
@@ -43,12 +45,12 @@ cdef int tcp_listen(tcp_t *tcp, const ip_addr_t *laddr, uint16_t lport, uint16_t
     memset(&wanted, 0, sizeof(wanted))
     if laddr != NULL:
         if not ip_is_local(tcp.ip, laddr):
-            return TCP_ERR_BAD_ADDRESS
+            return CALL_BAD_ADDRESS
         wanted = laddr[0]
     if lport == 0:
-        return TCP_ERR_NO_PORT
+        return CALL_NO_PORT
     if listener_exact(tcp, &wanted, lport) != NULL:
-        return TCP_ERR_IN_USE
+        return CALL_IN_USE
     for i in range(TCP_MAX_LISTENERS):
         if tcp.listeners[i].lport == 0:
             tcp.listeners[i].laddr = wanted
@@ -57,8 +59,8 @@ cdef int tcp_listen(tcp_t *tcp, const ip_addr_t *laddr, uint16_t lport, uint16_t
             tcp.listeners[i].backlog = backlog
             tcp.listeners[i].waiting = 0
             note_move(tcp, CLOSED, LISTEN)
-            return TCP_OK
-    return TCP_ERR_NO_MEMORY
+            return CALL_OK
+    return CALL_NO_MEMORY
 
 
 cdef int tcp_unlisten(tcp_t *tcp, const ip_addr_t *laddr, uint16_t lport) noexcept nogil:
@@ -70,10 +72,10 @@ cdef int tcp_unlisten(tcp_t *tcp, const ip_addr_t *laddr, uint16_t lport) noexce
         wanted = laddr[0]
     listener = listener_exact(tcp, &wanted, lport)
     if listener == NULL or lport == 0:
-        return TCP_ERR_STATE
+        return CALL_STATE
     memset(listener, 0, sizeof(listener_t))
     note_move(tcp, LISTEN, CLOSED)
-    return TCP_OK
+    return CALL_OK
 
 
 cdef bint claim_flow(tcp_t *tcp, const flow_key_t *key) noexcept nogil:
@@ -110,7 +112,7 @@ cdef tcb_t *tcp_connect(tcp_t *tcp, const ip_addr_t *raddr, uint16_t rport, uint
     cdef tcb_t *tcb
     memset(&key, 0, sizeof(key))
     if rport == 0 or not ip_is_valid_remote(tcp.ip, raddr):
-        status[0] = TCP_ERR_BAD_ADDRESS                     # MUST-46
+        status[0] = CALL_BAD_ADDRESS                     # MUST-46
         return NULL
     key.laddr = tcp.ip.config.address                       # MUST-44, MUST-45
     key.raddr = raddr[0]
@@ -118,19 +120,19 @@ cdef tcb_t *tcp_connect(tcp_t *tcp, const ip_addr_t *raddr, uint16_t rport, uint
     key.lport = lport
     if lport == 0:
         if not choose_port(tcp, &key):
-            status[0] = TCP_ERR_NO_PORT
+            status[0] = CALL_NO_PORT
             return NULL
     elif not claim_flow(tcp, &key):
-        status[0] = TCP_ERR_IN_USE
+        status[0] = CALL_IN_USE
         return NULL
     tcb = tcb_alloc(tcp)
     if tcb == NULL:
-        status[0] = TCP_ERR_NO_MEMORY
+        status[0] = CALL_NO_MEMORY
         return NULL
     tcb.key = key
     if flow_insert(tcp, &tcb.key, FLOW_CONNECTION, tcb.index) != 0:
         tcb_release(tcp, tcb)
-        status[0] = TCP_ERR_NO_MEMORY
+        status[0] = CALL_NO_MEMORY
         return NULL
     set_state(tcp, tcb, SYN_SENT)
     tcb.app = <uint8_t>app
@@ -143,7 +145,7 @@ cdef tcb_t *tcp_connect(tcp_t *tcp, const ip_addr_t *raddr, uint16_t rport, uint
     tcb.snd_end = tcb.snd_una + 1
     work_add(tcp, tcb)
     count(tcp.counters, CONNECTIONS_OPENED)
-    status[0] = TCP_OK
+    status[0] = CALL_OK
     return tcb
 
 
@@ -153,18 +155,22 @@ cdef uint32_t tcp_send_queued(const tcb_t *conn) noexcept nogil:
     return conn.snd_end - conn.snd_una if seq_gt(conn.snd_end, conn.snd_una) else 0
 
 
-cdef int64_t tcp_send(tcp_t *tcp, tcb_t *conn, lent_t *lent, uint64_t offset, uint64_t length) noexcept nogil:
+cdef uint32_t tcp_send_room(const tcp_t *tcp, const tcb_t *conn) noexcept nogil:
     cdef uint32_t queued = tcp_send_queued(conn)
-    cdef uint32_t room = tcp.config.snd_queue_bytes - queued if queued < tcp.config.snd_queue_bytes else 0
+    return tcp.config.snd_queue_bytes - queued if queued < tcp.config.snd_queue_bytes else 0
+
+
+cdef int64_t tcp_send(tcp_t *tcp, tcb_t *conn, lent_t *lent, uint64_t offset, uint64_t length) noexcept nogil:
+    cdef uint32_t room = tcp_send_room(tcp, conn)
     cdef uint32_t accepted = <uint32_t>length if length < room else room
     cdef send_piece_t *tail
     cdef uint32_t index, short_end
     if conn.flags & (TCB_FIN_QUEUED | TCB_ABORT) or (
             conn.state != ESTABLISHED and conn.state != CLOSE_WAIT
             and conn.state != SYN_SENT and conn.state != SYN_RECEIVED):
-        return TCP_ERR_STATE
+        return CALL_STATE
     if offset > lent.length or length > lent.length - offset:
-        return TCP_ERR_BAD_ADDRESS
+        return CALL_BAD_ADDRESS
     if accepted == 0:
         return 0
     tail = send_piece_at(tcp, conn.snd_tail) if conn.snd_tail else NULL
@@ -173,7 +179,7 @@ cdef int64_t tcp_send(tcp_t *tcp, tcb_t *conn, lent_t *lent, uint64_t offset, ui
     else:
         index = slab_alloc(&tcp.send_pieces)
         if index == 0:
-            return TCP_ERR_NO_MEMORY
+            return CALL_NO_MEMORY
         short_end = conn.snd_una            # none in flight
         if tail != NULL:
             tail.next = index
@@ -229,7 +235,8 @@ cdef size_t tcp_receive(tcp_t *tcp, tcb_t *conn, uint8_t *out, size_t length) no
             break
         if step > length - copied:
             step = <uint32_t>(length - copied)
-        memcpy(out + copied, data, step)
+        if out != NULL:
+            memcpy(out + copied, data, step)
         reassembly_consume(tcp, conn, step)
         copied += step
     if copied > 0:
@@ -237,6 +244,12 @@ cdef size_t tcp_receive(tcp_t *tcp, tcb_t *conn, uint8_t *out, size_t length) no
     if copied > 0 and conn.state != CLOSED:
         work_add(tcp, conn)                 # the window may be worth an announcement now
     return copied
+
+
+cdef const uint8_t *tcp_peek(tcp_t *tcp, tcb_t *conn, uint32_t *length) noexcept nogil:
+    if tcp.offering == conn.index or conn.state == <uint8_t>SYN_RECEIVED:
+        return NULL
+    return reassembly_peek(tcp, conn, length)
 
 
 cdef void tcp_resume(tcp_t *tcp, tcb_t *conn) noexcept nogil:

@@ -314,7 +314,7 @@ cdef send_t send_data(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
         if fin:
             tcb.flags |= TCB_FIN_SENT
             return SEND_OK
-        if tcp.turn.stage_left <= 0:
+        if tcp.turn.budget.stage_left <= 0:
             work_add(tcp, tcb)              # a wide window is not one turn's work: others come first
             return SEND_OK
 

@@ -3,7 +3,7 @@
 
 from libc.stdint cimport int32_t
 
-from ustack.ip.address cimport ip_addr_text
+from ustack.base.address cimport ip_addr_text
 from ustack.tcp.records.rx_queue cimport rx_queue_t
 from ustack.tcp.records.tcb cimport OPT_AGREED, rx_queue_of
 from ustack.tcp.recovery.rtt cimport rtt_rto_ns

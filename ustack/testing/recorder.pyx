@@ -8,24 +8,20 @@
     assert recorder.names() == ["accept", "data", "closed"]
 
 Connections are named by the peer's port. What act() does between two polls leaves work behind, as any application's
-calls do. Read first: application.pxd (application_t). Above: tests. Below: engine, tcp/calls.
+calls do. Read first: application.pxd. Above: tests. Below: application.
 """
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
 
-from ustack.application cimport ACCEPT_REFUSED, ACCEPT_TAKEN, ACCEPT_WAITING, Application, application_t
+from ustack.application cimport (
+    ACCEPT_REFUSED, ACCEPT_TAKEN, ACCEPT_WAITING, CONN_ACTIVE, Application, application_t, close_reason_t, conn_t,
+    transport_t, turn_charge, turn_spent)
 from ustack.buf.lent cimport lent_from_object, lent_t, lent_unref
-from ustack.tcp.calls cimport (
-    tcp_abort, tcp_close, tcp_receivable, tcp_receive, tcp_resume, tcp_send, tcp_send_queued, tcp_set_timeout,
-    tcp_shutdown, tcp_taken, tcp_want_writable)
-from ustack.tcp.records.state cimport close_reason_t
-from ustack.tcp.records.tcb cimport TCB_ACTIVE, tcb_t, tcp_t
-from ustack.tcp.records.work cimport turn_charge, turn_spent
 
+from ustack.application import reason_name
 from ustack.errors import is_interruption
-from ustack.tcp.records.state import reason_name
 
 
 cdef class Recorder(Application):
@@ -43,8 +39,7 @@ cdef class Recorder(Application):
     cdef public uint32_t charge
     cdef readonly list errors               # what an upcall raised; tests assert that it is empty
     cdef dict actions                       # event name -> list of actions
-    cdef dict live                          # port -> address of the tcb
-    cdef tcp_t *tcp
+    cdef dict live                          # port -> address of the conn_t
 
     def __cinit__(self) -> None:
         self.log = []
@@ -81,10 +76,13 @@ cdef class Recorder(Application):
         """Peers' ports of the connections that have not been told closed."""
         return sorted(self.live)
 
-    cdef tcb_t *conn(self, int port) except NULL:
+    cdef int peer_port(self, const conn_t *conn) noexcept:
+        return self.transport.endpoints(self.transport, conn).rport
+
+    cdef conn_t *conn(self, int port) except NULL:
         if port not in self.live:
             raise KeyError(f"no connection to port {port}")
-        return <tcb_t *><size_t>self.live[port]
+        return <conn_t *><size_t>self.live[port]
 
     def act(self, int port, object action) -> int:
         """Do one action (see on) between two polls; what the call returned."""
@@ -92,50 +90,49 @@ cdef class Recorder(Application):
 
     def queued(self, int port) -> int:
         """Octets sent and not acknowledged."""
-        return tcp_send_queued(self.conn(port))
+        return self.transport.send_queued(self.transport, self.conn(port))
 
     def receivable(self, int port) -> int:
         """Octets that wait in the receive queue."""
-        return tcp_receivable(self.tcp, self.conn(port))
+        return self.transport.receivable(self.transport, self.conn(port))
 
     def read(self, int port, size_t length) -> bytes:
         """Copy octets out of the receive queue."""
         cdef bytearray room = bytearray(length)
         cdef uint8_t[::1] out = room
-        return bytes(room[:tcp_receive(self.tcp, self.conn(port), &out[0], length)])
+        return bytes(room[:self.transport.receive(self.transport, self.conn(port), &out[0], length)])
 
-    cdef int64_t do(self, tcb_t *conn, object action) except? -99:
+    cdef int64_t do(self, conn_t *conn, object action) except? -99:
         cdef lent_t *lent
         cdef int64_t result = 0
         name, argument = action if isinstance(action, tuple) else (action, None)
         if callable(name):
-            name(conn.key.rport)
+            name(self.peer_port(conn))
         elif name == "close":
-            tcp_close(self.tcp, conn)
+            self.transport.close(self.transport, conn)
         elif name == "abort":
-            tcp_abort(self.tcp, conn)
+            self.transport.abort(self.transport, conn)
         elif name == "shutdown":
-            tcp_shutdown(self.tcp, conn)
+            self.transport.shutdown(self.transport, conn)
         elif name == "resume":
-            tcp_resume(self.tcp, conn)
+            self.transport.resume(self.transport, conn)
         elif name == "take":
-            tcp_taken(self.tcp, conn)
+            self.transport.taken(self.transport, conn)
         elif name == "want_writable":
-            tcp_want_writable(self.tcp, conn)
+            self.transport.want_writable(self.transport, conn)
         elif name == "timeout":
-            tcp_set_timeout(self.tcp, conn, <uint64_t>argument)
+            self.transport.set_timeout(self.transport, conn, <uint64_t>argument)
         elif name == "send":
             lent = lent_from_object(argument)
-            result = tcp_send(self.tcp, conn, lent, 0, lent.length)
+            result = self.transport.send(self.transport, conn, lent, 0, lent.length)
             lent_unref(lent)
         elif name not in ("refuse", "wait"):
             raise ValueError(f"no such action: {name}")
         return result
 
-    cdef void record(self, str event, tcp_t *tcp, tcb_t *conn, object detail) noexcept:
+    cdef void record(self, str event, const transport_t *transport, conn_t *conn, object detail) noexcept:
         """Write it down, then do what was asked for. What goes wrong is kept in `errors`."""
-        port = conn.key.rport
-        self.tcp = tcp
+        port = self.peer_port(conn)
         try:
             self.log.append((event, port) if detail is None else (event, port, detail))
             for action in self.actions.get(event, ()):
@@ -147,71 +144,73 @@ cdef class Recorder(Application):
                 self.errors.append(error)
 
 
-cdef int recorder_on_accept(application_t *app, tcp_t *tcp, tcb_t *conn) noexcept nogil:
+cdef int recorder_on_accept(application_t *app, const transport_t *transport, conn_t *conn) noexcept nogil:
     with gil:
-        return accept_with_gil(<Recorder>app.context, tcp, conn)
+        return accept_with_gil(<Recorder>app.context, transport, conn)
 
 
-cdef int accept_with_gil(Recorder recorder, tcp_t *tcp, tcb_t *conn) noexcept:
+cdef int accept_with_gil(Recorder recorder, const transport_t *transport, conn_t *conn) noexcept:
     wanted = recorder.actions.get("accept", ())
     if "refuse" not in wanted:
-        recorder.live[conn.key.rport] = <size_t>conn
-    recorder.record("connected" if conn.flags & TCB_ACTIVE else "accept", tcp, conn, None)
+        recorder.live[recorder.peer_port(conn)] = <size_t>conn
+    recorder.record("connected" if transport.status(transport, conn) & CONN_ACTIVE else "accept", transport, conn, None)
     if "refuse" in wanted:
         return ACCEPT_REFUSED
     return ACCEPT_WAITING if "wait" in wanted else ACCEPT_TAKEN
 
 
-cdef size_t recorder_on_data(application_t *app, tcp_t *tcp, tcb_t *conn, const uint8_t *data,
+cdef size_t recorder_on_data(application_t *app, const transport_t *transport, conn_t *conn, const uint8_t *data,
                              size_t length) noexcept nogil:
     with gil:
-        return data_with_gil(<Recorder>app.context, tcp, conn, data, length)
+        return data_with_gil(<Recorder>app.context, transport, conn, data, length)
 
 
-cdef size_t data_with_gil(Recorder recorder, tcp_t *tcp, tcb_t *conn, const uint8_t *data, size_t length) noexcept:
+cdef size_t data_with_gil(Recorder recorder, const transport_t *transport, conn_t *conn, const uint8_t *data,
+                          size_t length) noexcept:
     cdef size_t used = length
     cdef bytes octets = PyBytes_FromStringAndSize(<const char *>data, <Py_ssize_t>length)
     if recorder.consume is not None and recorder.consume < length:
         used = recorder.consume
     if recorder.charge:
-        used = afford(tcp, conn, recorder.charge, used)
-    port = conn.key.rport
+        used = afford(transport, conn, recorder.charge, used)
+    port = recorder.peer_port(conn)
     recorder.received[port] = recorder.received.get(port, b"") + octets[:used]
-    recorder.record("data", tcp, conn, octets)
+    recorder.record("data", transport, conn, octets)
     return used
 
 
-cdef size_t afford(tcp_t *tcp, tcb_t *conn, uint32_t units, size_t wanted) noexcept:
+cdef size_t afford(const transport_t *transport, conn_t *conn, uint32_t units, size_t wanted) noexcept:
     """How many of the wanted bytes, at so many units each, this turn can pay for."""
     cdef size_t used = 0
     while used < wanted:
-        if turn_spent(tcp):
-            tcp_resume(tcp, conn)
+        if turn_spent(transport):
+            transport.resume(transport, conn)
             break
         used += 1
-        turn_charge(tcp, units)
+        turn_charge(transport, units)
     return used
 
 
-cdef void recorder_on_writable(application_t *app, tcp_t *tcp, tcb_t *conn) noexcept nogil:
+cdef void recorder_on_writable(application_t *app, const transport_t *transport, conn_t *conn) noexcept nogil:
     with gil:
-        (<Recorder>app.context).record("writable", tcp, conn, None)
+        (<Recorder>app.context).record("writable", transport, conn, None)
 
 
-cdef void recorder_on_eof(application_t *app, tcp_t *tcp, tcb_t *conn) noexcept nogil:
+cdef void recorder_on_eof(application_t *app, const transport_t *transport, conn_t *conn) noexcept nogil:
     with gil:
-        (<Recorder>app.context).record("eof", tcp, conn, None)
+        (<Recorder>app.context).record("eof", transport, conn, None)
 
 
-cdef void recorder_on_timeout(application_t *app, tcp_t *tcp, tcb_t *conn) noexcept nogil:
+cdef void recorder_on_timeout(application_t *app, const transport_t *transport, conn_t *conn) noexcept nogil:
     with gil:
-        (<Recorder>app.context).record("timeout", tcp, conn, None)
+        (<Recorder>app.context).record("timeout", transport, conn, None)
 
 
-cdef void recorder_on_closed(application_t *app, tcp_t *tcp, tcb_t *conn, close_reason_t reason) noexcept nogil:
+cdef void recorder_on_closed(application_t *app, const transport_t *transport, conn_t *conn,
+                             close_reason_t reason) noexcept nogil:
     with gil:
-        (<Recorder>app.context).record("closed", tcp, conn, reason_name(reason))
-        (<Recorder>app.context).live.pop(conn.key.rport, None)
+        (<Recorder>app.context).record("closed", transport, conn, reason_name(reason))
+        (<Recorder>app.context).live.pop((<Recorder>app.context).peer_port(conn), None)
 
 
 cdef void recorder_on_burst_begin(application_t *app, uint64_t now_ns) noexcept nogil:

@@ -1,9 +1,15 @@
 # SPDX-License-Identifier: MIT
-# The states of RFC 9293 section 3.3.2, the moves between them, and the reasons a connection ends for.
+# The states of RFC 9293 section 3.3.2, the moves between them, and what ICMP errors end them with.
 #
-# Who moves a connection: moves.pxd. Below: nothing. Above: tcb, everybody.
+# Who moves a connection: moves.pxd. Below: application. Above: tcb, everybody.
 
 from libc.stdint cimport uint8_t
+
+from ustack.application cimport (
+    CLOSE_ABORTED, CLOSE_HOST_DOWN, CLOSE_HOST_ISOLATED, CLOSE_HOST_UNREACHABLE, CLOSE_KEEPALIVE, CLOSE_NET_PROHIBITED,
+    CLOSE_NET_UNREACHABLE, CLOSE_NO_MEMORY, CLOSE_NORMAL, CLOSE_PARAMETER_PROBLEM, CLOSE_PROHIBITED,
+    CLOSE_PROTOCOL_UNREACHABLE, CLOSE_REFUSED, CLOSE_RESET, CLOSE_SOURCE_ROUTE_FAILED, CLOSE_TIME_EXCEEDED,
+    CLOSE_TIMEOUT, close_reason_t)
 
 cpdef enum tcp_state_t:
     CLOSED = 0
@@ -23,27 +29,6 @@ cdef enum:
 
 # Is the move in the table (state.pyx)?
 cdef bint move_is_legal(tcp_state_t before, tcp_state_t after) noexcept nogil
-
-cpdef enum close_reason_t:
-    CLOSE_NORMAL = 0         # both FINs were exchanged (MUST-12)
-    CLOSE_RESET              # the peer sent RST
-    CLOSE_REFUSED            # RST in answer to our SYN, or ICMP 3/3
-    CLOSE_TIMEOUT            # R2: no answer to data or to a SYN
-    CLOSE_KEEPALIVE          # no answer to keep-alive probes
-    CLOSE_NET_UNREACHABLE    # no route of ours; or ICMP 3/0, 3/6, 3/11
-    CLOSE_ABORTED            # we sent RST: the application asked, or data came after its close (SHLD-3)
-    CLOSE_NO_MEMORY          # a bound of this stack was reached
-    # What the network said of our segments (ICMP type/code): at once if it is hard and the connection is being opened,
-    # otherwise when the connection has timed out after it was said.
-    CLOSE_HOST_UNREACHABLE   # 3/1, 3/12; or nobody answers ARP for the next hop
-    CLOSE_PROTOCOL_UNREACHABLE  # 3/2
-    CLOSE_SOURCE_ROUTE_FAILED   # 3/5
-    CLOSE_HOST_DOWN          # 3/7
-    CLOSE_HOST_ISOLATED      # 3/8
-    CLOSE_NET_PROHIBITED     # 3/9
-    CLOSE_PROHIBITED         # 3/10, 3/13, 3/14, 3/15: a filter on the way
-    CLOSE_TIME_EXCEEDED      # 11
-    CLOSE_PARAMETER_PROBLEM  # 12
 
 
 # The reason for which a connection ends when this ICMP error is why. The table is RFC 1122 section 3.2.2.1 and RFC 1812

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The states of RFC 9293 section 3.3.2, the table of legal moves between them, and the reasons a connection ends for.
+"""The states of RFC 9293 section 3.3.2, and the table of legal moves between them.
 
 MOVES is figure 5 and what section 3.10 adds to it: a move that is not there is a fault of the stack. Three are left out
 because this stack never makes them: from LISTEN to SYN-SENT (a SEND on a listener), from SYN-RECEIVED to FIN-WAIT-1 (a
@@ -84,8 +84,3 @@ cdef bint move_is_legal(tcp_state_t before, tcp_state_t after) noexcept nogil:
 def state_name(int state) -> str:
     """The RFC's spelling, with hyphens: 4 gives 'ESTABLISHED', 5 'FIN-WAIT-1'."""
     return tcp_state_t(state).name.replace("_", "-")
-
-
-def reason_name(int reason) -> str:
-    """Lower case, without the prefix: CLOSE_RESET gives 'reset'."""
-    return close_reason_t(reason).name.removeprefix("CLOSE_").lower()

@@ -11,6 +11,7 @@
 
 from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
 
+from ustack.application cimport endpoints_t
 from ustack.base.counters cimport counters_t
 from ustack.base.types cimport ip_addr_t
 from ustack.base.wheel cimport wheel_t
@@ -30,11 +31,8 @@ cdef enum:
     TCP_EPHEMERAL_COUNTERS = 256
 
 # ---------------------------------------------------------------- identity
-ctypedef struct flow_key_t:                 # 36 octets, hashed and compared whole
-    ip_addr_t laddr
-    ip_addr_t raddr
-    uint16_t lport                          # host order
-    uint16_t rport
+# What the application sees as its connection's endpoints.
+ctypedef endpoints_t flow_key_t             # 36 bytes, hashed and compared whole
 
 # ---------------------------------------------------------------- tcb.flags
 cdef enum tcb_flags_t:
@@ -83,47 +81,47 @@ cdef enum tcb_options_t:
 
 ctypedef struct tcb_t:
     # ---- line 0
-    flow_key_t key                          # 0
-    uint8_t state                           # 36   tcp_state_t. writer: moves
-    uint8_t options                         # 37   tcb_options_t
-    uint8_t snd_wscale                      # 38
-    uint8_t rcv_wscale                      # 39
-    uint32_t flags                          # 40   tcb_flags_t
-    uint32_t index                          # 44   own index in tcp.tcbs
-    uint32_t snd_una                        # 48   writer: ack
-    uint32_t snd_nxt                        # 52   writer: output (timers pull it back)
-    uint32_t snd_max                        # 56   writer: output. Highest sequence number ever sent, plus one
-    uint32_t snd_end                        # 60   writer: calls. After the last queued octet, FIN not counted
+    uint64_t user_data                      # 0    the application's: conn_t, the face that it knows. Stays first
+    flow_key_t key                          # 8    within one line, for comparing
+    uint8_t state                           # 44   tcp_state_t. writer: moves
+    uint8_t options                         # 45   tcb_options_t
+    uint8_t snd_wscale                      # 46
+    uint8_t rcv_wscale                      # 47
+    uint32_t flags                          # 48   tcb_flags_t
+    uint32_t index                          # 52   own index in tcp.tcbs
+    uint32_t snd_una                        # 56   writer: ack
+    uint32_t snd_nxt                        # 60   writer: output (timers pull it back)
     # ---- line 1
-    uint32_t snd_wnd                        # 64   writer: ack. Scaled to octets
-    uint32_t snd_wl1                        # 68
-    uint32_t snd_wl2                        # 72
-    uint16_t snd_max_wnd                    # 76   largest window seen, as on the wire: see tcb_max_window
-    uint16_t corrective_tick                # 78   writer: throttle. When the last corrective ACK was granted
-    uint32_t rcv_nxt                        # 80   writer: input
-    uint32_t rcv_adv                        # 84   writer: output. Right edge last advertised
-    uint32_t last_ack_sent                  # 88   writer: output (RFC 7323 section 4.3)
-    uint32_t rx                             # 92   rx_queue_t index; 0: nothing is held
-    uint32_t snd_head                       # 96   send_piece_t: first not fully acknowledged
-    uint32_t snd_tail                       # 100
-    uint32_t work_next                      # 104  tcp.work, valid while TCB_LISTED
-    uint32_t timer                          # 108  wheel id, 0: none
-    uint32_t path                           # 112  path_t index; 0: nothing is known but the first hop's MTU
-    uint32_t rexmit_tick                    # 116  retransmission or persist deadline, valid with TCB_REXMIT_ARMED
-    uint32_t ack_tick                       # 120  delayed ACK deadline, valid with TCB_ACK_ARMED
-    uint32_t last_received_ms               # 124  writer: input. See tcb_last_received_ms
+    uint32_t snd_max                        # 64   writer: output. Highest sequence number ever sent, plus one
+    uint32_t snd_end                        # 68   writer: calls. After the last queued octet, FIN not counted
+    uint32_t snd_wnd                        # 72   writer: ack. Scaled to octets
+    uint32_t snd_wl1                        # 76
+    uint32_t snd_wl2                        # 80
+    uint16_t snd_max_wnd                    # 84   largest window seen, as on the wire: see tcb_max_window
+    uint16_t corrective_tick                # 86   writer: throttle. When the last corrective ACK was granted
+    uint32_t rcv_nxt                        # 88   writer: input
+    uint32_t rcv_adv                        # 92   writer: output. Right edge last advertised
+    uint32_t last_ack_sent                  # 96   writer: output (RFC 7323 section 4.3)
+    uint32_t rx                             # 100  rx_queue_t index; 0: nothing is held
+    uint32_t snd_head                       # 104  send_piece_t: first not fully acknowledged
+    uint32_t snd_tail                       # 108
+    uint32_t work_next                      # 112  tcp.work, valid while TCB_LISTED
+    uint32_t timer                          # 116  wheel id, 0: none
+    uint32_t path                           # 120  path_t index; 0: nothing is known but the first hop's MTU
+    uint32_t rexmit_tick                    # 124  retransmission or persist deadline, valid with TCB_REXMIT_ARMED
     # ---- line 2
-    uint32_t cwnd                           # 128  writer: cc
-    uint32_t ssthresh                       # 132  writer: cc
-    uint32_t cc_word                        # 136  the control's own (NewReno: octets acked toward the next increase)
-    uint32_t recover                        # 140  RFC 6582
-    uint32_t srtt_us                        # 144  RFC 6298; 0: no sample yet
-    uint32_t rttvar_us                      # 148
-    uint32_t rtt_seq                        # 152
-    uint32_t rtt_sent_us                    # 156
-    uint32_t ts_recent                      # 160  RFC 7323
-    uint32_t app_tick                       # 164  application timeout
-    uint64_t user_data                      # 168  the application's
+    uint32_t ack_tick                       # 128  delayed ACK deadline, valid with TCB_ACK_ARMED
+    uint32_t last_received_ms               # 132  writer: input. See tcb_last_received_ms
+    uint32_t cwnd                           # 136  writer: cc
+    uint32_t ssthresh                       # 140  writer: cc
+    uint32_t cc_word                        # 144  the control's own (NewReno: octets acked toward the next increase)
+    uint32_t recover                        # 148  RFC 6582
+    uint32_t srtt_us                        # 152  RFC 6298; 0: no sample yet
+    uint32_t rttvar_us                      # 156
+    uint32_t rtt_seq                        # 160
+    uint32_t rtt_sent_us                    # 164
+    uint32_t ts_recent                      # 168  RFC 7323
+    uint32_t app_tick                       # 172  application timeout
     uint16_t smss                           # 176  payload octets of a full segment, options taken off
     uint16_t user_timeout_s                 # 178  R2 (MUST-21); 0: tcp.config.user_timeout_ns
     uint8_t app                             # 180  engine.applications index

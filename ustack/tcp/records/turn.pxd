@@ -5,9 +5,11 @@
 # 100 ns: a known small request is 3, a call into Python 300. A turn has two stages with a budget each, so that neither
 # starves the other: frames in (with the upcalls they cause), then what is on the work list (upcalls and output). What
 # a stage cannot afford stays where it is, frames in the link's ring and connections on the work list, and is first in
-# the next turn. Below: nothing. Above: tcb, work, engine.
+# the next turn. Below: application. Above: tcb, work, engine.
 
-from libc.stdint cimport int32_t, uint32_t
+from libc.stdint cimport uint32_t
+
+from ustack.application cimport turn_budget_t
 
 cdef enum:
     TURN_STAGE_UNITS = 8192
@@ -15,8 +17,7 @@ cdef enum:
     UNIT_BYTES_SHIFT = 10                   # a unit for each 1,024 bytes that are copied
 
 ctypedef struct turn_t:
-    int32_t stage_left
-    int32_t upcall_floor                    # where stage_left lies when the present upcall has had its share
+    turn_budget_t budget                    # what applications see of it
     # ---- what this turn has done so far. Writers: engine, timers, demux
     uint32_t units
     uint32_t frames

@@ -47,9 +47,9 @@ cdef inline void work_return(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
 
 # Work done, in units of about 100 ns (turn_t).
 cdef inline void turn_charge(tcp_t *tcp, uint32_t units) noexcept nogil:
-    tcp.turn.stage_left -= <int32_t>units
+    tcp.turn.budget.stage_left -= <int32_t>units
 
 
 # The upcall that is being made has had its share of the turn: leave the rest (application.pxd, on_data).
 cdef inline bint turn_spent(const tcp_t *tcp) noexcept nogil:
-    return tcp.turn.stage_left <= tcp.turn.upcall_floor
+    return tcp.turn.budget.stage_left <= tcp.turn.budget.upcall_floor

@@ -8,10 +8,10 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
+from ustack.base.address cimport ip_addr_from_text, ip_addr_text, ip_interface_from_text
 from ustack.base.counters cimport counters_as_dict, counters_t
 from ustack.base.types cimport ip_addr_t
 from ustack.buf.frame cimport CHECKSUM_PARTIAL, CHECKSUM_UNKNOWN, CHECKSUM_VERIFIED, frame_t
-from ustack.ip.address cimport ip_addr_from_text, ip_addr_text, ip_interface_from_text
 from ustack.ip.layer cimport (
     IP_CONSUMED, IP_NO_MEMORY, IP_NO_ROUTE, IP_OK, IP_RING_FULL, IP_TCP, IP_TCP_ERROR, ip_announce, ip_commit,
     ip_config_defaults, ip_config_t, ip_confirm, ip_destroy, ip_init, ip_input, ip_is_local, ip_is_valid_remote,

@@ -3,7 +3,7 @@
 
 import pytest
 
-from ustack.ip.address import roundtrip
+from ustack.base.address import roundtrip
 
 
 @pytest.mark.parametrize(
