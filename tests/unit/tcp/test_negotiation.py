@@ -51,7 +51,7 @@ def test_mss_of_the_peer_above_ours_is_bounded_by_the_mtu() -> None:
 
 
 def test_mss_leaves_room_for_timestamps() -> None:
-    """RFC 6691, RFC 7323 section 3.2: the option's twelve octets come off the payload."""
+    """RFC 6691, RFC 7323 section 3.2: the option's twelve bytes come off the payload."""
     with established(options=ALL_OPTIONS) as scene:
         scene.send(bytes(3000))
         scene.peer.expect("A", payload=length(1448))
@@ -59,7 +59,7 @@ def test_mss_leaves_room_for_timestamps() -> None:
 
 @pytest.mark.parametrize("mss", [0, 1, 12, 40])
 def test_mss_that_is_absurd_does_not_stall_or_divide_by_zero(mss: int) -> None:
-    """It is raised to 64: by MUST-16 a peer could have us send headers alone. Linux raises it to 48."""
+    """It is raised to 64. Obeyed to the letter (MUST-16) it would have us send headers alone. Linux raises it to 48."""
     with established(options={"mss": mss}) as scene:
         scene.send(bytes(300))
         for seq, octets in ((1, 64), (65, 64), (129, 64), (193, 64), (257, 44)):
@@ -263,7 +263,9 @@ def test_paws_forgets_after_24_days(days: int, tick_ms: int) -> None:
 
 
 def test_paws_stays_forgotten_until_a_timestamp_comes() -> None:
-    """A keep-alive's answer without one, and data out of order, must not make the stale value count again."""
+    """Neither a segment without timestamps nor one out of order replaces TS.Recent, so the stale one must not count
+    again after them.
+    """
     with established(options=ALL_OPTIONS) as scene:
         scene.testbed.advance(30 * DAY)
         scene.peer.send("A", options={"timestamps": None})
@@ -275,7 +277,7 @@ def test_paws_stays_forgotten_until_a_timestamp_comes() -> None:
 
 @pytest.mark.parametrize("flags", ["R", "S", "SA", "P", "PA"])
 def test_timestamp_of_a_segment_that_is_not_acceptable_is_not_remembered(flags: str) -> None:
-    """One forged segment must not have everything refused that the peer sends in the next 24 days.
+    """If it were, PAWS would refuse everything that the peer sends in the next 24 days, for one forged segment.
 
     RST in the window, SYN in the window, no ACK, an ACK of what was never sent: RFC 7323 sections 4.3, 5.2 and 5.3.
     """
@@ -294,9 +296,9 @@ def test_timestamp_of_a_segment_that_is_not_acceptable_is_not_remembered(flags: 
 
 
 def test_timestamp_of_the_last_segment_is_remembered_in_time_wait() -> None:
-    """The ACK that ends a connection counts for RFC 6191 as well: what is older than it is refused, and told so.
+    """The ACK that ends a connection counts for RFC 6191 as well: a FIN with an older timestamp is refused by PAWS.
 
-    A newer FIN of the peer's is remembered in its turn (RFC 7323 section 4.3, rule 2).
+    The timestamp of a newer FIN is remembered in its turn (RFC 7323 section 4.3, rule 2).
     """
     with closing(options=ALL_OPTIONS) as scene:
         scene.testbed.advance(100 * MILLISECOND)

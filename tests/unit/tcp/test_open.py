@@ -132,8 +132,8 @@ def test_accept_without_a_connection_would_block() -> None:
 def test_connections_are_bounded() -> None:
     """The SYN is still answered, as a half-open record is no connection; the ACK that would open one is dropped.
 
-    No RST: the peer may have better luck with its next segment. The RFC has no limit to say more about. What exists
-    is not touched.
+    No RST is sent: a connection may have ended when the peer's next segment comes. The RFC says nothing about limits.
+    Connections that exist are not touched.
     """
     with listen(max_connections=2) as scene:
         assert scene.listener is not None

@@ -34,7 +34,7 @@ def test_a_closed_connection_gives_up_a_vanished_peer_after_two_minutes(build: A
 
 
 def test_a_connection_that_is_only_shut_down_waits_as_long_as_any() -> None:
-    """Its application still reads, and can end it: R2 is 900 s, compared when the timer expires."""
+    """It is no orphan: its application still reads, and can end it. R2 is 900 s, compared when the timer expires."""
     with established() as scene:
         scene.shutdown()
         assert life(scene) // SECOND == 903
@@ -138,7 +138,10 @@ def test_an_orphan_that_ends_makes_room() -> None:
 
 
 def test_while_there_are_many_an_orphan_that_is_not_answered_twice_ends() -> None:
-    """The dead ones make room, so that an honest close need not be a reset."""
+    """With more than half of max_orphans (2 here), an orphan ends after two unanswered timeouts instead of 120 s.
+
+    Its peer is probably gone, and what it makes room for need not be closed with a RST.
+    """
     with listen(max_orphans=4) as scene:
         for index in range(3):
             orphan(scene, 1000 + index)

@@ -173,7 +173,7 @@ def test_an_override_that_is_not_acknowledged_is_sent_again_as_data() -> None:
 
 
 def test_sender_fills_half_of_the_largest_window() -> None:
-    """A peer whose window is smaller than a segment is served."""
+    """Else a peer whose largest window is smaller than a segment would get nothing."""
     with established(wnd=1000) as scene:
         scene.send(bytes(3000))
         scene.peer.expect("A", seq=1, payload=length(1000))
@@ -283,7 +283,7 @@ def test_lent_buffer_comes_back_when_the_connection_ends(how: str) -> None:
 
 
 def test_retransmission_reads_the_same_object() -> None:
-    """Nothing is copied: what the buffer holds at the time is sent. (Lent data must not be changed; here it shows.)"""
+    """Nothing is copied. The test changes the lent buffer, which an application must not do: the new bytes are sent."""
     data = bytearray(b"before")
     with established() as scene:
         scene.send(data)
@@ -321,7 +321,7 @@ def test_segments_cross_the_borders_of_lent_pieces() -> None:
 
 
 def queued(pieces: int, octets: int = 10, **config: Any) -> Scene:
-    """So many pieces in the queue of a connection whose peer takes one at a time, nothing sent but the first."""
+    """A connection with that many pieces of data in its send queue; the initial window of them is sent."""
     scene = established(wnd=65535, **config)
     for index in range(pieces):
         scene.conn.send(bytes([index & 0xFF]) * octets)
@@ -443,7 +443,7 @@ def test_fragmentation_needed_lowers_the_segment_size_and_resends() -> None:
 
 
 def data_of(scene: Scene) -> int:
-    """Acknowledge what came, as a peer would; in-order octets so far."""
+    """Acknowledge what came, as a peer would; returns the in-order bytes so far."""
     if scene.peer.queue:
         for segment in list(scene.peer.queue):
             assert len(segment.payload) <= 960

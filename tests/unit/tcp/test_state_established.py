@@ -86,7 +86,8 @@ def test_established_an_ack_at_the_right_edge_counts() -> None:
 def test_established_data_across_the_right_edge_is_trimmed() -> None:
     """The part in the window is taken, the part beyond is not; what lies wholly beyond is dropped.
 
-    Section 3.10.7.4, first: a stack may trim to the window or queue beyond it. More than the window is never promised.
+    Section 3.10.7.4, first: "one could tailor actual segments [...] by trimming off any portions that lie outside the
+    window"; it does not forbid to keep more.
     """
     with established(rcv_buffer_bytes=4096) as scene:
         window = scene.info()["rcv_wnd"]
@@ -106,7 +107,7 @@ def test_established_data_across_the_right_edge_is_trimmed() -> None:
 @pytest.mark.parametrize("flags", ["UA", "UPA"])
 @pytest.mark.parametrize("urgent", [0, 3, 5, 1000, 65535])
 def test_established_urgent_data_is_delivered_in_line(flags: str, urgent: int) -> None:
-    """MUST-30, MUST-31: whatever the pointer says, the octets are part of the stream."""
+    """MUST-30, MUST-31: whatever the pointer says, the bytes are part of the stream."""
     with established() as scene:
         scene.peer.send(flags, payload=b"hello", urgent=urgent)
         assert scene.read() == b"hello"
@@ -171,7 +172,7 @@ def test_established_reserved_and_ecn_bits_are_ignored() -> None:
 
 @pytest.mark.parametrize(("kind", "code"), [(3, 0), (3, 1), (3, 5), (11, 0), (11, 1), (12, 0)])
 def test_established_soft_icmp_error_does_not_abort(kind: int, code: int) -> None:
-    """MUST-56; MUST-47, SHLD-25: it can be asked for."""
+    """MUST-56. The application can read it from info() (MUST-47, SHLD-25)."""
     with established() as scene:
         scene.send(b"x" * 10)
         segment = scene.peer.expect("A", payload=length(10))
@@ -183,7 +184,7 @@ def test_established_soft_icmp_error_does_not_abort(kind: int, code: int) -> Non
 
 @pytest.mark.parametrize("code", [0, 1, 2, 3, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15])
 def test_established_no_icmp_unreachable_ends_the_connection(code: int) -> None:
-    """RFC 5927 section 5.2: the peer has shown that it is there, so SHLD-26 does not hold here."""
+    """RFC 5927 section 5.2: in a synchronized state hard errors count as soft ones, in spite of SHLD-26."""
     with established() as scene:
         scene.send(b"x" * 10)
         segment = scene.peer.expect("A", payload=length(10))
@@ -204,7 +205,7 @@ def test_established_an_icmp_error_is_forgotten_with_the_next_ack() -> None:
 
 
 def test_established_the_icmp_error_is_the_reason_of_the_timeout() -> None:
-    """MUST-47: after R2 without an ACK the application reads why."""
+    """MUST-47: when R2 ends the connection, the error says what the last ICMP message said."""
     with established(user_timeout_ns=20 * SECOND) as scene:
         scene.send(b"x" * 10)
         scene.peer.send_icmp_error(3, 1, scene.peer.expect("A", payload=length(10)))

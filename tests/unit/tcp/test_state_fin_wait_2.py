@@ -72,7 +72,7 @@ def test_fin_wait_2_send_fails() -> None:
 
 
 def test_fin_wait_2_close_after_shutdown_leaves_nothing_to_read_for() -> None:
-    """The shutdown left our side reading; the close ends that, so data is answered with a RST from then on (SHLD-3)."""
+    """After a shutdown the application still reads; after the close nobody does, and data gets a RST (SHLD-3)."""
     with fin_wait_2() as scene:
         scene.close()
         scene.peer.expect_nothing()

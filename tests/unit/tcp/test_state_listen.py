@@ -109,8 +109,9 @@ def test_listen_two_listeners_on_one_port_is_an_error() -> None:
 def test_listen_beside_half_open_and_established_connections() -> None:
     """MUST-41, MUST-42: a passive open disturbs no record that exists.
 
-    So the handshake begun at the first listener is completed at the second, on the same port. The RFC does not know
-    a LISTEN that ends: a stack may drop its half-open records with it, and answer the ACK with a RST.
+    So the handshake begun at the first listener is completed at the second, on the same port. By section 3.10.4
+    CLOSE of a LISTEN deletes its TCB and says nothing of half-open connections: a stack may drop them with it, and
+    answer the ACK with a RST.
     """
     with listen() as scene:
         scene.peer.send("S", options=SYN_OPTIONS)

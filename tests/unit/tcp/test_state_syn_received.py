@@ -68,7 +68,7 @@ def test_syn_received_data_beyond_the_window_is_answered_with_an_ack(role: str) 
 
 
 def test_syn_received_passive_rst_returns_to_listen() -> None:
-    """No one is told; the port goes on listening."""
+    """Second, a passive open: the application is not told, and the port goes on listening."""
     with syn_received() as scene:
         scene.peer.send("R")
         scene.peer.expect_nothing()
@@ -154,7 +154,7 @@ def test_syn_received_acceptable_segment_from_before_the_window_establishes(role
 
 
 def test_syn_received_active_repeated_syn_gets_the_syn_ack_again_at_once() -> None:
-    """Simultaneous open: the peer has not seen our SYN,ACK. Its next SYN comes a timeout later, so does ours."""
+    """Simultaneous open: the peer has not seen our SYN,ACK. The answer does not wait for our own timer."""
     with syn_received(role="active") as scene:
         for _ in range(3):
             scene.testbed.advance(600 * MILLISECOND)
@@ -167,7 +167,7 @@ def test_syn_received_active_repeated_syn_gets_the_syn_ack_again_at_once() -> No
 
 
 def test_syn_received_active_rst_on_the_syns_number_is_ignored() -> None:
-    """It lies before the window."""
+    """The number of the peer's SYN lies before the window, so the RST is not acceptable."""
     with syn_received(role="active") as scene:
         scene.peer.send("SR", seq=0)
         scene.peer.expect_nothing()

@@ -78,7 +78,7 @@ def test_syn_sent_syn_opens_simultaneously() -> None:
 
 
 def simultaneous(flags: str, payload: bytes) -> Scene:
-    """A SYN of the peer's own, with more on it, answered."""
+    """SYN-RECEIVED by a simultaneous open: the peer's SYN has text or a FIN on it, and all is acknowledged."""
     scene = syn_sent()
     scene.peer.send(flags, options=SYN_OPTIONS, payload=payload)
     scene.peer.expect("SA", seq=0, ack=scene.peer.snd_nxt)
@@ -102,7 +102,7 @@ def test_syn_sent_text_on_a_simultaneous_syn_is_kept_until_established() -> None
 
 @pytest.mark.parametrize("again", [b"", b"ear", b"early", b"early and late"])
 def test_syn_sent_text_on_a_simultaneous_syn_and_then_the_peers_syn_ack(again: bytes) -> None:
-    """Figure 7: each end is in ESTABLISHED with the other's SYN,ACK, whatever of the text that carries again."""
+    """Figure 7: the other's SYN,ACK establishes. It may carry none, a part or all of the text again, or more."""
     with simultaneous("S", b"early") as scene:
         scene.peer.send("SA", seq=0, options=SYN_OPTIONS, payload=again)
         assert scene.state == "ESTABLISHED"
@@ -308,7 +308,7 @@ def test_syn_sent_hard_icmp_error_about_another_sequence_number_is_dropped(seq: 
     ],
 )
 def test_syn_sent_soft_icmp_error_is_the_reason_in_the_end(kind: int, code: int, reason: str, number: int) -> None:
-    """MUST-56: it does not abort; MUST-47: when R2 is over it is told."""
+    """MUST-56: it does not abort. MUST-47: when R2 is over, it is the reason that the application gets."""
     with syn_sent() as scene:
         scene.peer.send_icmp_error(kind, code, scene.peer.from_stack("S", seq=0))
         assert scene.state == "SYN-SENT"

@@ -294,7 +294,7 @@ def test_soft_icmp_error_does_not_abort(case: Case, kind: int, code: int) -> Non
 @pytest.mark.parametrize("case", FULL, ids=str)
 @pytest.mark.parametrize(("kind", "code"), [*SOFT, *HARD])
 def test_icmp_error_about_what_is_not_in_flight_is_dropped(case: Case, kind: int, code: int) -> None:
-    """RFC 5927 section 4: SND.UNA <= SEG.SEQ < SND.NXT, or somebody is guessing."""
+    """RFC 5927 section 4: SND.UNA <= SEG.SEQ < SND.NXT; anything else may be forged by somebody who has to guess."""
     with case.build() as scene:
         scene.peer.send_icmp_error(kind, code, scene.peer.from_stack(seq=case.snd_nxt + 1000))
         scene.peer.expect_nothing()

@@ -56,9 +56,10 @@ def test_time_wait_ack_is_not_answered() -> None:
 
 
 def test_time_wait_rst_is_not_answered() -> None:
-    """And ends the wait: RFC 9293 section 3.10.7.4, second: "enter the CLOSED state".
+    """It ends the wait: RFC 9293 section 3.10.7.4, second: "enter the CLOSED state".
 
-    RFC 1337 section 3 (F1) ignores it. Here it must be exact (RFC 5961 section 3.2), which old duplicates are not.
+    A stack may ignore it instead (RFC 1337 section 3, F1). Ours asks for the exact sequence number (RFC 5961 section
+    3.2), which an old duplicate hardly has.
     """
     with time_wait() as scene:
         scene.peer.send("R")
@@ -205,7 +206,7 @@ def test_time_wait_beyond_the_limit_the_oldest_goes() -> None:
 
 
 def test_time_wait_unread_data_stays_readable() -> None:
-    """The wait needs no tcb, but the application has not read everything yet."""
+    """TIME-WAIT has taken the tcb's place, and the application has not read everything yet."""
     from ustack.testing.states import fin_wait_2
 
     with fin_wait_2() as scene:

@@ -13,7 +13,7 @@ FLOOD_FROM = "198.18.0."
 
 
 def flood(scene: Scene, syns: int, first: int = 0) -> None:
-    """SYNs of strangers, of whom nothing more is heard. first: number of SYNs that were there before."""
+    """SYNs from addresses that send nothing else. first: number of SYNs that were sent before."""
     for index in range(first, first + syns):
         segment = scene.peer.segment("S", seq=index * 7919, src=FLOOD_FROM + str(10 + index % 200), options=SYN_OPTIONS)
         frame = scene.peer.frame(replace(segment, sport=1024 + index // 200))
@@ -44,7 +44,7 @@ def forgotten(scene: Scene, **parameters: object) -> ScriptedPeer:
 def test_clients_are_served_in_a_flood_that_turns_the_queue_over_several_times_a_round_trip(
     queues: float, at_least: int
 ) -> None:
-    """40 clients, one after the other; between each one's SYN and its ACK come so many times syn_queue others."""
+    """40 clients, one after the other. Between each one's SYN and its ACK come queues * syn_queue SYNs of others."""
     queue, served = 256, 0
     with listen(syn_queue=queue) as scene:
         assert scene.listener is not None
@@ -78,7 +78,7 @@ def test_what_the_syn_offered_is_remembered() -> None:
 
 
 def test_a_peer_whose_third_segment_has_no_timestamp_may_stamp_what_follows() -> None:
-    """TS.Recent is not remembered, and zero in its place would be newer than half of all timestamps."""
+    """The cache does not keep TS.Recent. With zero in its place PAWS would refuse half of all timestamps as older."""
     with listen(syn_queue=1) as scene:
         client = honest(scene, 50_000, options=ALL_OPTIONS)
         flood(scene, 4)
@@ -131,7 +131,7 @@ def test_the_ack_of_an_earlier_syn_ack_that_is_forgotten_leaves_the_newer_handsh
 
 
 def test_the_first_segment_with_text_completes_the_handshake_too() -> None:
-    """The ACK itself was lost. Text beyond it cannot: it does not say where the client began."""
+    """The ACK itself was lost. A segment further on cannot: the client's ISN is taken to be SEG.SEQ - 1."""
     with listen(syn_queue=1) as scene:
         client = honest(scene, 50_000)
         flood(scene, 4)
@@ -172,7 +172,7 @@ def test_a_handshake_that_is_forgotten_altogether_is_not_reset_at_once(text: byt
 
 
 def test_a_client_that_is_forgotten_learns_it_when_no_half_open_record_could_be_so_old() -> None:
-    """Silence for ever would leave it to its own user timeout, a quarter of an hour."""
+    """It gets a RST then. If we stayed silent, it would wait for its own user timeout, a quarter of an hour."""
     with listen(syn_queue=1, syn_ack_timeout_ns=63 * SECOND) as scene:
         client = forgotten(scene)
         for second in range(60):
@@ -188,7 +188,7 @@ def test_a_client_that_is_forgotten_learns_it_when_no_half_open_record_could_be_
 
 
 def test_numbers_that_were_never_ours_are_answered_with_rst_in_a_flood_too() -> None:
-    """Section 3.10.7.2: an ACK that no SYN-ACK of the last minute can have asked for."""
+    """Section 3.10.7.2, second: the ACK does not answer any SYN,ACK of the last minute, so it gets the usual RST."""
     with listen(syn_queue=1) as scene:
         client = honest(scene, 50_000)
         flood(scene, 4)

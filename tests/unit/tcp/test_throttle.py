@@ -38,7 +38,7 @@ def open_peer(testbed: Testbed, port: int) -> ScriptedPeer:
 
 
 def probe(peer: ScriptedPeer, octets: int = 0) -> bool:
-    """A keep-alive probe of the peer: whether it was answered."""
+    """Send a keep-alive probe of the peer's; True if it was answered."""
     peer.drain()
     peer.send("A", seq=peer.snd_nxt - 1, payload=b"\0" * octets)
     return [segment.flags for segment in peer.drain()] == ["A"]
@@ -49,7 +49,7 @@ def probe(peer: ScriptedPeer, octets: int = 0) -> bool:
 
 @pytest.mark.parametrize("octets", [0, 1])
 def test_keepalive_probes_of_many_connections_in_one_second_are_all_answered(octets: int) -> None:
-    """More of them than any total for challenge ACKs in a second."""
+    """They are more than the limit of challenge ACKs in a second, which does not count them."""
     with listen() as scene:
         assert scene.listener is not None
         scene.listener.close()
@@ -80,7 +80,7 @@ def test_a_keepalive_probe_is_answered_each_time() -> None:
 
 
 def test_a_keepalive_probe_is_answered_whatever_blind_segments_came_just_before() -> None:
-    """Who knows the addresses and ports alone, and sends SYNs, uses up no answer that is due to the peer."""
+    """An attacker who knows only addresses and ports sends SYNs: the answer to the peer's probe is not used up."""
     with established() as scene:
         for _ in range(9):
             scene.testbed.advance(SECOND)
@@ -91,7 +91,7 @@ def test_a_keepalive_probe_is_answered_whatever_blind_segments_came_just_before(
 
 
 def test_data_beyond_a_closed_window_is_answered_each_time() -> None:
-    """A window probe with its octet (section 3.8.6.1): it carries data, so no loop of ACKs can be made of it."""
+    """A window probe carries a byte (section 3.8.6.1), so it is no ACK, and its answer cannot begin a loop of ACKs."""
     with established(rcv_buffer_bytes=2920) as scene:
         scene.peer.send("A", payload=b"x" * 1460)
         scene.peer.send("A", payload=b"x" * 1460)
@@ -104,7 +104,7 @@ def test_data_beyond_a_closed_window_is_answered_each_time() -> None:
 
 
 def test_a_window_probe_without_data_is_answered() -> None:
-    """Linux probes with nothing at SND.UNA - 1: 0.5 s, 1 s, 2 s, ... apart at the least that its peers are promised."""
+    """Linux probes with an empty segment at SND.UNA - 1. Its intervals double, and are 0.5 s, 1 s, ... at the least."""
     with established(rcv_buffer_bytes=2920) as scene:
         scene.peer.send("A", payload=b"x" * 2920)
         scene.testbed.advance(SECOND)
@@ -136,7 +136,7 @@ JUNK: dict[str, Callable[[ScriptedPeer], Junk]] = {
 
 
 def send_often(scene: Scene, kind: str, times: int = 100) -> int:
-    """Send the same junk at one instant; how often it was answered."""
+    """Send the same junk many times at one instant; the number of answers."""
     for _ in range(times):
         junk = JUNK[kind](scene.peer)
         scene.peer.send(junk.pop("flags"), **junk)
@@ -200,7 +200,7 @@ def test_repeated_syns_for_a_half_open_record_are_answered_twice_between_two_syn
 
 
 def challenged(testbed: Testbed, peers: list[ScriptedPeer]) -> int:
-    """How many of the peers get a challenge for a SYN in the window, all at one instant."""
+    """All peers send a SYN in the window at one instant; how many of them are challenged."""
     for peer in peers:
         peer.drain()
         peer.send("S", seq=peer.snd_nxt)
@@ -208,7 +208,7 @@ def challenged(testbed: Testbed, peers: list[ScriptedPeer]) -> int:
 
 
 def test_challenges_of_all_connections_together_are_limited_by_a_number_that_changes() -> None:
-    """RFC 5961 section 7; CVE-2016-5696: who counts his own must not learn of others'."""
+    """RFC 5961 section 7; CVE-2016-5696: an attacker who counts his own challenges must not learn of other people's."""
     with listen() as scene:
         assert scene.listener is not None
         scene.listener.close()
@@ -226,7 +226,7 @@ def test_challenges_of_all_connections_together_are_limited_by_a_number_that_cha
 
 
 def test_a_syn_ack_that_comes_again_is_acknowledged_whatever_other_connections_send() -> None:
-    """The ACK of it was lost, and there is no data whose ACK could do: the peer would give up."""
+    """Our ACK of it was lost and we have no data to send that would repeat it: unanswered, the peer would give up."""
     with syn_sent() as scene:
         scene.listener = scene.testbed.stack.listen(80, backlog=2000)
         peers = [open_peer(scene.testbed, 1024 + index) for index in range(1600)]
@@ -264,7 +264,7 @@ def forge(pair: Pair, to_a: bool, **fields: Any) -> None:
 @pytest.mark.parametrize("timestamps", [0, 1])
 @pytest.mark.parametrize("octets", [1, 2, 1000])
 def test_two_stacks_out_of_step_do_not_answer_each_other_for_ever(timestamps: int, octets: int) -> None:
-    """One forged octet for each: both have now acknowledged what the other never sent, and correct each other."""
+    """One forged byte for each: both have now acknowledged what the other never sent, and correct each other."""
     with Pair(network={"delay_ns": MILLISECOND}, timestamps=timestamps) as pair:
         opener, accepter = pair.connect()
         pair.advance(SECOND)

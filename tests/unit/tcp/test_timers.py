@@ -169,7 +169,7 @@ def test_fin_lost_at_a_closed_window_is_sent_again() -> None:
 
 @pytest.mark.parametrize("how", ["shutdown", "close"])
 def test_a_closed_window_is_probed_with_the_fin_if_that_is_all_there_is(how: str) -> None:
-    """Section 3.8.6.1, "or retransmit": a FIN needs no room."""
+    """Section 3.8.6.1, "or retransmit": the FIN is sent again as the probe, as it takes no room in the window."""
     with established(wnd=1000) as scene:
         scene.send(bytes(1000))
         scene.peer.catch_up()
@@ -188,7 +188,7 @@ def test_a_closed_window_is_probed_with_the_fin_if_that_is_all_there_is(how: str
 
 @pytest.mark.parametrize("octets", [0, 1])
 def test_simultaneous_window_probes_end_when_one_ack_arrives(octets: int) -> None:
-    """RFC 9293 appendix A.2: the peer has taken our probe's octet, and its ACK, like ours of its own, was lost."""
+    """RFC 9293 appendix A.2: both ends have taken the byte of the other's probe, and both ACKs were lost."""
     with established(wnd=1000) as scene:
         scene.send(bytes(1500))
         scene.peer.catch_up()
@@ -353,7 +353,7 @@ def test_keepalive_is_off_by_default() -> None:
 
 
 def test_keepalive_probes_after_two_hours() -> None:
-    """MUST-24, MUST-28, SHLD-12: without data, one before SND.NXT, so that it must be answered."""
+    """MUST-24, MUST-28, SHLD-12: without data, at SND.NXT - 1, which is not acceptable and so must be answered."""
     with keep_alive() as scene:
         scene.peer.expect_after(2 * HOUR, "A", seq=0, ack=1)
         assert scene.testbed.counted()["keepalive_probes_out"] == 1

@@ -152,7 +152,10 @@ def test_timestamps_are_taken_off() -> None:
 
 @pytest.mark.parametrize("mtu", [68, 100, 296, 551])
 def test_below_the_floor_segments_keep_their_size_and_routers_may_fragment(mtu: int) -> None:
-    """A datagram of 552 bytes with DF would never fit; segments of 28 bytes are what an attacker wants."""
+    """They stay at 512 bytes and go without DF, with which they would never arrive.
+
+    Smaller ones (down to 28 bytes) are what somebody wants who forges such messages.
+    """
     with flying() as scene:
         claim(scene, mtu)
         assert scene.info()["smss"] == 512
@@ -202,7 +205,7 @@ def test_identifications_without_df_do_not_come_again_and_cannot_be_foreseen() -
 
 
 def test_an_old_router_gives_no_mtu() -> None:
-    """RFC 1191 section 5: the next lower plateau, by what it quotes; ten complaints do not go down ten steps."""
+    """RFC 1191 section 5: the next plateau below the length of the quoted datagram. So ten complaints are one step."""
     with flying(10) as scene:
         for index in range(10):
             claim(scene, 0, 1 + MSS * index)
@@ -224,7 +227,7 @@ def test_what_is_not_smaller_is_refused(mtu: int) -> None:
 
 
 def test_claims_of_ever_less_send_the_window_again_a_few_times_only() -> None:
-    """Else each message of 56 bytes would bring a window of data, with no ACK between them."""
+    """Else each ICMP message of 56 bytes would have a window of data sent again, without an ACK in between."""
     with flying(10) as scene:
         total = 0
         for mtu in range(1499, 1399, -1):
@@ -300,7 +303,7 @@ def test_small_segments_prove_nothing() -> None:
 
 
 def test_a_segment_sent_again_proves_nothing() -> None:
-    """Its ACK may be that of smaller pieces: only what was sent once is proof."""
+    """Its ACK may be for smaller pieces of it. Only a segment that was sent once proves that its size fits."""
     with flying(1) as scene:
         scene.peer.wait(5 * SECOND)
         scene.peer.drain()

@@ -403,7 +403,7 @@ def test_duplicate_acks_after_a_timeout_do_not_retransmit_twice() -> None:
 
 
 def test_pure_ack_after_a_timeout_has_the_highest_sequence_number() -> None:
-    """RFC 9293's SND.NXT never moves back: an ACK with an old SEQ is not acceptable for who has it all."""
+    """RFC 9293's SND.NXT never moves back: a peer that has received everything accepts no ACK with an old SEQ."""
     with started(10, total=10) as scene:
         scene.peer.wait(5 * SECOND)
         assert sent(scene) == [1]
@@ -445,7 +445,7 @@ DAY = 24 * 3600 * SECOND
 @pytest.mark.parametrize("days", [1, 6, 7, 10, 13, 14, 20, 27, 60])
 @pytest.mark.parametrize("woken", ["by us", "by the peer"])
 def test_idle_connection_restarts_from_the_initial_window_after_days(days: int, woken: str) -> None:
-    """The clock of timers comes round after 13 days; what it said before is no news."""
+    """The tick counter of the timers wraps after 13 days: a longer silence must not look like a short one."""
     with started(10, total=40) as scene:
         for index in range(1, 41):
             scene.peer.send("A", ack=min(seq_of(index), snd_nxt(scene)))
@@ -462,7 +462,7 @@ def test_idle_connection_restarts_from_the_initial_window_after_days(days: int, 
 
 
 def test_connection_that_only_receives_for_days_restarts_from_the_initial_window() -> None:
-    """It is not silent, but it has sent nothing."""
+    """It was not idle, but it has sent no data, so its window says nothing about the path any more."""
     with started(10, total=40) as scene:
         for index in range(1, 41):
             scene.peer.send("A", ack=min(seq_of(index), snd_nxt(scene)))
