@@ -267,3 +267,24 @@ def test_the_rule_inside_server() -> None:
     assert server_may_import("http", "records")
     assert not server_may_import("records", "http")
     assert not server_may_import("files", "chunks")
+
+
+# What an application's side may not name: it has a transport (application.pxd) for everything that TCP and IP do.
+APPLICATIONS_SIDE = [
+    *(path for path in sources() if module_of(path)[0] == "blocking"),
+    ROOT / "ustack/application.pxd",
+    ROOT / "ustack/application.pyx",
+    ROOT / "ustack/testing/recorder.pyx",
+    ROOT / "ustack/testing/memory_transport.pyx",
+    ROOT / "tools/connection_storm.pyx",
+]
+# Stack is what builds an engine, and counts and shows every connection that it has, whoever's application it is.
+BUILDS_THINGS = {
+    "ustack/blocking/stack.pyx": {"tcp.records.demux", "tcp.records.state", "tcp.records.tcb", "tcp.status"},
+}
+
+
+@pytest.mark.parametrize("path", APPLICATIONS_SIDE, ids=lambda path: str(path.relative_to(ROOT)))
+def test_an_application_knows_its_transport_only(path: Path) -> None:
+    known = {".".join(other) for other in imports_of(path) if other[0] in {"tcp", "ip"}}
+    assert known == BUILDS_THINGS.get(str(path.relative_to(ROOT)), set())

@@ -1,0 +1,390 @@
+# SPDX-License-Identifier: MIT
+"""What application.pxd promises, asked of every transport with the same words: the engine's TCP between two stacks, and
+the one in memory."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from ustack import Connection
+from ustack.buf import lent
+from ustack.testing.memory_transport import MemoryTransport
+from ustack.testing.pair import Pair
+from ustack.testing.recorder import Recorder
+from ustack.testing.testbed import MILLISECOND, SECOND, STACK_ADDRESS
+
+QUEUE_BYTES = 65536
+LOW_WATER_BYTES = 16384
+WINDOW_BYTES = 8192
+
+
+class Client:
+    """A client's end: what it has received so far, and how its connection ended ("": it has not)."""
+
+    def __init__(self, world: "World") -> None:
+        self.world = world
+        self.received = b""
+        self.ended = ""
+
+    def push(self, segment: bytes) -> None:
+        raise NotImplementedError
+
+    def pull(self) -> bytes:
+        raise NotImplementedError
+
+    def shutdown(self) -> None:
+        raise NotImplementedError
+
+    def abort(self) -> None:
+        raise NotImplementedError
+
+    def send(self, *segments: bytes) -> None:
+        for segment in segments:
+            self.push(segment)
+            self.world.settle()
+
+    def read(self) -> bytes:
+        """Take everything that comes without time passing."""
+        try:
+            while not self.ended:
+                found = self.pull()
+                self.received += found
+                if not found:
+                    self.ended = "eof"
+                self.world.settle()
+        except BlockingIOError:
+            pass
+        except OSError as error:
+            self.ended = type(error).__name__
+        return self.received
+
+
+class World:
+    """A transport with a Recorder at port 80."""
+
+    recorder: Recorder
+    clients: list[Client]
+
+    def open(self) -> Client:
+        raise NotImplementedError
+
+    def settle(self) -> None:
+        raise NotImplementedError
+
+    def advance(self, duration_ns: int) -> None:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        raise NotImplementedError
+
+
+class EngineClient(Client):
+    def __init__(self, world: "EngineWorld") -> None:
+        super().__init__(world)
+        self.connection: Connection = world.pair.b.connect(STACK_ADDRESS, 80, wait=False)
+        self.connection.nodelay = True
+
+    def push(self, segment: bytes) -> None:
+        self.connection.send(segment)
+
+    def pull(self) -> bytes:
+        return self.connection.receive(1 << 20, timeout=0)
+
+    def shutdown(self) -> None:
+        self.connection.shutdown()
+
+    def abort(self) -> None:
+        self.connection.abort()
+
+
+class EngineWorld(World):
+    def __init__(self) -> None:
+        self.recorder = Recorder()
+        self.clients = []  # one that is dropped is closed
+        self.pair = Pair(
+            a={"snd_queue_bytes": QUEUE_BYTES, "snd_low_water_bytes": LOW_WATER_BYTES},
+            b={"rcv_buffer_bytes": WINDOW_BYTES},
+        )
+        self.pair.a.listen(80, application=self.recorder)
+
+    def open(self) -> EngineClient:
+        client = EngineClient(self)
+        self.clients.append(client)
+        self.settle()
+        return client
+
+    def settle(self) -> None:
+        self.pair.pump()
+        while (at := self.pair.a.next_deadline_ns) is not None and at <= self.pair.now_ns:
+            self.pair.pump()  # what waits for the next turn
+
+    def advance(self, duration_ns: int) -> None:
+        self.pair.advance(duration_ns)
+
+    def close(self) -> None:
+        self.pair.close()
+
+
+class MemoryEnd(Client):
+    def __init__(self, world: "MemoryWorld") -> None:
+        super().__init__(world)
+        self.end = world.transport.open(80, window_bytes=WINDOW_BYTES)
+
+    def push(self, segment: bytes) -> None:
+        self.end.send(segment)
+
+    def pull(self) -> bytes:
+        return self.end.receive(1 << 20)
+
+    def shutdown(self) -> None:
+        self.end.shutdown()
+
+    def abort(self) -> None:
+        self.end.abort()
+
+
+class MemoryWorld(World):
+    def __init__(self) -> None:
+        self.recorder = Recorder()
+        self.clients = []  # one that is dropped is closed
+        self.transport = MemoryTransport(send_queue_bytes=QUEUE_BYTES, low_water_bytes=LOW_WATER_BYTES)
+        self.transport.listen(80, self.recorder)
+
+    def open(self) -> MemoryEnd:
+        client = MemoryEnd(self)
+        self.clients.append(client)
+        self.settle()
+        return client
+
+    def settle(self) -> None:
+        self.transport.settle()
+
+    def advance(self, duration_ns: int) -> None:
+        self.transport.advance(duration_ns)
+
+    def close(self) -> None:
+        self.transport.close()
+
+
+@pytest.fixture(params=[EngineWorld, MemoryWorld], ids=["engine", "memory"])
+def world(request: pytest.FixtureRequest) -> Iterator[World]:
+    alive = lent.alive()
+    make: Callable[[], World] = request.param
+    made = make()
+    yield made
+    made.close()
+    assert made.recorder.errors == []
+    assert lent.alive() == alive
+
+
+def events(world: World) -> list[tuple[Any, ...]]:
+    """What was recorded, without ports and bursts."""
+    return [(entry[0], *entry[2:]) for entry in world.recorder.log if not entry[0].startswith("burst")]
+
+
+def port_of(world: World) -> int:
+    [port] = world.recorder.ports
+    return port
+
+
+def test_each_segment_is_an_upcall(world: World) -> None:
+    client = world.open()
+    client.send(b"ab", b"cde")
+    assert events(world) == [("accept",), ("data", b"ab"), ("data", b"cde")]
+
+
+def test_upcalls_come_within_a_burst(world: World) -> None:
+    world.open().send(b"ab")
+    names = [entry[0] for entry in world.recorder.log]
+    assert names == ["burst_begin", "accept", "burst_end", "burst_begin", "data", "burst_end"]
+
+
+def test_what_on_data_leaves_waits_until_it_is_asked_for(world: World) -> None:
+    client = world.open()
+    world.recorder.consume = 1
+    client.send(b"abc", b"de")
+    assert world.recorder.names() == ["accept", "data"]
+    assert world.recorder.receivable(port_of(world)) == 4
+    world.recorder.consume = None
+    world.recorder.act(port_of(world), "resume")
+    world.settle()
+    assert b"".join(entry[1] for entry in events(world)[2:]) == b"bcde"
+    assert world.recorder.receivable(port_of(world)) == 0
+
+
+def test_receive_takes_from_the_queue_and_ends_the_pause(world: World) -> None:
+    client = world.open()
+    world.recorder.consume = 0
+    client.send(b"abc")
+    assert world.recorder.read(port_of(world), 2) == b"ab"
+    world.recorder.clear()
+    world.recorder.consume = None
+    client.send(b"d")
+    assert b"".join(entry[1] for entry in events(world)) == b"cd"
+
+
+def test_nothing_can_be_received_inside_on_data(world: World) -> None:
+    client = world.open()
+    found: list[bytes] = []
+    world.recorder.on("data", lambda port: found.append(world.recorder.read(port, 9)))
+    client.send(b"abc")
+    assert found == [b""]
+    assert world.recorder.received[port_of(world)] == b"abc"
+
+
+def test_an_answer_arrives(world: World) -> None:
+    client = world.open()
+    world.recorder.on("data", ("send", b"answer"), "close")
+    client.send(b"question")
+    assert (client.read(), client.ended) == (b"answer", "eof")
+    client.shutdown()
+    world.settle()
+    assert events(world) == [("accept",), ("data", b"question"), ("closed", "normal")]
+
+
+def test_the_send_queue_is_bounded_and_on_writable_comes_at_the_low_water_mark(world: World) -> None:
+    client = world.open()
+    port = port_of(world)
+    assert world.recorder.act(port, ("send", b"x" * 2 * QUEUE_BYTES)) == QUEUE_BYTES
+    assert world.recorder.act(port, ("send", b"y")) == 0
+    world.recorder.act(port, "want_writable")
+    world.settle()
+    assert "writable" not in world.recorder.names()
+    assert QUEUE_BYTES - 2 * WINDOW_BYTES <= world.recorder.queued(port) < QUEUE_BYTES
+    queued: list[int] = []
+    world.recorder.on("writable", lambda port: queued.append(world.recorder.queued(port)))
+    while len(client.read()) < QUEUE_BYTES:
+        world.advance(MILLISECOND)
+    world.advance(SECOND)
+    assert world.recorder.names().count("writable") == 1
+    assert queued[0] <= LOW_WATER_BYTES
+    assert world.recorder.queued(port) == 0
+
+
+def test_want_writable_with_room_comes_at_once(world: World) -> None:
+    world.open()
+    world.recorder.act(port_of(world), "want_writable")
+    world.settle()
+    assert world.recorder.names() == ["accept", "writable"]
+
+
+def test_the_end_is_told_once_and_behind_the_data(world: World) -> None:
+    client = world.open()
+    world.recorder.consume = 0
+    client.send(b"ab")
+    client.shutdown()
+    world.settle()
+    assert world.recorder.names() == ["accept", "data"]
+    world.recorder.consume = None
+    world.recorder.act(port_of(world), "resume")
+    world.advance(SECOND)
+    assert events(world)[2:] == [("data", b"ab"), ("eof",)]
+    world.recorder.act(port_of(world), "close")
+    world.settle()
+    assert events(world)[4:] == [("closed", "normal")]
+    client.read()
+    assert client.ended == "eof"
+
+
+def test_a_half_closed_client_still_receives(world: World) -> None:
+    client = world.open()
+    client.shutdown()
+    world.settle()
+    world.recorder.act(port_of(world), ("send", b"late"))
+    world.recorder.act(port_of(world), "shutdown")
+    world.settle()
+    assert (client.read(), client.ended) == (b"late", "eof")
+    assert events(world) == [("accept",), ("eof",), ("closed", "normal")]
+
+
+def test_abort_resets_the_client(world: World) -> None:
+    client = world.open()
+    world.recorder.act(port_of(world), ("send", b"x"))
+    world.recorder.act(port_of(world), "abort")
+    world.settle()
+    client.read()
+    assert client.ended == "ConnectionReset"
+    assert events(world) == [("accept",), ("closed", "aborted")]
+
+
+def test_a_reset_is_told(world: World) -> None:
+    client = world.open()
+    client.abort()
+    world.settle()
+    assert events(world) == [("accept",), ("closed", "reset")]
+    assert world.recorder.ports == []
+
+
+def test_close_with_unread_bytes_is_a_reset(world: World) -> None:
+    client = world.open()
+    world.recorder.consume = 0
+    client.send(b"unread")
+    world.recorder.act(port_of(world), "close")
+    world.settle()
+    client.read()
+    assert client.ended == "ConnectionReset"
+    assert events(world)[2:] == [("closed", "aborted")]
+
+
+def test_bytes_that_come_after_close_are_answered_with_a_reset(world: World) -> None:
+    client = world.open()
+    world.recorder.act(port_of(world), "close")
+    world.settle()
+    client.read()
+    assert client.ended == "eof"
+    client.send(b"late")
+    assert events(world) == [("accept",), ("closed", "aborted")]
+
+
+def test_send_after_shutdown_is_refused(world: World) -> None:
+    world.open()
+    port = port_of(world)
+    world.recorder.act(port, "shutdown")
+    assert world.recorder.act(port, ("send", b"x")) == -4
+
+
+def test_a_timeout_comes_once_and_not_before_its_time(world: World) -> None:
+    world.recorder.on("accept", ("timeout", 50 * MILLISECOND))
+    world.open()
+    world.advance(49 * MILLISECOND)
+    assert world.recorder.names() == ["accept"]
+    world.advance(10 * MILLISECOND)
+    assert world.recorder.names() == ["accept", "timeout"]
+    world.advance(SECOND)
+    assert world.recorder.names() == ["accept", "timeout"]
+
+
+def test_a_timeout_can_be_moved_and_turned_off(world: World) -> None:
+    world.recorder.on("accept", ("timeout", 50 * MILLISECOND))
+    world.open()
+    world.recorder.act(port_of(world), ("timeout", 0))
+    world.advance(SECOND)
+    assert world.recorder.names() == ["accept"]
+
+
+def test_a_refused_connection_is_reset_without_another_upcall(world: World) -> None:
+    world.recorder.on("accept", "refuse")
+    client = world.open()
+    client.read()
+    assert client.ended == "ConnectionReset"
+    assert world.recorder.names() == ["accept"]
+
+
+def test_a_turn_has_an_end(world: World) -> None:
+    """Bytes that cost more than the share of one upcall come in several, each in a turn of its own."""
+    client = world.open()
+    world.recorder.charge = 300
+    client.send(b"x" * 40)
+    assert world.recorder.received[port_of(world)] == b"x" * 40
+    offered = [len(entry[1]) for entry in events(world)[1:]]
+    assert offered[0] == 40
+    assert len(offered) >= 20
+
+
+def test_connections_are_told_apart(world: World) -> None:
+    one, other = world.open(), world.open()
+    other.send(b"other")
+    one.send(b"one")
+    assert sorted(world.recorder.received.values()) == [b"one", b"other"]
+    assert len(world.recorder.ports) == 2
