@@ -36,7 +36,9 @@ FLOORS = {
 BESIDE = {
     "lab": set(),
     "obs": {"base", "buf", "wire", "link", "ip", "tcp", "udp"},
+    "sim": {*FLOORS} - {"server", "cli"},
     "testing": {
+        "sim",
         "base",
         "errors",
         "buf",
@@ -51,7 +53,7 @@ BESIDE = {
         "aio",
         "__init__",
     },
-    "tools": {*FLOORS, "lab", "obs", "testing"} - {"cli"},
+    "tools": {*FLOORS, "lab", "obs", "sim", "testing"} - {"cli"},
 }
 SEES_BESIDE = {"cli": {"lab", "obs"}}
 
@@ -250,6 +252,11 @@ def test_every_file_of_server_is_in_the_table() -> None:
         ("tools", "cli", False),
         ("testing", "blocking", True),
         ("blocking", "testing", False),
+        ("sim", "blocking", True),
+        ("testing", "sim", True),
+        ("sim", "testing", False),
+        ("sim", "server", False),
+        ("blocking", "sim", False),
     ],
 )
 def test_the_rule_itself(room: str, other: str, allowed: bool) -> None:

@@ -19,7 +19,8 @@ from ustack.buf.frame cimport CHECKSUM_UNKNOWN, CHECKSUM_VERIFIED
 from ustack.engine.owner cimport Engine
 from ustack.engine.poll cimport engine_poll
 from ustack.engine.records cimport ENGINE_BURST
-from ustack.link.memory cimport MemoryLink, far_commit, far_next, far_release, far_reserve, memory_sent_t, memory_t
+from ustack.link.memory cimport (
+    MemoryLink, far_commit, far_next, far_release, far_reserve, far_waiting, memory_sent_t, memory_t)
 from ustack.wire.arp cimport ARP_BYTES, ARP_REPLY, ARP_REQUEST, arp_emit, arp_parse, arp_t
 from ustack.wire.checksum cimport checksum_emit, checksum_partial
 from ustack.wire.ethernet cimport (
@@ -84,7 +85,7 @@ cdef void write_requests(canned_t *canned) noexcept nogil:
     cdef uint32_t looked = 0
     if canned.arp_due:
         write_arp(canned)
-    while looked < canned.opened and canned.link.rx_count < ENGINE_BURST:
+    while looked < canned.opened and far_waiting(canned.link) < ENGINE_BURST:
         write_segment(canned, canned.next_client)
         canned.next_client += 1
         if canned.next_client == canned.opened:
@@ -94,7 +95,7 @@ cdef void write_requests(canned_t *canned) noexcept nogil:
 
 cdef void push_frame(canned_t *canned, uint32_t length) noexcept nogil:
     """The frame that was written into what far_reserve gave."""
-    far_commit(canned.link, length).checksum = canned.checksum
+    far_commit(canned.link, length, length).checksum = canned.checksum
 
 
 cdef void write_arp(canned_t *canned) noexcept nogil:

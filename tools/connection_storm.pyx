@@ -18,7 +18,8 @@ from ustack.buf.frame cimport CHECKSUM_VERIFIED
 from ustack.engine.owner cimport Engine
 from ustack.engine.poll cimport engine_end_some, engine_poll
 from ustack.engine.records cimport ENGINE_BURST, engine_t
-from ustack.link.memory cimport MemoryLink, far_commit, far_next, far_release, far_reserve, memory_sent_t, memory_t
+from ustack.link.memory cimport (
+    MemoryLink, far_commit, far_next, far_release, far_reserve, far_waiting, memory_sent_t, memory_t)
 from ustack.wire.arp cimport ARP_BYTES, ARP_REPLY, ARP_REQUEST, arp_emit, arp_parse, arp_t
 from ustack.wire.ethernet cimport (
     ETHERNET_HEADER_BYTES, ETHERTYPE_ARP, ETHERTYPE_IPV4, ethernet_emit, ethernet_parse, ethernet_t)
@@ -75,7 +76,7 @@ cdef inline uint32_t client_isn(uint32_t index) noexcept nogil:
 
 cdef void push_frame(storm_t *storm, uint32_t length) noexcept nogil:
     """The frame that was written into what far_reserve gave."""
-    far_commit(storm.link, length).checksum = CHECKSUM_VERIFIED
+    far_commit(storm.link, length, length).checksum = CHECKSUM_VERIFIED
 
 
 cdef void write_arp(storm_t *storm) noexcept nogil:
@@ -126,7 +127,7 @@ cdef void write_replies(storm_t *storm) noexcept nogil:
     cdef uint32_t entry, index, kind
     if storm.arp_due:
         write_arp(storm)
-    while storm.reply_count > 0 and storm.link.rx_count < ENGINE_BURST:
+    while storm.reply_count > 0 and far_waiting(storm.link) < ENGINE_BURST:
         entry = storm.replies[storm.reply_first % storm.clients]
         storm.reply_first += 1
         storm.reply_count -= 1
@@ -264,7 +265,7 @@ cdef bint open_all(storm_t *storm, engine_t *engine) noexcept nogil:
     while engine.tcp.established < storm.clients:
         before = engine.tcp.established
         write_replies(storm)
-        while next_client < storm.clients and storm.link.rx_count < ENGINE_BURST:
+        while next_client < storm.clients and far_waiting(storm.link) < ENGINE_BURST:
             write_segment(storm, next_client, 0, SYN)
             next_client += 1
         if turn(storm, engine) != 0:
@@ -283,7 +284,7 @@ cdef bint end_all(storm_t *storm, engine_t *engine, bint clients_close) noexcept
     while engine.tcp.tcbs.in_use > 0:
         before = engine.tcp.tcbs.in_use
         write_replies(storm)
-        while next_client < storm.clients and storm.link.rx_count < ENGINE_BURST:
+        while next_client < storm.clients and far_waiting(storm.link) < ENGINE_BURST:
             write_segment(storm, next_client, 1, FIN | ACK)
             next_client += 1
         if turn(storm, engine) != 0:

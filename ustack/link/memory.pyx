@@ -16,11 +16,11 @@ Below: device (the contract), wire (for packets). Above: tunnels, the unit tests
 from errno import EBADF
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy
 
-from ustack.base.debug cimport ensure, poison, unpoison
+from ustack.base.debug cimport IS_DEBUG, ensure, poison, unpoison
 from ustack.buf.frame cimport CHECKSUM_PARTIAL, CHECKSUM_UNKNOWN, CHECKSUM_VERIFIED, frame_t
 from ustack.link.closed cimport closed_link_ops
 from ustack.link.device cimport Link, device_accepts, link_ops_t, link_t, offload_t
@@ -46,24 +46,16 @@ cdef inline size_t footprint(uint32_t length) noexcept nogil:
     return (<size_t>length + FRAME_ALIGNMENT) & ~<size_t>(FRAME_ALIGNMENT - 1)
 
 
-cdef inline uint8_t *room_in(uint8_t *ring, size_t ring_bytes, const uint8_t *oldest, size_t end,
-                             uint32_t length) noexcept nogil:
-    """oldest: first byte of the oldest frame, NULL: the ring is empty. end: behind the youngest."""
-    cdef size_t needed = footprint(length)
-    cdef size_t start
+cdef inline uint8_t *room_in(uint8_t *ring, size_t ring_bytes, const uint8_t *oldest, uint8_t *at,
+                             size_t needed) noexcept nogil:
+    """oldest: the oldest frame, NULL: the ring is empty. at: behind the youngest."""
     if oldest == NULL:
         return ring if needed <= ring_bytes else NULL
-    start = <size_t>(oldest - ring)
-    if end <= start:                            # the frames go on at the front
-        return ring + end if needed <= start - end else NULL
-    if needed <= ring_bytes - end:
-        return ring + end
-    return ring if needed <= start else NULL
-
-
-cdef inline uint32_t slot_at(uint32_t oldest, uint32_t n, uint32_t slots) noexcept nogil:
-    cdef uint32_t slot = oldest + n
-    return slot if slot < slots else slot - slots
+    if at <= oldest:                            # the frames go on at the front
+        return at if needed <= <size_t>(oldest - at) else NULL
+    if needed <= <size_t>(ring + ring_bytes - at):
+        return at
+    return ring if needed <= <size_t>(oldest - ring) else NULL
 
 
 # ---------------------------------------------------------------- operations
@@ -73,73 +65,96 @@ cdef inline memory_t *memory_of(link_t *link) noexcept nogil:
 
 cdef uint32_t memory_rx_burst(link_t *link, frame_t *frames, uint32_t max_frames) noexcept nogil:
     cdef memory_t *memory = memory_of(link)
-    cdef uint32_t n = min(memory.rx_count - memory.rx_lent, max_frames)
-    cdef uint32_t slot = slot_at(memory.rx_oldest, memory.rx_lent, memory.rx_slots)
-    cdef uint32_t i
-    for i in range(n):
-        frames[i] = memory.rx[slot]
-        link.counters.rx_bytes += frames[i].length
-        link.counters.rx_truncated += frames[i].wire_length > frames[i].length
-        slot = slot + 1 if slot + 1 < memory.rx_slots else 0
+    cdef uint32_t n = <uint32_t>min(memory.rx_written - memory.rx_lent, <uint64_t>max_frames)
+    cdef uint32_t before_end = min(n, memory.rx_slots - memory.rx_next)
+    memcpy(frames, &memory.rx[memory.rx_next], before_end * sizeof(frame_t))
+    memcpy(&frames[before_end], memory.rx, (n - before_end) * sizeof(frame_t))
+    memory.rx_next += n
+    if memory.rx_next >= memory.rx_slots:
+        memory.rx_next -= memory.rx_slots
     memory.rx_lent += n
-    link.counters.rx_frames += n
     return n
 
 
 cdef void memory_rx_release(link_t *link, uint32_t n) noexcept nogil:
     cdef memory_t *memory = memory_of(link)
+    cdef frame_t *frame
     cdef uint32_t i
-    ensure(n <= memory.rx_lent)
-    n = min(n, memory.rx_lent)
-    for i in range(n):
-        poison(memory.rx[slot_at(memory.rx_oldest, i, memory.rx_slots)].data,
-               memory.rx[slot_at(memory.rx_oldest, i, memory.rx_slots)].length)
-    memory.rx_oldest = slot_at(memory.rx_oldest, n, memory.rx_slots)
-    memory.rx_count -= n
-    memory.rx_lent -= n
+    ensure(n <= memory.rx_lent - memory.rx_released)
+    n = <uint32_t>min(<uint64_t>n, memory.rx_lent - memory.rx_released)
+    if IS_DEBUG:
+        for i in range(n):
+            frame = &memory.rx[(memory.rx_released + i) % memory.rx_slots]
+            poison(frame.data, frame.length)
+    memory.rx_released += n
 
 
 cdef uint8_t *memory_tx_reserve(link_t *link, uint32_t length) noexcept nogil:
     cdef memory_t *memory = memory_of(link)
     ensure(length <= link.caps.max_frame)
-    if (length > link.caps.max_frame or memory.tx_queued == memory.tx_slots
-            or memory.tx_count == memory.held_frames):
+    if length > link.caps.max_frame or memory.tx_written == memory.tx_limit:
         return NULL
-    poison(memory.tx_reserved, memory.tx_reserved_bytes)
-    memory.tx_reserved = room_in(memory.tx_bytes, memory.ring_bytes,
-                                 memory.tx[memory.tx_oldest].data if memory.tx_count else NULL, memory.tx_end, length)
-    memory.tx_reserved_bytes = length if memory.tx_reserved != NULL else 0
-    unpoison(memory.tx_reserved, memory.tx_reserved_bytes)
-    return memory.tx_reserved
+    if IS_DEBUG and memory.tx_reserved > 0:
+        poison(memory.tx_at, memory.tx_reserved)
+    if memory.tx_at + footprint(length) > memory.tx_end and not go_to_the_front(memory, footprint(length)):
+        memory.tx_reserved = -1
+        return NULL
+    unpoison(memory.tx_at, length)
+    memory.tx_reserved = length
+    return memory.tx_at
 
 
 cdef void memory_tx_commit(link_t *link, uint32_t length, const offload_t *offload) noexcept nogil:
     cdef memory_t *memory = memory_of(link)
-    cdef memory_sent_t *sent = &memory.tx[slot_at(memory.tx_oldest, memory.tx_count, memory.held_frames)]
-    ensure(memory.tx_reserved != NULL and length <= memory.tx_reserved_bytes)
-    if memory.tx_reserved == NULL or length > memory.tx_reserved_bytes:
+    cdef memory_sent_t *sent = memory.tx_next
+    ensure(<int64_t>length <= memory.tx_reserved)
+    if <int64_t>length > memory.tx_reserved:
         return
-    poison(memory.tx_reserved, memory.tx_reserved_bytes)
-    if device_accepts(&link.caps, length, offload):
-        unpoison(memory.tx_reserved, length)
-        sent.data = memory.tx_reserved
-        sent.length = length
-        sent.offload = offload[0]
-        memory.tx_end = <size_t>(memory.tx_reserved - memory.tx_bytes) + footprint(length)
-        memory.tx_count += 1
-        memory.tx_queued += 1
-        link.counters.tx_frames += 1
-        link.counters.tx_bytes += length
+    if IS_DEBUG:
+        poison(memory.tx_at, memory.tx_reserved)
+        unpoison(memory.tx_at, length)
+    memory.tx_reserved = -1
+    sent.data = memory.tx_at
+    sent.length = length
+    sent.offload = offload[0]
+    memory.tx_at += footprint(length)
+    memory.tx_written += 1
+    link.counters.tx_bytes += length
+    memory.tx_next = sent + 1 if sent + 1 != memory.tx + memory.held_frames else memory.tx
+
+
+cdef bint go_to_the_front(memory_t *memory, size_t needed) noexcept nogil:
+    """There is no room behind the youngest frame."""
+    cdef uint8_t *oldest = NULL
+    cdef uint8_t *at
+    if memory.tx_written != memory.tx_taken:
+        oldest = memory.tx[memory.tx_taken % memory.held_frames].data
+    at = room_in(memory.tx_bytes, memory.ring_bytes, oldest, memory.tx_at, needed)
+    if at == NULL:
+        return False
+    memory.tx_at = at
+    find_end(memory)
+    return True
+
+
+cdef void find_end(memory_t *memory) noexcept nogil:
+    cdef uint8_t *oldest = memory.tx[memory.tx_taken % memory.held_frames].data
+    if memory.tx_written != memory.tx_taken and oldest >= memory.tx_at:
+        memory.tx_end = oldest
     else:
-        link.counters.tx_dropped += 1
-    memory.tx_reserved = NULL
-    memory.tx_reserved_bytes = 0
+        memory.tx_end = memory.tx_bytes + memory.ring_bytes
+
+
+cdef void find_limit(memory_t *memory) noexcept nogil:
+    memory.tx_limit = min(memory.tx_submitted + memory.tx_slots, memory.tx_taken + memory.held_frames)
 
 
 cdef int memory_tx_submit(link_t *link) noexcept nogil:
     cdef memory_t *memory = memory_of(link)
-    link.counters.tx_submits += memory.tx_queued > 0
-    memory.tx_queued = 0
+    link.counters.tx_submits += memory.tx_submitted != memory.tx_written
+    memory.tx_submitted = memory.tx_written
+    link.counters.tx_frames = memory.tx_written
+    find_limit(memory)
     return 0
 
 
@@ -148,7 +163,17 @@ cdef int memory_wait(link_t *link, uint64_t deadline_ns) noexcept nogil:
 
 
 cdef void memory_refresh_counters(link_t *link) noexcept nogil:
-    return
+    cdef memory_t *memory = memory_of(link)
+    cdef frame_t *frame
+    cdef uint64_t i
+    link.counters.rx_frames = memory.rx_lent
+    link.counters.rx_bytes = memory.rx_written_bytes
+    link.counters.rx_truncated = memory.rx_written_cut
+    for i in range(memory.rx_lent, memory.rx_written):
+        frame = &memory.rx[i % memory.rx_slots]
+        link.counters.rx_bytes -= frame.length
+        link.counters.rx_truncated -= frame.wire_length > frame.length
+    link.counters.tx_frames = memory.tx_written
 
 
 cdef link_ops_t MEMORY_OPS
@@ -163,14 +188,16 @@ MEMORY_OPS.refresh_counters = memory_refresh_counters
 
 # ---------------------------------------------------------------- far end
 cdef uint8_t *far_reserve(memory_t *memory, uint32_t length) noexcept nogil:
-    poison(memory.far_reserved, memory.far_reserved_bytes)
+    cdef uint8_t *oldest = NULL
+    if IS_DEBUG:
+        poison(memory.far_reserved, memory.far_reserved_bytes)
     memory.far_reserved = NULL
-    if memory.rx_count < memory.rx_slots:
-        memory.far_reserved = room_in(
-            memory.rx_bytes, memory.ring_bytes, memory.rx[memory.rx_oldest].data if memory.rx_count else NULL,
-            memory.rx_end, length)
+    memory.far_reserved_bytes = 0
+    if memory.rx_written != memory.rx_released:
+        oldest = memory.rx[memory.rx_released % memory.rx_slots].data
+    if memory.rx_written - memory.rx_released < memory.rx_slots:
+        memory.far_reserved = room_in(memory.rx_bytes, memory.ring_bytes, oldest, memory.rx_at, footprint(length))
     if memory.far_reserved == NULL:
-        memory.far_reserved_bytes = 0
         memory.link.counters.rx_dropped += 1
         return NULL
     memory.far_reserved_bytes = length
@@ -178,37 +205,54 @@ cdef uint8_t *far_reserve(memory_t *memory, uint32_t length) noexcept nogil:
     return memory.far_reserved
 
 
-cdef frame_t *far_commit(memory_t *memory, uint32_t length) noexcept nogil:
-    cdef frame_t *frame = &memory.rx[slot_at(memory.rx_oldest, memory.rx_count, memory.rx_slots)]
-    ensure(memory.far_reserved != NULL and length <= memory.far_reserved_bytes)
-    if memory.far_reserved == NULL or length > memory.far_reserved_bytes:
+cdef frame_t *far_commit(memory_t *memory, uint32_t length, uint32_t wire_length) noexcept nogil:
+    cdef frame_t *frame = &memory.rx[memory.rx_written % memory.rx_slots]
+    ensure(memory.far_reserved != NULL and length <= memory.far_reserved_bytes and length <= wire_length)
+    if memory.far_reserved == NULL or length > memory.far_reserved_bytes or length > wire_length:
         return NULL
-    poison(memory.far_reserved, memory.far_reserved_bytes)
-    unpoison(memory.far_reserved, length)
+    if IS_DEBUG:
+        poison(memory.far_reserved, memory.far_reserved_bytes)
+        unpoison(memory.far_reserved, length)
     frame.data = memory.far_reserved
     frame.length = length
-    frame.wire_length = length
+    frame.wire_length = wire_length
     frame.gso_size = 0
     frame.vlan_id = 0
     frame.checksum = CHECKSUM_UNKNOWN
-    memory.rx_end = <size_t>(memory.far_reserved - memory.rx_bytes) + footprint(length)
-    memory.rx_count += 1
+    memory.rx_at = memory.far_reserved + footprint(length)
+    memory.rx_written += 1
+    memory.rx_written_bytes += length
+    memory.rx_written_cut += wire_length > length
     memory.far_reserved = NULL
     memory.far_reserved_bytes = 0
     return frame
 
 
-cdef const memory_sent_t *far_next(const memory_t *memory) noexcept nogil:
-    return &memory.tx[memory.tx_oldest] if memory.tx_count > memory.tx_queued else NULL
+cdef const memory_sent_t *far_next(memory_t *memory) noexcept nogil:
+    cdef memory_sent_t *sent
+    while memory.tx_taken != memory.tx_submitted:
+        sent = &memory.tx[memory.tx_taken % memory.held_frames]
+        if device_accepts(&memory.link.caps, sent.length, &sent.offload):
+            return sent
+        memory.link.counters.tx_dropped += 1
+        take_oldest(memory)
+    return NULL
 
 
 cdef void far_release(memory_t *memory) noexcept nogil:
-    ensure(memory.tx_count > memory.tx_queued)
-    if memory.tx_count == memory.tx_queued:
-        return
-    poison(memory.tx[memory.tx_oldest].data, memory.tx[memory.tx_oldest].length)
-    memory.tx_oldest = slot_at(memory.tx_oldest, 1, memory.held_frames)
-    memory.tx_count -= 1
+    ensure(memory.tx_taken != memory.tx_submitted)
+    if memory.tx_taken != memory.tx_submitted:
+        take_oldest(memory)
+
+
+cdef void take_oldest(memory_t *memory) noexcept nogil:
+    cdef memory_sent_t *sent = &memory.tx[memory.tx_taken % memory.held_frames]
+    poison(sent.data, sent.length)
+    memory.tx_taken += 1
+    if memory.tx_taken == memory.tx_written and memory.tx_reserved < 0:
+        memory.tx_at = memory.tx_bytes
+    find_end(memory)
+    find_limit(memory)
 
 
 # ---------------------------------------------------------------- Python face
@@ -256,8 +300,8 @@ ring_bytes=4194304)
         in_range("ring_bytes", ring_bytes, footprint(max_frame), RING_BYTES_MAX)
         parse_mac(mac, self.c.mac)
         parse_mac(far_mac, self.far_mac)
-        self.allocate(rx_slots, held_frames, ring_bytes)
         memory.tx_slots = tx_slots
+        self.allocate(rx_slots, held_frames, ring_bytes)
         memory.link = &self.c
         self.c.caps.mtu = mtu
         self.c.caps.max_frame = max_frame
@@ -268,7 +312,7 @@ ring_bytes=4194304)
 
     cdef int allocate(self, uint32_t rx_slots, uint32_t held_frames, size_t ring_bytes) except -1:
         cdef memory_t *memory = &self.memory
-        self.free_rings()                           # of an attempt that failed
+        self.free_rings()               # of an attempt that failed
         memory.rx_slots = rx_slots
         memory.held_frames = held_frames
         memory.ring_bytes = ring_bytes & ~<size_t>(FRAME_ALIGNMENT - 1)
@@ -280,6 +324,11 @@ ring_bytes=4194304)
             raise MemoryError
         poison(memory.rx_bytes, memory.ring_bytes)
         poison(memory.tx_bytes, memory.ring_bytes)
+        memory.tx_next = memory.tx
+        memory.tx_at = memory.tx_bytes
+        memory.tx_reserved = -1
+        find_end(memory)
+        find_limit(memory)
         return 0
 
     cdef void free_rings(self) noexcept:
@@ -303,6 +352,8 @@ ring_bytes=4194304)
         """Stop receiving and sending. Frames still lent are gone, as are those that nobody has taken."""
         if not self.closed:
             self.gate.check("close()")
+            if self.memory.link != NULL:
+                memory_refresh_counters(&self.c)
             self.closed = True
             self.c.ops = closed_link_ops()
             self.c.impl = NULL
@@ -339,10 +390,9 @@ ring_bytes=4194304)
         if room == NULL:
             return False
         memcpy(room, PyBytes_AS_STRING(frame), length)
-        view = far_commit(&self.memory, length)
+        view = far_commit(&self.memory, length, wire_length)
         view.checksum = <uint8_t>checksum
         view.gso_size = <uint16_t>gso_size
-        view.wire_length = wire_length
         view.vlan_id = <uint16_t>vlan_id
         return True
 
@@ -401,7 +451,7 @@ ring_bytes=4194304)
             return False
         ethernet_emit(room, self.c.mac, self.far_mac, ethertype)
         memcpy(room + ETHERNET_HEADER_BYTES, PyBytes_AS_STRING(packet), length)
-        far_commit(&self.memory, ETHERNET_HEADER_BYTES + length)
+        far_commit(&self.memory, ETHERNET_HEADER_BYTES + length, ETHERNET_HEADER_BYTES + length)
         return True
 
     def receive_packet(self) -> bytes | None:
@@ -439,15 +489,15 @@ ring_bytes=4194304)
         memcpy(arp.sender_mac, self.far_mac, 6)
         ethernet_emit(room, arp.target_mac, self.far_mac, ETHERTYPE_ARP)
         arp_emit(room + ETHERNET_HEADER_BYTES, &arp)
-        far_commit(&self.memory, ETHERNET_HEADER_BYTES + ARP_BYTES)
+        far_commit(&self.memory, ETHERNET_HEADER_BYTES + ARP_BYTES, ETHERNET_HEADER_BYTES + ARP_BYTES)
 
     # ------------------------------------------------------------ state
     @property
     def waiting(self) -> int:
         """Frames for the stack that it has not been lent."""
-        return self.memory.rx_count - self.memory.rx_lent
+        return self.memory.rx_written - self.memory.rx_lent
 
     @property
     def sent(self) -> int:
         """Frames that the stack has submitted and nobody has taken."""
-        return self.memory.tx_count - self.memory.tx_queued
+        return self.memory.tx_submitted - self.memory.tx_taken

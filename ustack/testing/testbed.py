@@ -1,37 +1,47 @@
 # SPDX-License-Identifier: MIT
 """One stack, one simulated wire, a manual clock; the far end of the wire is free for scripted peers.
 
-The testbed moves frames and time, answers ARP for the peers' addresses, checks that everything the stack sends is well
-formed, and sorts it to the peers. It knows nothing of TCP's rules: those are in the scripts that use it.
+The testbed moves frames and time (sim.world), answers ARP for the peers' addresses, checks that everything the stack
+sends is well formed, and sorts it to the peers. It knows nothing of TCP's rules: those are in the scripts that use it.
 
 Read first: ustack/link/sim.pyi (the wire), ustack/blocking/stack.pyi. Above: peer, states, test suites. Below:
-blocking, link.sim.
+sim.world, blocking, link.sim.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Protocol
 
 from ustack import Connection, Stack
 from ustack.buf.lent import alive as lent_alive
 from ustack.link.sim import SimNetwork
+from ustack.sim.world import MICROSECOND, MILLISECOND, SECOND, TICK_NS, World
 from ustack.testing.leaks import assert_no_leaks, difference, drops
 from ustack.testing.segment import Segment, build_arp, internet_checksum, ipv4_bytes, ipv4_text, parse_frame
+
+__all__ = [
+    "BROADCAST_MAC",
+    "MICROSECOND",
+    "MILLISECOND",
+    "PEER_ADDRESS",
+    "PEER_MAC",
+    "SECOND",
+    "STACK_ADDRESS",
+    "START_NS",
+    "TICK_NS",
+    "Taker",
+    "Testbed",
+    "read_available",
+]
 
 STACK_ADDRESS = "198.18.0.2"
 PEER_ADDRESS = "198.18.0.1"
 PEER_MAC = "02:00:00:00:00:fe"
 BROADCAST_MAC = "ff:ff:ff:ff:ff:ff"
 
-MICROSECOND = 1_000
-MILLISECOND = 1_000_000
-SECOND = 1_000_000_000
-TICK_NS = 1 << 18
 START_NS = 1_000 * SECOND
 """The manual clock's start: not zero, so that a time before it can be told from no time."""
-_PUMP_LIMIT = 10_000
 
 
 class Taker(Protocol):
@@ -41,7 +51,7 @@ class Taker(Protocol):
         """A segment for it has arrived. False: it is for nobody."""
 
 
-class Testbed:
+class Testbed(World):
     """A stack on one end of a SimNetwork, a script on the other.
 
     config: as Stack's.  network: keyword arguments of SimNetwork.  It is a context manager: leaving it without an
@@ -60,8 +70,7 @@ class Testbed:
         **config: Any,
     ) -> None:
         """Open the stack and take its announcement off the wire."""
-        self.now_ns = now_ns
-        self.network = SimNetwork(seed, now_ns=now_ns, **(network or {}))
+        super().__init__(SimNetwork(seed, now_ns=now_ns, **(network or {})), now_ns=now_ns)
         self.stack = Stack(self.network.a, address, seed=seed, now_ns=now_ns, **config)
         self._lent_before = lent_alive()
         self.link = self.network.b
@@ -79,6 +88,10 @@ class Testbed:
         self.pump()
         self.mark()
 
+    def stacks(self) -> tuple[Stack, ...]:
+        """The one under test."""
+        return (self.stack,)
+
     # ------------------------------------------------------------ frames
 
     def inject(self, frame: bytes, *, pump: bool = True) -> None:
@@ -87,18 +100,7 @@ class Testbed:
         if pump:
             self.pump()
 
-    def pump(self) -> None:
-        """Poll the stack at the present time until it has nothing to take and nothing to say."""
-        for _ in range(_PUMP_LIMIT):
-            self.network.advance(self.now_ns)
-            taken = self.stack.poll(self.now_ns)
-            self.network.advance(self.now_ns)
-            due_ns = self.stack.next_deadline_ns
-            if not self._collect() and not taken and (due_ns is None or due_ns > self.now_ns):
-                return
-        raise AssertionError("the stack does not come to rest")
-
-    def _collect(self) -> bool:
+    def collect(self) -> bool:
         """Sort what has arrived at the free end; True if there was something."""
         some = False
         while (frame := self.link.receive()) is not None:
@@ -143,37 +145,6 @@ class Testbed:
         self.inject(ask)
         assert any(f[12:14] == b"\x08\x06" and f[28:32] == ipv4_bytes(self.stack_address) for f in self.frames)
         self.mark()
-
-    # ------------------------------------------------------------ time
-
-    def next_event_ns(self) -> int | None:
-        """When the wire or the stack next has something to do; None: never."""
-        events = [at for at in (self.network.next_event_ns, self.stack.next_deadline_ns) if at is not None]
-        return min(events, default=None)
-
-    def step(self, limit_ns: int) -> None:
-        """Move the clock to the next event, at most to limit_ns, and let everything due happen."""
-        event = self.next_event_ns()
-        if event is None or event > limit_ns:
-            event = limit_ns
-        elif event <= self.now_ns:
-            event = min(self.now_ns + TICK_NS, limit_ns)
-        self.now_ns = event
-        self.pump()
-
-    def advance(self, duration_ns: int) -> None:
-        """Let duration_ns pass, event by event."""
-        until = self.now_ns + duration_ns
-        while self.now_ns < until:
-            self.step(until)
-
-    def run_until(self, predicate: Callable[[], bool], limit_ns: int) -> int:
-        """Let time pass until predicate() holds; how long it took. Fails when limit_ns is not enough."""
-        start = self.now_ns
-        while not predicate():
-            assert self.now_ns < start + limit_ns, f"did not happen within {limit_ns / SECOND} s"
-            self.step(start + limit_ns)
-        return self.now_ns - start
 
     # ------------------------------------------------------------ counters
 

@@ -205,7 +205,7 @@ def test_what_is_still_open_at_the_end_is_told_aborted(recorder: Recorder, bed: 
     bed.stack.close()
     assert recorder.log[-2] == ("closed", PEER_PORT, "aborted")
     bed.network.advance(bed.now_ns)
-    assert bed._collect()
+    assert bed.collect()
     peer.expect("RA")
 
 

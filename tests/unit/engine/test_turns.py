@@ -234,7 +234,7 @@ def test_the_link_is_served_while_a_stack_ends(bed: Testbed, recorder: Recorder)
     bed.network.advance(bed.now_ns)
     bed.stack.close()
     bed.network.advance(bed.now_ns)
-    bed._collect()
+    bed.collect()
     late.expect("RA")
     assert recorder.names().count("closed") == 1500
     assert bed.stack.turns()["connections_max"] <= STAGE_UNITS // 8

@@ -93,7 +93,7 @@ class OnAKernel(Under):
             self.socket.send(frame)
 
     def taken(self) -> list[bytes]:
-        got = []
+        got: list[bytes] = []
         while True:
             try:
                 data, about = self.socket.recvfrom(70_000)
