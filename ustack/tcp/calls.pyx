@@ -4,8 +4,7 @@
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
-from ustack.application cimport (
-    CALL_BAD_ADDRESS, CALL_IN_USE, CALL_NO_MEMORY, CALL_NO_PORT, CALL_OK, CALL_STATE)
+from ustack.application cimport CALL_BAD_ADDRESS, CALL_IN_USE, CALL_NO_MEMORY, CALL_NO_PORT, CALL_OK, CALL_STATE
 from ustack.base.counters cimport CONNECTIONS_OPENED, ORPHANS_REFUSED, count
 from ustack.base.prng cimport siphash24
 from ustack.buf.lent cimport lent_ref
@@ -14,7 +13,7 @@ from ustack.ip.layer cimport ip_is_local, ip_is_valid_remote
 from ustack.tcp.emit cimport advertised_wscale
 from ustack.tcp.ending cimport connection_end, time_wait_remove
 from ustack.tcp.receive.reassembly cimport reassembly_consume, reassembly_peek
-from ustack.tcp.records.deadlines cimport tcb_arm, tick_after
+from ustack.tcp.records.deadlines cimport deadline_clear, deadline_set, deadlines_arm
 from ustack.tcp.records.demux cimport (
     FLOW_CONNECTION, FLOW_NONE, FLOW_TIME_WAIT, flow_find, flow_insert, flow_t, initial_sequence_number, listener_exact,
     listener_find)
@@ -24,7 +23,7 @@ from ustack.tcp.records.rx_queue cimport rx_queue_t
 from ustack.tcp.records.state cimport (
     CLOSED, CLOSE_ABORTED, CLOSE_WAIT, ESTABLISHED, FIN_WAIT_1, FIN_WAIT_2, LAST_ACK, LISTEN, SYN_RECEIVED, SYN_SENT)
 from ustack.tcp.records.tcb cimport (
-    TCB_ABORT, TCB_ACTIVE, TCB_APP_TIMEOUT, TCB_CLOSED_BY_APP, TCB_EV_DATA, TCB_EV_TIMEOUT, TCB_EV_WRITABLE,
+    DEADLINE_APPLICATION, TCB_ABORT, TCB_ACTIVE, TCB_CLOSED_BY_APP, TCB_EV_DATA, TCB_EV_TIMEOUT, TCB_EV_WRITABLE,
     TCB_FIN_QUEUED, TCB_KEEPALIVE, TCB_NODELAY, TCB_PAUSED, TCB_WANT_WRITABLE, TCP_MAX_LISTENERS, flow_key_t,
     listener_t, rx_queue_of, send_piece_at, send_piece_t, time_wait_at)
 from ustack.tcp.records.work cimport work_add
@@ -287,7 +286,7 @@ cdef void tcp_close(tcp_t *tcp, tcb_t *conn) noexcept nogil:
         tcp_abort(tcp, conn)
         return
     conn.flags |= TCB_CLOSED_BY_APP
-    conn.flags &= ~TCB_APP_TIMEOUT
+    deadline_clear(conn, DEADLINE_APPLICATION)
     tcp.orphans += 1
     tcp_shutdown(tcp, conn)
     if conn.state == FIN_WAIT_2:
@@ -305,12 +304,11 @@ cdef void tcp_abort(tcp_t *tcp, tcb_t *conn) noexcept nogil:
 # ---------------------------------------------------------------- settings
 
 cdef void tcp_set_timeout(tcp_t *tcp, tcb_t *conn, uint64_t after_ns) noexcept nogil:
-    conn.flags &= ~(TCB_APP_TIMEOUT | TCB_EV_TIMEOUT)       # nor is one told that was due and not told yet
+    deadline_clear(conn, DEADLINE_APPLICATION)
+    conn.flags &= ~TCB_EV_TIMEOUT           # nor is one told that was due and not told yet
     if after_ns == 0 or conn.state == CLOSED:
         return
-    conn.app_tick = tick_after(tcp, after_ns)
-    conn.flags |= TCB_APP_TIMEOUT
-    tcb_arm(tcp, conn)
+    deadline_set(tcp, conn, DEADLINE_APPLICATION, after_ns)
 
 
 cdef void tcp_set_nodelay(tcp_t *tcp, tcb_t *conn, bint on) noexcept nogil:
@@ -324,7 +322,7 @@ cdef void tcp_set_nodelay(tcp_t *tcp, tcb_t *conn, bint on) noexcept nogil:
 cdef void tcp_set_keepalive(tcp_t *tcp, tcb_t *conn, bint on) noexcept nogil:
     if on:
         conn.flags |= TCB_KEEPALIVE
-        tcb_arm(tcp, conn)
+        deadlines_arm(tcp, conn)
     else:
         conn.flags &= ~TCB_KEEPALIVE
 

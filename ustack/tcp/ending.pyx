@@ -8,7 +8,7 @@ from ustack.base.counters cimport (
 from ustack.base.wheel cimport TIMER_NONE, wheel_cancel
 from ustack.buf.slab cimport slab_alloc, slab_release
 from ustack.tcp.receive.window cimport tcb_receive_window
-from ustack.tcp.records.deadlines cimport tick_after
+from ustack.tcp.records.deadlines cimport deadlines_clear, tick_after
 from ustack.tcp.records.demux cimport FLOW_TIME_WAIT, flow_remove, flow_retarget
 from ustack.tcp.records.life cimport rx_queue_release, send_queue_release
 from ustack.tcp.records.moves cimport hand_over_state, note_move
@@ -16,8 +16,8 @@ from ustack.tcp.records.state cimport (
     CLOSED, CLOSE_HOST_UNREACHABLE, CLOSE_KEEPALIVE, CLOSE_NET_UNREACHABLE, CLOSE_NORMAL, CLOSE_REFUSED, CLOSE_RESET,
     CLOSE_TIMEOUT, LISTEN, SYN_RECEIVED, TIME_WAIT, tcp_state_t)
 from ustack.tcp.records.tcb cimport (
-    OPT_AGREED, TCB_ACK_ARMED, TCB_ACK_DELAYED, TCB_ACK_NOW, TCB_APP_TIMEOUT, TCB_CLOSED_BY_APP, TCB_EV_CLOSED,
-    TCB_KEEPALIVE, TCB_PERSIST, TCB_PROBE, TCB_REXMIT, TCB_REXMIT_ARMED, syn_at, time_wait_at, time_wait_t)
+    OPT_AGREED, TCB_ACK_DELAYED, TCB_ACK_NOW, TCB_CLOSED_BY_APP, TCB_EV_CLOSED, TCB_KEEPALIVE, TCB_PERSIST, TCB_PROBE,
+    TCB_REXMIT, syn_at, time_wait_at, time_wait_t)
 from ustack.tcp.records.work cimport work_add
 
 
@@ -31,8 +31,8 @@ cdef void mark_closed(tcp_t *tcp, tcb_t *tcb, tcp_state_t became, close_reason_t
     if tcb.state == SYN_RECEIVED:
         rx_queue_release(tcp, tcb)          # text on the SYN of a peer that never proved to be there
     hand_over_state(tcp, tcb, became)
-    tcb.flags &= ~(TCB_ACK_NOW | TCB_ACK_DELAYED | TCB_ACK_ARMED | TCB_REXMIT | TCB_REXMIT_ARMED | TCB_PERSIST
-                   | TCB_PROBE | TCB_APP_TIMEOUT | TCB_KEEPALIVE)
+    deadlines_clear(tcb)
+    tcb.flags &= ~(TCB_ACK_NOW | TCB_ACK_DELAYED | TCB_REXMIT | TCB_PERSIST | TCB_PROBE | TCB_KEEPALIVE)
     tcb.flags |= TCB_EV_CLOSED
     tcb.close_reason = reason
     send_queue_release(tcp, tcb)

@@ -26,7 +26,7 @@ from ustack.tcp.opening cimport (
     apply_negotiated, listen_arrives, offered_options, syn_received_arrives, time_wait_arrives)
 from ustack.tcp.receive.reassembly cimport (
     reassembly_advance, reassembly_append, reassembly_forget, reassembly_insert, reassembly_sure)
-from ustack.tcp.records.deadlines cimport tcb_arm, tcb_needs_refresh, tcb_refresh, tick_after
+from ustack.tcp.records.deadlines cimport deadline_set, tcb_needs_refresh, tcb_refresh
 from ustack.tcp.records.demux cimport FLOW_CONNECTION, FLOW_SYN_RECEIVED, FLOW_TIME_WAIT, flow_find, flow_t
 from ustack.tcp.records.moves cimport set_state
 from ustack.tcp.records.rx_queue cimport rx_queue_t
@@ -34,7 +34,7 @@ from ustack.tcp.records.state cimport (
     CLOSE_ABORTED, CLOSE_NORMAL, CLOSE_REFUSED, CLOSE_RESET, CLOSE_WAIT, CLOSING, ESTABLISHED, FIN_WAIT_1, FIN_WAIT_2,
     LAST_ACK, SYN_RECEIVED, SYN_SENT)
 from ustack.tcp.records.tcb cimport (
-    OPT_TIMESTAMPS, OPT_TS_STALE, TCB_ABORT, TCB_ACK_DELAYED, TCB_ACK_NOW, TCB_APP_TIMEOUT, TCB_CLOSED_BY_APP,
+    DEADLINE_APPLICATION, OPT_TIMESTAMPS, OPT_TS_STALE, TCB_ABORT, TCB_ACK_DELAYED, TCB_ACK_NOW, TCB_CLOSED_BY_APP,
     TCB_EV_ACCEPT, TCB_EV_DATA, TCB_EV_EOF, TCB_FIN_QUEUED, TCB_FIN_RECEIVED, TCB_FIN_SENT, TCB_PAUSED, TCB_PERSIST,
     flow_key_t, rx_queue_of, tcb_at, tcb_heard, tcb_max_window, time_wait_at)
 from ustack.tcp.records.work cimport work_add
@@ -385,9 +385,7 @@ cdef bint fin_acknowledged(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     if tcb.state == FIN_WAIT_1:
         set_state(tcp, tcb, FIN_WAIT_2)
         if tcb.flags & TCB_CLOSED_BY_APP:
-            tcb.app_tick = tick_after(tcp, tcp.config.fin_wait_2_timeout_ns)
-            tcb.flags |= TCB_APP_TIMEOUT
-            tcb_arm(tcp, tcb)
+            deadline_set(tcp, tcb, DEADLINE_APPLICATION, tcp.config.fin_wait_2_timeout_ns)
         return True
     if tcb.state == CLOSING:
         connection_time_wait(tcp, tcb)

@@ -26,13 +26,15 @@ from ustack.tcp.emit cimport advertised_mss, advertised_wscale, emit_bare, emit_
 from ustack.tcp.ending cimport connection_end
 from ustack.tcp.receive.sack_blocks cimport sack_blocks
 from ustack.tcp.receive.window cimport tcb_receive_window
-from ustack.tcp.records.deadlines cimport tcb_arm, tcb_needs_refresh, tcb_refresh, tcp_tick, tick_after, tick_reached
+from ustack.tcp.records.deadlines cimport (
+    deadline_clear, deadline_is_set, deadline_set, deadline_tick, tcb_needs_refresh, tcb_refresh, tcp_tick,
+    tick_reached)
 from ustack.tcp.records.rx_queue cimport rx_queue_t
 from ustack.tcp.records.state cimport (
     CLOSED, CLOSE_ABORTED, CLOSE_NET_UNREACHABLE, SYN_RECEIVED, SYN_SENT, close_reason_t)
 from ustack.tcp.records.tcb cimport (
-    OPT_SACK, OPT_TIMESTAMPS, OPT_WSCALE, TCB_ABORT, TCB_ACK_ARMED, TCB_ACK_DELAYED, TCB_ACK_NOW, TCB_FIN_QUEUED,
-    TCB_FIN_SENT, TCB_NODELAY, TCB_PERSIST, TCB_PROBE, TCB_RECOVERY, TCB_REXMIT, TCB_REXMIT_ARMED, TCB_RTT_FULL,
+    DEADLINE_ACK, DEADLINE_REXMIT, OPT_SACK, OPT_TIMESTAMPS, OPT_WSCALE, TCB_ABORT, TCB_ACK_DELAYED, TCB_ACK_NOW,
+    TCB_FIN_QUEUED, TCB_FIN_SENT, TCB_NODELAY, TCB_PERSIST, TCB_PROBE, TCB_RECOVERY, TCB_REXMIT, TCB_RTT_FULL,
     TCB_RTT_TIMING, cc_load, cc_store, rx_queue_of, send_piece_at, send_piece_t, snd_cursor, snd_cursor_set,
     snd_short_end, tcb_bare_seq, tcb_max_window, tcp_timestamp)
 from ustack.tcp.records.turn cimport UNIT_BYTES_SHIFT
@@ -122,7 +124,8 @@ cdef inline void fill_header(tcp_t *tcp, tcb_t *tcb, header_t *header, uint32_t 
     if seq_gt(edge, tcb.rcv_adv):
         tcb.rcv_adv = edge
     tcb.last_ack_sent = tcb.rcv_nxt
-    tcb.flags &= ~(TCB_ACK_NOW | TCB_ACK_DELAYED | TCB_ACK_ARMED)
+    tcb.flags &= ~(TCB_ACK_NOW | TCB_ACK_DELAYED)
+    deadline_clear(tcb, DEADLINE_ACK)
 
 
 cdef send_t send_syn(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
@@ -307,7 +310,7 @@ cdef send_t send_data(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
         sent = send_segment(tcp, tcb, tcb.snd_nxt, length,
                             (PSH if length == unsent and length > 0 else 0) | (FIN if fin else 0))
         if sent != SEND_OK:
-            if sent == SEND_FAILED and not tcb.flags & TCB_REXMIT_ARMED:
+            if sent == SEND_FAILED and not deadline_is_set(tcb, DEADLINE_REXMIT):
                 rexmit_start(tcp, tcb)
             return sent
         note_sent(tcp, tcb, length, fin)
@@ -372,7 +375,7 @@ cdef inline void note_sent(tcp_t *tcp, tcb_t *tcb, uint32_t length, bint fin) no
     tcb.snd_nxt += seg_len
     if seq_gt(tcb.snd_nxt, tcb.snd_max):
         tcb.snd_max = tcb.snd_nxt
-    if not tcb.flags & TCB_REXMIT_ARMED or tcb.flags & TCB_PERSIST:
+    if not deadline_is_set(tcb, DEADLINE_REXMIT) or tcb.flags & TCB_PERSIST:
         tcb.flags &= ~(TCB_PERSIST | TCB_PROBE)
         rexmit_start(tcp, tcb)                          # RFC 6298 (5.1)
     if tcp.cc[tcb.cc].on_sent != NULL:
@@ -384,13 +387,14 @@ cdef inline void note_sent(tcp_t *tcp, tcb_t *tcb, uint32_t length, bint fin) no
 cdef inline void restart_after_idle(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     """RFC 5681 section 4.1: an RTO after the last data the ACK clock has stopped; begin with the restart window.
 
-    rexmit_tick is that moment: the timer was last started with the last data or its ACK, one RTO before. (What the peer
-    has sent since does not count: a request that wakes an idle connection is no ACK clock.)
+    The tick of DEADLINE_REXMIT is that moment: the timer was last started with the last data or its ACK, one RTO
+    before. (What the peer has sent since does not count: a request that wakes an idle connection is no ACK clock.)
     """
     cdef uint32_t restart
     if tcb_needs_refresh(tcp, tcb):
         tcb_refresh(tcp, tcb)
-    if tcb.flags & TCB_REXMIT_ARMED or not tick_reached(tcb.rexmit_tick, tcp_tick(tcp)):
+    if (deadline_is_set(tcb, DEADLINE_REXMIT)
+            or not tick_reached(deadline_tick(tcb, DEADLINE_REXMIT), tcp_tick(tcp))):
         return
     restart = initial_window(tcp, tcb)
     if tcb.cwnd > restart:
@@ -408,15 +412,13 @@ cdef inline void await_window(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     """Data waits and nothing in flight will bring an ACK. A closed window: only a probe finds out when it opens
     (MUST-36), the first after one RTO (SHLD-29). One that is open, but too small for a segment worth sending: the
     override timer of section 3.8.6.2.1, between 0.1 and 1 s."""
-    if tcb.snd_max == tcb.snd_una and not tcb.flags & TCB_REXMIT_ARMED:
+    if tcb.snd_max == tcb.snd_una and not deadline_is_set(tcb, DEADLINE_REXMIT):
         tcb.flags |= TCB_PERSIST
         tcb.backoff = 0
         if tcb.snd_wnd == 0:
             rexmit_start(tcp, tcb)
         else:
-            tcb.rexmit_tick = tick_after(tcp, OVERRIDE_NS)
-            tcb.flags |= TCB_REXMIT_ARMED
-            tcb_arm(tcp, tcb)
+            deadline_set(tcp, tcb, DEADLINE_REXMIT, OVERRIDE_NS)
 
 
 cdef send_t retransmit_one(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
@@ -486,10 +488,8 @@ cdef send_t send_acks(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
         # SHLD-19, where the window that the peer knows has room for a second segment: otherwise none can come.
         if (tcb.flags & TCB_ACK_DELAYED and not_acknowledged < 2 * <uint32_t>tcb.smss
                 and tcb.rcv_adv - tcb.rcv_nxt >= tcb.smss):
-            if not tcb.flags & TCB_ACK_ARMED:
-                tcb.flags |= TCB_ACK_ARMED
-                tcb.ack_tick = tick_after(tcp, tcp.config.delayed_ack_ns)                    # SHLD-18, MUST-40
-                tcb_arm(tcp, tcb)
+            if not deadline_is_set(tcb, DEADLINE_ACK):
+                deadline_set(tcp, tcb, DEADLINE_ACK, tcp.config.delayed_ack_ns)              # SHLD-18, MUST-40
             return SEND_OK
         if not tcb.flags & TCB_ACK_DELAYED and not window_opened(tcp, tcb):
             return SEND_OK

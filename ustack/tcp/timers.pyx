@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Timeouts: RFC 9293 section 3.10.8 and 3.8, RFC 6298 section 5.
 
-A connection has one node in the wheel for all its deadlines (tcb_arm). When it fires, each deadline that has come is
-served, and the node is armed for the next one. TIME-WAIT records wait equally long and need no node: they are a list
+A connection has one node in the wheel for all its deadlines (deadlines.pxd). When it fires, each deadline that has come
+is served, and the node is armed for the next one. TIME-WAIT records wait equally long and need no node: they are a list
 in order of expiry. A million of either may be due in one tick: a turn serves so many, the rest is due at once in the
 next (tcp_next_deadline says so).
 """
@@ -16,14 +16,15 @@ from ustack.ip.layer cimport IP_RING_FULL, ip_is_unreached
 from ustack.tcp.cc.contract cimport cc_view_t
 from ustack.tcp.emit cimport emit_syn_ack
 from ustack.tcp.ending cimport connection_end, syn_received_remove, time_wait_remove
-from ustack.tcp.records.deadlines cimport TIMER_SYN_RECEIVED, tcb_arm, tcp_tick, tick_reached
+from ustack.tcp.records.deadlines cimport (
+    TIMER_SYN_RECEIVED, deadline_clear, deadline_expired, deadlines_arm, tcp_tick, tick_reached)
 from ustack.tcp.records.state cimport (
-    CLOSED, CLOSE_HOST_UNREACHABLE, CLOSE_KEEPALIVE, CLOSE_TIMEOUT, ESTABLISHED, SYN_RECEIVED, SYN_SENT, close_reason_t,
+    CLOSED, CLOSE_HOST_UNREACHABLE, CLOSE_KEEPALIVE, CLOSE_TIMEOUT, SYN_RECEIVED, SYN_SENT, close_reason_t,
     reason_of_icmp)
 from ustack.tcp.records.tcb cimport (
-    TCB_ABORT, TCB_ACK_ARMED, TCB_ACK_NOW, TCB_APP_TIMEOUT, TCB_CLOSED_BY_APP, TCB_EV_TIMEOUT, TCB_KEEPALIVE,
-    TCB_PERSIST, TCB_PROBE, TCB_RECOVERY, TCB_RECOVER_VALID, TCB_REXMIT, TCB_REXMIT_ARMED, TCB_RTO_RECOVERY, cc_load,
-    cc_store, syn_at, syn_received_t, syn_retries, tcb_at, tcb_t, time_wait_at)
+    DEADLINE_ACK, DEADLINE_APPLICATION, DEADLINE_KEEPALIVE, DEADLINE_KINDS, DEADLINE_REXMIT, TCB_ABORT, TCB_ACK_NOW,
+    TCB_CLOSED_BY_APP, TCB_EV_TIMEOUT, TCB_PERSIST, TCB_PROBE, TCB_RECOVERY, TCB_RECOVER_VALID, TCB_REXMIT,
+    TCB_RTO_RECOVERY, cc_load, cc_store, syn_at, syn_received_t, syn_retries, tcb_at, tcb_t, time_wait_at)
 from ustack.tcp.records.work cimport work_add
 from ustack.tcp.recovery.path cimport path_timed_out
 from ustack.tcp.recovery.rtt cimport rexmit_start, rexmit_stop, rtt_r2_ns, rtt_spoil, rtt_waited_ns
@@ -95,21 +96,21 @@ cdef void syn_received_expired(tcp_t *tcp, uint32_t index) noexcept nogil:
 # ---------------------------------------------------------------- connections
 
 cdef void connection_expired(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
-    cdef uint32_t now_tick = tcp_tick(tcp)
+    cdef uint32_t now_tick = tcp_tick(tcp), kind
     tcb.timer = TIMER_NONE
     if tcb.state == CLOSED:
         return
-    if tcb.flags & TCB_ACK_ARMED and tick_reached(tcb.ack_tick, now_tick):
-        tcb.flags = (tcb.flags & ~TCB_ACK_ARMED) | TCB_ACK_NOW
-        work_add(tcp, tcb)
-    if tcb.flags & TCB_APP_TIMEOUT and tick_reached(tcb.app_tick, now_tick):
-        application_timeout(tcp, tcb)
-    if tcb.flags & TCB_REXMIT_ARMED and tick_reached(tcb.rexmit_tick, now_tick):
-        retransmission_timeout(tcp, tcb)
-    if tcb.flags & TCB_KEEPALIVE and tcb.state >= ESTABLISHED:
-        keepalive_timeout(tcp, tcb)
+    for kind in range(DEADLINE_KINDS):
+        if deadline_expired(tcp, tcb, kind, now_tick):
+            SERVE[kind](tcp, tcb)
     if tcb.state != CLOSED:
-        tcb_arm(tcp, tcb)
+        deadlines_arm(tcp, tcb)
+
+
+cdef void ack_timeout(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
+    deadline_clear(tcb, DEADLINE_ACK)
+    tcb.flags |= TCB_ACK_NOW
+    work_add(tcp, tcb)
 
 
 cdef void give_up(tcp_t *tcp, tcb_t *tcb, close_reason_t reason) noexcept nogil:
@@ -123,7 +124,7 @@ cdef void give_up(tcp_t *tcp, tcb_t *tcb, close_reason_t reason) noexcept nogil:
 
 
 cdef void application_timeout(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
-    tcb.flags &= ~TCB_APP_TIMEOUT
+    deadline_clear(tcb, DEADLINE_APPLICATION)
     if tcb.flags & TCB_CLOSED_BY_APP:       # FIN-WAIT-2 for nobody: the peer never closed
         connection_end(tcp, tcb, CLOSE_TIMEOUT)
         return
@@ -206,10 +207,6 @@ cdef void persist_timeout(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
 cdef void keepalive_timeout(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     """A probe when nothing is outstanding and nothing was received for the interval (MUST-26), several before giving
     up (MUST-29)."""
-    cdef uint64_t silent_ns = (<uint64_t>(<uint32_t>(tcp.now_ns // 1000000) - tcb.last_received_ms)) * 1000000
-    cdef uint64_t due_ns = tcp.config.keepalive_idle_ns + tcb.keepalive_probes * tcp.config.keepalive_interval_ns
-    if silent_ns < due_ns or tcb.snd_una != tcb.snd_max:
-        return
     if tcb.keepalive_probes >= tcp.config.keepalive_probes:
         give_up(tcp, tcb, CLOSE_KEEPALIVE)
         return
@@ -217,3 +214,12 @@ cdef void keepalive_timeout(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     count(tcp.counters, KEEPALIVE_PROBES_OUT)
     tcb.flags |= TCB_PROBE
     work_add(tcp, tcb)
+
+
+# What is done when a deadline has come, in this order.
+ctypedef void (*serve_t)(tcp_t *tcp, tcb_t *tcb) noexcept nogil
+cdef serve_t SERVE[DEADLINE_KINDS]
+SERVE[<int>DEADLINE_ACK] = ack_timeout
+SERVE[<int>DEADLINE_APPLICATION] = application_timeout
+SERVE[<int>DEADLINE_REXMIT] = retransmission_timeout
+SERVE[<int>DEADLINE_KEEPALIVE] = keepalive_timeout

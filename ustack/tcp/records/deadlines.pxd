@@ -1,12 +1,20 @@
 # SPDX-License-Identifier: MIT
-# Deadlines of a connection: ticks in its record, and one node in the wheel for the earliest of them.
+# Deadlines of a connection: a small table of kinds (deadline_t in tcb.pxd), and one node in the wheel for the earliest.
 #
-# What is due is the event files' work (timers). Below: tcb, wheel. Above: rtt, ack, the event files.
+#     deadline_set        it is due `delay` from now. Moving it later costs nothing: the node fires early, finds nothing
+#                         due, and is armed again
+#     deadline_clear      it is not waited for any more. Its tick stays: restart_after_idle asks when it would have been
+#     deadlines_arm       the earliest of all into the node
+#     deadline_expired    it has come
+#
+# The node never fires later than the earliest deadline that is set, so setting one compares it with the node alone, and
+# a further kind costs nothing but its tick. What is done when one has come is the event files' work (timers). Below:
+# tcb, wheel. Above: rtt, ack, the event files.
 
 from libc.stdint cimport int32_t, uint32_t, uint64_t
 
 from ustack.base.wheel cimport WHEEL_TICK_SHIFT, wheel_tick_of
-from ustack.tcp.records.tcb cimport OPT_TS_STALE, TCB_REXMIT_ARMED, tcb_last_received_ms, tcb_t, tcp_t
+from ustack.tcp.records.tcb cimport DEADLINE_REXMIT, OPT_TS_STALE, deadline_t, tcb_last_received_ms, tcb_t, tcp_t
 
 cdef enum:
     TICK_MAX_DELAY = 0x7F000000             # 6.4 days; ticks are compared modulo 2^32, half the circle is 6.5 days
@@ -18,9 +26,26 @@ cdef enum timer_kind_t:
     TIMER_CONNECTION = 1
     TIMER_SYN_RECEIVED = 2
 
-# Earliest of the connection's deadlines into its one timer node. Moving a deadline later costs nothing: the
-# node fires early, finds nothing due, and is armed again.
-cdef void tcb_arm(tcp_t *tcp, tcb_t *tcb) noexcept nogil
+cdef void deadline_set(tcp_t *tcp, tcb_t *tcb, deadline_t kind, uint64_t delay_ns) noexcept nogil
+cdef bint deadline_expired(const tcp_t *tcp, const tcb_t *tcb, uint32_t kind, uint32_t now_tick) noexcept nogil
+cdef void deadlines_arm(tcp_t *tcp, tcb_t *tcb) noexcept nogil
+
+
+cdef inline void deadline_clear(tcb_t *tcb, deadline_t kind) noexcept nogil:
+    tcb.armed &= ~(1 << kind)
+
+
+cdef inline void deadlines_clear(tcb_t *tcb) noexcept nogil:
+    tcb.armed = 0
+
+
+cdef inline bint deadline_is_set(const tcb_t *tcb, deadline_t kind) noexcept nogil:
+    return tcb.armed >> kind & 1
+
+
+# Of one that is stored. When it was cleared: when it would have come.
+cdef inline uint32_t deadline_tick(const tcb_t *tcb, uint32_t kind) noexcept nogil:
+    return tcb.deadlines[kind]
 
 
 cdef inline uint32_t tcp_tick(const tcp_t *tcp) noexcept nogil:
@@ -43,8 +68,10 @@ cdef inline bint tick_reached(uint32_t tick, uint32_t now_tick) noexcept nogil:
 cdef inline void tcb_refresh(const tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     cdef uint64_t silent_ms = (tcp.now_ns // 1000000 - tcb_last_received_ms(tcb)) & 0xFFFFFFFFFULL
     cdef uint32_t now_tick = tcp_tick(tcp)
-    if not tcb.flags & TCB_REXMIT_ARMED and (silent_ms >= TICK_STALE_MS or tick_reached(tcb.rexmit_tick, now_tick)):
-        tcb.rexmit_tick = now_tick          # stays "reached" (restart_after_idle), however long the pause
+    if not deadline_is_set(tcb, DEADLINE_REXMIT) and (
+            silent_ms >= TICK_STALE_MS or tick_reached(deadline_tick(tcb, DEADLINE_REXMIT), now_tick)):
+        # It stays "reached" (restart_after_idle), however long the pause.
+        tcb.deadlines[<int>DEADLINE_REXMIT] = now_tick
     if silent_ms >= TS_STALE_MS:
         tcb.options |= OPT_TS_STALE
 

@@ -1,36 +1,54 @@
 # SPDX-License-Identifier: MIT
-"""The one timer node of a connection. See deadlines.pxd."""
+"""The deadlines of a connection and its one timer node. See deadlines.pxd."""
 
-from libc.stdint cimport int32_t, uint32_t, uint64_t
+from libc.stdint cimport uint32_t, uint64_t
 
 from ustack.base.wheel cimport TIMER_NONE, WHEEL_TICK_SHIFT, tick_before, wheel_arm, wheel_deadline_tick, wheel_move
 from ustack.tcp.records.state cimport ESTABLISHED
-from ustack.tcp.records.tcb cimport TCB_ACK_ARMED, TCB_APP_TIMEOUT, TCB_KEEPALIVE
+from ustack.tcp.records.tcb cimport DEADLINE_KEEPALIVE, DEADLINES_STORED, TCB_KEEPALIVE
+
 
 cdef uint64_t MS = 1000000
 
 
-cdef void tcb_arm(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
+cdef void deadline_set(tcp_t *tcp, tcb_t *tcb, deadline_t kind, uint64_t delay_ns) noexcept nogil:
+    cdef uint32_t tick = tick_after(tcp, delay_ns)
+    tcb.deadlines[<int>kind] = tick
+    tcb.armed |= 1 << kind
+    if tcb.timer == TIMER_NONE or tick_before(tick, wheel_deadline_tick(&tcp.wheel, tcb.timer)):
+        deadlines_arm(tcp, tcb)
+
+
+cdef inline bint keepalive_runs(const tcb_t *tcb) noexcept nogil:
+    return tcb.flags & TCB_KEEPALIVE and tcb.state >= ESTABLISHED and tcb.snd_una == tcb.snd_max
+
+
+cdef inline uint64_t keepalive_left_ns(const tcp_t *tcp, const tcb_t *tcb) noexcept nogil:
+    """Until the next probe is due, counted from the last segment received (MUST-26); 0: it is."""
+    cdef uint64_t silent_ns = <uint64_t>(<uint32_t>(tcp.now_ns // MS) - tcb.last_received_ms) * MS
+    cdef uint64_t due_ns = tcp.config.keepalive_idle_ns + tcb.keepalive_probes * tcp.config.keepalive_interval_ns
+    return due_ns - silent_ns if due_ns > silent_ns else 0
+
+
+cdef bint deadline_expired(const tcp_t *tcp, const tcb_t *tcb, uint32_t kind, uint32_t now_tick) noexcept nogil:
+    if kind == DEADLINE_KEEPALIVE:
+        return keepalive_runs(tcb) and keepalive_left_ns(tcp, tcb) == 0
+    return tcb.armed >> kind & 1 and tick_reached(deadline_tick(tcb, kind), now_tick)
+
+
+cdef void deadlines_arm(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     cdef uint32_t now_tick = tcp_tick(tcp)
-    cdef uint32_t earliest = 0, tick
+    cdef uint32_t earliest = 0, kind, tick
     cdef uint64_t deadline_ns
-    cdef bint any_deadline = False
-    if tcb.flags & TCB_REXMIT_ARMED:
-        earliest = tcb.rexmit_tick
-        any_deadline = True
-    if tcb.flags & TCB_ACK_ARMED:
-        if not any_deadline or <int32_t>(tcb.ack_tick - earliest) < 0:
-            earliest = tcb.ack_tick
-        any_deadline = True
-    if tcb.flags & TCB_APP_TIMEOUT:
-        if not any_deadline or <int32_t>(tcb.app_tick - earliest) < 0:
-            earliest = tcb.app_tick
-        any_deadline = True
-    if tcb.flags & TCB_KEEPALIVE and tcb.state >= ESTABLISHED and tcb.snd_una == tcb.snd_max:
-        tick = keepalive_tick(tcp, tcb)
-        if not any_deadline or <int32_t>(tick - earliest) < 0:
-            earliest = tick
-        any_deadline = True
+    cdef bint any_deadline = keepalive_runs(tcb)
+    if any_deadline:
+        earliest = tick_after(tcp, keepalive_left_ns(tcp, tcb))
+    for kind in range(DEADLINES_STORED):
+        if tcb.armed >> kind & 1:
+            tick = deadline_tick(tcb, kind)
+            if not any_deadline or tick_before(tick, earliest):
+                earliest = tick
+            any_deadline = True
     if not any_deadline:
         return                              # a node that is still armed fires once for nothing
     if tcb.timer != TIMER_NONE and not tick_before(earliest, wheel_deadline_tick(&tcp.wheel, tcb.timer)):
@@ -44,11 +62,3 @@ cdef void tcb_arm(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
         wheel_move(&tcp.wheel, tcb.timer, deadline_ns)
     else:
         tcb.timer = wheel_arm(&tcp.wheel, deadline_ns, TIMER_CONNECTION, tcb.index)
-
-
-cdef inline uint32_t keepalive_tick(const tcp_t *tcp, const tcb_t *tcb) noexcept nogil:
-    """When the next keep-alive probe is due: counted from the last segment received (MUST-26)."""
-    cdef uint64_t silent_ms = <uint32_t>(tcp.now_ns // MS) - tcb.last_received_ms
-    cdef uint64_t due_ms = (tcp.config.keepalive_idle_ns
-                            + tcb.keepalive_probes * tcp.config.keepalive_interval_ns) // MS
-    return tick_after(tcp, (due_ms - silent_ms) * MS if due_ms > silent_ms else 0)

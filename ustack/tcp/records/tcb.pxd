@@ -52,12 +52,11 @@ cdef enum tcb_flags_t:
     TCB_KEEPALIVE       = 1 << 13           # off by default (MUST-25)
     TCB_WANT_WRITABLE   = 1 << 14
     TCB_CLOSED_BY_APP   = 1 << 15           # full close: what still arrives is answered with RST (SHLD-3)
-    TCB_PERSIST         = 1 << 16           # rexmit_tick is the persist timer
-    TCB_APP_TIMEOUT     = 1 << 17           # app_tick is set
+    TCB_PERSIST         = 1 << 16           # DEADLINE_REXMIT is the persist timer
+    TCB_MSS_PROVEN      = 1 << 17           # a segment of SMSS bytes has been acknowledged. Writers: ack, path
     TCB_ABORT           = 1 << 18           # output sends a RST and the connection ends
     TCB_RECOVER_VALID   = 1 << 19           # `recover` holds a value to compare with
-    TCB_REXMIT_ARMED    = 1 << 20           # rexmit_tick is set: retransmission, or persist with TCB_PERSIST
-    TCB_ACK_ARMED       = 1 << 21           # ack_tick is set
+    # bits 20 and 21 are free
     TCB_PAUSED          = 1 << 22           # on_data left a rest: no more upcalls for data until tcp_resume
     TCB_RTT_FULL        = 1 << 23           # with TCB_RTT_TIMING: the timed frame carries SMSS bytes at least
     # pending upcalls, taken by the engine
@@ -78,6 +77,21 @@ cdef enum tcb_options_t:
     OPT_TS_STALE = 8                        # TS.Recent is older than 24 days and proves nothing (RFC 7323 section 5.5)
     OPT_CORRECTED = 8                       # in a TIME-WAIT record: corrective_tick holds a time
     OPT_EPOCH_SHIFT = 4                     # bits 4 to 7: bits 32 to 35 of last_received_ms
+
+# ---------------------------------------------------------------- tcb.deadlines
+# What a connection may wait for. Bit `kind` of tcb.armed: it does, until tcb.deadlines[kind]. How they are set, cleared
+# and found: deadlines.pxd. What is done when one has come: timers. There are eight bits. A kind that an idle connection
+# cannot have (a probe of the tail, reordering, pacing) keeps its tick in the record of what is in flight instead: tell
+# deadline_tick where.
+cdef enum deadline_t:
+    DEADLINE_ACK            # a delayed ACK is owed: the peer must not wait longer than 0.5 s for it (MUST-40)
+    DEADLINE_APPLICATION    # tcp_set_timeout; or FIN-WAIT-2 for nobody, so that a peer which never closes is forgotten
+    DEADLINE_REXMIT         # data, SYN or FIN without an ACK; with TCB_PERSIST a window that does not open
+    DEADLINES_STORED
+    # A silence that asks for a probe (MUST-26). Never stored: it is counted from last_received_ms, which every segment
+    # moves, while TCB_KEEPALIVE is set and nothing is in flight.
+    DEADLINE_KEEPALIVE = DEADLINES_STORED
+    DEADLINE_KINDS
 
 ctypedef struct tcb_t:
     # ---- line 0
@@ -108,24 +122,22 @@ ctypedef struct tcb_t:
     uint32_t work_next                      # 112  tcp.work, valid while TCB_LISTED
     uint32_t timer                          # 116  wheel id, 0: none
     uint32_t path                           # 120  path_t index; 0: nothing is known but the first hop's MTU
-    uint32_t rexmit_tick                    # 124  retransmission or persist deadline, valid with TCB_REXMIT_ARMED
+    uint32_t last_received_ms               # 124  writer: input. See tcb_last_received_ms
     # ---- line 2
-    uint32_t ack_tick                       # 128  delayed ACK deadline, valid with TCB_ACK_ARMED
-    uint32_t last_received_ms               # 132  writer: input. See tcb_last_received_ms
-    uint32_t cwnd                           # 136  writer: cc
-    uint32_t ssthresh                       # 140  writer: cc
-    uint32_t cc_word                        # 144  the control's own (NewReno: octets acked toward the next increase)
-    uint32_t recover                        # 148  RFC 6582
-    uint32_t srtt_us                        # 152  RFC 6298; 0: no sample yet
-    uint32_t rttvar_us                      # 156
-    uint32_t rtt_seq                        # 160
-    uint32_t rtt_sent_us                    # 164
-    uint32_t ts_recent                      # 168  RFC 7323
-    uint32_t app_tick                       # 172  application timeout
+    uint32_t deadlines[DEADLINES_STORED]    # 128  ticks by deadline_t, valid with its bit of `armed`. writer: deadlines
+    uint32_t cwnd                           # 140  writer: cc
+    uint32_t ssthresh                       # 144  writer: cc
+    uint32_t cc_word                        # 148  the control's own (NewReno: octets acked toward the next increase)
+    uint32_t recover                        # 152  RFC 6582
+    uint32_t srtt_us                        # 156  RFC 6298; 0: no sample yet
+    uint32_t rttvar_us                      # 160
+    uint32_t rtt_seq                        # 164
+    uint32_t rtt_sent_us                    # 168
+    uint32_t ts_recent                      # 172  RFC 7323
     uint16_t smss                           # 176  payload octets of a full segment, options taken off
     uint16_t user_timeout_s                 # 178  R2 (MUST-21); 0: tcp.config.user_timeout_ns
     uint8_t app                             # 180  engine.applications index
-    uint8_t mss_proven                      # 181  1: a segment of SMSS bytes has been acknowledged. Writers: ack, path
+    uint8_t armed                           # 181  bit `kind`: the deadline is set. writer: deadlines
     uint16_t neighbour                      # 182  ip's hint
     uint8_t ttl                             # 184
     uint8_t tos                             # 185

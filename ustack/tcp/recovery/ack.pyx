@@ -5,12 +5,12 @@ from libc.stdint cimport int32_t, uint16_t, uint32_t
 
 from ustack.base.counters cimport DUPLICATE_ACKS_IN, FAST_RETRANSMITS, count
 from ustack.tcp.cc.contract cimport cc_ops_t, cc_view_t
-from ustack.tcp.records.deadlines cimport tcb_arm
+from ustack.tcp.records.deadlines cimport deadlines_arm
 from ustack.tcp.records.life cimport piece_release
 from ustack.tcp.records.tcb cimport (
-    OPT_TIMESTAMPS, TCB_EV_WRITABLE, TCB_KEEPALIVE, TCB_PERSIST, TCB_RECOVERY, TCB_RECOVER_VALID, TCB_REXMIT,
-    TCB_RTO_RECOVERY, TCB_RTT_FULL, TCB_RTT_TIMING, TCB_WANT_WRITABLE, cc_load, cc_store, send_piece_at, send_piece_t,
-    snd_cursor_set, tcb_max_window, tcp_timestamp)
+    OPT_TIMESTAMPS, TCB_EV_WRITABLE, TCB_KEEPALIVE, TCB_MSS_PROVEN, TCB_PERSIST, TCB_RECOVERY, TCB_RECOVER_VALID,
+    TCB_REXMIT, TCB_RTO_RECOVERY, TCB_RTT_FULL, TCB_RTT_TIMING, TCB_WANT_WRITABLE, cc_load, cc_store, send_piece_at,
+    send_piece_t, snd_cursor_set, tcb_max_window, tcp_timestamp)
 from ustack.tcp.records.work cimport work_add
 from ustack.tcp.recovery.path cimport path_acknowledged
 from ustack.tcp.recovery.rtt cimport rexmit_start, rexmit_stop, rtt_now_us, rtt_progress, rtt_sample, rtt_spoil
@@ -102,7 +102,7 @@ cdef void new_acknowledgment(tcp_t *tcp, tcb_t *tcb, const segment_t *seg) noexc
     if tcb.snd_una == tcb.snd_max:
         rexmit_stop(tcb)                    # RFC 6298 (5.2)
         if tcb.flags & TCB_KEEPALIVE:
-            tcb_arm(tcp, tcb)
+            deadlines_arm(tcp, tcb)
     else:
         rexmit_start(tcp, tcb)              # RFC 6298 (5.3)
     if (tcb.flags & TCB_WANT_WRITABLE
@@ -121,7 +121,7 @@ cdef inline bint sample_rtt(tcp_t *tcp, tcb_t *tcb, const segment_t *seg) noexce
         if seq_ge(seg.ack, tcb.rtt_seq):
             tcb.flags &= ~TCB_RTT_TIMING
             if tcb.flags & TCB_RTT_FULL:
-                tcb.mss_proven = 1          # sent once, and it arrived
+                tcb.flags |= TCB_MSS_PROVEN  # sent once, and it arrived
             rtt_sample(tcb, rtt_now_us(tcp) - tcb.rtt_sent_us)
             return True
     elif tcb.options & OPT_TIMESTAMPS and seg.has & HAS_TIMESTAMPS and seg.ts_ecr != 0:

@@ -11,7 +11,7 @@ from ustack.base.types cimport ip_addr_t
 from ustack.buf.slab cimport slab_alloc, slab_release
 from ustack.tcp.cc.contract cimport cc_view_t
 from ustack.tcp.records.state cimport ESTABLISHED
-from ustack.tcp.records.tcb cimport OPT_TIMESTAMPS, TCB_RECOVERY, TCB_RTT_FULL, cc_load, cc_store
+from ustack.tcp.records.tcb cimport OPT_TIMESTAMPS, TCB_MSS_PROVEN, TCB_RECOVERY, TCB_RTT_FULL, cc_load, cc_store
 from ustack.wire.ipv4 cimport IPV4_HEADER_BYTES
 from ustack.wire.seq cimport seq_ge, seq_gt
 from ustack.wire.tcp cimport TCP_HEADER_BYTES, TCP_TIMESTAMP_BYTES
@@ -59,8 +59,7 @@ cdef void resize(tcp_t *tcp, tcb_t *tcb, uint16_t smss) noexcept nogil:
     cdef cc_view_t view
     cdef uint16_t old = tcb.smss
     tcb.smss = smss
-    tcb.mss_proven = 0
-    tcb.flags &= ~TCB_RTT_FULL
+    tcb.flags &= ~(TCB_MSS_PROVEN | TCB_RTT_FULL)
     cc_load(tcp, tcb, &view)
     if tcb.flags & TCB_RECOVERY and smss < old:
         view.flight = tcb.snd_max - tcb.snd_una
@@ -92,7 +91,7 @@ cdef bint path_claimed(tcp_t *tcp, tcb_t *tcb, uint16_t mtu, uint32_t quoted_byt
     path = path_of(tcp, tcb)
     if path == NULL:
         return False
-    if tcb.mss_proven or path.reductions >= PROMPT_CLAIMS:
+    if tcb.flags & TCB_MSS_PROVEN or path.reductions >= PROMPT_CLAIMS:
         path.claimed_mtu = mtu
         path.claimed_seq = seq
         count(tcp.counters, PATH_MTU_DEFERRED)

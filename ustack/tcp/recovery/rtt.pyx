@@ -7,8 +7,8 @@ It measures and computes; when a sample may be taken is ack's decision, what a t
 from libc.stdint cimport uint32_t, uint64_t
 
 from ustack.base.wheel cimport WHEEL_TICK_SHIFT
-from ustack.tcp.records.deadlines cimport tcb_arm, tick_after
-from ustack.tcp.records.tcb cimport TCB_CLOSED_BY_APP, TCB_PERSIST, TCB_PROBE, TCB_REXMIT_ARMED
+from ustack.tcp.records.deadlines cimport deadline_clear, deadline_set
+from ustack.tcp.records.tcb cimport DEADLINE_REXMIT, TCB_CLOSED_BY_APP, TCB_PERSIST, TCB_PROBE
 
 
 cdef enum:
@@ -61,13 +61,12 @@ cdef uint64_t rtt_rto_ns(const tcp_t *tcp, const tcb_t *tcb) noexcept nogil:
 
 
 cdef void rexmit_start(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
-    tcb.rexmit_tick = tick_after(tcp, rtt_rto_ns(tcp, tcb))
-    tcb.flags |= TCB_REXMIT_ARMED
-    tcb_arm(tcp, tcb)
+    deadline_set(tcp, tcb, DEADLINE_REXMIT, rtt_rto_ns(tcp, tcb))
 
 
 cdef void rexmit_stop(tcb_t *tcb) noexcept nogil:
-    tcb.flags &= ~(TCB_REXMIT_ARMED | TCB_PERSIST | TCB_PROBE)
+    deadline_clear(tcb, DEADLINE_REXMIT)
+    tcb.flags &= ~(TCB_PERSIST | TCB_PROBE)
 
 
 cdef uint64_t rtt_waited_ns(const tcp_t *tcp, const tcb_t *tcb, uint32_t timeouts) noexcept nogil:

@@ -1,27 +1,32 @@
 # SPDX-License-Identifier: MIT
-"""Parts of TCP that have no Python face, for tests with plain numbers: the flow table, the ISN, congestion control.
+"""Parts of TCP without a Python face, for tests with plain numbers: flow table, ISN, deadlines, congestion control.
 
 Nothing here decides anything: each method is one call of the part under test, on records made for it alone. No engine
 and no link are behind them. Read first: tcp/records/demux.pxd, tcp/cc/contract.pxd. Above: tests. Below: tcp.
 """
 
-from libc.stdint cimport uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memset
 
 from ustack.base.counters cimport counters_t
 from ustack.base.types cimport ip_addr_set_v4, ip_addr_t
+from ustack.base.wheel cimport TIMER_NONE, timer_event_t, wheel_deadline_tick, wheel_expire
 from ustack.buf.slab cimport slab_alloc, slab_release
 from ustack.tcp.cc.contract cimport cc_ops_t, cc_view_t
 from ustack.tcp.cc.newreno cimport newreno_ops
 from ustack.tcp.records.configuration cimport tcp_config_defaults, tcp_config_t
+from ustack.tcp.records.deadlines cimport (
+    deadline_clear, deadline_expired, deadline_is_set, deadline_set, deadline_tick, deadlines_arm, tcp_tick)
 from ustack.tcp.records.demux cimport (
     FLOW_CONNECTION, FLOW_SYN_RECEIVED, FLOW_TIME_WAIT, flow_find, flow_hash, flow_insert, flow_kind_t, flow_remove,
     flow_retarget, flow_t, flow_table_free, flow_table_init, flow_turn, initial_sequence_number, listener_exact,
     listener_find)
-from ustack.tcp.records.life cimport tcp_destroy, tcp_init
+from ustack.tcp.records.life cimport tcb_alloc, tcb_release, tcp_destroy, tcp_init
 from ustack.tcp.records.moves cimport set_state
 from ustack.tcp.records.state cimport tcp_state_t
-from ustack.tcp.records.tcb cimport flow_key_t, flow_slot_t, listener_t, syn_at, tcb_at, tcb_t, tcp_t, time_wait_at
+from ustack.tcp.records.tcb cimport (
+    DEADLINES_STORED, DEADLINE_KINDS, deadline_t, flow_key_t, flow_slot_t, listener_t, syn_at, tcb_at, tcb_t, tcp_t,
+    time_wait_at)
 
 
 cdef void fill_key(flow_key_t *key, tuple flow) except *:
@@ -31,6 +36,79 @@ cdef void fill_key(flow_key_t *key, tuple flow) except *:
     ip_addr_set_v4(&key.raddr, <uint32_t>raddr)
     key.lport = <uint16_t>lport
     key.rport = <uint16_t>rport
+
+
+cdef class Deadlines:
+    """tcp/records/deadlines over one connection of its own. A kind is a number of deadline_t; now_ns: settable."""
+
+    cdef tcp_t c
+    cdef tcb_t *tcb
+    cdef counters_t counters
+
+    def __init__(self, uint64_t now_ns=0):
+        cdef tcp_config_t config
+        tcp_config_defaults(&config)
+        if self.tcb != NULL or tcp_init(&self.c, NULL, &self.counters, &config, 1, now_ns) != 0:
+            raise MemoryError
+        self.tcb = tcb_alloc(&self.c)
+
+    def __dealloc__(self) -> None:
+        if self.tcb != NULL:
+            tcb_release(&self.c, self.tcb)
+            tcp_destroy(&self.c)
+
+    @property
+    def stored(self) -> int:
+        """How many kinds keep a tick."""
+        return DEADLINES_STORED
+
+    @property
+    def now_ns(self) -> int:
+        """The time."""
+        return self.c.now_ns
+
+    @now_ns.setter
+    def now_ns(self, uint64_t value) -> None:
+        self.c.now_ns = value
+
+    def set(self, int kind, uint64_t delay_ns) -> None:
+        """It is due delay_ns from now."""
+        deadline_set(&self.c, self.tcb, <deadline_t>kind, delay_ns)
+
+    def clear(self, int kind) -> None:
+        """It is not waited for any more."""
+        deadline_clear(self.tcb, <deadline_t>kind)
+
+    def is_set(self, int kind) -> bool:
+        """Is it waited for?"""
+        return deadline_is_set(self.tcb, <deadline_t>kind)
+
+    def expired(self) -> list[int]:
+        """The kinds that have come."""
+        return [kind for kind in range(DEADLINE_KINDS) if deadline_expired(&self.c, self.tcb, kind, tcp_tick(&self.c))]
+
+    def due_in_ticks(self, int kind) -> int:
+        """How far ahead its tick lies, negative: behind."""
+        return <int32_t>(deadline_tick(self.tcb, kind) - tcp_tick(&self.c))
+
+    @property
+    def node_in_ticks(self) -> int | None:
+        """How far ahead the node fires; None: there is no node."""
+        if self.tcb.timer == TIMER_NONE:
+            return None
+        return <int32_t>(wheel_deadline_tick(&self.c.wheel, self.tcb.timer) - tcp_tick(&self.c))
+
+    def fire(self) -> bool:
+        """Let the wheel reach the time, as timers does: forget a node that fires, and arm it for what is left."""
+        cdef timer_event_t event
+        cdef uint32_t moves = 1 << 30
+        if wheel_expire(&self.c.wheel, self.c.now_ns, &event, 1, &moves) == 0:
+            return False
+        self.tcb.timer = TIMER_NONE
+        for kind in self.expired():
+            deadline_clear(self.tcb, <deadline_t><int>kind)
+        deadlines_arm(&self.c, self.tcb)
+        return True
 
 
 def walk_states(*states: int) -> None:
