@@ -11,7 +11,7 @@ MAKEFLAGS += --no-builtin-rules
 
 PYTHON := .venv/bin/python
 STAMPS := build/stamps
-SOURCES = $(shell find ustack server tools -name '*.py[xi]' -o -name '*.pxd' -o -name '*.pxi' | LC_ALL=C sort) setup.py
+SOURCES = $(shell find ustack server tools -name '*.py[xi]' -o -name '*.pxd' | LC_ALL=C sort) setup.py
 ARGS ?=
 
 ifneq ($(shell id -u),0)

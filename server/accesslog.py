@@ -3,10 +3,10 @@
 
     198.18.0.1 - - [10/Oct/2026:13:55:36 +0000] "GET / HTTP/1.1" 200 512 "referer" "user agent"
 
-What a client sent is escaped so that it can neither end a line nor a quotation. The lines are put together by http.pyx
+What a client sent is escaped so that it can neither end a line nor a quotation. The lines are put together by logring.pyx
 from the two texts that `log_text` makes, once for each head it remembers; this file never runs for a remembered one.
 
-Above: http.pyx. Below: nothing.
+Above: decide.pyx, http.pyx. Below: nothing.
 """
 
 import os

@@ -1,10 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""openat2(2): open a path that must not lead out of a directory, whatever its links say.
-
-The C library has no wrapper for it. Numbers and structures are the kernel's own headers'.
-
-Read first: openat2(2), RESOLVE_BENEATH and RESOLVE_NO_MAGICLINKS. Above: files.py. Below: nothing.
-"""
+"""openat2(2), for C and for Python (contract: beneath.pxd). The structure is the kernel's own header's."""
 
 from libc.errno cimport errno
 from libc.stdint cimport uint64_t
@@ -12,11 +7,7 @@ from libc.string cimport memset
 
 import os
 
-cdef extern from "<unistd.h>" nogil:
-    long syscall(long number, ...)
-
-cdef extern from "<sys/syscall.h>" nogil:
-    const long SYS_openat2
+from ustack.base.posix cimport O_CLOEXEC, SYS_openat2, syscall
 
 cdef extern from "<linux/openat2.h>" nogil:
     struct open_how:
@@ -27,21 +18,26 @@ cdef extern from "<linux/openat2.h>" nogil:
     const uint64_t RESOLVE_NO_MAGICLINKS
 
 
+cdef int beneath_open(int directory_fd, const char *path, int flags) noexcept nogil:
+    cdef open_how how
+    cdef long fd
+    memset(&how, 0, sizeof(how))
+    how.flags = <uint64_t>(flags | O_CLOEXEC)
+    how.resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS
+    fd = syscall(SYS_openat2, directory_fd, path, &how, sizeof(how))
+    return <int>fd if fd >= 0 else -errno
+
+
 def open_beneath(int directory_fd, bytes path not None, int flags) -> int:
     """A descriptor of `path` under `directory_fd`, close-on-exec.
 
     Raises OSError: EXDEV when the path or a link in it leaves the directory, or a link is absolute; ENOSYS where the
     kernel does not know the call (before Linux 5.6).
     """
-    cdef open_how how
     cdef const char *name = path
-    cdef int directory = directory_fd
-    cdef long fd
-    memset(&how, 0, sizeof(how))
-    how.flags = <uint64_t>(flags | os.O_CLOEXEC)
-    how.resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS
+    cdef int fd
     with nogil:
-        fd = syscall(SYS_openat2, directory, name, &how, sizeof(how))
+        fd = beneath_open(directory_fd, name, flags)
     if fd < 0:
-        raise OSError(errno, os.strerror(errno), os.fsdecode(path))
+        raise OSError(-fd, os.strerror(-fd), os.fsdecode(path))
     return fd

@@ -4,17 +4,7 @@
 from libc.stdint cimport int64_t, uint8_t
 from libc.string cimport memcpy
 
-cdef extern from "<time.h>" nogil:
-    ctypedef long time_t
-    struct tm:
-        int tm_sec
-        int tm_min
-        int tm_hour
-        int tm_mday
-        int tm_mon
-        int tm_year
-        int tm_wday
-    tm *gmtime_r(const time_t *when, tm *out)
+from ustack.base.posix cimport gmtime_r, time_t, tm
 
 # Not strftime: its names follow the locale.
 cdef const char *DAY_NAMES = b"SunMonTueWedThuFriSat"

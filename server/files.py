@@ -3,10 +3,10 @@
 
 Nothing outside the root is ever opened: links are resolved by the kernel beneath the root's descriptor, or, where it
 cannot, component by component without following any. It must not read file contents, and it keeps nothing: the table of
-files is http.pyx's.
+files is filetable.pyx's.
 
 Read first: openat2(2); RFC 9110 section 8.3 (Content-Type), 8.8 (validators), 12.5.3 (Accept-Encoding).
-Above: request.py, http.pyx. Below: beneath.pyx, response.py.
+Above: request.py, loading.pyx. Below: beneath.pyx, response.py.
 """
 
 import errno

@@ -2,7 +2,7 @@
 # Which bytes HTTP allows where. Inline leaves, shared by everything that reads a client's bytes without Python.
 #
 # Read first: RFC 9110 section 5.5 (field values), 5.6.2 (tokens); RFC 9112 section 3.2 (request-target).
-# Above: chunks, heads. Below: nothing.
+# Above: chunks, headscan. Below: nothing.
 
 from libc.stdint cimport uint8_t
 from libc.string cimport strchr

@@ -6,27 +6,12 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, strlen
 
+from ustack.base.posix cimport (
+    AF_INET, AF_INET6, POLLOUT, SEEK_CUR, SEEK_END, ftruncate, inet_ntop, lseek, pollfd, ppoll, timespec, write)
 from ustack.base.types cimport ip_addr_is_v4, ip_addr_t
 from ustack.buf.lent cimport lent_ref, lent_t, lent_unref
 from ustack.server.dates cimport write_log_time
-
-cdef extern from "<arpa/inet.h>" nogil:
-    const char *inet_ntop(int family, const void *address, char *out, unsigned int size)
-    const int AF_INET, AF_INET6
-
-cdef extern from "<poll.h>" nogil:
-    struct pollfd:
-        int fd
-        short events
-        short revents
-    int poll(pollfd *fds, unsigned long count, int timeout_ms)
-    const short POLLOUT
-
-cdef extern from "<unistd.h>" nogil:
-    ssize_t write(int fd, const void *data, size_t length)
-    int64_t lseek(int fd, int64_t offset, int whence)
-    int ftruncate(int fd, int64_t length)
-    const int SEEK_CUR, SEEK_END
+from ustack.server.numerals cimport write_decimal
 
 cdef enum:
     LOG_LINE_ROOM = 256             # address, time, status and size, the texts apart
@@ -69,20 +54,6 @@ cdef void log_keep(log_t *log, int64_t second, const ip_addr_t *address, lent_t 
     log.tail += 1
 
 
-cdef size_t log_number(uint8_t *out, uint64_t value) noexcept nogil:
-    cdef uint8_t digits[20]
-    cdef size_t count = 0, i
-    while True:
-        digits[count] = <uint8_t>(48 + value % 10)
-        value //= 10
-        count += 1
-        if value == 0:
-            break
-    for i in range(count):
-        out[i] = digits[count - 1 - i]
-    return count
-
-
 cdef size_t log_format(log_t *log, const log_record_t *record, uint8_t *out) noexcept nogil:
     """One line: at most LOG_LINE_ROOM bytes and the text's."""
     cdef size_t at
@@ -102,10 +73,10 @@ cdef size_t log_format(log_t *log, const log_record_t *record, uint8_t *out) noe
     at += 1
     memcpy(out + at, record.text.data, record.split)
     at += record.split
-    at += log_number(out + at, record.status)
+    at += write_decimal(out + at, record.status)
     out[at] = c' '
     at += 1
-    at += log_number(out + at, record.body_bytes)
+    at += write_decimal(out + at, record.body_bytes)
     memcpy(out + at, record.text.data + record.split, record.text.length - record.split)
     return at + record.text.length - record.split
 
@@ -150,12 +121,15 @@ cdef uint32_t log_count_lines(const uint8_t *data, size_t length) noexcept nogil
 
 cdef bint log_can_write(log_t *log) noexcept nogil:
     cdef pollfd wanted
+    cdef timespec at_once
     if log.is_regular:
         return True
     wanted.fd = log.fd
     wanted.events = POLLOUT
     wanted.revents = 0
-    return poll(&wanted, 1, 0) == 1
+    at_once.tv_sec = 0
+    at_once.tv_nsec = 0
+    return ppoll(&wanted, 1, &at_once, NULL) == 1
 
 
 cdef void log_drain(log_t *log) noexcept nogil:

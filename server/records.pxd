@@ -2,7 +2,7 @@
 # The records of the HTTP server: plain data, and the words that are counted and remembered in it. No functions.
 #
 # One server_t per HttpServer, inside it. What a response costs once is a ready_t; what is answered to one head is a
-# decision_t; a file is a file_t; only a connection in the middle of something has a busy_t.
+# decision_t; a file is a file_t; only a connection in the middle of something has an exchange_t.
 #
 # Above: everything in server/ that runs without the GIL, and http. Below: chunks, dates, logring; buf, tcp/records.
 
@@ -30,7 +30,7 @@ cdef enum:
     PLAIN_FILE_UNITS = 100          # a small file for it: opened, read, its response made
     FILE_UNITS = 500                # the same by files.py, or mapped
     SHARED_STATUSES = 16            # refusals that look alike for everybody, and are kept once
-    # Of plainheads.pxi
+    # Of plainheads
     PATH_BEGIN = 1                  # server_t.path_bytes: a segment of a normal path may begin with it
     PATH_GO_ON = 2                  # it may stand in a segment
     EXTENSION_BYTES = 15
@@ -41,17 +41,17 @@ cdef enum:
 
 # conn.user_data: 0 for an idle connection, which owns nothing here.
 #     63       62 .. 32                     31 .. 0
-#     CLOSING  bytes queued when last      index of its busy_t, 0: none
+#     CLOSING  bytes queued when last       index of its exchange_t, 0: none
 #              looked at, for stalls
 cdef extern from *:
     """
-    #define USTACK_BUSY_MASK UINT64_C(0xFFFFFFFF)
+    #define USTACK_EXCHANGE_MASK UINT64_C(0xFFFFFFFF)
     #define USTACK_CLOSING (UINT64_C(1) << 63)
     #define USTACK_SEEN_MASK UINT64_C(0x7FFFFFFF)
     #define USTACK_SEEN_SHIFT 32
     #define USTACK_NO_FILE UINT32_C(0xFFFFFFFF)
     """
-    const uint64_t BUSY_MASK "USTACK_BUSY_MASK"
+    const uint64_t EXCHANGE_MASK "USTACK_EXCHANGE_MASK"
     const uint64_t CLOSING "USTACK_CLOSING"
     const uint64_t SEEN_MASK "USTACK_SEEN_MASK"
     const int SEEN_SHIFT "USTACK_SEEN_SHIFT"
@@ -92,7 +92,7 @@ ctypedef struct file_t:
     uint8_t live
     uint8_t referenced              # since the clock hand came by
     uint8_t has_gzip                # variant[1] may be sent
-    uint8_t described               # HttpServer.resources has it
+    uint8_t described               # Loader.resources has it
     uint32_t next                   # chain of server.file_buckets, slot + 1
     uint32_t path_length            # of the request's path: with it begins variant[0].path
     uint64_t path_hash
@@ -132,7 +132,7 @@ ctypedef struct decision_t:
     lent_t *log_text                # NULL: no access log
     uint32_t log_split
 
-# ---- plainheads.pxi
+# ---- plainheads
 
 # A request line taken apart. Its pointers are valid as long as the head is.
 ctypedef struct plain_t:
@@ -166,7 +166,7 @@ ctypedef struct shape_t:
     uint8_t form
     uint32_t date_at
     uint32_t parts[4]               # bytes of each
-    uint8_t *octets                 # one behind the other
+    uint8_t *text                   # one behind the other
 
 cdef enum phase_t:
     PHASE_HEAD = 1                  # part of a head is here
@@ -175,16 +175,16 @@ cdef enum phase_t:
     PHASE_DRAIN                     # it has, but a mapped file is being read until it is acknowledged
     PHASE_LINGER                    # our FIN is queued; what comes is discarded for a while (RFC 9112 section 9.6)
 
-cdef enum busy_flags_t:
-    B_CLOSE = 1
-    B_MAPPED = 2                    # `body` is a file, not a copy
-    B_EOF = 4                       # the peer has sent its FIN
-    B_TAIL = 8                      # on_writable has come since everything was queued
-    B_BODY = 16                     # what is being sent is a 100; PHASE_BODY follows
-    B_LINE = 32                     # PHASE_HEAD: the request line is complete and well-formed
+cdef enum exchange_flags_t:
+    E_CLOSE = 1
+    E_MAPPED = 2                    # `body` is a file, not a copy
+    E_EOF = 4                       # the peer has sent its FIN
+    E_TAIL = 8                      # on_writable has come since everything was queued
+    E_CONTINUE = 16                     # what is being sent is a 100; PHASE_BODY follows
+    E_LINE = 32                     # PHASE_HEAD: the request line is complete and well-formed
 
 # What only a connection in the middle of something holds.
-ctypedef struct busy_t:
+ctypedef struct exchange_t:
     uint8_t phase
     uint8_t flags
     uint16_t status
@@ -236,19 +236,20 @@ ctypedef struct http_stats_t:
     uint64_t internal_errors
 
 ctypedef struct server_t:
-    PyObject *owner                 # the HttpServer, borrowed
+    PyObject *owner                 # the Application (HttpServer), borrowed
+    PyObject *decider               # its Decider, borrowed (decide.pxd)
     uint8_t closing                 # every connection is to be aborted at its next event
     uint32_t units                  # of work that was done and is not charged to the turn yet
     uint8_t finishing               # no new connection; each ends with the response that is under way
     http_stats_t stats
-    # ---- time: monotonic from the engine, wall clock as an offset to it, set by housekeeping
+    # ---- time (writer: http): monotonic from the engine, wall clock as an offset to it, set by housekeeping
     uint64_t now_ns
     uint64_t next_second_ns         # monotonic time at which `second` ends
     int64_t wall_offset_ns
     uint8_t wall_known
     int64_t second                  # wall clock
     uint8_t date[32]
-    # ---- limits
+    # ---- limits (http, once)
     uint64_t idle_timeout_ns
     uint64_t head_timeout_ns
     uint64_t send_timeout_ns
@@ -260,9 +261,9 @@ ctypedef struct server_t:
     uint32_t max_queued_bytes
     uint64_t max_body_bytes
     uint32_t max_remembered_bytes   # of one head
-    uint32_t checks_per_second        # of files against the disk; see file_fresh
+    uint32_t checks_per_second      # of files against the disk; see file_fresh
     uint32_t checks_left
-    # ---- remembered heads
+    # ---- remembered heads (headtable; `last`: receiving)
     uint8_t hash_key[16]
     decision_t **decisions
     uint32_t *buckets               # slot + 1 of the first decision, 0: none
@@ -273,7 +274,7 @@ ctypedef struct server_t:
     uint32_t decision_count
     uint32_t decision_hand
     decision_t *last                # answered last, or NULL
-    # ---- files
+    # ---- files (filetable, loading), ready-made responses (ready)
     int root_fd
     file_t *files
     uint32_t file_limit
@@ -294,7 +295,7 @@ ctypedef struct server_t:
     ready_t shared[SHARED_STATUSES * FULL_FORMS]
     ledger_t *ledger
     uint64_t max_response_bytes
-    # ---- plain heads
+    # ---- plain heads (plainheads; shapes: decide)
     uint8_t path_bytes[256]         # PATH_BEGIN, PATH_GO_ON
     uint8_t index_name[16]
     uint32_t index_length
@@ -307,9 +308,9 @@ ctypedef struct server_t:
     uint32_t shape_count
     uint32_t shape_hand             # replaced next, when there are SHAPES_MAX
     shape_t shapes[SHAPES_MAX]
-    # ---- connections in the middle of something
-    slab_t busy
-    uint32_t request_oldest         # busy_t that keeps a part of a request for longest, 0: none
+    # ---- connections in the middle of something (exchange)
+    slab_t exchanges
+    uint32_t request_oldest         # exchange_t that keeps a part of a request for longest, 0: none
     uint32_t request_newest
     uint64_t request_bytes          # kept of unfinished requests
     uint64_t max_request_bytes

@@ -3,10 +3,10 @@
 
 `parse` has llhttp take the head apart and then judges what llhttp leaves to its user; `decide` applies the conditions
 of RFC 9110 section 13.2.2, in that order, to a resource. Both are pure: no file, no socket, no clock. Only unseen heads
-come here; http.pyx remembers the outcome.
+come here; headtable.pyx remembers the outcome.
 
 Read first: RFC 9112 section 2.2, 3 and 6; RFC 9110 section 7.2 (Host), 10.1.1 (Expect), 13 (conditions), 14 (ranges).
-Above: http.pyx. Below: files.py, response.py.
+Above: decide.pyx, plainheads.pyx. Below: files.py, response.py.
 """
 
 import ipaddress

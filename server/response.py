@@ -5,7 +5,7 @@ Every head has its Date field in the same place, right behind the status line, s
 dated again without being built again. This file opens nothing, parses nothing and reads no clock.
 
 Read first: RFC 9110 section 6.6.1 (Date), 8.6 (Content-Length), 15 (status codes); RFC 9112 section 4 and 9.6.
-Above: request.py, http.pyx. Below: nothing.
+Above: request.py, decide.pyx. Below: nothing.
 """
 
 from collections.abc import Iterable, Sequence
@@ -26,7 +26,7 @@ _CONNECTION: dict[int, Fields] = {
 }
 
 # Refusals whose response is the same for everybody: whoever refuses with one of them gives it no fields but the Allow
-# of a 204 or 405. http.pyx keeps one response of each.
+# of a 204 or 405. decide.pyx has one response of each made.
 SHARED_REFUSALS = (204, 400, 403, 404, 405, 408, 413, 414, 417, 431, 500, 501, 503, 505)
 
 ALLOWED_METHODS = b"GET, HEAD, OPTIONS"

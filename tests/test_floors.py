@@ -81,25 +81,33 @@ SERVER_FLOORS = {
     "response": 0,
     "beneath": 0,
     "grammar": 0,
+    "numerals": 0,
     "dates": 0,
     "accesslog": 0,
     "files": 1,
     "chunks": 1,
+    "headscan": 1,
     "logring": 1,
     "request": 2,
     "records": 2,
     "ready": 3,
-    "heads": 4,
+    "headtable": 4,
     "filetable": 5,
-    "plainheads": 6,
-    "connection": 7,
-    "http": 9,
+    "exchange": 5,
+    "loading": 6,
+    "connection": 6,
+    "sending": 7,
+    "decide": 7,
+    "plainheads": 8,
+    "receiving": 9,
+    "http": 10,
 }
 
 IMPORT = re.compile(
     r"^\s*(?:from\s+(?P<source>[.\w]+)\s+c?import\s+(?P<names>\(?[\w ,*]*)|c?import\s+(?P<module>[.\w, ]+))",
     re.MULTILINE,
 )
+INCLUDE = re.compile(r"^\s*include\s+['\"]", re.MULTILINE)
 
 
 def sources() -> list[Path]:
@@ -218,6 +226,13 @@ def test_the_search_for_circles_finds_one() -> None:
     assert circle_in({"a": {"b", "c"}, "b": {"c"}, "c": set()}) == []
 
 
+@pytest.mark.parametrize("path", sources(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_module_is_one_file(path: Path) -> None:
+    """No `include`: what several modules need is declared in a .pxd, and each is built by itself."""
+    assert path.suffix != ".pxi"
+    assert not INCLUDE.findall(path.read_text())
+
+
 def test_every_room_is_in_the_table() -> None:
     assert {module_of(path)[0] for path in sources()} <= FLOORS.keys() | BESIDE.keys()
 
@@ -270,10 +285,18 @@ def test_the_rule_inside_tcp() -> None:
     assert not tcp_may_import("cc", "records")
 
 
+def test_the_search_for_includes_finds_one() -> None:
+    assert INCLUDE.search('import os\n\ninclude "heads.pxi"\n')
+    assert INCLUDE.search("    include 'a'\n")
+
+
 def test_the_rule_inside_server() -> None:
     assert server_may_import("http", "records")
     assert not server_may_import("records", "http")
     assert not server_may_import("files", "chunks")
+    assert server_may_import("receiving", "sending")
+    assert not server_may_import("sending", "receiving")
+    assert not server_may_import("connection", "http")
 
 
 # What an application's side may not name: it has a transport (application.pxd) for everything that TCP and IP do.

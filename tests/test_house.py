@@ -15,7 +15,8 @@ POSIX = "ustack/base/posix.pxd"
 
 
 def sources() -> dict[str, str]:
-    found = [path for top in ("ustack", "tools") for path in (ROOT / top).rglob("*.p*") if path.suffix != ".pyc"]
+    tops = ("ustack", "server", "tools")
+    found = [path for top in tops for path in (ROOT / top).rglob("*.p*") if path.suffix != ".pyc"]
     return {str(path.relative_to(ROOT)): path.read_text() for path in sorted(found) if path.is_file()}
 
 

@@ -9,15 +9,35 @@
 
 from libc.stdint cimport int64_t, uint16_t, uint32_t
 
+# First: others hold a timespec.
+cdef extern from "<time.h>" nogil:
+    cdef struct timespec:
+        long tv_sec
+        long tv_nsec
+    const int CLOCK_MONOTONIC, CLOCK_REALTIME, CLOCK_THREAD_CPUTIME_ID
+    int clock_gettime(int clock, timespec *out)
+    ctypedef long time_t
+    cdef struct tm:
+        int tm_sec
+        int tm_min
+        int tm_hour
+        int tm_mday
+        int tm_mon
+        int tm_year
+        int tm_wday
+    tm *gmtime_r(const time_t *when, tm *out)
+
+
 cdef extern from "<arpa/inet.h>" nogil:
     uint16_t htons(uint16_t value)
     uint16_t ntohs(uint16_t value)
     uint32_t htonl(uint32_t value)
     uint32_t ntohl(uint32_t value)
+    const char *inet_ntop(int family, const void *address, char *out, unsigned int length)
 
 
 cdef extern from "<fcntl.h>" nogil:
-    const int O_RDWR, O_NONBLOCK, O_CLOEXEC
+    const int O_RDONLY, O_RDWR, O_NONBLOCK, O_NOCTTY, O_CLOEXEC
     int open_descriptor "open"(const char *path, int flags, ...)
 
 
@@ -56,7 +76,7 @@ cdef extern from "<sys/socket.h>" nogil:
     cdef struct mmsghdr:
         msghdr msg_hdr
         unsigned int msg_len
-    const int AF_INET, AF_NETLINK, AF_PACKET, AF_XDP, SOCK_DGRAM, SOCK_RAW, SOCK_CLOEXEC, MSG_DONTWAIT
+    const int AF_INET, AF_INET6, AF_NETLINK, AF_PACKET, AF_XDP, SOCK_DGRAM, SOCK_RAW, SOCK_CLOEXEC, MSG_DONTWAIT
     const int SOL_SOCKET, SOL_PACKET, SO_ERROR, SO_SNDBUF, SO_SNDBUFFORCE, SO_ATTACH_FILTER
     int socket(int domain, int kind, int protocol)
     int bind(int fd, const sockaddr *address, unsigned int length)
@@ -69,10 +89,19 @@ cdef extern from "<sys/socket.h>" nogil:
 
 cdef extern from "<sys/stat.h>" nogil:
     cdef struct stat_t "stat":
+        unsigned long st_dev
+        unsigned long st_ino
         unsigned int st_mode
         long long st_size
+        timespec st_mtim
+        timespec st_ctim
     int fstat(int fd, stat_t *out)
+    int fstatat(int directory_fd, const char *path, stat_t *out, int flags)
     bint S_ISREG(unsigned int mode)
+
+
+cdef extern from "<sys/syscall.h>" nogil:
+    const long SYS_openat2
 
 
 cdef extern from "<sys/uio.h>" nogil:
@@ -81,20 +110,13 @@ cdef extern from "<sys/uio.h>" nogil:
         size_t iov_len
 
 
-cdef extern from "<time.h>" nogil:
-    cdef struct timespec:
-        long tv_sec
-        long tv_nsec
-    const int CLOCK_MONOTONIC, CLOCK_REALTIME, CLOCK_THREAD_CPUTIME_ID
-    int clock_gettime(int clock, timespec *out)
-
-
 cdef extern from "<unistd.h>" nogil:
     int close_descriptor "close"(int fd)
     ssize_t read(int fd, void *data, size_t length)
     ssize_t write(int fd, const void *data, size_t length)
     int64_t lseek(int fd, int64_t offset, int whence)
     int ftruncate(int fd, int64_t length)
-    const int SEEK_CUR, SEEK_SET
+    const int SEEK_CUR, SEEK_END, SEEK_SET
+    long syscall(long number, ...)
     long sysconf(int name)
     const int _SC_PAGESIZE, _SC_NPROCESSORS_CONF

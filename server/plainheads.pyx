@@ -1,27 +1,65 @@
 # SPDX-License-Identifier: MIT
-# Unseen heads that are plain, decided without Python. Included by http.pyx.
-#
-# A client asks for one path after the other with the same header section: the bytes behind the request line. What it
-# decides (whether it is legal, how the connection goes on, whether gzip is accepted) is learned from request.py once,
-# and remembered by its exact bytes; then only the target of a GET or HEAD is new, and to be decided here:
-#
-#     GET /a/b.css HTTP/1.1\r\n   Host: h\r\nAccept: */*\r\n\r\n
-#         └── normal path ──┘     └── header section: in section_t? ──┘
-#               │                          no, or not plain ──▶ NULL: request.py decides the head
-#               ▼
-#     file_t? ── no ──▶ file_open (filetable.pxi) ──▶ 404, or a file_t ──▶ ready-made response, else from a shape_t
-#
-# Nothing is judged here that request.py does not judge: which bytes make a normal path, what a section means and how a
-# head of a response looks all come from there, as tables. Whatever is not in them (a percent escape, a condition, a
-# range, a body, a file with a .gz whose response is not made yet, an error) gives NULL, and the general way decides.
-# tests/unit/server/test_plainheads.py has both ways decide the same heads.
-#
-# A section is learned when it comes the second time, so that a flood of ever other ones costs a hash each, and no call
-# of Python beside the one that decides the head. All keys are SipHash: nobody can aim at a slot.
-#
-# Read first: RFC 9112 section 3 (request line), RFC 9110 section 12.5.5 (Vary). Above: connection (decide_plain) and
-# HttpServer (plain_begin, plain_end, learn_*). Below: records, heads (head_remember), filetable (file_lookup,
-# file_open, file_take, responses_make_room), ready (counted_copy), dates.
+"""Plain heads, decided without Python (contract: plainheads.pxd)."""
+
+from cpython.bytes cimport PyBytes_AS_STRING
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free
+from libc.string cimport memcmp, memcpy, strdup, strlen, strrchr
+
+from ustack.base.posix cimport stat_t
+from ustack.base.prng cimport siphash13
+from ustack.buf.lent cimport lent_t
+from ustack.server.dates cimport DATE_BYTES, write_http_date
+from ustack.server.decide cimport section_free, section_learn, shape_learn
+from ustack.server.filetable cimport (
+    OPEN_IN_GENERAL, PATH_BYTES, file_fresh, file_lookup, file_open, file_take, responses_make_room)
+from ustack.server.headscan cimport VERSION_BYTES
+from ustack.server.headtable cimport decision_free, head_remember
+from ustack.server.numerals cimport write_decimal, write_hex
+from ustack.server.ready cimport counted_copy
+from ustack.server.records cimport (
+    D_CLOSE, D_FULL, D_HEAD_ONLY, ENTITY_TAG_BYTES, EXTENSION_BYTES, FULL_FORMS, INLINE_BYTES, LOOK_UNITS, NO_FILE,
+    PATH_BEGIN, PATH_GO_ON, PLAIN_FILE_UNITS, PLAIN_LOG_BYTES, PLAIN_UNITS, SHAPE_BYTES, decision_t, file_t,
+    identity_t, plain_t, ready_t, section_t, server_t, shape_t, variant_t)
+
+from ustack.server import accesslog, files, request as requests, response as responses
+
+
+cdef int plain_begin(server_t *server, uint32_t limit) except -1:
+    cdef uint32_t slots = 1
+    cdef bytes index = files.INDEX
+    if len(index) + 1 > 16:
+        raise ValueError("the name of a directory's file is too long")
+    memcpy(server.path_bytes, PyBytes_AS_STRING(requests.normal_path_bytes()), 256)
+    memcpy(server.index_name, PyBytes_AS_STRING(index), len(index))
+    server.index_length = <uint32_t>len(index)
+    server.max_section_bytes = requests.MAX_SECTION_BYTES
+    server.max_log_text_bytes = accesslog.MAX_TEXT_BYTES
+    server.shared_404 = <uint8_t>(responses.shared_index(404) * FULL_FORMS)
+    if limit == 0:
+        return 0
+    while slots * 2 <= limit:
+        slots *= 2
+    server.section_mask = slots - 1
+    server.sections = <section_t **>calloc(slots, sizeof(void *))
+    server.sections_seen = <uint64_t *>calloc(slots, sizeof(uint64_t))
+    if server.sections == NULL or server.sections_seen == NULL:
+        raise MemoryError
+    return 0
+
+
+cdef void plain_end(server_t *server) noexcept nogil:
+    cdef uint32_t at
+    if server.sections != NULL:
+        for at in range(server.section_mask + 1):
+            section_free(server.sections[at])
+    free(server.sections)
+    free(server.sections_seen)
+    server.sections = NULL
+    server.sections_seen = NULL
+    for at in range(server.shape_count):
+        free(server.shapes[at].text)
+    server.shape_count = 0
 
 
 cdef bint plain_read(server_t *server, const uint8_t *head, size_t length, plain_t *plain) noexcept nogil:
@@ -94,24 +132,6 @@ cdef section_t *section_find(server_t *server, const plain_t *plain) noexcept no
     return section
 
 
-cdef section_t *section_learn(server_t *server, const uint8_t *data, size_t length, int minor) noexcept with gil:
-    """Ask request.py. NULL: it could not say; the head is decided the general way, and any error comes up there."""
-    cdef HttpServer owner = <HttpServer>server.owner
-    server.units += UNSEEN_UNITS + <uint32_t>(length >> HEAD_BYTES_UNIT_SHIFT)
-    try:
-        return owner.learn_section(<bytes>(<const char *>data)[:length], minor)
-    except BaseException as error:
-        owner.interrupted(error)
-        return NULL
-
-
-cdef void section_free(section_t *section) noexcept nogil:
-    if section != NULL:
-        free(section.bytes)
-        free(section.log_text)
-        free(section)
-
-
 # ---------------------------------------------------------------- heads of responses
 
 cdef shape_t *shape_find(server_t *server, const file_t *file, int form) noexcept nogil:
@@ -135,44 +155,6 @@ cdef shape_t *shape_find(server_t *server, const file_t *file, int form) noexcep
     return shape_learn(server, extension, length, form)
 
 
-cdef shape_t *shape_learn(server_t *server, const char *extension, size_t length, int form) noexcept with gil:
-    cdef HttpServer owner = <HttpServer>server.owner
-    server.units += UNSEEN_UNITS
-    try:
-        return owner.learn_shape(<bytes>extension[:length], form)
-    except BaseException as error:
-        owner.interrupted(error)
-        return NULL
-
-
-cdef size_t write_hex(uint8_t *out, uint64_t value) noexcept nogil:
-    cdef uint8_t digits[16]
-    cdef size_t count = 0, i
-    while True:
-        digits[count] = b"0123456789abcdef"[value & 15]
-        value >>= 4
-        count += 1
-        if value == 0:
-            break
-    for i in range(count):
-        out[i] = digits[count - 1 - i]
-    return count
-
-
-cdef size_t write_decimal(uint8_t *out, uint64_t value) noexcept nogil:
-    cdef uint8_t digits[20]
-    cdef size_t count = 0, i
-    while True:
-        digits[count] = <uint8_t>(c'0' + value % 10)
-        value //= 10
-        count += 1
-        if value == 0:
-            break
-    for i in range(count):
-        out[i] = digits[count - 1 - i]
-    return count
-
-
 cdef size_t write_entity_tag(uint8_t *out, const identity_t *identity) noexcept nogil:
     """At most ENTITY_TAG_BYTES; as files.entity_tag has it."""
     cdef size_t at = 1
@@ -188,7 +170,7 @@ cdef size_t write_entity_tag(uint8_t *out, const identity_t *identity) noexcept 
 
 cdef bint full_make(server_t *server, file_t *file, int form) noexcept nogil:
     """Make the ready-made response of a file that has no .gz. False: the general way has to."""
-    cdef uint8_t octets[SHAPE_BYTES + ENTITY_TAG_BYTES + DATE_BYTES + 20 + INLINE_BYTES]
+    cdef uint8_t text[SHAPE_BYTES + ENTITY_TAG_BYTES + DATE_BYTES + 20 + INLINE_BYTES]
     cdef variant_t *variant = &file.variant[0]
     cdef ready_t *ready = &variant.full[form]
     cdef shape_t *shape
@@ -199,29 +181,29 @@ cdef bint full_make(server_t *server, file_t *file, int form) noexcept nogil:
     shape = shape_find(server, file, form)
     if shape == NULL:
         return False
-    part = shape.octets
-    memcpy(octets, part, shape.parts[0])
+    part = shape.text
+    memcpy(text, part, shape.parts[0])
     at = shape.parts[0]
     part += shape.parts[0]
-    at += write_entity_tag(octets + at, &variant.identity)
-    memcpy(octets + at, part, shape.parts[1])
+    at += write_entity_tag(text + at, &variant.identity)
+    memcpy(text + at, part, shape.parts[1])
     at += shape.parts[1]
     part += shape.parts[1]
-    write_http_date(octets + at, variant.identity.mtime_ns // 1_000_000_000)
+    write_http_date(text + at, variant.identity.mtime_ns // 1_000_000_000)
     at += DATE_BYTES
-    memcpy(octets + at, part, shape.parts[2])
+    memcpy(text + at, part, shape.parts[2])
     at += shape.parts[2]
     part += shape.parts[2]
-    at += write_decimal(octets + at, variant.identity.size)
-    memcpy(octets + at, part, shape.parts[3])
+    at += write_decimal(text + at, variant.identity.size)
+    memcpy(text + at, part, shape.parts[3])
     at += shape.parts[3]
     ready.head_length = <uint32_t>at
     if variant.body != NULL and not variant.mapped and variant.identity.size <= INLINE_BYTES:
-        memcpy(octets + at, variant.body.data, variant.identity.size)
+        memcpy(text + at, variant.body.data, variant.identity.size)
         at += variant.identity.size
     if not responses_make_room(server, at, <uint32_t>(file - server.files), True):
         return False
-    ready.lent = counted_copy(server, octets, at)
+    ready.lent = counted_copy(server, text, at)
     if ready.lent == NULL:
         return False
     ready.date_at = shape.date_at
@@ -300,7 +282,6 @@ cdef bint plain_answer(server_t *server, decision_t *decision, file_t *file, con
 
 
 cdef decision_t *decide_plain(server_t *server, const uint8_t *head, size_t length, uint64_t hashed) noexcept nogil:
-    """Decide and remember an unseen head if it is plain. NULL: request.py has to (decide_unseen)."""
     cdef plain_t plain
     cdef char name[PATH_BYTES + 16]
     cdef bint absent = False, done = False
@@ -337,43 +318,3 @@ cdef decision_t *decide_plain(server_t *server, const uint8_t *head, size_t leng
     server.stats.heads_plain += 1
     head_remember(server, decision, head, length, hashed)
     return decision
-
-
-cdef int plain_begin(server_t *server, uint32_t limit) except -1:
-    """Make the tables from those of request.py. limit: of header sections; 0: every head is decided by request.py."""
-    cdef uint32_t slots = 1
-    cdef bytes index = files.INDEX
-    cdef int octet
-    if len(index) + 1 > 16:
-        raise ValueError("the name of a directory's file is too long")
-    memcpy(server.path_bytes, PyBytes_AS_STRING(requests.normal_path_bytes()), 256)
-    memcpy(server.index_name, PyBytes_AS_STRING(index), len(index))
-    server.index_length = <uint32_t>len(index)
-    server.max_section_bytes = requests.MAX_SECTION_BYTES
-    server.max_log_text_bytes = accesslog.MAX_TEXT_BYTES
-    server.shared_404 = <uint8_t>(responses.shared_index(404) * FULL_FORMS)
-    if limit == 0:
-        return 0
-    while slots * 2 <= limit:
-        slots *= 2
-    server.section_mask = slots - 1
-    server.sections = <section_t **>calloc(slots, sizeof(void *))
-    server.sections_seen = <uint64_t *>calloc(slots, sizeof(uint64_t))
-    if server.sections == NULL or server.sections_seen == NULL:
-        raise MemoryError
-    return 0
-
-
-cdef void plain_end(server_t *server) noexcept nogil:
-    """Idempotent."""
-    cdef uint32_t at
-    if server.sections != NULL:
-        for at in range(server.section_mask + 1):
-            section_free(server.sections[at])
-    free(server.sections)
-    free(server.sections_seen)
-    server.sections = NULL
-    server.sections_seen = NULL
-    for at in range(server.shape_count):
-        free(server.shapes[at].octets)
-    server.shape_count = 0

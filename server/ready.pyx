@@ -1,18 +1,36 @@
 # SPDX-License-Identifier: MIT
-# Ready-made responses, and the second that they are dated for. Included by http.pyx.
+"""Ready-made responses and the ledger of their copies (contract: ready.pxd)."""
+
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free
+from libc.string cimport memcpy, strlen
+
+from ustack.buf.lent cimport lent_from_copy, lent_t, lent_unref
+from ustack.server.dates cimport DATE_BYTES
+from ustack.server.records cimport FULL_FORMS, SHARED_STATUSES, ledger_t, ready_t, server_t
+
+cdef const uint8_t *CONTINUE_100 = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
-cdef void tick(server_t *server, uint64_t now_ns) noexcept nogil:
-    """Take the engine's time; at a new second, write the date that responses carry."""
-    cdef uint64_t wall_ns
-    server.now_ns = now_ns
-    if now_ns < server.next_second_ns:
-        return
-    wall_ns = <uint64_t>(<int64_t>now_ns + server.wall_offset_ns)
-    server.second = <int64_t>(wall_ns / 1_000_000_000)
-    server.next_second_ns = now_ns + 1_000_000_000 - wall_ns % 1_000_000_000
-    server.checks_left = server.checks_per_second
-    write_http_date(server.date, server.second)
+cdef int ready_begin(server_t *server) noexcept nogil:
+    server.continue_100 = lent_from_copy(CONTINUE_100, strlen(<const char *>CONTINUE_100))
+    server.ledger = <ledger_t *>calloc(1, sizeof(ledger_t))
+    if server.ledger == NULL or server.continue_100 == NULL:
+        return -1
+    server.ledger.refs = 1
+    return 0
+
+
+cdef void ready_end(server_t *server) noexcept nogil:
+    cdef uint32_t index
+    for index in range(<uint32_t>(SHARED_STATUSES * FULL_FORMS)):
+        ready_free(&server.shared[index])
+    if server.continue_100 != NULL:
+        lent_unref(server.continue_100)
+        server.continue_100 = NULL
+    if server.ledger != NULL:
+        ledger_drop(server.ledger)
+        server.ledger = NULL
 
 
 cdef void ledger_drop(ledger_t *ledger) noexcept nogil:
@@ -29,7 +47,6 @@ cdef void counted_release(lent_t *lent) noexcept nogil:
 
 
 cdef lent_t *counted_copy(server_t *server, const uint8_t *data, uint64_t length) noexcept nogil:
-    """lent_from_copy, counted against max_response_bytes. NULL beyond it, and without memory."""
     cdef ledger_t *ledger = server.ledger
     cdef lent_t *lent
     if ledger.bytes + length + sizeof(lent_t) > server.max_response_bytes:
@@ -45,23 +62,18 @@ cdef lent_t *counted_copy(server_t *server, const uint8_t *data, uint64_t length
     return lent
 
 
-cdef bint ready_refresh(server_t *server, ready_t *ready) noexcept nogil:
-    """Date a response for this second. False without memory, which leaves the older date: the approximation that
-    RFC 9110 section 6.6.1 asks for is then as good as the last second in which there was room."""
+cdef void ready_date(server_t *server, ready_t *ready) noexcept nogil:
     cdef lent_t *copy
-    if ready.second == server.second:
-        return True
     if ready.lent.refs > 1:
         # Somebody sends from it, so it must not change; it goes on without us.
         copy = counted_copy(server, ready.lent.data, ready.lent.length)
         if copy == NULL:
             server.stats.dates_kept += 1
-            return False
+            return
         lent_unref(ready.lent)
         ready.lent = copy
     memcpy(<uint8_t *>ready.lent.data + ready.date_at, server.date, DATE_BYTES)
     ready.second = server.second
-    return True
 
 
 cdef void ready_free(ready_t *ready) noexcept nogil:

@@ -1,86 +1,83 @@
 # SPDX-License-Identifier: MIT
-# Open files as the data path sees them: bodies to lend, and whether the disk still agrees. Included by http.pyx.
-#
-# A file_t never moves; what was remembered about it carries its generation. Dropping one gives back only this table's
-# reference: responses in flight keep the octets they began with.
+"""Table of open files, and what the disk says about them (contract: filetable.pxd)."""
 
-cdef extern from "<sys/stat.h>" nogil:
-    struct timespec:
-        long tv_sec
-        long tv_nsec
-    struct stat_t "stat":
-        unsigned long st_dev
-        unsigned long st_ino
-        long st_size
-        unsigned int st_mode
-        timespec st_mtim
-        timespec st_ctim
-    int fstatat(int directory_fd, const char *path, stat_t *out, int flags)
-    int fstat(int fd, stat_t *out)
-    bint S_ISREG(unsigned int mode)
+from libc.errno cimport EINTR, ENAMETOOLONG, ENOENT, ENOSYS, ENOTDIR, EPERM, errno
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free, malloc
+from libc.string cimport memcmp, memcpy, memset, strdup, strlen
+
+from ustack.base.posix cimport (
+    O_NOCTTY, O_NONBLOCK, O_RDONLY, S_ISREG, close_descriptor, fstat, fstatat, read, stat_t)
+from ustack.buf.lent cimport lent_from_copy, lent_t, lent_unref
+from ustack.server.beneath cimport beneath_open
+from ustack.server.headtable cimport head_forget
+from ustack.server.ready cimport ready_free
+from ustack.server.records cimport FULL_FORMS, LOOK_UNITS, decision_t, file_t, identity_t, server_t, variant_t
 
 
-cdef extern from "<unistd.h>" nogil:
-    long syscall(long number, ...)
-    ssize_t read(int fd, void *out, size_t length)
-    int close(int fd)
+cdef int files_begin(server_t *server, uint32_t limit) noexcept nogil:
+    cdef uint32_t buckets = 2, index
+    while buckets < limit * 2:
+        buckets *= 2
+    server.file_limit = limit
+    server.file_bucket_mask = buckets - 1
+    server.files = <file_t *>calloc(limit, sizeof(file_t))
+    server.file_buckets = <uint32_t *>calloc(buckets, sizeof(uint32_t))
+    server.free_files = <uint32_t *>malloc(limit * sizeof(uint32_t))
+    server.read_buffer = <uint8_t *>malloc(server.small_file_bytes + 1)
+    if (server.files == NULL or server.file_buckets == NULL or server.free_files == NULL
+            or server.read_buffer == NULL):
+        return -1
+    for index in range(limit):
+        server.free_files[index] = limit - 1 - index
+    return 0
 
-cdef extern from "<fcntl.h>" nogil:
-    const int O_RDONLY, O_NONBLOCK, O_NOCTTY, O_CLOEXEC
 
-cdef extern from "<sys/syscall.h>" nogil:
-    const long SYS_openat2
-
-cdef extern from "<linux/openat2.h>" nogil:
-    struct open_how:
-        uint64_t flags
-        uint64_t mode
-        uint64_t resolve
-    const uint64_t RESOLVE_BENEATH
-    const uint64_t RESOLVE_NO_MAGICLINKS
-
-cdef enum:
-    PATH_BYTES = 4096                   # PATH_MAX, path_resolution(7)
-    OPEN_IN_GENERAL = 1                 # files.py has to look
+cdef void files_end(server_t *server) noexcept nogil:
+    cdef uint32_t index
+    if server.files != NULL and server.free_files != NULL:
+        for index in range(server.file_limit):
+            file_drop(server, &server.files[index])
+    free(server.files)
+    free(server.file_buckets)
+    free(server.free_files)
+    free(server.read_buffer)
+    server.files = NULL
+    server.file_buckets = NULL
+    server.free_files = NULL
+    server.read_buffer = NULL
 
 
 cdef bint is_absent(int error) noexcept nogil:
-    """Nothing has that name, as long as nobody makes it."""
     return error == ENOENT or error == ENOTDIR or error == ENAMETOOLONG
 
 
 cdef int file_open(server_t *server, const char *path, stat_t *found, lent_t **body) noexcept nogil:
-    """The usual file, with one openat2(2): regular, small, below the root without an absolute link, with no .gz beside
-    it. 0: *found and *body (NULL: empty) are it. -errno: is_absent. OPEN_IN_GENERAL: everything else."""
-    cdef open_how how
     cdef stat_t neighbour
     cdef char name[PATH_BYTES + 4]
     cdef size_t length = strlen(path), at = 0
     cdef ssize_t part = 0
-    cdef long fd
+    cdef int fd
     body[0] = NULL
     if server.plain_open or length >= PATH_BYTES:
         return OPEN_IN_GENERAL
-    memset(&how, 0, sizeof(how))
-    how.flags = <uint64_t>(O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC)
-    how.resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS
-    fd = syscall(SYS_openat2, server.root_fd, path, &how, sizeof(how))
+    fd = beneath_open(server.root_fd, path, O_RDONLY | O_NONBLOCK | O_NOCTTY)
     if fd < 0:
-        if is_absent(errno):
-            return -errno
-        if errno == ENOSYS or errno == EPERM:
+        if is_absent(-fd):
+            return fd
+        if fd == -ENOSYS or fd == -EPERM:
             server.plain_open = 1
         return OPEN_IN_GENERAL
-    if fstat(<int>fd, found) != 0 or not S_ISREG(found.st_mode) or <uint64_t>found.st_size > server.small_file_bytes:
-        close(<int>fd)
+    if fstat(fd, found) != 0 or not S_ISREG(found.st_mode) or <uint64_t>found.st_size > server.small_file_bytes:
+        close_descriptor(fd)
         return OPEN_IN_GENERAL
     while at < <size_t>found.st_size:
-        part = read(<int>fd, server.read_buffer + at, <size_t>found.st_size - at)
+        part = read(fd, server.read_buffer + at, <size_t>found.st_size - at)
         if part > 0:
             at += <size_t>part
         elif part == 0 or errno != EINTR:
             break
-    close(<int>fd)
+    close_descriptor(fd)
     if at < <size_t>found.st_size:
         return OPEN_IN_GENERAL          # cut meanwhile
     memcpy(name, path, length)
@@ -94,24 +91,9 @@ cdef int file_open(server_t *server, const char *path, stat_t *found, lent_t **b
     return 0
 
 
-cdef void variant_clear(server_t *server, variant_t *variant) noexcept nogil:
-    cdef int form
-    for form in range(FULL_FORMS):
-        if variant.full[form].lent != NULL:
-            server.held_bytes -= variant.full[form].lent.length
-            server.full_bytes -= variant.full[form].lent.length
-            ready_free(&variant.full[form])
-    if variant.body != NULL:
-        server.held_bytes -= variant.body.length
-        if not variant.mapped:
-            server.copied_bytes -= variant.body.length
-        lent_unref(variant.body)
-    free(variant.path)
-    memset(variant, 0, sizeof(variant_t))
-
+# ---------------------------------------------------------------- the table
 
 cdef file_t *file_lookup(server_t *server, const uint8_t *path, size_t length, uint64_t hashed) noexcept nogil:
-    """The live file of a request's path, which has this SipHash. NULL: none is."""
     cdef uint32_t slot = server.file_buckets[hashed & server.file_bucket_mask]
     cdef file_t *file
     while slot:
@@ -137,10 +119,6 @@ cdef void file_appear(server_t *server, file_t *file, size_t path_length, uint64
 
 cdef file_t *file_take(server_t *server, size_t path_length, uint64_t hashed, const char *name, const stat_t *found,
                        lent_t *body) noexcept nogil:
-    """Take what file_open found into the table, with body's reference. NULL without memory; body is given back then.
-
-    name: of the file, below the root. It begins with the path that the request has.
-    """
     cdef size_t length = strlen(name)
     cdef char *plain = strdup(name)
     cdef char *gzip = <char *>malloc(length + 4)
@@ -172,6 +150,22 @@ cdef file_t *file_take(server_t *server, size_t path_length, uint64_t hashed, co
     return file
 
 
+cdef void variant_clear(server_t *server, variant_t *variant) noexcept nogil:
+    cdef int form
+    for form in range(FULL_FORMS):
+        if variant.full[form].lent != NULL:
+            server.held_bytes -= variant.full[form].lent.length
+            server.full_bytes -= variant.full[form].lent.length
+            ready_free(&variant.full[form])
+    if variant.body != NULL:
+        server.held_bytes -= variant.body.length
+        if not variant.mapped:
+            server.copied_bytes -= variant.body.length
+        lent_unref(variant.body)
+    free(variant.path)
+    memset(variant, 0, sizeof(variant_t))
+
+
 cdef void file_drop(server_t *server, file_t *file) noexcept nogil:
     cdef uint32_t *link = &server.file_buckets[file.path_hash & server.file_bucket_mask]
     cdef uint32_t slot = <uint32_t>(file - server.files) + 1
@@ -187,6 +181,22 @@ cdef void file_drop(server_t *server, file_t *file) noexcept nogil:
     server.file_count -= 1
     server.free_files[server.file_limit - server.file_count - 1] = <uint32_t>(file - server.files)
 
+
+cdef uint32_t file_make_room(server_t *server, uint64_t bytes_wanted, uint64_t copied_wanted) noexcept nogil:
+    cdef file_t *file
+    while server.file_count == server.file_limit or (
+            server.file_count and (server.held_bytes + bytes_wanted > server.max_held_bytes
+                                   or server.copied_bytes + copied_wanted > server.max_copied_bytes)):
+        file = &server.files[server.file_hand]
+        server.file_hand = (server.file_hand + 1) % server.file_limit
+        if file.live and file.referenced:
+            file.referenced = 0
+        else:
+            file_drop(server, file)
+    return server.free_files[server.file_limit - server.file_count - 1]
+
+
+# ---------------------------------------------------------------- against the disk
 
 cdef bint variant_unchanged(server_t *server, variant_t *variant) noexcept nogil:
     """Compare with the disk. A file cut short marks its body damaged for everybody who sends from it: a cut within
@@ -224,18 +234,6 @@ cdef bint file_check(server_t *server, file_t *file) noexcept nogil:
     return False
 
 
-cdef inline bint file_fresh(server_t *server, file_t *file) noexcept nogil:
-    """As it is on the disk? Asked with two stat(2), once a burst as long as this second's budget lasts, so that a quiet
-    server sees every change at once and a busy one pays a bounded part of its time; after that once in revalidate_ns.
-    """
-    cdef uint64_t age_ns = server.now_ns - file.checked_ns
-    if age_ns == 0 or (age_ns < server.revalidate_ns and server.checks_left == 0):
-        return True
-    if server.checks_left:
-        server.checks_left -= 1
-    return file_check(server, file)
-
-
 cdef bint still_missing(server_t *server, decision_t *decision) noexcept nogil:
     """A remembered 404, looked up again as often as file_fresh looks at a file."""
     cdef uint64_t age_ns = server.now_ns - decision.checked_ns
@@ -251,39 +249,9 @@ cdef bint still_missing(server_t *server, decision_t *decision) noexcept nogil:
     return True
 
 
-cdef bint decision_valid(server_t *server, decision_t *decision) noexcept nogil:
-    cdef file_t *file
-    if decision.file == NO_FILE:
-        return decision.missing == NULL or still_missing(server, decision)
-    file = &server.files[decision.file]
-    if file.generation != decision.generation or not file_fresh(server, file):
-        return False
-    file.referenced = 1
-    return True
-
-
-cdef uint32_t file_make_room(server_t *server, uint64_t bytes_wanted, uint64_t copied_wanted) noexcept nogil:
-    """A free slot, to be taken at once (`appear`), after dropping what was not used lately until `bytes_wanted` fit as
-    well (or nothing is left). copied_wanted: of them, those that are copies."""
-    cdef file_t *file
-    while server.file_count == server.file_limit or (
-            server.file_count and (server.held_bytes + bytes_wanted > server.max_held_bytes
-                                   or server.copied_bytes + copied_wanted > server.max_copied_bytes)):
-        file = &server.files[server.file_hand]
-        server.file_hand = (server.file_hand + 1) % server.file_limit
-        if file.live and file.referenced:
-            file.referenced = 0
-        else:
-            file_drop(server, file)
-    return server.free_files[server.file_limit - server.file_count - 1]
-
+# ---------------------------------------------------------------- room for responses
 
 cdef bint responses_make_room(server_t *server, uint64_t wanted, uint32_t keep, bint whole) noexcept nogil:
-    """Will a copy of `wanted` bytes fit in max_response_bytes? What is only remembered makes room: heads, then files.
-
-    keep: a file that stays, or NO_FILE. whole: it is the response to a file; an eighth is not for others, so that
-    clients who ask for ever other ranges and read none cannot keep out who asks for files.
-    """
     cdef uint64_t limit = server.max_response_bytes
     cdef uint64_t limit_besides = limit - (limit >> 3)
     cdef uint32_t looked = 0

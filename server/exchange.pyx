@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: MIT
+"""Records of connections in the middle of something (contract: exchange.pxd)."""
+
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport free
+from libc.string cimport memset
+
+from ustack.buf.lent cimport lent_unref
+from ustack.buf.slab cimport slab_alloc, slab_at, slab_destroy, slab_init, slab_release
+from ustack.server.headtable cimport decision_free
+from ustack.server.logring cimport log_keep
+from ustack.server.records cimport EXCHANGE_MASK, NO_FILE, PHASE_SENDING, exchange_t, phase_t, server_t
+from ustack.tcp.calls cimport tcp_send_queued
+from ustack.tcp.records.tcb cimport tcb_t
+
+
+cdef int exchanges_begin(server_t *server, uint32_t limit) noexcept nogil:
+    return slab_init(&server.exchanges, (sizeof(exchange_t) + 63) & ~<size_t>63, limit)
+
+
+cdef void exchanges_end(server_t *server) noexcept nogil:
+    if server.exchanges.record_bytes:
+        slab_destroy(&server.exchanges)
+        server.exchanges.record_bytes = 0
+
+
+cdef exchange_t *exchange_take(server_t *server, tcb_t *conn, phase_t phase) noexcept nogil:
+    cdef uint32_t index = slab_alloc(&server.exchanges)
+    cdef exchange_t *exchange
+    if index == 0:
+        server.stats.busy_refused += 1
+        return NULL
+    exchange = <exchange_t *>slab_at(&server.exchanges, index)
+    exchange.phase = <uint8_t>phase
+    exchange.file = NO_FILE
+    conn.user_data = index
+    return exchange
+
+
+cdef void exchange_clear(server_t *server, tcb_t *conn, exchange_t *exchange) noexcept nogil:
+    request_release(server, exchange)
+    if exchange.phase == PHASE_SENDING:
+        # Cut off: what is logged is what was handed to TCP and acknowledged.
+        exchange_log(server, conn, exchange, exchange.body_left + tcp_send_queued(conn))
+    free(exchange.head)
+    if exchange.first != NULL:
+        lent_unref(exchange.first)
+    if exchange.body != NULL:
+        lent_unref(exchange.body)
+    if exchange.log_text != NULL:
+        lent_unref(exchange.log_text)
+    if exchange.pending != NULL:
+        decision_free(exchange.pending)
+    memset(exchange, 0, sizeof(exchange_t))
+    exchange.file = NO_FILE
+
+
+cdef void exchange_drop(server_t *server, tcb_t *conn) noexcept nogil:
+    exchange_clear(server, conn, exchange_of(server, conn))
+    slab_release(&server.exchanges, <uint32_t>(conn.user_data & EXCHANGE_MASK))
+    conn.user_data &= ~EXCHANGE_MASK
+
+
+cdef void exchange_log(server_t *server, tcb_t *conn, exchange_t *exchange, uint64_t missing) noexcept nogil:
+    if exchange.log_text == NULL:
+        return
+    log_keep(&server.log, server.second, &conn.key.raddr, exchange.log_text, exchange.log_split, exchange.status,
+             exchange.body_bytes - missing if missing < exchange.body_bytes else 0)
+    lent_unref(exchange.log_text)
+    exchange.log_text = NULL
+
+
+cdef void request_note(server_t *server, tcb_t *conn, exchange_t *exchange, uint32_t more_bytes) noexcept nogil:
+    cdef uint32_t index = <uint32_t>(conn.user_data & EXCHANGE_MASK)
+    if exchange.held_bytes == 0:
+        exchange.conn = conn
+        exchange.older = server.request_newest
+        exchange.newer = 0
+        if server.request_newest:
+            (<exchange_t *>slab_at(&server.exchanges, server.request_newest)).newer = index
+        else:
+            server.request_oldest = index
+        server.request_newest = index
+    exchange.held_bytes += more_bytes
+    server.request_bytes += more_bytes
+
+
+cdef void request_release(server_t *server, exchange_t *exchange) noexcept nogil:
+    if exchange.held_bytes == 0:
+        return
+    server.request_bytes -= exchange.held_bytes
+    exchange.held_bytes = 0
+    if exchange.older:
+        (<exchange_t *>slab_at(&server.exchanges, exchange.older)).newer = exchange.newer
+    else:
+        server.request_oldest = exchange.newer
+    if exchange.newer:
+        (<exchange_t *>slab_at(&server.exchanges, exchange.newer)).older = exchange.older
+    else:
+        server.request_newest = exchange.older
+    exchange.older = 0
+    exchange.newer = 0

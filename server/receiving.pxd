@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: MIT
+# Requests as they arrive: whole heads, parts of heads, bodies; each ends in an answer or a refusal.
+#
+#     request ── the same head as last time, or a remembered one ──▶ respond (sending)
+#             ── unseen and plain ──▶ decide_plain (plainheads) ──▶ answer
+#             ── unseen           ──▶ decide_unseen (decide: the GIL) ──▶ answer
+#             ── not complete     ──▶ PHASE_HEAD: head_more, until it is or a limit refuses it
+#     answer  ── the request has a body ──▶ PHASE_BODY: body_more discards it, then the answer goes out
+#
+# A head that has not ended, and a head whose body is awaited, stay in memory for up to head_timeout_ns: at most
+# max_head_bytes for a connection, and max_request_bytes for all of them. When those are used up, the request that is
+# unfinished for longest makes room (503), as the oldest half-open connection does in TCP (RFC 4987 section 3.2): an
+# honest request is unfinished for a round trip or two, and is overtaken only by a flood that fills all of it in that
+# time.
+#
+# Each call returns how many of the bytes belong to it; the connection may be CLOSING afterwards.
+#
+# Read first: RFC 9112 section 2.2, 3, 6 and 7.1. Above: http. Below: plainheads, decide, sending, connection, exchange,
+# headscan, chunks.
+
+from libc.stdint cimport uint8_t
+
+from ustack.server.records cimport exchange_t, server_t
+from ustack.tcp.records.tcb cimport tcb_t, tcp_t
+
+# Nothing is going on: data begins a request. Returns the bytes used, never 0.
+cdef size_t request(server_t *server, tcp_t *tcp, tcb_t *conn, const uint8_t *data, size_t length) noexcept nogil
+# PHASE_HEAD: the next bytes. Returns how many belong to this head.
+cdef size_t head_more(server_t *server, tcp_t *tcp, tcb_t *conn, exchange_t *exchange, const uint8_t *data,
+                      size_t length) noexcept nogil
+# PHASE_BODY: discard the request's body, then answer. Returns the bytes that belong to it.
+cdef size_t body_more(server_t *server, tcp_t *tcp, tcb_t *conn, exchange_t *exchange, const uint8_t *data,
+                      size_t length) noexcept nogil
+# PHASE_HEAD, PHASE_BODY: refuse what has been kept of a request. Nothing of it is kept then, however much of the
+# response TCP takes.
+cdef void refuse_held(server_t *server, tcp_t *tcp, tcb_t *conn, exchange_t *exchange, int status) noexcept nogil

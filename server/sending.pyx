@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: MIT
+"""Responses on their way to TCP (contract: sending.pxd)."""
+
+from libc.stdint cimport int64_t, uint8_t, uint64_t
+
+from ustack.buf.lent cimport lent_ref, lent_t, lent_unref
+from ustack.server.connection cimport (
+    connection_abort, connection_close, connection_idle, connection_linger, exchange_begin)
+from ustack.server.exchange cimport exchange_end, exchange_log, exchange_of
+from ustack.server.filetable cimport file_fresh
+from ustack.server.logring cimport log_keep
+from ustack.server.ready cimport ready_refresh
+from ustack.server.records cimport (
+    CLOSING, D_CLOSE, D_FULL, D_HEAD_ONLY, E_CLOSE, E_CONTINUE, E_EOF, E_MAPPED, E_TAIL, NO_FILE, PHASE_BODY,
+    PHASE_DRAIN, PHASE_SENDING, decision_t, exchange_t, ready_t, server_t, variant_t)
+from ustack.tcp.calls cimport tcp_resume, tcp_send, tcp_send_queued, tcp_set_timeout, tcp_want_writable
+from ustack.tcp.records.tcb cimport tcb_t, tcp_t
+
+# What a decision comes to now.
+ctypedef struct reply_t:
+    ready_t *ready                  # dated for this second
+    lent_t *body                    # sent behind it, or NULL
+    uint64_t length                 # of the ready-made part
+    uint64_t body_bytes             # of the whole response
+    bint mapped                     # `body` is a file, not a copy
+    uint8_t flags                   # exchange_flags_t
+
+
+cdef void response_end(server_t *server, tcp_t *tcp, tcb_t *conn, uint8_t flags) noexcept nogil:
+    if flags & E_EOF:
+        connection_close(server, tcp, conn)         # the client sends nothing any more
+    elif flags & E_CLOSE or server.finishing:
+        connection_linger(server, tcp, conn)
+    else:
+        exchange_end(server, conn)
+        connection_idle(server, tcp, conn)
+
+
+cdef inline void reply_choose(server_t *server, const decision_t *decision, reply_t *reply) noexcept nogil:
+    cdef const variant_t *variant
+    reply.ready = <ready_t *>&decision.own
+    reply.body = NULL
+    reply.mapped = False
+    if decision.flags & D_FULL:
+        reply.ready = &server.files[decision.file].variant[decision.variant].full[decision.form]
+    elif decision.shared:
+        reply.ready = &server.shared[decision.shared - 1]
+    ready_refresh(server, reply.ready)
+    reply.length = reply.ready.head_length if decision.flags & D_HEAD_ONLY else reply.ready.lent.length
+    reply.body_bytes = reply.length - reply.ready.head_length
+    if decision.body_length and not decision.flags & D_HEAD_ONLY:
+        variant = &server.files[decision.file].variant[decision.variant]
+        reply.body = variant.body
+        reply.mapped = variant.mapped
+        reply.body_bytes += decision.body_length
+    reply.flags = E_CLOSE if decision.flags & D_CLOSE else 0
+
+
+cdef void respond(server_t *server, tcp_t *tcp, tcb_t *conn, decision_t *decision) noexcept nogil:
+    cdef reply_t reply
+    cdef int64_t accepted, followed = 0
+    cdef exchange_t *exchange = exchange_of(server, conn)
+    reply_choose(server, decision, &reply)
+    if exchange != NULL:
+        reply.flags |= exchange.flags & E_EOF
+    server.stats.requests += 1
+    server.stats.responses[decision.status // 100] += 1
+    server.stats.bytes_queued += reply.ready.head_length + reply.body_bytes
+    accepted = tcp_send(tcp, conn, reply.ready.lent, 0, reply.length)
+    if accepted == <int64_t>reply.length and reply.body != NULL and not reply.mapped:
+        followed = tcp_send(tcp, conn, reply.body, decision.body_at, decision.body_length)
+        if followed < 0:
+            accepted = followed
+    if accepted == <int64_t>reply.length and (reply.body == NULL or followed == <int64_t>decision.body_length):
+        if decision.log_text != NULL:
+            log_keep(&server.log, server.second, &conn.key.raddr, decision.log_text, decision.log_split,
+                     decision.status, reply.body_bytes)
+        response_end(server, tcp, conn, reply.flags)
+    elif accepted < 0:
+        connection_abort(server, tcp, conn)
+    else:
+        respond_later(server, tcp, conn, decision, &reply, <uint64_t>accepted, <uint64_t>followed)
+
+
+cdef void respond_later(server_t *server, tcp_t *tcp, tcb_t *conn, const decision_t *decision, const reply_t *reply,
+                        uint64_t accepted, uint64_t followed) noexcept nogil:
+    """TCP has taken `accepted` bytes of the ready-made part and `followed` of the body: keep the rest in a record."""
+    cdef exchange_t *exchange = exchange_of(server, conn)
+    if exchange == NULL:
+        exchange = exchange_begin(server, tcp, conn, PHASE_SENDING)
+        if exchange == NULL:
+            return
+    exchange.phase = PHASE_SENDING
+    exchange.flags = reply.flags
+    exchange.status = decision.status
+    exchange.body_bytes = reply.body_bytes
+    exchange.first = lent_ref(reply.ready.lent)
+    exchange.first_at = accepted
+    exchange.first_left = reply.length - accepted
+    if reply.body != NULL:
+        exchange.body = lent_ref(reply.body)
+        exchange.body_at = decision.body_at + followed
+        exchange.body_left = decision.body_length - followed
+        if reply.mapped:
+            exchange.flags |= E_MAPPED
+        exchange.file = decision.file
+        exchange.generation = decision.generation
+    if decision.log_text != NULL:
+        exchange.log_text = lent_ref(decision.log_text)
+        exchange.log_split = decision.log_split
+    tcp_set_timeout(tcp, conn, server.send_timeout_ns)
+    send_more(server, tcp, conn, exchange)
+
+
+cdef void send_more(server_t *server, tcp_t *tcp, tcb_t *conn, exchange_t *exchange) noexcept nogil:
+    cdef int64_t accepted
+    if damaged(server, exchange):
+        server.stats.damaged_aborted += 1
+        connection_abort(server, tcp, conn)
+        return
+    if exchange.first_left:
+        accepted = tcp_send(tcp, conn, exchange.first, exchange.first_at, exchange.first_left)
+        if accepted < 0:
+            connection_abort(server, tcp, conn)
+            return
+        exchange.first_at += <uint64_t>accepted
+        exchange.first_left -= <uint64_t>accepted
+    if exchange.body_left and not exchange.first_left:
+        accepted = tcp_send(tcp, conn, exchange.body, exchange.body_at, exchange.body_left)
+        if accepted < 0:
+            connection_abort(server, tcp, conn)
+            return
+        exchange.body_at += <uint64_t>accepted
+        exchange.body_left -= <uint64_t>accepted
+    if exchange.first_left or exchange.body_left:
+        tcp_want_writable(tcp, conn)
+        return
+    if exchange.flags & E_CONTINUE:
+        exchange.flags &= ~E_CONTINUE
+        lent_unref(exchange.first)
+        exchange.first = NULL
+        exchange.phase = PHASE_BODY
+        if exchange.flags & E_EOF:
+            connection_close(server, tcp, conn)
+        return
+    exchange_log(server, conn, exchange, 0)
+    if not exchange.flags & E_MAPPED:
+        response_end(server, tcp, conn, exchange.flags)
+        return
+    # Segments will still be built from the mapping; if the file is cut meanwhile, the end must not look like success.
+    exchange.phase = PHASE_DRAIN
+    tcp_want_writable(tcp, conn)
+
+
+cdef bint damaged(server_t *server, exchange_t *exchange) noexcept nogil:
+    if not exchange.flags & E_MAPPED:
+        return False
+    if exchange.file != NO_FILE and server.files[exchange.file].generation == exchange.generation:
+        file_fresh(server, &server.files[exchange.file])
+    return exchange.body.damaged != 0
+
+
+cdef void drain(server_t *server, tcp_t *tcp, tcb_t *conn, exchange_t *exchange) noexcept nogil:
+    if damaged(server, exchange):
+        server.stats.damaged_aborted += 1
+        connection_abort(server, tcp, conn)
+    elif tcp_send_queued(conn) == 0 or exchange.flags & (E_CLOSE | E_EOF) or server.finishing:
+        response_end(server, tcp, conn, exchange.flags)
+        if not conn.user_data & CLOSING:
+            tcp_resume(tcp, conn)
+    else:
+        exchange.flags |= E_TAIL            # looked at again with the next request, or soon
+        tcp_set_timeout(tcp, conn, server.linger_ns)
+        tcp_resume(tcp, conn)
