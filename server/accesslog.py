@@ -3,7 +3,7 @@
 
     198.18.0.1 - - [10/Oct/2026:13:55:36 +0000] "GET / HTTP/1.1" 200 512 "referer" "user agent"
 
-What a client sent is escaped so that it can neither end a line nor a quotation. The lines are put together by logring.pyx
+What a client sent is escaped so that it can neither end a line nor a quotation. logring.pyx puts the lines together
 from the two texts that `log_text` makes, once for each head it remembers; this file never runs for a remembered one.
 
 Above: decide.pyx, http.pyx. Below: nothing.

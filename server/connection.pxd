@@ -9,24 +9,27 @@
 # After connection_abort or connection_leave the connection is CLOSING: the rest is TCP's, and no upcall but on_closed
 # means anything any more. Any call here may end that way; who goes on with the connection looks at conn.user_data.
 #
-# Above: sending, receiving, http. Below: exchange; tcp/calls.
+# Above: sending, receiving, http. Below: exchange, application.
 
 from libc.stdint cimport uint8_t
 
+from ustack.application cimport conn_t, transport_t
 from ustack.server.records cimport exchange_t, phase_t, server_t
-from ustack.tcp.calls cimport tcp_set_timeout
-from ustack.tcp.records.tcb cimport tcb_t, tcp_t
 
 # A record for the connection. NULL at the limit: the connection is then aborted.
-cdef exchange_t *exchange_begin(server_t *server, tcp_t *tcp, tcb_t *conn, phase_t phase) noexcept nogil
-cdef void connection_abort(server_t *server, tcp_t *tcp, tcb_t *conn) noexcept nogil
-cdef void connection_close(server_t *server, tcp_t *tcp, tcb_t *conn) noexcept nogil    # what is queued is delivered
-cdef void connection_linger(server_t *server, tcp_t *tcp, tcb_t *conn) noexcept nogil
+cdef exchange_t *exchange_begin(server_t *server, const transport_t *transport, conn_t *conn,
+                                phase_t phase) noexcept nogil
+cdef void connection_abort(server_t *server, const transport_t *transport, conn_t *conn) noexcept nogil
+# What is queued is delivered, then it ends.
+cdef void connection_close(server_t *server, const transport_t *transport, conn_t *conn) noexcept nogil
+cdef void connection_linger(server_t *server, const transport_t *transport, conn_t *conn) noexcept nogil
 # PHASE_LINGER: discard. Returns length.
-cdef size_t linger_data(server_t *server, tcp_t *tcp, tcb_t *conn, exchange_t *exchange, size_t length) noexcept nogil
-cdef void linger_timeout(server_t *server, tcp_t *tcp, tcb_t *conn, exchange_t *exchange) noexcept nogil
+cdef size_t linger_data(server_t *server, const transport_t *transport, conn_t *conn, exchange_t *exchange,
+                        size_t length) noexcept nogil
+cdef void linger_timeout(server_t *server, const transport_t *transport, conn_t *conn,
+                         exchange_t *exchange) noexcept nogil
 
 
-cdef inline void connection_idle(server_t *server, tcp_t *tcp, tcb_t *conn) noexcept nogil:
+cdef inline void connection_idle(server_t *server, const transport_t *transport, conn_t *conn) noexcept nogil:
     conn.user_data = 0
-    tcp_set_timeout(tcp, conn, server.idle_timeout_ns)
+    transport.set_timeout(transport, conn, server.idle_timeout_ns)

@@ -15,29 +15,32 @@
 
 from libc.stdint cimport uint32_t, uint64_t
 
+from ustack.application cimport conn_t, transport_t
 from ustack.buf.slab cimport slab_at
 from ustack.server.records cimport EXCHANGE_MASK, exchange_t, phase_t, server_t
-from ustack.tcp.records.tcb cimport tcb_t
 
 cdef int exchanges_begin(server_t *server, uint32_t limit) noexcept nogil   # 0, or -1 without memory
 cdef void exchanges_end(server_t *server) noexcept nogil                    # idempotent
 # A record for the connection. NULL at the limit.
-cdef exchange_t *exchange_take(server_t *server, tcb_t *conn, phase_t phase) noexcept nogil
+cdef exchange_t *exchange_take(server_t *server, conn_t *conn, phase_t phase) noexcept nogil
 # Give back everything that the record names; the record stays, empty.
-cdef void exchange_clear(server_t *server, tcb_t *conn, exchange_t *exchange) noexcept nogil
-cdef void exchange_drop(server_t *server, tcb_t *conn) noexcept nogil       # there is one: exchange_end asks
+cdef void exchange_clear(server_t *server, const transport_t *transport, conn_t *conn,
+                         exchange_t *exchange) noexcept nogil
+# The connection has one: exchange_end looks.
+cdef void exchange_drop(server_t *server, const transport_t *transport, conn_t *conn) noexcept nogil
 # Log the response. missing: bytes of it that were not delivered.
-cdef void exchange_log(server_t *server, tcb_t *conn, exchange_t *exchange, uint64_t missing) noexcept nogil
-cdef void request_note(server_t *server, tcb_t *conn, exchange_t *exchange, uint32_t more_bytes) noexcept nogil
+cdef void exchange_log(server_t *server, const transport_t *transport, conn_t *conn, exchange_t *exchange,
+                       uint64_t missing) noexcept nogil
+cdef void request_note(server_t *server, conn_t *conn, exchange_t *exchange, uint32_t more_bytes) noexcept nogil
 cdef void request_release(server_t *server, exchange_t *exchange) noexcept nogil    # it is not kept any more
 
 
-cdef inline exchange_t *exchange_of(server_t *server, const tcb_t *conn) noexcept nogil:
+cdef inline exchange_t *exchange_of(server_t *server, const conn_t *conn) noexcept nogil:
     cdef uint32_t index = <uint32_t>(conn.user_data & EXCHANGE_MASK)
     return <exchange_t *>slab_at(&server.exchanges, index) if index else NULL
 
 
-cdef inline void exchange_end(server_t *server, tcb_t *conn) noexcept nogil:
+cdef inline void exchange_end(server_t *server, const transport_t *transport, conn_t *conn) noexcept nogil:
     """Give back what the connection holds, if anything."""
     if conn.user_data & EXCHANGE_MASK:
-        exchange_drop(server, conn)
+        exchange_drop(server, transport, conn)

@@ -5,13 +5,12 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free
 from libc.string cimport memset
 
+from ustack.application cimport conn_t, transport_t
 from ustack.buf.lent cimport lent_unref
 from ustack.buf.slab cimport slab_alloc, slab_at, slab_destroy, slab_init, slab_release
 from ustack.server.headtable cimport decision_free
 from ustack.server.logring cimport log_keep
 from ustack.server.records cimport EXCHANGE_MASK, NO_FILE, PHASE_SENDING, exchange_t, phase_t, server_t
-from ustack.tcp.calls cimport tcp_send_queued
-from ustack.tcp.records.tcb cimport tcb_t
 
 
 cdef int exchanges_begin(server_t *server, uint32_t limit) noexcept nogil:
@@ -24,7 +23,7 @@ cdef void exchanges_end(server_t *server) noexcept nogil:
         server.exchanges.record_bytes = 0
 
 
-cdef exchange_t *exchange_take(server_t *server, tcb_t *conn, phase_t phase) noexcept nogil:
+cdef exchange_t *exchange_take(server_t *server, conn_t *conn, phase_t phase) noexcept nogil:
     cdef uint32_t index = slab_alloc(&server.exchanges)
     cdef exchange_t *exchange
     if index == 0:
@@ -37,11 +36,12 @@ cdef exchange_t *exchange_take(server_t *server, tcb_t *conn, phase_t phase) noe
     return exchange
 
 
-cdef void exchange_clear(server_t *server, tcb_t *conn, exchange_t *exchange) noexcept nogil:
+cdef void exchange_clear(server_t *server, const transport_t *transport, conn_t *conn,
+                         exchange_t *exchange) noexcept nogil:
     request_release(server, exchange)
     if exchange.phase == PHASE_SENDING:
         # Cut off: what is logged is what was handed to TCP and acknowledged.
-        exchange_log(server, conn, exchange, exchange.body_left + tcp_send_queued(conn))
+        exchange_log(server, transport, conn, exchange, exchange.body_left + transport.send_queued(transport, conn))
     free(exchange.head)
     if exchange.first != NULL:
         lent_unref(exchange.first)
@@ -55,22 +55,23 @@ cdef void exchange_clear(server_t *server, tcb_t *conn, exchange_t *exchange) no
     exchange.file = NO_FILE
 
 
-cdef void exchange_drop(server_t *server, tcb_t *conn) noexcept nogil:
-    exchange_clear(server, conn, exchange_of(server, conn))
+cdef void exchange_drop(server_t *server, const transport_t *transport, conn_t *conn) noexcept nogil:
+    exchange_clear(server, transport, conn, exchange_of(server, conn))
     slab_release(&server.exchanges, <uint32_t>(conn.user_data & EXCHANGE_MASK))
     conn.user_data &= ~EXCHANGE_MASK
 
 
-cdef void exchange_log(server_t *server, tcb_t *conn, exchange_t *exchange, uint64_t missing) noexcept nogil:
+cdef void exchange_log(server_t *server, const transport_t *transport, conn_t *conn, exchange_t *exchange,
+                       uint64_t missing) noexcept nogil:
     if exchange.log_text == NULL:
         return
-    log_keep(&server.log, server.second, &conn.key.raddr, exchange.log_text, exchange.log_split, exchange.status,
-             exchange.body_bytes - missing if missing < exchange.body_bytes else 0)
+    log_keep(&server.log, server.second, &transport.endpoints(transport, conn).raddr, exchange.log_text,
+             exchange.log_split, exchange.status, exchange.body_bytes - missing if missing < exchange.body_bytes else 0)
     lent_unref(exchange.log_text)
     exchange.log_text = NULL
 
 
-cdef void request_note(server_t *server, tcb_t *conn, exchange_t *exchange, uint32_t more_bytes) noexcept nogil:
+cdef void request_note(server_t *server, conn_t *conn, exchange_t *exchange, uint32_t more_bytes) noexcept nogil:
     cdef uint32_t index = <uint32_t>(conn.user_data & EXCHANGE_MASK)
     if exchange.held_bytes == 0:
         exchange.conn = conn

@@ -14,8 +14,7 @@ It must not write into what is lent, must not wait for anything, and must not re
 time comes with the burst, the wall clock as an offset that `housekeeping` sets.
 
 Read first: RFC 9112 (framing, connections), RFC 9110 (semantics); ustack/application.pxd.
-Above: the command line. Below: everything else in this folder, from records up to receiving; application.pxd,
-tcp/calls.pxd.
+Above: the command line. Below: everything else in this folder, from records up to receiving; application.pxd.
 """
 
 import logging
@@ -25,14 +24,13 @@ import time
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.ref cimport PyObject
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
 from ustack.application cimport (
-    ACCEPT_REFUSED, ACCEPT_TAKEN, Application, application_t, close_reason_t, conn_t, transport_t)
+    ACCEPT_REFUSED, ACCEPT_TAKEN, CONN_ACTIVE, OPTION_NODELAY, Application, Transport, application_t, close_reason_t,
+    conn_t, transport_t, turn_charge, turn_spent)
 from ustack.base.prng cimport siphash13
-from ustack.engine.owner cimport Engine
-from ustack.engine.transport cimport engine_of, tcb_of
 from ustack.server.connection cimport (
     connection_abort, connection_close, connection_idle, connection_linger, linger_data, linger_timeout)
 from ustack.server.dates cimport write_http_date
@@ -50,11 +48,6 @@ from ustack.server.records cimport (
     PHASE_LINGER, PHASE_SENDING, REQUEST_UNITS, SEEN_MASK, SEEN_SHIFT, STATUS_CLASSES, decision_t, exchange_t, file_t,
     http_stats_t, server_t)
 from ustack.server.sending cimport damaged, drain, response_end, send_more
-from ustack.tcp.calls cimport (
-    tcp_receivable, tcp_resume, tcp_send_queued, tcp_set_nodelay, tcp_set_timeout, tcp_want_writable)
-from ustack.tcp.records.demux cimport flow_connection, flow_slot_count
-from ustack.tcp.records.tcb cimport TCB_ACCEPTED, TCB_ACTIVE, tcb_t, tcp_t
-from ustack.tcp.records.work cimport turn_charge, turn_spent
 
 from ustack.server import accesslog, request as requests
 
@@ -67,97 +60,90 @@ cdef enum:
 
 # ---------------------------------------------------------------- upcalls (the contract is in application.pxd)
 
-cdef int http_on_accept(application_t *app, const transport_t *transport, conn_t *known) noexcept nogil:
-    cdef tcp_t *tcp = &engine_of(transport).tcp
-    cdef tcb_t *conn = tcb_of(known)
+cdef int http_on_accept(application_t *app, const transport_t *transport, conn_t *conn) noexcept nogil:
     cdef server_t *server = <server_t *>app.context
-    if conn.flags & TCB_ACTIVE or server.closing or server.finishing:
+    if transport.status(transport, conn) & CONN_ACTIVE or server.closing or server.finishing:
         return ACCEPT_REFUSED
     server.stats.connections += 1
     server.stats.connections_open += 1
-    tcp_set_nodelay(tcp, conn, True)    # every response is queued whole; waiting to fill a segment gains nothing
-    connection_idle(server, tcp, conn)
+    # Every response is queued whole: waiting to fill a segment gains nothing.
+    transport.set_option(transport, conn, OPTION_NODELAY, 1)
+    connection_idle(server, transport, conn)
     return ACCEPT_TAKEN
 
 
-cdef inline void charge(server_t *server, tcp_t *tcp, uint32_t units) noexcept nogil:
+cdef inline void charge(server_t *server, const transport_t *transport, uint32_t units) noexcept nogil:
     """Charge what was done to the turn."""
-    turn_charge(tcp, units + server.units)
+    turn_charge(transport, units + server.units)
     server.units = 0
 
 
-cdef size_t http_on_data(application_t *app, const transport_t *transport, conn_t *known, const uint8_t *data,
+cdef size_t http_on_data(application_t *app, const transport_t *transport, conn_t *conn, const uint8_t *data,
                          size_t length) noexcept nogil:
-    cdef tcp_t *tcp = &engine_of(transport).tcp
-    cdef tcb_t *conn = tcb_of(known)
     cdef server_t *server = <server_t *>app.context
     cdef exchange_t *exchange
     cdef size_t used = 0, before
     if server.closing:
-        connection_abort(server, tcp, conn)
+        connection_abort(server, transport, conn)
     while used < length:
         if conn.user_data & CLOSING:
             return length
-        if turn_spent(tcp):
+        if turn_spent(transport):
             server.stats.put_off += 1
-            tcp_resume(tcp, conn)       # others have their turn first
+            transport.resume(transport, conn)       # others have their turn first
             return used
         exchange = exchange_of(server, conn)
         if exchange == NULL:
-            if (tcp_send_queued(conn) > server.max_queued_bytes
-                    and tcp_send_queued(conn) > tcp.config.snd_low_water_bytes):
+            if (transport.send_queued(transport, conn) > server.max_queued_bytes
+                    and transport.send_queued(transport, conn) > transport.low_water(transport, conn)):
                 # A client that asks faster than it reads: leave the rest to the receive window.
-                tcp_want_writable(tcp, conn)
+                transport.want_writable(transport, conn)
                 return used
-            used += request(server, tcp, conn, data + used, length - used)
-            charge(server, tcp, REQUEST_UNITS)
+            used += request(server, transport, conn, data + used, length - used)
+            charge(server, transport, REQUEST_UNITS)
         elif exchange.phase == PHASE_HEAD:
-            used += head_more(server, tcp, conn, exchange, data + used, length - used)
-            charge(server, tcp, REQUEST_UNITS)
+            used += head_more(server, transport, conn, exchange, data + used, length - used)
+            charge(server, transport, REQUEST_UNITS)
         elif exchange.phase == PHASE_BODY:
             before = used
-            used += body_more(server, tcp, conn, exchange, data + used, length - used)
-            charge(server, tcp, REQUEST_UNITS + <uint32_t>(used - before >> BODY_BYTES_UNIT_SHIFT))
+            used += body_more(server, transport, conn, exchange, data + used, length - used)
+            charge(server, transport, REQUEST_UNITS + <uint32_t>(used - before >> BODY_BYTES_UNIT_SHIFT))
         elif exchange.phase == PHASE_SENDING:
             return used
         elif exchange.phase == PHASE_DRAIN:
-            if not exchange.flags & E_TAIL and tcp_send_queued(conn):
+            if not exchange.flags & E_TAIL and transport.send_queued(transport, conn):
                 return used
             if damaged(server, exchange):
                 server.stats.damaged_aborted += 1
-                connection_abort(server, tcp, conn)
+                connection_abort(server, transport, conn)
                 return length
-            response_end(server, tcp, conn, exchange.flags)
+            response_end(server, transport, conn, exchange.flags)
         else:
-            return used + linger_data(server, tcp, conn, exchange, length - used)
+            return used + linger_data(server, transport, conn, exchange, length - used)
     return used
 
 
-cdef void http_on_writable(application_t *app, const transport_t *transport, conn_t *known) noexcept nogil:
-    cdef tcp_t *tcp = &engine_of(transport).tcp
-    cdef tcb_t *conn = tcb_of(known)
+cdef void http_on_writable(application_t *app, const transport_t *transport, conn_t *conn) noexcept nogil:
     cdef server_t *server = <server_t *>app.context
     cdef exchange_t *exchange = exchange_of(server, conn)
     if server.closing:
-        connection_abort(server, tcp, conn)
+        connection_abort(server, transport, conn)
     if conn.user_data & CLOSING:
         return
     conn.user_data &= EXCHANGE_MASK         # what was seen queued is no measure of a stall any more
     if exchange == NULL:
-        tcp_resume(tcp, conn)
+        transport.resume(transport, conn)
     elif exchange.phase == PHASE_SENDING:
-        tcp_set_timeout(tcp, conn, server.send_timeout_ns)
-        send_more(server, tcp, conn, exchange)
+        transport.set_timeout(transport, conn, server.send_timeout_ns)
+        send_more(server, transport, conn, exchange)
         if not conn.user_data & CLOSING:
-            tcp_resume(tcp, conn)       # what came meanwhile was left in the receive queue
+            transport.resume(transport, conn)       # what came meanwhile was left in the receive queue
     elif exchange.phase == PHASE_DRAIN:
-        drain(server, tcp, conn, exchange)
-    charge(server, tcp, 0)
+        drain(server, transport, conn, exchange)
+    charge(server, transport, 0)
 
 
-cdef void http_on_eof(application_t *app, const transport_t *transport, conn_t *known) noexcept nogil:
-    cdef tcp_t *tcp = &engine_of(transport).tcp
-    cdef tcb_t *conn = tcb_of(known)
+cdef void http_on_eof(application_t *app, const transport_t *transport, conn_t *conn) noexcept nogil:
     cdef server_t *server = <server_t *>app.context
     cdef exchange_t *exchange = exchange_of(server, conn)
     if conn.user_data & CLOSING:
@@ -165,52 +151,57 @@ cdef void http_on_eof(application_t *app, const transport_t *transport, conn_t *
     if exchange != NULL and (exchange.phase == PHASE_SENDING or exchange.phase == PHASE_DRAIN) and not server.closing:
         exchange.flags |= E_EOF             # a half-closed client still gets its response
         if exchange.flags & E_TAIL:
-            drain(server, tcp, conn, exchange)
-    elif exchange != NULL and exchange.phase == PHASE_LINGER and tcp_send_queued(conn):
+            drain(server, transport, conn, exchange)
+    elif exchange != NULL and exchange.phase == PHASE_LINGER and transport.send_queued(transport, conn):
         exchange.flags |= E_EOF
     else:
-        connection_close(server, tcp, conn)
+        connection_close(server, transport, conn)
 
 
-cdef void http_on_timeout(application_t *app, const transport_t *transport, conn_t *known) noexcept nogil:
-    cdef tcp_t *tcp = &engine_of(transport).tcp
-    cdef tcb_t *conn = tcb_of(known)
+cdef void http_on_timeout(application_t *app, const transport_t *transport, conn_t *conn) noexcept nogil:
     cdef server_t *server = <server_t *>app.context
     cdef exchange_t *exchange = exchange_of(server, conn)
-    cdef uint64_t queued = tcp_send_queued(conn), seen = conn.user_data >> SEEN_SHIFT & SEEN_MASK
+    cdef uint64_t queued = transport.send_queued(transport, conn), seen = conn.user_data >> SEEN_SHIFT & SEEN_MASK
     if server.closing:
-        connection_abort(server, tcp, conn)
+        connection_abort(server, transport, conn)
     elif exchange != NULL and (exchange.phase == PHASE_HEAD or exchange.phase == PHASE_BODY):
         server.stats.head_timeouts += 1
-        refuse_held(server, tcp, conn, exchange, 408)
+        refuse_held(server, transport, conn, exchange, 408)
     elif exchange != NULL and exchange.phase == PHASE_LINGER:
-        linger_timeout(server, tcp, conn, exchange)
+        linger_timeout(server, transport, conn, exchange)
     elif queued and (seen == 0 or queued < seen):
         # Something was acknowledged since the last look, or this is the first: wait on.
         conn.user_data = conn.user_data & (EXCHANGE_MASK | CLOSING) | (queued & SEEN_MASK) << SEEN_SHIFT
-        tcp_set_timeout(tcp, conn, server.send_timeout_ns)
+        transport.set_timeout(transport, conn, server.send_timeout_ns)
     elif queued:
         server.stats.stalled_aborted += 1
-        connection_abort(server, tcp, conn)
+        connection_abort(server, transport, conn)
     elif exchange != NULL and exchange.phase == PHASE_DRAIN:
-        drain(server, tcp, conn, exchange)
+        drain(server, transport, conn, exchange)
     else:
         server.stats.idle_closed += 1
-        connection_close(server, tcp, conn)
-    charge(server, tcp, 0)
+        connection_close(server, transport, conn)
+    charge(server, transport, 0)
 
 
-cdef void http_on_closed(application_t *app, const transport_t *transport, conn_t *known,
+cdef void http_on_closed(application_t *app, const transport_t *transport, conn_t *conn,
                          close_reason_t reason) noexcept nogil:
-    cdef tcb_t *conn = tcb_of(known)
     cdef server_t *server = <server_t *>app.context
     server.stats.connections_open -= 1
     if conn.user_data & CLOSING:
         server.stats.connections_ending -= 1
-    exchange_end(server, conn)
+    exchange_end(server, transport, conn)
     conn.user_data = 0
     if server.closing and server.stats.connections_open == 0:
         server_free(server)
+
+
+cdef void finish_idle(application_t *app, const transport_t *transport, conn_t *conn) noexcept nogil:
+    """HttpServer.finish: a connection on which nothing is going on ends now."""
+    cdef server_t *server = <server_t *>app.context
+    if conn.user_data & (EXCHANGE_MASK | CLOSING) == 0 and transport.receivable(transport, conn) == 0:
+        server.stats.idle_closed += 1
+        connection_linger(server, transport, conn)
 
 
 cdef void server_free(server_t *server) noexcept nogil:
@@ -389,32 +380,23 @@ cdef class HttpServer(Application):
         if self.s.stats.connections_open == 0:
             server_free(&self.s)
 
-    def finish(self, Engine engine not None):
+    def finish(self, Transport transport not None):
         """Begin the end: take no connection any more, send a FIN on every idle one, and let each of the others end
         with the response that is under way, which says `Connection: close`.
 
-        engine: the stack that this server was given to. It has to be run until `finished`. Idempotent.
+        transport: the stack that this server was given to. It has to be run until `finished`. Idempotent.
         """
-        cdef tcp_t *tcp = &engine.c.tcp
-        cdef uint16_t app = self.c.index if self.transport == engine.table else 0
-        cdef uint64_t at
-        cdef tcb_t *conn
-        if self.s.finishing or self.s.closing or not engine.alive or app == 0:
+        if self.s.finishing or self.s.closing or not transport.alive or self.transport != transport.table:
             return
-        engine.enter("finish()")
+        transport.enter("finish()")
         try:
             self.s.finishing = 1
             self.s.last = NULL          # responses that were prepared before do not say that they are the last
-            tick(&self.s, engine.now())
-            for at in range(flow_slot_count(tcp)):
-                conn = flow_connection(tcp, at)
-                if (conn != NULL and conn.app == app and conn.flags & TCB_ACCEPTED
-                        and conn.user_data & (EXCHANGE_MASK | CLOSING) == 0 and tcp_receivable(tcp, conn) == 0):
-                    self.s.stats.idle_closed += 1
-                    connection_linger(&self.s, tcp, conn)
-            engine.push()
+            tick(&self.s, transport.now())
+            self.transport.each(self.transport, &self.c, finish_idle)
+            transport.push()
         finally:
-            engine.leave()
+            transport.leave()
 
     @property
     def finished(self):

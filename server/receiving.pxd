@@ -20,17 +20,19 @@
 
 from libc.stdint cimport uint8_t
 
+from ustack.application cimport conn_t, transport_t
 from ustack.server.records cimport exchange_t, server_t
-from ustack.tcp.records.tcb cimport tcb_t, tcp_t
 
 # Nothing is going on: data begins a request. Returns the bytes used, never 0.
-cdef size_t request(server_t *server, tcp_t *tcp, tcb_t *conn, const uint8_t *data, size_t length) noexcept nogil
+cdef size_t request(server_t *server, const transport_t *transport, conn_t *conn, const uint8_t *data,
+                    size_t length) noexcept nogil
 # PHASE_HEAD: the next bytes. Returns how many belong to this head.
-cdef size_t head_more(server_t *server, tcp_t *tcp, tcb_t *conn, exchange_t *exchange, const uint8_t *data,
-                      size_t length) noexcept nogil
+cdef size_t head_more(server_t *server, const transport_t *transport, conn_t *conn, exchange_t *exchange,
+                      const uint8_t *data, size_t length) noexcept nogil
 # PHASE_BODY: discard the request's body, then answer. Returns the bytes that belong to it.
-cdef size_t body_more(server_t *server, tcp_t *tcp, tcb_t *conn, exchange_t *exchange, const uint8_t *data,
-                      size_t length) noexcept nogil
+cdef size_t body_more(server_t *server, const transport_t *transport, conn_t *conn, exchange_t *exchange,
+                      const uint8_t *data, size_t length) noexcept nogil
 # PHASE_HEAD, PHASE_BODY: refuse what has been kept of a request. Nothing of it is kept then, however much of the
 # response TCP takes.
-cdef void refuse_held(server_t *server, tcp_t *tcp, tcb_t *conn, exchange_t *exchange, int status) noexcept nogil
+cdef void refuse_held(server_t *server, const transport_t *transport, conn_t *conn, exchange_t *exchange,
+                      int status) noexcept nogil

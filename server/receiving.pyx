@@ -5,6 +5,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memchr, memcmp, memcpy
 
+from ustack.application cimport conn_t, transport_t
 from ustack.base.prng cimport siphash13
 from ustack.buf.lent cimport lent_ref
 from ustack.buf.slab cimport slab_at
@@ -20,13 +21,11 @@ from ustack.server.records cimport (
     CLOSING, D_CHUNKED, D_CONTINUE, D_FULL, D_REMEMBERED, E_CONTINUE, E_LINE, PHASE_BODY, PHASE_HEAD, PHASE_SENDING,
     decision_t, exchange_t, server_t)
 from ustack.server.sending cimport respond, send_more
-from ustack.tcp.calls cimport tcp_set_timeout
-from ustack.tcp.records.tcb cimport tcb_t, tcp_t
 
 
 # ---------------------------------------------------------------- answers
 
-cdef void request_hold(server_t *server, tcp_t *tcp, tcb_t *conn, exchange_t *exchange,
+cdef void request_hold(server_t *server, const transport_t *transport, conn_t *conn, exchange_t *exchange,
                        uint32_t more_bytes) noexcept nogil:
     """Count what is kept of a request, after others have made room for it."""
     cdef exchange_t *oldest
@@ -36,22 +35,22 @@ cdef void request_hold(server_t *server, tcp_t *tcp, tcb_t *conn, exchange_t *ex
             break                       # it alone fits, by the bounds on a head
         server.stats.requests_displaced += 1
         if oldest.phase == PHASE_HEAD or oldest.phase == PHASE_BODY:
-            refuse_held(server, tcp, oldest.conn, oldest, 503)
+            refuse_held(server, transport, oldest.conn, oldest, 503)
         else:
-            connection_abort(server, tcp, oldest.conn)      # a 100 is half sent: nothing can follow it
+            connection_abort(server, transport, oldest.conn)      # a 100 is half sent: nothing can follow it
     request_note(server, conn, exchange, more_bytes)
 
 
-cdef void answer(server_t *server, tcp_t *tcp, tcb_t *conn, decision_t *decision) noexcept nogil:
+cdef void answer(server_t *server, const transport_t *transport, conn_t *conn, decision_t *decision) noexcept nogil:
     """Respond, at once or after the request's body. Takes a decision that is not remembered."""
     if not decision.flags & D_CHUNKED and decision.request_body == 0:
-        respond(server, tcp, conn, decision)
+        respond(server, transport, conn, decision)
         if not decision.flags & D_REMEMBERED:
             decision_free(decision)
         return
     cdef exchange_t *exchange = exchange_of(server, conn)
     if exchange == NULL:
-        exchange = exchange_begin(server, tcp, conn, PHASE_BODY)
+        exchange = exchange_begin(server, transport, conn, PHASE_BODY)
         if exchange == NULL:
             decision_free(decision)
             return
@@ -59,22 +58,23 @@ cdef void answer(server_t *server, tcp_t *tcp, tcb_t *conn, decision_t *decision
     exchange.left = decision.request_body
     exchange.chunks.left = server.max_body_bytes
     exchange.pending = decision
-    request_hold(server, tcp, conn, exchange, sizeof(decision_t) + decision.head_length)
-    tcp_set_timeout(tcp, conn, server.head_timeout_ns)
+    request_hold(server, transport, conn, exchange, sizeof(decision_t) + decision.head_length)
+    transport.set_timeout(transport, conn, server.head_timeout_ns)
     if decision.flags & D_CONTINUE:
         exchange.phase = PHASE_SENDING
         exchange.flags = E_CONTINUE
         exchange.first = lent_ref(server.continue_100)
         exchange.first_left = exchange.first.length
-        send_more(server, tcp, conn, exchange)
+        send_more(server, transport, conn, exchange)
 
 
-cdef void answer_head(server_t *server, tcp_t *tcp, tcb_t *conn, const uint8_t *head, size_t length) noexcept nogil:
+cdef void answer_head(server_t *server, const transport_t *transport, conn_t *conn, const uint8_t *head,
+                      size_t length) noexcept nogil:
     """One complete head: from memory, as a plain one, or by one call of the parser."""
     cdef uint64_t hashed
     cdef decision_t *decision
     if length > server.max_head_bytes:
-        refuse(server, tcp, conn, 431, head, length)
+        refuse(server, transport, conn, 431, head, length)
         return
     hashed = siphash13(server.hash_key, head, length)
     decision = head_lookup(server, head, length, hashed) if not server.finishing else NULL
@@ -83,7 +83,7 @@ cdef void answer_head(server_t *server, tcp_t *tcp, tcb_t *conn, const uint8_t *
             server.stats.head_hits += 1
             decision.referenced = 1
             server.last = decision
-            answer(server, tcp, conn, decision)
+            answer(server, transport, conn, decision)
             return
         head_drop(server, decision)
     server.stats.head_misses += 1
@@ -91,32 +91,33 @@ cdef void answer_head(server_t *server, tcp_t *tcp, tcb_t *conn, const uint8_t *
     if decision == NULL:
         decision = decide_unseen(server, head, length, hashed)
     if decision == NULL:
-        connection_abort(server, tcp, conn)
+        connection_abort(server, transport, conn)
         return
-    answer(server, tcp, conn, decision)
+    answer(server, transport, conn, decision)
 
 
-cdef void refuse(server_t *server, tcp_t *tcp, tcb_t *conn, int status, const uint8_t *head,
+cdef void refuse(server_t *server, const transport_t *transport, conn_t *conn, int status, const uint8_t *head,
                  size_t length) noexcept nogil:
     """End the connection with an error for what is not, or not yet, a complete head."""
     cdef decision_t *decision = decide_refusal(server, status, head, length)
     if decision == NULL:
-        connection_abort(server, tcp, conn)
+        connection_abort(server, transport, conn)
         return
-    answer(server, tcp, conn, decision)
+    answer(server, transport, conn, decision)
 
 
-cdef void refuse_held(server_t *server, tcp_t *tcp, tcb_t *conn, exchange_t *exchange, int status) noexcept nogil:
+cdef void refuse_held(server_t *server, const transport_t *transport, conn_t *conn, exchange_t *exchange,
+                      int status) noexcept nogil:
     cdef uint8_t *head = exchange.head
     cdef decision_t *pending = exchange.pending
     exchange.head = NULL
     exchange.pending = NULL
     request_release(server, exchange)
     if pending != NULL:
-        refuse(server, tcp, conn, status, pending.head, pending.head_length)
+        refuse(server, transport, conn, status, pending.head, pending.head_length)
         decision_free(pending)
     else:
-        refuse(server, tcp, conn, status, head, exchange.head_length)
+        refuse(server, transport, conn, status, head, exchange.head_length)
     free(head)
 
 
@@ -130,7 +131,8 @@ cdef int length_fault(server_t *server, const uint8_t *head, size_t length) noex
     return 431 if length > server.max_head_bytes else 0
 
 
-cdef size_t request(server_t *server, tcp_t *tcp, tcb_t *conn, const uint8_t *data, size_t length) noexcept nogil:
+cdef size_t request(server_t *server, const transport_t *transport, conn_t *conn, const uint8_t *data,
+                    size_t length) noexcept nogil:
     cdef decision_t *last = server.last
     cdef size_t end
     cdef bint broken
@@ -140,24 +142,24 @@ cdef size_t request(server_t *server, tcp_t *tcp, tcb_t *conn, const uint8_t *da
         server.stats.head_hits += 1
         last.referenced = 1
         end = last.head_length
-        respond(server, tcp, conn, last)
+        respond(server, transport, conn, last)
         return end
     if length >= 2 and data[0] == c'\r' and data[1] == c'\n':
         return 2                        # an empty line before a request is passed over (RFC 9112 section 2.2)
     if starts_no_request(data[0]) and (data[0] != c'\r' or length >= 2):
-        refuse(server, tcp, conn, 400, data, length)
+        refuse(server, transport, conn, 400, data, length)
         return length
     end = head_end(data, length, 0, &broken)
     if broken:
-        refuse(server, tcp, conn, 400, data, length)
+        refuse(server, transport, conn, 400, data, length)
         return length
     if end:
-        answer_head(server, tcp, conn, data, end)
+        answer_head(server, transport, conn, data, end)
         return end
-    return head_first(server, tcp, conn, data, length)
+    return head_first(server, transport, conn, data, length)
 
 
-cdef size_t head_first(server_t *server, tcp_t *tcp, tcb_t *conn, const uint8_t *data,
+cdef size_t head_first(server_t *server, const transport_t *transport, conn_t *conn, const uint8_t *data,
                        size_t length) noexcept nogil:
     """The first part of a head that is not complete: keep it, if a head may begin like this."""
     cdef bint complete = False
@@ -168,19 +170,19 @@ cdef size_t head_first(server_t *server, tcp_t *tcp, tcb_t *conn, const uint8_t 
     if fault == 0:
         fault = length_fault(server, data, length)
     if fault:
-        refuse(server, tcp, conn, fault, data, length)
+        refuse(server, transport, conn, fault, data, length)
         return length
-    exchange = exchange_begin(server, tcp, conn, PHASE_HEAD)
+    exchange = exchange_begin(server, transport, conn, PHASE_HEAD)
     if exchange == NULL:
         return length
     if complete:
         exchange.flags |= E_LINE
-    tcp_set_timeout(tcp, conn, server.head_timeout_ns)
-    return head_append(server, tcp, conn, exchange, data, length)
+    transport.set_timeout(transport, conn, server.head_timeout_ns)
+    return head_append(server, transport, conn, exchange, data, length)
 
 
-cdef size_t head_append(server_t *server, tcp_t *tcp, tcb_t *conn, exchange_t *exchange, const uint8_t *data,
-                        size_t length) noexcept nogil:
+cdef size_t head_append(server_t *server, const transport_t *transport, conn_t *conn, exchange_t *exchange,
+                        const uint8_t *data, size_t length) noexcept nogil:
     """Keep the bytes of a head that is not complete. Returns how many were kept: all, or up to the limit."""
     cdef size_t wanted = exchange.head_length + length
     cdef uint32_t capacity
@@ -192,11 +194,11 @@ cdef size_t head_append(server_t *server, tcp_t *tcp, tcb_t *conn, exchange_t *e
         capacity = <uint32_t>(wanted * 2 if wanted > 256 else 512)
         if capacity > server.max_head_bytes + 1:
             capacity = server.max_head_bytes + 1
-        request_hold(server, tcp, conn, exchange, capacity - exchange.head_capacity)
+        request_hold(server, transport, conn, exchange, capacity - exchange.head_capacity)
         exchange.head_capacity = capacity
         grown = <uint8_t *>realloc(exchange.head, capacity)
         if grown == NULL:
-            connection_abort(server, tcp, conn)
+            connection_abort(server, transport, conn)
             return length
         exchange.head = grown
     memcpy(exchange.head + exchange.head_length, data, length)
@@ -204,67 +206,68 @@ cdef size_t head_append(server_t *server, tcp_t *tcp, tcb_t *conn, exchange_t *e
     return length
 
 
-cdef size_t head_more(server_t *server, tcp_t *tcp, tcb_t *conn, exchange_t *exchange, const uint8_t *data,
-                      size_t length) noexcept nogil:
+cdef size_t head_more(server_t *server, const transport_t *transport, conn_t *conn, exchange_t *exchange,
+                      const uint8_t *data, size_t length) noexcept nogil:
     cdef size_t before = exchange.head_length
-    cdef size_t used = head_append(server, tcp, conn, exchange, data, length), end
+    cdef size_t used = head_append(server, transport, conn, exchange, data, length), end
     cdef uint8_t *head
     cdef bint broken
     if conn.user_data & CLOSING:
         return length
     if exchange.head[0] == c'\r':
-        return empty_line_more(server, tcp, conn, exchange, before, length)
+        return empty_line_more(server, transport, conn, exchange, before, length)
     end = head_end(exchange.head, exchange.head_length, before, &broken)
     if broken:
-        refuse_held(server, tcp, conn, exchange, 400)
+        refuse_held(server, transport, conn, exchange, 400)
         return length
     if end == 0:
-        return used if head_may_go_on(server, tcp, conn, exchange) else length
+        return used if head_may_go_on(server, transport, conn, exchange) else length
     # The head leaves the record before it is answered: the record may go away meanwhile.
     head = exchange.head
     exchange.head = NULL
-    exchange_end(server, conn)
+    exchange_end(server, transport, conn)
     conn.user_data = 0
-    answer_head(server, tcp, conn, head, end)
+    answer_head(server, transport, conn, head, end)
     free(head)
     return end - before
 
 
-cdef size_t empty_line_more(server_t *server, tcp_t *tcp, tcb_t *conn, exchange_t *exchange, size_t before,
-                            size_t length) noexcept nogil:
+cdef size_t empty_line_more(server_t *server, const transport_t *transport, conn_t *conn, exchange_t *exchange,
+                            size_t before, size_t length) noexcept nogil:
     """What is kept begins with a carriage return: an empty line that came in two parts, or no request at all.
     before: bytes that were kept before these."""
     if exchange.head_length < 2:
         return length
     if exchange.head[1] != c'\n':
-        refuse_held(server, tcp, conn, exchange, 400)
+        refuse_held(server, transport, conn, exchange, 400)
         return length
-    exchange_end(server, conn)
-    connection_idle(server, tcp, conn)
+    exchange_end(server, transport, conn)
+    connection_idle(server, transport, conn)
     return 2 - before
 
 
-cdef bint head_may_go_on(server_t *server, tcp_t *tcp, tcb_t *conn, exchange_t *exchange) noexcept nogil:
+cdef bint head_may_go_on(server_t *server, const transport_t *transport, conn_t *conn,
+                         exchange_t *exchange) noexcept nogil:
     """It has not ended yet. False: it was refused, because no head begins like this or it is too long."""
     cdef bint complete = False
     cdef int fault
     if not exchange.flags & E_LINE:
         fault = line_fault(exchange.head, exchange.head_length, server.max_request_line_bytes, &complete)
         if fault:
-            refuse_held(server, tcp, conn, exchange, fault)
+            refuse_held(server, transport, conn, exchange, fault)
             return False
         if complete:
             exchange.flags |= E_LINE
     fault = length_fault(server, exchange.head, exchange.head_length)
     if fault:
-        refuse_held(server, tcp, conn, exchange, fault)
+        refuse_held(server, transport, conn, exchange, fault)
     return fault == 0
 
 
 # ---------------------------------------------------------------- bodies
 
-cdef size_t body_more(server_t *server, tcp_t *tcp, tcb_t *conn, exchange_t *exchange, const uint8_t *data,
-                      size_t length) noexcept nogil:
+cdef size_t body_more(server_t *server, const transport_t *transport, conn_t *conn, exchange_t *exchange,
+                      const uint8_t *data, size_t length) noexcept nogil:
     cdef decision_t *pending
     cdef size_t used = length if length < exchange.left else <size_t>exchange.left
     cdef int verdict = 0
@@ -277,7 +280,7 @@ cdef size_t body_more(server_t *server, tcp_t *tcp, tcb_t *conn, exchange_t *exc
     if verdict == 0:
         return used
     if verdict != 1:
-        refuse_held(server, tcp, conn, exchange, verdict)
+        refuse_held(server, transport, conn, exchange, verdict)
         return length
     pending = exchange.pending
     exchange.pending = NULL
@@ -286,22 +289,22 @@ cdef size_t body_more(server_t *server, tcp_t *tcp, tcb_t *conn, exchange_t *exc
     if pending.flags & D_FULL or pending.body_length:
         if not decision_valid(server, pending):
             # The file changed while the body came: decide again. What was parsed once parses again.
-            answer_again(server, tcp, conn, pending)
+            answer_again(server, transport, conn, pending)
             return used
-    exchange_end(server, conn)
+    exchange_end(server, transport, conn)
     conn.user_data = 0
-    answer(server, tcp, conn, pending)
+    answer(server, transport, conn, pending)
     return used
 
 
-cdef void answer_again(server_t *server, tcp_t *tcp, tcb_t *conn, decision_t *stale) noexcept nogil:
+cdef void answer_again(server_t *server, const transport_t *transport, conn_t *conn, decision_t *stale) noexcept nogil:
     cdef decision_t *decision = decide_unseen(server, stale.head, stale.head_length, 0)
     decision_free(stale)
-    exchange_end(server, conn)
+    exchange_end(server, transport, conn)
     conn.user_data = 0
     if decision == NULL:
-        connection_abort(server, tcp, conn)
+        connection_abort(server, transport, conn)
         return
     decision.flags &= ~(D_CHUNKED | D_CONTINUE)
     decision.request_body = 0
-    answer(server, tcp, conn, decision)
+    answer(server, transport, conn, decision)

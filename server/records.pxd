@@ -4,16 +4,16 @@
 # One server_t per HttpServer, inside it. What a response costs once is a ready_t; what is answered to one head is a
 # decision_t; a file is a file_t; only a connection in the middle of something has an exchange_t.
 #
-# Above: everything in server/ that runs without the GIL, and http. Below: chunks, dates, logring; buf, tcp/records.
+# Above: everything in server/ that runs without the GIL, and http. Below: chunks, logring; buf, application.
 
 from cpython.ref cimport PyObject
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
+from ustack.application cimport conn_t
 from ustack.buf.lent cimport lent_t
 from ustack.buf.slab cimport slab_t
 from ustack.server.chunks cimport chunks_t
 from ustack.server.logring cimport log_t
-from ustack.tcp.records.tcb cimport tcb_t
 
 cdef enum:
     FULL_FORMS = 3                  # PERSIST, PERSIST_ANNOUNCED, CLOSE of response.py
@@ -208,7 +208,7 @@ ctypedef struct exchange_t:
     chunks_t chunks                 # PHASE_BODY of a chunked body
     lent_t *log_text
     # ---- PHASE_HEAD, PHASE_BODY: what of a request is kept, in server.request_bytes
-    tcb_t *conn
+    conn_t *conn
     uint32_t held_bytes
     uint32_t older                  # in order of the first byte kept; 0: none
     uint32_t newer

@@ -5,20 +5,20 @@
 # mapped file is followed until it is acknowledged (PHASE_DRAIN): segments are still built from the mapping, and if the
 # file is cut meanwhile, the end must not look like success.
 #
-# Above: receiving, http. Below: connection, exchange, filetable, ready, logring; tcp/calls.
+# Above: receiving, http. Below: connection, exchange, filetable, ready, logring; application.
 
 from libc.stdint cimport uint8_t
 
+from ustack.application cimport conn_t, transport_t
 from ustack.server.records cimport decision_t, exchange_t, server_t
-from ustack.tcp.records.tcb cimport tcb_t, tcp_t
 
 # Queue the response. The decision is only borrowed, and may be freed afterwards.
-cdef void respond(server_t *server, tcp_t *tcp, tcb_t *conn, decision_t *decision) noexcept nogil
+cdef void respond(server_t *server, const transport_t *transport, conn_t *conn, decision_t *decision) noexcept nogil
 # PHASE_SENDING: hand over what TCP takes.
-cdef void send_more(server_t *server, tcp_t *tcp, tcb_t *conn, exchange_t *exchange) noexcept nogil
+cdef void send_more(server_t *server, const transport_t *transport, conn_t *conn, exchange_t *exchange) noexcept nogil
 # PHASE_DRAIN, after on_writable or a timeout: little or nothing is unacknowledged.
-cdef void drain(server_t *server, tcp_t *tcp, tcb_t *conn, exchange_t *exchange) noexcept nogil
+cdef void drain(server_t *server, const transport_t *transport, conn_t *conn, exchange_t *exchange) noexcept nogil
 # Was the mapped file cut under this response? Looks at the disk only for what no fault has told.
 cdef bint damaged(server_t *server, exchange_t *exchange) noexcept nogil
 # The response is TCP's now. flags: exchange_flags_t.
-cdef void response_end(server_t *server, tcp_t *tcp, tcb_t *conn, uint8_t flags) noexcept nogil
+cdef void response_end(server_t *server, const transport_t *transport, conn_t *conn, uint8_t flags) noexcept nogil

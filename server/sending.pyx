@@ -3,6 +3,7 @@
 
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 
+from ustack.application cimport conn_t, transport_t
 from ustack.buf.lent cimport lent_ref, lent_t, lent_unref
 from ustack.server.connection cimport (
     connection_abort, connection_close, connection_idle, connection_linger, exchange_begin)
@@ -13,8 +14,6 @@ from ustack.server.ready cimport ready_refresh
 from ustack.server.records cimport (
     CLOSING, D_CLOSE, D_FULL, D_HEAD_ONLY, E_CLOSE, E_CONTINUE, E_EOF, E_MAPPED, E_TAIL, NO_FILE, PHASE_BODY,
     PHASE_DRAIN, PHASE_SENDING, decision_t, exchange_t, ready_t, server_t, variant_t)
-from ustack.tcp.calls cimport tcp_resume, tcp_send, tcp_send_queued, tcp_set_timeout, tcp_want_writable
-from ustack.tcp.records.tcb cimport tcb_t, tcp_t
 
 # What a decision comes to now.
 ctypedef struct reply_t:
@@ -26,14 +25,14 @@ ctypedef struct reply_t:
     uint8_t flags                   # exchange_flags_t
 
 
-cdef void response_end(server_t *server, tcp_t *tcp, tcb_t *conn, uint8_t flags) noexcept nogil:
+cdef void response_end(server_t *server, const transport_t *transport, conn_t *conn, uint8_t flags) noexcept nogil:
     if flags & E_EOF:
-        connection_close(server, tcp, conn)         # the client sends nothing any more
+        connection_close(server, transport, conn)         # the client sends nothing any more
     elif flags & E_CLOSE or server.finishing:
-        connection_linger(server, tcp, conn)
+        connection_linger(server, transport, conn)
     else:
-        exchange_end(server, conn)
-        connection_idle(server, tcp, conn)
+        exchange_end(server, transport, conn)
+        connection_idle(server, transport, conn)
 
 
 cdef inline void reply_choose(server_t *server, const decision_t *decision, reply_t *reply) noexcept nogil:
@@ -56,7 +55,7 @@ cdef inline void reply_choose(server_t *server, const decision_t *decision, repl
     reply.flags = E_CLOSE if decision.flags & D_CLOSE else 0
 
 
-cdef void respond(server_t *server, tcp_t *tcp, tcb_t *conn, decision_t *decision) noexcept nogil:
+cdef void respond(server_t *server, const transport_t *transport, conn_t *conn, decision_t *decision) noexcept nogil:
     cdef reply_t reply
     cdef int64_t accepted, followed = 0
     cdef exchange_t *exchange = exchange_of(server, conn)
@@ -66,28 +65,28 @@ cdef void respond(server_t *server, tcp_t *tcp, tcb_t *conn, decision_t *decisio
     server.stats.requests += 1
     server.stats.responses[decision.status // 100] += 1
     server.stats.bytes_queued += reply.ready.head_length + reply.body_bytes
-    accepted = tcp_send(tcp, conn, reply.ready.lent, 0, reply.length)
+    accepted = transport.send(transport, conn, reply.ready.lent, 0, reply.length)
     if accepted == <int64_t>reply.length and reply.body != NULL and not reply.mapped:
-        followed = tcp_send(tcp, conn, reply.body, decision.body_at, decision.body_length)
+        followed = transport.send(transport, conn, reply.body, decision.body_at, decision.body_length)
         if followed < 0:
             accepted = followed
     if accepted == <int64_t>reply.length and (reply.body == NULL or followed == <int64_t>decision.body_length):
         if decision.log_text != NULL:
-            log_keep(&server.log, server.second, &conn.key.raddr, decision.log_text, decision.log_split,
-                     decision.status, reply.body_bytes)
-        response_end(server, tcp, conn, reply.flags)
+            log_keep(&server.log, server.second, &transport.endpoints(transport, conn).raddr, decision.log_text,
+                     decision.log_split, decision.status, reply.body_bytes)
+        response_end(server, transport, conn, reply.flags)
     elif accepted < 0:
-        connection_abort(server, tcp, conn)
+        connection_abort(server, transport, conn)
     else:
-        respond_later(server, tcp, conn, decision, &reply, <uint64_t>accepted, <uint64_t>followed)
+        respond_later(server, transport, conn, decision, &reply, <uint64_t>accepted, <uint64_t>followed)
 
 
-cdef void respond_later(server_t *server, tcp_t *tcp, tcb_t *conn, const decision_t *decision, const reply_t *reply,
-                        uint64_t accepted, uint64_t followed) noexcept nogil:
+cdef void respond_later(server_t *server, const transport_t *transport, conn_t *conn, const decision_t *decision,
+                        const reply_t *reply, uint64_t accepted, uint64_t followed) noexcept nogil:
     """TCP has taken `accepted` bytes of the ready-made part and `followed` of the body: keep the rest in a record."""
     cdef exchange_t *exchange = exchange_of(server, conn)
     if exchange == NULL:
-        exchange = exchange_begin(server, tcp, conn, PHASE_SENDING)
+        exchange = exchange_begin(server, transport, conn, PHASE_SENDING)
         if exchange == NULL:
             return
     exchange.phase = PHASE_SENDING
@@ -108,32 +107,32 @@ cdef void respond_later(server_t *server, tcp_t *tcp, tcb_t *conn, const decisio
     if decision.log_text != NULL:
         exchange.log_text = lent_ref(decision.log_text)
         exchange.log_split = decision.log_split
-    tcp_set_timeout(tcp, conn, server.send_timeout_ns)
-    send_more(server, tcp, conn, exchange)
+    transport.set_timeout(transport, conn, server.send_timeout_ns)
+    send_more(server, transport, conn, exchange)
 
 
-cdef void send_more(server_t *server, tcp_t *tcp, tcb_t *conn, exchange_t *exchange) noexcept nogil:
+cdef void send_more(server_t *server, const transport_t *transport, conn_t *conn, exchange_t *exchange) noexcept nogil:
     cdef int64_t accepted
     if damaged(server, exchange):
         server.stats.damaged_aborted += 1
-        connection_abort(server, tcp, conn)
+        connection_abort(server, transport, conn)
         return
     if exchange.first_left:
-        accepted = tcp_send(tcp, conn, exchange.first, exchange.first_at, exchange.first_left)
+        accepted = transport.send(transport, conn, exchange.first, exchange.first_at, exchange.first_left)
         if accepted < 0:
-            connection_abort(server, tcp, conn)
+            connection_abort(server, transport, conn)
             return
         exchange.first_at += <uint64_t>accepted
         exchange.first_left -= <uint64_t>accepted
     if exchange.body_left and not exchange.first_left:
-        accepted = tcp_send(tcp, conn, exchange.body, exchange.body_at, exchange.body_left)
+        accepted = transport.send(transport, conn, exchange.body, exchange.body_at, exchange.body_left)
         if accepted < 0:
-            connection_abort(server, tcp, conn)
+            connection_abort(server, transport, conn)
             return
         exchange.body_at += <uint64_t>accepted
         exchange.body_left -= <uint64_t>accepted
     if exchange.first_left or exchange.body_left:
-        tcp_want_writable(tcp, conn)
+        transport.want_writable(transport, conn)
         return
     if exchange.flags & E_CONTINUE:
         exchange.flags &= ~E_CONTINUE
@@ -141,15 +140,15 @@ cdef void send_more(server_t *server, tcp_t *tcp, tcb_t *conn, exchange_t *excha
         exchange.first = NULL
         exchange.phase = PHASE_BODY
         if exchange.flags & E_EOF:
-            connection_close(server, tcp, conn)
+            connection_close(server, transport, conn)
         return
-    exchange_log(server, conn, exchange, 0)
+    exchange_log(server, transport, conn, exchange, 0)
     if not exchange.flags & E_MAPPED:
-        response_end(server, tcp, conn, exchange.flags)
+        response_end(server, transport, conn, exchange.flags)
         return
     # Segments will still be built from the mapping; if the file is cut meanwhile, the end must not look like success.
     exchange.phase = PHASE_DRAIN
-    tcp_want_writable(tcp, conn)
+    transport.want_writable(transport, conn)
 
 
 cdef bint damaged(server_t *server, exchange_t *exchange) noexcept nogil:
@@ -160,15 +159,15 @@ cdef bint damaged(server_t *server, exchange_t *exchange) noexcept nogil:
     return exchange.body.damaged != 0
 
 
-cdef void drain(server_t *server, tcp_t *tcp, tcb_t *conn, exchange_t *exchange) noexcept nogil:
+cdef void drain(server_t *server, const transport_t *transport, conn_t *conn, exchange_t *exchange) noexcept nogil:
     if damaged(server, exchange):
         server.stats.damaged_aborted += 1
-        connection_abort(server, tcp, conn)
-    elif tcp_send_queued(conn) == 0 or exchange.flags & (E_CLOSE | E_EOF) or server.finishing:
-        response_end(server, tcp, conn, exchange.flags)
+        connection_abort(server, transport, conn)
+    elif transport.send_queued(transport, conn) == 0 or exchange.flags & (E_CLOSE | E_EOF) or server.finishing:
+        response_end(server, transport, conn, exchange.flags)
         if not conn.user_data & CLOSING:
-            tcp_resume(tcp, conn)
+            transport.resume(transport, conn)
     else:
         exchange.flags |= E_TAIL            # looked at again with the next request, or soon
-        tcp_set_timeout(tcp, conn, server.linger_ns)
-        tcp_resume(tcp, conn)
+        transport.set_timeout(transport, conn, server.linger_ns)
+        transport.resume(transport, conn)

@@ -247,6 +247,12 @@ def test_every_part_of_ip_is_in_the_table() -> None:
     assert parts - {"__init__"} <= IP_FLOORS.keys()
 
 
+def test_the_server_knows_no_transport() -> None:
+    """It runs over application.pxd alone, whatever carries its bytes: the engine's TCP, a kernel's, one in memory."""
+    seen = {other[0] for path in sources() if module_of(path)[0] == "server" for other in imports_of(path)}
+    assert seen <= {"base", "buf", "application", "errors", "server"}
+
+
 def test_every_file_of_server_is_in_the_table() -> None:
     parts = {module_of(path)[1] for path in sources() if module_of(path)[0] == "server"}
     assert parts - {"__init__"} == SERVER_FLOORS.keys()
