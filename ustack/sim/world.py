@@ -39,6 +39,10 @@ class World:
     network: the wire.  now_ns: the time at which it was opened, and the stacks are.
     """
 
+    finishes_turns = False
+    """Whether pump() also goes on while a stack has put work off to its next turn (its deadline is now). False: that
+    waits for the next step, so that a script can look at each turn."""
+
     def __init__(self, network: SimNetwork, *, now_ns: int) -> None:
         """Nothing moves yet: see pump()."""
         self.network = network
@@ -55,7 +59,7 @@ class World:
         return False
 
     def pump(self) -> int:
-        """Poll every stack at the present time until nothing is left to do; how many frames they took."""
+        """Poll every stack at the present time until no frame moves any more; how many frames they took."""
         total = 0
         self._check_time(self.now_ns, "now_ns")
         for _ in range(_PUMP_LIMIT):
@@ -76,7 +80,7 @@ class World:
         return min((at for at in events if at is not None), default=None)
 
     def _is_due(self) -> bool:
-        event = self.next_event_ns()
+        event = self.next_event_ns() if self.finishes_turns else self.network.next_event_ns
         return event is not None and event <= self.now_ns
 
     def step(self, limit_ns: int) -> None:

@@ -58,6 +58,7 @@ class Testbed(World):
     exception closes the stack and asserts that nothing leaked.
     """
 
+    finishes_turns = True
     __test__ = False  # not a test class, whatever pytest makes of the name
 
     def __init__(

@@ -153,3 +153,33 @@ def test_the_same_seed_gives_the_same_frames_at_the_same_times() -> None:
 
     assert run(3) == run(3)
     assert run(3) != run(4)
+
+
+@pytest.mark.parametrize("finishes", [False, True])
+def test_work_that_a_stack_puts_off_is_the_next_steps_or_this_ones(finishes: bool) -> None:
+    """A stack whose deadline is now is polled again in the same pump, or when the script steps."""
+
+    class Staged:
+        """As much of a stack as the clockwork uses: work for three turns."""
+
+        polled = 0
+
+        def poll(self, _now_ns: int) -> int:
+            self.polled += 1
+            return 0
+
+        @property
+        def next_deadline_ns(self) -> int | None:
+            return START_NS if self.polled < 3 else None
+
+    staged = Staged()
+    with SimNetwork(now_ns=START_NS) as network:
+        world = World(network, now_ns=START_NS)
+        world.finishes_turns = finishes
+        world.stacks = lambda: (staged,)  # type: ignore[method-assign,assignment,return-value]
+        world.pump()
+        assert staged.polled == (3 if finishes else 1)
+        assert world.next_event_ns() == (None if finishes else START_NS)
+        world.step(START_NS + SECOND)
+        assert staged.polled == (4 if finishes else 2)
+        assert world.now_ns == START_NS + (SECOND if finishes else TICK_NS)
