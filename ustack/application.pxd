@@ -71,6 +71,7 @@ cdef enum conn_option_t:
     OPTION_USER_TIMEOUT_S       # R2 (MUST-21); 0: the transport's default. At most 65,535
     OPTION_TOS                  # the byte of DiffServ and ECN bits (MUST-48)
     OPTION_TTL                  # 1 to 255 (MUST-49)
+    OPTION_CC                   # number of the congestion control (Transport.control_number)
 
 # Who talks to whom. Ports in host order.
 ctypedef struct endpoints_t:
@@ -168,7 +169,8 @@ ctypedef struct transport_t:
     # ---- settings
     # One-shot timeout in ns from now; 0 turns it off. Cheap to move.
     void (*set_timeout)(const transport_t *transport, conn_t *conn, uint64_t after_ns) noexcept nogil
-    # conn_option_t. CALL_OK, CALL_UNSUPPORTED; option: 0 for what this transport does not have.
+    # conn_option_t. CALL_OK, CALL_UNSUPPORTED; for OPTION_CC CALL_STATE, CALL_NO_MEMORY as well. option: 0 for what
+    # this transport does not have.
     int (*set_option)(const transport_t *transport, conn_t *conn, int option, uint32_t value) noexcept nogil
     uint32_t (*option)(const transport_t *transport, const conn_t *conn, int option) noexcept nogil
     # ---- looking
@@ -225,6 +227,9 @@ cdef class Transport:
     cdef void push(self) noexcept
     # The same without giving the GIL up: a finalizer's thread is not the owner, who must not find the gate shut.
     cdef void push_with_gil(self) noexcept
+    # The number of a congestion control by its name ("cc" in info), ready to be given to connections with OPTION_CC;
+    # None: the transport's own. Raises ValueError.
+    cdef int control_number(self, object name) except -1
     # Make turns until condition() holds. timeout: seconds, None: for ever. what: for the CallTimeout that it raises
     # then ("accept() on port 80: no connection came").
     cdef void wait_until(self, object condition, object timeout, str what) except *

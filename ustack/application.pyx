@@ -39,6 +39,11 @@ cdef class Transport:
     cdef void push_with_gil(self) noexcept:
         pass
 
+    cdef int control_number(self, object name) except -1:
+        if name is not None:
+            raise ValueError(f"cc={name!r}: this transport has no congestion control to choose")
+        return 0
+
     cdef void wait_until(self, object condition, object timeout, str what) except *:
         raise NotImplementedError
 

@@ -54,6 +54,7 @@ cpdef enum counter_t:
     OUT_OF_ORDER_IN             # kept for reassembly
     REASSEMBLY_STEPS            # runs looked at for that: a few for each segment, in whatever order they come
     SACK_RENEGED                # a connection's data beyond a hole was given up: receive memory was full
+    CONTROLS_REPLACED           # no record for a connection's congestion control: it got the first one instead
     CONNECTIONS_MEMORY_ABORTED  # held much unread data for long while receive memory was full
     TIMESTAMPS_MISSING_IN       # taken without the timestamps that were agreed on
     SYN_FIN_IN                  # a SYN with a FIN opened a connection; the FIN has to come again

@@ -18,8 +18,8 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 
 from ustack.application cimport (
     ACCEPT_REFUSED, ACCEPT_TAKEN, ACCEPT_WAITING, CALL_BAD_ADDRESS, CALL_IN_USE, CALL_NO_MEMORY, CALL_NO_PORT,
-    CALL_NO_ROUTE, CLOSE_ABORTED, CLOSE_NO_MEMORY, CLOSE_NORMAL, CONN_ABORTED, CONN_ACTIVE, CONN_EOF, OPTION_KEEPALIVE,
-    OPTION_NODELAY, OPTION_TOS, OPTION_TTL, OPTION_USER_TIMEOUT_S, application_t)
+    CALL_NO_ROUTE, CALL_UNSUPPORTED, CLOSE_ABORTED, CLOSE_NORMAL, CLOSE_NO_MEMORY, CONN_ABORTED, CONN_ACTIVE, CONN_EOF,
+    OPTION_CC, OPTION_KEEPALIVE, OPTION_NODELAY, OPTION_TOS, OPTION_TTL, OPTION_USER_TIMEOUT_S, application_t)
 from ustack.base.address cimport ip_addr_from_text, ip_addr_text
 from ustack.base.arguments cimport timeout_ns, whole
 from ustack.base.clock cimport clock_monotonic_ns
@@ -50,6 +50,8 @@ cdef object error_of_status(int status, str what):
         return Unreachable("no_route", f"{what}: no route to that address", errno.ENETUNREACH)
     if status == CALL_NO_PORT:
         return StackError("no_port", f"{what}: no port is free", errno.EADDRNOTAVAIL)
+    if status == CALL_UNSUPPORTED:
+        return StackError("unsupported", f"{what}: this transport has no such option", errno.EOPNOTSUPP)
     return SendAfterEnd("state", f"{what}: the connection is closing or closed", errno.EPIPE)
 
 
@@ -686,6 +688,30 @@ cdef class Connection:
             self.need_conn("keepalive")
             stack.now()
             self.transport.set_option(self.transport, self.conn, OPTION_KEEPALIVE, on)
+        finally:
+            stack.leave()
+
+    @property
+    def cc(self) -> str:
+        """The name of the congestion control. Another one can be given to a live connection: it begins with the window
+        as it is."""
+        self.need_conn("cc")
+        name = self.transport.info(self.transport, self.conn).get("cc")
+        if name is None:
+            raise error_of_status(CALL_UNSUPPORTED, "cc")
+        return name
+
+    @cc.setter
+    def cc(self, name: str):
+        cdef int status
+        cdef Transport stack = self.enter("cc")
+        try:
+            self.need_conn("cc")
+            stack.now()
+            status = self.transport.set_option(self.transport, self.conn, OPTION_CC, stack.control_number(name))
+            if status != 0:
+                raise error_of_status(status, f"cc={name!r} for {self.where()}")
+            stack.push()
         finally:
             stack.leave()
 

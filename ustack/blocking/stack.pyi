@@ -15,6 +15,7 @@ class Stack(Engine):
         address: str = "198.18.0.2/24",
         gateway: str | None = None,
         *,
+        cc: str = "newreno",
         seed: int | None = None,
         now_ns: int | None = None,
         **config: int,
@@ -26,9 +27,17 @@ class Stack(Engine):
         address: str | None = None,
         backlog: int = 128,
         application: Application | None = None,
+        cc: str | None = None,
     ) -> Listener: ...
     def connect(
-        self, address: str, port: int, *, local_port: int = 0, timeout: float | None = None, wait: bool = True
+        self,
+        address: str,
+        port: int,
+        *,
+        local_port: int = 0,
+        timeout: float | None = None,
+        wait: bool = True,
+        cc: str | None = None,
     ) -> Connection: ...
     def close(self, *, linger: float = 5.0) -> None: ...
     def closing_connections(self) -> int: ...

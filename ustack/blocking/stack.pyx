@@ -20,7 +20,7 @@ Above: users. Below: sockets, driver.
 
 from libc.stdint cimport uint16_t, uint32_t, uint64_t
 
-from ustack.application cimport Application, conn_t
+from ustack.application cimport Application, OPTION_CC, conn_t
 from ustack.base.address cimport ip_addr_from_text, ip_addr_text
 from ustack.base.arguments cimport timeout_ns, whole
 from ustack.base.types cimport ip_addr_t
@@ -55,16 +55,17 @@ cdef inline bint is_closing(const tcb_t *conn) noexcept nogil:
 
 
 cdef class Stack(Engine):
-    """Stack(link, address='198.18.0.2/24', gateway=None, *, seed=None, now_ns=None, **config)
+    """Stack(link, address='198.18.0.2/24', gateway=None, *, cc='newreno', seed=None, now_ns=None, **config)
 --
 
     A TCP/IP stack on one link.
 
     link: an open Link; it must outlive the stack. address: ours, with prefix length ("198.18.0.2/24"). gateway: next
-    hop for everything off that prefix; None: on-link only. seed: makes ISNs, ports and hashes repeatable; None: from
-    the system. now_ns: a start time, and with it a manual clock. config: settings by name, whole numbers:
-    Stack.settings() has each with its default and bounds, `ustack info --settings` prints them. Raises
-    ValueError for bad arguments, MemoryError.
+    hop for everything off that prefix; None: on-link only. cc: the congestion control of its
+    connections, by name (ustack.tcp.cc.registry.names() has them). seed: makes ISNs, ports and hashes repeatable; None:
+    from the system. now_ns: a start time, and with it a manual clock. config: settings by name, whole numbers:
+    Stack.settings() has each with its default and bounds, `ustack info --settings` prints them. Raises ValueError for
+    bad arguments, MemoryError.
     """
 
     cdef SocketApplication sockets
@@ -74,29 +75,33 @@ cdef class Stack(Engine):
         self.sockets = SocketApplication(self)
 
     def __init__(self, link: Link, address: str = "198.18.0.2/24", gateway: str | None = None, *,
-                 seed: int | None = None, now_ns: int | None = None, **config: int) -> None:
-        Engine.__init__(self, link, address, gateway, seed, now_ns, config)
+                 cc: str = "newreno", seed: int | None = None, now_ns: int | None = None, **config: int) -> None:
+        Engine.__init__(self, link, address, gateway, seed, now_ns, config, cc)
 
     def listen(self, port: int, *, address: str | None = None, backlog: int = 128,
-               application: Application | None = None) -> Listener:
+               application: Application | None = None, cc: str | None = None) -> Listener:
         """Passive OPEN on `port` (1..65535) of `address` (None: any of ours).
 
         application: gets the connections' upcalls; None: they wait for Listener.accept(), at most `backlog` of them.
-        Raises AddressInUse, StackError, ValueError.
+        cc: the congestion control of its connections, by name; None: the stack's. Raises AddressInUse, StackError,
+        ValueError.
         """
         cdef ip_addr_t local
         cdef Listener listener
         cdef Application target = self.sockets if application is None else application
         cdef uint16_t number = whole("port", port, 1, 65535)
+        cdef int control
         cdef uint32_t waiting = whole("backlog", backlog, 1, BACKLOG_MAX)
         if address is not None:
             address_from_text(address, &local)
         self.enter("listen()")
         try:
+            control = self.control_number(cc)
             self.register(target)
             status = self.table.listen(self.table, &local if address is not None else NULL, number, &target.c, waiting)
             if status != 0:
                 raise error_of_status(status, f"listen() on {address or '*'}:{number}")
+            self.set_listener_control(&local if address is not None else NULL, number, control)
             listener = Listener.__new__(Listener)
             listener.bind(self, self.sockets if application is None else None, number, address)
             if application is None:
@@ -106,18 +111,19 @@ cdef class Stack(Engine):
             self.leave()
 
     def connect(self, address: str, port: int, *, local_port: int = 0, timeout: float | None = None,
-                wait: bool = True) -> Connection:
+                wait: bool = True, cc: str | None = None) -> Connection:
         """Active OPEN. Returns when established; with wait=False (or a manual clock) at once, in SYN-SENT.
 
         address: an IPv4 address, or a host name, which the system's resolver (not this stack) looks up; its first IPv4
         address is used. timeout: seconds; None: the stack's own R2 for a SYN. A neighbour that does not answer ARP ends
-        it with EHOSTUNREACH after three seconds. Raises ConnectionRefused, ConnectionTimeout, Unreachable,
-        socket.gaierror for an unknown name, ...
+        it with EHOSTUNREACH after three seconds. cc: the congestion control, by name; None: the stack's.
+        Raises ConnectionRefused, ConnectionTimeout, Unreachable, socket.gaierror for an unknown name, ...
         """
         cdef ip_addr_t remote
         cdef int status = 0
         cdef conn_t *conn
         cdef Connection connection
+        cdef int control
         cdef uint16_t number = whole("port", port, 1, 65535)
         cdef uint16_t local_number = whole("local_port", local_port, 0, 65535)
         timeout_ns(timeout)
@@ -126,11 +132,13 @@ cdef class Stack(Engine):
         self.enter("connect()")
         try:
             self.now()
+            control = self.control_number(cc)
             connection = Connection.__new__(Connection)         # before there is a record that points to it
             self.register(self.sockets)
             conn = self.table.connect(self.table, &remote, number, local_number, &self.sockets.c, &status)
             if conn == NULL:
                 raise error_of_status(status, f"connect() to {address}:{number}")
+            self.table.set_option(self.table, conn, OPTION_CC, control)     # nothing has flowed: it cannot fail
             connection.bind(self.sockets, conn)
             self.push()
             if wait and not self.manual_clock:

@@ -6,7 +6,10 @@
 #
 # Above: sockets, stack, tools. Below: engine, config.
 
+from libc.stdint cimport uint16_t
+
 from ustack.application cimport Application, Transport
+from ustack.base.types cimport ip_addr_t
 from ustack.engine.records cimport engine_t
 from ustack.link.device cimport Link, LinkUse
 
@@ -24,6 +27,8 @@ cdef class Engine(Transport):
     # Between two turns of a long call: deferred work, lent objects, parked exceptions, signal handlers.
     cdef int between_turns(self) except -1
     cdef int raise_parked(self) except -1
+    # Inside the gate: the congestion control of the connections of a listener that exists, by its number.
+    cdef void set_listener_control(self, const ip_addr_t *address, uint16_t port, int control) noexcept
     # Inside the gate: tell everybody, free everything, keep the balance for leaks().
     cdef void destroy(self) except *
 

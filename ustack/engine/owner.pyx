@@ -26,10 +26,13 @@ from ustack.engine.transport cimport engine_transport_init
 from ustack.ip.layer cimport ip_announce, ip_config_defaults, ip_config_t, ip_destroy, ip_init
 from ustack.link.device cimport LinkUse, link_use
 from ustack.link.gate cimport warn_unclosed
+from ustack.tcp.calls cimport tcp_set_listener_cc
+from ustack.tcp.cc.registry cimport cc_number
 from ustack.tcp.records.configuration cimport tcp_config_defaults, tcp_config_t
 from ustack.tcp.records.life cimport tcp_destroy, tcp_init
 from ustack.tcp.records.state cimport STATE_COUNT
 from ustack.tcp.records.tcb cimport tcp_t
+from ustack.tcp.recovery.control cimport control_provide, control_records_in_use
 
 import errno
 import ipaddress
@@ -86,7 +89,7 @@ cdef class Engine(Transport):
         self.applications = []
 
     def __init__(self, Link link not None, str address not None, str gateway, object seed, object now_ns,
-                 dict config not None):
+                 dict config not None, object cc="newreno"):
         cdef ip_config_t ip_config
         cdef tcp_config_t tcp_config
         cdef int prefix_length
@@ -95,6 +98,7 @@ cdef class Engine(Transport):
         cdef bytes secrets
         cdef bint drawn = False
         cdef LinkUse use
+        cdef int control = cc_number(cc)
         self.ensure_new()
         use = link_use(link)
         ip_config_defaults(&ip_config)
@@ -106,6 +110,7 @@ cdef class Engine(Transport):
             ip_addr_from_text(gateway, &ip_config.gateway)
         for name, value in config.items():
             configure(&ip_config, &tcp_config, name, value)
+        tcp_config.cc = <uint8_t>control
         if tcp_config.rto_min_ns > tcp_config.rto_max_ns:
             raise ValueError("rto_min_ns is larger than rto_max_ns")
         self.manual_clock = now_ns is not None
@@ -128,6 +133,10 @@ cdef class Engine(Transport):
         if tcp_init(&self.c.tcp, &self.c.ip, &self.c.counters, &tcp_config, seed_word, start_ns) != 0:
             ip_destroy(&self.c.ip)
             raise MemoryError("no memory for TCP")
+        if control_provide(&self.c.tcp, control) != 0:
+            tcp_destroy(&self.c.tcp)
+            ip_destroy(&self.c.ip)
+            raise MemoryError("no memory for the congestion control")
         if drawn:                           # what outsiders must not guess is worth more than the generator's 64 bits
             memcpy(self.c.tcp.secret, <const char *>secrets, 16)
             memcpy(self.c.tcp.flows.hash_key, <const char *>secrets + 16, 16)
@@ -242,6 +251,7 @@ cdef class Engine(Transport):
         return {
             "tcbs": tcp.tcbs.in_use, "syns": tcp.syns.in_use, "time_waits": tcp.time_waits.in_use,
             "send_pieces": tcp.send_pieces.in_use, "paths": tcp.paths.in_use,
+            "cc_records": control_records_in_use(tcp),
             "rx_queues": tcp.rx.queues.in_use,
             "rx_chunks": tcp.rx.chunks.chunks_in_use, "rx_held_bytes": chunk_held_bytes(&tcp.rx.chunks),
             "timers": tcp.wheel.armed, "flows": tcp.flows.used, "lent": tcp.lent_held,
@@ -355,6 +365,15 @@ cdef class Engine(Transport):
     cdef void push_with_gil(self) noexcept:
         if not self.manual_clock and self.alive:
             engine_flush(&self.c, self.now())
+
+    cdef int control_number(self, object name) except -1:
+        cdef int number = self.c.tcp.config.cc if name is None else cc_number(name)
+        if control_provide(&self.c.tcp, number) != 0:
+            raise MemoryError(f"no memory for the congestion control {name}")
+        return number
+
+    cdef void set_listener_control(self, const ip_addr_t *address, uint16_t port, int control) noexcept:
+        tcp_set_listener_cc(&self.c.tcp, address, port, control)
 
     cdef void wait_until(self, object condition, object timeout, str what) except *:
         cdef uint64_t until_ns = UINT64_MAX, now_ns, deadline_ns, limit_ns

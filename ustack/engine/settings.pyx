@@ -114,6 +114,8 @@ cdef void fill_table() except *:
         "segments in the first flight (RFC 6928)")
     tcp("mss", &TCP.mss, sizeof(TCP.mss), 64, 65495,
         "largest segment offered to peers, in bytes; the default 0 takes it from the link's MTU")
+    tcp("cc_records", &TCP.cc_records, sizeof(TCP.cc_records), 0, INDEX_MAX,
+        "records of one congestion control; a connection that gets none has newreno")
     # Times.
     tcp("rto_initial_ns", &TCP.rto_initial_ns, sizeof(TCP.rto_initial_ns), MS, DAY_NS,
         "retransmission timeout before the first measurement (RFC 6298)")

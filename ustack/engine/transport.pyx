@@ -4,18 +4,20 @@
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from ustack.application cimport (
-    CALL_OK, CALL_UNSUPPORTED, CONN_ABORTED, CONN_ACTIVE, CONN_EOF, OPTION_KEEPALIVE, OPTION_NODELAY, OPTION_TOS,
-    OPTION_TTL, OPTION_USER_TIMEOUT_S, application_t, close_reason_t, conn_t, endpoints_t, transport_t, visit_t)
+    CALL_OK, CALL_UNSUPPORTED, CONN_ABORTED, CONN_ACTIVE, CONN_EOF, OPTION_CC, OPTION_KEEPALIVE, OPTION_NODELAY,
+    OPTION_TOS, OPTION_TTL, OPTION_USER_TIMEOUT_S, application_t, close_reason_t, conn_t, endpoints_t, transport_t,
+    visit_t)
 from ustack.base.types cimport ip_addr_t
 from ustack.buf.lent cimport lent_t
 from ustack.tcp.calls cimport (
     tcp_abort, tcp_close, tcp_connect, tcp_listen, tcp_peek, tcp_receivable, tcp_receive, tcp_resume, tcp_send,
-    tcp_send_queued, tcp_send_room, tcp_set_keepalive, tcp_set_nodelay, tcp_set_timeout, tcp_set_tos, tcp_set_ttl,
-    tcp_set_user_timeout, tcp_shutdown, tcp_taken, tcp_unlisten, tcp_want_writable)
+    tcp_send_queued, tcp_send_room, tcp_set_cc, tcp_set_keepalive, tcp_set_nodelay, tcp_set_timeout, tcp_set_tos,
+    tcp_set_ttl, tcp_set_user_timeout, tcp_shutdown, tcp_taken, tcp_unlisten, tcp_want_writable)
 from ustack.tcp.records.demux cimport flow_connection, flow_slot_count
 from ustack.tcp.records.state cimport SYN_RECEIVED
 from ustack.tcp.records.tcb cimport (
     TCB_ABORT, TCB_ACCEPTED, TCB_ACTIVE, TCB_FIN_RECEIVED, TCB_KEEPALIVE, TCB_NODELAY, tcb_t, tcp_t)
+from ustack.tcp.recovery.control cimport control_number
 from ustack.tcp.status cimport connection_status
 
 from ustack.tcp.records.state import state_name
@@ -95,6 +97,8 @@ cdef int set_option(const transport_t *transport, conn_t *conn, int option, uint
         tcp_set_tos(tcb_of(conn), <uint8_t>value)
     elif option == OPTION_TTL:
         tcp_set_ttl(tcb_of(conn), <uint8_t>value)
+    elif option == OPTION_CC:
+        return tcp_set_cc(tcp_of(transport), tcb_of(conn), value)
     else:
         return CALL_UNSUPPORTED
     return CALL_OK
@@ -112,6 +116,8 @@ cdef uint32_t get_option(const transport_t *transport, const conn_t *conn, int o
         return tcb.tos
     if option == OPTION_TTL:
         return tcb.ttl
+    if option == OPTION_CC:
+        return control_number(tcb)
     return 0
 
 

@@ -14,6 +14,8 @@ from ustack.tcp.records.tcb cimport tcb_t, tcp_t
 
 # Passive OPEN. laddr NULL: any of ours. Upcalls go to application `app`. backlog: bounds tcb's waiting for tcp_taken.
 cdef int tcp_listen(tcp_t *tcp, const ip_addr_t *laddr, uint16_t lport, uint16_t app, uint32_t backlog) noexcept nogil
+# The congestion control of a listener's connections, by its number (control_provide); at first config.cc.
+cdef void tcp_set_listener_cc(tcp_t *tcp, const ip_addr_t *laddr, uint16_t lport, int number) noexcept nogil
 cdef int tcp_unlisten(tcp_t *tcp, const ip_addr_t *laddr, uint16_t lport) noexcept nogil
 # Active OPEN. lport 0: an ephemeral one (RFC 6056). *status: call_status_t. NULL on error. on_accept comes when it is
 # established, on_closed if that fails.
@@ -50,6 +52,9 @@ cdef void tcp_set_timeout(tcp_t *tcp, tcb_t *conn, uint64_t after_ns) noexcept n
 cdef void tcp_set_nodelay(tcp_t *tcp, tcb_t *conn, bint on) noexcept nogil           # MUST-17
 cdef void tcp_set_keepalive(tcp_t *tcp, tcb_t *conn, bint on) noexcept nogil         # MUST-24
 cdef void tcp_set_user_timeout(tcb_t *conn, uint16_t seconds) noexcept nogil         # MUST-21
+# Another congestion control, from the present window; its number (control_provide). CALL_OK; CALL_NO_MEMORY: no record
+# is left for it, the connection keeps the one it has; CALL_UNSUPPORTED: no such number; CALL_STATE: it is closed.
+cdef int tcp_set_cc(tcp_t *tcp, tcb_t *conn, int number) noexcept nogil
 cdef void tcp_set_tos(tcb_t *conn, uint8_t tos) noexcept nogil                       # MUST-48
 cdef void tcp_set_ttl(tcb_t *conn, uint8_t ttl) noexcept nogil                       # MUST-49
 # A connection waits for its application (the engine says so after ACCEPT_WAITING), and has been taken or has ended.

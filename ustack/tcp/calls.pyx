@@ -4,7 +4,8 @@
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
-from ustack.application cimport CALL_BAD_ADDRESS, CALL_IN_USE, CALL_NO_MEMORY, CALL_NO_PORT, CALL_OK, CALL_STATE
+from ustack.application cimport (
+    CALL_BAD_ADDRESS, CALL_IN_USE, CALL_NO_MEMORY, CALL_NO_PORT, CALL_OK, CALL_STATE, CALL_UNSUPPORTED)
 from ustack.base.counters cimport CONNECTIONS_OPENED, ORPHANS_REFUSED, count
 from ustack.base.prng cimport siphash24
 from ustack.buf.lent cimport lent_ref
@@ -24,9 +25,10 @@ from ustack.tcp.records.state cimport (
     CLOSED, CLOSE_ABORTED, CLOSE_WAIT, ESTABLISHED, FIN_WAIT_1, FIN_WAIT_2, LAST_ACK, LISTEN, SYN_RECEIVED, SYN_SENT)
 from ustack.tcp.records.tcb cimport (
     DEADLINE_APPLICATION, TCB_ABORT, TCB_ACTIVE, TCB_CLOSED_BY_APP, TCB_EV_DATA, TCB_EV_TIMEOUT, TCB_EV_WRITABLE,
-    TCB_FIN_QUEUED, TCB_KEEPALIVE, TCB_NODELAY, TCB_PAUSED, TCB_WANT_WRITABLE, TCP_MAX_LISTENERS, flow_key_t,
-    listener_t, rx_queue_of, send_piece_at, send_piece_t, time_wait_at)
+    TCB_FIN_QUEUED, TCB_KEEPALIVE, TCB_NODELAY, TCB_PAUSED, TCB_WANT_WRITABLE, TCP_MAX_CC, TCP_MAX_LISTENERS,
+    flow_key_t, listener_t, rx_queue_of, send_piece_at, send_piece_t, time_wait_at)
 from ustack.tcp.records.work cimport work_add
+from ustack.tcp.recovery.control cimport control_change
 from ustack.wire.seq cimport seq_gt
 
 
@@ -55,11 +57,23 @@ cdef int tcp_listen(tcp_t *tcp, const ip_addr_t *laddr, uint16_t lport, uint16_t
             tcp.listeners[i].laddr = wanted
             tcp.listeners[i].lport = lport
             tcp.listeners[i].app = app
+            tcp.listeners[i].cc = tcp.config.cc
             tcp.listeners[i].backlog = backlog
             tcp.listeners[i].waiting = 0
             note_move(tcp, CLOSED, LISTEN)
             return CALL_OK
     return CALL_NO_MEMORY
+
+
+cdef void tcp_set_listener_cc(tcp_t *tcp, const ip_addr_t *laddr, uint16_t lport, int number) noexcept nogil:
+    cdef ip_addr_t wanted
+    cdef listener_t *listener
+    memset(&wanted, 0, sizeof(wanted))
+    if laddr != NULL:
+        wanted = laddr[0]
+    listener = listener_exact(tcp, &wanted, lport)
+    if listener != NULL:
+        listener.cc = <uint8_t>number
 
 
 cdef int tcp_unlisten(tcp_t *tcp, const ip_addr_t *laddr, uint16_t lport) noexcept nogil:
@@ -329,6 +343,17 @@ cdef void tcp_set_keepalive(tcp_t *tcp, tcb_t *conn, bint on) noexcept nogil:
 
 cdef void tcp_set_user_timeout(tcb_t *conn, uint16_t seconds) noexcept nogil:
     conn.user_timeout_s = seconds
+
+
+cdef int tcp_set_cc(tcp_t *tcp, tcb_t *conn, int number) noexcept nogil:
+    if not 0 <= number < TCP_MAX_CC or tcp.cc[number] == NULL:
+        return CALL_UNSUPPORTED
+    if conn.state == CLOSED:
+        return CALL_STATE
+    if control_change(tcp, conn, number) != 0:
+        return CALL_NO_MEMORY
+    work_add(tcp, conn)                     # its window may be wider
+    return CALL_OK
 
 
 cdef void tcp_set_tos(tcb_t *conn, uint8_t tos) noexcept nogil:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 # How connections end: the tcb leaves the table, its application is told, TIME-WAIT lives on as a mini-record.
 #
-# Above: calls, input, timers, output. Below: tcb, demux. The tcb itself is freed by the engine after on_closed.
+# Above: calls, input, timers, output. Below: tcb, demux, control. The engine frees the tcb itself after on_closed.
 
 from libc.stdint cimport uint32_t
 

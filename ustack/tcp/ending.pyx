@@ -19,6 +19,7 @@ from ustack.tcp.records.tcb cimport (
     OPT_AGREED, TCB_ACK_DELAYED, TCB_ACK_NOW, TCB_CLOSED_BY_APP, TCB_EV_CLOSED, TCB_KEEPALIVE, TCB_PERSIST, TCB_PROBE,
     TCB_REXMIT, syn_at, time_wait_at, time_wait_t)
 from ustack.tcp.records.work cimport work_add
+from ustack.tcp.recovery.control cimport control_end
 
 
 cdef void mark_closed(tcp_t *tcp, tcb_t *tcb, tcp_state_t became, close_reason_t reason) noexcept nogil:
@@ -36,6 +37,7 @@ cdef void mark_closed(tcp_t *tcp, tcb_t *tcb, tcp_state_t became, close_reason_t
     tcb.flags |= TCB_EV_CLOSED
     tcb.close_reason = reason
     send_queue_release(tcp, tcb)
+    control_end(tcp, tcb)
     count(tcp.counters, CONNECTIONS_CLOSED)
     work_add(tcp, tcb)
 

@@ -30,6 +30,7 @@ from ustack.tcp.records.tcb cimport (
     syn_received_t, syn_retries, tcb_heard, time_wait_at, time_wait_t)
 from ustack.tcp.records.work cimport work_add
 from ustack.tcp.recovery.ack cimport ack_set_window, ack_start
+from ustack.tcp.recovery.control cimport control_choose
 from ustack.tcp.syn_cache cimport syn_cache_find, syn_cache_insert, syn_cache_is_ours, syn_cache_remove
 from ustack.tcp.throttle cimport syn_received_answer_allowed, time_wait_challenge_allowed, time_wait_corrective_allowed
 from ustack.wire.seq cimport seq_gt, seq_le
@@ -236,6 +237,7 @@ cdef tcb_t *handshake_complete(tcp_t *tcp, const syn_received_t *syn, uint32_t i
         return NULL
     tcb.key = syn.key
     tcb.app = <uint8_t>listener.app
+    control_choose(tcb, listener.cc)
     tcb.snd_una = syn.iss + 1
     tcb.snd_nxt = tcb.snd_una
     tcb.snd_max = tcb.snd_una

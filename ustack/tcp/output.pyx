@@ -21,7 +21,7 @@ from ustack.base.counters cimport (
 from ustack.buf.lent cimport lent_guard
 from ustack.ip.layer cimport (
     IP_NO_ROUTE, IP_OK, IP_PROTO_TCP, IP_RING_FULL, ip_commit, ip_payload_max, ip_reserve, ip_route_t, ip_status_t)
-from ustack.tcp.cc.contract cimport cc_view_t
+from ustack.tcp.cc.contract cimport cc_ops_t, cc_view_t
 from ustack.tcp.emit cimport advertised_mss, advertised_wscale, emit_bare, emit_reset_of, first_window
 from ustack.tcp.ending cimport connection_end
 from ustack.tcp.receive.sack_blocks cimport sack_blocks
@@ -33,13 +33,15 @@ from ustack.tcp.records.rx_queue cimport rx_queue_t
 from ustack.tcp.records.state cimport (
     CLOSED, CLOSE_ABORTED, CLOSE_NET_UNREACHABLE, SYN_RECEIVED, SYN_SENT, close_reason_t)
 from ustack.tcp.records.tcb cimport (
-    DEADLINE_ACK, DEADLINE_REXMIT, OPT_SACK, OPT_TIMESTAMPS, OPT_WSCALE, TCB_ABORT, TCB_ACK_DELAYED, TCB_ACK_NOW,
-    TCB_FIN_QUEUED, TCB_FIN_SENT, TCB_NODELAY, TCB_PERSIST, TCB_PROBE, TCB_RECOVERY, TCB_REXMIT, TCB_RTT_FULL,
-    TCB_RTT_TIMING, cc_load, cc_store, rx_queue_of, send_piece_at, send_piece_t, snd_cursor, snd_cursor_set,
-    snd_short_end, tcb_bare_seq, tcb_max_window, tcp_timestamp)
+    CC_WAITING, DEADLINE_ACK, DEADLINE_REXMIT, OPT_SACK, OPT_TIMESTAMPS, OPT_WSCALE, TCB_ABORT, TCB_ACK_DELAYED,
+    TCB_ACK_NOW, TCB_FIN_QUEUED, TCB_FIN_SENT, TCB_NODELAY, TCB_PERSIST, TCB_PROBE, TCB_RECOVERY, TCB_REXMIT,
+    TCB_RTT_FULL, TCB_RTT_TIMING, rx_queue_of, send_piece_at, send_piece_t, snd_cursor, snd_cursor_set, snd_short_end,
+    tcb_bare_seq, tcb_max_window, tcp_timestamp)
 from ustack.tcp.records.turn cimport UNIT_BYTES_SHIFT
 from ustack.tcp.records.work cimport turn_charge, work_add
 from ustack.tcp.recovery.ack cimport initial_window
+from ustack.tcp.recovery.control cimport (
+    control_begin, control_of, control_sent, control_state, view_load, view_store)
 from ustack.tcp.recovery.path cimport path_fragments, path_identification, path_refresh
 from ustack.tcp.recovery.rtt cimport rexmit_start, rtt_now_us, rtt_spoil
 from ustack.wire.seq cimport seq_gt, seq_le, seq_lt
@@ -298,13 +300,13 @@ cdef send_t send_data(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
         if unsent == 0 and not (tcb.flags & TCB_FIN_QUEUED and tcb.snd_nxt == tcb.snd_end):
             return SEND_OK
         if unsent > 0 and tcb.snd_nxt == tcb.snd_una and tcb.snd_nxt == tcb.snd_max:
-            restart_after_idle(tcp, tcb)
+            begin_sending(tcp, tcb)
         length = segment_length(tcp, tcb, unsent, largest)
         if length == 0 and unsent > 0:
             if not override_due(tcb):
                 await_window(tcp, tcb)
                 return SEND_OK
-            length = tcb.snd_wnd
+            length = tcb.snd_wnd if tcb.snd_wnd < unsent else unsent
             count(tcp.counters, WINDOW_OVERRIDES)
         fin = tcb.flags & TCB_FIN_QUEUED and length == unsent
         sent = send_segment(tcp, tcb, tcb.snd_nxt, length,
@@ -357,7 +359,6 @@ cdef inline uint32_t segment_length(const tcp_t *tcp, const tcb_t *tcb, uint32_t
 
 cdef inline void note_sent(tcp_t *tcp, tcb_t *tcb, uint32_t length, bint fin) noexcept nogil:
     """SND.NXT after a frame; a retransmission is counted and spoils the measurement (Karn)."""
-    cdef cc_view_t view
     cdef uint32_t seg_len = length + (1 if fin else 0)
     if seq_lt(tcb.snd_nxt, tcb.snd_max):
         count(tcp.counters, SEGMENTS_RETRANSMITTED)
@@ -378,27 +379,33 @@ cdef inline void note_sent(tcp_t *tcp, tcb_t *tcb, uint32_t length, bint fin) no
     if not deadline_is_set(tcb, DEADLINE_REXMIT) or tcb.flags & TCB_PERSIST:
         tcb.flags &= ~(TCB_PERSIST | TCB_PROBE)
         rexmit_start(tcp, tcb)                          # RFC 6298 (5.1)
-    if tcp.cc[tcb.cc].on_sent != NULL:
-        cc_load(tcp, tcb, &view)
-        tcp.cc[tcb.cc].on_sent(&view, seg_len)
-        cc_store(tcb, &view)
+    control_sent(tcp, tcb, seg_len)
 
 
-cdef inline void restart_after_idle(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
-    """RFC 5681 section 4.1: an RTO after the last data the ACK clock has stopped; begin with the restart window.
+cdef inline void begin_sending(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
+    """Nothing is in flight. The first data begins the connection's control. Later, an RTO after the last data, the ACK
+    clock has stopped: begin with the restart window (RFC 5681 section 4.1).
 
     The tick of DEADLINE_REXMIT is that moment: the timer was last started with the last data or its ACK, one RTO
     before. (What the peer has sent since does not count: a request that wakes an idle connection is no ACK clock.)
     """
-    cdef uint32_t restart
     if tcb_needs_refresh(tcp, tcb):
         tcb_refresh(tcp, tcb)
+    if tcb.cc & CC_WAITING:
+        control_begin(tcp, tcb)
+        return
     if (deadline_is_set(tcb, DEADLINE_REXMIT)
             or not tick_reached(deadline_tick(tcb, DEADLINE_REXMIT), tcp_tick(tcp))):
         return
-    restart = initial_window(tcp, tcb)
-    if tcb.cwnd > restart:
-        tcb.cwnd = restart
+    congestion_on_idle(tcp, tcb)
+
+
+cdef void congestion_on_idle(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
+    cdef const cc_ops_t *ops = control_of(tcp, tcb)
+    cdef cc_view_t view
+    view_load(tcp, tcb, &view)
+    ops.on_idle(control_state(tcp, tcb, ops), &view, initial_window(tcp, tcb))
+    view_store(tcb, &view)
 
 
 cdef inline bint override_due(const tcb_t *tcb) noexcept nogil:
@@ -440,6 +447,7 @@ cdef send_t retransmit_one(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
         return sent
     tcb.flags &= ~TCB_REXMIT
     count(tcp.counters, SEGMENTS_RETRANSMITTED)
+    control_sent(tcp, tcb, length + (1 if fin else 0))
     return SEND_OK
 
 

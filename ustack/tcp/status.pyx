@@ -6,6 +6,7 @@ from libc.stdint cimport int32_t
 from ustack.base.address cimport ip_addr_text
 from ustack.tcp.records.rx_queue cimport rx_queue_t
 from ustack.tcp.records.tcb cimport OPT_AGREED, rx_queue_of
+from ustack.tcp.recovery.control cimport control_name
 from ustack.tcp.recovery.rtt cimport rtt_rto_ns
 
 from ustack.tcp.records.state import state_name
@@ -22,7 +23,7 @@ cdef dict connection_status(const tcp_t *tcp, const tcb_t *tcb):
         "snd_queued_bytes": tcb.snd_end - tcb.snd_una if <int32_t>(tcb.snd_end - tcb.snd_una) > 0 else 0,
         "rcv_nxt": tcb.rcv_nxt, "rcv_wnd": tcb.rcv_adv - tcb.rcv_nxt,
         "rcv_queued_bytes": rx.queued_bytes if rx != NULL else 0,
-        "cwnd": tcb.cwnd, "ssthresh": tcb.ssthresh, "smss": tcb.smss,
+        "cc": control_name(tcb).decode(), "cwnd": tcb.cwnd, "ssthresh": tcb.ssthresh, "smss": tcb.smss,
         "srtt_us": tcb.srtt_us, "rttvar_us": tcb.rttvar_us, "rto_ns": rtt_rto_ns(tcp, tcb), "backoff": tcb.backoff,
         "snd_wscale": tcb.snd_wscale, "rcv_wscale": tcb.rcv_wscale, "options": tcb.options & OPT_AGREED,
         "ts_recent": tcb.ts_recent, "ttl": tcb.ttl, "tos": tcb.tos,

@@ -13,7 +13,7 @@ from ustack.base.counters cimport (
     KEEPALIVE_PROBES_OUT, ORPHANS_TIMED_OUT, RETRANSMIT_TIMEOUTS, SEGMENTS_RETRANSMITTED, count)
 from ustack.base.wheel cimport TIMER_NONE, WHEEL_TICK_SHIFT, timer_event_t, wheel_arm, wheel_expire, wheel_next_ns
 from ustack.ip.layer cimport IP_RING_FULL, ip_is_unreached
-from ustack.tcp.cc.contract cimport cc_view_t
+from ustack.tcp.cc.contract cimport cc_ops_t, cc_view_t
 from ustack.tcp.emit cimport emit_syn_ack
 from ustack.tcp.ending cimport connection_end, syn_received_remove, time_wait_remove
 from ustack.tcp.records.deadlines cimport (
@@ -24,8 +24,9 @@ from ustack.tcp.records.state cimport (
 from ustack.tcp.records.tcb cimport (
     DEADLINE_ACK, DEADLINE_APPLICATION, DEADLINE_KEEPALIVE, DEADLINE_KINDS, DEADLINE_REXMIT, TCB_ABORT, TCB_ACK_NOW,
     TCB_CLOSED_BY_APP, TCB_EV_TIMEOUT, TCB_PERSIST, TCB_PROBE, TCB_RECOVERY, TCB_RECOVER_VALID, TCB_REXMIT,
-    TCB_RTO_RECOVERY, cc_load, cc_store, syn_at, syn_received_t, syn_retries, tcb_at, tcb_t, time_wait_at)
+    TCB_RTO_RECOVERY, syn_at, syn_received_t, syn_retries, tcb_at, tcb_t, time_wait_at)
 from ustack.tcp.records.work cimport work_add
+from ustack.tcp.recovery.control cimport control_of, control_state, view_load, view_store
 from ustack.tcp.recovery.path cimport path_timed_out
 from ustack.tcp.recovery.rtt cimport rexmit_start, rexmit_stop, rtt_r2_ns, rtt_spoil, rtt_waited_ns
 
@@ -139,7 +140,6 @@ cdef void no_answer(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
 
 
 cdef void retransmission_timeout(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
-    cdef cc_view_t view
     cdef bint syn = tcb.state == SYN_SENT or tcb.state == SYN_RECEIVED
     cdef uint64_t limit_ns = tcp.config.syn_timeout_ns if syn and not tcb.user_timeout_s else rtt_r2_ns(tcp, tcb)
     if tcb.flags & TCB_PERSIST:
@@ -165,10 +165,7 @@ cdef void retransmission_timeout(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
         return
     if not syn:
         path_timed_out(tcp, tcb)
-        cc_load(tcp, tcb, &view)
-        view.flight = tcb.snd_max - tcb.snd_una
-        tcp.cc[tcb.cc].on_rto(&view, tcb.backoff == 0)
-        cc_store(tcb, &view)
+        congestion_on_rto(tcp, tcb)
         tcb.recover = tcb.snd_max           # RFC 6582 section 3.2 step 4
         tcb.flags |= TCB_RTO_RECOVERY | TCB_RECOVER_VALID
     tcb.backoff += 1                        # RFC 6298 (5.5)
@@ -178,6 +175,14 @@ cdef void retransmission_timeout(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     rtt_spoil(tcp, tcb)
     rexmit_start(tcp, tcb)                  # (5.6)
     work_add(tcp, tcb)
+
+
+cdef void congestion_on_rto(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
+    cdef const cc_ops_t *ops = control_of(tcp, tcb)
+    cdef cc_view_t view
+    view_load(tcp, tcb, &view)
+    ops.on_rto(control_state(tcp, tcb, ops), &view, tcb.snd_max - tcb.snd_una, tcb.backoff == 0)
+    view_store(tcb, &view)
 
 
 cdef void override_timeout(tcp_t *tcp, tcb_t *tcb) noexcept nogil:

@@ -27,6 +27,7 @@ BOUNDS = {
     "snd_low_water_bytes": (0, 1 << 30),
     "initial_window_segments": (1, 1000),
     "mss": (64, 65495),
+    "cc_records": (0, LARGEST_INDEX),
     "rto_initial_ns": (MILLISECOND, DAY_NS),
     "rto_min_ns": (MILLISECOND, DAY_NS),
     "rto_max_ns": (MILLISECOND, DAY_NS),

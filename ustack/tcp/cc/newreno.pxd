@@ -3,4 +3,5 @@
 
 from ustack.tcp.cc.contract cimport cc_ops_t
 
-cdef const cc_ops_t *newreno_ops() noexcept nogil
+# For the registry.
+cdef cc_ops_t *newreno_ops() noexcept nogil

@@ -36,6 +36,7 @@ ctypedef struct tcp_config_t:
     uint8_t timestamps
     uint8_t sack
     uint8_t window_scaling
-    uint8_t cc                              # index of the default congestion control
+    uint8_t cc                              # number of the default congestion control
+    uint32_t cc_records                     # records that one control keeps for connections; one more has the first
 
 cdef void tcp_config_defaults(tcp_config_t *config) noexcept nogil

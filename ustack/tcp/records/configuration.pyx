@@ -4,6 +4,8 @@
 from libc.stdint cimport uint64_t
 from libc.string cimport memset
 
+from ustack.tcp.cc.registry cimport CC_FIRST
+
 cdef uint64_t MS = 1000000
 cdef uint64_t SECOND = 1000000000
 
@@ -37,4 +39,5 @@ cdef void tcp_config_defaults(tcp_config_t *config) noexcept nogil:
     config.timestamps = 1
     config.sack = 1
     config.window_scaling = 1
-    config.cc = 0
+    config.cc = CC_FIRST
+    config.cc_records = 16u << 20              # every connection may have one

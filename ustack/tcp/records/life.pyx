@@ -1,18 +1,19 @@
 # SPDX-License-Identifier: MIT
 """Life of TCP's records: allocation and release. See life.pxd. Read first: RFC 9293 section 3.3.1."""
 
-from libc.stdint cimport uint16_t
+from libc.stdint cimport uint8_t, uint16_t
 from libc.stdlib cimport free
 from libc.string cimport memcpy, memset
 
 from ustack.base.prng cimport prng_next, prng_seed, prng_t
 from ustack.base.wheel cimport TIMER_NONE, wheel_cancel, wheel_free, wheel_init
 from ustack.buf.slab cimport slab_alloc, slab_destroy, slab_init
-from ustack.tcp.cc.newreno cimport newreno_ops
+from ustack.tcp.cc.registry cimport CC_FIRST, cc_default_table, cc_table
 from ustack.tcp.records.demux cimport flow_table_free, flow_table_init
 from ustack.tcp.records.rx_queue cimport rx_memory_destroy, rx_memory_init, rx_queue_free, rx_queue_t
 from ustack.tcp.records.tcb cimport (
-    TCP_EPHEMERAL_COUNTERS, flow_slot_t, path_t, send_piece_t, syn_received_t, tcb_at, time_wait_t)
+    CC_WAITING, TCP_EPHEMERAL_COUNTERS, TCP_MAX_CC, flow_slot_t, path_t, send_piece_t, syn_received_t, tcb_at,
+    time_wait_t)
 
 
 cdef enum:
@@ -31,7 +32,9 @@ cdef int tcp_init(tcp_t *tcp, ip_t *ip, counters_t *counters, const tcp_config_t
     if tcp.config.snd_low_water_bytes >= tcp.config.snd_queue_bytes:    # or a full queue would count as writable
         tcp.config.snd_low_water_bytes = tcp.config.snd_queue_bytes // 2
     tcp.now_ns = now_ns
-    tcp.cc[0] = newreno_ops()
+    tcp.cc[<int>CC_FIRST] = cc_table(CC_FIRST)
+    for i in range(TCP_MAX_CC):
+        tcp.cc[<int>CC_WAITING + i] = cc_default_table()
     prng_seed(&prng, seed)
     word[0] = prng_next(&prng)
     word[1] = prng_next(&prng)
@@ -57,12 +60,15 @@ cdef int tcp_init(tcp_t *tcp, ip_t *ip, counters_t *counters, const tcp_config_t
 
 
 cdef void tcp_destroy(tcp_t *tcp) noexcept nogil:
+    cdef int i
     slab_destroy(&tcp.tcbs)
     slab_destroy(&tcp.syns)
     slab_destroy(&tcp.time_waits)
     slab_destroy(&tcp.send_pieces)
     slab_destroy(&tcp.paths)
     rx_memory_destroy(&tcp.rx)
+    for i in range(TCP_MAX_CC):
+        slab_destroy(&tcp.cc_records[i])
     wheel_free(&tcp.wheel)
     flow_table_free(&tcp.flows)
     free(tcp.syn_cache)
@@ -79,7 +85,7 @@ cdef tcb_t *tcb_alloc(tcp_t *tcp) noexcept nogil:
     tcb = tcb_at(tcp, index)
     tcb.index = index
     tcb.ttl = tcp.config.ttl
-    tcb.cc = tcp.config.cc
+    tcb.cc = <uint8_t>(tcp.config.cc | CC_WAITING)
     return tcb
 
 

@@ -18,7 +18,7 @@ from ustack.base.wheel cimport wheel_t
 from ustack.buf.lent cimport lent_t
 from ustack.buf.slab cimport slab_at, slab_t
 from ustack.ip.layer cimport ip_t
-from ustack.tcp.cc.contract cimport cc_ops_t, cc_view_t
+from ustack.tcp.cc.contract cimport CC_MAX, cc_ops_t
 from ustack.tcp.records.configuration cimport tcp_config_t
 from ustack.tcp.records.rx_queue cimport rx_memory_t, rx_queue_at, rx_queue_t
 from ustack.tcp.records.state cimport STATE_COUNT
@@ -26,7 +26,11 @@ from ustack.tcp.records.turn cimport turn_t
 
 cdef enum:
     TCP_MAX_LISTENERS = 64
-    TCP_MAX_CC = 8
+    TCP_MAX_CC = CC_MAX
+    # tcb.cc: the control's number and
+    CC_WAITING = CC_MAX                     # no data has flowed yet (recovery/control.pxd)
+    CC_HEARS_SENT = 2 * CC_MAX              # it has an on_sent of its own
+    CC_TABLE = 2 * CC_MAX - 1               # number and CC_WAITING: index in tcp.cc
     SYN_CACHE_WAYS = 8
     TCP_EPHEMERAL_COUNTERS = 256
 
@@ -125,9 +129,9 @@ ctypedef struct tcb_t:
     uint32_t last_received_ms               # 124  writer: input. See tcb_last_received_ms
     # ---- line 2
     uint32_t deadlines[DEADLINES_STORED]    # 128  ticks by deadline_t, valid with its bit of `armed`. writer: deadlines
-    uint32_t cwnd                           # 140  writer: cc
-    uint32_t ssthresh                       # 144  writer: cc
-    uint32_t cc_word                        # 148  the control's own (NewReno: octets acked toward the next increase)
+    uint32_t cwnd                           # 140  writer: cc, through recovery (view_store); in fast recovery: recovery
+    uint32_t ssthresh                       # 144  writer: cc, through recovery
+    uint32_t cc_word                        # 148  index of the control's record, 0: none; a small record (control.pxd)
     uint32_t recover                        # 152  RFC 6582
     uint32_t srtt_us                        # 156  RFC 6298; 0: no sample yet
     uint32_t rttvar_us                      # 160
@@ -145,7 +149,7 @@ ctypedef struct tcb_t:
     uint8_t duplicate_acks                  # 187
     uint8_t backoff                         # 188  RTO doublings or probes without an answer
     uint8_t keepalive_probes                # 189
-    uint8_t cc                              # 190  tcp.cc index
+    uint8_t cc                              # 190  number of its control, CC_WAITING, CC_HEARS_SENT. writer: control
     uint8_t close_reason                    # 191  close_reason_t, valid with TCB_EV_CLOSED
 
 # ---------------------------------------------------------------- pieces on demand
@@ -213,6 +217,7 @@ ctypedef struct listener_t:
     ip_addr_t laddr                         # all zero: any of ours (MUST-43)
     uint16_t lport                          # 0: free entry
     uint16_t app
+    uint8_t cc                              # number of the control that its connections have
     uint32_t backlog                        # most connections that wait for the application
     uint32_t waiting                        # accepted by TCP, not yet taken (applications that take late)
 
@@ -249,7 +254,9 @@ ctypedef struct tcp_t:
     flow_table_t flows
     wheel_t wheel
     listener_t listeners[TCP_MAX_LISTENERS]
-    const cc_ops_t *cc[TCP_MAX_CC]
+    # writer: control. By number, NULL: nobody has asked for it here; by number | CC_WAITING: default bodies
+    const cc_ops_t *cc[2 * TCP_MAX_CC]
+    slab_t cc_records[TCP_MAX_CC]
     uint32_t work_head                      # connections that output must look at, in order of arrival
     uint32_t work_tail
     syn_cache_entry_t *syn_cache            # writer: syn_cache. NULL: no record has made room yet
@@ -347,19 +354,3 @@ cdef inline uint32_t tcp_timestamp(const tcp_t *tcp) noexcept nogil:
 cdef inline uint32_t tcb_bare_seq(const tcb_t *tcb) noexcept nogil:
     cdef uint32_t edge = tcb.snd_una + tcb.snd_wnd
     return edge if <int32_t>(tcb.snd_max - edge) > 0 else tcb.snd_max
-
-
-cdef inline void cc_load(const tcp_t *tcp, const tcb_t *tcb, cc_view_t *view) noexcept nogil:
-    view.cwnd = tcb.cwnd
-    view.ssthresh = tcb.ssthresh
-    view.word = tcb.cc_word
-    view.smss = tcb.smss
-    view.flight = tcb.snd_nxt - tcb.snd_una
-    view.srtt_us = tcb.srtt_us
-    view.now_ns = tcp.now_ns
-
-
-cdef inline void cc_store(tcb_t *tcb, const cc_view_t *view) noexcept nogil:
-    tcb.cwnd = view.cwnd
-    tcb.ssthresh = view.ssthresh
-    tcb.cc_word = view.word

@@ -3,17 +3,19 @@
 
 from libc.stdint cimport int32_t, uint16_t, uint32_t
 
-from ustack.base.counters cimport DUPLICATE_ACKS_IN, FAST_RETRANSMITS, count
-from ustack.tcp.cc.contract cimport cc_ops_t, cc_view_t
+from ustack.base.counters cimport DUPLICATE_ACKS_IN, count
+from ustack.tcp.cc.contract cimport SSTHRESH_AT_FIRST, ack_sample_t, cc_ops_t, cc_view_t
 from ustack.tcp.records.deadlines cimport deadlines_arm
 from ustack.tcp.records.life cimport piece_release
 from ustack.tcp.records.tcb cimport (
     OPT_TIMESTAMPS, TCB_EV_WRITABLE, TCB_KEEPALIVE, TCB_MSS_PROVEN, TCB_PERSIST, TCB_RECOVERY, TCB_RECOVER_VALID,
-    TCB_REXMIT, TCB_RTO_RECOVERY, TCB_RTT_FULL, TCB_RTT_TIMING, TCB_WANT_WRITABLE, cc_load, cc_store, send_piece_at,
-    send_piece_t, snd_cursor_set, tcb_max_window, tcp_timestamp)
+    TCB_RTO_RECOVERY, TCB_RTT_FULL, TCB_RTT_TIMING, TCB_WANT_WRITABLE, send_piece_at, send_piece_t, snd_cursor_set,
+    tcb_max_window, tcp_timestamp)
 from ustack.tcp.records.work cimport work_add
+from ustack.tcp.recovery.control cimport control_of, control_state, sample_fill, view_load, view_store
+from ustack.tcp.recovery.fast_recovery cimport repair_begin, repair_on_ack, repair_on_duplicate
 from ustack.tcp.recovery.path cimport path_acknowledged
-from ustack.tcp.recovery.rtt cimport rexmit_start, rexmit_stop, rtt_now_us, rtt_progress, rtt_sample, rtt_spoil
+from ustack.tcp.recovery.rtt cimport rexmit_start, rexmit_stop, rtt_now_us, rtt_progress, rtt_sample
 from ustack.wire.seq cimport seq_ge, seq_gt, seq_lt
 from ustack.wire.tcp cimport FIN, HAS_TIMESTAMPS, SYN
 
@@ -33,15 +35,12 @@ cdef uint32_t initial_window(const tcp_t *tcp, const tcb_t *tcb) noexcept nogil:
 
 
 cdef void ack_start(tcp_t *tcp, tcb_t *tcb, bint handshake_lost) noexcept nogil:
-    cdef cc_view_t view
-    cdef uint32_t window = initial_window(tcp, tcb)
+    tcb.cwnd = initial_window(tcp, tcb)
+    tcb.ssthresh = SSTHRESH_AT_FIRST
     if handshake_lost:
-        window = tcb.smss                   # RFC 5681 section 3.1
+        tcb.cwnd = tcb.smss                 # RFC 5681 section 3.1
         tcb.srtt_us = 1000000               # RFC 6298 (5.7): an RTO of 3 s when data begins
         tcb.rttvar_us = 500000
-    cc_load(tcp, tcb, &view)
-    tcp.cc[tcb.cc].init(&view, window)
-    cc_store(tcb, &view)
 
 
 cdef void ack_set_window(tcb_t *tcb, const segment_t *seg, uint32_t window) noexcept nogil:
@@ -86,12 +85,17 @@ cdef void update_window(tcp_t *tcp, tcb_t *tcb, const segment_t *seg, uint32_t w
 
 
 cdef void new_acknowledgment(tcp_t *tcp, tcb_t *tcb, const segment_t *seg) noexcept nogil:
-    cdef uint32_t acked = seg.ack - tcb.snd_una
-    if sample_rtt(tcp, tcb, seg):
+    cdef uint32_t rtt_us = sample_rtt(tcp, tcb, seg)
+    if rtt_us:
         tcb.backoff = 0
     else:
         rtt_progress(tcp, tcb)
-    congestion_on_ack(tcp, tcb, seg.ack, acked)
+    if tcb.flags & TCB_RECOVERY:
+        repair_on_ack(tcp, tcb, seg.ack, rtt_us)
+    else:
+        congestion_on_ack(tcp, tcb, seg.ack, rtt_us)
+    if tcb.flags & TCB_RECOVER_VALID and seq_gt(seg.ack, tcb.recover):
+        tcb.flags &= ~TCB_RECOVER_VALID
     tcb.snd_una = seg.ack
     tcb.soft_error = 0                      # whatever the network said, it has carried this since
     if seq_lt(tcb.snd_nxt, seg.ack):        # after a timeout: the peer had what we were about to send again
@@ -111,10 +115,11 @@ cdef void new_acknowledgment(tcp_t *tcp, tcb_t *tcb, const segment_t *seg) noexc
     work_add(tcp, tcb)
 
 
-cdef inline bint sample_rtt(tcp_t *tcp, tcb_t *tcb, const segment_t *seg) noexcept nogil:
+cdef inline uint32_t sample_rtt(tcp_t *tcp, tcb_t *tcb, const segment_t *seg) noexcept nogil:
     """One timed segment a round trip; by timestamps when a retransmission has spoilt it (RFC 6298 section 3).
 
-    True if a sample was taken: only that ends the back-off (RFC 6298 section 5, Karn's rule, MUST-18).
+    The sample in microseconds; 0: none was taken. Only a sample ends the back-off (RFC 6298 section 5, Karn's rule,
+    MUST-18).
     """
     cdef uint32_t elapsed_ms
     if tcb.flags & TCB_RTT_TIMING:
@@ -122,16 +127,14 @@ cdef inline bint sample_rtt(tcp_t *tcp, tcb_t *tcb, const segment_t *seg) noexce
             tcb.flags &= ~TCB_RTT_TIMING
             if tcb.flags & TCB_RTT_FULL:
                 tcb.flags |= TCB_MSS_PROVEN  # sent once, and it arrived
-            rtt_sample(tcb, rtt_now_us(tcp) - tcb.rtt_sent_us)
-            return True
+            return rtt_sample(tcb, rtt_now_us(tcp) - tcb.rtt_sent_us)
     elif tcb.options & OPT_TIMESTAMPS and seg.has & HAS_TIMESTAMPS and seg.ts_ecr != 0:
         # After a retransmission only echoes of what was sent since count: where the ACK was lost and not the segment,
         # the peer still echoes the original (RFC 7323 section 5.3), and each timeout would lengthen the next.
         elapsed_ms = tcp_timestamp(tcp) - seg.ts_ecr
         if elapsed_ms <= (rtt_now_us(tcp) - tcb.rtt_sent_us) // 1000 + 1:
-            rtt_sample(tcb, elapsed_ms * 1000 + 500)
-            return True
-    return False
+            return rtt_sample(tcb, elapsed_ms * 1000 + 500)
+    return 0
 
 
 cdef inline void release_acknowledged(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
@@ -153,55 +156,31 @@ cdef inline void release_acknowledged(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
 
 # ---------------------------------------------------------------- congestion and loss
 
-cdef void congestion_on_ack(tcp_t *tcp, tcb_t *tcb, uint32_t ack, uint32_t acked) noexcept nogil:
-    """Before SND.UNA moves. RFC 6582 section 3.2 step 3 in recovery, RFC 5681 section 3.1 outside."""
-    cdef const cc_ops_t *cc = tcp.cc[tcb.cc]
+cdef void congestion_on_ack(tcp_t *tcp, tcb_t *tcb, uint32_t ack, uint32_t rtt_us) noexcept nogil:
+    """RFC 5681 section 3.1, before SND.UNA moves."""
+    cdef const cc_ops_t *ops = control_of(tcp, tcb)
     cdef cc_view_t view
-    cdef bint limited
-    cc_load(tcp, tcb, &view)
-    if tcb.flags & TCB_RECOVERY:
-        if seq_ge(ack, tcb.recover):
-            view.flight = tcb.snd_max - ack
-            cc.on_recovered(&view)
-            tcb.flags &= ~(TCB_RECOVERY | TCB_REXMIT)
-            tcb.duplicate_acks = 0
-        else:
-            if cc.on_partial_ack != NULL:
-                cc.on_partial_ack(&view, acked)
-            tcb.flags |= TCB_REXMIT         # the next hole begins at the new SND.UNA
-    else:
-        limited = view.flight + view.smss >= view.cwnd or (view.cwnd < view.ssthresh and view.flight * 2 >= view.cwnd)
-        cc.on_ack(&view, acked, limited)
-        tcb.duplicate_acks = 0
-        if tcb.flags & TCB_RTO_RECOVERY and seq_ge(ack, tcb.recover):
-            tcb.flags &= ~TCB_RTO_RECOVERY
-    if tcb.flags & TCB_RECOVER_VALID and seq_gt(ack, tcb.recover):
-        tcb.flags &= ~TCB_RECOVER_VALID
-    cc_store(tcb, &view)
+    cdef ack_sample_t sample
+    view_load(tcp, tcb, &view)
+    sample_fill(tcb, &sample, ack - tcb.snd_una, rtt_us)
+    ops.on_ack(control_state(tcp, tcb, ops), &view, &sample)
+    view_store(tcb, &view)
+    tcb.duplicate_acks = 0
+    if tcb.flags & TCB_RTO_RECOVERY and seq_ge(ack, tcb.recover):
+        tcb.flags &= ~TCB_RTO_RECOVERY
 
 
 cdef void duplicate_acknowledgment(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
-    cdef const cc_ops_t *cc = tcp.cc[tcb.cc]
-    cdef cc_view_t view
     count(tcp.counters, DUPLICATE_ACKS_IN)
     if tcb.duplicate_acks == 0 and not tcb.flags & TCB_RECOVER_VALID:
-        tcb.recover = tcb.snd_max           # FlightSize before limited transmit adds to it, see below
+        tcb.recover = tcb.snd_max           # FlightSize before limited transmit adds to it, see repair_begin
     if tcb.duplicate_acks < 255:
         tcb.duplicate_acks += 1
-    cc_load(tcp, tcb, &view)
     if tcb.flags & TCB_RECOVERY:
-        if cc.on_duplicate_ack != NULL:
-            view.flight = tcb.snd_max - tcb.snd_una
-            cc.on_duplicate_ack(&view)
+        repair_on_duplicate(tcb)
     elif tcb.duplicate_acks == DUPLICATE_THRESHOLD and not tcb.flags & TCB_RTO_RECOVERY:
         # RFC 6582 section 3.2 step 1: not again for a window that was repaired already.
         if tcb.flags & TCB_RECOVER_VALID and not seq_gt(tcb.snd_una, tcb.recover):
             return
-        view.flight = tcb.recover - tcb.snd_una             # MUST NOT count what was sent since (RFC 5681 step 2)
-        tcb.recover = tcb.snd_max
-        tcb.flags |= TCB_RECOVERY | TCB_RECOVER_VALID | TCB_REXMIT
-        rtt_spoil(tcp, tcb)
-        cc.on_loss(&view)
-        count(tcp.counters, FAST_RETRANSMITS)
-    cc_store(tcb, &view)
+        repair_begin(tcp, tcb)
     work_add(tcp, tcb)

@@ -16,7 +16,7 @@
 #
 # It keeps a path_t (tcb.pxd) only while the size is reduced or a claim waits. It knows one connection, not
 # destinations: a claim that an attacker gets through reaches nobody else. It must not: send, or say what is sent again
-# (network_errors and timers do). Above: network_errors, timers, output, ack. Below: tcb, cc.
+# (network_errors and timers do). Above: network_errors, timers, output, ack. Below: tcb, control.
 
 from libc.stdint cimport uint16_t, uint32_t
 

@@ -9,9 +9,11 @@ from ustack.base.counters cimport (
 from ustack.base.prng cimport siphash24
 from ustack.base.types cimport ip_addr_t
 from ustack.buf.slab cimport slab_alloc, slab_release
-from ustack.tcp.cc.contract cimport cc_view_t
+from ustack.tcp.cc.contract cimport cc_ops_t, cc_view_t
 from ustack.tcp.records.state cimport ESTABLISHED
-from ustack.tcp.records.tcb cimport OPT_TIMESTAMPS, TCB_MSS_PROVEN, TCB_RECOVERY, TCB_RTT_FULL, cc_load, cc_store
+from ustack.tcp.records.tcb cimport OPT_TIMESTAMPS, TCB_MSS_PROVEN, TCB_RECOVERY, TCB_RTT_FULL
+from ustack.tcp.recovery.control cimport control_of, control_state, view_load, view_store
+from ustack.tcp.recovery.fast_recovery cimport repair_end
 from ustack.wire.ipv4 cimport IPV4_HEADER_BYTES
 from ustack.wire.seq cimport seq_ge, seq_gt
 from ustack.wire.tcp cimport TCP_HEADER_BYTES, TCP_TIMESTAMP_BYTES
@@ -56,17 +58,16 @@ cdef inline uint16_t smss_for(const tcb_t *tcb, uint16_t mtu) noexcept nogil:
 cdef void resize(tcp_t *tcp, tcb_t *tcb, uint16_t smss) noexcept nogil:
     """The new size has proved nothing yet, and the congestion window counts in it. A smaller one ends a fast recovery:
     what duplicates have added to its window goes, since they tell nothing of what is about to be sent again."""
+    cdef const cc_ops_t *ops = control_of(tcp, tcb)
     cdef cc_view_t view
     cdef uint16_t old = tcb.smss
     tcb.smss = smss
     tcb.flags &= ~(TCB_MSS_PROVEN | TCB_RTT_FULL)
-    cc_load(tcp, tcb, &view)
     if tcb.flags & TCB_RECOVERY and smss < old:
-        view.flight = tcb.snd_max - tcb.snd_una
-        tcp.cc[tcb.cc].on_recovered(&view)
-        tcb.flags &= ~TCB_RECOVERY
-    tcp.cc[tcb.cc].on_mtu(&view, old)
-    cc_store(tcb, &view)
+        repair_end(tcb)
+    view_load(tcp, tcb, &view)
+    ops.on_mtu(control_state(tcp, tcb, ops), &view, old)
+    view_store(tcb, &view)
 
 
 cdef void reduce(tcp_t *tcp, tcb_t *tcb, path_t *path, uint16_t mtu) noexcept nogil:

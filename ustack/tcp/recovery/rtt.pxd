@@ -8,8 +8,8 @@ from libc.stdint cimport uint32_t, uint64_t
 
 from ustack.tcp.records.tcb cimport TCB_RTT_TIMING, tcb_t, tcp_t
 
-# One measurement (RFC 6298 (2.2), (2.3)).
-cdef void rtt_sample(tcb_t *tcb, uint32_t rtt_us) noexcept nogil
+# One measurement (RFC 6298 (2.2), (2.3)); what was taken of it, at least 1.
+cdef uint32_t rtt_sample(tcb_t *tcb, uint32_t rtt_us) noexcept nogil
 # The timeout in force: computed, bounded by config.rto_min_ns and rto_max, doubled tcb.backoff times (5.5).
 cdef uint64_t rtt_rto_ns(const tcp_t *tcp, const tcb_t *tcb) noexcept nogil
 # (5.1), (5.3): start or restart the retransmission timer. (5.2): stop it.

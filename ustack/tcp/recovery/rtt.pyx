@@ -19,7 +19,7 @@ cdef enum:
 cdef uint64_t SECOND_NS = 1000000000
 
 
-cdef void rtt_sample(tcb_t *tcb, uint32_t rtt_us) noexcept nogil:
+cdef uint32_t rtt_sample(tcb_t *tcb, uint32_t rtt_us) noexcept nogil:
     cdef uint32_t error
     if rtt_us == 0:
         rtt_us = 1
@@ -28,12 +28,13 @@ cdef void rtt_sample(tcb_t *tcb, uint32_t rtt_us) noexcept nogil:
     if tcb.srtt_us == 0:                                            # (2.2)
         tcb.srtt_us = rtt_us
         tcb.rttvar_us = rtt_us // 2
-        return
+        return rtt_us
     error = tcb.srtt_us - rtt_us if tcb.srtt_us > rtt_us else rtt_us - tcb.srtt_us
     tcb.rttvar_us = tcb.rttvar_us - tcb.rttvar_us // 4 + error // 4     # (2.3), beta = 1/4
     tcb.srtt_us = tcb.srtt_us - tcb.srtt_us // 8 + rtt_us // 8          # alpha = 1/8
     if tcb.srtt_us == 0:
         tcb.srtt_us = 1
+    return rtt_us
 
 
 cdef inline uint64_t base_rto_ns(const tcp_t *tcp, const tcb_t *tcb) noexcept nogil:

@@ -12,8 +12,8 @@ from ustack.base.counters cimport counters_t
 from ustack.base.types cimport ip_addr_set_v4, ip_addr_t
 from ustack.base.wheel cimport TIMER_NONE, timer_event_t, wheel_deadline_tick, wheel_expire
 from ustack.buf.slab cimport slab_alloc, slab_release
-from ustack.tcp.cc.contract cimport cc_ops_t, cc_view_t
-from ustack.tcp.cc.newreno cimport newreno_ops
+from ustack.tcp.cc.contract cimport SSTHRESH_AT_FIRST, ack_sample_t, cc_ops_t, cc_view_t
+from ustack.tcp.cc.registry cimport cc_find, cc_table
 from ustack.tcp.records.configuration cimport tcp_config_defaults, tcp_config_t
 from ustack.tcp.records.deadlines cimport (
     deadline_clear, deadline_expired, deadline_is_set, deadline_set, deadline_tick, deadlines_arm, tcp_tick)
@@ -27,6 +27,7 @@ from ustack.tcp.records.state cimport tcp_state_t
 from ustack.tcp.records.tcb cimport (
     DEADLINES_STORED, DEADLINE_KINDS, deadline_t, flow_key_t, flow_slot_t, listener_t, syn_at, tcb_at, tcb_t, tcp_t,
     time_wait_at)
+from ustack.tcp.recovery.newreno_window cimport window_at_loss, window_deflated, window_inflated, window_recovered
 
 
 cdef void fill_key(flow_key_t *key, tuple flow) except *:
@@ -281,16 +282,22 @@ cdef class FlowTable:
 
 
 cdef class NewReno:
-    """The window under NewReno. smss and flight are the caller's to set before each event, in octets."""
+    """The window under NewReno, and under recovery while a loss is being repaired (recovery/newreno_window.pxd). smss
+    and flight are the caller's to set before each event, in bytes."""
 
     cdef cc_view_t view
+    cdef uint32_t own                       # the control's record
+    cdef uint32_t in_flight
     cdef const cc_ops_t *ops
 
     def __init__(self, uint32_t smss, uint32_t initial_window):
-        self.ops = newreno_ops()
+        self.ops = cc_table(cc_find(b"newreno"))
         memset(&self.view, 0, sizeof(self.view))
+        self.own = 0
         self.view.smss = smss
-        self.ops.init(&self.view, initial_window)
+        self.view.cwnd = initial_window
+        self.view.ssthresh = SSTHRESH_AT_FIRST
+        self.ops.init(&self.own, &self.view)
 
     @property
     def name(self) -> str:
@@ -299,7 +306,7 @@ cdef class NewReno:
 
     @property
     def cwnd(self) -> int:
-        """Octets that may be in flight."""
+        """Bytes that may be in flight."""
         return self.view.cwnd
 
     @cwnd.setter
@@ -317,39 +324,46 @@ cdef class NewReno:
 
     @property
     def flight(self) -> int:
-        """Octets sent and not acknowledged before the event."""
-        return self.view.flight
+        """Bytes sent and not acknowledged before the event."""
+        return self.in_flight
 
     @flight.setter
     def flight(self, uint32_t value):
-        self.view.flight = value
+        self.in_flight = value
 
-    def on_ack(self, uint32_t acked, bint cwnd_limited=True) -> None:
+    def on_ack(self, uint32_t acked, bint cwnd_limited=True, *, bint in_recovery=False) -> None:
         """New data was acknowledged."""
-        self.ops.on_ack(&self.view, acked, cwnd_limited)
+        cdef ack_sample_t sample
+        memset(&sample, 0, sizeof(sample))
+        sample.acked = acked
+        sample.flight = self.in_flight
+        sample.cwnd_limited = cwnd_limited
+        sample.in_recovery = in_recovery
+        self.ops.on_ack(&self.own, &self.view, &sample)
 
     def on_duplicate_ack(self) -> None:
         """One more duplicate during recovery."""
-        self.ops.on_duplicate_ack(&self.view)
+        self.view.cwnd = window_inflated(self.view.cwnd, self.view.ssthresh, self.in_flight, self.view.smss)
 
     def on_loss(self) -> None:
         """Fast recovery begins."""
-        self.ops.on_loss(&self.view)
+        self.ops.on_loss(&self.own, &self.view, self.in_flight)
+        self.view.cwnd = window_at_loss(self.view.cwnd, self.view.smss)
 
     def on_partial_ack(self, uint32_t acked) -> None:
         """New data during recovery, but not all of it."""
-        self.ops.on_partial_ack(&self.view, acked)
+        self.view.cwnd = window_deflated(self.view.cwnd, acked, self.view.smss)
 
     def on_recovered(self) -> None:
         """Recovery is over."""
-        self.ops.on_recovered(&self.view)
+        self.view.cwnd = window_recovered(self.view.ssthresh, self.in_flight, self.view.smss)
 
     def on_mtu(self, uint32_t smss) -> None:
         """Segments have another size from now on."""
         cdef uint32_t old_smss = self.view.smss
         self.view.smss = smss
-        self.ops.on_mtu(&self.view, old_smss)
+        self.ops.on_mtu(&self.own, &self.view, old_smss)
 
     def on_rto(self, bint first=True) -> None:
         """The retransmission timer expired."""
-        self.ops.on_rto(&self.view, first)
+        self.ops.on_rto(&self.own, &self.view, self.in_flight, first)

@@ -221,6 +221,22 @@ def test_recovery_ends_gently_when_little_is_in_flight(flight: int, cwnd: int) -
     assert made.cwnd == cwnd
 
 
+def test_recovery_ends_with_a_segment_at_least_where_segments_have_become_larger() -> None:
+    """The end of a smaller path MTU in the middle of it: ssthresh was counted in small ones."""
+    made = control(cwnd=6 * SMSS, ssthresh=2 * SMSS, flight=2 * SMSS)
+    made.on_mtu(9 * SMSS)
+    made.on_recovered()
+    assert made.cwnd == 9 * SMSS
+
+
+def test_what_is_acknowledged_in_recovery_is_no_reason_to_grow() -> None:
+    made = control(cwnd=10 * SMSS, ssthresh=10 * SMSS)
+    for _ in range(30):
+        made.on_ack(SMSS, in_recovery=True)
+    made.on_ack(9 * SMSS)
+    assert made.cwnd == 10 * SMSS
+
+
 # ---------------------------------------------------------------- timeout
 
 

@@ -1,0 +1,568 @@
+# SPDX-License-Identifier: MIT
+"""A congestion control in its socket: who chooses it, what reaches it, where its record lives and when it goes.
+
+The controls are those of testing/parts/controls.pyx; `aimd` writes down every call that it gets.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from ustack import SimNetwork, Stack, StackError
+from ustack.errors import SendAfterEnd
+from ustack.testing.pair import Pair
+from ustack.testing.parts import controls
+from ustack.testing.peer import ScriptedPeer
+from ustack.testing.states import ALL_OPTIONS, Scene, established, fin_wait_1, syn_sent
+from ustack.testing.testbed import MILLISECOND, PEER_ADDRESS, SECOND, STACK_ADDRESS, Testbed, read_available
+
+MSS = 1460
+IW = 10 * MSS
+ARBITRARILY_HIGH = 0x7FFFFFFF
+FIXED = 20_000
+
+
+@pytest.fixture(autouse=True)
+def registered() -> Iterator[None]:
+    controls.register()
+    controls.set_fixed_bytes(FIXED)
+    controls.take_calls()
+    yield
+    assert controls.faults() == []
+
+
+def calls(*leave_out: str) -> list[tuple[Any, ...]]:
+    return [call for call in controls.take_calls() if call[0] not in leave_out]
+
+
+def records(scene: Scene) -> int:
+    return scene.testbed.stack.leaks()["cc_records"]
+
+
+def sent(scene: Scene) -> list[int]:
+    """Lengths of the data segments that have arrived; takes them, and counts them as received."""
+    lengths = [len(segment.payload) for segment in scene.peer.queue if segment.payload]
+    scene.peer.catch_up()
+    return lengths
+
+
+# ---------------------------------------------------------------- who chooses
+
+
+def test_a_stack_has_newreno_when_it_is_not_told_otherwise() -> None:
+    with established() as scene:
+        assert scene.conn.cc == scene.conn.info()["cc"] == scene.info()["cc"] == "newreno"
+
+
+@pytest.mark.parametrize("role", ["passive", "active"])
+def test_a_stack_chooses_for_all_its_connections(role: str) -> None:
+    with established(role=role, cc="aimd") as scene:
+        assert scene.conn.cc == scene.info()["cc"] == "aimd"
+
+
+def test_a_listener_chooses_for_its_connections() -> None:
+    with Testbed(cc="aimd") as bed:
+        bed.introduce()
+        listeners = {80: bed.stack.listen(80), 81: bed.stack.listen(81, cc="fixed")}
+        for port in listeners:
+            peer = ScriptedPeer(bed, port=40000 + port, stack_port=port)
+            peer.send("S", options={"mss": MSS})
+            peer.expect("SA")
+            peer.rcv_nxt = 1
+            peer.send("A")
+        assert {row["local"][1]: row["cc"] for row in bed.stack.connections()} == {80: "aimd", 81: "fixed"}
+        assert [listener.accept(timeout=0).cc for listener in listeners.values()] == ["aimd", "fixed"]
+
+
+def test_a_connection_chooses_for_itself() -> None:
+    with Testbed(cc="fixed") as bed:
+        bed.introduce()
+        chosen = bed.stack.connect(PEER_ADDRESS, 7, wait=False, cc="aimd")
+        default = bed.stack.connect(PEER_ADDRESS, 8, wait=False)
+        assert (chosen.cc, default.cc) == ("aimd", "fixed")
+        for connection in (chosen, default):
+            connection.abort()
+        bed.pump()
+
+
+@pytest.mark.parametrize("name", ["bogus", "", "new\0reno"])
+def test_a_control_that_is_not_there_is_refused_everywhere(name: str) -> None:
+    with pytest.raises(ValueError, match="there are: newreno"):
+        Stack(SimNetwork().a, now_ns=0, cc=name)
+    with established() as scene:
+        stack = scene.testbed.stack
+        with pytest.raises(ValueError, match="there are: newreno"):
+            stack.listen(81, cc=name)
+        with pytest.raises(ValueError, match="there are: newreno"):
+            stack.connect(PEER_ADDRESS, 7, wait=False, cc=name)
+        with pytest.raises(ValueError, match="there are: newreno"):
+            scene.conn.cc = name
+        stack.listen(81).close()  # the port was not taken
+        assert (scene.conn.cc, len(stack.connections())) == ("newreno", 1)
+
+
+# ---------------------------------------------------------------- the record
+
+
+def test_a_connection_that_never_sent_owns_no_record() -> None:
+    with established(cc="aimd") as scene:
+        scene.peer.send("PA", payload=bytes(1000))
+        scene.read()
+        scene.testbed.advance(60 * SECOND)
+        assert (records(scene), controls.take_calls()) == (0, [])
+
+
+def test_nor_does_one_that_sends_nothing_but_its_fin() -> None:
+    with fin_wait_1(cc="aimd") as scene:
+        scene.testbed.advance(SECOND + MILLISECOND)  # its FIN times out once
+        scene.peer.drain()
+        scene.peer.send("A", ack=2)
+        scene.peer.send("FA", ack=2)
+        assert (records(scene), scene.state, controls.take_calls()) == (0, "TIME-WAIT", [])
+
+
+def test_the_record_comes_with_the_first_data() -> None:
+    with established(cc="aimd") as scene:
+        scene.send(b"x")
+        assert records(scene) == 1
+        scene.abort()
+        assert records(scene) == 0
+
+
+def test_data_that_waits_for_a_window_has_one() -> None:
+    with established(cc="aimd", wnd=0) as scene:
+        scene.send(b"x")
+        assert (records(scene), calls()) == (1, [("init", IW, ARBITRARILY_HIGH, MSS)])
+        scene.abort()
+
+
+@pytest.mark.parametrize("end", ["abort", "reset", "close", "timeout", "stack"])
+def test_the_record_goes_with_the_connection(end: str) -> None:
+    with established(cc="aimd", user_timeout_ns=5 * SECOND) as scene:
+        scene.send(bytes(100))
+        if end == "abort":
+            scene.abort()
+        elif end == "reset":
+            scene.peer.send("R", seq=scene.peer.snd_nxt)
+        elif end == "timeout":
+            scene.testbed.advance(60 * SECOND)
+        elif end == "stack":
+            scene.testbed.stack.close()
+        else:
+            scene.peer.catch_up()
+            scene.peer.send("A")
+            scene.close()
+            scene.peer.send("FA", ack=102)
+        assert (records(scene), calls()[-1][0]) == (0, "release")
+
+
+def test_it_stays_while_the_connection_is_idle() -> None:
+    """The control remembers the path: between two requests of a connection it may take minutes."""
+    with established(cc="aimd") as scene:
+        scene.send(bytes(100))
+        scene.peer.catch_up()
+        scene.peer.send("A")
+        scene.testbed.advance(3600 * SECOND)
+        assert (records(scene), calls("init", "on_sent", "on_ack")) == (1, [])
+        scene.abort()
+
+
+def test_without_a_record_a_connection_has_newreno() -> None:
+    with established(cc="aimd", cc_records=0) as scene:
+        assert scene.conn.cc == "aimd"
+        scene.send(bytes(20 * MSS))
+        assert scene.conn.cc == "newreno"
+        assert scene.testbed.counted()["controls_replaced"] == 1
+        assert sent(scene) == [MSS] * 10
+        scene.peer.send("A")
+        assert (scene.info()["cwnd"], sent(scene)) == (2 * IW, [MSS] * 10)
+        assert (records(scene), controls.take_calls()) == (0, [])
+        scene.abort()
+
+
+def test_records_are_as_many_as_the_setting_says() -> None:
+    with Testbed(cc="aimd", cc_records=2) as bed:
+        bed.introduce()
+        connections = []
+        for number in range(4):
+            connection = bed.stack.connect(PEER_ADDRESS, 7 + number, wait=False)
+            peer = ScriptedPeer(bed, port=7 + number, stack_port=None)
+            bed.pump()
+            peer.expect("S")
+            peer.rcv_nxt = 1
+            peer.send("SA", options={"mss": MSS})
+            connections.append(connection)
+        for connection in connections[:3]:
+            connection.send(b"x")
+        bed.pump()
+        assert [connection.cc for connection in connections] == ["aimd", "aimd", "newreno", "aimd"]
+        assert (bed.stack.leaks()["cc_records"], bed.counted()["controls_replaced"]) == (2, 1)
+        connections[0].abort()
+        bed.pump()
+        connections[3].send(b"x")
+        bed.pump()
+        assert (connections[3].cc, bed.stack.leaks()["cc_records"]) == ("aimd", 2)
+        for connection in connections:
+            connection.abort()
+        bed.pump()
+        assert bed.stack.leaks()["cc_records"] == 0
+
+
+# ---------------------------------------------------------------- what reaches it
+
+
+def acks(acked: int, flight: int, **more: Any) -> tuple[str, dict[str, Any]]:
+    return "on_ack", {"acked": acked, "flight": flight, **more}
+
+
+def test_a_transfer_without_loss() -> None:
+    with established(cc="aimd") as scene:
+        scene.send(bytes(11 * MSS + 500))
+        assert controls.take_calls() == [
+            ("init", IW, ARBITRARILY_HIGH, MSS),
+            *(("on_sent", MSS, MSS * number) for number in range(1, 11)),
+        ]
+        scene.testbed.advance(100 * MILLISECOND)
+        scene.peer.send("A", ack=1 + MSS)
+        assert controls.take_calls() == [
+            acks(MSS, IW, rtt_us=100_000, cwnd_limited=True, unsent=MSS + 500),
+            ("on_sent", MSS, IW),
+            ("on_sent", 500, IW + 500),
+        ]
+        scene.testbed.advance(50 * MILLISECOND)
+        scene.peer.send("A", ack=1 + 10 * MSS)
+        scene.peer.send("A", ack=1 + 11 * MSS + 500)
+        assert controls.take_calls() == [
+            acks(9 * MSS, IW + 500, cwnd_limited=True),
+            acks(MSS + 500, MSS + 500, rtt_us=50_000),
+        ]
+        scene.peer.rcv_nxt = 1 + 11 * MSS + 500
+        scene.close()
+        scene.peer.send("A", ack=scene.peer.rcv_nxt + 1)
+        scene.peer.send("FA", ack=scene.peer.rcv_nxt + 1)
+        assert controls.take_calls() == [
+            ("on_sent", 1, 1),
+            acks(1, 1, rtt_us=1, unsent=-1),
+            ("release", 11 * MSS + 501, 11 * MSS + 501),
+        ]
+
+
+def test_timestamps_give_a_round_trip_with_every_ack_that_nothing_else_times() -> None:
+    with established(cc="aimd", options=ALL_OPTIONS, wnd=512) as scene:
+        segment = MSS - 12
+        scene.send(bytes(3 * segment))
+        scene.testbed.advance(20 * MILLISECOND)
+        controls.take_calls()
+        for number in (1, 2):
+            scene.peer.send("A", ack=1 + number * segment)
+        assert [call[1]["rtt_us"] for call in controls.take_calls()] == [20_000, 20_500]
+        scene.abort()
+
+
+def test_a_loss_and_its_repair() -> None:
+    """Once a window; while it is repaired the control is told of every ACK, and the window is recovery's."""
+    with established(cc="aimd", initial_window_segments=20) as scene:
+        scene.send(bytes(20 * MSS))
+        controls.take_calls()
+        for _ in range(5):
+            scene.peer.send("A", ack=1)
+        assert controls.take_calls() == [("on_loss", 20 * MSS), ("on_sent", MSS, 20 * MSS)]
+        info = scene.info()
+        assert (info["ssthresh"], info["cwnd"]) == (15 * MSS, 20 * MSS)  # its own, and 3 + 2 duplicates
+        scene.peer.send("A", ack=1 + 4 * MSS)
+        assert controls.take_calls() == [
+            acks(4 * MSS, 20 * MSS, in_recovery=True, cwnd_limited=True),
+            ("on_sent", MSS, 16 * MSS),
+        ]
+        assert scene.info()["cwnd"] == 17 * MSS
+        scene.peer.send("A", ack=1 + 20 * MSS)
+        assert controls.take_calls() == [acks(16 * MSS, 16 * MSS, in_recovery=True, cwnd_limited=True)]
+        assert scene.info()["cwnd"] == 2 * MSS  # RFC 6582 section 3.2 step 3, option (1)
+        scene.abort()
+
+
+def test_what_limited_transmit_sends_is_not_in_the_flight_of_a_loss() -> None:
+    with established(cc="aimd") as scene:
+        scene.send(bytes(20 * MSS))
+        controls.take_calls()
+        for _ in range(3):
+            scene.peer.send("A", ack=1)
+        assert calls("on_sent") == [("on_loss", IW)]
+        scene.abort()
+
+
+def test_a_timeout_and_one_more() -> None:
+    with established(cc="aimd") as scene:
+        scene.send(bytes(4 * MSS))
+        controls.take_calls()
+        scene.testbed.advance(SECOND + MILLISECOND)
+        scene.testbed.advance(2 * SECOND + MILLISECOND)
+        assert controls.take_calls() == [
+            ("on_rto", 4 * MSS, True),
+            ("on_sent", MSS, MSS),
+            ("on_rto", 4 * MSS, False),
+            ("on_sent", MSS, MSS),
+        ]
+        scene.peer.send("A", ack=1 + MSS)  # Karn: no round trip of a segment that was sent again
+        assert controls.take_calls() == [
+            acks(MSS, MSS, cwnd_limited=True, unsent=3 * MSS),
+            ("on_sent", MSS, MSS),
+            ("on_sent", MSS, 2 * MSS),
+        ]
+        scene.abort()
+
+
+def test_a_pause() -> None:
+    """Only when data goes again, and only after an RTO; the control decides what the window is then."""
+    with established(cc="aimd") as scene:
+        scene.send(bytes(10 * MSS))
+        scene.peer.catch_up()
+        scene.peer.send("A")
+        controls.take_calls()
+        scene.send(b"at once")
+        assert controls.take_calls() == [("on_sent", 7, 7)]
+        scene.peer.catch_up()
+        scene.peer.send("A")
+        controls.take_calls()
+        scene.testbed.advance(5 * SECOND)
+        assert controls.take_calls() == []
+        scene.send(b"later")
+        assert controls.take_calls() == [("on_idle", IW), ("on_sent", 5, 5)]
+        assert scene.info()["cwnd"] == 2 * IW + 7
+        scene.abort()
+
+
+def test_a_smaller_path() -> None:
+    with established(cc="aimd") as scene:
+        scene.send(bytes(2 * MSS))
+        controls.take_calls()
+        quoted = scene.peer.from_stack(seq=1, payload=bytes(MSS))
+        scene.peer.send_icmp_error(3, 4, quoted, mtu=1000, router="10.0.0.1")
+        assert controls.take_calls() == [
+            ("on_mtu", 960, MSS),
+            ("on_sent", 960, 960),
+            ("on_sent", 960, 1920),
+            ("on_sent", 960, 2880),
+            ("on_sent", 40, 2920),
+        ]
+        scene.abort()
+
+
+def test_a_window_probe_is_no_data_sent() -> None:
+    with established(cc="aimd", wnd=0) as scene:
+        scene.send(bytes(100))
+        controls.take_calls()
+        scene.testbed.advance(20 * SECOND)
+        assert scene.testbed.counted()["window_probes_out"] > 2
+        assert controls.take_calls() == []
+        scene.abort()
+
+
+@pytest.mark.parametrize("smss", [100, 536, 1460])
+def test_acknowledgment_of_the_syn_opens_no_window(smss: int) -> None:
+    """RFC 5681 section 3.1: the SYN/ACK and the acknowledgment of the SYN/ACK MUST NOT increase cwnd."""
+    with syn_sent(initial_window_segments=1) as scene:
+        scene.peer.send("SA", options={"mss": smss})
+        assert scene.info()["cwnd"] == smss
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_over_a_bad_network_every_byte_is_told_once(seed: int) -> None:
+    network = {"loss": 0.03, "reorder": 0.05, "duplicate": 0.02, "delay_ns": 10 * MILLISECOND}
+    data = bytes(range(256)) * 1200
+    with Pair(seed=seed, network=network, b={"cc": "aimd"}) as pair:
+        opener, accepter = pair.connect()
+        opener.send(data)
+        opener.shutdown()
+        got = bytearray()
+
+        def read() -> None:
+            got.extend(read_available(accepter)[0])
+
+        pair.run_until(lambda: len(got) == len(data), 600 * SECOND, turn=read)
+        assert bytes(got) == data
+        accepter.close()
+        pair.run_until(pair.at_rest, 600 * SECOND)
+        told = controls.take_calls()
+        opener.close()
+    kinds = {call[0] for call in told}
+    assert {"init", "on_sent", "on_ack", "on_loss", "release"} <= kinds
+    assert sum(call[1]["acked"] for call in told if call[0] == "on_ack") == len(data) + 1  # and its FIN
+    assert sum(call[1] for call in told if call[0] == "on_sent") > len(data)
+    assert [call for call in told if call[0] == "release"] == [told[-1]]
+
+
+# ---------------------------------------------------------------- what it decides
+
+
+def test_a_control_of_another_kind_has_the_window_that_it_wants() -> None:
+    with established(cc="fixed") as scene:
+        scene.send(bytes(60_000))
+        assert sum(sent(scene)) == FIXED // MSS * MSS
+        scene.peer.send("A")
+        assert (scene.info()["cwnd"], sum(sent(scene))) == (FIXED, FIXED // MSS * MSS)
+        scene.testbed.advance(2 * SECOND)
+        assert scene.info()["cwnd"] == FIXED  # a timeout changes nothing
+        scene.abort()
+
+
+def test_a_control_that_names_nothing_gets_the_default_bodies() -> None:
+    with established(cc="bare") as scene:
+        scene.send(bytes(60_000))
+        sent(scene)
+        scene.peer.send("A")
+        assert scene.info()["cwnd"] == IW
+        sent(scene)
+        scene.testbed.advance(2 * SECOND)
+        info = scene.info()
+        assert (info["cwnd"], info["ssthresh"]) == (MSS, 5 * MSS)
+        scene.abort()
+
+
+@pytest.mark.parametrize("size", [1, MSS, 3 * MSS + 1, 50_000])
+def test_a_control_that_wants_no_window_at_all_cannot_stop_a_connection(size: int) -> None:
+    data = bytes(index & 0xFF for index in range(size))
+    with established(cc="nothing") as scene:
+        scene.send(data)
+        got = scene.peer.catch_up()
+        while len(got) < size:
+            assert scene.info()["cwnd"] == MSS
+            scene.peer.send("A")
+            more = scene.peer.catch_up()
+            assert 0 < len(more) <= MSS
+            got += more
+        assert got == data
+        assert scene.testbed.counted().get("retransmit_timeouts", 0) == 0
+        scene.abort()
+
+
+# ---------------------------------------------------------------- another one on a live connection
+
+
+def test_a_connection_that_has_sent_nothing_only_changes_its_mind() -> None:
+    with established() as scene:
+        scene.conn.cc = "aimd"
+        assert (scene.conn.cc, records(scene), controls.take_calls()) == ("aimd", 0, [])
+        scene.conn.cc = "fixed"
+        scene.send(bytes(60_000))
+        assert (sum(sent(scene)), controls.take_calls()) == (FIXED // MSS * MSS, [])
+        scene.abort()
+
+
+def test_a_live_connection_gets_another_control_with_the_window_as_it_is() -> None:
+    with established() as scene:
+        scene.send(bytes(60_000))
+        sent(scene)
+        scene.peer.send("A", ack=1 + 4 * MSS)
+        sent(scene)
+        assert scene.info()["cwnd"] == 14 * MSS
+        scene.conn.cc = "aimd"
+        assert controls.take_calls() == [("init", 14 * MSS, ARBITRARILY_HIGH, MSS)]
+        assert (records(scene), scene.info()["cc"], scene.info()["cwnd"]) == (1, "aimd", 14 * MSS)
+        scene.peer.send("A", ack=1 + 5 * MSS)
+        assert controls.take_calls()[0] == acks(MSS, 14 * MSS, cwnd_limited=True, unsent=60_000 - 18 * MSS)
+        scene.conn.cc = "newreno"
+        assert calls("on_sent") == [("release", 2 * MSS, MSS)]
+        assert (records(scene), scene.info()["cwnd"]) == (0, 15 * MSS)
+        scene.abort()
+
+
+def test_a_wider_window_is_used_at_once() -> None:
+    with established() as scene:
+        scene.send(bytes(60_000))
+        assert sum(sent(scene)) == IW
+        controls.set_fixed_bytes(12 * MSS)
+        scene.conn.cc = "fixed"
+        scene.testbed.pump()
+        assert sum(sent(scene)) == 2 * MSS
+        scene.abort()
+
+
+def test_the_same_control_again_changes_nothing() -> None:
+    with established(cc="aimd") as scene:
+        scene.send(bytes(100))
+        controls.take_calls()
+        scene.conn.cc = "aimd"
+        assert (controls.take_calls(), records(scene)) == ([], 1)
+        scene.abort()
+
+
+def test_newreno_begins_anew_when_it_comes_back() -> None:
+    """What another control has left in the tcb's word is not taken for bytes acknowledged."""
+    with established(cc="aimd") as scene:
+        scene.send(bytes(60_000))
+        sent(scene)
+        for _ in range(3):
+            scene.peer.send("A", ack=1)
+        scene.peer.send("A", ack=1 + IW)
+        sent(scene)
+        scene.conn.cc = "newreno"
+        before = scene.info()
+        scene.conn.cc = "aimd"
+        scene.conn.cc = "newreno"
+        after = scene.info()
+        assert (before["cwnd"], before["ssthresh"]) == (after["cwnd"], after["ssthresh"])
+        assert records(scene) == 0
+        scene.abort()
+
+
+def test_in_the_middle_of_a_repair() -> None:
+    with established(initial_window_segments=20) as scene:
+        scene.send(bytes(20 * MSS))
+        for _ in range(4):
+            scene.peer.send("A", ack=1)
+        scene.conn.cc = "aimd"
+        assert controls.take_calls() == [("init", 14 * MSS, 10 * MSS, MSS)]
+        scene.peer.send("A", ack=1 + 20 * MSS)
+        assert controls.take_calls() == [acks(20 * MSS, 20 * MSS, in_recovery=True, cwnd_limited=True)]
+        assert scene.info()["cwnd"] == 2 * MSS
+        scene.abort()
+
+
+def test_without_a_record_for_the_new_one_the_old_one_stays() -> None:
+    with established(cc="fixed", cc_records=0) as scene:
+        scene.send(bytes(60_000))
+        with pytest.raises(StackError, match="limit") as raised:
+            scene.conn.cc = "aimd"
+        assert raised.value.reason == "no_memory"
+        assert (scene.conn.cc, scene.info()["cwnd"]) == ("fixed", FIXED)
+        assert scene.testbed.counted().get("controls_replaced", 0) == 0
+        scene.abort()
+
+
+def test_a_connection_that_has_ended_has_none() -> None:
+    with established() as scene:
+        scene.abort()
+        with pytest.raises(OSError, match=STACK_ADDRESS.rpartition(".")[0]):
+            scene.conn.cc = "fixed"
+        with pytest.raises(OSError, match=STACK_ADDRESS.rpartition(".")[0]):
+            _ = scene.conn.cc
+
+
+def test_every_control_after_every_other_in_one_transfer() -> None:
+    order = ["newreno", "aimd", "bare", "fixed", "aimd", "nothing", "newreno", "nothing", "aimd", "newreno"]
+    data = bytes(range(256)) * 1000
+    with established() as scene:
+        scene.send(data)
+        got = scene.peer.catch_up()
+        turn = 0
+        while len(got) < len(data):
+            scene.conn.cc = order[turn % len(order)]
+            assert records(scene) == (1 if scene.conn.cc == "aimd" else 0)
+            turn += 1
+            scene.peer.send("A")
+            got += scene.peer.catch_up()
+        assert got == data
+        scene.abort()
+        assert records(scene) == 0
+
+
+def test_another_call_cannot_follow_the_end() -> None:
+    """The record is given back when the connection leaves the table; its last upcalls come later."""
+    with established(cc="aimd") as scene:
+        scene.send(bytes(100))
+        scene.peer.send("R", seq=scene.peer.snd_nxt)
+        with pytest.raises((OSError, SendAfterEnd)):
+            scene.conn.send(b"x")
+        assert calls()[-1][0] == "release"

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: MIT
+"""The registry of congestion controls: names, numbers, bounds."""
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from ustack import SimNetwork, Stack
+from ustack.tcp.cc.registry import names, state_bytes
+from ustack.testing.parts import controls
+
+
+def in_a_fresh_process(code: str) -> Any:
+    """What the code prints as JSON, where no test has registered anything yet: what is registered stays."""
+    done = subprocess.run(
+        [sys.executable, "-c", f"import json\nfrom ustack.tcp.cc.registry import names\n{code}"],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    return json.loads(done.stdout)
+
+
+def test_newreno_is_the_first_one() -> None:
+    assert names()[0] == "newreno"
+
+
+def test_nothing_else_is_there_until_somebody_registers_it() -> None:
+    assert in_a_fresh_process("print(json.dumps(names()))") == ["newreno"]
+
+
+def test_what_is_registered_has_a_name_and_a_record() -> None:
+    for name in controls.register():
+        assert name in names()
+    assert [state_bytes(name) for name in ("newreno", "bare", "fixed", "aimd")] == [4, 0, 0, 32]
+
+
+def test_registering_again_changes_nothing() -> None:
+    controls.register()
+    before = names()
+    controls.register()
+    assert names() == before
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "why"),
+    [
+        (b"newreno", 0, "taken"),
+        (b"", 0, "bad"),
+        (None, 0, "bad"),
+        (b"sixteen-letters-", 0, "bad"),
+        (b"large", controls.STATE_BYTES_MAX + 1, "bad"),
+    ],
+)
+def test_what_cannot_be_registered_is_refused(name: bytes | None, size: int, why: str) -> None:
+    before = names()
+    assert controls.REFUSALS[controls.register_spare(name, size)] == why
+    assert names() == before
+
+
+def test_it_holds_eight_and_refuses_the_ninth() -> None:
+    code = (
+        "from ustack.testing.parts.controls import REFUSALS, STATE_BYTES_MAX, register_spare\n"
+        "numbers = [register_spare(b'fifteen-letter%d' % n, STATE_BYTES_MAX) for n in range(8)]\n"
+        "print(json.dumps([numbers[:7], REFUSALS[numbers[7]], names()]))"
+    )
+    numbers, ninth, there = in_a_fresh_process(code)
+    assert (numbers, ninth) == (list(range(1, 8)), "full")
+    assert there == ["newreno", *(f"fifteen-letter{n}" for n in range(7))]
+
+
+@pytest.mark.parametrize("name", ["bogus", "", "NewReno", "newreno ", "newreno\0", "\udc80", "é"])
+def test_a_name_that_is_none_is_refused_with_those_there_are(name: str) -> None:
+    with pytest.raises(ValueError, match="no such congestion control; there are: newreno"):
+        state_bytes(name)
+
+
+@pytest.mark.parametrize("name", [None, 0, b"newreno"])
+def test_what_is_no_name_is_refused(name: Any) -> None:
+    with pytest.raises(ValueError, match="cc is a name: newreno"):
+        Stack(SimNetwork().a, now_ns=0, cc=name)

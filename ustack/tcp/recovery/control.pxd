@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: MIT
+# A connection and its congestion control: which one, its record, how it is called (tcp/cc/contract.pxd).
+#
+#     tcb.cc         the control's number, and so the index of its table in tcp.cc; with CC_WAITING until the first data
+#                    is about to go: there the tables have default bodies and no record. CC_HEARS_SENT: frames are many,
+#                    and most controls do not count them
+#     tcb.cc_word    the index of its record in tcp.cc_records[number], 0: none; a record of STATE_IN_PLACE bytes or
+#                    fewer is the word itself
+#
+# An idle connection that never sent has no record. One that has sent keeps it until it ends: its control remembers the
+# path across pauses. Above: ack, path, output, timers, ending, calls. Below: tcb, cc. It must not: decide when.
+
+from libc.stdint cimport int32_t, uint32_t
+
+from ustack.buf.slab cimport slab_at
+from ustack.tcp.cc.contract cimport CC_MAX, STATE_IN_PLACE, ack_sample_t, cc_ops_t, cc_view_t
+from ustack.tcp.records.tcb cimport CC_HEARS_SENT, CC_TABLE, tcb_t, tcp_t
+
+# Make a registered control (its number) one of this TCP's, so that connections may have it. 0, or -1: no memory.
+cdef int control_provide(tcp_t *tcp, int number) noexcept nogil
+# Choose the control of a connection that is being made; `number` has been provided.
+cdef void control_choose(tcb_t *tcb, int number) noexcept nogil
+# The first data is about to go: the control gets its record and begins. Without one the connection falls back to
+# CC_FIRST (CONTROLS_REPLACED). Only while CC_WAITING.
+cdef void control_begin(tcp_t *tcp, tcb_t *tcb) noexcept nogil
+# Another control from now on, from the present cwnd and ssthresh. 0, or -1: there is no record for it, nothing changed.
+cdef int control_change(tcp_t *tcp, tcb_t *tcb, int number) noexcept nogil
+# The connection has ended: the record goes back.
+cdef void control_end(tcp_t *tcp, tcb_t *tcb) noexcept nogil
+# Records of all controls in use.
+cdef uint32_t control_records_in_use(const tcp_t *tcp) noexcept nogil
+# Out of line, to keep the usual way short: control_sent and view_store.
+cdef void control_hears_sent(tcp_t *tcp, tcb_t *tcb, uint32_t length) noexcept nogil
+cdef void window_widen(tcb_t *tcb) noexcept nogil
+# The number and the name of the connection's control.
+cdef int control_number(const tcb_t *tcb) noexcept nogil
+cdef const char *control_name(const tcb_t *tcb) noexcept nogil
+
+
+cdef inline const cc_ops_t *control_of(const tcp_t *tcp, const tcb_t *tcb) noexcept nogil:
+    return tcp.cc[tcb.cc & CC_TABLE]
+
+
+cdef inline void *control_state(tcp_t *tcp, tcb_t *tcb, const cc_ops_t *ops) noexcept nogil:
+    if ops.state_bytes <= <uint32_t>STATE_IN_PLACE:
+        return &tcb.cc_word
+    return slab_at(&tcp.cc_records[tcb.cc & (CC_MAX - 1)], tcb.cc_word)
+
+
+cdef inline void view_load(const tcp_t *tcp, const tcb_t *tcb, cc_view_t *view) noexcept nogil:
+    view.cwnd = tcb.cwnd
+    view.ssthresh = tcb.ssthresh
+    view.smss = tcb.smss
+    view.now_ns = tcp.now_ns
+
+
+# A window of less than a segment would stop the connection, or be overridden whole (RFC 9293 section 3.8.6.2.1).
+cdef inline void view_store(tcb_t *tcb, const cc_view_t *view) noexcept nogil:
+    tcb.cwnd = view.cwnd
+    tcb.ssthresh = view.ssthresh
+    if tcb.cwnd < tcb.smss:
+        window_widen(tcb)
+
+
+# One ACK of `acked` bytes, before SND.UNA moves.
+cdef inline void sample_fill(const tcb_t *tcb, ack_sample_t *sample, uint32_t acked, uint32_t rtt_us) noexcept nogil:
+    cdef uint32_t flight = tcb.snd_nxt - tcb.snd_una
+    sample.acked = acked
+    sample.flight = flight
+    sample.rtt_us = rtt_us
+    sample.unsent = <int32_t>(tcb.snd_end - tcb.snd_nxt)
+    sample.cwnd_limited = flight + tcb.smss >= tcb.cwnd or (tcb.cwnd < tcb.ssthresh and flight * 2 >= tcb.cwnd)
+    sample.in_recovery = False
+    sample.newly_lost = 0
+    sample.ecn_marks = 0
+
+
+# A frame has gone out and SND.NXT says so.
+cdef inline void control_sent(tcp_t *tcp, tcb_t *tcb, uint32_t length) noexcept nogil:
+    if tcb.cc & CC_HEARS_SENT:
+        control_hears_sent(tcp, tcb, length)
