@@ -18,6 +18,7 @@ from ustack.obs import info as compiled
 
 def collect() -> dict[str, Any]:
     """Everything `ustack info` prints. Opens and closes descriptors; leaves nothing."""
+    from ustack.tcp.cc.registry import names
     from ustack.tcp.records.life import record_sizes
 
     found = {**compiled.link_capabilities(), **ingress.probe()}
@@ -29,6 +30,7 @@ def collect() -> dict[str, Any]:
         "python": platform.python_version(),
         "links": {name: not reason for name, reason in found.items()},
         "unavailable": {name: reason for name, reason in found.items() if reason},
+        "congestion_controls": list(names()),
         **record_sizes(),
     }
 

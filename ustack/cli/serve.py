@@ -58,6 +58,7 @@ STANDARD_OUTPUT = Path("-")
 RING_MAX = 65536
 DEFAULT_ADDRESS = "198.18.0.2/24"
 DEFAULT_PEER_ADDRESS = "198.18.0.1/24"
+DEFAULT_CC = "newreno"
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,7 @@ class Options:
     json_stats: bool = False
     linger: float = LINGER_S
     user: str | None = None
+    cc: str = DEFAULT_CC
 
     @property
     def url(self) -> str:
@@ -176,6 +178,7 @@ class NamedPath(click.Path):
     metavar="NAME[:GROUP]",
     help="Whom to serve as, once everything is open.  [default: DIRECTORY's owner, or nobody if that is root]",
 )
+@click.option("--cc", metavar="NAME", default=DEFAULT_CC, show_default=True, help="The congestion control.")
 @click.option(
     "--linger",
     type=click.FloatRange(0, 3600),
@@ -222,6 +225,7 @@ def check(options: Options) -> Plan:
         raise LabError("--ring makes no sense with tap: there the kernel keeps what waits")
     if math.isnan(options.linger):  # which is in every range
         raise LabError("bad --linger nan: a number of seconds")
+    _check_cc(options.cc)
     if options.capture == STANDARD_OUTPUT:
         _check_capture_to_stdout(options)
     plan = Plan(
@@ -252,6 +256,13 @@ def _check_capture_to_stdout(options: Options) -> None:
         raise LabError("--capture - and --json-stats both want standard output: write the capture to a file")
     if sys.stdout.isatty():
         raise LabError("--capture - would write to a terminal: give it a pipe, or name a file")
+
+
+def _check_cc(name: str) -> None:
+    from ustack.tcp.cc.registry import names
+
+    if name not in names():
+        raise LabError(f"no congestion control {name!r}; there are: {', '.join(names())}")
 
 
 def _check_directory(directory: Path) -> None:
@@ -326,7 +337,7 @@ def _open(options: Options, keeper: Keeper, resources: ExitStack) -> Served:
         link = resources.enter_context(_open_capture(link, options.capture, resources))
     # By its descriptor: the user that this process becomes may not be able to walk to it by name.
     server = resources.enter_context(HttpServer(f"/proc/self/fd/{files.directory}", access_log=files.log))
-    stack = Stack(link, options.address, options.gateway)
+    stack = Stack(link, options.address, options.gateway, cc=options.cc)
     resources.callback(stack.close, linger=0.0)
     user = _become_unprivileged(options, files.directory)
     listener = stack.listen(options.port, backlog=4096, application=server)

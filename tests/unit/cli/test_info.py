@@ -40,3 +40,7 @@ def test_settings_are_a_line_each_in_a_pipe() -> None:
 )
 def test_amounts_have_the_largest_unit_that_divides_them(name: str, value: int, text: str) -> None:
     assert amount(name, value) == text
+
+
+def test_the_congestion_controls_that_a_stack_may_have_are_listed() -> None:
+    assert json.loads(CliRunner().invoke(info, []).output)["congestion_controls"][0] == "newreno"

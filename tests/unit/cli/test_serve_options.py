@@ -45,6 +45,8 @@ def test_dev_names_its_interface(tmp_path: Path) -> None:
         ({"link": "dev:x", "peer_address": "198.18.0.1/24"}, "make no sense"),
         ({"gateway": "198.18.0.2"}, "is not a neighbour"),
         ({"gateway": "fe80::1"}, "bad gateway"),
+        ({"cc": "bogus"}, "no congestion control 'bogus'; there are: newreno"),
+        ({"cc": ""}, "no congestion control ''"),
         ({"access_log": Path("/no/such/directory/log")}, "no directory for the access log"),
     ],
 )
