@@ -391,12 +391,14 @@ cdef class MemoryClient:
     turn (poll, settle).
 
     received: bytes that came and were not yet received. window_bytes: the most of them; more stays with the sender.
+    segment_bytes: what send() is given is split into segments of at most so many bytes; 0: not at all.
     """
 
     cdef readonly MemoryTransport transport
     cdef readonly uint32_t number
     cdef readonly uint16_t port                 # the client's own
     cdef public uint64_t window_bytes
+    cdef public uint32_t segment_bytes
     cdef readonly bytearray received
     cdef object segments                        # deque: what was sent and has not arrived yet
     cdef bint fin_sent
@@ -413,8 +415,9 @@ cdef class MemoryClient:
         if self.fin_sent:
             raise error_of("aborted", "send() after shutdown()")
         for segment in segments:
-            if segment:
-                self.segments.append(bytes(segment))
+            step = self.segment_bytes or len(segment)
+            for at in range(0, len(segment), step or 1):
+                self.segments.append(bytes(segment[at:at + step]))
         return sum(map(len, segments))
 
     def receive(self, max_bytes: int = 65536, timeout: float | None = 0) -> bytes:

@@ -75,6 +75,10 @@ class World:
     def advance(self, duration_ns: int) -> None:
         raise NotImplementedError
 
+    def is_due(self) -> bool:
+        """Has the transport something to do in a turn at this time?"""
+        raise NotImplementedError
+
     def close(self) -> None:
         raise NotImplementedError
 
@@ -122,6 +126,10 @@ class EngineWorld(World):
     def advance(self, duration_ns: int) -> None:
         self.pair.advance(duration_ns)
 
+    def is_due(self) -> bool:
+        at = self.pair.a.next_deadline_ns
+        return at is not None and at <= self.pair.now_ns
+
     def close(self) -> None:
         self.pair.close()
 
@@ -162,6 +170,9 @@ class MemoryWorld(World):
 
     def advance(self, duration_ns: int) -> None:
         self.transport.advance(duration_ns)
+
+    def is_due(self) -> bool:
+        return self.transport.poll() != 0
 
     def close(self) -> None:
         self.transport.close()
@@ -388,3 +399,22 @@ def test_connections_are_told_apart(world: World) -> None:
     one.send(b"one")
     assert sorted(world.recorder.received.values()) == [b"one", b"other"]
     assert len(world.recorder.ports) == 2
+
+
+def test_a_paused_reader_costs_nothing(world: World) -> None:
+    """No upcall and no burst, however long it lasts and whatever the client does meanwhile; and nothing is due."""
+    client = world.open()
+    world.recorder.consume = 0
+    client.send(b"x" * 1000)
+    world.advance(SECOND)
+    before = len(world.recorder.log)
+    for _ in range(50):
+        client.send(b"y" * 100)
+        world.advance(100 * MILLISECOND)
+        assert not world.is_due()
+    assert len(world.recorder.log) == before
+    assert world.recorder.receivable(port_of(world)) == 6000
+    world.recorder.consume = None
+    world.recorder.act(port_of(world), "resume")
+    world.settle()
+    assert world.recorder.received[port_of(world)] == b"x" * 1000 + b"y" * 5000
