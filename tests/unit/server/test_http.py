@@ -17,11 +17,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ustack import Connection
 from ustack.buf import lent
 from ustack.server import request as requests
 from ustack.server.http import HttpServer
 from ustack.server.response import Refusal
+from ustack.testing.memory_transport import MemoryTransport
 from ustack.testing.pair import Pair
 from ustack.testing.testbed import MILLISECOND, SECOND, STACK_ADDRESS
 
@@ -42,11 +42,9 @@ class Client:
 
     def __init__(self, site: "Site") -> None:
         self.site = site
-        self.connection: Connection = site.pair.b.connect(STACK_ADDRESS, 80, wait=False)
+        self.connection: Any = site.connect()
         self.received = b""
         self.ended = ""
-        self.site.settle()
-        self.connection.nodelay = True
 
     def send(self, octets: bytes) -> None:
         self.connection.send(octets)
@@ -110,8 +108,18 @@ class Site:
         self.clients: list[Client] = []
         self.expected_errors = 0
 
+    @property
+    def now_ns(self) -> int:
+        return self.pair.now_ns
+
     def wall_ns(self) -> int:
-        return WALL_S * SECOND + self.pair.now_ns - self.wall_start_ns
+        return WALL_S * SECOND + self.now_ns - self.wall_start_ns
+
+    def connect(self) -> Any:
+        connection = self.pair.b.connect(STACK_ADDRESS, 80, wait=False)
+        self.settle()
+        connection.nodelay = True
+        return connection
 
     def settle(self) -> None:
         self.pair.pump()
@@ -150,7 +158,43 @@ class Site:
         assert self.stats()["connections_busy"] == 0
         assert self.stats()["connections_open"] == 0
         self.server.close()
+        self.close_transport()
+
+    def close_transport(self) -> None:
         self.pair.close()
+
+
+class MemorySite(Site):
+    """The same with no TCP behind: the server cannot tell."""
+
+    def __init__(self, root: Path, **options: Any) -> None:
+        self.root = root
+        self.transport = MemoryTransport(send_queue_bytes=1 << 30, low_water_bytes=131072)
+        options.setdefault("hash_key", b"0123456789abcdef")
+        self.wall_start_ns = self.now_ns
+        self.server = HttpServer(root, wall_clock=self.wall_ns, **options)
+        self.transport.listen(80, self.server)
+        self.clients: list[Client] = []
+        self.expected_errors = 0
+
+    @property
+    def now_ns(self) -> int:
+        return self.transport.now_ns
+
+    def connect(self) -> Any:
+        client = self.transport.open(80, window_bytes=1 << 19)
+        client.segment_bytes = 1460
+        self.settle()
+        return client
+
+    def settle(self) -> None:
+        self.transport.settle()
+
+    def pass_time(self, duration_ns: int) -> None:
+        self.transport.advance(duration_ns)
+
+    def close_transport(self) -> None:
+        self.transport.close()
 
 
 def fill(root: Path) -> None:
@@ -179,8 +223,8 @@ def make_site(root: Path) -> Iterator[Callable[..., Site]]:
     alive = lent.alive()
     made: list[Site] = []
 
-    def make(**options: Any) -> Site:
-        made.append(Site(root, **options))
+    def make(*, memory: bool = False, **options: Any) -> Site:
+        made.append(MemorySite(root, **options) if memory else Site(root, **options))
         return made[-1]
 
     yield make
@@ -189,8 +233,15 @@ def make_site(root: Path) -> Iterator[Callable[..., Site]]:
     assert lent.alive() == alive
 
 
+@pytest.fixture(params=["engine", "memory"])
+def site(request: pytest.FixtureRequest, make_site: Callable[..., Site]) -> Site:
+    """For what a server does whatever carries its bytes."""
+    return make_site(memory=request.param == "memory")
+
+
 @pytest.fixture
-def site(make_site: Callable[..., Site]) -> Site:
+def tcp_site(make_site: Callable[..., Site]) -> Site:
+    """For what can be seen in TCP alone."""
     return make_site()
 
 
@@ -504,22 +555,22 @@ def test_a_client_that_stops_reading_after_close_is_given_up(make_site: Callable
     assert (site.stats()["connections_open"], site.stats()["stalled_aborted"]) == (0, 1)
 
 
-def test_what_follows_a_delivered_response_is_read_for_a_bounded_time_and_size(site: Site) -> None:
-    chatty, silent = site.client(), site.client()
+def test_what_follows_a_delivered_response_is_read_for_a_bounded_time_and_size(tcp_site: Site) -> None:
+    chatty, silent = tcp_site.client(), tcp_site.client()
     for client in (chatty, silent):
         client.send(get("/", "Connection: close"))
         assert client.ended == "eof"
-    site.pass_time(MILLISECOND)
+    tcp_site.pass_time(MILLISECOND)
     for _ in range(100):
         if chatty.connection.state != "CLOSE-WAIT":
             break
         chatty.connection.send(b"x" * 4096)
-        site.settle()
+        tcp_site.settle()
     assert chatty.connection.state == "CLOSED"  # after 256 KiB
     assert silent.connection.state == "CLOSE-WAIT"
-    assert site.stats()["connections_busy"] == 1
-    site.pass_time(5 * SECOND)
-    assert site.stats()["connections_busy"] == 0
+    assert tcp_site.stats()["connections_busy"] == 1
+    tcp_site.pass_time(5 * SECOND)
+    assert tcp_site.stats()["connections_busy"] == 0
 
 
 def test_no_record_for_a_linger_still_ends_the_connection(make_site: Callable[..., Site]) -> None:
@@ -534,22 +585,22 @@ def test_no_record_for_a_linger_still_ends_the_connection(make_site: Callable[..
 # ---------------------------------------------------------------- the end of the server
 
 
-def test_finish_sends_idle_connections_a_fin_and_takes_no_more(site: Site) -> None:
-    idle = [site.client() for _ in range(3)]
+def test_finish_sends_idle_connections_a_fin_and_takes_no_more(tcp_site: Site) -> None:
+    idle = [tcp_site.client() for _ in range(3)]
     idle[0].send(GET)
-    site.server.finish(site.pair.a)
-    site.settle()
+    tcp_site.server.finish(tcp_site.pair.a)
+    tcp_site.settle()
     for client in idle:
         client.read()
     assert [client.ended for client in idle] == ["eof"] * 3
-    assert site.pair.a.counters()["resets_out"] == 0
+    assert tcp_site.pair.a.counters()["resets_out"] == 0
     with pytest.raises(ConnectionResetError):
-        site.client()
+        tcp_site.client()
     for client in idle:
         client.connection.close()
-    site.settle()
-    assert site.server.finished
-    assert site.stats()["connections_open"] == 0
+    tcp_site.settle()
+    assert tcp_site.server.finished
+    assert tcp_site.stats()["connections_open"] == 0
 
 
 def test_finish_lets_what_is_under_way_end(make_site: Callable[..., Site]) -> None:
@@ -574,13 +625,13 @@ def test_finish_lets_what_is_under_way_end(make_site: Callable[..., Site]) -> No
     assert site.pair.a.counters()["resets_out"] == 0
 
 
-def test_a_request_that_crosses_the_fin_is_not_reset(site: Site) -> None:
-    client = site.client()
-    site.server.finish(site.pair.a)
+def test_a_request_that_crosses_the_fin_is_not_reset(tcp_site: Site) -> None:
+    client = tcp_site.client()
+    tcp_site.server.finish(tcp_site.pair.a)
     client.send(GET)
     client.read()
     assert (client.received, client.ended) == (b"", "eof")
-    assert site.pair.a.counters()["resets_out"] == 0
+    assert tcp_site.pair.a.counters()["resets_out"] == 0
 
 
 # ---------------------------------------------------------------- the first line
@@ -1113,19 +1164,19 @@ def test_what_a_signal_handler_raises_within_an_upcall_is_not_lost(site: Site, m
 
 
 def test_a_client_whose_decision_is_interrupted_again_and_again_is_reset(
-    site: Site, monkeypatch: pytest.MonkeyPatch
+    tcp_site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupted(*_: object) -> None:
         raise SystemExit
 
-    client = site.client()
+    client = tcp_site.client()
     with monkeypatch.context() as patch:
         patch.setattr(requests, "decide", interrupted)
         with pytest.raises(SystemExit):
             client.send(GET)
-    site.settle()
+    tcp_site.settle()
     assert client.connection.reason == "reset"
-    assert site.ask(GET)[0] == 200
+    assert tcp_site.ask(GET)[0] == 200
 
 
 def test_closed_server_lets_go_of_its_connections(root: Path) -> None:
