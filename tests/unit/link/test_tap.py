@@ -3,7 +3,6 @@
 
 import errno
 import os
-import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -38,10 +37,6 @@ def test_it_describes_the_device_and_has_an_address_of_its_own(tap: Wire) -> Non
     assert link.caps == {
         "mtu": 4000, "max_frame": 65549, "tx_checksum": True, "tx_segmentation": True, "rx_checksum": True
     }  # fmt: skip
-
-
-def test_the_station_address_can_be_given(tap: Wire) -> None:
-    assert tap.open(mac="02:00:00:00:00:77").link.mac == "02:00:00:00:00:77"
 
 
 def test_a_device_that_it_makes_is_up_and_goes_away_with_it(make_namespace: Callable[[], str]) -> None:
@@ -95,16 +90,6 @@ def test_a_bad_argument_is_named(ifname: str, arguments: dict[str, Any], what: s
 
 
 # ---------------------------------------------------------------- frames
-def test_frames_come_in_order_with_what_the_kernel_left_open(tap: Wire) -> None:
-    driver = tap.open()
-    sender = tap.socket()
-    for payload in numbered(100):
-        sender.sendto(payload, ("198.18.0.2", 9))
-    frames = tap.take_udp(driver, 100)
-    assert [frame.data[42:] for frame in frames] == numbered(100)
-    assert {(frame.gso_size, frame.checksum, len(frame.data)) for frame in frames} == {(0, "partial", 142)}
-
-
 def test_lent_frames_are_not_overwritten(tap: Wire) -> None:
     driver = tap.open()
     sender = tap.socket()
@@ -167,34 +152,3 @@ def test_an_interface_that_goes_down_and_up_works_again(tap: Wire) -> None:
     assert receiver.recv(100) == b"back"
     receiver.sendto(b"hello", ("198.18.0.2", 9))
     assert tap.take_udp(driver, 1)[0].data[42:47] == b"hello"
-
-
-def test_a_removed_device_is_reported_for_good(tap: Wire) -> None:
-    driver = tap.open()
-    tap.run(f"ip -n {tap.ours_ns} link delete ours")
-    assert driver.wait(10**10) == -errno.ENXIO
-    assert driver.wait(10**10) == -errno.ENXIO
-    assert driver.send(bytes(60))
-    assert driver.submit() == -errno.ENXIO
-    assert driver.burst() == []
-
-
-# ---------------------------------------------------------------- waiting
-@pytest.mark.parametrize("busy_poll", ["auto", "always", "never"])
-def test_a_frame_ends_the_wait(tap: Wire, busy_poll: str) -> None:
-    driver = tap.open(busy_poll=busy_poll)
-    sender = tap.socket()
-    late = threading.Timer(0.01, sender.sendto, (b"late", ("198.18.0.2", 9)))
-    late.start()
-    try:
-        assert len(tap.take_udp(driver, 1)) == 1
-    finally:
-        late.join()
-
-
-@pytest.mark.parametrize(("busy_poll", "waits"), [("auto", 1), ("always", 0), ("never", 1)])
-def test_the_deadline_ends_the_wait(tap: Wire, busy_poll: str, waits: int) -> None:
-    driver = tap.open(busy_poll=busy_poll)
-    driver.take()
-    assert driver.wait(5_000_000) == 0
-    assert driver.link.counters()["waits"] == waits
