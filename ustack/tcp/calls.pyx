@@ -11,7 +11,7 @@ from ustack.base.prng cimport siphash24
 from ustack.buf.lent cimport lent_ref
 from ustack.buf.slab cimport slab_alloc
 from ustack.ip.layer cimport ip_is_local, ip_is_valid_remote
-from ustack.tcp.emit cimport advertised_wscale
+from ustack.tcp.emit cimport advertised_wscale, default_mss
 from ustack.tcp.ending cimport connection_end, time_wait_remove
 from ustack.tcp.receive.reassembly cimport reassembly_consume, reassembly_peek
 from ustack.tcp.records.deadlines cimport deadline_clear, deadline_set, deadlines_arm
@@ -33,7 +33,6 @@ from ustack.wire.seq cimport seq_gt
 
 
 cdef enum:
-    DEFAULT_MSS_V4 = 536                    # MUST-15
     EPHEMERAL_FIRST = 32768
     EPHEMERAL_COUNT = 28232u                # 32768..60999, what Linux uses
 
@@ -150,7 +149,7 @@ cdef tcb_t *tcp_connect(tcp_t *tcp, const ip_addr_t *raddr, uint16_t rport, uint
     set_state(tcp, tcb, SYN_SENT)
     tcb.app = <uint8_t>app
     tcb.flags = TCB_ACTIVE
-    tcb.smss = DEFAULT_MSS_V4
+    tcb.smss = default_mss(&key.raddr)
     tcb.rcv_wscale = advertised_wscale(tcp) if tcp.config.window_scaling else 0
     tcb.snd_una = initial_sequence_number(tcp, &key)
     tcb.snd_nxt = tcb.snd_una

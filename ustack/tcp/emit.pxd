@@ -6,6 +6,7 @@
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 
+from ustack.base.types cimport ip_addr_t
 from ustack.ip.layer cimport ip_status_t
 from ustack.tcp.records.tcb cimport flow_key_t, syn_received_t, tcb_t, tcp_t, time_wait_t
 from ustack.wire.tcp cimport header_t, segment_t
@@ -23,6 +24,8 @@ cdef void emit_time_wait_ack(tcp_t *tcp, const time_wait_t *record) noexcept nog
 # RST of a connection: <SEQ=SND.NXT><ACK=RCV.NXT><CTL=RST,ACK>.
 cdef ip_status_t emit_reset_of(tcp_t *tcp, tcb_t *tcb) noexcept nogil
 # What we offer in a SYN.
+# What a peer takes that names no MSS (MUST-15): 536 for IPv4, 1220 for IPv6.
+cdef uint16_t default_mss(const ip_addr_t *raddr) noexcept nogil
 cdef uint16_t advertised_mss(const tcp_t *tcp) noexcept nogil
 cdef uint8_t advertised_wscale(const tcp_t *tcp) noexcept nogil
 # The window of a SYN, and so the first one we offer: it is never scaled (RFC 7323 section 2.2).

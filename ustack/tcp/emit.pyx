@@ -5,7 +5,8 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from libc.string cimport memset
 
 from ustack.base.counters cimport PURE_ACKS_OUT, RESETS_OUT, SEGMENTS_OUT, count
-from ustack.ip.layer cimport IP_OK, IP_PROTO_TCP, ip_commit, ip_payload_mtu, ip_reserve, ip_route_t
+from ustack.ip.layer cimport (
+    IP_OK, IP_PROTO_TCP, ip_commit, ip_default_packet_bytes, ip_header_bytes, ip_payload_mtu, ip_reserve, ip_route_t)
 from ustack.tcp.records.tcb cimport OPT_SACK, OPT_TIMESTAMPS, OPT_WSCALE, tcb_bare_seq, tcp_timestamp
 from ustack.wire.tcp cimport (
     ACK, FIN, HAS_MSS, HAS_SACK_PERMITTED, HAS_TIMESTAMPS, HAS_WSCALE, RST, SYN, TCP_CHECKSUM_OFFSET, TCP_HEADER_BYTES,
@@ -76,6 +77,10 @@ cdef ip_status_t emit_reset_of(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
 
 
 # ---------------------------------------------------------------- half-open records
+
+cdef uint16_t default_mss(const ip_addr_t *raddr) noexcept nogil:
+    return <uint16_t>(ip_default_packet_bytes(raddr) - ip_header_bytes(raddr) - TCP_HEADER_BYTES)
+
 
 cdef uint16_t advertised_mss(const tcp_t *tcp) noexcept nogil:
     """MMS_R - 20 (MUST-67), whatever options later segments carry (RFC 6691)."""

@@ -20,7 +20,7 @@ from ustack.base.counters cimport (
 from ustack.base.types cimport ip_addr_is_v4
 from ustack.buf.frame cimport CHECKSUM_UNKNOWN
 from ustack.ip.layer cimport IP_PROTO_TCP, ip_confirm
-from ustack.tcp.emit cimport emit_reset_for, emit_time_wait_ack, first_window
+from ustack.tcp.emit cimport default_mss, emit_reset_for, emit_time_wait_ack, first_window
 from ustack.tcp.ending cimport connection_end, connection_time_wait
 from ustack.tcp.opening cimport (
     apply_negotiated, listen_arrives, offered_options, syn_received_arrives, time_wait_arrives)
@@ -44,10 +44,6 @@ from ustack.wire.checksum cimport checksum_add, checksum_fold, checksum_partial
 from ustack.wire.octets cimport htons
 from ustack.wire.seq cimport seq_gt, seq_le, seq_lt
 from ustack.wire.tcp cimport ACK, FIN, HAS_MSS, HAS_TIMESTAMPS, RST, SYN, segment_parse, segment_t
-
-
-cdef enum:
-    DEFAULT_MSS_V4 = 536                    # MUST-15
 
 
 # ---------------------------------------------------------------- which record
@@ -137,7 +133,7 @@ cdef void syn_sent_arrives(tcp_t *tcp, tcb_t *tcb, const segment_t *seg, deliver
     tcb.rcv_adv = tcb.rcv_nxt + first_window(tcp)
     if options & OPT_TIMESTAMPS:
         tcb.ts_recent = seg.ts_val
-    apply_negotiated(tcp, tcb, options, seg.mss if seg.has & HAS_MSS else DEFAULT_MSS_V4, seg.wscale)
+    apply_negotiated(tcp, tcb, options, seg.mss if seg.has & HAS_MSS else default_mss(&tcb.key.raddr), seg.wscale)
     tcb_heard(tcp, tcb)
     work_add(tcp, tcb)
     if not acceptable:                                                  # simultaneous open (MUST-10)

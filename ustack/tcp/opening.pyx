@@ -16,7 +16,7 @@ from ustack.base.wheel cimport wheel_arm
 from ustack.buf.slab cimport slab_alloc
 from ustack.ip.layer cimport ip_payload_mtu
 from ustack.tcp.emit cimport (
-    advertised_wscale, emit_reset_for, emit_syn_ack, emit_syn_received_ack, emit_time_wait_ack, first_edge,
+    advertised_wscale, default_mss, emit_reset_for, emit_syn_ack, emit_syn_received_ack, emit_time_wait_ack, first_edge,
     first_window)
 from ustack.tcp.ending cimport syn_received_remove, time_wait_remove, time_wait_restart
 from ustack.tcp.records.deadlines cimport TIMER_SYN_RECEIVED
@@ -27,7 +27,7 @@ from ustack.tcp.records.moves cimport note_move, take_over_state
 from ustack.tcp.records.state cimport ESTABLISHED, LISTEN, SYN_RECEIVED
 from ustack.tcp.records.tcb cimport (
     OPT_AGREED, OPT_SACK, OPT_TIMESTAMPS, OPT_TS_STALE, OPT_WSCALE, TCB_EV_ACCEPT, flow_key_t, listener_t, syn_at,
-    syn_received_t, syn_retries, tcb_heard, time_wait_at, time_wait_t)
+    syn_received_t, syn_retries, tcb_heard, tcb_option_bytes, time_wait_at, time_wait_t)
 from ustack.tcp.records.work cimport work_add
 from ustack.tcp.recovery.ack cimport ack_set_window, ack_start
 from ustack.tcp.recovery.control cimport control_choose
@@ -35,12 +35,10 @@ from ustack.tcp.syn_cache cimport syn_cache_find, syn_cache_insert, syn_cache_is
 from ustack.tcp.throttle cimport syn_received_answer_allowed, time_wait_challenge_allowed, time_wait_corrective_allowed
 from ustack.wire.seq cimport seq_gt, seq_le
 from ustack.wire.tcp cimport (
-    ACK, FIN, HAS_MSS, HAS_SACK_PERMITTED, HAS_TIMESTAMPS, HAS_WSCALE, RST, SYN, TCP_HEADER_BYTES, TCP_TIMESTAMP_BYTES,
-    segment_t)
+    ACK, FIN, HAS_MSS, HAS_SACK_PERMITTED, HAS_TIMESTAMPS, HAS_WSCALE, RST, SYN, TCP_HEADER_BYTES, segment_t)
 
 
 cdef enum:
-    DEFAULT_MSS_V4 = 536                    # MUST-15
     MINIMUM_MSS = 64                        # below, a peer could make us send headers alone
     MAX_WINDOW_UNSCALED = 0xFFFF
 
@@ -137,7 +135,7 @@ cdef void half_open(tcp_t *tcp, const flow_key_t *key, const segment_t *seg, uin
     if options & OPT_TIMESTAMPS:
         syn.ts_recent = seg.ts_val
     syn.options_wscale = <uint8_t>(options << 4 | (seg.wscale if options & OPT_WSCALE else 0))
-    syn.peer_mss = seg.mss if seg.has & HAS_MSS else DEFAULT_MSS_V4
+    syn.peer_mss = seg.mss if seg.has & HAS_MSS else default_mss(&key.raddr)
     syn.timer = wheel_arm(&tcp.wheel, tcp.now_ns + tcp.config.rto_initial_ns, TIMER_SYN_RECEIVED, index)
     emit_syn_ack(tcp, syn)
 
@@ -287,9 +285,7 @@ cdef void apply_negotiated(tcp_t *tcp, tcb_t *tcb, uint8_t options, uint16_t pee
     tcb.options = <uint8_t>((tcb.options & ~OPT_AGREED) | options)
     if room < mss:
         mss = room
-    if options & OPT_TIMESTAMPS:
-        mss -= TCP_TIMESTAMP_BYTES
-    tcb.smss = <uint16_t>mss
+    tcb.smss = <uint16_t>(mss - tcb_option_bytes(tcb))
     tcb.snd_wscale = peer_wscale if options & OPT_WSCALE else 0
     tcb.rcv_wscale = advertised_wscale(tcp) if options & OPT_WSCALE else 0
 

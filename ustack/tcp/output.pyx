@@ -36,18 +36,17 @@ from ustack.tcp.records.tcb cimport (
     CC_WAITING, DEADLINE_ACK, DEADLINE_REXMIT, OPT_SACK, OPT_TIMESTAMPS, OPT_WSCALE, TCB_ABORT, TCB_ACK_DELAYED,
     TCB_ACK_NOW, TCB_FIN_QUEUED, TCB_FIN_SENT, TCB_NODELAY, TCB_PERSIST, TCB_PROBE, TCB_RECOVERY, TCB_REXMIT,
     TCB_RTT_FULL, TCB_RTT_TIMING, rx_queue_of, send_piece_at, send_piece_t, snd_cursor, snd_cursor_set, snd_short_end,
-    tcb_bare_seq, tcb_max_window, tcp_timestamp)
+    tcb_bare_seq, tcb_header_bytes, tcb_max_window, tcp_timestamp)
 from ustack.tcp.records.turn cimport UNIT_BYTES_SHIFT
 from ustack.tcp.records.work cimport turn_charge, work_add
 from ustack.tcp.recovery.ack cimport initial_window
-from ustack.tcp.recovery.control cimport (
-    control_begin, control_of, control_sent, control_state, view_load, view_store)
+from ustack.tcp.recovery.control cimport control_begin, control_of, control_sent, control_state, view_load, view_store
 from ustack.tcp.recovery.path cimport path_fragments, path_identification, path_refresh
 from ustack.tcp.recovery.rtt cimport rexmit_start, rtt_now_us, rtt_spoil
 from ustack.wire.seq cimport seq_gt, seq_le, seq_lt
 from ustack.wire.tcp cimport (
-    ACK, FIN, HAS_MSS, HAS_SACK_PERMITTED, HAS_TIMESTAMPS, HAS_WSCALE, PSH, SYN, TCP_CHECKSUM_OFFSET, TCP_HEADER_BYTES,
-    TCP_TIMESTAMP_BYTES, header_t, segment_emit)
+    ACK, FIN, HAS_MSS, HAS_SACK_PERMITTED, HAS_TIMESTAMPS, HAS_WSCALE, PSH, SYN, TCP_CHECKSUM_OFFSET, header_t,
+    segment_emit)
 
 
 cdef enum:
@@ -236,7 +235,7 @@ cdef send_t send_segment(tcp_t *tcp, tcb_t *tcb, uint32_t seq, uint32_t length, 
     cdef ip_route_t route
     cdef int status = 0
     cdef uint8_t *out
-    cdef uint32_t header_bytes = TCP_HEADER_BYTES + (TCP_TIMESTAMP_BYTES if tcb.options & OPT_TIMESTAMPS else 0)
+    cdef uint32_t header_bytes = tcb_header_bytes(tcb)
     route.src = &tcb.key.laddr
     route.dst = &tcb.key.raddr
     route.neighbour = &tcb.neighbour
@@ -266,7 +265,7 @@ cdef send_t send_segment(tcp_t *tcp, tcb_t *tcb, uint32_t seq, uint32_t length, 
 cdef inline uint32_t largest_segment(const tcp_t *tcp, const tcb_t *tcb) noexcept nogil:
     """Bytes of data in one frame: SMSS, or a whole number of them where the link segments (which numbers the packets by
     itself: not where DF is clear)."""
-    cdef uint32_t header_bytes = TCP_HEADER_BYTES + (TCP_TIMESTAMP_BYTES if tcb.options & OPT_TIMESTAMPS else 0)
+    cdef uint32_t header_bytes = tcb_header_bytes(tcb)
     cdef uint32_t room = ip_payload_max(tcp.ip) - header_bytes
     if not tcp.ip.link.caps.tx_segmentation or room < 2 * <uint32_t>tcb.smss or path_fragments(tcp, tcb):
         return tcb.smss

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Options that both ends agree on: MSS (RFC 9293 section 3.7.1), window scale, timestamps (RFC 7323), SACK."""
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -379,3 +381,12 @@ def test_sack_blocks_are_never_sent_without_permission() -> None:
     with established() as scene:
         scene.peer.send("A", seq=100, payload=b"x")
         scene.peer.expect("A", options={"sack": None})
+
+
+def test_no_size_of_an_ip_header_is_written_down_in_tcp() -> None:
+    """ip/family.pxd has them: 536 and 1220 (MUST-15) follow from it."""
+    sizes = re.compile(r"\bIPV[46]_\w*BYTES\b|\b(?<!,)(?:536|1220|576|1280)\b")
+    tcp = Path(__file__).parents[3] / "ustack" / "tcp"
+    for path in tcp.rglob("*.p[yx][xd]"):
+        code = "\n".join(line.split("#")[0] for line in path.read_text().splitlines())
+        assert not sizes.search(code), path

@@ -23,6 +23,7 @@ from ustack.tcp.records.configuration cimport tcp_config_t
 from ustack.tcp.records.rx_queue cimport rx_memory_t, rx_queue_at, rx_queue_t
 from ustack.tcp.records.state cimport STATE_COUNT
 from ustack.tcp.records.turn cimport turn_t
+from ustack.wire.tcp cimport TCP_HEADER_BYTES, TCP_TIMESTAMP_BYTES
 
 cdef enum:
     TCP_MAX_LISTENERS = 64
@@ -342,6 +343,15 @@ cdef inline void tcb_heard(const tcp_t *tcp, tcb_t *tcb) noexcept nogil:
 # section 3.8.6.2.1).
 cdef inline uint32_t tcb_max_window(const tcb_t *tcb) noexcept nogil:
     return <uint32_t>tcb.snd_max_wnd << tcb.snd_wscale
+
+
+# Options that every segment of the connection carries, and the whole header.
+cdef inline uint32_t tcb_option_bytes(const tcb_t *tcb) noexcept nogil:
+    return TCP_TIMESTAMP_BYTES if tcb.options & OPT_TIMESTAMPS else 0
+
+
+cdef inline uint32_t tcb_header_bytes(const tcb_t *tcb) noexcept nogil:
+    return TCP_HEADER_BYTES + tcb_option_bytes(tcb)
 
 
 # Timestamp clock: 1 ms (RFC 7323 section 5.4), offset by a secret so that it does not tell our uptime.

@@ -9,14 +9,13 @@ from ustack.base.counters cimport (
 from ustack.base.prng cimport siphash24
 from ustack.base.types cimport ip_addr_t
 from ustack.buf.slab cimport slab_alloc, slab_release
+from ustack.ip.layer cimport ip_header_bytes
 from ustack.tcp.cc.contract cimport cc_ops_t, cc_view_t
 from ustack.tcp.records.state cimport ESTABLISHED
-from ustack.tcp.records.tcb cimport OPT_TIMESTAMPS, TCB_MSS_PROVEN, TCB_RECOVERY, TCB_RTT_FULL
+from ustack.tcp.records.tcb cimport TCB_MSS_PROVEN, TCB_RECOVERY, TCB_RTT_FULL, tcb_header_bytes
 from ustack.tcp.recovery.control cimport control_of, control_state, view_load, view_store
 from ustack.tcp.recovery.fast_recovery cimport repair_end
-from ustack.wire.ipv4 cimport IPV4_HEADER_BYTES
 from ustack.wire.seq cimport seq_ge, seq_gt
-from ustack.wire.tcp cimport TCP_HEADER_BYTES, TCP_TIMESTAMP_BYTES
 
 
 cdef enum:
@@ -49,8 +48,7 @@ cdef inline path_t *path_of(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
 
 
 cdef inline uint16_t smss_for(const tcb_t *tcb, uint16_t mtu) noexcept nogil:
-    cdef uint32_t overhead = (IPV4_HEADER_BYTES + TCP_HEADER_BYTES
-                              + (TCP_TIMESTAMP_BYTES if tcb.options & OPT_TIMESTAMPS else 0))
+    cdef uint32_t overhead = ip_header_bytes(&tcb.key.raddr) + tcb_header_bytes(tcb)
     cdef uint16_t smss = <uint16_t>((mtu if mtu > MINIMUM_PATH_MTU else MINIMUM_PATH_MTU) - overhead)
     return smss if smss < tcb.smss else tcb.smss
 
