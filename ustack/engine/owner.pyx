@@ -213,7 +213,8 @@ cdef class Engine(Transport):
 
     cdef uint16_t register(self, Application application) except 0:
         cdef uint16_t index
-        if application.transport == self.table:
+        # The pointer alone could be a stack's that was at this address, and ended without a word (__dealloc__).
+        if application.transport == self.table and self.c.applications[application.c.index] == &application.c:
             return application.c.index
         missing = application.missing_upcalls()
         if missing:

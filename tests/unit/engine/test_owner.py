@@ -456,6 +456,32 @@ def test_an_application_is_released_with_its_stack() -> None:
     assert reference() is None
 
 
+def test_an_application_of_a_stack_that_ended_without_a_word_is_not_taken_for_anothers() -> None:
+    """Not even when the next stack lies at the same address: it would be called by a table that has never heard of
+    it."""
+
+    class Silent(Stack):
+        """Its memory is given back, and nobody is told."""
+
+        def __del__(self) -> None:
+            pass
+
+    application = Recorder()
+    stack = Silent(SimNetwork().a, now_ns=0)
+    stack.listen(80, application=application)
+    places = set()
+    for _ in range(20):
+        del stack
+        gc.collect()
+        stack = Silent(SimNetwork().a, now_ns=0)
+        places.add(id(stack))
+        with pytest.raises(ValueError, match="is in use"):
+            stack.listen(80, application=application)
+    stack.close()
+    if len(places) == 20:
+        pytest.skip("no stack lay where one had been")
+
+
 def test_a_listener_used_after_its_stack_does_not_end_the_process() -> None:
     """Blocking calls would poll an engine whose memory is gone: tried in a process of its own."""
     said = in_a_process(
