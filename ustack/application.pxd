@@ -167,7 +167,8 @@ ctypedef struct transport_t:
     # RST now; queued data is dropped. on_closed(CLOSE_ABORTED) follows in this poll.
     void (*abort)(const transport_t *transport, conn_t *conn) noexcept nogil
     # ---- settings
-    # One-shot timeout in ns from now; 0 turns it off. Cheap to move.
+    # One-shot timeout in ns from now; 0 turns it off. Cheap to move. After close it is no upcall any more: its time
+    # ends the connection (CLOSE_TIMEOUT), whatever is still queued. close turns off the one that was set before it.
     void (*set_timeout)(const transport_t *transport, conn_t *conn, uint64_t after_ns) noexcept nogil
     # conn_option_t. CALL_OK, CALL_UNSUPPORTED; for OPTION_CC CALL_STATE, CALL_NO_MEMORY as well. option: 0 for what
     # this transport does not have.

@@ -25,7 +25,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 
 from ustack.application cimport (
     ACCEPT_REFUSED, ACCEPT_WAITING, CALL_BAD_ADDRESS, CALL_IN_USE, CALL_NO_MEMORY, CALL_NO_ROUTE, CALL_OK, CALL_STATE,
-    CALL_UNSUPPORTED, CLOSE_ABORTED, CLOSE_NORMAL, CLOSE_RESET, CONN_ABORTED, CONN_EOF,
+    CALL_UNSUPPORTED, CLOSE_ABORTED, CLOSE_NORMAL, CLOSE_RESET, CLOSE_TIMEOUT, CONN_ABORTED, CONN_EOF,
     OPTION_NODELAY, OPTION_TTL, Application, Transport, application_t,
     close_reason_t, conn_t, endpoints_t, transport_t, turn_budget_t, visit_t)
 from ustack.base.arguments cimport whole
@@ -58,6 +58,7 @@ cdef enum flags_t:
     PEER_FIN = 256                  # behind everything unread
     EOF_TOLD = 512
     WAITING = 1024                  # it counts against the backlog
+    ENDED = 2048                    # on_closed is being called
 
 ctypedef struct piece_t:            # one lent range in the send queue
     lent_t *lent
@@ -123,7 +124,7 @@ cdef int64_t send(const transport_t *transport, conn_t *conn, lent_t *lent, uint
     cdef uint64_t room = send_room(transport, conn)
     cdef uint64_t accepted = length if length < room else room
     cdef piece_t *piece
-    if record.flags & (FIN_QUEUED | ABORT):
+    if record.flags & (FIN_QUEUED | ABORT | ENDED):
         return CALL_STATE
     if offset > lent.length or length > lent.length - offset:
         return CALL_BAD_ADDRESS
@@ -237,7 +238,7 @@ cdef close_reason_t reason(const transport_t *transport, const conn_t *conn) noe
 
 cdef object state(const transport_t *transport, const conn_t *conn):
     cdef uint32_t flags = own(conn).flags
-    if flags & ABORT:
+    if flags & (ABORT | ENDED):
         return "CLOSED"
     if flags & FIN_QUEUED:
         return "LAST-ACK" if flags & PEER_FIN else "FIN-WAIT-2" if flags & FIN_TAKEN else "FIN-WAIT-1"
@@ -746,8 +747,15 @@ cdef class MemoryTransport(Transport):
         """on_writable, on_eof, on_timeout."""
         cdef application_t *app
         cdef uint32_t happened = 0
-        if record.flags & (ABORT | CLOSED_BY_APP) or client.wants_reset:
+        if record.flags & ABORT or client.wants_reset:
             return 0
+        if record.flags & CLOSED_BY_APP:
+            if not record.timeout_at_ns or record.timeout_at_ns > self.memory.now_ns:
+                return 0
+            record.timeout_at_ns = 0                    # it was closed, and nobody waits for the rest any longer
+            record.flags |= ABORT
+            record.reason = CLOSE_TIMEOUT
+            return 1
         if record.flags & WANT_WRITABLE and record.queued <= self.memory.low_water_bytes:
             record.flags &= ~<uint32_t>WANT_WRITABLE
             app = self.begin(record)
@@ -800,6 +808,7 @@ cdef class MemoryTransport(Transport):
         cdef memory_conn_t *record = self.memory.conns[index]
         cdef application_t *app
         record.reason = why
+        record.flags |= ENDED
         if record.flags & ACCEPTED:
             app = self.begin(record)
             app.on_closed(app, self.table, <conn_t *>record, why)

@@ -17,6 +17,7 @@ from ustack.testing.testbed import MILLISECOND, SECOND, STACK_ADDRESS
 QUEUE_BYTES = 65536
 LOW_WATER_BYTES = 16384
 WINDOW_BYTES = 8192
+CALL_STATE = -4
 
 
 class Client:
@@ -372,6 +373,36 @@ def test_a_timeout_can_be_moved_and_turned_off(world: World) -> None:
     world.recorder.act(port_of(world), ("timeout", 0))
     world.advance(SECOND)
     assert world.recorder.names() == ["accept"]
+
+
+def test_a_timeout_after_close_ends_the_connection(world: World) -> None:
+    """A client that takes nothing must not keep what is queued for ever; nobody is left to be told but of the end."""
+    world.recorder.on("data", ("send", b"x" * QUEUE_BYTES), "close", ("timeout", SECOND))
+    client = world.open()
+    client.send(b"go")
+    world.advance(SECOND // 2)
+    assert world.recorder.names() == ["accept", "data"]
+    world.advance(SECOND)
+    assert world.recorder.names() == ["accept", "data", "closed"]
+    assert events(world)[-1] == ("closed", "timeout")
+
+
+def test_on_closed_can_ask_for_nothing_any_more(world: World) -> None:
+    """Every downcall is allowed there, and none of them leaves anything behind."""
+    answers: list[int] = []
+    calls = ["close", "abort", "shutdown", "resume", "take", "want_writable", ("timeout", SECOND)]
+    world.recorder.on("closed", *calls, lambda port: answers.append(world.recorder.act(port, ("send", b"late"))))
+    for end in (Client.abort, Client.shutdown):
+        client = world.open()
+        client.send(b"data")
+        world.recorder.on("eof", "close")
+        getattr(client, end.__name__)()
+        world.settle()
+        client.read()
+        world.advance(SECOND)
+    assert answers == [CALL_STATE, CALL_STATE]
+    assert world.recorder.names()[-1] == "closed"
+    assert world.recorder.errors == []
 
 
 def test_a_refused_connection_is_reset_without_another_upcall(world: World) -> None:
