@@ -31,6 +31,9 @@ _STEP = os.O_PATH | os.O_NOFOLLOW | os.O_DIRECTORY | os.O_CLOEXEC
 # A .gz that was made together with its original may be older by the time it took to write both.
 _GZIP_TOLERANCE_NS = 2_000_000_000
 
+# The year 2262: a file system can hold later times, 64 bits of nanoseconds cannot (filetable.pyx has the same bound).
+TIME_BOUND_NS = 9_223_372_036_000_000_000
+
 # How a failed open looks from outside. EACCES alone admits that something is there.
 _REFUSED = {errno.EACCES: 403, errno.EPERM: 403, errno.ENXIO: 403}
 _ABSENT = {errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EXDEV, errno.EINVAL, errno.EILSEQ}
@@ -147,9 +150,15 @@ def http_date(second: int) -> bytes:
     return (text % (_DAYS[at[6]], at[2], _MONTHS[at[1]], at[0], at[3], at[4], at[5])).encode("ascii")
 
 
+def _bounded(time_ns: int) -> int:
+    return min(max(time_ns, -TIME_BOUND_NS), TIME_BOUND_NS - 1)
+
+
 def identity_of(status: os.stat_result) -> Identity:
     """The part of a stat result that tells one state of a file from another."""
-    return Identity(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+    return Identity(
+        status.st_dev, status.st_ino, status.st_size, _bounded(status.st_mtime_ns), _bounded(status.st_ctime_ns)
+    )
 
 
 def entity_tag(identity: Identity, coding: bytes) -> bytes:

@@ -2,12 +2,12 @@
 """Table of open files, and what the disk says about them (contract: filetable.pxd)."""
 
 from libc.errno cimport EINTR, ENAMETOOLONG, ENOENT, ENOSYS, ENOTDIR, EPERM, errno
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcmp, memcpy, memset, strdup, strlen
 
 from ustack.base.posix cimport (
-    O_NOCTTY, O_NONBLOCK, O_RDONLY, S_ISREG, close_descriptor, fstat, fstatat, read, stat_t)
+    O_NOCTTY, O_NONBLOCK, O_RDONLY, S_ISREG, close_descriptor, fstat, fstatat, read, stat_t, timespec)
 from ustack.buf.lent cimport lent_from_copy, lent_t, lent_unref
 from ustack.server.beneath cimport beneath_open
 from ustack.server.headtable cimport head_forget
@@ -46,6 +46,17 @@ cdef void files_end(server_t *server) noexcept nogil:
     server.file_buckets = NULL
     server.free_files = NULL
     server.read_buffer = NULL
+
+
+cdef int64_t nanoseconds(const timespec *at) noexcept nogil:
+    """Since 1970. A file system can hold times beyond 2262, 64 bits of these cannot: they are then the last, or the
+    first, that have room (files.identity_of says the same)."""
+    cdef int64_t bound_s = 9_223_372_036
+    if at.tv_sec >= bound_s:
+        return bound_s * 1_000_000_000 - 1
+    if at.tv_sec < -bound_s:
+        return -bound_s * 1_000_000_000
+    return at.tv_sec * 1_000_000_000 + at.tv_nsec
 
 
 cdef bint is_absent(int error) noexcept nogil:
@@ -140,8 +151,8 @@ cdef file_t *file_take(server_t *server, size_t path_length, uint64_t hashed, co
     variant.path = plain
     variant.identity.device, variant.identity.inode = found.st_dev, found.st_ino
     variant.identity.size = <uint64_t>found.st_size
-    variant.identity.mtime_ns = found.st_mtim.tv_sec * 1_000_000_000 + found.st_mtim.tv_nsec
-    variant.identity.ctime_ns = found.st_ctim.tv_sec * 1_000_000_000 + found.st_ctim.tv_nsec
+    variant.identity.mtime_ns = nanoseconds(&found.st_mtim)
+    variant.identity.ctime_ns = nanoseconds(&found.st_ctim)
     variant.body = body
     if body != NULL:
         server.held_bytes += body.length
@@ -208,8 +219,7 @@ cdef bint variant_unchanged(server_t *server, variant_t *variant) noexcept nogil
     if fstatat(server.root_fd, variant.path, &now, 0) != 0 or not S_ISREG(now.st_mode):
         return then.inode == 0
     if (now.st_ino == then.inode and now.st_dev == then.device and <uint64_t>now.st_size == then.size
-            and now.st_mtim.tv_sec * 1_000_000_000 + now.st_mtim.tv_nsec == then.mtime_ns
-            and now.st_ctim.tv_sec * 1_000_000_000 + now.st_ctim.tv_nsec == then.ctime_ns):
+            and nanoseconds(&now.st_mtim) == then.mtime_ns and nanoseconds(&now.st_ctim) == then.ctime_ns):
         return True
     if (variant.mapped and now.st_ino == then.inode and now.st_dev == then.device
             and <uint64_t>now.st_size < then.size):

@@ -422,6 +422,26 @@ def test_tables_that_are_full_are_full_alike(make_both: Callable[..., Both]) -> 
     assert both.ways[0].plain() > 0
 
 
+@pytest.mark.parametrize("name", ["small.js", "mapped.js"])
+def test_a_time_that_nanoseconds_cannot_hold_is_the_last_that_they_can(
+    make_both: Callable[..., Both], root: Path, name: str
+) -> None:
+    both = make_both()
+    path = root / name
+    path.write_bytes(b"x" * (10 if name == "small.js" else 60_000))
+    try:
+        os.utime(path, (0, 15_000_000_000))
+        if path.stat().st_mtime_ns < 1 << 63:
+            pytest.skip("the file system cannot hold it either")
+        for number in range(3):
+            found = both.ask(b"GET /%b?%d HTTP/1.1\r\nHost: h\r\n\r\n" % (name.encode(), number))
+            assert found.startswith(b"HTTP/1.1 200")
+            assert b"Last-Modified: Fri, 11 Apr 2262 23:47:15 GMT\r\n" in found
+        assert both.ways[0].plain() > 0
+    finally:
+        path.unlink()
+
+
 def test_no_memory_for_responses_is_refused_alike(make_both: Callable[..., Both], root: Path) -> None:
     both = make_both(max_response_bytes=1 << 20, max_files=1024, max_heads=0)
     for number in range(300):
