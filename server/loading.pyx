@@ -59,6 +59,7 @@ cdef class Loader:
         cdef uint64_t hashed = siphash13(self.s.hash_key, <const uint8_t *>PyBytes_AS_STRING(path), length)
         cdef file_t *file = file_lookup(self.s, <const uint8_t *>PyBytes_AS_STRING(path), length, hashed)
         if file != NULL and file_fresh(self.s, file):
+            file.referenced = 1
             return file - self.s.files
         cdef bint directory = length == 0 or path.endswith(b"/")
         cdef bytes name = path + files.INDEX if directory else path

@@ -226,6 +226,7 @@ cdef file_t *plain_file(server_t *server, const plain_t *plain, char *name, bint
     cdef int verdict
     absent[0] = False
     if file != NULL and file_fresh(server, file):
+        file.referenced = 1
         return file
     memcpy(name, plain.path, length)
     if plain.is_directory:

@@ -422,6 +422,26 @@ def test_tables_that_are_full_are_full_alike(make_both: Callable[..., Both]) -> 
     assert both.ways[0].plain() > 0
 
 
+def test_a_file_that_is_asked_for_all_the_time_stays(make_both: Callable[..., Both], root: Path) -> None:
+    """Also under ever new heads: what goes is a file that was not asked for since the clock hand came by."""
+    both = make_both(max_files=4, checks_per_second=0, revalidate_s=1000)
+    hot = root / "hot.txt"
+    hot.write_bytes(b"first")
+    for number in range(30):
+        (root / f"cold{number}.txt").write_bytes(b"c")
+    try:
+        for number in range(30):
+            assert both.ask(b"GET /hot.txt?%d HTTP/1.1\r\nHost: h\r\n\r\n" % number).endswith(b"first")
+            both.ask(b"GET /cold%d.txt HTTP/1.1\r\nHost: h\r\n\r\n" % number)
+            if number == 9:  # the hand has been round
+                hot.write_bytes(b"again")  # seen by nobody who does not open it
+        assert both.ways[0].plain() > 50
+    finally:
+        hot.unlink()
+        for number in range(30):
+            (root / f"cold{number}.txt").unlink()
+
+
 @pytest.mark.parametrize("name", ["small.js", "mapped.js"])
 def test_a_time_that_nanoseconds_cannot_hold_is_the_last_that_they_can(
     make_both: Callable[..., Both], root: Path, name: str
