@@ -100,6 +100,8 @@ cdef bint head_remember(server_t *server, decision_t *decision, const uint8_t *h
         cost += strlen(decision.missing)
     if length > server.max_remembered_bytes or server.decision_limit == 0 or cost > server.max_decision_bytes:
         return False
+    if server.log.fd >= 0 and decision.log_text == NULL:
+        return False                        # its line had no room: answered from here, it would be missing each time
     decision.head = <uint8_t *>malloc(length)
     if decision.head == NULL:
         return False

@@ -462,6 +462,23 @@ def test_a_time_that_nanoseconds_cannot_hold_is_the_last_that_they_can(
         path.unlink()
 
 
+def test_a_line_that_the_log_has_no_room_for_is_counted_each_time(make_both: Callable[..., Both]) -> None:
+    both = make_both(max_response_bytes=1 << 20, max_heads=1000, max_heads_bytes=1 << 24)
+    head = b"GET /inline.js?%d" + b"q" * 900 + b" HTTP/1.1\r\nHost: h\r\nReferer: " + b"r" * 700 + b"\r\n\r\n"
+    number = 0
+    while both.ways[0].server.stats()["log_lost"] == 0:
+        number += 1
+        both.ask(head % number)
+    for _ in range(10):
+        both.ask(head % number)
+    for way in both.ways:
+        way.server.housekeeping()
+        counts = way.server.stats()
+        assert counts["log_lost"] == 11
+        assert counts["log_lines"] + counts["log_lost"] == counts["requests"] == number + 10
+    assert both.ways[0].plain() > number
+
+
 def test_no_memory_for_responses_is_refused_alike(make_both: Callable[..., Both], root: Path) -> None:
     both = make_both(max_response_bytes=1 << 20, max_files=1024, max_heads=0)
     for number in range(300):
