@@ -11,6 +11,7 @@ from libc.stdint cimport uint16_t
 from ustack.application cimport Application, Transport
 from ustack.base.types cimport ip_addr_t
 from ustack.engine.records cimport engine_t
+from ustack.engine.waking cimport Waker
 from ustack.link.device cimport Link, LinkUse
 
 
@@ -19,6 +20,7 @@ cdef class Engine(Transport):
     cdef readonly Link link
     cdef LinkUse link_use                              # nobody else drives the link until close()
     cdef bint stop_requested
+    cdef Waker waker                                   # what ends run()'s sleep besides frames and deadlines
     cdef bint come_up                                  # read once a turn: stop(), or something waits for the GIL
     cdef list applications                             # keeps the Application objects alive
     cdef dict closing_balance                          # leaks() after close()
@@ -27,6 +29,7 @@ cdef class Engine(Transport):
     # Between two turns of a long call: deferred work, lent objects, parked exceptions, signal handlers.
     cdef int between_turns(self) except -1
     cdef int raise_parked(self) except -1
+    cdef int serve_waker(self) except -1
     # Inside the gate: the congestion control of the connections of a listener that exists, by its number.
     cdef void set_listener_control(self, const ip_addr_t *address, uint16_t port, int control) noexcept
     # Inside the gate: tell everybody, free everything, keep the balance for leaks().

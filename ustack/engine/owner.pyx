@@ -23,6 +23,7 @@ from ustack.engine.poll cimport (
 from ustack.engine.records cimport ENGINE_APPLICATIONS
 from ustack.engine.settings cimport configure
 from ustack.engine.transport cimport engine_transport_init
+from ustack.engine.waking cimport Waker
 from ustack.ip.layer cimport ip_announce, ip_config_defaults, ip_config_t, ip_destroy, ip_init
 from ustack.link.device cimport LinkUse, link_use
 from ustack.link.gate cimport warn_unclosed
@@ -38,14 +39,15 @@ import errno
 import ipaddress
 import operator
 import os
+import select
 
 from ustack.errors import CallTimeout, WouldBlock
 from ustack.tcp.records.state import state_name
 
 
-cdef uint64_t slice_end(uint64_t until_ns) noexcept nogil:
-    """A busy engine comes up for signals ten times per second."""
-    cdef uint64_t end_ns = clock_monotonic_ns() + 100000000
+cdef uint64_t slice_end(uint64_t until_ns, bint watches) noexcept nogil:
+    """A busy engine comes up for signals ten times per second, for descriptors that it watches a hundred times."""
+    cdef uint64_t end_ns = clock_monotonic_ns() + (10000000 if watches else 100000000)
     return end_ns if end_ns < until_ns else until_ns
 
 
@@ -87,6 +89,7 @@ cdef class Engine(Transport):
         memset(&self.c, 0, sizeof(engine_t))
         self.alive = False
         self.applications = []
+        self.waker = Waker()
 
     def __init__(self, Link link not None, str address not None, str gateway, object seed, object now_ns,
                  dict config not None, object cc="newreno"):
@@ -244,6 +247,7 @@ cdef class Engine(Transport):
         self.closing_balance = self.balance()
         self.alive = False
         self.link_use = None
+        self.waker.close()
         tcp_destroy(&self.c.tcp)
         ip_destroy(&self.c.ip)
 
@@ -318,10 +322,12 @@ cdef class Engine(Transport):
         """Drive the engine until stop(), the end of duration_ns, or a signal handler that raises.
 
         Sleeps on the link when nothing is to be done. Raises OSError when the link is gone. Other threads run
-        meanwhile, but may not use the stack (OwnershipError): they leave word and call stop().
+        meanwhile, but may not use the stack (OwnershipError): they have run() call something (call_soon_threadsafe), or
+        stop it. Both end its sleep at once.
         """
         cdef uint64_t until_ns = UINT64_MAX
         cdef uint64_t start_ns = clock_monotonic_ns()
+        cdef bint watches
         self.enter("run()")
         try:
             if self.manual_clock:
@@ -330,16 +336,21 @@ cdef class Engine(Transport):
                 until_ns = start_ns + <uint64_t>whole("duration_ns", duration_ns, 0, UINT64_MAX - start_ns)
             self.stop_requested = False
             self.gate.wake = &self.come_up
-            while not self.stop_requested and clock_monotonic_ns() < until_ns:
-                self.come_up = self.stop_requested or bool(self.gate.deferred)
+            self.link.c.wake_fd = self.waker.fd()
+            while self.alive and not self.stop_requested and clock_monotonic_ns() < until_ns:
+                self.come_up = self.stop_requested or bool(self.gate.deferred) or bool(self.waker.calls)
+                watches = bool(self.waker.readers)
                 lent_watch(&self.come_up)
                 with nogil:
-                    engine_run(&self.c, slice_end(until_ns), &self.come_up)
+                    engine_run(&self.c, slice_end(until_ns, watches), &self.come_up)
                 lent_watch(NULL)
                 self.between_turns()
+                if self.waker.due():
+                    self.serve_waker()
                 self.raise_link_error()
         finally:
             self.gate.wake = NULL
+            self.link.c.wake_fd = -1
             self.leave()
 
     def raise_link_error(self) -> None:
@@ -349,10 +360,55 @@ cdef class Engine(Transport):
             self.c.link_error = 0
             raise OSError(-error, f"link: {strerror(-error).decode()}")
 
+    cdef int serve_waker(self) except -1:
+        """Outside of the gate: what it calls may use the stack."""
+        self.gate.leave()
+        try:
+            self.waker.serve()
+        finally:
+            self.gate.enter("run()")
+        return 0
+
     def stop(self) -> None:
         """Make run() return after its current turn. May be called from a signal handler, a callback or any thread."""
         self.stop_requested = True
         self.come_up = True
+        self.waker.ring()
+
+    def call_soon_threadsafe(self, callback: object, *args: object) -> None:
+        """Have run() call callback(*args) between two turns, in its thread; it may use the stack. Any thread may ask.
+
+        Calls are made in order, once each. What one raises comes out of run(). Without a run() they wait for the next.
+        """
+        self.ensure_alive()
+        self.waker.calls.append((callback, args))
+        self.come_up = True
+        self.waker.ring()
+
+    def add_reader(self, fd: int, callback: object, *args: object) -> None:
+        """Have run() call callback(*args) whenever the descriptor can be read: at once when it sleeps, within 10 ms
+        when it is busy. One callback for each descriptor: another one takes its place.
+
+        For the thread that runs the stack; from others through call_soon_threadsafe(). Raises OSError.
+        """
+        cdef int number = whole("fd", fd, 0, 0x7FFFFFFF)
+        self.ensure_alive()
+        self.waker.fd()
+        if number not in self.waker.readers:
+            self.waker.poller.register(number, select.EPOLLIN)
+        self.waker.readers[number] = (callback, args)
+
+    def remove_reader(self, fd: int) -> bool:
+        """Watch the descriptor no longer; call it before the descriptor is closed. Whether it was watched."""
+        if self.waker.readers.pop(fd, None) is None:
+            return False
+        self.waker.poller.unregister(fd)
+        return True
+
+    @property
+    def wakeups(self) -> int:
+        """Times that the word of another thread, or of a signal handler, has reached run()."""
+        return self.waker.wakeups
 
     cdef void push(self) noexcept:
         cdef uint64_t now_ns

@@ -62,6 +62,7 @@ ctypedef struct link_t:
     uint64_t now_ns          # writer: the engine
     uint64_t spin_ns         # writer: the owner. 0: never spin; UINT64_MAX: never sleep
     uint8_t mac[6]           # our station address
+    int wake_fd              # writer: the owner. A sleep ends when it can be read, too; -1: none
 
 
 # Whether a device with these capabilities takes the frame as it is described; it drops what they do not cover.

@@ -15,6 +15,7 @@ cdef class Link:
 
     def __cinit__(self, *args: object, **kwargs: object) -> None:
         memset(&self.c, 0, sizeof(link_t))
+        self.c.wake_fd = -1
         self.closed = False
         self.gate = Gate()
 

@@ -34,8 +34,10 @@ cdef bint interface_exists(int fd, int index) noexcept nogil
 cdef int interface_bring_up(int fd, const char *ifname) noexcept nogil
 # ppoll until deadline_ns (monotonic; UINT64_MAX: none). *revents is 0 after the deadline or a signal. 0 or -errno.
 cdef int sleep_on(int fd, short events, uint64_t deadline_ns, short *revents) noexcept nogil
-# The same for two descriptors, of which the second (-1: none) is only read from. *revents: of both together.
-cdef int sleep_on_both(int fd, short events, int reader_fd, uint64_t deadline_ns, short *revents) noexcept nogil
+# The same for one more descriptor that is only read from (-1: none), and for link_t.wake_fd. *revents: of the first two
+# together.
+cdef int sleep_on_all(int fd, short events, int reader_fd, int wake_fd, uint64_t deadline_ns,
+                      short *revents) noexcept nogil
 # How long to spin before the next sleep. limit_ns: link.spin_ns.
 cdef uint64_t spin_for(const spin_t *spin, uint64_t limit_ns) noexcept nogil
 # Note a sleep of `slept_ns` that ended with (or without) frames. limit_ns: link.spin_ns.

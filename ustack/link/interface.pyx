@@ -204,11 +204,12 @@ cdef int interface_bring_up(int fd, const char *ifname) noexcept nogil:
 
 # ---------------------------------------------------------------- waiting
 cdef int sleep_on(int fd, short events, uint64_t deadline_ns, short *revents) noexcept nogil:
-    return sleep_on_both(fd, events, -1, deadline_ns, revents)
+    return sleep_on_all(fd, events, -1, -1, deadline_ns, revents)
 
 
-cdef int sleep_on_both(int fd, short events, int reader_fd, uint64_t deadline_ns, short *revents) noexcept nogil:
-    cdef pollfd requests[2]
+cdef int sleep_on_all(int fd, short events, int reader_fd, int wake_fd, uint64_t deadline_ns,
+                      short *revents) noexcept nogil:
+    cdef pollfd requests[3]
     cdef timespec timeout
     cdef uint64_t now_ns
     cdef int ready
@@ -219,14 +220,17 @@ cdef int sleep_on_both(int fd, short events, int reader_fd, uint64_t deadline_ns
     requests[1].fd = reader_fd                    # a negative one is passed over
     requests[1].events = POLLIN
     requests[1].revents = 0
+    requests[2].fd = wake_fd
+    requests[2].events = POLLIN
+    requests[2].revents = 0
     if deadline_ns == UINT64_MAX:
-        ready = ppoll(requests, 2, NULL, NULL)
+        ready = ppoll(requests, 3, NULL, NULL)
     else:
         now_ns = clock_monotonic_ns()
         deadline_ns = deadline_ns - now_ns if deadline_ns > now_ns else 0
         timeout.tv_sec = deadline_ns // 1000000000ULL
         timeout.tv_nsec = deadline_ns % 1000000000ULL
-        ready = ppoll(requests, 2, &timeout, NULL)
+        ready = ppoll(requests, 3, &timeout, NULL)
     if ready < 0:
         return 0 if errno == EINTR else -errno
     if ready > 0:

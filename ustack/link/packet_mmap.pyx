@@ -18,7 +18,7 @@ from libc.stdint cimport UINT64_MAX, uint32_t, uint64_t
 from ustack.base.clock cimport clock_monotonic_ns
 from ustack.base.posix cimport POLLERR, POLLIN, POLLOUT, SO_ERROR, SOL_PACKET, SOL_SOCKET, getsockopt
 from ustack.link.device cimport link_ops_t, link_t
-from ustack.link.interface cimport interface_t, sleep_on_both, spin_adapt, spin_for
+from ustack.link.interface cimport interface_t, sleep_on_all, spin_adapt, spin_for
 from ustack.link.interface_link cimport InterfaceLink
 from ustack.link.packet_abi cimport PACKET_STATISTICS, TPACKET_ALIGNMENT, relax, tpacket_stats, virtio_net_hdr
 from ustack.link.packet_receive cimport packet_rx_burst, packet_rx_release
@@ -79,7 +79,7 @@ cdef int mmap_wait(link_t *link, uint64_t deadline_ns) noexcept nogil:
         events |= POLLOUT
     if deadline_ns > now_ns:
         link.counters.waits += 1
-    error = sleep_on_both(ring.fd, events, ring.rx[<int>SMALL_FRAMES].fd, deadline_ns, &revents)
+    error = sleep_on_all(ring.fd, events, ring.rx[<int>SMALL_FRAMES].fd, link.wake_fd, deadline_ns, &revents)
     if error < 0:
         return error
     if not always and deadline_ns > now_ns:

@@ -23,7 +23,7 @@ from ustack.base.posix cimport (
 from ustack.buf.frame cimport frame_t
 from ustack.link.device cimport link_ops_t, link_t, offload_t
 from ustack.link.interface cimport (
-    interface_bring_up, interface_read, interface_t, os_error, sleep_on, spin_adapt, spin_for)
+    interface_bring_up, interface_read, interface_t, os_error, sleep_on, sleep_on_all, spin_adapt, spin_for)
 from ustack.link.interface_link cimport InterfaceLink
 from ustack.link.packet_abi cimport (
     ETH_HLEN, IFF_NO_PI, IFF_TAP, IFF_VNET_HDR, TUNSETIFF, TUNSETOFFLOAD, TUNSETVNETHDRSZ, TUN_F_CSUM, TUN_F_TSO4,
@@ -154,7 +154,7 @@ cdef int tap_wait(link_t *link, uint64_t deadline_ns) noexcept nogil:
             now_ns = clock_monotonic_ns()
     if revents == 0 and not always and deadline_ns > now_ns:
         link.counters.waits += 1
-        error = sleep_on(tap.fd, POLLIN, deadline_ns, &revents)
+        error = sleep_on_all(tap.fd, POLLIN, -1, link.wake_fd, deadline_ns, &revents)
         if error < 0:
             return error
         spin_adapt(&tap.spin, link.spin_ns, clock_monotonic_ns() - now_ns, (revents & POLLIN) != 0)

@@ -260,6 +260,7 @@ cdef int tee_wait(link_t *link, uint64_t deadline_ns) noexcept nogil:
             tee.flushed_ns = now_ns
         elif deadline_ns > tee.flushed_ns + FLUSH_NS:
             deadline_ns = tee.flushed_ns + FLUSH_NS
+    inner.wake_fd = link.wake_fd
     return inner.ops.wait(inner, deadline_ns)
 
 

@@ -1,0 +1,3 @@
+class Waker:
+    @property
+    def wakeups(self) -> int: ...

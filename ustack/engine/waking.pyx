@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: MIT
+"""What ends an engine's sleep besides frames and deadlines. See waking.pxd."""
+
+import os
+import select
+from collections import deque
+
+
+cdef class Waker:
+    """An eventfd and foreign descriptors behind one epoll descriptor, and the callbacks that belong to them."""
+
+    def __cinit__(self) -> None:
+        self.event_fd = -1
+        self.calls = deque()
+        self.readers = {}
+
+    cdef int fd(self) except -1:
+        if self.poller is None:
+            poller = select.epoll()
+            self.event_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+            poller.register(self.event_fd, select.EPOLLIN)
+            self.poller = poller
+        return self.poller.fileno()
+
+    cdef int ring(self) except -1:
+        if self.event_fd >= 0:
+            os.eventfd_write(self.event_fd, 1)
+            self.rung = True                # after the write: who reads it clears the mark first
+        return 0
+
+    cdef bint due(self) noexcept:
+        return self.rung or bool(self.calls) or bool(self.readers)
+
+    cdef int serve(self) except -1:
+        cdef Py_ssize_t due_calls = len(self.calls), _i
+        if self.rung:
+            self.rung = False
+            try:
+                os.eventfd_read(self.event_fd)
+                self.wakeups += 1
+            except BlockingIOError:
+                pass
+        for _i in range(due_calls):         # what they add waits for the next turn
+            if not self.calls:
+                break
+            callback, arguments = self.calls.popleft()
+            callback(*arguments)
+        if self.readers and self.poller is not None:
+            for ready, _events in self.poller.poll(0):
+                found = self.readers.get(ready)
+                if found is not None:       # else the eventfd, or one that a callback has just removed
+                    found[0](*found[1])
+        return 0
+
+    cdef void close(self) noexcept:
+        if self.poller is not None:
+            self.poller.close()
+            self.poller = None
+        if self.event_fd >= 0:
+            os.close(self.event_fd)
+            self.event_fd = -1
+
+    def __dealloc__(self) -> None:
+        if self.event_fd >= 0:
+            os.close(self.event_fd)
