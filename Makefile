@@ -18,7 +18,7 @@ ifneq ($(shell id -u),0)
 NEED_ROOT = $(error make $@ needs root (network namespaces, raw sockets, apt): sudo make $@)
 endif
 
-.PHONY: FORCE run test build bench-quick lint lint-style lint-cython lint-types asan-test clean distclean locked-build locked-asan
+.PHONY: FORCE run test build bench-quick lint lint-style lint-cython lint-types asan-test coverage clean distclean locked-build locked-asan
 
 ## Serve the sample site from the userspace stack, check it with curl, go on until Ctrl-C.
 run:
@@ -66,6 +66,13 @@ asan-test:
 	@$(MAKE) --no-print-directory build
 	@flock build/lock $(MAKE) --no-print-directory locked-asan
 	@exec .ci/asan-pytest $(ARGS)
+
+## Which lines the tests run, those without the GIL included: build/coverage.txt. Takes most of an hour.
+coverage:
+	@$(NEED_ROOT)
+	@vagrant/install-packages build run test
+	@$(MAKE) --no-print-directory build
+	@exec .ci/coverage $(ARGS)
 
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage

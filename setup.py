@@ -162,7 +162,8 @@ def modules() -> list[Extension]:
     link_installed()
     translated: list[Extension] = cythonize(
         extensions(),
-        build_dir=f"build/{MODE}/c",
+        # The coverage plugin looks for the C of a module beside its source.
+        build_dir=None if MODE == "trace" else f"build/{MODE}/c",
         compiler_directives=DIRECTIVES,
         include_path=[".", str(INSTALLED)],
         nthreads=0 if MODE == "trace" else 2,
