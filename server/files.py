@@ -74,7 +74,7 @@ NOTHING = Identity()
 
 @dataclass(slots=True)
 class Variant:
-    """One representation of a resource: its octets are those of one file."""
+    """One representation of a resource: its bytes are those of one file."""
 
     path: bytes  # relative to the root
     identity: Identity
@@ -83,7 +83,7 @@ class Variant:
 
     @property
     def size(self) -> int:
-        """Octets of the representation."""
+        """Bytes of the representation."""
         return self.identity.size
 
 

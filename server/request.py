@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""From the octets of a request head to a decision: what is answered, and how the connection goes on.
+"""From the bytes of a request head to a decision: what is answered, and how the connection goes on.
 
 `parse` has llhttp take the head apart and then judges what llhttp leaves to its user; `decide` applies the conditions
 of RFC 9110 section 13.2.2, in that order, to a resource. Both are pure: no file, no socket, no clock. Only unseen heads
@@ -100,7 +100,7 @@ class Request:
 
     @property
     def has_body(self) -> bool:
-        """Octets follow the head."""
+        """Bytes follow the head."""
         return self.chunked or self.content_length > 0
 
     @property
@@ -118,7 +118,7 @@ class Request:
 
 @dataclass(slots=True)
 class Decision:
-    """What a request gets: octets [offset, offset + length) of a variant under a status, with these fields."""
+    """What a request gets: bytes [offset, offset + length) of a variant under a status, with these fields."""
 
     status: int
     variant: Variant | None

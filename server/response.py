@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Response heads as octets, and the refusals that stand for an error response.
+"""Response heads as bytes, and the refusals that stand for an error response.
 
 Every head has its Date field in the same place, right behind the status line, so that a ready-made response can be
 dated again without being built again. This file opens nothing, parses nothing and reads no clock.
@@ -14,7 +14,7 @@ from http import HTTPStatus
 
 Fields = Sequence[tuple[bytes, bytes]]
 
-# IMF-fixdate is always 29 octets (RFC 9110 section 5.6.7); this one is replaced before the head is sent.
+# IMF-fixdate is always 29 bytes (RFC 9110 section 5.6.7); this one is replaced before the head is sent.
 DATE_PLACEHOLDER = b"Thu, 01 Jan 1970 00:00:00 GMT"
 
 # How a head ends the exchange: HTTP/1.1 stays open silently, an HTTP/1.0 client is told so, or it ends here.
@@ -58,7 +58,7 @@ def status_line(status: int) -> bytes:
 
 @cache
 def date_offset(status: int) -> int:
-    """Where the 29 octets of the date lie in a head made by `response_head`."""
+    """Where the 29 bytes of the date lie in a head made by `response_head`."""
     return len(status_line(status)) + len(b"Date: ")
 
 

@@ -89,7 +89,7 @@ class Bench:
             self.engine.listen(80, application=server, backlog=max(128, case.connections))
             self.link.exchange(self.engine, 2 * case.connections)
             if not FILE_BYTES < self.link.response_bytes < 2 * FILE_BYTES:
-                raise RuntimeError(f"a response of {self.link.response_bytes} octets is not the file's")
+                raise RuntimeError(f"a response of {self.link.response_bytes} bytes is not the file's")
         except BaseException:
             self.stack.close()
             raise

@@ -54,7 +54,7 @@ ctypedef struct client_t:
     uint32_t snd_nxt
     uint32_t rcv_nxt
     uint32_t ts_recent
-    uint32_t received               # octets of the response so far
+    uint32_t received               # bytes of the response so far
     uint8_t state                   # client_state_t
 
 ctypedef struct canned_t:
@@ -222,7 +222,7 @@ cdef void read_segment(canned_t *canned, const segment_t *segment) noexcept nogi
 
 
 cdef class CannedClients(MemoryLink):
-    """`connections` clients that send `request`: the octets of a whole HTTP request, whose response fits one segment.
+    """`connections` clients that send `request`: the bytes of a whole HTTP request, whose response fits one segment.
 
     offload False: checksums are computed in software by both sides, as on a link that can do nothing for the stack.
     The stack on this link must have the address `server` and must be driven by exchange() alone.
@@ -238,7 +238,7 @@ cdef class CannedClients(MemoryLink):
         if not 0 < connections <= MOST_CLIENTS:
             raise ValueError(f"connections: 1 to {MOST_CLIENTS}")
         if not 0 < len(request) <= MOST_REQUEST_BYTES:
-            raise ValueError(f"request: 1 to {MOST_REQUEST_BYTES} octets")
+            raise ValueError(f"request: 1 to {MOST_REQUEST_BYTES} bytes")
         MemoryLink.__init__(self, checksum_offload=offload, segmentation_offload=offload, rx_slots=ENGINE_BURST,
                             tx_slots=4096)
         self.canned.link = &self.memory

@@ -113,7 +113,7 @@ class Load:
 
     @property
     def gigabits_per_second(self) -> float:
-        """Octets of HTTP received, heads included, in 10^9 bits per second."""
+        """Bytes of HTTP received, heads included, in 10^9 bits per second."""
         return self.bytes * 8e-9 / self.seconds if self.seconds else 0.0
 
 

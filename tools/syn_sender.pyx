@@ -35,7 +35,7 @@ OPTIONS = bytes([2, 4, 0x05, 0xB4,  4, 2,  8, 10, 0, 0, 0, 1, 0, 0, 0, 0,  1,  3
 cdef class SynSender:
     """Frames for one target.
 
-    source_mac, target_mac: 6 octets. target: the address to flood. sources: the network that sources are drawn from,
+    source_mac, target_mac: 6 bytes. target: the address to flood. sources: the network that sources are drawn from,
     of the same family; the target itself and, for IPv4, the network's first and last address are never drawn.
     The same seed gives the same frames in the same order.
     """
@@ -61,7 +61,7 @@ cdef class SynSender:
         address = ipaddress.ip_address(target)
         network = ipaddress.ip_network(sources)
         if len(source_mac) != 6 or len(target_mac) != 6:
-            raise ValueError("a MAC address has 6 octets")
+            raise ValueError("a MAC address has 6 bytes")
         if address.version != network.version:
             raise ValueError("target and sources must be of one family")
         if network.num_addresses < 8:
@@ -196,5 +196,5 @@ cdef class SynSender:
 
 
 cdef void copy_octets(uint8_t *to, octets: bytes):
-    """`octets` into an array that has room for 16."""
+    """`bytes` into an array that has room for 16."""
     memcpy(to, <const uint8_t *>octets, len(octets))

@@ -65,7 +65,7 @@ def check_range(what: str, text: str) -> ipaddress.IPv4Network | ipaddress.IPv6N
 
 
 def parse_mac(text: str) -> bytes:
-    """Six octets of a MAC address. Raises FloodError."""
+    """Six bytes of a MAC address. Raises FloodError."""
     if not re.fullmatch(r"[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}", text):
         raise FloodError(f"{text}: not a MAC address such as 02:00:00:00:00:01")
     return bytes.fromhex(text.replace(":", ""))

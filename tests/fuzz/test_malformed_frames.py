@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Every truncation and the single-octet mutations of a set of valid frames, against a listener and a live connection.
+"""Every truncation and the single-byte mutations of a set of valid frames, against a listener and a live connection.
 
-Each octet of each frame is replaced by: itself with one bit flipped (eight values), 0x00, 0xFF and two seeded values;
-all 255 others for every octet would be twenty times as many frames. Each mutation is sent twice: as it is, so that
+Each byte of each frame is replaced by: itself with one bit flipped (eight values), 0x00, 0xFF and two seeded values;
+all 255 others for every byte would be twenty times as many frames. Each mutation is sent twice: as it is, so that
 mostly a checksum catches it, and with the IPv4, ICMP and TCP checksums made right again, so that the code behind them
 sees it.
 
@@ -136,7 +136,7 @@ def truncations(frame: bytes) -> Iterator[bytes]:
 
 
 def mutations(frame: bytes, seed: int) -> Iterator[bytes]:
-    """Every octet replaced; see the module's docstring."""
+    """Every byte replaced; see the module's docstring."""
     generator = random.Random(seed)
     for at, octet in enumerate(frame):
         values = {octet ^ (1 << bit) for bit in range(8)} | {0x00, 0xFF}
@@ -302,7 +302,7 @@ def test_every_mutated_octet_with_right_checksums_is_survived(name: str) -> None
 
 @pytest.mark.parametrize("seed", range(10))
 def test_noise_is_survived(seed: int) -> None:
-    """Random octets behind right addresses and right checksums."""
+    """Random bytes behind right addresses and right checksums."""
     generator = random.Random(seed)
     scene = scene_for_fuzz()
     template = FRAMES["ack_with_data"](scene)

@@ -64,7 +64,7 @@ class Site:
 
 @pytest.fixture(scope="session")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """Seeded files of 512 octets to 100 MiB, and small pages; removed at the end."""
+    """Seeded files of 512 bytes to 100 MiB, and small pages; removed at the end."""
     site = Site(tmp_path_factory.mktemp("site"))
     site.path.chmod(0o755)  # the server is nobody by the time that it looks into it
     for name, size in SIZES.items():
@@ -355,12 +355,12 @@ class Local(Client):
             return None
 
     def read_all(self, client: socket.socket, length: int, most: int = 262144) -> bytes:
-        """`length` octets from the kernel's socket, the stack moving meanwhile."""
+        """`length` bytes from the kernel's socket, the stack moving meanwhile."""
         out = bytearray()
 
         def step() -> bool:
             piece = self.read(client, min(most, length - len(out)))
-            assert piece != b"", f"the end after {len(out)} of {length} octets"
+            assert piece != b"", f"the end after {len(out)} of {length} bytes"
             out.extend(piece or b"")
             return len(out) == length
 

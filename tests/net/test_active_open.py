@@ -313,7 +313,7 @@ def get(connection: Any, path: str) -> bytes:
     pieces, length = [body], len(body)
     while length < int(fields[b"content-length"]):
         pieces.append(connection.receive(1 << 20, timeout=30))
-        assert pieces[-1], f"the end after {length} octets"
+        assert pieces[-1], f"the end after {length} bytes"
         length += len(pieces[-1])
     return b"".join(pieces)
 

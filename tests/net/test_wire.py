@@ -183,7 +183,7 @@ def assert_clean(frames: list[dict[str, str]]) -> None:
 
 
 def payload_octets(frames: list[dict[str, str]], source: str) -> int:
-    """Octets of TCP payload from one side."""
+    """Bytes of TCP payload from one side."""
     return sum(int(frame["tcp.len"]) for frame in frames if frame["ip.src"] == source)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Every octet arrives once and in order, or the connection reports why not; and nothing leaks.
+"""Every byte arrives once and in order, or the connection reports why not; and nothing leaks.
 
 Two hundred seeds; each draws its wire (loss to 20 %, reordering, duplication, corruption, rate, queue), its two stacks
 (tiny receive buffers, options on and off) and its two applications (slow readers, bursts, half-closes) from the grid

@@ -180,9 +180,9 @@ cdef class Prng:
 
 
 def siphash(key: bytes, data: bytes, rounds: str = "24") -> int:
-    """SipHash-2-4 (rounds="24") or SipHash-1-3 ("13") of `data` under a key of 16 octets."""
+    """SipHash-2-4 (rounds="24") or SipHash-1-3 ("13") of `data` under a key of 16 bytes."""
     if len(key) != 16:
-        raise ValueError("a SipHash key has 16 octets")
+        raise ValueError("a SipHash key has 16 bytes")
     if rounds == "24":
         return siphash24(<const uint8_t *>key, <const uint8_t *>data, <size_t>len(data))
     if rounds == "13":

@@ -11,7 +11,7 @@ from libc.string cimport memcpy, memset
 # section 2.5.5.2), so a flow key, a route and a neighbour have one layout for both families.
 ctypedef union ip_addr_t:
     uint8_t octets[16]
-    uint32_t words_be[4]      # words_be[3] is the IPv4 address of a mapped one; four-octet alignment keeps keys dense
+    uint32_t words_be[4]      # words_be[3] is the IPv4 address of a mapped one; four-byte alignment keeps keys dense
 
 
 # Half an address in one load, for comparing and hashing. half: 0 or 1.

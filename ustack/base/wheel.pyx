@@ -3,9 +3,9 @@
 
 It must not read a clock and knows nothing of what its timers are for.
 
-Where a timer lies follows from its deadline and the wheel's tick alone: the highest octet in which the two differ is
-its level, the deadline's octet there its bucket (octet 0 when they are equal). So on level k everything shares the
-octets above k with the tick and lies ahead of it in octet k: levels 0 to 2 never wrap inside themselves, level 3 does,
+Where a timer lies follows from its deadline and the wheel's tick alone: the highest byte in which the two differ is
+its level, the deadline's byte there its bucket (byte 0 when they are equal). So on level k everything shares the
+bytes above k with the tick and lies ahead of it in byte k: levels 0 to 2 never wrap inside themselves, level 3 does,
 as 32-bit ticks do. From this follow
 
 * every bucket of a level is due before any bucket of the next level, and buckets of a level in their order: the
@@ -99,7 +99,7 @@ cdef int _next_bucket(const wheel_t *wheel, uint32_t *start_tick) noexcept nogil
         if bucket < 0 and level == LEVELS - 1:
             bucket = _first_at_or_after(wheel.occupied[level], 0)
         if bucket >= 0:
-            # The octets above the level are the tick's, those below are zero.
+            # The bytes above the level are the tick's, those below are zero.
             start_tick[0] = (tick & ~((<uint32_t>0xFF << shift) | ((<uint32_t>1 << shift) - 1))) | (
                 <uint32_t>bucket << shift)
             return level * BUCKETS + bucket

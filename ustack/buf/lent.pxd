@@ -32,7 +32,7 @@ cdef inline void lent_unref(lent_t *lent) noexcept nogil:
     if lent.refs == 0:
         lent.release(lent)
 
-# A private copy of `length` octets. NULL without memory.
+# A private copy of `length` bytes. NULL without memory.
 cdef lent_t *lent_from_copy(const uint8_t *data, uint64_t length) noexcept nogil
 # Borrow any object with a contiguous buffer; it is kept alive and its buffer exported until release.
 cdef lent_t *lent_from_object(object source) except NULL

@@ -82,7 +82,7 @@ cdef uint64_t lent_alive() noexcept nogil:
 # -- a copy
 
 cdef void _release_copy(lent_t *lent) noexcept nogil:
-    free(lent)                          # the octets lie behind it in the same piece of memory
+    free(lent)                          # the bytes lie behind it in the same piece of memory
     count_add(-1)
 
 
@@ -301,7 +301,7 @@ cdef class Lent:
         lent_release_pending()
 
     def read(self, uint64_t offset, uint64_t length) -> bytes:
-        """Copy octets out as the send path does: with memcpy, into memory of its own."""
+        """Copy bytes out as the send path does: with memcpy, into memory of its own."""
         cdef char *target
         self._check()
         if offset > self.c.length or length > self.c.length - offset:
@@ -316,13 +316,13 @@ cdef class Lent:
 
     @property
     def address(self) -> int:
-        """Where the octets lie."""
+        """Where the bytes lie."""
         self._check()
         return <size_t>self.c.data
 
     @property
     def length(self) -> int:
-        """How many octets were lent."""
+        """How many bytes were lent."""
         self._check()
         return self.c.length
 

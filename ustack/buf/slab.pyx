@@ -6,7 +6,7 @@ It must not know what a record means, and it is not for several threads.
     pages ──▶ page 0   | unused | record 1 | record 2 | ...    256 KiB each, mapped when first needed,
               page 1   | record n | ...                        never moved, never given back before the end
 
-    freed records   free_head ──▶ record ──▶ record ──▶ 0      through their first four octets, last in first out:
+    freed records   free_head ──▶ record ──▶ record ──▶ 0      through their first four bytes, last in first out:
                                                                the next one handed out is still in the cache
 
 Debug builds keep one bit a record behind each page's records, so that a double release is found exactly, and fill
@@ -24,7 +24,7 @@ from ustack.base.posix cimport MAP_ANONYMOUS, MAP_FAILED, MAP_PRIVATE, PROT_READ
 
 cdef enum:
     PAGE_BYTES = 256 * 1024
-    POISON_GRAIN = 8                # AddressSanitizer tells eight octets apart, not fewer
+    POISON_GRAIN = 8                # AddressSanitizer tells eight bytes apart, not fewer
 
 
 cdef inline size_t _records_bytes(const slab_t *slab) noexcept nogil:
@@ -143,7 +143,7 @@ cdef class Slab:
 
     def __cinit__(self, uint32_t record_bytes, uint32_t limit) -> None:
         if slab_init(&self.c, record_bytes, limit) != 0:
-            raise ValueError(f"a slab has no records of {record_bytes} octets")
+            raise ValueError(f"a slab has no records of {record_bytes} bytes")
 
     def __dealloc__(self) -> None:
         slab_destroy(&self.c)
@@ -161,7 +161,7 @@ cdef class Slab:
         return <size_t>slab_at(&self.c, index)
 
     def read(self, uint32_t index) -> bytes:
-        """The record's octets."""
+        """The record's bytes."""
         return (<const uint8_t *>slab_at(&self.c, index))[:self.c.record_bytes]
 
     def fill(self, uint32_t index, uint8_t octet) -> None:

@@ -44,7 +44,7 @@ cdef enum neighbour_list_t:
 cdef enum:
     NEIGHBOUR_MAX_WAITING_BYTES = 4 * 1024 * 1024      # of all neighbours together
 
-# A frame that waits for its destination's station address. `length` octets follow the record.
+# A frame that waits for its destination's station address. `length` bytes follow the record.
 ctypedef struct waiting_t:
     waiting_t *next
     offload_t offload
@@ -96,7 +96,7 @@ cdef uint16_t neighbour_due(const neighbour_table_t *table, uint64_t now_ns) noe
 # When neighbour_due next has something; UINT64_MAX: never.
 cdef uint64_t neighbour_next_ns(const neighbour_table_t *table) noexcept nogil
 
-# A buffer for a frame of up to `length` octets that will wait; it stays the table's until neighbour_wait or the next
+# A buffer for a frame of up to `length` bytes that will wait; it stays the table's until neighbour_wait or the next
 # neighbour_reserve. NULL without memory.
 cdef uint8_t *neighbour_reserve(neighbour_table_t *table, uint32_t length) noexcept nogil
 # Queue the reserved buffer. The oldest frames of the same neighbour are dropped and counted to keep both bounds.

@@ -40,7 +40,7 @@ ctypedef struct packet_t:
     uint8_t ttl
     uint8_t broadcast        # sent to a broadcast or multicast address
     # IP_TCP_ERROR only: src and dst are those of the quoted packet (src is us), payload the quoted TCP header's
-    # first 8 octets at least.
+    # first 8 bytes at least.
     uint8_t icmp_type
     uint8_t icmp_code
     uint16_t icmp_mtu        # next-hop MTU of a fragmentation-needed, 0 if the router gave none

@@ -2,7 +2,7 @@
 # The link contract: packet I/O behind one small table of C functions.
 #
 # Receive: rx_burst lends views of up to `max` frames; rx_release gives the oldest `n` of them back. Frames
-# are released in the order they came. Transmit: tx_reserve lends a slot with room for `length` octets;
+# are released in the order they came. Transmit: tx_reserve lends a slot with room for `length` bytes;
 # the caller writes a whole Ethernet frame; tx_commit queues it; tx_submit hands everything queued to the
 # device with one system call where the medium allows it. NULL from tx_reserve means that the ring is full: submit, then
 # try after the next poll. At most one slot is reserved and not committed; reserving again gives the same slot.
@@ -17,10 +17,10 @@ from ustack.wire.ethernet cimport ETHERNET_HEADER_BYTES
 
 # What the sender leaves to the device for one frame. All zero: the frame is complete as it stands.
 ctypedef struct offload_t:
-    uint16_t csum_start      # from the frame's first octet to the transport header; 0: no checksum to fill in
+    uint16_t csum_start      # from the frame's first byte to the transport header; 0: no checksum to fill in
     uint16_t csum_offset     # from csum_start to the checksum field, which holds the pseudo-header sum
-    uint16_t gso_size        # payload octets of each segment; 0: not a super-frame
-    uint16_t header_length   # Ethernet + IP + TCP octets that each segment repeats
+    uint16_t gso_size        # payload bytes of each segment; 0: not a super-frame
+    uint16_t header_length   # Ethernet + IP + TCP bytes that each segment repeats
     uint8_t gso_family       # 4 or 6 when gso_size is not 0
 
 ctypedef struct link_caps_t:
@@ -46,7 +46,7 @@ ctypedef struct link_ops_t:
     void (*rx_release)(link_t *link, uint32_t n) noexcept nogil
     uint8_t *(*tx_reserve)(link_t *link, uint32_t length) noexcept nogil
     void (*tx_commit)(link_t *link, uint32_t length, const offload_t *offload) noexcept nogil
-    # Octets handed over are the device's. Returns 0, or -errno when the device is gone (ENETDOWN, ENXIO, ...).
+    # Bytes handed over are the device's. Returns 0, or -errno when the device is gone (ENETDOWN, ENXIO, ...).
     int (*tx_submit)(link_t *link) noexcept nogil
     # Sleep until a frame may be there, the deadline (monotonic, ns) or a signal. Spins first when
     # link.spin_ns is not 0. Returns 0, or -errno when the device is gone.

@@ -50,7 +50,7 @@ cdef class Link:
 
     @property
     def caps(self) -> dict[str, int | bool]:
-        """What the device does for us: mtu and max_frame in octets, offloads as booleans."""
+        """What the device does for us: mtu and max_frame in bytes, offloads as booleans."""
         return {
             "mtu": self.c.caps.mtu,
             "max_frame": self.c.caps.max_frame,
@@ -60,7 +60,7 @@ cdef class Link:
         }
 
     def counters(self) -> dict[str, int]:
-        """Frames, octets and drops in both directions since the link was opened."""
+        """Frames, bytes and drops in both directions since the link was opened."""
         if not self.closed and self.c.ops != NULL:
             self.c.ops.refresh_counters(&self.c)
         cdef link_counters_t *k = &self.c.counters

@@ -18,7 +18,7 @@ ctypedef struct spin_t:
 cdef object os_error(int error, str what)
 # A checked name as bytes. Raises ValueError.
 cdef bytes interface_name(object ifname)
-# "02:00:00:00:00:0a" to six octets of a unicast address. Raises ValueError.
+# "02:00:00:00:00:0a" to six bytes of a unicast address. Raises ValueError.
 cdef int parse_mac(object text, uint8_t *mac) except -1
 # The value of link.spin_ns for "auto", "always" or "never". Raises ValueError.
 cdef uint64_t parse_busy_poll(object busy_poll) except? 1

@@ -68,7 +68,7 @@ cdef bytes interface_name(object ifname):
         raise ValueError(f"interface name {ifname!r}: must be a string")
     name = ifname.encode()
     if not 0 < len(name) < IFNAMSIZ or name in (b".", b"..") or any(c in b"/: \t\n\r\v\f%\0" for c in name):
-        raise ValueError(f"interface name {ifname!r}: must be 1 to {IFNAMSIZ - 1} octets without / : % or blanks")
+        raise ValueError(f"interface name {ifname!r}: must be 1 to {IFNAMSIZ - 1} bytes without / : % or blanks")
     return name
 
 
@@ -79,7 +79,7 @@ cdef int parse_mac(object text, uint8_t *mac) except -1:
     except ValueError:
         octets = []
     if len(parts) != 6 or len(octets) != 6:
-        raise ValueError(f"MAC address {text!r}: must be six octets in hexadecimal, separated by colons")
+        raise ValueError(f"MAC address {text!r}: must be six bytes in hexadecimal, separated by colons")
     if octets[0] & 1 or not any(octets):
         raise ValueError(f"MAC address {text!r}: must be a unicast address")
     for i in range(6):
@@ -145,7 +145,7 @@ cdef int netlink_open() noexcept nogil:
 
 
 cdef bint takes_all_sizes(int netlink_fd, int index) noexcept nogil:
-    """Some devices segment, but only so many octets or segments at a time. Only netlink tells (RTM_GETLINK)."""
+    """Some devices segment, but only so many bytes or segments at a time. Only netlink tells (RTM_GETLINK)."""
     cdef uint8_t message[REPLY_BYTES]
     cdef nlmsghdr *header = <nlmsghdr *>message
     cdef ifinfomsg *about = <ifinfomsg *>(message + NLMSG_HDRLEN)

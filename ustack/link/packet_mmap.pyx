@@ -173,8 +173,8 @@ peer_frame_bytes=65549, busy_poll='auto', mac=None)
             raise ValueError(f"slot_bytes {slot_bytes}: cannot hold the peer's super-frames, of {peer_frame_bytes} "
                              f"bytes; say peer_frame_bytes if its frames are shorter")
         if (rx_slots + tx_slots) * slot_bytes > RING_BYTES_MAX:
-            raise ValueError(f"rx_slots {rx_slots} and tx_slots {tx_slots} of {slot_bytes} octets: "
-                             f"must be {RING_BYTES_MAX} octets at most together")
+            raise ValueError(f"rx_slots {rx_slots} and tx_slots {tx_slots} of {slot_bytes} bytes: "
+                             f"must be {RING_BYTES_MAX} bytes at most together")
         plan.rx_slots = rx_slots
         plan.rx_small_slots = SLOTS_AUTO if rx_small_slots is None else rx_small_slots
         plan.tx_slots = tx_slots

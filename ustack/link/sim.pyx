@@ -202,7 +202,7 @@ cdef class SimLink(Link):
         octets = bytes(frame)
         length = PyBytes_GET_SIZE(octets)
         if length > SIM_FRAME_MAX:
-            raise ValueError(f"a frame of {length} octets: at most {SIM_FRAME_MAX} are possible")
+            raise ValueError(f"a frame of {length} bytes: at most {SIM_FRAME_MAX} are possible")
         if not 0 <= gso_size <= 65535:
             raise ValueError(f"gso_size {gso_size}: must be 0 to 65535")
         if wire_length < length:

@@ -17,9 +17,9 @@ from ustack.link.device cimport link_t
 from ustack.link.gate cimport Gate
 
 cdef enum:
-    SIM_FRAME_MAX = 131072                  # octets; more than any stack sends
+    SIM_FRAME_MAX = 131072                  # bytes; more than any stack sends
 
-ctypedef struct sim_frame_t:                # the octets follow the record
+ctypedef struct sim_frame_t:                # the bytes follow the record
     sim_frame_t *next                       # in the sending end's queue, or in wire.free
     uint64_t due_ns
     uint64_t order                          # breaks ties of due_ns: first sent, first delivered
@@ -99,7 +99,7 @@ cdef class SimWire:
 
 
 cdef inline uint8_t *sim_frame_data(sim_frame_t *frame) noexcept nogil:
-    # Two octets of padding put the IP header, 14 octets further on, at a multiple of eight.
+    # Two bytes of padding put the IP header, 14 bytes further on, at a multiple of eight.
     return <uint8_t *>(frame + 1) + 2
 
 

@@ -140,7 +140,7 @@ cdef int sim_queue_resize(sim_direction_t *direction, uint32_t queue_frames) noe
 
 cdef bint queue_admit(sim_direction_t *direction, uint32_t length, uint64_t now_ns,
                       uint64_t *departed_ns) noexcept nogil:
-    """False: the queue is full. *departed_ns: when the frame's last octet is on the wire."""
+    """False: the queue is full. *departed_ns: when the frame's last byte is on the wire."""
     cdef uint64_t start_ns
     cdef uint32_t slot
     if direction.rate_bps == 0:
@@ -181,7 +181,7 @@ cdef filter_verdict_t filter_frame(sim_wire_t *wire, sim_direction_t *direction,
             raise ValueError(f"a filter returned {verdict!r}: 'drop' and 'duplicate' are the words it may use")
         if isinstance(verdict, bytes):
             if PyBytes_GET_SIZE(verdict) > SIM_FRAME_MAX:
-                raise ValueError(f"a filter returned a frame of more than {SIM_FRAME_MAX} octets")
+                raise ValueError(f"a filter returned a frame of more than {SIM_FRAME_MAX} bytes")
             replaced = sim_frame_new(wire, <uint32_t>PyBytes_GET_SIZE(verdict))
             if replaced == NULL:
                 raise MemoryError
@@ -219,7 +219,7 @@ cdef void flip_one_bit(sim_direction_t *direction, sim_frame_t *frame) noexcept 
     bit = prng_below(&direction.prng, frame.length * 8)
     sim_frame_data(frame)[bit >> 3] ^= <uint8_t>(1 << (bit & 7))
     # What an earlier device said about the checksum is no longer true. A partial one can only fail now: no receiver
-    # takes damaged octets for good ones.
+    # takes damaged bytes for good ones.
     frame.checksum = CHECKSUM_UNKNOWN
 
 

@@ -33,7 +33,7 @@ from ustack.link.vnet cimport vnet_emit, vnet_parse
 cdef enum:
     TAP_BUFFERS = 64                    # the engine's burst
     BUFFER_BYTES = 66576                # 64 KB and headers; an odd multiple of 16: neighbours do not share cache sets
-    # The virtio_net header takes the 10 octets before the frame; the IP header then lies at a multiple of 16.
+    # The virtio_net header takes the 10 bytes before the frame; the IP header then lies at a multiple of 16.
     FRAME_OFFSET = 18
     VNET_OFFSET = 8
     IP_PACKET_MAX = 65535

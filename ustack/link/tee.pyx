@@ -46,7 +46,7 @@ cdef enum:
     FLAGS_INBOUND = 1
     FLAGS_OUTBOUND = 2
 
-ctypedef struct packet_block_t:         # 28 octets; the frame follows, padded to a multiple of four
+ctypedef struct packet_block_t:         # 28 bytes; the frame follows, padded to a multiple of four
     uint32_t type
     uint32_t length
     uint32_t interface
@@ -55,7 +55,7 @@ ctypedef struct packet_block_t:         # 28 octets; the frame follows, padded t
     uint32_t captured_length
     uint32_t original_length
 
-ctypedef struct packet_trailer_t:       # 16 octets: one option, the end of options, the block's length again
+ctypedef struct packet_trailer_t:       # 16 bytes: one option, the end of options, the block's length again
     uint32_t option_code_length
     uint32_t flags
     uint32_t option_end
@@ -206,7 +206,7 @@ cdef int write_whole(object stream, bytes octets) except -1:
     while len(view) > 0:
         taken = stream.write(view)
         if not isinstance(taken, int) or not 0 < taken <= len(view):
-            raise OSError(f"the stream took {taken!r} of {len(view)} octets")
+            raise OSError(f"the stream took {taken!r} of {len(view)} bytes")
         view = view[taken:]
     return 0
 

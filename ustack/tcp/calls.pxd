@@ -21,16 +21,16 @@ cdef int tcp_unlisten(tcp_t *tcp, const ip_addr_t *laddr, uint16_t lport) noexce
 # established, on_closed if that fails.
 cdef tcb_t *tcp_connect(tcp_t *tcp, const ip_addr_t *raddr, uint16_t rport, uint16_t lport, uint16_t app,
                         int *status) noexcept nogil
-# Queue lent.data[offset : offset + length]. Takes a reference while any of it is unacknowledged. Returns the octets
+# Queue lent.data[offset : offset + length]. Takes a reference while any of it is unacknowledged. Returns the bytes
 # accepted, which may be fewer when config.snd_queue_bytes is reached (then use tcp_want_writable), or a negative
 # call_status_t.
 cdef int64_t tcp_send(tcp_t *tcp, tcb_t *conn, lent_t *lent, uint64_t offset, uint64_t length) noexcept nogil
-# Octets queued and not yet acknowledged.
+# Bytes queued and not yet acknowledged.
 cdef uint32_t tcp_send_queued(const tcb_t *conn) noexcept nogil
 # How many more tcp_send would accept now.
 cdef uint32_t tcp_send_room(const tcp_t *tcp, const tcb_t *conn) noexcept nogil
 cdef void tcp_want_writable(tcp_t *tcp, tcb_t *conn) noexcept nogil
-# Octets received, in order, not consumed.
+# Bytes received, in order, not consumed.
 cdef uint32_t tcp_receivable(const tcp_t *tcp, const tcb_t *conn) noexcept nogil
 # Copy and consume up to `length` of them (out NULL: consume alone); returns how many. Inside the same connection's
 # on_data: none. Ends a pause: on_data is called again when more arrives.

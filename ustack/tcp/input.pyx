@@ -173,7 +173,7 @@ cdef void synchronized_arrives(tcp_t *tcp, tcb_t *tcb, const segment_t *seg, del
     """Process one segment for a synchronized connection.
 
     tcb: any state but CLOSED, LISTEN, SYN-SENT.   seg: a view, valid until the frame is released.
-    Leaves what is to be sent and told on the tcb; in-order octets in delivery. Every refused segment is counted.
+    Leaves what is to be sent and told on the tcb; in-order bytes in delivery. Every refused segment is counted.
     Source: RFC 9293 section 3.10.7.4, RFC 7323 section 5.3, RFC 5961 sections 3 to 5.
     """
     cdef segment_t trimmed
@@ -254,7 +254,7 @@ cdef inline bint check_timestamps(tcp_t *tcp, tcb_t *tcb, const segment_t *seg) 
 
     A segment without the agreed timestamps is taken. RFC 7323 section 3.2 would rather have it dropped in silence
     (SHOULD); but then the keep-alives of some systems, which lack them, would find us dead, and a peer whose timestamps
-    a middlebox begins to strip would send the same octets until it gives up. PAWS loses nothing that it had: a peer
+    a middlebox begins to strip would send the same bytes until it gives up. PAWS loses nothing that it had: a peer
     that stamps its segments stamps their duplicates, too, so an old one has a timestamp to be refused by, and an
     outsider still has to guess numbers that check_sequence and check_ack know. TS.Recent never learns from such a
     segment. Linux takes them, too.
@@ -301,10 +301,10 @@ cdef inline bint check_sequence(tcp_t *tcp, tcb_t *tcb, const segment_t *seg) no
 
 
 cdef void take_ack_of_probe(tcp_t *tcp, tcb_t *tcb, const segment_t *seg) noexcept nogil:
-    """While we probe a closed window, what the peer's probe acknowledges counts, though we have its octet already.
+    """While we probe a closed window, what the peer's probe acknowledges counts, though we have its byte already.
 
-    RFC 9293 appendix A.2, "simultaneous window probes": both ends have taken the other's octet, and both ACKs were
-    lost. All that either sends until its octet is acknowledged lies one before the other's window, which it may not
+    RFC 9293 appendix A.2, "simultaneous window probes": both ends have taken the other's byte, and both ACKs were
+    lost. All that either sends until its byte is acknowledged lies one before the other's window, which it may not
     pass; if that were refused whole, neither would learn anything more from the other, a window that opens included.
     """
     if tcb.flags & TCB_PERSIST and seq_gt(seg.ack, tcb.snd_una) and seq_le(seg.ack, tcb.snd_max):
@@ -313,7 +313,7 @@ cdef void take_ack_of_probe(tcp_t *tcp, tcb_t *tcb, const segment_t *seg) noexce
 
 
 cdef void check_reset(tcp_t *tcp, tcb_t *tcb, const segment_t *seg) noexcept nogil:
-    """Second: only the exact next octet resets; elsewhere in the window, ask (RFC 5961 section 3.2)."""
+    """Second: only the exact next byte resets; elsewhere in the window, ask (RFC 5961 section 3.2)."""
     if seg.seq == tcb.rcv_nxt:
         count(tcp.counters, DROP_TCP_RST)
         connection_end(tcp, tcb, CLOSE_REFUSED if tcb.state == SYN_RECEIVED else CLOSE_RESET)
@@ -395,7 +395,7 @@ cdef bint fin_acknowledged(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
 # ---------------------------------------------------------------- seventh and eighth: text, FIN
 
 cdef void accept_text(tcp_t *tcp, tcb_t *tcb, uint32_t seq, const segment_t *seg, delivery_t *delivery) noexcept nogil:
-    """Seventh. seq: of the first octet of text (a SYN before it is not counted)."""
+    """Seventh. seq: of the first byte of text (a SYN before it is not counted)."""
     cdef const uint8_t *data = seg.data
     cdef uint32_t length = seg.length
     cdef bint fin = seg.flags & FIN

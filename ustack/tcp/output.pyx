@@ -230,7 +230,7 @@ cdef bint copy_out_pieces(tcp_t *tcp, tcb_t *tcb, uint32_t seq, uint8_t *out, ui
 
 
 cdef send_t send_segment(tcp_t *tcp, tcb_t *tcb, uint32_t seq, uint32_t length, uint8_t flags) noexcept nogil:
-    """One frame: `length` octets from `seq`, as a super-frame if they are more than SMSS."""
+    """One frame: `length` bytes from `seq`, as a super-frame if they are more than SMSS."""
     cdef header_t header
     cdef ip_route_t route
     cdef int status = 0

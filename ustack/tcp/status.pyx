@@ -13,7 +13,7 @@ from ustack.tcp.records.state import state_name
 
 
 cdef dict connection_status(const tcp_t *tcp, const tcb_t *tcb):
-    """One connection in RFC 9293's names. Octets, segments and the units that the names say."""
+    """One connection in RFC 9293's names. Bytes, segments and the units that the names say."""
     cdef const rx_queue_t *rx = rx_queue_of(tcp, tcb)
     return {
         "state": state_name(tcb.state),

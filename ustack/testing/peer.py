@@ -8,7 +8,7 @@
     peer.send("PA", payload=b"hello")
     peer.expect("A", ack=6)
 
-Sequence numbers in scripts are relative: 0 is the sender's SYN, 1 its first octet of data. `isn + relative` is what
+Sequence numbers in scripts are relative: 0 is the sender's SYN, 1 its first byte of data. `isn + relative` is what
 goes on the wire, and `isn` is just under 2^32, so every script runs across the wrap. A peer does nothing by itself
 except remember where it is: the default seq is the next one in its sequence space, the default ack everything that the
 script has expected so far.
@@ -33,7 +33,7 @@ from ustack.testing.segment import (
 from ustack.testing.testbed import BROADCAST_MAC, MILLISECOND, PEER_ADDRESS, PEER_MAC, SECOND, Testbed
 
 PEER_ISN = 0x1_0000_0000 - 51
-"""Fifty octets of data, then the wrap."""
+"""Fifty bytes of data, then the wrap."""
 
 Matcher = Callable[[Any], bool]
 
@@ -86,8 +86,8 @@ def one_of(*choices: Any) -> Matcher:
 
 
 def length(octets: int) -> Matcher:
-    """Matches a payload of so many octets."""
-    return _Named(f"{octets} octets", lambda value: len(value) == octets)
+    """Matches a payload of so many bytes."""
+    return _Named(f"{bytes} bytes", lambda value: len(value) == octets)
 
 
 def matches(expected: Any, value: Any) -> bool:

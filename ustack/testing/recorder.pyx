@@ -25,7 +25,7 @@ from ustack.errors import is_interruption
 
 
 cdef class Recorder(Application):
-    """Records upcalls as tuples in `log`: ("accept", port), ("data", port, octets offered), ("writable", port),
+    """Records upcalls as tuples in `log`: ("accept", port), ("data", port, bytes offered), ("writable", port),
     ("eof", port), ("timeout", port), ("closed", port, reason), ("burst_begin", now_ns), ("burst_end", now_ns).
 
     consume: most bytes that one on_data uses; None: all that is offered. charge: units of the turn that each byte
@@ -59,7 +59,7 @@ cdef class Recorder(Application):
 
     def on(self, str event not None, *actions) -> None:
         """Do these in every upcall of that name: "refuse" and "wait" (accept only), "close", "abort", "shutdown",
-        "resume", "take", "want_writable", ("send", octets), ("timeout", ns), a callable (port). None: nothing."""
+        "resume", "take", "want_writable", ("send", bytes), ("timeout", ns), a callable (port). None: nothing."""
         self.actions[event] = list(actions)
 
     def names(self, port: int | None = None) -> list[str]:
@@ -89,15 +89,15 @@ cdef class Recorder(Application):
         return self.do(self.conn(port), action)
 
     def queued(self, int port) -> int:
-        """Octets sent and not acknowledged."""
+        """Bytes sent and not acknowledged."""
         return self.transport.send_queued(self.transport, self.conn(port))
 
     def receivable(self, int port) -> int:
-        """Octets that wait in the receive queue."""
+        """Bytes that wait in the receive queue."""
         return self.transport.receivable(self.transport, self.conn(port))
 
     def read(self, int port, size_t length) -> bytes:
-        """Copy octets out of the receive queue."""
+        """Copy bytes out of the receive queue."""
         cdef bytearray room = bytearray(length)
         cdef uint8_t[::1] out = room
         return bytes(room[:self.transport.receive(self.transport, self.conn(port), &out[0], length)])

@@ -42,12 +42,12 @@ def flags_to_letters(value: int) -> str:
 
 
 def mac_bytes(mac: str) -> bytes:
-    """The six octets of a colon-separated station address."""
+    """The six bytes of a colon-separated station address."""
     return bytes.fromhex(mac.replace(":", ""))
 
 
 def ipv4_bytes(address: str) -> bytes:
-    """The four octets of a dotted IPv4 address."""
+    """The four bytes of a dotted IPv4 address."""
     return bytes(int(part) for part in address.split("."))
 
 
@@ -96,7 +96,7 @@ class Segment:
 
     @property
     def length(self) -> int:
-        """SEG.LEN: octets of sequence space, SYN and FIN counted."""
+        """SEG.LEN: bytes of sequence space, SYN and FIN counted."""
         return len(self.payload) + ("S" in self.flags) + ("F" in self.flags)
 
     @property
@@ -114,7 +114,7 @@ class Segment:
 
 
 def emit_options(options: Options) -> bytes:
-    """Option octets in the mapping's order, padded with zeros to a word (MUST-69).
+    """Option bytes in the mapping's order, padded with zeros to a word (MUST-69).
 
     mss: int.  wscale: int.  sack_permitted: True.  sack: [(left, right), ...].  timestamps: (value, echo reply).
     nop: how many.  eol: True.  raw: bytes as they are, for what no honest sender emits. A value of None is left out.
@@ -276,7 +276,7 @@ def parse_frame(frame: bytes) -> Segment | None:
     sport, dport, seq, ack, offset, flags, wnd, _, urgent = struct.unpack_from("!HHIIBBHHH", tcp)
     offset = (offset >> 4) * 4
     if offset < 20 or offset > len(tcp):
-        raise ValueError(f"TCP data offset {offset} of a segment of {len(tcp)} octets")
+        raise ValueError(f"TCP data offset {offset} of a segment of {len(tcp)} bytes")
     pseudo = packet[12:20] + struct.pack("!BBH", 0, PROTOCOL_TCP, len(tcp))
     return Segment(
         src=ipv4_text(packet[12:16]),
@@ -320,7 +320,7 @@ def build_arp(
 def build_icmp(
     icmp_type: int, code: int, rest: bytes, body: bytes, *, src: str, dst: str, src_mac: str, dst_mac: str
 ) -> bytes:
-    """An ICMP frame. rest: the four octets after the checksum (identifier and sequence, next-hop MTU, ...)."""
+    """An ICMP frame. rest: the four bytes after the checksum (identifier and sequence, next-hop MTU, ...)."""
     message = struct.pack("!BBH", icmp_type, code, 0) + rest + body
     message = message[:2] + internet_checksum(message).to_bytes(2, "big") + message[4:]
     ip = ipv4_header(ipv4_bytes(src), ipv4_bytes(dst), len(message), PROTOCOL_ICMP)
@@ -330,7 +330,7 @@ def build_icmp(
 def build_icmp_error(
     icmp_type: int, code: int, quoted: bytes, *, mtu: int = 0, src: str, dst: str, src_mac: str, dst_mac: str
 ) -> bytes:
-    """An ICMP error about the frame `quoted`: its IP header and eight octets (RFC 792). mtu: of code 4, else 0."""
+    """An ICMP error about the frame `quoted`: its IP header and eight bytes (RFC 792). mtu: of code 4, else 0."""
     header = (quoted[14] & 0xF) * 4
     return build_icmp(
         icmp_type,

@@ -184,7 +184,7 @@ class Testbed(World):
 
 
 def read_available(connection: Connection) -> tuple[bytes, bool]:
-    """What a connection has for its application now, without waiting: (octets, whether the end was reached)."""
+    """What a connection has for its application now, without waiting: (bytes, whether the end was reached)."""
     data = b""
     while True:
         try:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 # ARP for IPv4 over Ethernet: bytes to fields and back (RFC 826; checks of sender addresses after RFC 5227).
 #
-# It must not: know whose addresses these are. Neighbours: above, ip; below, ethernet, octets, base.
+# It must not: know whose addresses these are. Neighbours: above, ip; below, ethernet, bytes, base.
 #
 #      0       2       4   5   6       8           14      18          24      28
 #     +-------+-------+---+---+-------+-----------+-------+-----------+-------+
@@ -27,5 +27,5 @@ ctypedef struct arp_t:
 
 # `packet` follows the Ethernet header; `length` may count padding. 0, or the counter_t to drop the frame under.
 cdef int arp_parse(const uint8_t *packet, uint32_t length, arp_t *out) noexcept nogil
-# Writes ARP_BYTES octets.
+# Writes ARP_BYTES bytes.
 cdef void arp_emit(uint8_t *out, const arp_t *fields) noexcept nogil

@@ -54,7 +54,7 @@ cdef void arp_emit(uint8_t *out, const arp_t *fields) noexcept nogil:
 
 # ---------------------------------------------------------------- for tests
 def parse(packet: bytes) -> dict[str, object] | int:
-    """Fields by name (addresses as octets), or the counter_t that the frame is dropped under."""
+    """Fields by name (addresses as bytes), or the counter_t that the frame is dropped under."""
     cdef arp_t fields
     cdef int reason = arp_parse(<const uint8_t *><const char *>packet, <uint32_t>len(packet), &fields)
     if reason:
@@ -69,11 +69,11 @@ def parse(packet: bytes) -> dict[str, object] | int:
 
 
 def emit(operation: int, sender_mac: bytes, sender: bytes, target_mac: bytes, target: bytes) -> bytes:
-    """The 28 octets of a packet."""
+    """The 28 bytes of a packet."""
     cdef arp_t fields
     cdef uint8_t out[ARP_BYTES]
     if (len(sender_mac), len(sender), len(target_mac), len(target)) != (6, 4, 6, 4):
-        raise ValueError("a station address has 6 octets, an IPv4 address 4")
+        raise ValueError("a station address has 6 bytes, an IPv4 address 4")
     fields.operation = <uint16_t>operation
     memcpy(fields.sender_mac, <const char *>sender_mac, 6)
     memcpy(&fields.sender_be, <const char *>sender, 4)

@@ -17,7 +17,7 @@
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
-# Add `length` octets at any alignment to `sum`. An odd last octet counts as the high half of a word whose other
+# Add `length` bytes at any alignment to `sum`. An odd last byte counts as the high half of a word whose other
 # half is zero, so only the last part of a message may have an odd length (an even offset starts every part).
 cdef uint32_t checksum_partial(const uint8_t *data, size_t length, uint32_t sum) noexcept nogil
 

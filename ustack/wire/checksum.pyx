@@ -41,7 +41,7 @@ cdef uint32_t checksum_partial(const uint8_t *data, size_t length, uint32_t sum)
         length -= 2
     if length:
         tail = 0
-        memcpy(&tail, data, 1)              # the octet lies first in its word, whatever the byte order
+        memcpy(&tail, data, 1)              # the byte lies first in its word, whatever the byte order
         total += tail
     total = <uint32_t>total + (total >> 32)
     return <uint32_t>(total + (total >> 32))

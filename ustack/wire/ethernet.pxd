@@ -2,12 +2,12 @@
 # Ethernet II headers: bytes to fields and back (RFC 894; IEEE 802.3 clause 3.2), and the tags of IEEE 802.1Q clause 9
 # that may stand behind them. 802.3 length fields are ethertypes like any other here: nothing above accepts them.
 #
-# It must not: judge for whom a frame is. Neighbours: above, ip; below, octets, base.
+# It must not: judge for whom a frame is. Neighbours: above, ip; below, bytes, base.
 #
 #      0                   1
 #      0 1 2 3 4 5 6 7 8 9 0 1 2 3
 #     +-----------+-----------+---+
-#     |destination|  source   |typ|   then the payload, and padding up to 60 octets
+#     |destination|  source   |typ|   then the payload, and padding up to 60 bytes
 #     +-----------+-----------+---+
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
@@ -47,7 +47,7 @@ cdef inline bint ethertype_is_tag(uint16_t ethertype) noexcept nogil:
     return ethertype == ETHERTYPE_VLAN or ethertype == ETHERTYPE_SERVICE_VLAN
 
 
-# Writes ETHERNET_HEADER_BYTES octets.
+# Writes ETHERNET_HEADER_BYTES bytes.
 cdef inline void ethernet_emit(uint8_t *out, const uint8_t *destination, const uint8_t *source,
                                uint16_t ethertype) noexcept nogil:
     memcpy(out, destination, 6)
@@ -55,7 +55,7 @@ cdef inline void ethernet_emit(uint8_t *out, const uint8_t *destination, const u
     write_u16(out + 12, ethertype)
 
 
-# The group bit of the first octet: multicast, and broadcast as its special case.
+# The group bit of the first byte: multicast, and broadcast as its special case.
 cdef inline bint mac_is_group(const uint8_t *mac) noexcept nogil:
     return mac[0] & 1 != 0
 

@@ -40,10 +40,10 @@ def parse(frame: bytes) -> dict[str, object] | int:
 
 
 def emit(destination: bytes, source: bytes, ethertype: int) -> bytes:
-    """The 14 octets of a header."""
+    """The 14 bytes of a header."""
     cdef uint8_t out[ETHERNET_HEADER_BYTES]
     if len(destination) != MAC_BYTES or len(source) != MAC_BYTES:
-        raise ValueError("a station address has 6 octets")
+        raise ValueError("a station address has 6 bytes")
     ethernet_emit(out, <const uint8_t *><const char *>destination, <const uint8_t *><const char *>source,
                   <uint16_t>ethertype)
     return (<const char *>out)[:ETHERNET_HEADER_BYTES]

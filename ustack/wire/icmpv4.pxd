@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 # ICMP for IPv4: bytes to fields and back (RFC 792, RFC 1122 section 3.2.2, RFC 1191 section 4 for the next-hop MTU).
 #
-# It must not: decide what is answered. Neighbours: above, ip; below, checksum, octets, base.
+# It must not: decide what is answered. Neighbours: above, ip; below, checksum, bytes, base.
 #
 #      0                   1                   2                   3
 #      0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
@@ -10,7 +10,7 @@
 #     +---------------+---------------+-------------------------------+
 #  4  |    echo: identifier, sequence; 3/4: 0, next-hop MTU; else 0   |
 #     +---------------------------------------------------------------+
-#  8  |   echo: data; errors: the offending header and 8 octets more  |
+#  8  |   echo: data; errors: the offending header and 8 bytes more  |
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 
@@ -37,11 +37,11 @@ cdef enum icmp_unreachable_code_t:
 ctypedef struct icmp_t:
     uint8_t type
     uint8_t code
-    uint32_t rest_be                     # octets 4 to 7
+    uint32_t rest_be                     # bytes 4 to 7
 
 # Checks length and checksum. 0, or the counter_t to drop the packet under.
 cdef int icmp_parse(const uint8_t *message, uint32_t length, icmp_t *out) noexcept nogil
-# Writes ICMP_HEADER_BYTES octets and the checksum over them and the `length` - 8 octets that already follow.
+# Writes ICMP_HEADER_BYTES bytes and the checksum over them and the `length` - 8 bytes that already follow.
 cdef void icmp_emit(uint8_t *out, uint32_t length, const icmp_t *fields) noexcept nogil
 
 

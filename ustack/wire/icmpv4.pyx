@@ -46,7 +46,7 @@ def emit(type: int, code: int, rest: bytes, data: bytes) -> bytes:
     """A whole message, checksum included."""
     cdef icmp_t fields
     if len(rest) != 4:
-        raise ValueError("octets 4 to 7 are four")
+        raise ValueError("bytes 4 to 7 are four")
     message = bytearray(ICMP_HEADER_BYTES) + data
     fields.type, fields.code = <uint8_t>type, <uint8_t>code
     memcpy(&fields.rest_be, <const char *>rest, 4)

@@ -2,7 +2,7 @@
 # IPv4 headers: bytes to fields and back (RFC 791 section 3.1, checks of RFC 1122 section 3.2.1).
 #
 # It must not: know which addresses are ours, or trust any length. Neighbours: above, ip and arp; below, checksum,
-# octets, base. Addresses are 32-bit words in network order (`_be`) throughout.
+# bytes, base. Addresses are 32-bit words in network order (`_be`) throughout.
 #
 #      0                   1                   2                   3
 #      0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
@@ -27,14 +27,14 @@ cdef enum:
 cdef enum ipv4_fragment_t:               # of ipv4_t.fragment
     IPV4_DONT_FRAGMENT = 0x4000
     IPV4_MORE_FRAGMENTS = 0x2000
-    IPV4_FRAGMENT_OFFSET = 0x1FFF        # in units of 8 octets
+    IPV4_FRAGMENT_OFFSET = 0x1FFF        # in units of 8 bytes
 
 ctypedef struct ipv4_t:
-    uint8_t header_length                # octets, options included
+    uint8_t header_length                # bytes, options included
     uint8_t tos
     uint8_t ttl
     uint8_t protocol
-    uint16_t total_length                # octets, header included
+    uint16_t total_length                # bytes, header included
     uint16_t identification
     uint16_t fragment                    # flags and offset
     uint32_t src_be
@@ -65,7 +65,7 @@ cdef inline uint32_t ipv4_pseudo_sum(uint32_t src_be, uint32_t dst_be, uint8_t p
     return checksum_add(<uint32_t>sum, <uint32_t>(sum >> 32))
 
 
-# Writes IPV4_HEADER_BYTES octets, no options; header_length is not looked at. Whole words are stored, because
+# Writes IPV4_HEADER_BYTES bytes, no options; header_length is not looked at. Whole words are stored, because
 # ipv4_finish loads them again at once: a load that spans narrower stores waits until they have left the store buffer.
 cdef inline void ipv4_emit(uint8_t *out, const ipv4_t *fields) noexcept nogil:
     write_u32_be(out, htonl(<uint32_t>0x45000000 | <uint32_t>fields.tos << 16))

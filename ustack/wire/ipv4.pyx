@@ -100,11 +100,11 @@ def parse(packet: bytes, quoted: bool = False) -> dict[str, object] | int:
 
 def emit(src: bytes, dst: bytes, *, tos: int, ttl: int, protocol: int, total_length: int, identification: int,
          fragment: int) -> bytes:
-    """The 20 octets of a header, checksum included."""
+    """The 20 bytes of a header, checksum included."""
     cdef ipv4_t fields
     cdef uint8_t out[IPV4_HEADER_BYTES]
     if len(src) != 4 or len(dst) != 4:
-        raise ValueError("an IPv4 address has 4 octets")
+        raise ValueError("an IPv4 address has 4 bytes")
     fields.header_length = IPV4_HEADER_BYTES
     fields.tos, fields.ttl, fields.protocol = <uint8_t>tos, <uint8_t>ttl, <uint8_t>protocol
     fields.total_length, fields.identification = <uint16_t>total_length, <uint16_t>identification
@@ -120,7 +120,7 @@ def pseudo_sum(src: bytes, dst: bytes, protocol: int, length: int) -> bytes:
     cdef uint32_t src_be, dst_be
     cdef uint16_t folded
     if len(src) != 4 or len(dst) != 4:
-        raise ValueError("an IPv4 address has 4 octets")
+        raise ValueError("an IPv4 address has 4 bytes")
     memcpy(&src_be, <const char *>src, 4)
     memcpy(&dst_be, <const char *>dst, 4)
     folded = checksum_fold(ipv4_pseudo_sum(src_be, dst_be, <uint8_t>protocol, <uint32_t>length))

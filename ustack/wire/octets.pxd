@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-# Fields of a header at any alignment: host-order values from network-order octets and back. Each is one load or
+# Fields of a header at any alignment: host-order values from network-order bytes and back. Each is one load or
 # store after compilation. It checks no length: that is its caller's work, once for a whole header.
 #
 # Neighbours: above, the files of wire/ that parse and emit; below, nothing.

@@ -59,7 +59,7 @@ ctypedef struct segment_t:
     uint8_t has                         # segment_has_t
     uint8_t wscale                      # clamped to TCP_WSCALE_MAX
     uint8_t sack_count
-    uint32_t length                     # octets of data
+    uint32_t length                     # bytes of data
     const uint8_t *data
     sack_block_t sack[SEGMENT_SACK_BLOCKS]
 

@@ -109,7 +109,7 @@ cdef uint32_t segment_emit(uint8_t *out, const header_t *header) noexcept nogil:
         write_u16(at + 2, header.mss)
         at += 4
     if header.has & HAS_SACK_PERMITTED:
-        if header.has & HAS_TIMESTAMPS:                     # fills the two octets that NOPs would
+        if header.has & HAS_TIMESTAMPS:                     # fills the two bytes that NOPs would
             at[0] = OPTION_SACK_PERMITTED
             at[1] = 2
             at[2] = OPTION_TIMESTAMPS

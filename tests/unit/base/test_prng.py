@@ -155,7 +155,7 @@ def test_siphash_agrees_with_the_interpreters_own() -> None:
 
 
 def test_siphash_refuses_other_keys_and_rounds() -> None:
-    with pytest.raises(ValueError, match="16 octets"):
+    with pytest.raises(ValueError, match="16 bytes"):
         siphash(b"short", b"")
     with pytest.raises(ValueError, match="SipHash-48"):
         siphash(KEY, b"", "48")

@@ -424,7 +424,7 @@ def test_the_end_is_told_after_the_data_and_stays(pair: Pair, ends: tuple[Connec
 
 
 def test_what_was_not_read_survives_a_normal_end(pair: Pair, ends: tuple[Connection, Connection]) -> None:
-    """The connection is forgotten by the stack, its last octets are kept for its owner."""
+    """The connection is forgotten by the stack, its last bytes are kept for its owner."""
     opener, accepter = ends
     opener.send(b"last words")
     opener.shutdown()

@@ -53,7 +53,7 @@ def test_records_are_zeroed_again_after_use(size: int) -> None:
 
 @pytest.mark.parametrize("size", [0, 2, 3, 12, 48, 65, 96, 100])
 def test_sizes_that_would_break_alignment_are_refused(size: int) -> None:
-    with pytest.raises(ValueError, match=f"{size} octets"):
+    with pytest.raises(ValueError, match=f"{size} bytes"):
         Slab(size, 10)
 
 

@@ -475,7 +475,7 @@ def test_send_in_the_last_upcall_is_refused(bed: Testbed, recorder: Recorder) ->
 
 
 def test_closing_with_half_of_the_data_used_is_a_reset(bed: Testbed, recorder: Recorder) -> None:
-    """SHLD-3: the peer learns that its octets were not read."""
+    """SHLD-3: the peer learns that its bytes were not read."""
     recorder.consume = 2
     recorder.on("data", "close")
     peer = handshake(bed)

@@ -60,7 +60,7 @@ def test_a_frame_arrives_after_the_delay_of_its_direction_and_not_before() -> No
 
 
 def test_a_rate_spaces_frames_by_their_length() -> None:
-    with SimNetwork(rate_bps=8_000_000, delay_ns=100) as network:  # one octet a microsecond
+    with SimNetwork(rate_bps=8_000_000, delay_ns=100) as network:  # one byte a microsecond
         network.a.inject(bytes(1000))
         network.a.inject(bytes(500))
         due = []

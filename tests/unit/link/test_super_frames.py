@@ -105,7 +105,7 @@ def receive_exactly(peer: socket.socket, length: int) -> bytes:
     got = b""
     while len(got) < length:
         chunk = peer.recv(length - len(got))
-        assert chunk, f"the connection ended after {len(got)} octets"
+        assert chunk, f"the connection ended after {len(got)} bytes"
         got += chunk
     return got
 

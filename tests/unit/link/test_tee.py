@@ -207,7 +207,7 @@ def test_waiting_writes_what_is_buffered() -> None:
 
 
 class FailingStream(io.RawIOBase):
-    """Takes so many octets, then raises."""
+    """Takes so many bytes, then raises."""
 
     def __init__(self, room: int, error: BaseException) -> None:
         self.room, self.error = room, error

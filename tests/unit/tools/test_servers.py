@@ -42,7 +42,7 @@ def epoll(site: Path) -> Iterator[Server]:
 
 
 def ask(server: Server, octets: bytes, *, half_close: bool = False) -> bytes:
-    """Send octets over a new connection and return everything until the server closes it."""
+    """Send bytes over a new connection and return everything until the server closes it."""
     with inside(server.client_netns):
         conn = socket.create_connection((server.url.removeprefix("http://"), 80), timeout=20)
     with conn:

@@ -80,7 +80,7 @@ def test_the_same_seed_gives_the_same_frames():
     ],
 )
 def test_what_cannot_be_sent_is_refused(arguments: tuple[bytes, bytes, str, int, str, int]):
-    with pytest.raises(ValueError, match=r"octets|family|addresses|port|address"):
+    with pytest.raises(ValueError, match=r"bytes|family|addresses|port|address"):
         SynSender(*arguments)
 
 

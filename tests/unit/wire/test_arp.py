@@ -21,7 +21,7 @@ ANY = st.binary(min_size=4, max_size=4)
 
 
 def text(mac: bytes) -> str:
-    return ":".join(f"{octet:02x}" for octet in mac)
+    return ":".join(f"{byte:02x}" for byte in mac)
 
 
 @settings(deadline=None, max_examples=80)

@@ -13,7 +13,7 @@ MAC = st.binary(min_size=6, max_size=6)
 
 
 def text(mac: bytes) -> str:
-    return ":".join(f"{octet:02x}" for octet in mac)
+    return ":".join(f"{byte:02x}" for byte in mac)
 
 
 @settings(deadline=None, max_examples=50)

@@ -26,7 +26,7 @@ def header(payload: int = 0, **changes: int) -> bytes:
 
 
 def with_options(options: bytes) -> bytes:
-    """A valid header with these octets (padded with zeros to 4) as its options."""
+    """A valid header with these bytes (padded with zeros to 4) as its options."""
     options += bytes(-len(options) % 4)
     packet = bytearray(header(payload=len(options)) + options)
     packet[0] = 0x45 + len(options) // 4

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""TCP headers and options against scapy, every option of every shape, and octets that no honest sender emits."""
+"""TCP headers and options against scapy, every option of every shape, and bytes that no honest sender emits."""
 
 import itertools
 import struct
@@ -23,7 +23,7 @@ OPTION_BYTES = 40
 
 @st.composite
 def options(draw: st.DrawFn) -> dict[str, Any]:
-    """A set of options that fits in 40 octets."""
+    """A set of options that fits in 40 bytes."""
     chosen: dict[str, Any] = {
         "mss": draw(st.none() | PORT),
         "wscale": draw(st.none() | st.integers(0, 14)),
@@ -37,12 +37,12 @@ def options(draw: st.DrawFn) -> dict[str, Any]:
 
 
 def plain(words: int = 5, flags: int = 0x10) -> bytes:
-    """A header whose data offset is `words`, without the octets beyond 20."""
+    """A header whose data offset is `words`, without the bytes beyond 20."""
     return struct.pack("!HHIIBBHHH", 40000, 80, 0xFFFFFFFE, 7, words << 4, flags, 1000, 0, 0)
 
 
 def with_options(octets: bytes, data: bytes = b"") -> bytes:
-    """A segment with these option octets, padded with zeros to a word."""
+    """A segment with these option bytes, padded with zeros to a word."""
     octets += bytes(-len(octets) % 4)
     return plain(5 + len(octets) // 4) + octets + data
 
@@ -54,7 +54,7 @@ def reason(segment: bytes) -> counter_t:
 
 
 def found(octets: bytes) -> dict[str, Any]:
-    """The options read from these octets."""
+    """The options read from these bytes."""
     fields = tcp.parse(with_options(octets))
     return {name: fields[name] for name in NONE}
 
@@ -235,7 +235,7 @@ def test_a_length_below_two_is_refused(length: int) -> None:
 
 @pytest.mark.parametrize("excess", [1, 100])
 def test_a_length_beyond_the_header_is_refused(excess: int) -> None:
-    """MUST-7: the octets after it are data, and no option may claim them."""
+    """MUST-7: the bytes after it are data, and no option may claim them."""
     for kind in range(2, 256):
         segment = with_options(b"\x01\x01" + bytes([kind, 2 + excess]), b"\x02\x04\x05\xb4" * 40)
         assert reason(segment) is counter_t.DROP_TCP_OPTION, kind
@@ -248,7 +248,7 @@ def test_a_kind_without_room_for_its_length_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("octets", "name"),
+    ("bytes", "name"),
     [
         (b"\x02\x03\x05", "mss"),
         (b"\x02\x05\x05\xb4\x01", "mss"),
@@ -301,7 +301,7 @@ def test_padded_timestamps_are_read_with_company_behind_them(tail: bytes) -> Non
     assert fields == {**NONE, "timestamps": (5, 6), "sack_permitted": tail == b"\x04\x02"}
 
 
-# ---------------------------------------------------------------- hostile octets
+# ---------------------------------------------------------------- hostile bytes
 
 
 @settings(deadline=None, max_examples=500)

@@ -10,7 +10,7 @@ from ustack.ip.records cimport ip_t
 
 # Request for our own address: whoever holds an old entry for it corrects it (RFC 5227 section 2.3).
 cdef void arp_announce(ip_t *ip) noexcept nogil
-# An ARP packet of `length` octets behind the Ethernet header, at ip.now_ns.
+# An ARP packet of `length` bytes behind the Ethernet header, at ip.now_ns.
 cdef void arp_input(ip_t *ip, const uint8_t *packet, uint32_t length) noexcept nogil
 # Output is about to send to this entry, which is not fresh: ask what has to be asked. True: its station address may be
 # used now; False: the packet has to wait.

@@ -18,7 +18,7 @@ cdef enum:
     # Allowance for errors: a token bucket (RFC 1812 section 4.3.2.8), kept as the time when it is full again.
     ERROR_INTERVAL_NS = 10 * 1000000             # 100 per second
     ERROR_BURST = 50
-    # An error quotes as much as fits into 576 octets (RFC 1812 section 4.3.2.3).
+    # An error quotes as much as fits into 576 bytes (RFC 1812 section 4.3.2.3).
     ERROR_QUOTE_BYTES = 576 - IPV4_HEADER_BYTES - ICMP_HEADER_BYTES
 
 
@@ -29,7 +29,7 @@ cdef inline ip_verdict_t _drop(ip_t *ip, counter_t reason) noexcept nogil:
 
 cdef bint _send(ip_t *ip, const ip_addr_t *src, const ip_addr_t *dst, const icmp_t *fields, const uint8_t *data,
                 uint32_t length, uint8_t tos) noexcept nogil:
-    # `length` octets of data behind the header. False: no room, or no way to get there; output has counted it.
+    # `length` bytes of data behind the header. False: no room, or no way to get there; output has counted it.
     cdef ip_route_t route
     cdef uint16_t neighbour = 0
     cdef int status = 0

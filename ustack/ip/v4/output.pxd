@@ -19,14 +19,14 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 from ustack.ip.records cimport ip_route_t, ip_t
 
-# Room for `length` transport octets (header and payload). NULL: the ring is full (nothing was lost: try after
+# Room for `length` transport bytes (header and payload). NULL: the ring is full (nothing was lost: try after
 # the next submit) — unless *status says otherwise. status: IP_OK, IP_NO_ROUTE, IP_RING_FULL, IP_NO_MEMORY, each
 # counted here. A reservation that is not committed is forgotten by the next one.
 cdef uint8_t *ip_reserve(ip_t *ip, const ip_route_t *route, uint32_t length, int *status,
                          uint64_t now_ns) noexcept nogil
-# Send the reserved packet with `length` transport octets. Fills in the transport checksum at `csum_offset` (its
+# Send the reserved packet with `length` transport bytes. Fills in the transport checksum at `csum_offset` (its
 # field may hold anything): left to the device where it can, in software where not. gso_size not 0: a super-frame,
-# whose transport header is `header_length` octets; only where link.caps.tx_segmentation.
+# whose transport header is `header_length` bytes; only where link.caps.tx_segmentation.
 cdef void ip_commit(ip_t *ip, uint32_t length, uint16_t csum_offset, uint16_t header_length,
                     uint16_t gso_size) noexcept nogil
 # The same for a transport without a pseudo-header, which has filled in its checksum itself.

@@ -12,7 +12,7 @@ ctypedef struct tcp_config_t:
     uint32_t time_wait_limit
     uint32_t rcv_buffer_bytes               # bytes a connection may hold unread; its largest window
     uint32_t rx_memory_bytes                # memory behind what all connections hold together, in pages of 4096
-    uint32_t snd_queue_bytes                # unacknowledged octets a connection may queue
+    uint32_t snd_queue_bytes                # unacknowledged bytes a connection may queue
     uint32_t snd_low_water_bytes            # on_writable's threshold; tcp_init keeps it below snd_queue_bytes
     uint16_t initial_window_segments        # RFC 6928
     uint16_t mss                            # 0: from the link's MTU

@@ -2,7 +2,7 @@
 # Which connection does a segment belong to: one open-addressing table over all three kinds of records, and the
 # listeners.
 #
-# A slot is 8 octets: 32 bits of the keyed hash and a target (kind and index). Linear probing, at most 3/4 full,
+# A slot is 8 bytes: 32 bits of the keyed hash and a target (kind and index). Linear probing, at most 3/4 full,
 # deletion by shifting back, so that lookups need no tombstones. It grows and shrinks by moving a few slots with each
 # change and each turn into a table of another size: no call pays for more (demux.pyx). Below: tcb. Above: calls, input,
 # timers.

@@ -118,7 +118,7 @@ cdef void rx_queue_release(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
 
 
 def record_sizes() -> dict[str, int]:
-    """Octets of each per-connection record.
+    """Bytes of each per-connection record.
 
     flow_bytes is a connection's share of the flow table at its worst: a table of twice the size takes over when one is
     3/4 full, and while slots move from one to the other a connection pays for 8/3 and 4/3 slots. Its timer node (16

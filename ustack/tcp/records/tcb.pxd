@@ -5,8 +5,8 @@
 #
 # Read first: RFC 9293 section 3.3 (variables, under their own names here), section 3.10 (the event files' chapters).
 #
-# Sizes are part of the contract: tcb_t is exactly three cache lines (192 octets), the mini-records are one.
-# An idle established connection owns a tcb_t, its share of the flow table and at most one 16-octet timer node, nothing
+# Sizes are part of the contract: tcb_t is exactly three cache lines (192 bytes), the mini-records are one.
+# An idle established connection owns a tcb_t, its share of the flow table and at most one 16-byte timer node, nothing
 # else.
 
 from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
@@ -112,8 +112,8 @@ ctypedef struct tcb_t:
     uint32_t snd_nxt                        # 60   writer: output (timers pull it back)
     # ---- line 1
     uint32_t snd_max                        # 64   writer: output. Highest sequence number ever sent, plus one
-    uint32_t snd_end                        # 68   writer: calls. After the last queued octet, FIN not counted
-    uint32_t snd_wnd                        # 72   writer: ack. Scaled to octets
+    uint32_t snd_end                        # 68   writer: calls. After the last queued byte, FIN not counted
+    uint32_t snd_wnd                        # 72   writer: ack. Scaled to bytes
     uint32_t snd_wl1                        # 76
     uint32_t snd_wl2                        # 80
     uint16_t snd_max_wnd                    # 84   largest window seen, as on the wire: see tcb_max_window
@@ -139,7 +139,7 @@ ctypedef struct tcb_t:
     uint32_t rtt_seq                        # 164
     uint32_t rtt_sent_us                    # 168
     uint32_t ts_recent                      # 172  RFC 7323
-    uint16_t smss                           # 176  payload octets of a full segment, options taken off
+    uint16_t smss                           # 176  payload bytes of a full segment, options taken off
     uint16_t user_timeout_s                 # 178  R2 (MUST-21); 0: tcp.config.user_timeout_ns
     uint8_t app                             # 180  engine.applications index
     uint8_t armed                           # 181  bit `kind`: the deadline is set. writer: deadlines
@@ -163,7 +163,7 @@ ctypedef struct tcb_t:
 #                               next segment need not walk there from the head. A queue of one piece needs none.
 #
 # snd_cursor and snd_short_end below read them; calls (append), ack (release) and output write them.
-ctypedef struct send_piece_t:               # 32 octets
+ctypedef struct send_piece_t:               # 32 bytes
     lent_t *lent
     const uint8_t *data
     uint32_t length
@@ -206,7 +206,7 @@ ctypedef struct time_wait_t:                # one cache line; only answers (RFC 
     uint8_t options                         # 62
     uint8_t corrective_tick                 # 63  writer: throttle
 
-ctypedef struct syn_cache_entry_t:          # 8 octets; a half-open record that had to make room (syn_cache)
+ctypedef struct syn_cache_entry_t:          # 8 bytes; a half-open record that had to make room (syn_cache)
     uint32_t tag                            # 0: empty
     uint16_t peer_mss
     uint8_t options_wscale
@@ -360,7 +360,7 @@ cdef inline uint32_t tcp_timestamp(const tcp_t *tcp) noexcept nogil:
 
 
 # SEQ of a segment without data: SND.NXT, which a timeout pulls back here but not for the peer; never beyond the window,
-# where a probe's octet may lie: the peer would refuse the segment and its ACK (table 6 of RFC 9293 section 3.10.7.4).
+# where a probe's byte may lie: the peer would refuse the segment and its ACK (table 6 of RFC 9293 section 3.10.7.4).
 cdef inline uint32_t tcb_bare_seq(const tcb_t *tcb) noexcept nogil:
     cdef uint32_t edge = tcb.snd_una + tcb.snd_wnd
     return edge if <int32_t>(tcb.snd_max - edge) > 0 else tcb.snd_max

@@ -138,7 +138,7 @@ cdef inline uint32_t sample_rtt(tcp_t *tcp, tcb_t *tcb, const segment_t *seg) no
 
 
 cdef inline void release_acknowledged(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
-    """Lent buffers go back as soon as their last octet is acknowledged."""
+    """Lent buffers go back as soon as their last byte is acknowledged."""
     cdef send_piece_t *piece
     cdef uint32_t index
     while tcb.snd_head:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""Every truncation and every single-octet change of valid frames: used, or dropped under exactly one reason.
+"""Every truncation and every single-byte change of valid frames: used, or dropped under exactly one reason.
 
-The frames reach the layer in buffers of exactly their length, so the asan build sees one octet read too many.
+The frames reach the layer in buffers of exactly their length, so the asan build sees one byte read too many.
 """
 
 from itertools import product
@@ -114,7 +114,7 @@ def test_every_changed_octet_of_a_packet_is_accounted_for(name: str) -> None:
         if at < 6:
             continue  # another destination: ours no more, or a group's
         if at >= ETHERNET and (at < header_end or is_icmp):
-            # Both checksums find every changed octet.
+            # Both checksums find every changed byte.
             assert (verdict, len(drops), answers) == ("consumed", 1, [])
         elif at in (12, 13):
             assert (verdict, len(drops), answers) == ("consumed", 1, [])

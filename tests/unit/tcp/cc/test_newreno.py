@@ -44,7 +44,7 @@ def test_slow_start_doubles_the_window_in_one_round() -> None:
 
 
 def test_small_acknowledgments_open_the_window_by_no_more_than_they_acknowledge() -> None:
-    """Ack division (Savage et al. 1999) gains nothing: octets are counted, not ACKs."""
+    """Ack division (Savage et al. 1999) gains nothing: bytes are counted, not ACKs."""
     made = control()
     for _ in range(100):
         made.on_ack(10)

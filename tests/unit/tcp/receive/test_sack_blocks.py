@@ -33,7 +33,7 @@ def test_sack_reports_the_latest_island_first() -> None:
 
 @pytest.mark.parametrize(("options", "most"), [(SACK_ONLY, 4), (ALL_OPTIONS, 3)], ids=["plain", "timestamps"])
 def test_sack_reports_as_many_blocks_as_fit(options: dict[str, object], most: int) -> None:
-    """RFC 2018 section 3: four blocks in forty octets, three beside timestamps."""
+    """RFC 2018 section 3: four blocks in forty bytes, three beside timestamps."""
     with established(options=options) as scene:
         for index in range(6):
             scene.peer.send("A", seq=1001 + 300 * index, payload=b"x" * 100)

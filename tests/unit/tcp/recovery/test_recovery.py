@@ -92,7 +92,7 @@ def test_slow_start_after_a_loss_counts_two_segments_an_ack_at_most() -> None:
 
 
 def test_ack_division_gains_nothing() -> None:
-    """RFC 5681 section 3.1: count octets, not ACKs."""
+    """RFC 5681 section 3.1: count bytes, not ACKs."""
     with started(10) as scene:
         before = scene.info()["cwnd"]
         for octets in range(1, MSS + 1, 146):
