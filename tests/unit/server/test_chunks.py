@@ -28,7 +28,7 @@ def test_chunked_body_ends_at_its_last_octet_however_it_is_split(cuts: list[int]
 
 
 @pytest.mark.parametrize(
-    ("bytes", "status"),
+    ("octets", "status"),
     [
         (b"x\r\n", 400),
         (b"5\r\nhelloX", 400),

@@ -299,7 +299,7 @@ def test_precompressed(site: Site) -> None:
 
 
 @pytest.mark.parametrize(
-    ("bytes", "status"),
+    ("octets", "status"),
     [
         (get("/missing"), 404),
         (get("/../etc/passwd"), 404),
@@ -324,7 +324,7 @@ def test_errors_that_leave_the_connection_open(site: Site, octets: bytes, status
 
 
 @pytest.mark.parametrize(
-    ("bytes", "status"),
+    ("octets", "status"),
     [
         (b"\x16\x03\x01\x00", 400),
         (b"GET / HTTP/1.1\n\n", 400),
@@ -368,7 +368,7 @@ def test_redirect_to_the_directory(site: Site) -> None:
 
 
 @pytest.mark.parametrize(
-    ("bytes", "field", "ended"),
+    ("octets", "field", "ended"),
     [
         (get("/"), None, ""),
         (get("/", "Connection: close"), "close", "eof"),
@@ -847,7 +847,7 @@ def test_idle_connection_is_closed_silently(site: Site) -> None:
     assert site.stats()["idle_closed"] == 2
 
 
-@pytest.mark.parametrize("bytes", [b"GET / HT", b"\r", get("/", "Content-Length: 5") + b"123"])
+@pytest.mark.parametrize("octets", [b"GET / HT", b"\r", get("/", "Content-Length: 5") + b"123"])
 def test_slow_request_gets_408(site: Site, octets: bytes) -> None:
     client = site.client()
     client.send(octets)
@@ -915,7 +915,7 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize(("bytes", "status"), REFUSED)
+@pytest.mark.parametrize(("octets", "status"), REFUSED)
 def test_refusals_are_remembered(site: Site, octets: bytes, status: int) -> None:
     responses = [site.ask(octets) for _ in range(3)]
     assert [found for found, _, _ in responses] == [status] * 3

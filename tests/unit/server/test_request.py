@@ -65,7 +65,7 @@ def decide(*fields: str, method: str = "GET", gzip: bool = False, size: int = SI
 
 
 @pytest.mark.parametrize(
-    ("bytes", "status"),
+    ("octets", "status"),
     [
         (b"\x16\x03\x01\r\n\r\n", 400),
         (b"GET /\r\n\r\n", 400),
@@ -389,7 +389,7 @@ def test_what_is_remembered_of_fields_is_what_is_parsed(lines: list[str], method
 
 
 @pytest.mark.parametrize(
-    "bytes",
+    "octets",
     [
         head("GET / HTTP/1.1", *["a:"] * 4000),
         head("GET / HTTP/1.1", "Connection: " + "a," * 8000),

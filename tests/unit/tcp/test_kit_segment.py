@@ -80,7 +80,7 @@ def test_sack_blocks_are_parsed() -> None:
     assert parsed.options == {"sack": blocks}
 
 
-@pytest.mark.parametrize("bytes", [b"\x02\x00", b"\x02", b"\x02\x05\x01"])
+@pytest.mark.parametrize("octets", [b"\x02\x00", b"\x02", b"\x02\x05\x01"])
 def test_impossible_option_lengths_are_refused(octets: bytes) -> None:
     with pytest.raises(ValueError, match="impossible length"):
         parse_options(octets)

@@ -330,7 +330,7 @@ def test_segments_without_the_agreed_timestamps_are_taken() -> None:
         assert scene.testbed.dropped() == {}
 
 
-@pytest.mark.parametrize("bytes", [0, 1])
+@pytest.mark.parametrize("octets", [0, 1])
 def test_keepalive_without_the_agreed_timestamps_is_answered(octets: int) -> None:
     with established(options=ALL_OPTIONS) as scene:
         scene.peer.send("A", seq=0, payload=b"\0" * octets, options={"timestamps": None})

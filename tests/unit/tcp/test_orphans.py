@@ -17,7 +17,7 @@ def life(scene: Scene) -> int:
     return scene.testbed.run_until(lambda: scene.state == "CLOSED", 3600 * SECOND)
 
 
-@pytest.mark.parametrize("bytes", [0, 1000])
+@pytest.mark.parametrize("octets", [0, 1000])
 @pytest.mark.parametrize("build", [established, close_wait])
 def test_a_closed_connection_gives_up_a_vanished_peer_after_two_minutes(build: Any, octets: int) -> None:
     """After 1 + 2 + 4 + 8 + 16 + 32 + 60 s: the timer that expires after orphan_timeout_ns, 120 s. Linux: 100 to 130 s.

@@ -58,7 +58,7 @@ def test_last_ack_gives_up_after_the_user_timeout() -> None:
         assert took // SECOND == 123
 
 
-@pytest.mark.parametrize("bytes", [1, 5000])
+@pytest.mark.parametrize("octets", [1, 5000])
 def test_last_ack_data_then_fin_is_all_acknowledged(octets: int) -> None:
     with close_wait() as scene:
         scene.conn.send(bytes(octets))

@@ -79,7 +79,7 @@ def test_listen_syn_fin_is_a_syn_and_its_fin_comes_again() -> None:
         assert scene.read() == b"all of it"
 
 
-@pytest.mark.parametrize("bytes", [b"\x02\x00\x05\xb4", b"\x02\x01\x05\xb4", b"\x02\x28\x05\xb4", b"\x01\x01\x01\x02"])
+@pytest.mark.parametrize("octets", [b"\x02\x00\x05\xb4", b"\x02\x01\x05\xb4", b"\x02\x28\x05\xb4", b"\x01\x01\x01\x02"])
 def test_listen_syn_with_an_impossible_option_length_is_survived(octets: bytes) -> None:
     """MUST-7."""
     with listen() as scene:

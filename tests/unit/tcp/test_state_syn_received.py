@@ -141,7 +141,7 @@ def test_syn_received_passive_another_syn_is_challenged(offset: int) -> None:
 
 
 @both_roles
-@pytest.mark.parametrize("bytes", [1, 6])
+@pytest.mark.parametrize("octets", [1, 6])
 def test_syn_received_acceptable_segment_from_before_the_window_establishes(role: str, octets: int) -> None:
     """Table 6 accepts a segment whose last byte lies in the window; only the new part is processed."""
     with syn_received(role=role) as scene:

@@ -213,7 +213,7 @@ def test_syn_sent_syn_ack_with_fin_reaches_close_wait() -> None:
         assert scene.state == "CLOSE-WAIT"
 
 
-@pytest.mark.parametrize("bytes", [b"\x02\x00\x05\xb4", b"\x01\x01\x01\x02"])
+@pytest.mark.parametrize("octets", [b"\x02\x00\x05\xb4", b"\x01\x01\x01\x02"])
 def test_syn_sent_syn_ack_with_an_impossible_option_length_is_survived(octets: bytes) -> None:
     with syn_sent() as scene:
         scene.peer.send("SA", options={"raw": octets})

@@ -239,7 +239,7 @@ def test_duplicate_ack_changes_nothing(case: Case) -> None:
 
 @every_full_state
 @pytest.mark.parametrize(
-    "bytes",
+    "octets",
     [b"\x02\x00\x05\xb4", b"\x08\x01\x00\x00", b"\x01\x01\x08\x0a", b"\x02\x28\x05\xb4", b"\x01\x01\x01\x02"],
     ids=["length_0", "length_1", "cut_off", "beyond_header", "kind_only"],
 )

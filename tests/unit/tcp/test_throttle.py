@@ -47,7 +47,7 @@ def probe(peer: ScriptedPeer, octets: int = 0) -> bool:
 # ---------------------------------------------------------------- honest probes
 
 
-@pytest.mark.parametrize("bytes", [0, 1])
+@pytest.mark.parametrize("octets", [0, 1])
 def test_keepalive_probes_of_many_connections_in_one_second_are_all_answered(octets: int) -> None:
     """They are more than the limit of challenge ACKs in a second, which does not count them."""
     with listen() as scene:
@@ -262,7 +262,7 @@ def forge(pair: Pair, to_a: bool, **fields: Any) -> None:
 
 
 @pytest.mark.parametrize("timestamps", [0, 1])
-@pytest.mark.parametrize("bytes", [1, 2, 1000])
+@pytest.mark.parametrize("octets", [1, 2, 1000])
 def test_two_stacks_out_of_step_do_not_answer_each_other_for_ever(timestamps: int, octets: int) -> None:
     """One forged byte for each: both have now acknowledged what the other never sent, and correct each other."""
     with Pair(network={"delay_ns": MILLISECOND}, timestamps=timestamps) as pair:

@@ -26,7 +26,7 @@ def closed_window(octets: int = 1000, **config: Any) -> Scene:
 
 
 def is_probe(scene: Scene) -> None:
-    """One byte, the first that the window has no room for. Section 3.8.6.1: "at least one byte of new data".
+    """One byte, the first that the window has no room for. Section 3.8.6.1: "at least one octet of new data".
 
     Linux sends no data instead, with SEQ=SND.UNA-1, which must be answered as well.
     """
@@ -186,7 +186,7 @@ def test_a_closed_window_is_probed_with_the_fin_if_that_is_all_there_is(how: str
         scene.peer.send("R")
 
 
-@pytest.mark.parametrize("bytes", [0, 1])
+@pytest.mark.parametrize("octets", [0, 1])
 def test_simultaneous_window_probes_end_when_one_ack_arrives(octets: int) -> None:
     """RFC 9293 appendix A.2: both ends have taken the byte of the other's probe, and both ACKs were lost."""
     with established(wnd=1000) as scene:
@@ -423,7 +423,7 @@ def test_keepalive_can_be_switched_off_again() -> None:
         scene.peer.expect_nothing()
 
 
-@pytest.mark.parametrize("bytes", [0, 1])
+@pytest.mark.parametrize("octets", [0, 1])
 def test_keepalive_probe_of_the_peer_is_answered(octets: int) -> None:
     """Some stacks send a garbage byte with it (MAY-6). It lies before the window, so it is no data, and is answered."""
     with established() as scene:

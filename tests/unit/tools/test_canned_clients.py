@@ -81,7 +81,7 @@ def test_an_engine_on_another_link_is_refused():
         link.exchange(stack, 1)
 
 
-@pytest.mark.parametrize(("connections", "bytes"), [(0, REQUEST), (60001, REQUEST), (1, b""), (1, b"x" * 1025)])
+@pytest.mark.parametrize(("connections", "octets"), [(0, REQUEST), (60001, REQUEST), (1, b""), (1, b"x" * 1025)])
 def test_what_does_not_fit_is_refused(connections: int, octets: bytes):
     with pytest.raises(ValueError, match="1 to"):
         CannedClients(connections, octets)

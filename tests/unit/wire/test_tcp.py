@@ -248,7 +248,7 @@ def test_a_kind_without_room_for_its_length_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("bytes", "name"),
+    ("octets", "name"),
     [
         (b"\x02\x03\x05", "mss"),
         (b"\x02\x05\x05\xb4\x01", "mss"),
