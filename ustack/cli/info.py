@@ -6,12 +6,12 @@ Above: cli. Below: obs, lab (the ingress drop's probe), tcp (the records' sizes)
 
 import json
 import platform
-import sys
 from typing import Any
 
 import click
 
 from ustack import __version__
+from ustack.cli.tables import print_rows
 from ustack.lab import ingress
 from ustack.obs import info as compiled
 
@@ -58,17 +58,7 @@ def _print_settings(as_json: bool) -> None:
     cells = [
         (row.name, *(amount(row.name, value) for value in (row.default, row.low, row.high)), row.text) for row in rows
     ]
-    if not sys.stdout.isatty():
-        for row in cells:
-            click.echo("\t".join(row))
-        return
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("setting", "default", "from", "to", "what it is")
-    for row in cells:
-        table.add_row(*row)
-    Console().print(table)
+    print_rows(("setting", "default", "from", "to", "what it is"), cells)
 
 
 @click.command()

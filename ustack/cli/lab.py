@@ -6,12 +6,12 @@ Above: cli. Below: lab (the room).
 
 import json
 import os
-import sys
 from dataclasses import asdict
 
 import click
 
 from ustack.cli.serve import peer_address_for
+from ustack.cli.tables import print_rows
 from ustack.lab import LabError, Made, Plan, making, namespace, privilege
 
 
@@ -53,11 +53,8 @@ def list_labs(as_json: bool) -> None:
     if as_json:
         for one in labs:
             click.echo(json.dumps(asdict(one)))
-    elif sys.stdout.isatty():
-        _table(labs)
     else:
-        for one in labs:
-            click.echo("\t".join(_cells(one)))
+        print_rows(("name", "link", "our end", "other end", "kernel kept off by"), [_cells(one) for one in labs])
 
 
 @lab.command("exec", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
@@ -89,13 +86,3 @@ def _up(plan: Plan) -> Made:
 def _cells(one: Made) -> list[str]:
     peer = f"{one.peer_ifname or '-'} {one.peer_netns or '(here)'} {one.peer_address or '-'}"
     return [one.name, one.link, f"{one.ifname} {one.netns or '(here)'} {one.address}", peer, one.drop or "-"]
-
-
-def _table(labs: list[Made]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("name", "link", "our end", "other end", "kernel kept off by")
-    for one in labs:
-        table.add_row(*_cells(one))
-    Console().print(table)
