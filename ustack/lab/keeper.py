@@ -58,17 +58,13 @@ class Lab:
     """
 
     def __init__(self, name: str, **fields: Any) -> None:
-        self.plan = Plan(name, **fields)
-        self._keepers: list[Keeper] = []
+        self._keeper = Keeper(Plan(name, **fields))
 
     def __enter__(self) -> Made:
-        keeper = Keeper(self.plan)
-        made = keeper.__enter__().lab
-        self._keepers.append(keeper)
-        return made
+        return self._keeper.__enter__().lab
 
     def __exit__(self, *failure: Any) -> None:
-        self._keepers.pop().__exit__(*failure)
+        self._keeper.__exit__(*failure)
 
 
 class Keeper:
