@@ -2,7 +2,7 @@
 """The map: what one poll does in which order, and which upcalls an application gets."""
 
 import gc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
@@ -15,21 +15,6 @@ from ustack.testing.testbed import MILLISECOND, SECOND, Testbed
 
 MSS = 1000
 PEER_PORT = 40000
-
-
-@pytest.fixture
-def bed() -> Iterator[Testbed]:
-    with Testbed(msl_ns=0) as made:
-        made.introduce()
-        yield made
-
-
-@pytest.fixture
-def recorder(bed: Testbed) -> Iterator[Recorder]:
-    made = Recorder()
-    bed.stack.listen(80, application=made)
-    yield made
-    assert made.errors == []
 
 
 def handshake(bed: Testbed, port: int = PEER_PORT) -> ScriptedPeer:

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: MIT
 """A turn of the engine does a bounded amount of work, whatever peers send: measured in work, never in time."""
 
-from collections.abc import Iterator
 
 import pytest
 
@@ -12,21 +11,6 @@ from ustack.testing.testbed import MILLISECOND, SECOND, Testbed
 STAGE_UNITS = 8192
 UPCALL_UNITS = 512
 MSS = 1000
-
-
-@pytest.fixture
-def bed() -> Iterator[Testbed]:
-    with Testbed(msl_ns=0) as made:
-        made.introduce()
-        yield made
-
-
-@pytest.fixture
-def recorder(bed: Testbed) -> Iterator[Recorder]:
-    made = Recorder()
-    bed.stack.listen(80, application=made)
-    yield made
-    assert made.errors == []
 
 
 def handshake(bed: Testbed, port: int) -> ScriptedPeer:
