@@ -312,6 +312,7 @@ APPLICATIONS_SIDE = [
     ROOT / "ustack/application.pyx",
     ROOT / "ustack/testing/recorder.pyx",
     ROOT / "ustack/testing/memory_transport.pyx",
+    *(path for path in sources() if module_of(path)[:2] == ("testing", "memory")),
     ROOT / "tools/connection_storm.pyx",
 ]
 # Stack is what builds an engine, and counts and shows every connection that it has, whoever's application it is.

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: MIT
+# What a transport in memory holds: connections, listeners, what waits in either direction. Bodies: records.pyx.
+#
+# The send queue is a list of lent ranges, as the engine's is; unread bytes are copied. Every field is written by the
+# downcalls (downcalls.pyx) or by a turn (memory_transport.pyx), which never run at the same time.
+#
+# Below: application, buf. Above: downcalls, memory_transport.
+
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+
+from ustack.application cimport application_t, close_reason_t, conn_t, endpoints_t, transport_t, turn_budget_t
+from ustack.buf.lent cimport lent_t
+
+cdef enum:
+    MEMORY_OPTIONS = 8
+    MEMORY_LISTENERS = 63
+
+cdef enum flags_t:
+    ACCEPTED = 1
+    PAUSED = 2                      # on_data left a rest
+    RESUMED = 4                     # ... and wants it
+    WANT_WRITABLE = 8
+    FIN_QUEUED = 16                 # shutdown or close
+    FIN_TAKEN = 32                  # the client has seen it
+    CLOSED_BY_APP = 64
+    ABORT = 128
+    PEER_FIN = 256                  # behind everything unread
+    EOF_TOLD = 512
+    WAITING = 1024                  # it counts against the backlog
+    ENDED = 2048                    # on_closed is being called
+
+ctypedef struct piece_t:            # one lent range in the send queue
+    lent_t *lent
+    const uint8_t *data
+    uint64_t length
+    piece_t *next
+
+ctypedef struct memory_conn_t:
+    uint64_t user_data              # conn_t
+    endpoints_t ends
+    application_t *app
+    uint32_t flags
+    uint32_t queued                 # bytes
+    piece_t *head
+    piece_t *tail
+    uint8_t *unread                 # received and not consumed: unread[start:end]
+    size_t start
+    size_t end
+    size_t capacity
+    uint64_t timeout_at_ns          # 0: off
+    uint32_t options[MEMORY_OPTIONS]
+    close_reason_t reason
+    bint offering                   # on_data has the unread bytes in its hands
+
+ctypedef struct memory_listener_t:
+    uint16_t port                   # 0: nobody listens
+    uint32_t backlog
+    uint32_t waiting
+    application_t *app
+
+ctypedef struct memory_t:
+    transport_t transport           # first: see transport_t
+    turn_budget_t budget
+    uint64_t now_ns
+    uint32_t send_queue_bytes
+    uint32_t low_water_bytes
+    memory_listener_t listeners[MEMORY_LISTENERS]
+    memory_conn_t **conns           # of `count`; NULL: gone
+    uint32_t count
+
+
+cdef inline memory_t *memory_of(const transport_t *transport) noexcept nogil:
+    return <memory_t *>transport
+
+
+cdef inline memory_conn_t *own(const conn_t *conn) noexcept nogil:
+    return <memory_conn_t *>conn
+
+
+# Keep bytes that the application has left. Raises MemoryError.
+cdef int unread_append(memory_conn_t *record, const uint8_t *data, size_t length) except -1
+# The first `wanted` bytes of the send queue, acknowledged: what lent them gets them back.
+cdef bytes queue_take(memory_conn_t *record, uint64_t wanted)
+# Give everything back, and the record.
+cdef void record_free(memory_conn_t *record) noexcept
