@@ -14,8 +14,7 @@ from ustack.buf.lent cimport lent_from_copy, lent_from_file, lent_t
 from ustack.server.filetable cimport (
     OPEN_IN_GENERAL, file_appear, file_fresh, file_lookup, file_make_room, file_open, file_take, is_absent,
     variant_clear)
-from ustack.server.records cimport (
-    FILE_UNITS, LOOK_UNITS, NO_FILE, SMALL_FILE_UNITS, file_t, identity_t, variant_t)
+from ustack.server.records cimport FILE_UNITS, LOOK_UNITS, NO_FILE, SMALL_FILE_UNITS, file_t, identity_t, variant_t
 
 from ustack.server import files, response as responses
 

@@ -19,8 +19,8 @@ from ustack.server.numerals cimport write_decimal, write_hex
 from ustack.server.ready cimport counted_copy
 from ustack.server.records cimport (
     D_CLOSE, D_FULL, D_HEAD_ONLY, ENTITY_TAG_BYTES, EXTENSION_BYTES, FULL_FORMS, INLINE_BYTES, LOOK_UNITS, NO_FILE,
-    PATH_BEGIN, PATH_GO_ON, PLAIN_FILE_UNITS, PLAIN_LOG_BYTES, PLAIN_UNITS, SHAPE_BYTES, decision_t, file_t,
-    identity_t, plain_t, ready_t, section_t, server_t, shape_t, variant_t)
+    PATH_BEGIN, PATH_GO_ON, PLAIN_FILE_UNITS, PLAIN_LOG_BYTES, PLAIN_UNITS, SHAPE_BYTES, decision_t, file_t, identity_t,
+    plain_t, ready_t, section_t, server_t, shape_t, variant_t)
 
 from ustack.server import accesslog, files, request as requests, response as responses
 

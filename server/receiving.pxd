@@ -19,13 +19,16 @@
 # headscan, chunks.
 
 from libc.stdint cimport uint8_t
+from libc.string cimport memcmp
 
 from ustack.application cimport conn_t, transport_t
-from ustack.server.records cimport exchange_t, server_t
+from ustack.server.filetable cimport decision_valid
+from ustack.server.records cimport decision_t, exchange_t, server_t
+from ustack.server.sending cimport respond
 
-# Nothing is going on: data begins a request. Returns the bytes used, never 0.
-cdef size_t request(server_t *server, const transport_t *transport, conn_t *conn, const uint8_t *data,
-                    size_t length) noexcept nogil
+# request, of one whose head is not the same as last time.
+cdef size_t request_unlike(server_t *server, const transport_t *transport, conn_t *conn, const uint8_t *data,
+                           size_t length) noexcept nogil
 # PHASE_HEAD: the next bytes. Returns how many belong to this head.
 cdef size_t head_more(server_t *server, const transport_t *transport, conn_t *conn, exchange_t *exchange,
                       const uint8_t *data, size_t length) noexcept nogil
@@ -36,3 +39,18 @@ cdef size_t body_more(server_t *server, const transport_t *transport, conn_t *co
 # response TCP takes.
 cdef void refuse_held(server_t *server, const transport_t *transport, conn_t *conn, exchange_t *exchange,
                       int status) noexcept nogil
+
+
+# Nothing is going on: data begins a request. Returns the bytes used, never 0.
+cdef inline size_t request(server_t *server, const transport_t *transport, conn_t *conn, const uint8_t *data,
+                           size_t length) noexcept nogil:
+    cdef decision_t *last = server.last
+    if (last != NULL and length >= last.head_length and memcmp(data, last.head, last.head_length) == 0
+            and decision_valid(server, last)):
+        # The same head as before, as clients in a hurry send it. It ends with its first empty line, so this one does.
+        server.stats.head_hits += 1
+        last.referenced = 1
+        length = last.head_length
+        respond(server, transport, conn, last)
+        return length
+    return request_unlike(server, transport, conn, data, length)

@@ -3,7 +3,7 @@
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, realloc
-from libc.string cimport memchr, memcmp, memcpy
+from libc.string cimport memchr, memcpy
 
 from ustack.application cimport conn_t, transport_t
 from ustack.base.prng cimport siphash13
@@ -131,19 +131,10 @@ cdef int length_fault(server_t *server, const uint8_t *head, size_t length) noex
     return 431 if length > server.max_head_bytes else 0
 
 
-cdef size_t request(server_t *server, const transport_t *transport, conn_t *conn, const uint8_t *data,
-                    size_t length) noexcept nogil:
-    cdef decision_t *last = server.last
+cdef size_t request_unlike(server_t *server, const transport_t *transport, conn_t *conn, const uint8_t *data,
+                           size_t length) noexcept nogil:
     cdef size_t end
     cdef bint broken
-    if (last != NULL and length >= last.head_length and memcmp(data, last.head, last.head_length) == 0
-            and decision_valid(server, last)):
-        # The same head as before, as clients in a hurry send it. It ends with its first empty line, so this one does.
-        server.stats.head_hits += 1
-        last.referenced = 1
-        end = last.head_length
-        respond(server, transport, conn, last)
-        return end
     if length >= 2 and data[0] == c'\r' and data[1] == c'\n':
         return 2                        # an empty line before a request is passed over (RFC 9112 section 2.2)
     if starts_no_request(data[0]) and (data[0] != c'\r' or length >= 2):

@@ -5,9 +5,8 @@ from libc.stdint cimport int64_t, uint8_t, uint64_t
 
 from ustack.application cimport conn_t, transport_t
 from ustack.buf.lent cimport lent_ref, lent_t, lent_unref
-from ustack.server.connection cimport (
-    connection_abort, connection_close, connection_idle, connection_linger, exchange_begin)
-from ustack.server.exchange cimport exchange_end, exchange_log, exchange_of
+from ustack.server.connection cimport connection_abort, connection_close, exchange_begin
+from ustack.server.exchange cimport exchange_log, exchange_of
 from ustack.server.filetable cimport file_fresh
 from ustack.server.logring cimport log_keep
 from ustack.server.ready cimport ready_refresh
@@ -23,16 +22,6 @@ ctypedef struct reply_t:
     uint64_t body_bytes             # of the whole response
     bint mapped                     # `body` is a file, not a copy
     uint8_t flags                   # exchange_flags_t
-
-
-cdef void response_end(server_t *server, const transport_t *transport, conn_t *conn, uint8_t flags) noexcept nogil:
-    if flags & E_EOF:
-        connection_close(server, transport, conn)         # the client sends nothing any more
-    elif flags & E_CLOSE or server.finishing:
-        connection_linger(server, transport, conn)
-    else:
-        exchange_end(server, transport, conn)
-        connection_idle(server, transport, conn)
 
 
 cdef inline void reply_choose(server_t *server, const decision_t *decision, reply_t *reply) noexcept nogil:

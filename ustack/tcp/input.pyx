@@ -206,7 +206,10 @@ cdef void synchronized_arrives(tcp_t *tcp, tcb_t *tcb, const segment_t *seg, del
     tcb.keepalive_probes = 0
     if not take_ack(tcp, tcb, seg):
         return
-    accept_text(tcp, tcb, seg.seq, seg, delivery)
+    if is_next_text(tcb, seg):
+        take_next_text(tcp, tcb, seg.data, seg.length, delivery)
+    elif seg.length > 0 or seg.flags & FIN:
+        accept_text(tcp, tcb, seg.seq, seg, delivery)
 
 
 cdef void trim_syn_ack(const tcb_t *tcb, segment_t *seg) noexcept nogil:
@@ -394,6 +397,22 @@ cdef bint fin_acknowledged(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
 
 # ---------------------------------------------------------------- seventh and eighth: text, FIN
 
+cdef inline bint is_next_text(const tcb_t *tcb, const segment_t *seg) noexcept nogil:
+    """The common case, found without asking accept_text's questions one by one: text alone, the next that is expected,
+    all of it in the window, nothing held before or behind it, and somebody to read it."""
+    return (seg.seq == tcb.rcv_nxt and seg.length - 1 < tcb.rcv_adv - tcb.rcv_nxt and tcb.rx == 0
+            and not seg.flags & FIN and not tcb.flags & (TCB_FIN_RECEIVED | TCB_CLOSED_BY_APP))
+
+
+cdef inline void take_next_text(tcp_t *tcp, tcb_t *tcb, const uint8_t *data, uint32_t length,
+                                delivery_t *delivery) noexcept nogil:
+    tcb.rcv_nxt += length
+    delivery.data = data
+    delivery.length = length
+    tcb.flags |= TCB_ACK_DELAYED
+    work_add(tcp, tcb)
+
+
 cdef void accept_text(tcp_t *tcp, tcb_t *tcb, uint32_t seq, const segment_t *seg, delivery_t *delivery) noexcept nogil:
     """Seventh. seq: of the first byte of text (a SYN before it is not counted)."""
     cdef const uint8_t *data = seg.data
@@ -431,12 +450,8 @@ cdef void accept_text(tcp_t *tcp, tcb_t *tcb, uint32_t seq, const segment_t *seg
         return
     if seq != tcb.rcv_nxt:
         keep_out_of_order(tcp, tcb, seq, data, length, fin)
-    elif length > 0 and tcb.rx == 0 and not fin:                        # the common case
-        tcb.rcv_nxt += length
-        delivery.data = data
-        delivery.length = length
-        tcb.flags |= TCB_ACK_DELAYED
-        work_add(tcp, tcb)
+    elif length > 0 and tcb.rx == 0 and not fin:
+        take_next_text(tcp, tcb, data, length, delivery)
     else:
         accept_in_order(tcp, tcb, data, length, fin, delivery)
 

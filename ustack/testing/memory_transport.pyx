@@ -24,8 +24,8 @@ from libc.string cimport memset
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 
 from ustack.application cimport (
-    ACCEPT_REFUSED, ACCEPT_WAITING, CALL_OK, CLOSE_ABORTED, CLOSE_NORMAL, CLOSE_RESET, CLOSE_TIMEOUT,
-    Application, Transport, application_t, close_reason_t, conn_t, turn_budget_t)
+    ACCEPT_REFUSED, ACCEPT_WAITING, CALL_OK, CLOSE_ABORTED, CLOSE_NORMAL, CLOSE_RESET, CLOSE_TIMEOUT, Application,
+    Transport, application_t, close_reason_t, conn_t, turn_budget_t)
 from ustack.base.arguments cimport whole
 from ustack.base.types cimport ip_addr_set_v4
 from ustack.buf.lent cimport lent_release_pending
@@ -33,9 +33,8 @@ from ustack.link.gate cimport Gate
 from ustack.testing.memory.client cimport MemoryClient
 from ustack.testing.memory.downcalls cimport downcalls_fill, listener_of
 from ustack.testing.memory.records cimport (
-    ABORT, ACCEPTED, CLOSED_BY_APP, ENDED, EOF_TOLD, FIN_QUEUED, FIN_TAKEN, MEMORY_LISTENERS, PAUSED, PEER_FIN,
-    RESUMED, WAITING, WANT_WRITABLE, memory_conn_t, memory_listener_t, memory_t, queue_take, record_free,
-    unread_append)
+    ABORT, ACCEPTED, CLOSED_BY_APP, ENDED, EOF_TOLD, FIN_QUEUED, FIN_TAKEN, MEMORY_LISTENERS, PAUSED, PEER_FIN, RESUMED,
+    WAITING, WANT_WRITABLE, memory_conn_t, memory_listener_t, memory_t, queue_take, record_free, unread_append)
 
 import errno
 from collections import deque

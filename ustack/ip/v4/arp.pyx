@@ -139,7 +139,8 @@ cdef void arp_confirm(ip_t *ip, uint16_t index) noexcept nogil:
     if entry.state != NEIGHBOUR_REACHABLE:
         neighbour_move(ip.neighbours, index, NEIGHBOUR_REACHABLE, 0)
     entry.fresh_until_ns = ip.now_ns + ip.config.neighbour_reachable_ns
-    _flush(ip, index)
+    if entry.first != NULL:
+        _flush(ip, index)
 
 
 cdef void _update(ip_t *ip, uint16_t index, const arp_t *arp, bint answer) noexcept nogil:

@@ -13,7 +13,7 @@
 
 from libc.stdint cimport int32_t, uint32_t, uint64_t
 
-from ustack.base.wheel cimport WHEEL_TICK_SHIFT, wheel_tick_of
+from ustack.base.wheel cimport TIMER_NONE, WHEEL_TICK_SHIFT, tick_before, wheel_deadline_tick, wheel_tick_of
 from ustack.tcp.records.tcb cimport DEADLINE_REXMIT, OPT_TS_STALE, deadline_t, tcb_last_received_ms, tcb_t, tcp_t
 
 cdef enum:
@@ -26,7 +26,6 @@ cdef enum timer_kind_t:
     TIMER_CONNECTION = 1
     TIMER_SYN_RECEIVED = 2
 
-cdef void deadline_set(tcp_t *tcp, tcb_t *tcb, deadline_t kind, uint64_t delay_ns) noexcept nogil
 cdef bint deadline_expired(const tcp_t *tcp, const tcb_t *tcb, uint32_t kind, uint32_t now_tick) noexcept nogil
 cdef void deadlines_arm(tcp_t *tcp, tcb_t *tcb) noexcept nogil
 
@@ -57,6 +56,14 @@ cdef inline uint32_t tick_after(const tcp_t *tcp, uint64_t delay_ns) noexcept no
     if delay_ns >> WHEEL_TICK_SHIFT > TICK_MAX_DELAY:
         return wheel_tick_of(&tcp.wheel, tcp.now_ns) + TICK_MAX_DELAY
     return wheel_tick_of(&tcp.wheel, tcp.now_ns + delay_ns) + 1
+
+
+cdef inline void deadline_set(tcp_t *tcp, tcb_t *tcb, deadline_t kind, uint64_t delay_ns) noexcept nogil:
+    cdef uint32_t tick = tick_after(tcp, delay_ns)
+    tcb.deadlines[<int>kind] = tick
+    tcb.armed |= 1 << kind
+    if tcb.timer == TIMER_NONE or tick_before(tick, wheel_deadline_tick(&tcp.wheel, tcb.timer)):
+        deadlines_arm(tcp, tcb)
 
 
 cdef inline bint tick_reached(uint32_t tick, uint32_t now_tick) noexcept nogil:

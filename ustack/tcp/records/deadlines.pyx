@@ -11,14 +11,6 @@ from ustack.tcp.records.tcb cimport DEADLINE_KEEPALIVE, DEADLINES_STORED, TCB_KE
 cdef uint64_t MS = 1000000
 
 
-cdef void deadline_set(tcp_t *tcp, tcb_t *tcb, deadline_t kind, uint64_t delay_ns) noexcept nogil:
-    cdef uint32_t tick = tick_after(tcp, delay_ns)
-    tcb.deadlines[<int>kind] = tick
-    tcb.armed |= 1 << kind
-    if tcb.timer == TIMER_NONE or tick_before(tick, wheel_deadline_tick(&tcp.wheel, tcb.timer)):
-        deadlines_arm(tcp, tcb)
-
-
 cdef inline bint keepalive_runs(const tcb_t *tcb) noexcept nogil:
     return tcb.flags & TCB_KEEPALIVE and tcb.state >= ESTABLISHED and tcb.snd_una == tcb.snd_max
 

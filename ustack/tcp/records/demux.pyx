@@ -6,7 +6,7 @@ The hash is keyed (SipHash-1-3), so that a peer cannot choose ports that collide
 """
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
-from libc.string cimport memcmp
+from libc.string cimport memcpy
 
 from ustack.base.posix cimport (
     MADV_NOHUGEPAGE, MAP_ANONYMOUS, MAP_FAILED, MAP_PRIVATE, PROT_READ, PROT_WRITE, madvise, mmap, munmap)
@@ -67,6 +67,16 @@ cdef inline const flow_key_t *target_key(const tcp_t *tcp, uint32_t target) noex
     return &time_wait_at(tcp, index).key
 
 
+cdef inline uint32_t ports_of(const flow_key_t *key) noexcept nogil:
+    cdef uint32_t ports
+    memcpy(&ports, &key.lport, 4)
+    return ports
+
+
+cdef inline bint flow_key_equal(const flow_key_t *a, const flow_key_t *b) noexcept nogil:
+    return (ip_addr_equal(&a.raddr, &b.raddr) and ports_of(a) == ports_of(b) and ip_addr_equal(&a.laddr, &b.laddr))
+
+
 cdef inline flow_slot_t *probe(const tcp_t *tcp, flow_slot_t *slots, uint32_t mask, const flow_key_t *key,
                                uint32_t tag) noexcept nogil:
     """The key's slot of one table, or the empty one that ends its run."""
@@ -76,7 +86,7 @@ cdef inline flow_slot_t *probe(const tcp_t *tcp, flow_slot_t *slots, uint32_t ma
         slot = &slots[at]
         if slot.target == 0:
             return slot
-        if slot.tag == tag and memcmp(target_key(tcp, slot.target), key, sizeof(flow_key_t)) == 0:
+        if slot.tag == tag and flow_key_equal(target_key(tcp, slot.target), key):
             return slot
         at = (at + 1) & mask
 

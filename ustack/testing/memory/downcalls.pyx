@@ -10,14 +10,14 @@ from libc.stdlib cimport calloc
 from libc.string cimport memcpy, memset
 
 from ustack.application cimport (
-    CALL_BAD_ADDRESS, CALL_IN_USE, CALL_NO_MEMORY, CALL_NO_ROUTE, CALL_OK, CALL_STATE, CALL_UNSUPPORTED,
-    CLOSE_ABORTED, CONN_ABORTED, CONN_EOF, OPTION_NODELAY, OPTION_TTL, application_t, close_reason_t, conn_t,
-    endpoints_t, transport_t, visit_t)
+    CALL_BAD_ADDRESS, CALL_IN_USE, CALL_NO_MEMORY, CALL_NO_ROUTE, CALL_OK, CALL_STATE, CALL_UNSUPPORTED, CLOSE_ABORTED,
+    CONN_ABORTED, CONN_EOF, OPTION_NODELAY, OPTION_TTL, application_t, close_reason_t, conn_t, endpoints_t, transport_t,
+    visit_t)
 from ustack.base.types cimport ip_addr_t
 from ustack.buf.lent cimport lent_ref, lent_t
 from ustack.testing.memory.records cimport (
-    ABORT, ACCEPTED, CLOSED_BY_APP, ENDED, FIN_QUEUED, FIN_TAKEN, MEMORY_LISTENERS, PAUSED, PEER_FIN, RESUMED,
-    WAITING, WANT_WRITABLE, memory_conn_t, memory_listener_t, memory_of, memory_t, own, piece_t)
+    ABORT, ACCEPTED, CLOSED_BY_APP, ENDED, FIN_QUEUED, FIN_TAKEN, MEMORY_LISTENERS, PAUSED, PEER_FIN, RESUMED, WAITING,
+    WANT_WRITABLE, memory_conn_t, memory_listener_t, memory_of, memory_t, own, piece_t)
 
 
 cdef uint32_t send_queued(const transport_t *transport, const conn_t *conn) noexcept nogil:
