@@ -19,8 +19,9 @@ from ustack.buf.frame cimport CHECKSUM_UNKNOWN, CHECKSUM_VERIFIED
 from ustack.engine.owner cimport Engine
 from ustack.engine.poll cimport engine_poll
 from ustack.engine.records cimport ENGINE_BURST
-from ustack.link.memory cimport (
-    MemoryLink, far_commit, far_next, far_release, far_reserve, far_waiting, memory_sent_t, memory_t)
+from ustack.link.memory cimport MemoryLink
+from ustack.link.memory_ring cimport (
+    far_commit, far_next, far_release, far_reserve, far_waiting, memory_sent_t, memory_t)
 from ustack.wire.arp cimport ARP_BYTES, ARP_REPLY, ARP_REQUEST, arp_emit, arp_parse, arp_t
 from ustack.wire.checksum cimport checksum_emit, checksum_partial
 from ustack.wire.ethernet cimport (

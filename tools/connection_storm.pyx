@@ -18,8 +18,9 @@ from ustack.buf.frame cimport CHECKSUM_VERIFIED
 from ustack.engine.owner cimport Engine
 from ustack.engine.poll cimport engine_end_some, engine_poll
 from ustack.engine.records cimport ENGINE_BURST, engine_t
-from ustack.link.memory cimport (
-    MemoryLink, far_commit, far_next, far_release, far_reserve, far_waiting, memory_sent_t, memory_t)
+from ustack.link.memory cimport MemoryLink
+from ustack.link.memory_ring cimport (
+    far_commit, far_next, far_release, far_reserve, far_waiting, memory_sent_t, memory_t)
 from ustack.wire.arp cimport ARP_BYTES, ARP_REPLY, ARP_REQUEST, arp_emit, arp_parse, arp_t
 from ustack.wire.ethernet cimport (
     ETHERNET_HEADER_BYTES, ETHERTYPE_ARP, ETHERTYPE_IPV4, ethernet_emit, ethernet_parse, ethernet_t)
