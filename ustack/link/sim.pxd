@@ -1,15 +1,8 @@
 # SPDX-License-Identifier: MIT
-# Two links joined by a simulated wire (simwire.pxd). Bodies: sim.pyx.
+# Two links (sim_end.pxd) joined by a simulated wire (simwire.pxd). Body: sim.pyx.
 
-from ustack.link.device cimport Link
-from ustack.link.simwire cimport SimWire, sim_end_t
-
-
-cdef class SimLink(Link):
-    cdef SimWire wire
-    cdef sim_end_t *end
-    cdef void require_open(self) except *
-    cdef void take_frame(self, object frame, int checksum, int gso_size, int wire_length) except *
+from ustack.link.sim_end cimport SimLink
+from ustack.link.simwire cimport SimWire
 
 
 cdef class SimNetwork:

@@ -1,31 +1,12 @@
 from collections.abc import Callable
 from types import TracebackType
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Literal, TypeAlias
 
-from ustack.link.device import Link
+from ustack.link.sim_end import SimLink
 
 _Filter: TypeAlias = Callable[[bytes, int], Literal["drop", "duplicate"] | bytes | int | None]
 _Count: TypeAlias = int | tuple[int, int]
 _Probability: TypeAlias = float | tuple[float, float]
-
-class SimFrame(NamedTuple):
-    data: bytes
-    checksum: str
-    gso_size: int
-    wire_length: int
-    due_ns: int
-
-class SimLink(Link):
-    @property
-    def waiting(self) -> int: ...
-    @property
-    def next_event_ns(self) -> int | None: ...
-    def inject(
-        self, frame: bytes, *, checksum: str = "unknown", gso_size: int = 0, wire_length: int | None = None
-    ) -> None: ...
-    def receive(self) -> bytes | None: ...
-    def receive_frame(self) -> SimFrame | None: ...
-    def receive_all(self) -> list[bytes]: ...
 
 class SimNetwork:
     filter_ab: _Filter | None

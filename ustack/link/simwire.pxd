@@ -5,7 +5,7 @@
 #     reserve/commit/submit --> filter, queue, loss, ... --> in flight --> arrived --> rx_burst/release
 #                               (one generator each)        heap by due    FIFO, lent from its head
 #
-# Above: sim.pyx (the ends as links, the Python face). Below: base/prng.
+# Above: sim_end (an end as a link), sim (the Python face). Below: base/prng.
 #
 # A frame has one owner at a time: the sending end (reserved, committed), its direction's heap, the receiving
 # end's FIFO.
@@ -18,6 +18,7 @@ from ustack.link.gate cimport Gate
 
 cdef enum:
     SIM_FRAME_MAX = 131072                  # bytes; more than any stack sends
+    SIM_PACKET_MAX = 65535                  # bytes: a super-frame is still one IP packet
 
 ctypedef struct sim_frame_t:                # the bytes follow the record
     sim_frame_t *next                       # in the sending end's queue, or in wire.free

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ustack.link.sim import SimLink, SimNetwork
+from ustack.link.sim import SimNetwork
+from ustack.link.sim_end import SimLink
 from ustack.testing.parts.link_driver import LinkDriver
 
 FRAME = bytes(range(60))
