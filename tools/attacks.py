@@ -8,7 +8,7 @@ it stops after --seconds. It sends at a fixed rate, whatever the answers (an ope
 down is not spared.
 
 Read first: RFC 9293 section 3.10.7 (what each of these segments should get), RFC 5961.
-Above: bench_attacks, people. Below: the test kit's frames, synflood's checks.
+Above: bench_attacks, people. Below: station_frames (builds and sends), synflood's checks.
 """
 
 from __future__ import annotations
@@ -28,15 +28,8 @@ from dataclasses import dataclass
 import click
 
 from ustack.lab import LabError, inside
-from ustack.testing.segment import (
-    SEQUENCE_MASK,
-    Options,
-    Segment,
-    build_arp,
-    build_frame,
-    ipv4_bytes,
-    ipv4_text,
-)
+from ustack.testing.segment import SEQUENCE_MASK, build_arp, ipv4_bytes, ipv4_text
+from ustack.tools.station_frames import TCP_FLAGS, SegmentMaker, hear_only, send_frames
 from ustack.tools.syn_sender import SynSender
 from ustack.tools.synflood import FloodError, check_range, find_mac
 
@@ -51,7 +44,6 @@ FRAMES_PER_TURN = 256
 OPEN_TIMEOUT_S = 5.0
 RATE_MOST = 200_000
 SECONDS_MOST = 120.0
-SYN_OPTIONS: Options = {"mss": MSS, "sack_permitted": True, "nop": 1, "wscale": 7}
 
 
 @dataclass
@@ -72,7 +64,9 @@ class Station:
         self.address = address
         self.target = target
         self.port = port
-        self.target_mac = ":".join(f"{byte:02x}" for byte in target_mac)
+        self.mac = bytes.fromhex(STATION_MAC.replace(":", ""))
+        self.target_mac = target_mac
+        self.maker = SegmentMaker(self.mac, target_mac, address, target, port, MSS)
         self.flows: dict[int, Flow] = {}
         self.sent = 0
         self.refused = 0
@@ -81,53 +75,37 @@ class Station:
         self.socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
         self.socket.setsockopt(SOL_PACKET, PACKET_IGNORE_OUTGOING, 1)
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8 << 20)
+        hear_only(self.socket.fileno(), self.mac)
         self.socket.bind((ifname, ETH_P_ALL))
         self.socket.setblocking(False)
 
     # ------------------------------------------------------------ out
 
-    def frame(self, flow: Flow, flags: str, *, seq: int = 0, ack: int = 0, wnd: int = 65535, payload: bytes = b"",
-              options: Options | None = None) -> bytes:  # fmt: skip
+    def frame(self, flow: Flow, flags: str, *, seq: int = 0, ack: int = 0, wnd: int = 65535,
+              payload: bytes = b"") -> bytes:  # fmt: skip
         """A frame of a flow. seq, ack: relative to where the flow stands."""
-        segment = Segment(
-            self.address,
-            self.target,
-            flow.port,
-            self.port,
-            (flow.snd_nxt + seq) & SEQUENCE_MASK,
-            (flow.rcv_nxt + ack) & SEQUENCE_MASK if "A" in flags else 0,
-            flags,
-            wnd,
-            options or {},
-            payload,
-        )
-        return build_frame(segment, src_mac=STATION_MAC, dst_mac=self.target_mac)
+        bits = sum(TCP_FLAGS[flag] for flag in flags)
+        acknowledged = flow.rcv_nxt + ack if "A" in flags else 0
+        return self.maker.frame(flow.port, flow.snd_nxt + seq, acknowledged, bits, wnd, payload)
 
-    def send(self, frame: bytes) -> None:
+    def send(self, *frames: bytes) -> None:
         """Send, or count that the device had no room."""
-        try:
-            self.socket.send(frame)
-            self.sent += 1
-        except BlockingIOError:
-            self.refused += 1
-        except OSError as error:
-            if error.errno != 105:  # ENOBUFS
-                raise
-            self.refused += 1
+        went = send_frames(self.socket.fileno(), list(frames))
+        self.sent += went
+        self.refused += len(frames) - went
 
     def begin(self) -> tuple[Flow, bytes]:
         """A new flow and its SYN."""
         self.next_port = self.next_port + 1 if self.next_port < PORT_MOST else 1024
         flow = Flow(self.next_port, random.getrandbits(32))
         self.flows[flow.port] = flow
-        syn = self.frame(flow, "S", options=SYN_OPTIONS)
+        syn = self.frame(flow, "S")
         flow.snd_nxt = (flow.snd_nxt + 1) & SEQUENCE_MASK
         return flow, syn
 
     def reset_all(self) -> None:
         """Leave no connection behind."""
-        for flow in self.flows.values():
-            self.send(self.frame(flow, "R"))
+        self.send(*[self.frame(flow, "R") for flow in self.flows.values()])
         self.flows.clear()
 
     def open(self, count: int) -> list[Flow]:
@@ -196,8 +174,7 @@ class Station:
 
 def harmless(station: Station) -> Iterator[bytes]:
     """Frames of a protocol that nobody speaks: what sending alone does."""
-    frame = bytes.fromhex(station.target_mac.replace(":", "") + STATION_MAC.replace(":", "") + "88b5") + bytes(60)
-    return itertools.repeat(frame)
+    return itertools.repeat(station.target_mac + station.mac + bytes.fromhex("88b5") + bytes(60))
 
 
 def islands(station: Station) -> Iterator[bytes]:
@@ -263,10 +240,7 @@ def heads(station: Station) -> Iterator[bytes]:
 
 def syns(station: Station) -> Iterator[bytes]:
     """SYNs from everywhere."""
-    mac = bytes.fromhex(station.target_mac.replace(":", ""))
-    sender = SynSender(
-        bytes.fromhex(STATION_MAC.replace(":", "")), mac, station.target, station.port, "198.19.0.0/16", 1
-    )
+    sender = SynSender(station.mac, station.target_mac, station.target, station.port, "198.19.0.0/16", 1)
     return iter(sender.next_frame, None)
 
 
@@ -295,8 +269,7 @@ def attack(station: Station, name: str, *, rate: int, seconds: float, ready: Cal
     offered = 0
     while (elapsed := time.monotonic() - start) < seconds:
         due = min(int(elapsed * rate) - offered, FRAMES_PER_TURN)
-        for frame in itertools.islice(frames, max(due, 0)):
-            station.send(frame)
+        station.send(*itertools.islice(frames, max(due, 0)))
         offered += max(due, 0)
         station.listen(0 if int((time.monotonic() - start) * rate) > offered else TURN_S)
     sent = station.sent

@@ -63,7 +63,7 @@ cdef extern from "<linux/if_packet.h>" nogil:
 
 
 cdef extern from "<linux/filter.h>" nogil:
-    int BPF_LD, BPF_W, BPF_LEN, BPF_JMP, BPF_JGT, BPF_K, BPF_RET
+    int BPF_LD, BPF_W, BPF_H, BPF_ABS, BPF_LEN, BPF_JMP, BPF_JEQ, BPF_JGT, BPF_K, BPF_RET
     cdef struct sock_filter:
         uint16_t code
         uint8_t jt
