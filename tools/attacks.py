@@ -19,7 +19,6 @@ import json
 import random
 import select
 import socket
-import struct
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -28,8 +27,8 @@ from dataclasses import dataclass
 import click
 
 from ustack.lab import LabError, inside
-from ustack.testing.segment import SEQUENCE_MASK, build_arp, ipv4_bytes, ipv4_text
-from ustack.tools.station_frames import TCP_FLAGS, SegmentMaker, hear_only, send_frames
+from ustack.testing.segment import SEQUENCE_MASK, build_arp, ipv4_text
+from ustack.tools.station_frames import TCP_FLAGS, SegmentMaker, hear, hear_only, send_frames
 from ustack.tools.syn_sender import SynSender
 from ustack.tools.synflood import FloodError, check_range, find_mac
 
@@ -129,15 +128,11 @@ class Station:
     def listen(self, timeout_s: float) -> None:
         """Take everything that has come; wait for at most timeout_s for the first frame."""
         select.select([self.socket], [], [], timeout_s)
-        while True:
-            try:
-                frame = self.socket.recv(2048)
-            except BlockingIOError:
-                return
-            if frame[12:14] == b"\x08\x06":
-                self.answer_arp(frame)
-            elif frame[12:14] == b"\x08\x00" and frame[23] == 6 and frame[30:34] == ipv4_bytes(self.address):
-                self.take(frame)
+        for heard in hear(self.socket.fileno()):
+            if isinstance(heard, bytes):
+                self.answer_arp(heard)
+            else:
+                self.take(*heard)
 
     def answer_arp(self, frame: bytes) -> None:
         """Somebody asks for us."""
@@ -148,17 +143,14 @@ class Station:
                           target=ipv4_text(frame[28:32]), dst_mac=sender)
             )  # fmt: skip
 
-    def take(self, frame: bytes) -> None:
+    def take(self, port: int, seq: int, flags: int, length: int) -> None:
         """A segment for one of our flows: complete its handshake, and know how far it has come."""
-        at = 14 + (frame[14] & 0xF) * 4
-        _, dport, seq, _, offset, flags = struct.unpack_from("!HHIIBB", frame, at)
-        flow = self.flows.get(dport)
+        flow = self.flows.get(port)
         if flow is None:
             return
-        length = int.from_bytes(frame[16:18], "big") - (at - 14) - (offset >> 4) * 4
         if flags & 0x04:
             flow.open = False
-            del self.flows[dport]
+            del self.flows[port]
         elif flags & 0x12 == 0x12:
             flow.rcv_nxt = (seq + 1) & SEQUENCE_MASK
             if not flow.open:
@@ -266,12 +258,12 @@ def attack(station: Station, name: str, *, rate: int, seconds: float, ready: Cal
     frames = ATTACKS[name](station)
     ready()
     start = time.monotonic()
-    offered = 0
+    before = station.sent + station.refused
     while (elapsed := time.monotonic() - start) < seconds:
+        offered = station.sent + station.refused - before  # what answers made us send counts as well
         due = min(int(elapsed * rate) - offered, FRAMES_PER_TURN)
         station.send(*itertools.islice(frames, max(due, 0)))
-        offered += max(due, 0)
-        station.listen(0 if int((time.monotonic() - start) * rate) > offered else TURN_S)
+        station.listen(TURN_S if due < FRAMES_PER_TURN else 0)
     sent = station.sent
     station.reset_all()
     return {

@@ -7,23 +7,27 @@ client loses. Read first: packet(7), socket(7) (SO_ATTACH_FILTER). Above: attack
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.exc cimport PyErr_SetFromErrno
-from libc.errno cimport EAGAIN, EINTR, ENOBUFS, errno
+from libc.errno cimport EAGAIN, EINTR, ENETDOWN, ENOBUFS, errno
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from libc.string cimport memcpy, memset
 
-from ustack.base.posix cimport SOL_SOCKET, SO_ATTACH_FILTER, iovec, mmsghdr, sendmmsg, setsockopt
+from ustack.base.posix cimport (
+    MSG_DONTWAIT, SOL_SOCKET, SO_ATTACH_FILTER, iovec, mmsghdr, recv, sendmmsg, setsockopt)
 from ustack.link.packet_abi cimport (
     BPF_ABS, BPF_H, BPF_JEQ, BPF_JMP, BPF_K, BPF_LD, BPF_RET, BPF_W, sock_filter, sock_fprog)
 from ustack.wire.checksum cimport checksum_emit, checksum_partial
 from ustack.wire.ethernet cimport ETHERNET_HEADER_BYTES, ETHERTYPE_ARP, ETHERTYPE_IPV4, ethernet_emit
-from ustack.wire.ipv4 cimport IPV4_DONT_FRAGMENT, IPV4_HEADER_BYTES, ipv4_emit, ipv4_pseudo_sum, ipv4_t
+from ustack.wire.ipv4 cimport IPV4_DONT_FRAGMENT, IPV4_HEADER_BYTES, ipv4_emit, ipv4_parse, ipv4_pseudo_sum, ipv4_t
+from ustack.wire.octets cimport read_u16
 from ustack.wire.tcp cimport (
-    HAS_MSS, HAS_SACK_PERMITTED, HAS_WSCALE, SYN, TCP_CHECKSUM_OFFSET, TCP_HEADER_BYTES, header_t, segment_emit)
+    HAS_MSS, HAS_SACK_PERMITTED, HAS_WSCALE, SYN, TCP_CHECKSUM_OFFSET, TCP_HEADER_BYTES, header_t, segment_emit,
+    segment_parse, segment_t)
 
 import socket
 
 cdef enum:
     BATCH = 128
+    FRAME_MAX = 65536 + 14            # a super-frame of the other end
     OPTION_BYTES_MAX = 12
     PAYLOAD_MAX = 1460
     TTL = 64
@@ -126,6 +130,40 @@ def send_frames(fd: int, frames: list) -> int:
         if went < wanted:
             return at
     return at
+
+
+def hear(fd: int) -> list:
+    """Everything that has come to the packet socket `fd`, without waiting, in order.
+
+    A TCP segment is a tuple (port, seq, flags, length): the port it is for, the sequence number, the header's flags and
+    the bytes of data. What is neither that nor whole is passed over; ARP is bytes, the whole frame. Raises OSError.
+    """
+    cdef uint8_t frame[FRAME_MAX]
+    cdef ssize_t got
+    cdef uint32_t length
+    cdef uint16_t ethertype
+    cdef int descriptor = fd
+    cdef ipv4_t ip
+    cdef segment_t seg
+    heard = []
+    while True:
+        got = recv(descriptor, frame, FRAME_MAX, MSG_DONTWAIT)
+        if got < 0:
+            if errno == EAGAIN or errno == ENETDOWN:
+                return heard
+            if errno == EINTR:
+                continue
+            PyErr_SetFromErrno(OSError)
+        if got < ETHERNET_HEADER_BYTES:
+            continue
+        length = <uint32_t>got - ETHERNET_HEADER_BYTES
+        ethertype = read_u16(frame + ETHERNET_HEADER_BYTES - 2)
+        if ethertype == ETHERTYPE_ARP:
+            heard.append(frame[:got])
+        elif ethertype == ETHERTYPE_IPV4 and ipv4_parse(frame + ETHERNET_HEADER_BYTES, length, &ip) == 0 and (
+                ip.protocol == PROTOCOL_TCP and ip.fragment & ~IPV4_DONT_FRAGMENT == 0) and segment_parse(
+                frame + ETHERNET_HEADER_BYTES + ip.header_length, ip.total_length - ip.header_length, &seg) == 0:
+            heard.append((seg.dport, seg.seq, seg.flags, seg.length))
 
 
 def hear_only(fd: int, mac: bytes) -> None:

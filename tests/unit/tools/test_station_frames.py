@@ -8,7 +8,7 @@ import pytest
 from scapy.layers.inet import IP, TCP
 from scapy.layers.l2 import Ether
 
-from ustack.tools.station_frames import TCP_FLAGS, SegmentMaker, hear_only, send_frames
+from ustack.tools.station_frames import TCP_FLAGS, SegmentMaker, hear, hear_only, send_frames
 
 OURS = bytes.fromhex("020000000001")
 THEIRS = bytes.fromhex("020000000002")
@@ -95,6 +95,20 @@ def test_only_arp_and_our_own_frames_are_heard() -> None:
         far.setblocking(False)
         with pytest.raises(BlockingIOError):
             far.recv(4096)
+
+
+def test_what_is_heard() -> None:
+    segment = maker().frame(4321, 2**32 - 2, 9, 0x18, 5, b"four")
+    arp = b"\xff" * 6 + THEIRS + b"\x08\x06" + b"arp"
+    broken = [segment[:40], segment[:-1], b"\x08", OURS + THEIRS + b"\x88\xb5" + bytes(60), segment[:14] + bytes(40)]
+    near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    with near, far:
+        assert hear(far.fileno()) == []
+        send_frames(near.fileno(), [*broken, segment, arp])
+        assert hear(far.fileno()) == [(80, 2**32 - 2, 0x18, 4), arp]
+        assert hear(far.fileno()) == []
+    with pytest.raises(OSError, match="Bad file"):
+        hear(-1)
 
 
 def test_a_mac_address_has_six_bytes() -> None:
