@@ -6,6 +6,7 @@ from libc.stdlib cimport free
 from libc.string cimport memset
 
 from ustack.application cimport conn_t, transport_t
+from ustack.base.ilist cimport ilist_append, ilist_hook_t, ilist_remove
 from ustack.buf.lent cimport lent_unref
 from ustack.buf.slab cimport slab_alloc, slab_at, slab_destroy, slab_init, slab_release
 from ustack.server.headtable cimport decision_free
@@ -71,17 +72,14 @@ cdef void exchange_log(server_t *server, const transport_t *transport, conn_t *c
     exchange.log_text = NULL
 
 
+cdef inline ilist_hook_t *request_hook(const void *server, uint32_t index) noexcept nogil:
+    return &(<exchange_t *>slab_at(&(<const server_t *>server).exchanges, index)).order
+
+
 cdef void request_note(server_t *server, conn_t *conn, exchange_t *exchange, uint32_t more_bytes) noexcept nogil:
-    cdef uint32_t index = <uint32_t>(conn.user_data & EXCHANGE_MASK)
     if exchange.held_bytes == 0:
         exchange.conn = conn
-        exchange.older = server.request_newest
-        exchange.newer = 0
-        if server.request_newest:
-            (<exchange_t *>slab_at(&server.exchanges, server.request_newest)).newer = index
-        else:
-            server.request_oldest = index
-        server.request_newest = index
+        ilist_append(&server.request_order, request_hook, server, <uint32_t>(conn.user_data & EXCHANGE_MASK))
     exchange.held_bytes += more_bytes
     server.request_bytes += more_bytes
 
@@ -91,13 +89,4 @@ cdef void request_release(server_t *server, exchange_t *exchange) noexcept nogil
         return
     server.request_bytes -= exchange.held_bytes
     exchange.held_bytes = 0
-    if exchange.older:
-        (<exchange_t *>slab_at(&server.exchanges, exchange.older)).newer = exchange.newer
-    else:
-        server.request_oldest = exchange.newer
-    if exchange.newer:
-        (<exchange_t *>slab_at(&server.exchanges, exchange.newer)).older = exchange.older
-    else:
-        server.request_newest = exchange.older
-    exchange.older = 0
-    exchange.newer = 0
+    ilist_remove(&server.request_order, request_hook, server, <uint32_t>(exchange.conn.user_data & EXCHANGE_MASK))

@@ -29,8 +29,8 @@ cdef void request_hold(server_t *server, const transport_t *transport, conn_t *c
                        uint32_t more_bytes) noexcept nogil:
     """Count what is kept of a request, after others have made room for it."""
     cdef exchange_t *oldest
-    while server.request_bytes + more_bytes > server.max_request_bytes and server.request_oldest:
-        oldest = <exchange_t *>slab_at(&server.exchanges, server.request_oldest)
+    while server.request_bytes + more_bytes > server.max_request_bytes and server.request_order.first:
+        oldest = <exchange_t *>slab_at(&server.exchanges, server.request_order.first)
         if oldest == exchange:
             break                       # it alone fits, by the bounds on a head
         server.stats.requests_displaced += 1

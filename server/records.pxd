@@ -10,6 +10,7 @@ from cpython.ref cimport PyObject
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from ustack.application cimport conn_t
+from ustack.base.ilist cimport ilist_hook_t, ilist_t
 from ustack.buf.lent cimport lent_t
 from ustack.buf.slab cimport slab_t
 from ustack.server.chunks cimport chunks_t
@@ -210,8 +211,7 @@ ctypedef struct exchange_t:
     # ---- PHASE_HEAD, PHASE_BODY: what of a request is kept, in server.request_bytes
     conn_t *conn
     uint32_t held_bytes
-    uint32_t older                  # in order of the first byte kept; 0: none
-    uint32_t newer
+    ilist_hook_t order              # held_bytes != 0: in server.request_order
 
 ctypedef struct http_stats_t:
     uint64_t requests
@@ -310,8 +310,7 @@ ctypedef struct server_t:
     shape_t shapes[SHAPES_MAX]
     # ---- connections in the middle of something (exchange)
     slab_t exchanges
-    uint32_t request_oldest         # exchange_t that keeps a part of a request for longest, 0: none
-    uint32_t request_newest
+    ilist_t request_order           # exchanges that keep a part of a request, for longest first
     uint64_t request_bytes          # kept of unfinished requests
     uint64_t max_request_bytes
     lent_t *continue_100

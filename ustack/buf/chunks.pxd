@@ -15,6 +15,8 @@
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
+from ustack.base.ilist cimport ilist_hook_t, ilist_t
+
 cdef enum:
     CHUNK_BYTES = 4096
     CHUNK_SHIFT = 12
@@ -24,8 +26,7 @@ cdef enum:
     CHUNK_IS_SMALL = 8                      # bit of a handle
 
 ctypedef struct chunk_page_t:               # 12 bytes
-    uint32_t newer                          # free: the next free page; split, with room: list neighbours
-    uint32_t older
+    ilist_hook_t order                      # split, with room: in pool.split; free: only `next`, the next free page
     uint8_t eighths                         # small chunks in use, one bit each
     uint8_t state                           # which of the four, checked by debug builds
 
@@ -43,7 +44,7 @@ ctypedef struct chunk_pool_t:
     uint32_t warm_head
     uint32_t warm_count
     uint32_t cold_head
-    uint32_t split_head                     # pages with an eighth that is free
+    ilist_t split                           # pages with an eighth that is free, the latest first
 
 cdef void chunk_pool_init(chunk_pool_t *pool, uint64_t limit_bytes) noexcept nogil     # rounded up to pages
 cdef void chunk_pool_destroy(chunk_pool_t *pool) noexcept nogil

@@ -9,6 +9,7 @@ from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memset
 
 from ustack.base.debug cimport ensure, poison, unpoison
+from ustack.base.ilist cimport ilist_hook_t, ilist_prepend, ilist_remove
 from ustack.base.posix cimport (
     MADV_DONTNEED, MADV_NOHUGEPAGE, MAP_ANONYMOUS, MAP_FAILED, MAP_PRIVATE, PROT_READ, PROT_WRITE, madvise, mmap,
     munmap)
@@ -29,6 +30,10 @@ cdef enum page_state_t:
 
 cdef inline chunk_page_t *page_of(const chunk_pool_t *pool, uint32_t page) noexcept nogil:
     return &pool.regions[page >> CHUNK_REGION_SHIFT].pages[page & (CHUNK_REGION_PAGES - 1)]
+
+
+cdef inline ilist_hook_t *page_hook(const void *pool, uint32_t page) noexcept nogil:
+    return &page_of(<const chunk_pool_t *>pool, page).order
 
 
 cdef void chunk_pool_init(chunk_pool_t *pool, uint64_t limit_bytes) noexcept nogil:
@@ -80,11 +85,11 @@ cdef uint32_t page_take(chunk_pool_t *pool) noexcept nogil:
         return 0
     if pool.warm_head:                      # the one released last: still in the cache
         page = pool.warm_head
-        pool.warm_head = page_of(pool, page).newer
+        pool.warm_head = page_of(pool, page).order.next
         pool.warm_count -= 1
     elif pool.cold_head:
         page = pool.cold_head
-        pool.cold_head = page_of(pool, page).newer
+        pool.cold_head = page_of(pool, page).order.next
     else:
         page = pool.next_unused
         if page >> CHUNK_REGION_SHIFT >= pool.region_count and add_region(pool) != 0:
@@ -100,39 +105,22 @@ cdef void page_give(chunk_pool_t *pool, uint32_t page) noexcept nogil:
     poison(chunk_at(pool, page << 4), CHUNK_BYTES)
     pool.pages_in_use -= 1
     record.state = PAGE_WARM
-    record.newer = pool.warm_head
+    record.order.next = pool.warm_head
     pool.warm_head = page
     pool.warm_count += 1
     while pool.warm_count > WARM_PAGES + (pool.pages_in_use >> WARM_SHIFT) and cooled < COOL_AT_ONCE:
         page = pool.warm_head
         record = page_of(pool, page)
-        pool.warm_head = record.newer
+        pool.warm_head = record.order.next
         pool.warm_count -= 1
         madvise(chunk_at(pool, page << 4), CHUNK_BYTES, MADV_DONTNEED)
         record.state = PAGE_COLD
-        record.newer = pool.cold_head
+        record.order.next = pool.cold_head
         pool.cold_head = page
         cooled += 1
 
 
 # ---------------------------------------------------------------- chunks
-
-cdef void split_link(chunk_pool_t *pool, uint32_t page, chunk_page_t *record) noexcept nogil:
-    record.older = 0
-    record.newer = pool.split_head
-    if pool.split_head:
-        page_of(pool, pool.split_head).older = page
-    pool.split_head = page
-
-
-cdef void split_unlink(chunk_pool_t *pool, chunk_page_t *record) noexcept nogil:
-    if record.older:
-        page_of(pool, record.older).newer = record.newer
-    else:
-        pool.split_head = record.newer
-    if record.newer:
-        page_of(pool, record.newer).older = record.older
-
 
 cdef uint32_t chunk_alloc(chunk_pool_t *pool, bint small) noexcept nogil:
     cdef uint32_t page, eighth = 0
@@ -145,7 +133,7 @@ cdef uint32_t chunk_alloc(chunk_pool_t *pool, bint small) noexcept nogil:
         unpoison(chunk_at(pool, page << 4), CHUNK_BYTES)
         pool.chunks_in_use += 1
         return page << 4
-    page = pool.split_head
+    page = pool.split.first
     if page == 0:
         page = page_take(pool)
         if page == 0:
@@ -153,13 +141,13 @@ cdef uint32_t chunk_alloc(chunk_pool_t *pool, bint small) noexcept nogil:
         record = page_of(pool, page)
         record.state = PAGE_SPLIT
         record.eighths = 0
-        split_link(pool, page, record)
+        ilist_prepend(&pool.split, page_hook, pool, page)
     record = page_of(pool, page)
     while record.eighths >> eighth & 1:
         eighth += 1
     record.eighths |= <uint8_t>(1 << eighth)
     if record.eighths == EIGHTHS:
-        split_unlink(pool, record)
+        ilist_remove(&pool.split, page_hook, pool, page)
     unpoison(chunk_at(pool, page << 4 | CHUNK_IS_SMALL | eighth), SMALL_CHUNK_BYTES)
     pool.chunks_in_use += 1
     return page << 4 | CHUNK_IS_SMALL | eighth
@@ -179,10 +167,10 @@ cdef void chunk_release(chunk_pool_t *pool, uint32_t handle) noexcept nogil:
     ensure(record.eighths & bit != 0)
     poison(chunk_at(pool, handle), SMALL_CHUNK_BYTES)
     if record.eighths == EIGHTHS:
-        split_link(pool, page, record)
+        ilist_prepend(&pool.split, page_hook, pool, page)
     record.eighths &= ~bit
     if record.eighths == 0:
-        split_unlink(pool, record)
+        ilist_remove(&pool.split, page_hook, pool, page)
         page_give(pool, page)
 
 

@@ -255,11 +255,11 @@ cdef bint engine_end_some(engine_t *engine, uint64_t now_ns) noexcept nogil:
         if engine.fruitless == END_PATIENCE:
             engine.untold = True            # the device takes nothing any more
     for _i in range(<uint32_t>END_RECORDS):
-        if tcp.syn_oldest:
-            syn_received_remove(tcp, tcp.syn_oldest, False)
-        if tcp.time_wait_oldest:
-            time_wait_remove(tcp, tcp.time_wait_oldest)
-    return tcp.syn_oldest or tcp.time_wait_oldest or (tcp.tcbs.in_use and (tcp.work_head or tcp.flows.used))
+        if tcp.syn_order.first:
+            syn_received_remove(tcp, tcp.syn_order.first, False)
+        if tcp.time_wait_order.first:
+            time_wait_remove(tcp, tcp.time_wait_order.first)
+    return tcp.syn_order.first or tcp.time_wait_order.first or (tcp.tcbs.in_use and (tcp.work_head or tcp.flows.used))
 
 
 cdef void end_connections(engine_t *engine) noexcept nogil:

@@ -21,6 +21,7 @@
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 from ustack.base.counters cimport counters_t
+from ustack.base.ilist cimport ilist_hook_t, ilist_t
 from ustack.base.types cimport ip_addr_equal, ip_addr_t
 from ustack.link.device cimport offload_t
 
@@ -60,8 +61,7 @@ ctypedef struct neighbour_t:
     uint64_t deadline_ns     # of the question in INCOMPLETE and PROBE
     waiting_t *first
     waiting_t *last
-    uint16_t next            # on its list
-    uint16_t prev
+    ilist_hook_t order       # on its list
     uint16_t hash_next
     uint8_t list             # neighbour_list_t
     uint8_t tries            # questions sent in this state
@@ -69,7 +69,8 @@ ctypedef struct neighbour_t:
     uint8_t pinned
 
 ctypedef struct neighbour_table_t:
-    neighbour_t *entries     # [0] is never used; [1..limit]; then LIST_COUNT list heads
+    neighbour_t *entries     # [0] is never used; [1..limit]
+    ilist_t lists[LIST_COUNT]
     uint16_t *buckets
     uint32_t bucket_shift
     uint16_t limit

@@ -6,41 +6,32 @@ from libc.stdlib cimport calloc, free, malloc
 
 from ustack.base.counters cimport count, counter_t, counters_t
 from ustack.base.debug cimport ensure
+from ustack.base.ilist cimport ilist_hook_t, ilist_insert, ilist_remove
 from ustack.base.types cimport ip_addr_equal, ip_addr_half, ip_addr_t
 from ustack.link.device cimport offload_t
 
-cdef enum:
-    MAX_LIMIT = 0xFFFF - 16                  # indices are 16 bits, and the list heads need some
-
 
 # ---------------------------------------------------------------- lists and hash
-cdef inline uint16_t _head(const neighbour_table_t *table, int which) noexcept nogil:
-    return <uint16_t>(table.limit + 1 + which)
+cdef inline ilist_hook_t *_hook(const void *table, uint32_t index) noexcept nogil:
+    return &(<const neighbour_table_t *>table).entries[index].order
 
 
 cdef inline uint16_t _first(const neighbour_table_t *table, int which) noexcept nogil:
     # Index of a list's first entry; 0 if it is empty.
-    cdef uint16_t head = _head(table, which), first = table.entries[head].next
-    return 0 if first == head else first
+    return <uint16_t>table.lists[which].first
 
 
 cdef inline void _unlink(neighbour_table_t *table, uint16_t index) noexcept nogil:
-    cdef neighbour_t *entry = &table.entries[index]
-    table.entries[entry.prev].next = entry.next
-    table.entries[entry.next].prev = entry.prev
+    ilist_remove(&table.lists[table.entries[index].list], _hook, table, index)
 
 
-cdef inline void _link_before(neighbour_table_t *table, uint16_t index, uint16_t successor, int which) noexcept nogil:
-    cdef neighbour_t *entry = &table.entries[index]
-    entry.list = <uint8_t>which
-    entry.next = successor
-    entry.prev = table.entries[successor].prev
-    table.entries[entry.prev].next = index
-    table.entries[successor].prev = index
+cdef inline void _link_before(neighbour_table_t *table, uint16_t index, uint32_t successor, int which) noexcept nogil:
+    table.entries[index].list = <uint8_t>which
+    ilist_insert(&table.lists[which], _hook, table, index, successor)
 
 
 cdef inline void _append(neighbour_table_t *table, uint16_t index, int which) noexcept nogil:
-    _link_before(table, index, _head(table, which), which)
+    _link_before(table, index, 0, which)
 
 
 cdef inline uint32_t _bucket(const neighbour_table_t *table, const ip_addr_t *address) noexcept nogil:
@@ -62,24 +53,19 @@ cdef void _unhash(neighbour_table_t *table, uint16_t index) noexcept nogil:
 cdef neighbour_table_t *neighbour_table_new(uint16_t limit, counters_t *counters) noexcept nogil:
     cdef neighbour_table_t *table = <neighbour_table_t *>calloc(1, sizeof(neighbour_table_t))
     cdef uint32_t bits = 4
-    cdef uint16_t head
     cdef int i
     if table == NULL:
         return NULL
-    table.limit = max(1, min(limit, <uint16_t>MAX_LIMIT))
+    table.limit = limit if limit else 1
     while (1u << bits) < table.limit:
         bits += 1
     table.bucket_shift = 64 - bits
     table.counters = counters
-    table.entries = <neighbour_t *>calloc(table.limit + 1 + LIST_COUNT, sizeof(neighbour_t))
+    table.entries = <neighbour_t *>calloc(<size_t>table.limit + 1, sizeof(neighbour_t))
     table.buckets = <uint16_t *>calloc(<size_t>1 << bits, sizeof(uint16_t))
     if table.entries == NULL or table.buckets == NULL:
         neighbour_table_free(table)
         return NULL
-    for i in range(<int>LIST_COUNT):
-        head = _head(table, i)
-        table.entries[head].next = head
-        table.entries[head].prev = head
     for i in range(1, table.limit + 1):
         _append(table, <uint16_t>i, LIST_FREE)
     return table
@@ -129,10 +115,10 @@ cdef uint16_t _second_chance(neighbour_table_t *table) noexcept nogil:
 
 
 cdef uint16_t _first_not_pinned(const neighbour_table_t *table, int which) noexcept nogil:
-    cdef uint16_t head = _head(table, which), index = table.entries[head].next
-    while index != head and table.entries[index].pinned:
-        index = table.entries[index].next
-    return 0 if index == head else index
+    cdef uint16_t index = _first(table, which)
+    while index and table.entries[index].pinned:
+        index = <uint16_t>table.entries[index].order.next
+    return index
 
 
 cdef uint16_t _least_useful(neighbour_table_t *table, bint for_use) noexcept nogil:
@@ -183,7 +169,7 @@ cdef void neighbour_move(neighbour_table_t *table, uint16_t index, neighbour_sta
                          uint64_t deadline_ns) noexcept nogil:
     cdef neighbour_t *entry = &table.entries[index]
     cdef int which
-    cdef uint16_t successor
+    cdef uint32_t successor, last
     _unlink(table, index)
     if state != entry.state:
         entry.tries = 0
@@ -192,10 +178,11 @@ cdef void neighbour_move(neighbour_table_t *table, uint16_t index, neighbour_sta
     if state == NEIGHBOUR_INCOMPLETE or state == NEIGHBOUR_PROBE:
         which = LIST_INCOMPLETE if state == NEIGHBOUR_INCOMPLETE else LIST_PROBE
         entry.deadline_ns = deadline_ns
-        successor = _head(table, which)                  # deadlines mostly grow: look from the end
-        while (table.entries[successor].prev != _head(table, which)
-                and table.entries[table.entries[successor].prev].deadline_ns > deadline_ns):
-            successor = table.entries[successor].prev
+        successor = 0
+        last = table.lists[which].last                   # deadlines mostly grow: look from the end
+        while last and table.entries[last].deadline_ns > deadline_ns:
+            successor = last
+            last = table.entries[last].order.previous
         _link_before(table, index, successor, which)
     elif state == NEIGHBOUR_REACHABLE:
         _append(table, index, LIST_USED)

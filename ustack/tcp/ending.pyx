@@ -5,6 +5,7 @@ from libc.stdint cimport uint16_t, uint32_t
 
 from ustack.base.counters cimport (
     CONNECTIONS_CLOSED, CONNECTIONS_RESET, CONNECTIONS_TIMED_OUT, CONNECTIONS_UNREACHABLE, count)
+from ustack.base.ilist cimport ilist_append, ilist_remove
 from ustack.base.wheel cimport TIMER_NONE, wheel_cancel
 from ustack.buf.slab cimport slab_alloc, slab_release
 from ustack.tcp.receive.window cimport tcb_receive_window
@@ -17,7 +18,7 @@ from ustack.tcp.records.state cimport (
     CLOSE_TIMEOUT, LISTEN, SYN_RECEIVED, TIME_WAIT, tcp_state_t)
 from ustack.tcp.records.tcb cimport (
     OPT_AGREED, TCB_ACK_DELAYED, TCB_ACK_NOW, TCB_CLOSED_BY_APP, TCB_EV_CLOSED, TCB_KEEPALIVE, TCB_PERSIST, TCB_PROBE,
-    TCB_REXMIT, syn_at, time_wait_at, time_wait_t)
+    TCB_REXMIT, syn_at, syn_hook, time_wait_at, time_wait_hook, time_wait_t)
 from ustack.tcp.records.work cimport work_add
 from ustack.tcp.recovery.control cimport control_end
 
@@ -58,35 +59,16 @@ cdef void connection_end(tcp_t *tcp, tcb_t *tcb, close_reason_t reason) noexcept
 # ---------------------------------------------------------------- TIME-WAIT
 
 cdef void time_wait_link(tcp_t *tcp, uint32_t index) noexcept nogil:
-    """At the new end: every record waits equally long, so the list is in order of expiry."""
-    cdef time_wait_t *record = time_wait_at(tcp, index)
-    record.expiry_tick = tick_after(tcp, 2 * tcp.config.msl_ns)
-    record.older = tcp.time_wait_newest
-    record.newer = 0
-    if tcp.time_wait_newest:
-        time_wait_at(tcp, tcp.time_wait_newest).newer = index
-    else:
-        tcp.time_wait_oldest = index
-    tcp.time_wait_newest = index
-
-
-cdef void time_wait_unlink(tcp_t *tcp, uint32_t index) noexcept nogil:
-    cdef time_wait_t *record = time_wait_at(tcp, index)
-    if record.older:
-        time_wait_at(tcp, record.older).newer = record.newer
-    else:
-        tcp.time_wait_oldest = record.newer
-    if record.newer:
-        time_wait_at(tcp, record.newer).older = record.older
-    else:
-        tcp.time_wait_newest = record.older
+    """At the end: every record waits equally long, so the list is in order of expiry."""
+    time_wait_at(tcp, index).expiry_tick = tick_after(tcp, 2 * tcp.config.msl_ns)
+    ilist_append(&tcp.time_wait_order, time_wait_hook, tcp, index)
 
 
 cdef void connection_time_wait(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     cdef uint32_t index = slab_alloc(&tcp.time_waits)
     cdef time_wait_t *record
-    if index == 0 and tcp.time_wait_oldest:             # at the limit: the one that has waited longest makes room
-        time_wait_remove(tcp, tcp.time_wait_oldest)
+    if index == 0 and tcp.time_wait_order.first:             # at the limit: the one that has waited longest makes room
+        time_wait_remove(tcp, tcp.time_wait_order.first)
         index = slab_alloc(&tcp.time_waits)
     if index == 0:
         connection_end(tcp, tcb, CLOSE_NORMAL)
@@ -104,14 +86,14 @@ cdef void connection_time_wait(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
 
 
 cdef void time_wait_restart(tcp_t *tcp, uint32_t index) noexcept nogil:
-    time_wait_unlink(tcp, index)
+    ilist_remove(&tcp.time_wait_order, time_wait_hook, tcp, index)
     time_wait_link(tcp, index)
 
 
 cdef void time_wait_remove(tcp_t *tcp, uint32_t index) noexcept nogil:
     flow_remove(tcp, &time_wait_at(tcp, index).key)
     note_move(tcp, TIME_WAIT, CLOSED)
-    time_wait_unlink(tcp, index)
+    ilist_remove(&tcp.time_wait_order, time_wait_hook, tcp, index)
     slab_release(&tcp.time_waits, index)
 
 
@@ -124,12 +106,5 @@ cdef void syn_received_remove(tcp_t *tcp, uint32_t index, bint keep_flow) noexce
         note_move(tcp, SYN_RECEIVED, LISTEN)
     if syn.timer != TIMER_NONE:
         wheel_cancel(&tcp.wheel, syn.timer)
-    if syn.older:
-        syn_at(tcp, syn.older).newer = syn.newer
-    else:
-        tcp.syn_oldest = syn.newer
-    if syn.newer:
-        syn_at(tcp, syn.newer).older = syn.older
-    else:
-        tcp.syn_newest = syn.older
+    ilist_remove(&tcp.syn_order, syn_hook, tcp, index)
     slab_release(&tcp.syns, index)

@@ -12,6 +12,7 @@ from ustack.base.counters cimport (
     ACCEPT_QUEUE_OVERFLOW, CONNECTIONS_ACCEPTED, DROP_NO_MEMORY, DROP_TCP_ACK, DROP_TCP_AFTER_FIN, DROP_TCP_DUPLICATE,
     DROP_TCP_FLAGS, DROP_TCP_FORGOTTEN, DROP_TCP_NO_LISTENER, DROP_TCP_PAWS, DROP_TCP_RST, DROP_TCP_SEQUENCE,
     DROP_TCP_SYN, DROP_TCP_SYN_QUEUE, SYN_CACHE_HITS, SYN_FIN_IN, SYN_QUEUE_EVICTED, TIME_WAIT_REUSED, count, counter_t)
+from ustack.base.ilist cimport ilist_append
 from ustack.base.wheel cimport wheel_arm
 from ustack.buf.slab cimport slab_alloc
 from ustack.ip.layer cimport ip_payload_mtu
@@ -27,7 +28,7 @@ from ustack.tcp.records.moves cimport note_move, take_over_state
 from ustack.tcp.records.state cimport ESTABLISHED, LISTEN, SYN_RECEIVED
 from ustack.tcp.records.tcb cimport (
     OPT_AGREED, OPT_SACK, OPT_TIMESTAMPS, OPT_TS_STALE, OPT_WSCALE, TCB_EV_ACCEPT, flow_key_t, listener_t, syn_at,
-    syn_received_t, syn_retries, tcb_heard, tcb_option_bytes, time_wait_at, time_wait_t)
+    syn_hook, syn_received_t, syn_retries, tcb_heard, tcb_option_bytes, time_wait_at, time_wait_t)
 from ustack.tcp.records.work cimport work_add
 from ustack.tcp.recovery.ack cimport ack_set_window, ack_start
 from ustack.tcp.recovery.control cimport control_choose
@@ -109,9 +110,9 @@ cdef void half_open(tcp_t *tcp, const flow_key_t *key, const segment_t *seg, uin
     cdef syn_received_t *syn
     cdef uint8_t options = offered_options(tcp, seg)
     cdef uint32_t index = slab_alloc(&tcp.syns)
-    if index == 0 and tcp.syn_oldest:
-        syn_cache_insert(tcp, syn_at(tcp, tcp.syn_oldest))
-        syn_received_remove(tcp, tcp.syn_oldest, False)
+    if index == 0 and tcp.syn_order.first:
+        syn_cache_insert(tcp, syn_at(tcp, tcp.syn_order.first))
+        syn_received_remove(tcp, tcp.syn_order.first, False)
         count(tcp.counters, SYN_QUEUE_EVICTED)
         index = slab_alloc(&tcp.syns)
     if index == 0:
@@ -121,11 +122,11 @@ cdef void half_open(tcp_t *tcp, const flow_key_t *key, const segment_t *seg, uin
     syn.key = key[0]
     if flow_insert(tcp, &syn.key, FLOW_SYN_RECEIVED, index) != 0:
         count(tcp.counters, DROP_NO_MEMORY)
-        link_newest(tcp, index)
+        ilist_append(&tcp.syn_order, syn_hook, tcp, index)
         syn_received_remove(tcp, index, True)
         return
     note_move(tcp, LISTEN, SYN_RECEIVED)
-    link_newest(tcp, index)
+    ilist_append(&tcp.syn_order, syn_hook, tcp, index)
     if seg.flags & FIN:
         count(tcp.counters, SYN_FIN_IN)
     syn.irs = seg.seq
@@ -138,17 +139,6 @@ cdef void half_open(tcp_t *tcp, const flow_key_t *key, const segment_t *seg, uin
     syn.peer_mss = seg.mss if seg.has & HAS_MSS else default_mss(&key.raddr)
     syn.timer = wheel_arm(&tcp.wheel, tcp.now_ns + tcp.config.rto_initial_ns, TIMER_SYN_RECEIVED, index)
     emit_syn_ack(tcp, syn)
-
-
-cdef inline void link_newest(tcp_t *tcp, uint32_t index) noexcept nogil:
-    cdef syn_received_t *syn = syn_at(tcp, index)
-    syn.older = tcp.syn_newest
-    syn.newer = 0
-    if tcp.syn_newest:
-        syn_at(tcp, tcp.syn_newest).newer = index
-    else:
-        tcp.syn_oldest = index
-    tcp.syn_newest = index
 
 
 # ---------------------------------------------------------------- SYN-RECEIVED of a passive open

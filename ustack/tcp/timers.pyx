@@ -57,9 +57,9 @@ cdef void tcp_timers(tcp_t *tcp, uint64_t now_ns) noexcept nogil:
 
 cdef uint32_t time_waits_expired(tcp_t *tcp) noexcept nogil:
     cdef uint32_t n = 0
-    while n < TIMERS_A_TURN and tcp.time_wait_oldest and tick_reached(
-            time_wait_at(tcp, tcp.time_wait_oldest).expiry_tick, tcp_tick(tcp)):
-        time_wait_remove(tcp, tcp.time_wait_oldest)
+    while n < TIMERS_A_TURN and tcp.time_wait_order.first and tick_reached(
+            time_wait_at(tcp, tcp.time_wait_order.first).expiry_tick, tcp_tick(tcp)):
+        time_wait_remove(tcp, tcp.time_wait_order.first)
         n += 1
     return n
 
@@ -68,8 +68,8 @@ cdef uint64_t tcp_next_deadline(const tcp_t *tcp) noexcept nogil:
     cdef uint64_t deadline_ns = wheel_next_ns(&tcp.wheel)
     cdef uint64_t expiry_ns
     cdef uint32_t ticks
-    if tcp.time_wait_oldest:
-        ticks = time_wait_at(tcp, tcp.time_wait_oldest).expiry_tick - tcp_tick(tcp)
+    if tcp.time_wait_order.first:
+        ticks = time_wait_at(tcp, tcp.time_wait_order.first).expiry_tick - tcp_tick(tcp)
         expiry_ns = tcp.now_ns + (<uint64_t>ticks << WHEEL_TICK_SHIFT) if ticks < 0x80000000u else tcp.now_ns
         if expiry_ns < deadline_ns:
             deadline_ns = expiry_ns

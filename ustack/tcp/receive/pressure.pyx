@@ -25,7 +25,7 @@ cdef enum:
 cdef inline uint64_t free_bytes(const tcp_t *tcp, uint64_t wanted) noexcept nogil:
     """What can be taken now: whole pages, or an eighth of one that is split."""
     cdef uint64_t free = chunk_free_bytes(&tcp.rx.chunks)
-    if free == 0 and wanted <= SMALL_CHUNK_BYTES and tcp.rx.chunks.split_head:
+    if free == 0 and wanted <= SMALL_CHUNK_BYTES and tcp.rx.chunks.split.first:
         return SMALL_CHUNK_BYTES
     return free
 
@@ -101,7 +101,7 @@ cdef bint renege_largest(tcp_t *tcp) noexcept nogil:
     cdef uint32_t at = largest_class(tcp.rx.classes[1])
     if at == RX_CLASSES:
         return False
-    pressure_renege(tcp, tcb_at(tcp, rx_queue_at(&tcp.rx, tcp.rx.oldest[RX_CLASSES + at]).owner))
+    pressure_renege(tcp, tcb_at(tcp, rx_queue_at(&tcp.rx, tcp.rx.lists[RX_CLASSES + at].first).owner))
     return True
 
 
@@ -121,7 +121,7 @@ cdef bint abort_largest(tcp_t *tcp, const tcb_t *asker, uint64_t wanted) noexcep
             return False
         classes &= ~(1u << at)
         for _looked in range(LOOKED_AT_ONCE):
-            index = memory.oldest[at]
+            index = memory.lists[at].first
             rx = rx_queue_at(memory, index)
             victim = tcb_at(tcp, rx.owner)
             if (rx.held_bytes >= least and now_ms - rx.read_ms >= RX_PATIENCE_MS and victim != asker

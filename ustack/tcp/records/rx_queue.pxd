@@ -16,6 +16,7 @@
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
+from ustack.base.ilist cimport ilist_hook_t, ilist_t
 from ustack.buf.chunks cimport chunk_free_bytes, chunk_pool_t
 from ustack.buf.slab cimport slab_at, slab_t
 from ustack.tcp.records.runs cimport runs_t, runs_view_t
@@ -37,8 +38,7 @@ ctypedef struct rx_queue_t:                 # 128 bytes; only while something is
     uint32_t read_seq                       # head_seq at read_ms
     uint32_t held_bytes                     # memory of chunks, tables and runs
     uint32_t owner                          # the connection's index
-    uint32_t older                          # neighbours in the list of its class
-    uint32_t newer
+    ilist_hook_t order                      # in the list of its class
     uint32_t sack_recent[RX_SACK_RECENT]    # a byte of each of the latest blocks, newest first (RFC 2018 section 4)
     uint32_t fin_seq
     uint32_t read_ms                        # when the application had last taken an eighth, or the queue began
@@ -54,8 +54,7 @@ ctypedef struct rx_memory_t:
     slab_t queues
     uint64_t random                         # priorities of runs
     uint32_t classes[2]                     # bit c: the list is not empty. [0]: nothing beyond a hole; [1]: runs
-    uint32_t oldest[64]                     # first and last of each list: [RX_CLASSES * (0 or 1) + class]
-    uint32_t newest[64]
+    ilist_t lists[64]                       # [RX_CLASSES * (0 or 1) + class], oldest first
 
 cdef int rx_memory_init(rx_memory_t *memory, uint64_t limit_bytes, uint64_t random) noexcept nogil      # 0, or -1
 cdef void rx_memory_destroy(rx_memory_t *memory) noexcept nogil

@@ -4,6 +4,7 @@
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
+from ustack.base.ilist cimport ilist_append, ilist_hook_t, ilist_remove
 from ustack.buf.chunks cimport (
     CHUNK_BYTES, CHUNK_IS_SMALL, CHUNK_SHIFT, SMALL_CHUNK_BYTES, chunk_alloc, chunk_at, chunk_bytes, chunk_map,
     chunk_pool_destroy, chunk_pool_init, chunk_release, chunk_unmap)
@@ -57,38 +58,29 @@ cdef void rx_queue_free(rx_memory_t *memory, uint32_t index) noexcept nogil:
             chunk_release(&memory.chunks, rx.blocks[i])
     table_release(memory, rx)
     runs_clear(&memory.chunks, &rx.runs)
-    unlink(memory, rx)
+    unlink(memory, rx, index)
     slab_release(&memory.queues, index)
 
 
 # ---------------------------------------------------------------- who holds how much
 
-cdef void unlink(rx_memory_t *memory, rx_queue_t *rx) noexcept nogil:
+cdef inline ilist_hook_t *class_hook(const void *memory, uint32_t index) noexcept nogil:
+    return &rx_queue_at(<const rx_memory_t *>memory, index).order
+
+
+cdef void unlink(rx_memory_t *memory, rx_queue_t *rx, uint32_t index) noexcept nogil:
     cdef uint32_t at
     if rx.place == 0:
         return
     at = rx.place - 1
-    if rx.older:
-        rx_queue_at(memory, rx.older).newer = rx.newer
-    else:
-        memory.oldest[at] = rx.newer
-    if rx.newer:
-        rx_queue_at(memory, rx.newer).older = rx.older
-    else:
-        memory.newest[at] = rx.older
-    if memory.oldest[at] == 0:
+    ilist_remove(&memory.lists[at], class_hook, memory, index)
+    if memory.lists[at].first == 0:
         memory.classes[at // RX_CLASSES] &= ~(1u << (at % RX_CLASSES))
     rx.place = 0
 
 
 cdef void link(rx_memory_t *memory, rx_queue_t *rx, uint32_t index, uint32_t at) noexcept nogil:
-    rx.older = memory.newest[at]
-    rx.newer = 0
-    if rx.older:
-        rx_queue_at(memory, rx.older).newer = index
-    else:
-        memory.oldest[at] = index
-    memory.newest[at] = index
+    ilist_append(&memory.lists[at], class_hook, memory, index)
     memory.classes[at // RX_CLASSES] |= 1u << (at % RX_CLASSES)
     rx.place = <uint8_t>(at + 1)
 
@@ -97,20 +89,20 @@ cdef void rx_queue_note(rx_memory_t *memory, rx_queue_t *rx, uint32_t index) noe
     cdef uint32_t units = rx.held_bytes // SMALL_CHUNK_BYTES
     cdef uint32_t at = RX_CLASSES if rx.runs.count else 0
     if units == 0:
-        unlink(memory, rx)
+        unlink(memory, rx, index)
         return
     while units:
         units >>= 1
         at += 1
     if at + 1 != rx.place:
-        unlink(memory, rx)
+        unlink(memory, rx, index)
         link(memory, rx, index, at)
 
 
 cdef void rx_queue_requeue(rx_memory_t *memory, rx_queue_t *rx, uint32_t index) noexcept nogil:
     cdef uint32_t place = rx.place
-    if place and rx.newer:
-        unlink(memory, rx)
+    if place and rx.order.next:
+        unlink(memory, rx, index)
         link(memory, rx, index, place - 1)
 
 

@@ -13,6 +13,7 @@ from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from ustack.application cimport endpoints_t
 from ustack.base.counters cimport counters_t
+from ustack.base.ilist cimport ilist_hook_t, ilist_t
 from ustack.base.types cimport ip_addr_t
 from ustack.base.wheel cimport wheel_t
 from ustack.buf.lent cimport lent_t
@@ -188,8 +189,7 @@ ctypedef struct syn_received_t:             # one cache line; a passive open bef
     uint32_t irs                            # 40
     uint32_t ts_recent                      # 44
     uint32_t timer                          # 48
-    uint32_t older                          # 52  eviction list
-    uint32_t newer                          # 56
+    ilist_hook_t order                      # 52  in tcp.syn_order
     uint16_t peer_mss                       # 60
     uint8_t options_wscale                  # 62  tcb_options_t << 4 | the peer's shift
     uint8_t retries_answers                 # 63  SYN-ACKs sent again; << 5: answers given since (throttle)
@@ -199,8 +199,7 @@ ctypedef struct time_wait_t:                # one cache line; only answers (RFC 
     uint32_t snd_nxt                        # 36
     uint32_t rcv_nxt                        # 40
     uint32_t ts_recent                      # 44
-    uint32_t older                          # 48  expiry list: every record waits equally long
-    uint32_t newer                          # 52
+    ilist_hook_t order                      # 48  in tcp.time_wait_order
     uint32_t expiry_tick                    # 56
     uint16_t rcv_wnd                        # 60  as on the wire
     uint8_t options                         # 62
@@ -264,10 +263,8 @@ ctypedef struct tcp_t:
     uint32_t syn_cache_mask                 # buckets - 1
     bint syn_overflowed                     # syn_overflow_ns: when a half-open record last made room
     uint64_t syn_overflow_ns
-    uint32_t syn_oldest
-    uint32_t syn_newest
-    uint32_t time_wait_oldest
-    uint32_t time_wait_newest
+    ilist_t syn_order                       # half-open records, oldest first: the first one makes room
+    ilist_t time_wait_order                 # every record waits equally long: the first one expires first
     turn_t turn
     uint64_t lent_held                      # references to lent buffers, one for each send piece
     uint16_t ephemeral_next[TCP_EPHEMERAL_COUNTERS]     # by a hash of the destination (RFC 6056 section 3.3.4)
@@ -318,12 +315,20 @@ cdef inline syn_received_t *syn_at(const tcp_t *tcp, uint32_t index) noexcept no
     return <syn_received_t *>slab_at(&tcp.syns, index)
 
 
+cdef inline ilist_hook_t *syn_hook(const void *tcp, uint32_t index) noexcept nogil:
+    return &syn_at(<const tcp_t *>tcp, index).order
+
+
 cdef inline uint8_t syn_retries(const syn_received_t *syn) noexcept nogil:
     return syn.retries_answers & 0x1F
 
 
 cdef inline time_wait_t *time_wait_at(const tcp_t *tcp, uint32_t index) noexcept nogil:
     return <time_wait_t *>slab_at(&tcp.time_waits, index)
+
+
+cdef inline ilist_hook_t *time_wait_hook(const void *tcp, uint32_t index) noexcept nogil:
+    return &time_wait_at(<const tcp_t *>tcp, index).order
 
 
 # When the last acceptable segment of the peer came: 36 bits of milliseconds, two years. (32 alone come round after 49

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: MIT
+"""The intrusive list (base/ilist) with its records in an array that moves, and a count of how often one is looked at.
+
+Two lists share the array, as the classes of a table do. Below: base/ilist. Not for the data path.
+"""
+
+from libc.stdint cimport uint32_t
+from libc.stdlib cimport free, malloc
+from libc.string cimport memcpy, memset
+
+from ustack.base.ilist cimport ilist_append, ilist_hook_t, ilist_insert, ilist_prepend, ilist_remove, ilist_t
+
+cdef enum:
+    LISTS = 2
+
+ctypedef struct record_t:
+    uint32_t number                 # what a list must leave alone
+    ilist_hook_t order
+
+ctypedef struct table_t:
+    record_t *records
+    uint32_t count
+    uint32_t looks
+
+
+cdef inline ilist_hook_t *hook(const void *table, uint32_t index) noexcept nogil:
+    (<table_t *>table).looks += 1
+    return &(<const table_t *>table).records[index].order
+
+
+cdef class Lists:
+    """Two empty lists for records 1 to `count`. `which` is 0 or 1."""
+
+    cdef table_t table
+    cdef ilist_t lists[LISTS]
+
+    def __cinit__(self, uint32_t count) -> None:
+        memset(&self.table, 0, sizeof(table_t))
+        memset(self.lists, 0, sizeof(self.lists))
+        self.move(count)
+
+    def __dealloc__(self) -> None:
+        free(self.table.records)
+
+    def move(self, uint32_t count) -> None:
+        """Put the records into new memory, with room for `count`, and spoil the old one."""
+        cdef record_t *records = <record_t *>malloc((<size_t>count + 1) * sizeof(record_t))
+        cdef uint32_t i
+        if records == NULL:
+            raise MemoryError
+        memset(records, 0xDD, (<size_t>count + 1) * sizeof(record_t))
+        if self.table.records != NULL:
+            memcpy(records, self.table.records, (<size_t>self.table.count + 1) * sizeof(record_t))
+            memset(self.table.records, 0xDD, (<size_t>self.table.count + 1) * sizeof(record_t))
+            free(self.table.records)
+        for i in range(self.table.count + 1 if self.table.count else 0, count + 1):
+            records[i].number = i
+        self.table.records = records
+        self.table.count = count
+
+    def append(self, uint32_t which, uint32_t index) -> None:
+        """Put the record at the end."""
+        ilist_append(&self.lists[which], hook, &self.table, index)
+
+    def prepend(self, uint32_t which, uint32_t index) -> None:
+        """Put the record at the beginning."""
+        ilist_prepend(&self.lists[which], hook, &self.table, index)
+
+    def insert(self, uint32_t which, uint32_t index, uint32_t successor) -> None:
+        """Put the record in front of another; 0: at the end."""
+        ilist_insert(&self.lists[which], hook, &self.table, index, successor)
+
+    def remove(self, uint32_t which, uint32_t index) -> None:
+        """Take the record out."""
+        ilist_remove(&self.lists[which], hook, &self.table, index)
+
+    def forwards(self, uint32_t which) -> list[int]:
+        """The records from first to last."""
+        found = []
+        cdef uint32_t index = self.lists[which].first
+        while index:
+            found.append(index)
+            index = self.table.records[index].order.next
+        return found
+
+    def backwards(self, uint32_t which) -> list[int]:
+        """The records from last to first."""
+        found = []
+        cdef uint32_t index = self.lists[which].last
+        while index:
+            found.append(index)
+            index = self.table.records[index].order.previous
+        return found
+
+    def numbers(self) -> list[int]:
+        """What the records hold beside their hooks."""
+        return [self.table.records[i].number for i in range(self.table.count + 1)]
+
+    @property
+    def looks(self) -> int:
+        """How often a list has asked where a hook is."""
+        return self.table.looks
