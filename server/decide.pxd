@@ -34,6 +34,7 @@ cdef class Decider:
     cdef bytes server_name
 
     cdef decision_t *decide_head(self, bytes head, uint64_t hashed) except NULL
+    cdef int status_of(self, bytes head) except -1              # decided anew, and not remembered
     cdef decision_t *blank(self, int status, request, bint close) except NULL
     cdef decision_t *refusal(self, refusal, bytes head, request) except NULL
     cdef decision_t *build(self, request, uint32_t number, choice) except NULL

@@ -9,15 +9,16 @@ from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, strdup
 
 from ustack.application cimport Application
+from ustack.base.prng cimport siphash13
 from ustack.buf.lent cimport lent_from_copy, lent_t
 from ustack.server.filetable cimport responses_make_room
-from ustack.server.headtable cimport decision_free, head_remember
+from ustack.server.headtable cimport decision_free, head_drop, head_remember
 from ustack.server.loading cimport ABSENT, Loader
 from ustack.server.ready cimport counted_copy
 from ustack.server.records cimport (
-    D_CHUNKED, D_CLOSE, D_CONTINUE, D_FULL, D_HEAD_ONLY, D_LINGER, FULL_FORMS, HEAD_BYTES_UNIT_SHIFT, INLINE_BYTES,
-    NO_FILE, SHAPES_MAX, SHAPE_BYTES, UNSEEN_UNITS, decision_t, file_t, ready_t, section_t, server_t, shape_t,
-    variant_t)
+    D_CHUNKED, D_CLOSE, D_CONTINUE, D_FULL, D_HEAD_ONLY, D_LINGER, D_REMEMBERED, FULL_FORMS, HEAD_BYTES_UNIT_SHIFT,
+    INLINE_BYTES, NO_FILE, SHAPES_MAX, SHAPE_BYTES, UNSEEN_UNITS, decision_t, file_t, ready_t, section_t, server_t,
+    shape_t, variant_t)
 
 from ustack.errors import is_interruption
 from ustack.server import accesslog, request as requests, response as responses
@@ -151,6 +152,16 @@ cdef class Decider:
         if lasting and not self.s.finishing:
             head_remember(self.s, decision, <const uint8_t *>PyBytes_AS_STRING(head), <size_t>len(head), hashed)
         return decision
+
+    cdef int status_of(self, bytes head) except -1:
+        cdef decision_t *decision = self.decide_head(head, siphash13(
+            self.s.hash_key, <const uint8_t *>PyBytes_AS_STRING(head), <size_t>PyBytes_GET_SIZE(head)))
+        cdef int status = decision.status
+        if decision.flags & D_REMEMBERED:
+            head_drop(self.s, decision)
+        else:
+            decision_free(decision)
+        return status
 
     cdef decision_t *blank(self, int status, request, bint close) except NULL:
         cdef decision_t *decision = <decision_t *>calloc(1, sizeof(decision_t))

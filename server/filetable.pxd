@@ -41,6 +41,9 @@ cdef void file_drop(server_t *server, file_t *file) noexcept nogil
 cdef void variant_clear(server_t *server, variant_t *variant) noexcept nogil
 
 cdef bint file_check(server_t *server, file_t *file) noexcept nogil         # against the disk, now. False: dropped
+# The next `count` files in turn, each against the disk: once per second, so that one that nobody asks for is let go.
+cdef void files_check_some(server_t *server, uint32_t count) noexcept nogil
+cdef void files_forget(server_t *server) noexcept nogil                     # drop every one
 cdef bint still_missing(server_t *server, decision_t *decision) noexcept nogil
 
 # Will a copy of `wanted` bytes fit in max_response_bytes? What is only remembered makes room: heads, then files.

@@ -244,6 +244,24 @@ cdef bint file_check(server_t *server, file_t *file) noexcept nogil:
     return False
 
 
+cdef void files_check_some(server_t *server, uint32_t count) noexcept nogil:
+    cdef uint32_t looked = 0
+    cdef file_t *file
+    while count and looked < server.file_limit:
+        file = &server.files[server.file_hand]
+        server.file_hand = (server.file_hand + 1) % server.file_limit
+        looked += 1
+        if file.live:
+            file_check(server, file)
+            count -= 1
+
+
+cdef void files_forget(server_t *server) noexcept nogil:
+    cdef uint32_t index
+    for index in range(server.file_limit):
+        file_drop(server, &server.files[index])
+
+
 cdef bint still_missing(server_t *server, decision_t *decision) noexcept nogil:
     """A remembered 404, looked up again as often as file_fresh looks at a file."""
     cdef uint64_t age_ns = server.now_ns - decision.checked_ns

@@ -22,7 +22,7 @@ import os
 import stat
 import time
 
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.bytes cimport PyBytes_AS_STRING
 from cpython.ref cimport PyObject
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
@@ -30,32 +30,31 @@ from libc.string cimport memcpy, memset
 from ustack.application cimport (
     ACCEPT_REFUSED, ACCEPT_TAKEN, CONN_ACTIVE, OPTION_NODELAY, Application, Transport, application_t, close_reason_t,
     conn_t, transport_t, turn_charge, turn_spent)
-from ustack.base.prng cimport siphash13
 from ustack.server.connection cimport (
     connection_abort, connection_close, connection_idle, connection_linger, linger_data, linger_timeout)
 from ustack.server.dates cimport write_http_date
 from ustack.server.decide cimport Decider, interrupted
 from ustack.server.exchange cimport exchange_end, exchange_of, exchanges_begin, exchanges_end
-from ustack.server.filetable cimport file_check, file_drop, files_begin, files_end
-from ustack.server.headtable cimport decision_free, head_drop, heads_begin, heads_end
+from ustack.server.filetable cimport files_begin, files_check_some, files_end, files_forget
+from ustack.server.headtable cimport heads_begin, heads_end
 from ustack.server.loading cimport Loader
 from ustack.server.logring cimport log_begin, log_drain, log_end, log_half_full
 from ustack.server.plainheads cimport plain_begin, plain_end
 from ustack.server.ready cimport ready_begin, ready_end
 from ustack.server.receiving cimport body_more, head_more, refuse_held, request
 from ustack.server.records cimport (
-    BODY_BYTES_UNIT_SHIFT, CLOSING, D_REMEMBERED, E_EOF, E_TAIL, EXCHANGE_MASK, PHASE_BODY, PHASE_DRAIN, PHASE_HEAD,
-    PHASE_LINGER, PHASE_SENDING, REQUEST_UNITS, SEEN_MASK, SEEN_SHIFT, STATUS_CLASSES, decision_t, exchange_t, file_t,
-    http_stats_t, server_t)
+    BODY_BYTES_UNIT_SHIFT, CLOSING, E_EOF, E_TAIL, EXCHANGE_MASK, PHASE_BODY, PHASE_DRAIN, PHASE_HEAD, PHASE_LINGER,
+    PHASE_SENDING, REQUEST_UNITS, SEEN_MASK, SEEN_SHIFT, exchange_t, server_t)
 from ustack.server.sending cimport damaged, drain, response_end, send_more
+from ustack.server.settings cimport settings_apply
+from ustack.server.statistics cimport statistics_of
 
 from ustack.server import accesslog, request as requests
 
 _log = logging.getLogger("ustack.server")
 
 cdef enum:
-    RECORDS_MAX = 1 << 28               # of one kind that may be asked for: sizes in bytes are far from overflowing
-    SMALL_FILE_MAX = 1 << 30
+    FILES_CHECKED = 64                  # against the disk, by a call of housekeeping
 
 
 # ---------------------------------------------------------------- upcalls (the contract is in application.pxd)
@@ -298,37 +297,9 @@ cdef class HttpServer(Application):
         """
         if self.root is not None:
             raise RuntimeError("a server is initialised once")
-        if min(idle_timeout_s, head_timeout_s, send_timeout_s, linger_s) <= 0 or revalidate_s < 0:
-            raise ValueError("a time limit must be positive")
-        if (not 0 < max_request_line_bytes <= max_head_bytes <= 1 << 20 or not 1 <= max_files <= RECORDS_MAX
-                or not 0 <= max_heads <= RECORDS_MAX or not 1 <= max_busy <= RECORDS_MAX
-                or not 0 <= max_header_sections <= RECORDS_MAX):
-            raise ValueError("a limit is out of its range")
-        if (not 0 <= small_file_bytes <= SMALL_FILE_MAX or max_request_bytes < 2 * max_head_bytes
-                or max_response_bytes < 1 << 20):
-            raise ValueError("a limit is out of its range")
-        if log_lines < 2 or log_lines & (log_lines - 1):
-            raise ValueError("log_lines must be a power of two")
+        settings_apply(&self.s, locals())       # those of the arguments that it knows by name
         self.limits = requests.Limits(max_head_bytes, max_request_line_bytes, max_header_count, max_body_bytes)
-        self.s.small_file_bytes = small_file_bytes
         self.wall_clock = wall_clock
-        self.s.idle_timeout_ns = <uint64_t>(idle_timeout_s * 1e9)
-        self.s.head_timeout_ns = <uint64_t>(head_timeout_s * 1e9)
-        self.s.send_timeout_ns = <uint64_t>(send_timeout_s * 1e9)
-        self.s.linger_ns = <uint64_t>(linger_s * 1e9)
-        self.s.revalidate_ns = <uint64_t>(revalidate_s * 1e9)
-        self.s.checks_per_second = checks_per_second
-        self.s.linger_bytes = max(262144, 4 * max_body_bytes)
-        self.s.max_head_bytes = max_head_bytes
-        self.s.max_request_line_bytes = max_request_line_bytes
-        self.s.max_queued_bytes = max_queued_bytes
-        self.s.max_remembered_bytes = 2048
-        self.s.max_body_bytes = max_body_bytes
-        self.s.max_decision_bytes = max_heads_bytes
-        self.s.max_held_bytes = max_held_bytes
-        self.s.max_copied_bytes = max_copied_bytes
-        self.s.max_request_bytes = max_request_bytes
-        self.s.max_response_bytes = max_response_bytes
         self._decide_with(Loader(directory, max_files), server_name.encode("ascii"))
         self.log_file = accesslog.LogFile(access_log)
         self._allocate(max_heads, max_files, max_busy, log_lines, hash_key or os.urandom(16))
@@ -429,8 +400,6 @@ cdef class HttpServer(Application):
             self.leave()
 
     def _housekeeping(self, now_ns):
-        cdef uint32_t budget = 64, looked = 0
-        cdef file_t *file
         if self.s.closing:
             return
         if now_ns is not None:
@@ -441,44 +410,16 @@ cdef class HttpServer(Application):
         self.log_file.follow()
         self._watch_log()
         if self.root.replaced():
-            self._forget_files()
-        while budget and looked < self.s.file_limit:
-            file = &self.s.files[self.s.file_hand]
-            self.s.file_hand = (self.s.file_hand + 1) % self.s.file_limit
-            looked += 1
-            if file.live:
-                file_check(&self.s, file)
-                budget -= 1
+            files_forget(&self.s)
+        files_check_some(&self.s, FILES_CHECKED)
 
     def _watch_log(self):
         self.s.log.fd = self.log_file.fd
         self.s.log.is_regular = self.s.log.fd >= 0 and stat.S_ISREG(os.fstat(self.s.log.fd).st_mode)
 
-    def _forget_files(self):
-        cdef uint32_t index
-        for index in range(self.s.file_limit):
-            file_drop(&self.s, &self.s.files[index])
-
     def stats(self):
         """Counts since the start, and what is held now."""
-        cdef http_stats_t *counts = &self.s.stats
-        found = dict(counts[0])
-        classes = found.pop("responses")
-        for index in range(2, STATUS_CLASSES):
-            found[f"responses_{index}xx"] = classes[index]
-        found["log_lines"] = self.s.log.written_lines
-        found["log_lost"] = self.s.log.lost_lines
-        found["heads_remembered"] = self.s.decision_count
-        found["files_open"] = self.s.file_count
-        found["held_bytes"] = self.s.held_bytes
-        found["copied_bytes"] = self.s.copied_bytes
-        found["heads_bytes"] = self.s.decision_bytes
-        found["request_bytes"] = self.s.request_bytes
-        found["response_bytes"] = self.s.ledger.bytes if self.s.ledger != NULL else 0
-        found["connections_busy"] = self.s.exchanges.in_use
-        # Why the access log lost its last lines; None while it takes them.
-        found["log_error"] = os.strerror(self.s.log.error) if self.s.log.error else None
-        return found
+        return statistics_of(&self.s)
 
     # ------------------------------------------------------------ deciding
 
@@ -487,19 +428,8 @@ cdef class HttpServer(Application):
         for benchmarks (tools/bench_heads.py) and fuzzers. Raises ValueError when the server is closed."""
         self.enter("HttpServer.decide()")
         try:
-            return self._decide(head)
+            if self.s.closing:
+                raise ValueError("the server is closed")
+            return self.decider.status_of(head)
         finally:
             self.leave()
-
-    def _decide(self, bytes head):
-        cdef decision_t *decision
-        if self.s.closing:
-            raise ValueError("the server is closed")
-        decision = self.decider.decide_head(head, siphash13(
-            self.s.hash_key, <const uint8_t *>PyBytes_AS_STRING(head), <size_t>PyBytes_GET_SIZE(head)))
-        status = decision.status
-        if decision.flags & D_REMEMBERED:
-            head_drop(&self.s, decision)
-        else:
-            decision_free(decision)
-        return status

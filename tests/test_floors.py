@@ -91,6 +91,8 @@ SERVER_FLOORS = {
     "request": 2,
     "records": 2,
     "ready": 3,
+    "settings": 3,
+    "statistics": 3,
     "headtable": 4,
     "filetable": 5,
     "exchange": 5,
