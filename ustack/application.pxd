@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 # An application and what carries its bytes: the upcalls that it answers, and the downcalls that it makes.
 #
-#     application_t   upcalls     on_accept, on_data, on_writable, on_eof, on_timeout, on_closed, and burst hooks
+#     application_t   upcalls     on_accept, on_data, on_writable, on_eof, on_timeout, on_closed, ...
 #     transport_t     downcalls   send, receive, resume, shutdown, close, abort, set_timeout, options, addresses, ...
 #     conn_t          a connection: one word of the application's own; the rest is the transport's
 #
@@ -24,6 +24,7 @@ cdef enum accept_t:
     ACCEPT_TAKEN = 0
     ACCEPT_WAITING = 1          # it counts against the listener's backlog until transport.taken
     ACCEPT_REFUSED = 2          # it is reset; on_closed is not called
+    ACCEPT_NO_MEMORY = 3        # the same, for want of memory: counted by the transport
 
 # What downcalls answer.
 cdef enum call_status_t:
@@ -124,9 +125,23 @@ ctypedef struct application_t:
     # waits for on_data and on_eof while the application asks for the rest, turn by turn.
     void (*on_closed)(application_t *app, const transport_t *transport, conn_t *conn,
                       close_reason_t reason) noexcept nogil
-    # Around every poll that has upcalls to make; may be NULL. For applications that need the GIL or batch their work.
+    # Around every poll that has upcalls to make; may be NULL. For applications that batch their work.
     void (*on_burst_begin)(application_t *app, uint64_t now_ns) noexcept nogil
     void (*on_burst_end)(application_t *app, uint64_t now_ns) noexcept nogil
+    # After transport.want_hand_over; may be NULL. Returns how many events it has handed over, for the counters.
+    #
+    # For applications that need Python. Their upcalls touch no Python object: they note what happened in C (a record of
+    # their own for each connection, which conn_t.user_data points to) and ask for the hand-over. It comes once per
+    # turn, between receiving and output: every frame of the burst has been taken, timers have expired, nothing has been
+    # sent. There they take the GIL, once, and do the work of all connections; every downcall is allowed, and what it
+    # leaves behind goes out in the same turn. No GIL is held over the system calls of output.
+    #
+    # What upcalls note later than that (output has ended a connection; a turn could not pay for all of it) is handed
+    # over before the call that made the turn returns to Python, with the GIL that its caller has then, or else by the
+    # next turn, which comes without a sleep before it. Upcalls of applications that have on_hand_over are made before
+    # output begins, as far as half of the stage pays for them; those of all others come right before the connection's
+    # output. blocking/events.pxd does all this for a subclass.
+    uint32_t (*on_hand_over)(application_t *app, const transport_t *transport) noexcept nogil
 
 ctypedef void (*visit_t)(application_t *app, const transport_t *transport, conn_t *conn) noexcept nogil
 
@@ -166,6 +181,9 @@ ctypedef struct transport_t:
     void (*close)(const transport_t *transport, conn_t *conn) noexcept nogil
     # RST now; queued data is dropped. on_closed(CLOSE_ABORTED) follows in this poll.
     void (*abort)(const transport_t *transport, conn_t *conn) noexcept nogil
+    # ---- handing over
+    # on_hand_over to `app`, once: in this turn's gap between receiving and output, or the next one's.
+    void (*want_hand_over)(const transport_t *transport, application_t *app) noexcept nogil
     # ---- settings
     # One-shot timeout in ns from now; 0 turns it off. Cheap to move. After close it is no upcall any more: its time
     # ends the connection (CLOSE_TIMEOUT), whatever is still queued. close turns off the one that was set before it.
@@ -243,8 +261,9 @@ cdef class Application:
     cdef const transport_t *transport                  # that it is registered with; NULL: with none
     cdef object parked                                 # an exception for who drives the engine, None: none
     cdef bint *come_up                                 # the transport's owner comes up to raise it; or NULL
-    # For upcalls that take the GIL: keep an exception that must not end in them (errors.is_interruption). It is raised
-    # from run(), poll() or the blocking call in progress once the turn is over. The first one is kept.
+    # For a hand-over, and upcalls that take the GIL: keep an exception that must not end in them
+    # (errors.is_interruption). It is raised from run(), poll() or the blocking call in progress once the turn is over.
+    # The first one is kept.
     cdef void park(self, object error) noexcept
     # For an application's own Python methods that touch what its upcalls touch: they are inside the stack while they
     # do. Raises OwnershipError.

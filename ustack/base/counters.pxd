@@ -42,6 +42,11 @@ cpdef enum counter_t:
     ORPHANS_REFUSED             # closed with a RST: max_orphans others wait for their peers
     ACCEPT_QUEUE_OVERFLOW       # the last ACK of a handshake was ignored: the backlog is full
     TIME_WAIT_REUSED            # a new SYN took over a TIME-WAIT record (RFC 6191)
+    ACCEPTS_WITHOUT_MEMORY      # reset: its application had no memory for a new connection
+    # -- applications that need Python
+    HAND_OVERS                  # turns in which one was handed its events: each takes the GIL once
+    HAND_OVERS_AT_RETURN        # ... what came later, when the call that made the turn returned: it has the GIL by then
+    EVENTS_HANDED_OVER          # in both. Events of one kind of one connection are one
     # -- loss and repair
     SEGMENTS_RETRANSMITTED
     FAST_RETRANSMITS

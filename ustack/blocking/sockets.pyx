@@ -2,28 +2,30 @@
 # cython: annotation_typing=False
 """Blocking sockets: listeners and connections of a Stack, in the caller's thread.
 
-A blocking call drives the engine until it can return; with a manual clock it does what it can at once. Upcalls take
-the GIL here: for the fast path write an Application. It must not: know the protocol, nor what carries its bytes.
-Above: stack. Below: application.
+A blocking call drives the engine until it can return; with a manual clock it does what it can at once. Upcalls note
+events in C; Python gets those of a turn at once, between receiving and output (events). It must not: know the protocol,
+nor what carries its bytes. Above: stack. Below: events, application.
 
 A Connection has a socket's methods under a socket's names (recv, sendall, makefile, settimeout, ...), so that code
 written for sockets takes it: http.client works on one. It has no descriptor: fileno() says so.
 """
 
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint64_t
-from libc.string cimport memcpy
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memcmp, memcpy
 
 from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 
 from ustack.application cimport (
     ACCEPT_REFUSED, ACCEPT_TAKEN, ACCEPT_WAITING, CALL_BAD_ADDRESS, CALL_IN_USE, CALL_NO_MEMORY, CALL_NO_PORT,
-    CALL_NO_ROUTE, CALL_UNSUPPORTED, CLOSE_ABORTED, CLOSE_NORMAL, CLOSE_NO_MEMORY, CONN_ABORTED, CONN_ACTIVE, CONN_EOF,
-    OPTION_CC, OPTION_KEEPALIVE, OPTION_NODELAY, OPTION_TOS, OPTION_TTL, OPTION_USER_TIMEOUT_S, application_t)
+    CALL_NO_ROUTE, CALL_STATE, CALL_UNSUPPORTED, CLOSE_ABORTED, CLOSE_NORMAL, CLOSE_NO_MEMORY, CONN_ABORTED,
+    CONN_ACTIVE, CONN_EOF, OPTION_CC, OPTION_KEEPALIVE, OPTION_NODELAY, OPTION_TOS, OPTION_TTL, OPTION_USER_TIMEOUT_S)
 from ustack.base.address cimport ip_addr_from_text, ip_addr_text
 from ustack.base.arguments cimport timeout_ns, whole
 from ustack.base.clock cimport clock_monotonic_ns
 from ustack.base.types cimport ip_addr_t
+from ustack.blocking.events cimport (
+    EVENT_ACCEPTED, EVENT_CLOSED, EventApplication, event_conn, event_hold, event_release, event_t, events_t)
 from ustack.buf.lent cimport lent_from_object, lent_release_pending, lent_t, lent_unref
 from ustack.link.gate cimport warn_unclosed
 
@@ -55,81 +57,99 @@ cdef object error_of_status(int status, str what):
     return SendAfterEnd("state", f"{what}: the connection is closing or closed", errno.EPIPE)
 
 
-# ---------------------------------------------------------------- upcalls
+# ---------------------------------------------------------------- events
 
-cdef class SocketApplication(Application):
-    """The upcalls of all blocking sockets of one stack."""
+cdef class SocketApplication(EventApplication):
+    """The events of all blocking sockets of one stack."""
 
     def __cinit__(self, Transport stack) -> None:
         self.stack = stack
-        self.backlogs = {}
+        self.backlogs = set()
         self.closing = set()
-        self.c.context = <void *>self
-        self.c.on_accept = socket_on_accept
-        self.c.on_data = socket_on_data
-        self.c.on_writable = socket_on_event
-        self.c.on_eof = socket_on_event
-        self.c.on_timeout = socket_on_event
-        self.c.on_closed = socket_on_closed
+        self.events.wanted = EVENT_ACCEPTED | EVENT_CLOSED      # blocking calls look at the rest themselves
+        self.events.admit = socket_admit
+        self.events.listeners = &self.listening
+
+    cdef void listen(self, Backlog backlog, const ip_addr_t *address, uint16_t port) except *:
+        self.backlogs.add(backlog)
+        backlog.c.any_address = address == NULL
+        if address != NULL:
+            backlog.c.address = address[0]
+        backlog.c.port = port
+        backlog.c.backlog = <void *>backlog
+        backlog.c.next = self.listening
+        self.listening = &backlog.c
+
+    cdef void unlisten(self, Backlog backlog) noexcept:
+        cdef listening_t **at = &self.listening
+        while at[0] != NULL and at[0] != &backlog.c:
+            at = &at[0].next
+        if at[0] != NULL:
+            at[0] = backlog.c.next
+        self.backlogs.discard(backlog)
+
+    cdef void happened(self, const transport_t *transport, event_t *event, uint32_t kinds) noexcept:
+        """No bytecode runs here: a signal handler could raise in the middle of it."""
+        cdef Connection connection          # holds it: its end may be the end of its last other reference
+        cdef bint kept = False
+        if kinds & EVENT_ACCEPTED:
+            if event.object != NULL:
+                connection = <Connection>event.object
+                connection.established = True
+            elif event.listener != NULL:
+                if event.conn == NULL:              # it ended in the same turn: nobody has to see it
+                    (<Backlog>event.listener).lost += 1
+                else:
+                    let_wait(self, event, &kept)
+                    if not kept:
+                        refuse(transport, event)
+        if kinds & EVENT_CLOSED and event.object != NULL:
+            connection = <Connection>event.object
+            connection.unbind(event)
 
 
-cdef int socket_on_accept(application_t *app, const transport_t *transport, conn_t *conn) noexcept nogil:
-    cdef int answer = ACCEPT_REFUSED
-    with gil:                               # no bytecode runs here: a signal handler could raise in the middle of it
-        accept_with_gil(<SocketApplication>app.context, transport, conn, &answer)
-    return answer
-
-
-cdef bytes address_key(const ip_addr_t *address):
-    return PyBytes_FromStringAndSize(<const char *>address.octets, 16)
-
-
-cdef void accept_with_gil(SocketApplication application, const transport_t *transport, conn_t *conn,
-                          int *answer) noexcept:
-    """Without memory *answer stays what it is. (No `except` here or below: where there is no memory for a traceback
-    either, Cython's would release NULL.)"""
+cdef int socket_admit(events_t *events, const transport_t *transport, conn_t *conn, event_t *event) noexcept nogil:
+    """Whose listener is it? That of its own address comes before that of any."""
+    cdef listening_t *found = NULL
+    cdef listening_t *each
     cdef const endpoints_t *ends
-    cdef Connection connection
-    cdef Backlog backlog
     if transport.status(transport, conn) & CONN_ACTIVE:
-        if conn.user_data:
-            connection = <Connection><object><void *>conn.user_data
-            connection.established = True
-            answer[0] = ACCEPT_TAKEN
-        return
+        return ACCEPT_TAKEN if event.object != NULL else ACCEPT_REFUSED
     ends = transport.endpoints(transport, conn)
-    backlog = application.backlogs.get((address_key(&ends.laddr), ends.lport))
-    if backlog is None:
-        backlog = application.backlogs.get((None, ends.lport))
-    if backlog is None:
-        return
-    connection = Connection.__new__(Connection)
-    connection.bind(application, conn)
-    connection.established = True
+    each = (<listening_t **>events.listeners)[0]
+    while each != NULL:
+        if each.port == ends.lport:
+            if each.any_address:
+                if found == NULL:
+                    found = each
+            elif memcmp(&each.address, &ends.laddr, sizeof(ip_addr_t)) == 0:
+                found = each
+                break
+        each = each.next
+    if found == NULL:
+        return ACCEPT_REFUSED
+    event.listener = found.backlog
+    return ACCEPT_WAITING
+
+
+cdef void let_wait(SocketApplication application, event_t *event, bint *kept) noexcept:
+    """A Connection for the backlog. Without memory *kept stays what it is. (No `except` here or below: where there is
+    no memory for a traceback either, Cython's would release NULL.)"""
+    cdef Backlog backlog = <Backlog>event.listener
+    cdef Connection connection = Connection.__new__(Connection)
     connection.backlog = backlog
+    connection.bind(application, event)
+    connection.established = True
     backlog.waiting[connection] = None
-    answer[0] = ACCEPT_WAITING
+    kept[0] = True
 
 
-cdef size_t socket_on_data(application_t *app, const transport_t *transport, conn_t *conn, const uint8_t *data,
-                           size_t length) noexcept nogil:
-    return 0                                # stays in the receive queue until receive() asks
-
-
-cdef void socket_on_event(application_t *app, const transport_t *transport, conn_t *conn) noexcept nogil:
-    pass                                    # blocking calls look at the connection themselves
-
-
-cdef void socket_on_closed(application_t *app, const transport_t *transport, conn_t *conn,
-                           close_reason_t reason) noexcept nogil:
-    with gil:
-        if conn.user_data:
-            closed_with_gil(transport, conn, reason)
-
-
-cdef void closed_with_gil(const transport_t *transport, conn_t *conn, close_reason_t reason) noexcept:
-    cdef Connection connection = <Connection><object><void *>conn.user_data
-    connection.unbind(transport, reason)
+cdef void refuse(const transport_t *transport, event_t *event) noexcept nogil:
+    """There is no Connection for it: it is reset, and waits for nobody."""
+    if event.waiting:
+        event.waiting = False
+        transport.taken(transport, event.conn)
+    transport.abort(transport, event.conn)
 
 
 # ---------------------------------------------------------------- Listener
@@ -231,10 +251,11 @@ cdef class Listener:
             ip_addr_from_text(self.address, &local)
         self.stack.table.unlisten(self.stack.table, &local if self.address is not None else NULL, self.port)
         if self.sockets is not None:
-            self.sockets.backlogs.pop((address_key(&local) if self.address is not None else None, self.port), None)
+            self.sockets.unlisten(self.backlog)
             self.stack.now()
             for connection in list(self.backlog.waiting):
                 connection.backlog = None   # the count went with the listener; another may listen there already
+                connection.event.waiting = False
                 if connection.conn != NULL:
                     self.sockets.closing.add(connection)
                     connection.closed = True
@@ -280,30 +301,32 @@ cdef class Connection:
     def __init__(self):
         raise TypeError("use Stack.connect() or Listener.accept()")
 
-    cdef void bind(self, SocketApplication sockets, conn_t *conn) except *:
-        """conn.user_data points here; while nobody else keeps us alive, __del__ has the connection closed."""
+    cdef void bind(self, SocketApplication sockets, event_t *event) except *:
+        """event.object points here; while nobody else keeps us alive, __del__ has the connection closed."""
         self.sockets = sockets
         self.stack = sockets.stack
         self.transport = self.stack.table
-        self.conn = conn
-        self.key = self.transport.endpoints(self.transport, conn)[0]
-        conn.user_data = <uint64_t><void *>self
+        self.conn = event.conn
+        self.key = event.ends
+        self.event = event
+        event_hold(event)
+        event.object = <void *>self
 
-    cdef void unbind(self, const transport_t *transport, close_reason_t reason) noexcept:
-        """on_closed: conn goes away; what it still holds for us is kept."""
+    cdef void unbind(self, event_t *event) noexcept:
+        """The connection has ended: what its record holds for us is kept."""
         self.end = CLOSE_NO_MEMORY          # unless the rest is kept
-        self.keep_rest(transport, reason)
+        self.keep_rest(event)
         if self.backlog is not None:
             self.backlog.lost += 1
             self.leave_backlog()
-        self.take()
+            self.backlog = None
         self.conn = NULL
         self.sockets.closing.discard(self)
 
-    cdef void keep_rest(self, const transport_t *transport, close_reason_t reason) noexcept:
-        if reason == CLOSE_NORMAL:
-            self.rest = take_bytes(transport, self.conn, transport.receivable(transport, self.conn))
-        self.end = reason
+    cdef void keep_rest(self, event_t *event) noexcept:
+        if event.rest != NULL:
+            self.rest = PyBytes_FromStringAndSize(<const char *>event.rest, <Py_ssize_t>event.rest_bytes)
+        self.end = event.reason
 
     cdef void leave_backlog(self) noexcept:
         self.backlog.waiting.pop(self, None)
@@ -312,7 +335,8 @@ cdef class Connection:
         """It waits for accept() no longer."""
         if self.backlog is not None:
             self.backlog = None
-            if self.conn != NULL:
+            if self.conn != NULL and self.event.waiting:
+                self.event.waiting = False
                 self.transport.taken(self.transport, self.conn)
 
     def __del__(self) -> None:
@@ -321,8 +345,9 @@ cdef class Connection:
             self.stack.gate.defer(self._finish_dropped)     # which keeps us alive until then
 
     def __dealloc__(self) -> None:
-        if self.conn != NULL and self.stack is not None and self.stack.alive:
-            self.conn.user_data = 0         # __del__ could not, for want of memory: nobody is to be called any more
+        if self.event != NULL:
+            self.event.object = NULL        # its end may be told later (__del__ could not, for want of memory)
+            event_release(self.event)
 
     def _finish_dropped(self) -> None:
         if self.conn != NULL and self.stack.alive:
@@ -647,8 +672,12 @@ cdef class Connection:
     @property
     def state(self) -> str:
         """RFC 9293's name; CLOSED once the stack has forgotten the connection (TIME-WAIT goes on without it)."""
-        # Without the gate: conn lives until unbind, which has the GIL, so its state can be read by any thread.
-        return "CLOSED" if self.conn == NULL else self.transport.state(self.transport, self.conn)
+        # Without the gate, for any thread: a turn that runs without the GIL may end the connection under our eyes.
+        cdef conn_t *conn = NULL if self.conn == NULL else event_conn(self.event)
+        if conn == NULL:
+            return "CLOSED"
+        found = self.transport.state(self.transport, conn)
+        return found if event_conn(self.event) == conn else "CLOSED"
 
     def info(self) -> dict[str, object]:
         """A snapshot of the connection's variables, as in Stack.connections()."""
@@ -659,11 +688,22 @@ cdef class Connection:
         finally:
             stack.leave()
 
+    cdef uint32_t option(self, str call, int option) except? 0xFFFFFFFF:
+        """Without the gate, as state."""
+        cdef conn_t *conn
+        cdef uint32_t value = 0
+        self.need_conn(call)
+        conn = event_conn(self.event)
+        if conn != NULL:
+            value = self.transport.option(self.transport, conn, option)
+        if conn == NULL or event_conn(self.event) != conn:
+            raise error_of_status(CALL_STATE, call)
+        return value
+
     @property
     def nodelay(self) -> bool:
         """Nagle's algorithm is off (MUST-17)."""
-        self.need_conn("nodelay")
-        return bool(self.transport.option(self.transport, self.conn, OPTION_NODELAY))
+        return bool(self.option("nodelay", OPTION_NODELAY))
 
     @nodelay.setter
     def nodelay(self, bint on):
@@ -678,8 +718,7 @@ cdef class Connection:
     @property
     def keepalive(self) -> bool:
         """Keep-alive probes are sent when the connection is idle (MUST-24); off at first."""
-        self.need_conn("keepalive")
-        return bool(self.transport.option(self.transport, self.conn, OPTION_KEEPALIVE))
+        return bool(self.option("keepalive", OPTION_KEEPALIVE))
 
     @keepalive.setter
     def keepalive(self, bint on):

@@ -20,11 +20,12 @@ Above: users. Below: sockets, driver.
 
 from libc.stdint cimport uint16_t, uint32_t, uint64_t
 
-from ustack.application cimport Application, OPTION_CC, conn_t
+from ustack.application cimport CALL_NO_MEMORY, OPTION_CC, Application, conn_t
 from ustack.base.address cimport ip_addr_from_text, ip_addr_text
 from ustack.base.arguments cimport timeout_ns, whole
 from ustack.base.types cimport ip_addr_t
-from ustack.blocking.sockets cimport Connection, Listener, SocketApplication, address_key, error_of_status
+from ustack.blocking.events cimport event_bind, event_forget, event_new, event_t
+from ustack.blocking.sockets cimport Connection, Listener, SocketApplication, error_of_status
 from ustack.engine.owner cimport Engine, refuse_ipv6
 from ustack.link.device cimport Link
 from ustack.tcp.records.demux cimport flow_connection, flow_slot_count
@@ -105,7 +106,7 @@ cdef class Stack(Engine):
             listener = Listener.__new__(Listener)
             listener.bind(self, self.sockets if application is None else None, number, address)
             if application is None:
-                self.sockets.backlogs[(address_key(&local) if address is not None else None, number)] = listener.backlog
+                self.sockets.listen(listener.backlog, &local if address is not None else NULL, number)
             return listener
         finally:
             self.leave()
@@ -122,6 +123,7 @@ cdef class Stack(Engine):
         cdef ip_addr_t remote
         cdef int status = 0
         cdef conn_t *conn
+        cdef event_t *event
         cdef Connection connection
         cdef int control
         cdef uint16_t number = whole("port", port, 1, 65535)
@@ -135,11 +137,16 @@ cdef class Stack(Engine):
             control = self.control_number(cc)
             connection = Connection.__new__(Connection)         # before there is a record that points to it
             self.register(self.sockets)
+            event = event_new(&self.sockets.events)
+            if event == NULL:
+                raise error_of_status(CALL_NO_MEMORY, f"connect() to {address}:{number}")
             conn = self.table.connect(self.table, &remote, number, local_number, &self.sockets.c, &status)
             if conn == NULL:
+                event_forget(event)
                 raise error_of_status(status, f"connect() to {address}:{number}")
             self.table.set_option(self.table, conn, OPTION_CC, control)     # nothing has flowed: it cannot fail
-            connection.bind(self.sockets, conn)
+            event_bind(event, self.table, conn)
+            connection.bind(self.sockets, event)
             self.push()
             if wait and not self.manual_clock:
                 try:
@@ -167,7 +174,7 @@ cdef class Stack(Engine):
                     self.wait_until(lambda: not self.still_closing(), linger, "close(): peers took no more")
                 except OSError:
                     pass                    # the peers are gone: reset them
-            self.destroy()
+            self.destroy()                  # nothing if a callback has done it meanwhile
         finally:
             self.leave()
 
@@ -175,7 +182,10 @@ cdef class Stack(Engine):
         """Is there a connection that closing_connections() would count? Looked for from where the last one was, with
         turns between parts of a large table."""
         cdef tcp_t *tcp = &self.c.tcp
-        cdef uint64_t count = flow_slot_count(tcp), look
+        cdef uint64_t count, look
+        if not self.alive:                  # a callback has closed it
+            return False
+        count = flow_slot_count(tcp)
         for look in range(count):
             if self.closing_at >= flow_slot_count(tcp):
                 self.closing_at = 0

@@ -29,6 +29,8 @@ cdef class Engine(Transport):
     # Between two turns of a long call: deferred work, lent objects, parked exceptions, signal handlers.
     cdef int between_turns(self) except -1
     cdef int raise_parked(self) except -1
+    # After each call into the engine: what it noted for applications that need Python and has not handed over.
+    cdef void hand_over(self) noexcept
     cdef int serve_waker(self) except -1
     # Inside the gate: the congestion control of the connections of a listener that exists, by its number.
     cdef void set_listener_control(self, const ip_addr_t *address, uint16_t port, int control) noexcept

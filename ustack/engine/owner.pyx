@@ -18,8 +18,8 @@ from ustack.base.counters cimport counters_as_dict
 from ustack.buf.chunks cimport chunk_held_bytes
 from ustack.buf.lent cimport lent_release_pending, lent_watch
 from ustack.engine.poll cimport (
-    engine_add_application, engine_discard_all, engine_end_some, engine_flush, engine_next_deadline, engine_poll,
-    engine_run, engine_wait)
+    engine_add_application, engine_discard_all, engine_end_some, engine_flush, engine_hand_over, engine_next_deadline,
+    engine_poll, engine_run, engine_wait)
 from ustack.engine.records cimport ENGINE_APPLICATIONS
 from ustack.engine.settings cimport configure
 from ustack.engine.transport cimport engine_transport_init
@@ -212,7 +212,12 @@ cdef class Engine(Transport):
         with nogil:
             frames = engine_poll(&self.c, at_ns)
         lent_watch(NULL)
+        self.hand_over()
         return frames
+
+    cdef void hand_over(self) noexcept:
+        if self.c.hand_overs:
+            engine_hand_over(&self.c)
 
     cdef uint16_t register(self, Application application) except 0:
         cdef uint16_t index
@@ -242,6 +247,7 @@ cdef class Engine(Transport):
             now_ns = self.now()
             with nogil:
                 more = engine_end_some(&self.c, now_ns)
+            self.hand_over()
         for application in self.applications:
             (<Application>application).detach()
         self.closing_balance = self.balance()
@@ -323,12 +329,14 @@ cdef class Engine(Transport):
 
         Sleeps on the link when nothing is to be done. Raises OSError when the link is gone. Other threads run
         meanwhile, but may not use the stack (OwnershipError): they have run() call something (call_soon_threadsafe), or
-        stop it. Both end its sleep at once.
+        stop it. Both end its sleep at once. What a callback waits for inside, its own run() included, is nested.
         """
         cdef uint64_t until_ns = UINT64_MAX
         cdef uint64_t start_ns = clock_monotonic_ns()
         cdef bint watches
+        cdef int wake_fd
         self.enter("run()")
+        wake_fd = self.link.c.wake_fd       # of a blocking call whose callback runs us
         try:
             if self.manual_clock:
                 raise ValueError("a stack with a manual clock is driven by poll(now_ns)")
@@ -344,13 +352,14 @@ cdef class Engine(Transport):
                 with nogil:
                     engine_run(&self.c, slice_end(until_ns, watches), &self.come_up)
                 lent_watch(NULL)
+                self.hand_over()
                 self.between_turns()
                 if self.waker.due():
                     self.serve_waker()
                 self.raise_link_error()
         finally:
             self.gate.wake = NULL
-            self.link.c.wake_fd = -1
+            self.link.c.wake_fd = wake_fd
             self.leave()
 
     def raise_link_error(self) -> None:
@@ -362,11 +371,12 @@ cdef class Engine(Transport):
 
     cdef int serve_waker(self) except -1:
         """Outside of the gate: what it calls may use the stack."""
+        cdef str call = self.gate.call
         self.gate.leave()
         try:
             self.waker.serve()
         finally:
-            self.gate.enter("run()")
+            self.gate.enter(call)
         return 0
 
     def stop(self) -> None:
@@ -376,9 +386,11 @@ cdef class Engine(Transport):
         self.waker.ring()
 
     def call_soon_threadsafe(self, callback: object, *args: object) -> None:
-        """Have run() call callback(*args) between two turns, in its thread; it may use the stack. Any thread may ask.
+        """Have run(), or a blocking call (accept, receive, send, connect), call callback(*args) between two turns, in
+        its thread; it may use the stack. Any thread may ask.
 
-        Calls are made in order, once each. What one raises comes out of run(). Without a run() they wait for the next.
+        Calls are made in order, once each. What one raises comes out of the run() or the blocking call. While neither
+        runs they wait for the next that has to wait. A blocking call whose stack was closed by one raises ValueError.
         """
         self.ensure_alive()
         self.waker.calls.append((callback, args))
@@ -386,8 +398,8 @@ cdef class Engine(Transport):
         self.waker.ring()
 
     def add_reader(self, fd: int, callback: object, *args: object) -> None:
-        """Have run() call callback(*args) whenever the descriptor can be read: at once when it sleeps, within 10 ms
-        when it is busy. One callback for each descriptor: another one takes its place.
+        """Have run(), or a blocking call, call callback(*args) whenever the descriptor can be read: at once when it
+        sleeps, within 10 ms when it is busy. One callback for each descriptor: another one takes its place.
 
         For the thread that runs the stack; from others through call_soon_threadsafe(). Raises OSError.
         """
@@ -418,10 +430,12 @@ cdef class Engine(Transport):
             with nogil:
                 engine_flush(&self.c, now_ns)
             lent_watch(NULL)
+            self.hand_over()
 
     cdef void push_with_gil(self) noexcept:
         if not self.manual_clock and self.alive:
             engine_flush(&self.c, self.now())
+            self.hand_over()
 
     cdef int control_number(self, object name) except -1:
         cdef int number = self.c.tcp.config.cc if name is None else cc_number(name)
@@ -435,21 +449,31 @@ cdef class Engine(Transport):
     cdef void wait_until(self, object condition, object timeout, str what) except *:
         cdef uint64_t until_ns = UINT64_MAX, now_ns, deadline_ns, limit_ns
         cdef uint32_t frames
+        cdef int wake_fd = self.link.c.wake_fd                  # of a run() whose callback waits
         if self.manual_clock:
             raise WouldBlock("would_block", f"{what}; a stack with a manual clock does not wait: poll it", errno.EAGAIN)
         limit_ns = timeout_ns(timeout)
         now_ns = clock_monotonic_ns()
         if limit_ns < UINT64_MAX - now_ns:
             until_ns = now_ns + limit_ns
-        while not condition():
-            self.between_turns()
-            now_ns = clock_monotonic_ns()
-            if now_ns >= until_ns:
-                raise CallTimeout("call_timeout", f"{what} within {timeout} s", errno.ETIMEDOUT)
-            frames = self.turn(now_ns)
-            deadline_ns = engine_next_deadline(&self.c)
-            if frames == 0 and self.c.link_error == 0 and deadline_ns > now_ns and not condition():
-                with nogil:
-                    engine_wait(&self.c, deadline_ns if deadline_ns < until_ns else until_ns)
-            if self.c.link_error != 0:
-                self.raise_link_error()
+        try:
+            while not condition():
+                self.link.c.wake_fd = self.waker.fd()
+                self.between_turns()
+                if self.waker.due():
+                    self.serve_waker()
+                    if condition():                             # they may have done what we wait for
+                        return
+                    self.ensure_alive()
+                now_ns = clock_monotonic_ns()
+                if now_ns >= until_ns:
+                    raise CallTimeout("call_timeout", f"{what} within {timeout} s", errno.ETIMEDOUT)
+                frames = self.turn(now_ns)
+                deadline_ns = engine_next_deadline(&self.c)
+                if frames == 0 and self.c.link_error == 0 and deadline_ns > now_ns and not condition():
+                    with nogil:
+                        engine_wait(&self.c, deadline_ns if deadline_ns < until_ns else until_ns)
+                if self.c.link_error != 0:
+                    self.raise_link_error()
+        finally:
+            self.link.c.wake_fd = wake_fd

@@ -3,6 +3,7 @@
 #
 #     engine_poll(now):   rx_burst -> ip_input -> tcp_input -> upcalls     for each frame, at most 64
 #                         ip_timers, tcp_timers -> upcalls
+#                         hand-over, once, to applications that need Python
 #                         tcp_output for each connection with work -> tx_submit, once
 #
 # A turn (one engine_poll) does a bounded amount of work, counted in units (tcp/records/turn.pxd): what it cannot
@@ -18,6 +19,9 @@ from ustack.engine.records cimport ENGINE_APPLICATIONS, ENGINE_BURST, engine_t, 
 cdef uint32_t engine_poll(engine_t *engine, uint64_t now_ns) noexcept nogil      # frames taken
 # Only the second half: what calls between two polls have left behind goes out.
 cdef void engine_flush(engine_t *engine, uint64_t now_ns) noexcept nogil
+# What upcalls have noted for applications that need Python since the turn's hand-over. With the GIL, before the
+# caller's call returns to Python; there is some while engine.hand_overs is set, and a next turn hands it over as well.
+cdef void engine_hand_over(engine_t *engine) noexcept nogil
 cdef uint64_t engine_next_deadline(engine_t *engine) noexcept nogil              # monotonic ns, UINT64_MAX: none
 # Sleep on the link until a frame may be there, the deadline or a signal.
 cdef void engine_wait(engine_t *engine, uint64_t deadline_ns) noexcept nogil

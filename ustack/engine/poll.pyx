@@ -5,7 +5,8 @@
       rx_burst ─▶ for each frame:  ip_input ─▶ tcp_input ─▶ upcalls_deliver (on_data: a view of the ring slot)
       rx_release                   until 64 frames are taken, none is left, or the stage's budget is spent
       ip_timers, tcp_timers
-      engine_flush ─▶ for each connection with work:  upcalls_make ─▶ tcp_output, until the stage's budget is spent
+      hand_over ─▶ upcalls_gather, upcalls_hand_over: applications that need Python take the GIL, once
+      serve_work ─▶ for each connection with work:  upcalls_make ─▶ tcp_output, until the stage's budget is spent
                       tx_submit: one system call
 
 It holds no protocol: which layer is called when is all there is. Read first: ARCHITECTURE.md.
@@ -17,9 +18,10 @@ from libc.string cimport memset
 
 from ustack.application cimport application_t
 from ustack.base.clock cimport clock_monotonic_ns
-from ustack.base.counters cimport BYTES_OUT, FRAMES_OUT
+from ustack.base.counters cimport BYTES_OUT, FRAMES_OUT, HAND_OVERS, HAND_OVERS_AT_RETURN
 from ustack.engine.upcalls cimport (
-    EVENTS, EVENTS_AGAIN, upcalls_deliver, upcalls_end_bursts, upcalls_finish, upcalls_make, upcalls_reads_on)
+    EVENTS, EVENTS_AGAIN, upcalls_deliver, upcalls_end_bursts, upcalls_finish, upcalls_gather, upcalls_hand_over,
+    upcalls_make, upcalls_reads_on)
 from ustack.ip.layer cimport (
     IP_TCP, IP_TCP_ERROR, ip_input, ip_next_deadline, ip_take_unreached, ip_timers, ip_verdict_t, packet_t)
 from ustack.tcp.calls cimport tcp_abort
@@ -78,6 +80,9 @@ cdef uint32_t engine_poll(engine_t *engine, uint64_t now_ns) noexcept nogil:
         tcp_unreached(&engine.tcp, &packet, now_ns)
     tcp_timers(&engine.tcp, now_ns)
     flow_turn(&engine.tcp)
+    stage_begin(&engine.tcp)
+    if engine.gathers:
+        hand_over(engine)
     serve_work(engine, now_ns)
     turn_end(engine)
     return taken
@@ -99,13 +104,26 @@ cdef void take_frames(engine_t *engine, uint32_t n, uint64_t now_ns) noexcept no
             tcp_error(&engine.tcp, &packet, now_ns)
 
 
+cdef void hand_over(engine_t *engine) noexcept nogil:
+    """Between receiving and output: applications that need Python get what happened in this turn. Half of the stage is
+    output's."""
+    upcalls_gather(engine, TURN_STAGE_UNITS // 2)
+    if engine.hand_overs:
+        upcalls_hand_over(engine, HAND_OVERS)
+
+
+cdef void engine_hand_over(engine_t *engine) noexcept nogil:
+    upcalls_hand_over(engine, HAND_OVERS_AT_RETURN)
+
+
 cdef void engine_flush(engine_t *engine, uint64_t now_ns) noexcept nogil:
+    stage_begin(&engine.tcp)
     serve_work(engine, now_ns)
     turn_end(engine)
 
 
 cdef void serve_work(engine_t *engine, uint64_t now_ns) noexcept nogil:
-    """The second stage of a turn: upcalls and output for what is on the work list."""
+    """The second stage of a turn, begun by the caller: upcalls and output for what is on the work list."""
     cdef tcp_t *tcp = &engine.tcp
     cdef tcb_t *conn
     cdef uint32_t again = 0
@@ -113,7 +131,6 @@ cdef void serve_work(engine_t *engine, uint64_t now_ns) noexcept nogil:
     engine.now_ns = now_ns
     engine.link.now_ns = now_ns
     engine.tx_blocked = False
-    stage_begin(tcp)
     while tcp.turn.budget.stage_left > 0:
         conn = work_take(tcp)
         if conn == NULL:
@@ -218,7 +235,7 @@ cdef void engine_run(engine_t *engine, uint64_t until_ns, const bint *stop) noex
     while not stop[0] and now_ns < until_ns and engine.link_error == 0:
         if engine_poll(engine, now_ns) == 0 and engine.link_error == 0:
             deadline_ns = engine_next_deadline(engine)
-            if deadline_ns > now_ns:
+            if deadline_ns > now_ns and not engine.hand_overs:
                 slept = engine.link.counters.waits
                 engine_wait(engine, deadline_ns if deadline_ns < until_ns else until_ns)
                 if slept != engine.link.counters.waits:
@@ -233,6 +250,8 @@ cdef uint16_t engine_add_application(engine_t *engine, application_t *app) noexc
         return 0
     engine.application_count += 1
     engine.applications[engine.application_count] = app
+    if app.on_hand_over != NULL:
+        engine.gathers |= 1ULL << engine.application_count
     return engine.application_count
 
 

@@ -80,6 +80,10 @@ cdef void abort(const transport_t *transport, conn_t *conn) noexcept nogil:
     tcp_abort(tcp_of(transport), tcb_of(conn))
 
 
+cdef void want_hand_over(const transport_t *transport, application_t *app) noexcept nogil:
+    engine_of(transport).hand_overs |= 1ULL << app.index
+
+
 # ---------------------------------------------------------------- settings
 
 cdef void set_timeout(const transport_t *transport, conn_t *conn, uint64_t after_ns) noexcept nogil:
@@ -196,6 +200,7 @@ cdef void engine_transport_init(engine_t *engine) noexcept nogil:
     table.shutdown = shutdown
     table.close = close
     table.abort = abort
+    table.want_hand_over = want_hand_over
     table.set_timeout = set_timeout
     table.set_option = set_option
     table.option = get_option

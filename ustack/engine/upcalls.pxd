@@ -4,8 +4,9 @@
 # Each call gets its share of the turn (turn_t) and is charged for; the application's burst is begun before its first
 # one. Above: poll. Below: application, tcp's receive queue and calls.
 
-from libc.stdint cimport uint32_t
+from libc.stdint cimport int32_t, uint32_t
 
+from ustack.base.counters cimport counter_t
 from ustack.engine.records cimport engine_t
 from ustack.tcp.input cimport delivery_t
 from ustack.tcp.records.tcb cimport (
@@ -25,3 +26,8 @@ cdef bint upcalls_reads_on(const engine_t *engine, const tcb_t *conn) noexcept n
 cdef void upcalls_finish(engine_t *engine, tcb_t *conn) noexcept nogil
 # on_burst_end to every application that was called in this poll.
 cdef void upcalls_end_bursts(engine_t *engine) noexcept nogil
+# Before output: every event on the work list's connections whose applications are handed them, their end as well. Looks
+# at connections until at most `floor_units` of the stage are left; the rest is told when it is its turn.
+cdef void upcalls_gather(engine_t *engine, int32_t floor_units) noexcept nogil
+# on_hand_over to every application that has asked for it. count_as: HAND_OVERS, HAND_OVERS_AT_RETURN.
+cdef void upcalls_hand_over(engine_t *engine, counter_t count_as) noexcept nogil

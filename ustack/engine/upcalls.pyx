@@ -4,10 +4,11 @@
 It holds no protocol: it reads the events that the layers below have noted on a connection, and calls its application.
 """
 
-from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t
+from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
 
-from ustack.application cimport ACCEPT_REFUSED, ACCEPT_WAITING, application_t
-from ustack.base.counters cimport DROP_NO_MEMORY, count
+from ustack.application cimport ACCEPT_NO_MEMORY, ACCEPT_REFUSED, ACCEPT_WAITING, application_t
+from ustack.base.counters cimport (
+    ACCEPTS_WITHOUT_MEMORY, DROP_NO_MEMORY, EVENTS_HANDED_OVER, count, count_add, counter_t)
 from ustack.engine.records cimport engine_t
 from ustack.engine.transport cimport conn_of
 from ustack.tcp.calls cimport tcp_abort, tcp_receivable, tcp_resume, tcp_waiting
@@ -17,12 +18,18 @@ from ustack.tcp.records.life cimport tcb_release
 from ustack.tcp.records.state cimport CLOSE_NORMAL, CLOSE_NO_MEMORY, SYN_SENT, close_reason_t
 from ustack.tcp.records.tcb cimport (
     TCB_ABORT, TCB_ACCEPTED, TCB_ACTIVE, TCB_CLOSED_BY_APP, TCB_EV_ACCEPT, TCB_EV_DATA, TCB_EV_EOF, TCB_EV_TIMEOUT,
-    TCB_EV_WRITABLE, TCB_LISTED, TCB_PAUSED, tcb_t)
+    TCB_EV_WRITABLE, TCB_LISTED, TCB_PAUSED, tcb_at, tcb_t, tcp_t)
 from ustack.tcp.records.turn cimport TURN_UPCALL_UNITS, UNIT_BYTES_SHIFT, turn_t
-from ustack.tcp.records.work cimport turn_charge
+from ustack.tcp.records.work cimport turn_charge, work_remove
 
 cdef enum:
     UPCALL_UNITS = 1                        # charged for each call, measured with cold caches (turn_t)
+    LOOK_UNITS = 1                          # for a connection of the work list, before output
+    CLOSE_UNITS = 7                         # more if its record is given back: CONNECTION_UNITS (poll) in all
+
+
+cdef extern from *:
+    uint32_t lowest_bit "__builtin_ctzll"(uint64_t bits) nogil
 
 
 cdef inline application_t *upcall_begin(engine_t *engine, const tcb_t *conn) noexcept nogil:
@@ -43,14 +50,47 @@ cdef inline application_t *upcall_begin(engine_t *engine, const tcb_t *conn) noe
 
 
 cdef void upcalls_end_bursts(engine_t *engine) noexcept nogil:
-    cdef uint16_t i
+    cdef uint64_t left = engine.open_applications
     cdef application_t *app
-    for i in range(1, engine.application_count + 1):
-        if engine.open_applications & (1ULL << i):
-            app = engine.applications[i]
-            if app.on_burst_end != NULL:
-                app.on_burst_end(app, engine.now_ns)
     engine.open_applications = 0
+    while left:
+        app = engine.applications[lowest_bit(left)]
+        left &= left - 1
+        if app.on_burst_end != NULL:
+            app.on_burst_end(app, engine.now_ns)
+
+
+cdef void upcalls_hand_over(engine_t *engine, counter_t count_as) noexcept nogil:
+    cdef uint64_t left = engine.hand_overs
+    cdef application_t *app
+    engine.hand_overs = 0                   # who asks again gets it the next time
+    while left:
+        app = engine.applications[lowest_bit(left)]
+        left &= left - 1
+        if app.on_hand_over != NULL:
+            count(&engine.counters, count_as)
+            count_add(&engine.counters, EVENTS_HANDED_OVER, app.on_hand_over(app, &engine.transport))
+
+
+cdef void upcalls_gather(engine_t *engine, int32_t floor_units) noexcept nogil:
+    cdef tcp_t *tcp = &engine.tcp
+    cdef uint32_t last = tcp.work_tail      # what upcalls add behind it has its turn later
+    cdef uint32_t at = tcp.work_head
+    cdef tcb_t *conn
+    cdef tcb_t *before = NULL
+    while at and tcp.turn.budget.stage_left > floor_units:
+        conn = tcb_at(tcp, at)
+        turn_charge(tcp, LOOK_UNITS)
+        if conn.flags & EVENTS and engine.gathers >> conn.app & 1:
+            upcalls_make(engine, conn)
+            if conn.flags & TCB_EV_CLOSED and not upcalls_reads_on(engine, conn):
+                turn_charge(tcp, CLOSE_UNITS)
+                at = 0 if conn.index == last else conn.work_next
+                work_remove(tcp, before, conn)
+                upcalls_finish(engine, conn)
+                continue
+        before = conn
+        at = 0 if conn.index == last else conn.work_next
 
 
 cdef inline bint wants_upcalls(const tcb_t *conn) noexcept nogil:
@@ -64,7 +104,9 @@ cdef bint accept(engine_t *engine, tcb_t *conn) noexcept nogil:
     conn.flags &= ~TCB_EV_ACCEPT
     conn.flags |= TCB_ACCEPTED
     answer = app.on_accept(app, &engine.transport, conn_of(conn))
-    if answer == ACCEPT_REFUSED:
+    if answer == ACCEPT_REFUSED or answer == ACCEPT_NO_MEMORY:
+        if answer == ACCEPT_NO_MEMORY:
+            count(&engine.counters, ACCEPTS_WITHOUT_MEMORY)
         conn.flags &= ~(TCB_ACCEPTED | TCB_ACTIVE)
         tcp_abort(&engine.tcp, conn)
         return False

@@ -21,7 +21,7 @@ cdef class Gate:
     cdef int refuse(self, str call) except -1
     # Raises OwnershipError if anybody is inside.
     cdef int enter(self, str call) except -1
-    # Does what was deferred, then opens the gate.
+    # Does what was deferred, then opens the gate. Nothing if another thread is inside (see Engine.serve_waker).
     cdef void leave(self) noexcept
     # For calls that keep the GIL and run no Python while they touch the state: enter and leave in one.
     cdef int check(self, str call) except -1

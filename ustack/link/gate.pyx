@@ -67,6 +67,8 @@ cdef class Gate:
             lent_release_pending()
 
     cdef void leave(self) noexcept:
+        if self.inside != PyThread_get_thread_ident():
+            return                          # it was opened for callbacks, and another thread has entered since
         self.serve()
         self.inside = 0
 

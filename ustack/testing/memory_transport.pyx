@@ -24,8 +24,8 @@ from libc.string cimport memset
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 
 from ustack.application cimport (
-    ACCEPT_REFUSED, ACCEPT_WAITING, CALL_OK, CLOSE_ABORTED, CLOSE_NORMAL, CLOSE_RESET, CLOSE_TIMEOUT, Application,
-    Transport, application_t, close_reason_t, conn_t, turn_budget_t)
+    ACCEPT_NO_MEMORY, ACCEPT_REFUSED, ACCEPT_WAITING, CALL_OK, CLOSE_ABORTED, CLOSE_NORMAL, CLOSE_RESET,
+    CLOSE_TIMEOUT, Application, Transport, application_t, close_reason_t, conn_t, turn_budget_t)
 from ustack.base.arguments cimport whole
 from ustack.base.types cimport ip_addr_set_v4
 from ustack.buf.lent cimport lent_release_pending
@@ -62,6 +62,9 @@ cdef class MemoryTransport(Transport):
     cdef uint32_t first                         # whose turn it is
     cdef bint come_up
     cdef readonly uint64_t upcalls              # made so far
+    cdef readonly uint64_t hand_overs           # to an application, so far
+    cdef readonly uint64_t events_handed_over
+    cdef readonly uint64_t accepts_without_memory
 
     def __cinit__(self, *args: object, **options: object) -> None:
         memset(&self.memory, 0, sizeof(memory_t))
@@ -180,7 +183,7 @@ cdef class MemoryTransport(Transport):
     def poll(self, now_ns: int | None = None) -> int:
         """One turn at now_ns (None: the time stays). The number of things that happened in it."""
         cdef uint32_t step, happened = 0
-        cdef uint32_t count = self.memory.count
+        cdef uint32_t count = self.memory.count, served = count, first = self.first
         self.enter("poll()")
         try:
             if now_ns is not None:
@@ -188,10 +191,15 @@ cdef class MemoryTransport(Transport):
             self.memory.budget.stage_left = STAGE_UNITS
             for step in range(count):
                 if self.memory.budget.stage_left <= 0:
-                    self.first = (self.first + step) % count
+                    self.first = (first + step) % count
+                    served = step
                     happened += 1
                     break
-                happened += self.serve((self.first + step) % count)
+                happened += self.serve((first + step) % count)
+            self.hand_over()
+            for step in range(served):
+                happened += self.send_out((first + step) % count)
+            self.hand_over()
             for index in sorted(self.begun):
                 self.end_burst(self.applications[index - 1])
             self.begun.clear()
@@ -217,6 +225,17 @@ cdef class MemoryTransport(Transport):
         self.poll(until)
         self.settle()
 
+    cdef int hand_over(self) except -1:
+        """Between receiving and output; and what output has ended, before poll() returns."""
+        cdef Application application
+        cdef uint64_t wanted = self.memory.hand_overs
+        self.memory.hand_overs = 0
+        for application in self.applications:
+            if wanted >> application.c.index & 1 and application.c.on_hand_over != NULL:
+                self.hand_overs += 1
+                self.events_handed_over += application.c.on_hand_over(&application.c, self.table)
+        return 0
+
     cdef int end_burst(self, Application application) except -1:
         if application.c.on_burst_end != NULL:
             application.c.on_burst_end(&application.c, self.memory.now_ns)
@@ -237,7 +256,7 @@ cdef class MemoryTransport(Transport):
         return record.app
 
     cdef uint32_t serve(self, uint32_t index) except? 0xFFFFFFFF:
-        """Everything that is due on one connection, in the order in which the engine has it."""
+        """Everything that comes in on one connection or is due, in the order in which the engine has it."""
         cdef memory_conn_t *record = self.memory.conns[index]
         cdef MemoryClient client = self.clients[index]
         cdef uint32_t happened = 0
@@ -251,14 +270,23 @@ cdef class MemoryTransport(Transport):
                 return happened
         happened += self.arrive(record, client)
         happened += self.tell(record, client)
-        happened += self.depart(record, client)
+        return happened + self.finish(index, record, client)
+
+    cdef uint32_t send_out(self, uint32_t index) except? 0xFFFFFFFF:
+        cdef memory_conn_t *record = self.memory.conns[index]
+        cdef MemoryClient client = self.clients[index]
+        cdef uint32_t happened
+        if record == NULL or not record.flags & ACCEPTED:
+            return 0
+        happened = self.depart(record, client)
         return happened + self.finish(index, record, client)
 
     cdef bint accept(self, memory_conn_t *record) except -1:
         cdef application_t *app = self.begin(record)
         cdef memory_listener_t *listener = listener_of(&self.memory, record.ends.lport)
         cdef int answer = app.on_accept(app, self.table, <conn_t *>record)
-        if answer == ACCEPT_REFUSED:
+        if answer == ACCEPT_REFUSED or answer == ACCEPT_NO_MEMORY:
+            self.accepts_without_memory += answer == ACCEPT_NO_MEMORY
             return False
         record.flags |= ACCEPTED
         if answer == ACCEPT_WAITING and listener != NULL:
@@ -422,6 +450,7 @@ cdef class MemoryTransport(Transport):
                 if self.memory.conns[index] != NULL:
                     (<MemoryClient>self.clients[index]).failure = error_of("reset", "memory")
                     self.end(index, CLOSE_ABORTED)
+            self.hand_over()
             for application in self.applications:
                 (<Application>application).detach()
             self.alive = False

@@ -45,6 +45,17 @@ cdef inline void work_return(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
         tcp.work_tail = tcb.index
 
 
+# Take a connection out; before: the one in front of it, NULL: it is the first.
+cdef inline void work_remove(tcp_t *tcp, tcb_t *before, tcb_t *tcb) noexcept nogil:
+    if before == NULL:
+        tcp.work_head = tcb.work_next
+    else:
+        before.work_next = tcb.work_next
+    if tcp.work_tail == tcb.index:
+        tcp.work_tail = before.index if before != NULL else 0
+    tcb.flags &= ~TCB_LISTED
+
+
 # Work done, in units of about 100 ns (turn_t).
 cdef inline void turn_charge(tcp_t *tcp, uint32_t units) noexcept nogil:
     tcp.turn.budget.stage_left -= <int32_t>units

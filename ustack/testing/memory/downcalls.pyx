@@ -59,6 +59,10 @@ cdef void want_writable(const transport_t *transport, conn_t *conn) noexcept nog
     own(conn).flags |= WANT_WRITABLE
 
 
+cdef void want_hand_over(const transport_t *transport, application_t *app) noexcept nogil:
+    memory_of(transport).hand_overs |= 1ULL << app.index
+
+
 cdef uint32_t low_water(const transport_t *transport, const conn_t *conn) noexcept nogil:
     return memory_of(transport).low_water_bytes
 
@@ -218,6 +222,7 @@ cdef void downcalls_fill(transport_t *table) noexcept:
     table.send_room = send_room
     table.want_writable = want_writable
     table.low_water = low_water
+    table.want_hand_over = want_hand_over
     table.receivable = receivable
     table.receive = receive
     table.peek = peek

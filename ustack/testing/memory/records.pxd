@@ -67,6 +67,7 @@ ctypedef struct memory_t:
     memory_listener_t listeners[MEMORY_LISTENERS]
     memory_conn_t **conns           # of `count`; NULL: gone
     uint32_t count
+    uint64_t hand_overs             # bit i: the application with that index has asked for on_hand_over
 
 
 cdef inline memory_t *memory_of(const transport_t *transport) noexcept nogil:
