@@ -31,6 +31,9 @@ cdef enum event_kind_t:
     EVENT_TIMEOUT = 16          # after transport.set_timeout
     EVENT_CLOSED = 32           # the last one. Always told
 
+# Named by their addresses, not by indices of a table as base/ilist's: a Connection may hold one longer than anything
+# that such a table could belong to.
+#
 # One connection, from event_new (on_accept, or whoever opens one) until the last holder lets it go.
 ctypedef struct event_t:
     conn_t *conn                # NULL: it has ended. Written in upcalls, without the GIL: event_conn for other threads
