@@ -28,8 +28,8 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
 from ustack.application cimport (
-    ACCEPT_REFUSED, ACCEPT_TAKEN, CONN_ACTIVE, OPTION_NODELAY, Application, Transport, application_t, close_reason_t,
-    conn_t, transport_t, turn_charge, turn_spent)
+    ACCEPT_REFUSED, ACCEPT_TAKEN, CONN_ACTIVE, OPTION_LOW_WATER, OPTION_NODELAY, Application, Transport, application_t,
+    close_reason_t, conn_t, transport_t, turn_charge, turn_spent)
 from ustack.server.connection cimport (
     connection_abort, connection_close, connection_idle, connection_linger, linger_data, linger_timeout)
 from ustack.server.dates cimport write_http_date
@@ -93,8 +93,8 @@ cdef size_t http_on_data(application_t *app, const transport_t *transport, conn_
             return used
         exchange = exchange_of(server, conn)
         if exchange == NULL:
-            if (transport.send_queued(transport, conn) > server.max_queued_bytes
-                    and transport.send_queued(transport, conn) > transport.low_water(transport, conn)):
+            if transport.send_queued(transport, conn) > server.max_queued_bytes and (
+                    transport.send_queued(transport, conn) > transport.option(transport, conn, OPTION_LOW_WATER)):
                 # A client that asks faster than it reads: leave the rest to the receive window.
                 transport.want_writable(transport, conn)
                 return used

@@ -73,6 +73,9 @@ cdef enum conn_option_t:
     OPTION_TOS                  # the byte of DiffServ and ECN bits (MUST-48)
     OPTION_TTL                  # 1 to 255 (MUST-49)
     OPTION_CC                   # number of the congestion control (Transport.control_number)
+    # Marks of want_writable, in bytes; at first the transport's. A want_writable that waits is judged by the new one.
+    OPTION_LOW_WATER            # queued and not acknowledged. As much as the queue holds, or more: half of it
+    OPTION_UNSENT_LOW_WATER     # queued and never sent (TCP_NOTSENT_LOWAT). As much as the queue holds, or more: none
 
 # Who talks to whom. Ports in host order.
 ctypedef struct endpoints_t:
@@ -115,7 +118,7 @@ ctypedef struct application_t:
     #         turn_charge(transport, 3)       # units of about 100 ns; a call into Python: 300
     size_t (*on_data)(application_t *app, const transport_t *transport, conn_t *conn, const uint8_t *data,
                       size_t length) noexcept nogil
-    # After transport.want_writable: at most transport.low_water bytes are still unacknowledged.
+    # After transport.want_writable: send takes something, and the queue has fallen to both low-water marks.
     void (*on_writable)(application_t *app, const transport_t *transport, conn_t *conn) noexcept nogil
     # The peer has sent its FIN and all data before it has been consumed. Called once.
     void (*on_eof)(application_t *app, const transport_t *transport, conn_t *conn) noexcept nogil
@@ -153,15 +156,17 @@ ctypedef struct transport_t:
     turn_budget_t *budget
     # ---- sending
     # Queue lent.data[offset : offset + length]. Takes a reference while any of it is unacknowledged. Returns the bytes
-    # accepted, which may be fewer when the queue is full (then use want_writable), or a negative call_status_t.
+    # accepted, which may be fewer when the queue is full, and none while more bytes than OPTION_UNSENT_LOW_WATER were
+    # never sent (then use want_writable), or a negative call_status_t.
     int64_t (*send)(const transport_t *transport, conn_t *conn, lent_t *lent, uint64_t offset,
                     uint64_t length) noexcept nogil
     # Bytes queued and not yet acknowledged, and how many more send would accept now.
     uint32_t (*send_queued)(const transport_t *transport, const conn_t *conn) noexcept nogil
     uint32_t (*send_room)(const transport_t *transport, const conn_t *conn) noexcept nogil
-    # on_writable, once, as soon as at most low_water bytes are unacknowledged: in this turn if that is so now.
+    # on_writable, once, as soon as at most OPTION_LOW_WATER bytes are unacknowledged and at most
+    # OPTION_UNSENT_LOW_WATER of them were never sent: in this turn if that is so now, at the latest in the turn after
+    # the ACK or the sending that brought it about. Never before on_accept, nor after close or abort.
     void (*want_writable)(const transport_t *transport, conn_t *conn) noexcept nogil
-    uint32_t (*low_water)(const transport_t *transport, const conn_t *conn) noexcept nogil
     # ---- receiving
     # Bytes received, in order, not consumed.
     uint32_t (*receivable)(const transport_t *transport, const conn_t *conn) noexcept nogil
@@ -188,8 +193,8 @@ ctypedef struct transport_t:
     # One-shot timeout in ns from now; 0 turns it off. Cheap to move. After close it is no upcall any more: its time
     # ends the connection (CLOSE_TIMEOUT), whatever is still queued. close turns off the one that was set before it.
     void (*set_timeout)(const transport_t *transport, conn_t *conn, uint64_t after_ns) noexcept nogil
-    # conn_option_t. CALL_OK, CALL_UNSUPPORTED; for OPTION_CC CALL_STATE, CALL_NO_MEMORY as well. option: 0 for what
-    # this transport does not have.
+    # conn_option_t. CALL_OK, CALL_UNSUPPORTED; for OPTION_CC and the marks CALL_STATE, CALL_NO_MEMORY as well. option:
+    # 0 for what this transport does not have.
     int (*set_option)(const transport_t *transport, conn_t *conn, int option, uint32_t value) noexcept nogil
     uint32_t (*option)(const transport_t *transport, const conn_t *conn, int option) noexcept nogil
     # ---- looking

@@ -261,7 +261,7 @@ cdef class Engine(Transport):
         cdef tcp_t *tcp = &self.c.tcp
         return {
             "tcbs": tcp.tcbs.in_use, "syns": tcp.syns.in_use, "time_waits": tcp.time_waits.in_use,
-            "send_pieces": tcp.send_pieces.in_use, "paths": tcp.paths.in_use,
+            "send_pieces": tcp.send_pieces.in_use, "extras": tcp.extras.in_use,
             "cc_records": control_records_in_use(tcp),
             "rx_queues": tcp.rx.queues.in_use,
             "rx_chunks": tcp.rx.chunks.chunks_in_use, "rx_held_bytes": chunk_held_bytes(&tcp.rx.chunks),

@@ -110,12 +110,16 @@ cdef void fill_table() except *:
         "unacknowledged bytes that a connection queues")
     tcp("snd_low_water_bytes", &TCP.snd_low_water_bytes, sizeof(TCP.snd_low_water_bytes), 0, 1 << 30,
         "on_writable is called when at most this many bytes are unacknowledged; always below snd_queue_bytes")
+    tcp("snd_unsent_low_water_bytes", &TCP.snd_unsent_low_water_bytes, sizeof(TCP.snd_unsent_low_water_bytes), 0,
+        1 << 30, "and at most this many were never sent; more are queued only then. From snd_queue_bytes on: no mark")
     tcp("initial_window_segments", &TCP.initial_window_segments, sizeof(TCP.initial_window_segments), 1, 1000,
         "segments in the first flight (RFC 6928)")
     tcp("mss", &TCP.mss, sizeof(TCP.mss), 64, 65495,
         "largest segment offered to peers, in bytes; the default 0 takes it from the link's MTU")
     tcp("cc_records", &TCP.cc_records, sizeof(TCP.cc_records), 0, INDEX_MAX,
         "records of one congestion control; a connection that gets none has newreno")
+    tcp("extra_records", &TCP.extra_records, sizeof(TCP.extra_records), 0, INDEX_MAX,
+        "connections with low-water marks or a path MTU of their own; one more gets neither")
     # Times.
     tcp("rto_initial_ns", &TCP.rto_initial_ns, sizeof(TCP.rto_initial_ns), MS, DAY_NS,
         "retransmission timeout before the first measurement (RFC 6298)")

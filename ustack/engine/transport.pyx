@@ -4,16 +4,18 @@
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from ustack.application cimport (
-    CALL_OK, CALL_UNSUPPORTED, CONN_ABORTED, CONN_ACTIVE, CONN_EOF, OPTION_CC, OPTION_KEEPALIVE, OPTION_NODELAY,
-    OPTION_TOS, OPTION_TTL, OPTION_USER_TIMEOUT_S, application_t, close_reason_t, conn_t, endpoints_t, transport_t,
-    visit_t)
+    CALL_OK, CALL_UNSUPPORTED, CONN_ABORTED, CONN_ACTIVE, CONN_EOF, OPTION_CC, OPTION_KEEPALIVE, OPTION_LOW_WATER,
+    OPTION_NODELAY, OPTION_TOS, OPTION_TTL, OPTION_UNSENT_LOW_WATER, OPTION_USER_TIMEOUT_S, application_t,
+    close_reason_t, conn_t, endpoints_t, transport_t, visit_t)
 from ustack.base.types cimport ip_addr_t
 from ustack.buf.lent cimport lent_t
 from ustack.tcp.calls cimport (
     tcp_abort, tcp_close, tcp_connect, tcp_listen, tcp_peek, tcp_receivable, tcp_receive, tcp_resume, tcp_send,
-    tcp_send_queued, tcp_send_room, tcp_set_cc, tcp_set_keepalive, tcp_set_nodelay, tcp_set_timeout, tcp_set_tos,
-    tcp_set_ttl, tcp_set_user_timeout, tcp_shutdown, tcp_taken, tcp_unlisten, tcp_want_writable)
+    tcp_send_queued, tcp_send_room, tcp_set_cc, tcp_set_keepalive, tcp_set_low_water, tcp_set_nodelay, tcp_set_timeout,
+    tcp_set_tos, tcp_set_ttl, tcp_set_unsent_low_water, tcp_set_user_timeout, tcp_shutdown, tcp_taken, tcp_unlisten,
+    tcp_want_writable)
 from ustack.tcp.records.demux cimport flow_connection, flow_slot_count
+from ustack.tcp.records.marks cimport tcb_low_water, tcb_unsent_low_water
 from ustack.tcp.records.state cimport SYN_RECEIVED
 from ustack.tcp.records.tcb cimport (
     TCB_ABORT, TCB_ACCEPTED, TCB_ACTIVE, TCB_FIN_RECEIVED, TCB_KEEPALIVE, TCB_NODELAY, tcb_t, tcp_t)
@@ -44,10 +46,6 @@ cdef uint32_t send_room(const transport_t *transport, const conn_t *conn) noexce
 
 cdef void want_writable(const transport_t *transport, conn_t *conn) noexcept nogil:
     tcp_want_writable(tcp_of(transport), tcb_of(conn))
-
-
-cdef uint32_t low_water(const transport_t *transport, const conn_t *conn) noexcept nogil:
-    return tcp_of(transport).config.snd_low_water_bytes
 
 
 cdef uint32_t receivable(const transport_t *transport, const conn_t *conn) noexcept nogil:
@@ -103,6 +101,10 @@ cdef int set_option(const transport_t *transport, conn_t *conn, int option, uint
         tcp_set_ttl(tcb_of(conn), <uint8_t>value)
     elif option == OPTION_CC:
         return tcp_set_cc(tcp_of(transport), tcb_of(conn), value)
+    elif option == OPTION_LOW_WATER:
+        return tcp_set_low_water(tcp_of(transport), tcb_of(conn), value)
+    elif option == OPTION_UNSENT_LOW_WATER:
+        return tcp_set_unsent_low_water(tcp_of(transport), tcb_of(conn), value)
     else:
         return CALL_UNSUPPORTED
     return CALL_OK
@@ -122,6 +124,10 @@ cdef uint32_t get_option(const transport_t *transport, const conn_t *conn, int o
         return tcb.ttl
     if option == OPTION_CC:
         return control_number(tcb)
+    if option == OPTION_LOW_WATER:
+        return tcb_low_water(tcp_of(transport), tcb)
+    if option == OPTION_UNSENT_LOW_WATER:
+        return tcb_unsent_low_water(tcp_of(transport), tcb)
     return 0
 
 
@@ -192,7 +198,6 @@ cdef void engine_transport_init(engine_t *engine) noexcept nogil:
     table.send_queued = send_queued
     table.send_room = send_room
     table.want_writable = want_writable
-    table.low_water = low_water
     table.receivable = receivable
     table.receive = receive
     table.peek = peek

@@ -11,14 +11,15 @@ from ustack.base.counters cimport (
     ACCEPTS_WITHOUT_MEMORY, DROP_NO_MEMORY, EVENTS_HANDED_OVER, count, count_add, counter_t)
 from ustack.engine.records cimport engine_t
 from ustack.engine.transport cimport conn_of
-from ustack.tcp.calls cimport tcp_abort, tcp_receivable, tcp_resume, tcp_waiting
+from ustack.tcp.calls cimport tcp_abort, tcp_receivable, tcp_resume, tcp_waiting, tcp_want_writable
 from ustack.tcp.input cimport delivery_t
 from ustack.tcp.receive.reassembly cimport reassembly_consume, reassembly_keep, reassembly_peek
 from ustack.tcp.records.life cimport tcb_release
+from ustack.tcp.records.marks cimport tcb_is_writable
 from ustack.tcp.records.state cimport CLOSE_NORMAL, CLOSE_NO_MEMORY, SYN_SENT, close_reason_t
 from ustack.tcp.records.tcb cimport (
     TCB_ABORT, TCB_ACCEPTED, TCB_ACTIVE, TCB_CLOSED_BY_APP, TCB_EV_ACCEPT, TCB_EV_DATA, TCB_EV_EOF, TCB_EV_TIMEOUT,
-    TCB_EV_WRITABLE, TCB_LISTED, TCB_PAUSED, tcb_at, tcb_t, tcp_t)
+    TCB_EV_WRITABLE, TCB_LISTED, TCB_PAUSED, TCB_WANT_WRITABLE, tcb_at, tcb_t, tcp_t)
 from ustack.tcp.records.turn cimport TURN_UPCALL_UNITS, UNIT_BYTES_SHIFT, turn_t
 from ustack.tcp.records.work cimport turn_charge, work_remove
 
@@ -113,6 +114,8 @@ cdef bint accept(engine_t *engine, tcb_t *conn) noexcept nogil:
     if answer == ACCEPT_WAITING:
         tcp_waiting(&engine.tcp, conn)
     engine.tcp.established += 1
+    if conn.flags & TCB_WANT_WRITABLE:      # a wish from before it was established
+        tcp_want_writable(&engine.tcp, conn)
     return True
 
 
@@ -203,9 +206,7 @@ cdef void upcalls_make(engine_t *engine, tcb_t *conn) noexcept nogil:
         conn.flags &= ~(EVENTS_AGAIN | TCB_EV_EOF)
         return
     if conn.flags & TCB_EV_WRITABLE:
-        conn.flags &= ~TCB_EV_WRITABLE
-        app = upcall_begin(engine, conn)
-        app.on_writable(app, &engine.transport, conn_of(conn))
+        tell_writable(engine, conn)
     if conn.flags & TCB_EV_EOF:
         tell_eof(engine, conn)
     if conn.flags & TCB_EV_TIMEOUT and wants_upcalls(conn):
@@ -214,6 +215,17 @@ cdef void upcalls_make(engine_t *engine, tcb_t *conn) noexcept nogil:
         app.on_timeout(app, &engine.transport, conn_of(conn))
         if conn.flags & TCB_EV_EOF:
             tell_eof(engine, conn)          # it may have read the rest
+
+
+cdef void tell_writable(engine_t *engine, tcb_t *conn) noexcept nogil:
+    """Unless more was queued, or the marks were lowered, since the event: then it is waited for again."""
+    cdef application_t *app
+    conn.flags &= ~TCB_EV_WRITABLE
+    if not tcb_is_writable(&engine.tcp, conn):
+        conn.flags |= TCB_WANT_WRITABLE
+        return
+    app = upcall_begin(engine, conn)
+    app.on_writable(app, &engine.transport, conn_of(conn))
 
 
 cdef void tell_eof(engine_t *engine, tcb_t *conn) noexcept nogil:

@@ -22,13 +22,15 @@ cdef int tcp_unlisten(tcp_t *tcp, const ip_addr_t *laddr, uint16_t lport) noexce
 cdef tcb_t *tcp_connect(tcp_t *tcp, const ip_addr_t *raddr, uint16_t rport, uint16_t lport, uint16_t app,
                         int *status) noexcept nogil
 # Queue lent.data[offset : offset + length]. Takes a reference while any of it is unacknowledged. Returns the bytes
-# accepted, which may be fewer when config.snd_queue_bytes is reached (then use tcp_want_writable), or a negative
-# call_status_t.
+# accepted, which may be fewer when config.snd_queue_bytes is reached, and none while more than the unsent mark was
+# never sent (then use tcp_want_writable), or a negative call_status_t.
 cdef int64_t tcp_send(tcp_t *tcp, tcb_t *conn, lent_t *lent, uint64_t offset, uint64_t length) noexcept nogil
 # Bytes queued and not yet acknowledged.
 cdef uint32_t tcp_send_queued(const tcb_t *conn) noexcept nogil
 # How many more tcp_send would accept now.
 cdef uint32_t tcp_send_room(const tcp_t *tcp, const tcb_t *conn) noexcept nogil
+# on_writable, once, as soon as neither measure of the queue is above its mark (marks.pxd): in this turn if that is so
+# now, and not before on_accept.
 cdef void tcp_want_writable(tcp_t *tcp, tcb_t *conn) noexcept nogil
 # Bytes received, in order, not consumed.
 cdef uint32_t tcp_receivable(const tcp_t *tcp, const tcb_t *conn) noexcept nogil
@@ -55,6 +57,9 @@ cdef void tcp_set_user_timeout(tcb_t *conn, uint16_t seconds) noexcept nogil    
 # Another congestion control, from the present window; its number (control_provide). CALL_OK; CALL_NO_MEMORY: no record
 # is left for it, the connection keeps the one it has; CALL_UNSUPPORTED: no such number; CALL_STATE: it is closed.
 cdef int tcp_set_cc(tcp_t *tcp, tcb_t *conn, int number) noexcept nogil
+# Marks of its own (marks.pxd). CALL_OK; CALL_NO_MEMORY: no record is left, nothing changed; CALL_STATE: it is closed.
+cdef int tcp_set_low_water(tcp_t *tcp, tcb_t *conn, uint32_t wanted_bytes) noexcept nogil
+cdef int tcp_set_unsent_low_water(tcp_t *tcp, tcb_t *conn, uint32_t wanted_bytes) noexcept nogil
 cdef void tcp_set_tos(tcb_t *conn, uint8_t tos) noexcept nogil                       # MUST-48
 cdef void tcp_set_ttl(tcb_t *conn, uint8_t ttl) noexcept nogil                       # MUST-49
 # A connection waits for its application (the engine says so after ACCEPT_WAITING), and has been taken or has ended.

@@ -14,11 +14,14 @@ from ustack.ip.layer cimport ip_is_local, ip_is_valid_remote
 from ustack.tcp.emit cimport advertised_wscale, default_mss
 from ustack.tcp.ending cimport connection_end, time_wait_remove
 from ustack.tcp.receive.reassembly cimport reassembly_consume, reassembly_peek
+from ustack.tcp.records.configuration cimport usable_low_water, usable_unsent_low_water
 from ustack.tcp.records.deadlines cimport deadline_clear, deadline_set, deadlines_arm
 from ustack.tcp.records.demux cimport (
     FLOW_CONNECTION, FLOW_NONE, FLOW_TIME_WAIT, flow_find, flow_insert, flow_t, initial_sequence_number, listener_exact,
     listener_find)
 from ustack.tcp.records.life cimport tcb_alloc, tcb_release
+from ustack.tcp.records.marks cimport (
+    marks_set, note_writable, tcb_low_water, tcb_unsent, tcb_unsent_low_water)
 from ustack.tcp.records.moves cimport note_move, set_state
 from ustack.tcp.records.rx_queue cimport rx_queue_t
 from ustack.tcp.records.state cimport (
@@ -169,7 +172,9 @@ cdef uint32_t tcp_send_queued(const tcb_t *conn) noexcept nogil:
 
 cdef uint32_t tcp_send_room(const tcp_t *tcp, const tcb_t *conn) noexcept nogil:
     cdef uint32_t queued = tcp_send_queued(conn)
-    return tcp.config.snd_queue_bytes - queued if queued < tcp.config.snd_queue_bytes else 0
+    if queued >= tcp.config.snd_queue_bytes or tcb_unsent(conn) > tcb_unsent_low_water(tcp, conn):
+        return 0
+    return tcp.config.snd_queue_bytes - queued
 
 
 cdef int64_t tcp_send(tcp_t *tcp, tcb_t *conn, lent_t *lent, uint64_t offset, uint64_t length) noexcept nogil:
@@ -215,11 +220,10 @@ cdef int64_t tcp_send(tcp_t *tcp, tcb_t *conn, lent_t *lent, uint64_t offset, ui
 
 
 cdef void tcp_want_writable(tcp_t *tcp, tcb_t *conn) noexcept nogil:
-    if tcp_send_queued(conn) <= tcp.config.snd_low_water_bytes:
-        conn.flags |= TCB_EV_WRITABLE
+    conn.flags |= TCB_WANT_WRITABLE
+    note_writable(tcp, conn)
+    if conn.flags & TCB_EV_WRITABLE:
         work_add(tcp, conn)
-    else:
-        conn.flags |= TCB_WANT_WRITABLE
 
 
 # ---------------------------------------------------------------- RECEIVE (section 3.10.3)
@@ -298,7 +302,7 @@ cdef void tcp_close(tcp_t *tcp, tcb_t *conn) noexcept nogil:
         count(tcp.counters, ORPHANS_REFUSED)
         tcp_abort(tcp, conn)
         return
-    conn.flags |= TCB_CLOSED_BY_APP
+    conn.flags = (conn.flags & ~TCB_WANT_WRITABLE) | TCB_CLOSED_BY_APP
     deadline_clear(conn, DEADLINE_APPLICATION)
     tcp.orphans += 1
     tcp_shutdown(tcp, conn)
@@ -353,6 +357,20 @@ cdef int tcp_set_cc(tcp_t *tcp, tcb_t *conn, int number) noexcept nogil:
         return CALL_NO_MEMORY
     work_add(tcp, conn)                     # its window may be wider
     return CALL_OK
+
+
+cdef int set_marks(tcp_t *tcp, tcb_t *conn, uint32_t low_water_bytes, uint32_t unsent_low_water_bytes) noexcept nogil:
+    if conn.state == CLOSED:
+        return CALL_STATE
+    return CALL_OK if marks_set(tcp, conn, low_water_bytes, unsent_low_water_bytes) == 0 else CALL_NO_MEMORY
+
+
+cdef int tcp_set_low_water(tcp_t *tcp, tcb_t *conn, uint32_t wanted_bytes) noexcept nogil:
+    return set_marks(tcp, conn, usable_low_water(&tcp.config, wanted_bytes), tcb_unsent_low_water(tcp, conn))
+
+
+cdef int tcp_set_unsent_low_water(tcp_t *tcp, tcb_t *conn, uint32_t wanted_bytes) noexcept nogil:
+    return set_marks(tcp, conn, tcb_low_water(tcp, conn), usable_unsent_low_water(&tcp.config, wanted_bytes))
 
 
 cdef void tcp_set_tos(tcb_t *conn, uint8_t tos) noexcept nogil:

@@ -29,6 +29,7 @@ from ustack.tcp.receive.window cimport tcb_receive_window
 from ustack.tcp.records.deadlines cimport (
     deadline_clear, deadline_is_set, deadline_set, deadline_tick, tcb_needs_refresh, tcb_refresh, tcp_tick,
     tick_reached)
+from ustack.tcp.records.marks cimport note_writable
 from ustack.tcp.records.rx_queue cimport rx_queue_t
 from ustack.tcp.records.state cimport (
     CLOSED, CLOSE_ABORTED, CLOSE_NET_UNREACHABLE, SYN_RECEIVED, SYN_SENT, close_reason_t)
@@ -87,6 +88,7 @@ cdef output_t tcp_output(tcp_t *tcp, tcb_t *tcb, uint64_t now_ns) noexcept nogil
 
 
 cdef inline output_t finish(tcp_t *tcp, tcb_t *tcb, send_t sent) noexcept nogil:
+    note_writable(tcp, tcb)                 # what went out for the first time is not unsent any more
     if sent == SEND_BLOCKED:
         return OUTPUT_BLOCKED
     if sent == SEND_FAILED and tcb.flags & TCB_ABORT and abort(tcp, tcb) == SEND_BLOCKED:
@@ -243,7 +245,7 @@ cdef send_t send_segment(tcp_t *tcp, tcb_t *tcb, uint32_t seq, uint32_t length, 
     route.tos = tcb.tos
     route.ttl = tcb.ttl
     route.may_fragment = 0
-    if tcb.path and path_fragments(tcp, tcb):
+    if path_fragments(tcp, tcb):
         route.may_fragment = 1
         route.identification = path_identification(tcp, tcb)
     out = ip_reserve(tcp.ip, &route, header_bytes + length, &status, tcp.now_ns)
@@ -289,7 +291,7 @@ cdef send_t send_data(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     cdef uint32_t unsent, length
     cdef send_t sent
     cdef bint fin
-    if tcb.path:
+    if tcb.extra:
         path_refresh(tcp, tcb)
     largest = tcb.smss
     if tcb.snd_end - tcb.snd_una > largest:

@@ -4,6 +4,7 @@
 from libc.stdint cimport int32_t
 
 from ustack.base.address cimport ip_addr_text
+from ustack.tcp.records.marks cimport tcb_unsent
 from ustack.tcp.records.rx_queue cimport rx_queue_t
 from ustack.tcp.records.tcb cimport OPT_AGREED, rx_queue_of
 from ustack.tcp.recovery.control cimport control_name
@@ -21,6 +22,7 @@ cdef dict connection_status(const tcp_t *tcp, const tcb_t *tcb):
         "remote": (ip_addr_text(&tcb.key.raddr), tcb.key.rport),
         "snd_una": tcb.snd_una, "snd_nxt": tcb.snd_nxt, "snd_max": tcb.snd_max, "snd_wnd": tcb.snd_wnd,
         "snd_queued_bytes": tcb.snd_end - tcb.snd_una if <int32_t>(tcb.snd_end - tcb.snd_una) > 0 else 0,
+        "snd_unsent_bytes": tcb_unsent(tcb),
         "rcv_nxt": tcb.rcv_nxt, "rcv_wnd": tcb.rcv_adv - tcb.rcv_nxt,
         "rcv_queued_bytes": rx.queued_bytes if rx != NULL else 0,
         "cc": control_name(tcb).decode(), "cwnd": tcb.cwnd, "ssthresh": tcb.ssthresh, "smss": tcb.smss,

@@ -15,7 +15,12 @@ class MemoryTransport(Transport):
     @property
     def next_deadline_ns(self) -> int | None: ...
     def __init__(
-        self, *, now_ns: int = 1_000_000_000, send_queue_bytes: int = 1 << 20, low_water_bytes: int = 16384
+        self,
+        *,
+        now_ns: int = 1_000_000_000,
+        send_queue_bytes: int = 1 << 20,
+        low_water_bytes: int = 16384,
+        unsent_low_water_bytes: int = 1 << 30,
     ) -> None: ...
     def listen(self, port: int, application: Application, *, backlog: int = 128) -> None: ...
     def open(self, port: int = 80, *, window_bytes: int = 1 << 20, from_port: int = 0) -> MemoryClient: ...

@@ -24,8 +24,9 @@ from libc.string cimport memset
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 
 from ustack.application cimport (
-    ACCEPT_NO_MEMORY, ACCEPT_REFUSED, ACCEPT_WAITING, CALL_OK, CLOSE_ABORTED, CLOSE_NORMAL, CLOSE_RESET,
-    CLOSE_TIMEOUT, Application, Transport, application_t, close_reason_t, conn_t, turn_budget_t)
+    ACCEPT_NO_MEMORY, ACCEPT_REFUSED, ACCEPT_WAITING, CALL_OK, CLOSE_ABORTED, CLOSE_NORMAL, CLOSE_RESET, CLOSE_TIMEOUT,
+    OPTION_LOW_WATER, OPTION_UNSENT_LOW_WATER, Application, Transport, application_t, close_reason_t, conn_t,
+    turn_budget_t)
 from ustack.base.arguments cimport whole
 from ustack.base.types cimport ip_addr_set_v4
 from ustack.buf.lent cimport lent_release_pending
@@ -33,8 +34,9 @@ from ustack.link.gate cimport Gate
 from ustack.testing.memory.client cimport MemoryClient
 from ustack.testing.memory.downcalls cimport downcalls_fill, listener_of
 from ustack.testing.memory.records cimport (
-    ABORT, ACCEPTED, CLOSED_BY_APP, ENDED, EOF_TOLD, FIN_QUEUED, FIN_TAKEN, MEMORY_LISTENERS, PAUSED, PEER_FIN, RESUMED,
-    WAITING, WANT_WRITABLE, memory_conn_t, memory_listener_t, memory_t, queue_take, record_free, unread_append)
+    ABORT, ACCEPTED, CLOSED_BY_APP, ENDED, EOF_TOLD, FIN_QUEUED, FIN_TAKEN, MEMORY_LISTENERS, PAUSED, PEER_FIN,
+    RESUMED, WAITING, WANT_WRITABLE, is_writable, memory_conn_t, memory_listener_t, memory_t, queue_take,
+    record_free, unread_append)
 
 import errno
 from collections import deque
@@ -49,7 +51,8 @@ cdef enum:
 
 
 cdef class MemoryTransport(Transport):
-    """MemoryTransport(*, now_ns=1_000_000_000, send_queue_bytes=1 << 20, low_water_bytes=16384)
+    """MemoryTransport(*, now_ns=1_000_000_000, send_queue_bytes=1 << 20, low_water_bytes=16384,
+    unsent_low_water_bytes=1 << 30)
 --
 
     A transport whose clients are test code. now_ns: the time of the first turn.
@@ -75,10 +78,12 @@ cdef class MemoryTransport(Transport):
         self.manual_clock = True
 
     def __init__(self, *, now_ns: int = 1_000_000_000, send_queue_bytes: int = 1 << 20,
-                 low_water_bytes: int = 16384) -> None:
+                 low_water_bytes: int = 16384, unsent_low_water_bytes: int = 1 << 30) -> None:
         self.memory.now_ns = whole("now_ns", now_ns, 1, 1 << 62)
         self.memory.send_queue_bytes = whole("send_queue_bytes", send_queue_bytes, 1, 1 << 30)
         self.memory.low_water_bytes = whole("low_water_bytes", low_water_bytes, 0, send_queue_bytes - 1)
+        self.memory.unsent_low_water_bytes = min(
+            whole("unsent_low_water_bytes", unsent_low_water_bytes, 0, 1 << 30), send_queue_bytes)
         downcalls_fill(&self.memory.transport)
         self.memory.transport.budget = &self.memory.budget
         self.table = &self.memory.transport
@@ -166,6 +171,8 @@ cdef class MemoryTransport(Transport):
         record.ends.lport = port
         record.ends.rport = from_port if from_port else 40000 + self.memory.count % 20000
         record.app = listener.app
+        record.options[<int>OPTION_LOW_WATER] = self.memory.low_water_bytes
+        record.options[<int>OPTION_UNSENT_LOW_WATER] = self.memory.unsent_low_water_bytes
         client = MemoryClient.__new__(MemoryClient)
         client.transport = self
         client.number = self.memory.count
@@ -372,7 +379,7 @@ cdef class MemoryTransport(Transport):
             record.flags |= ABORT
             record.reason = CLOSE_TIMEOUT
             return 1
-        if record.flags & WANT_WRITABLE and record.queued <= self.memory.low_water_bytes:
+        if record.flags & WANT_WRITABLE and is_writable(record):
             record.flags &= ~<uint32_t>WANT_WRITABLE
             app = self.begin(record)
             app.on_writable(app, self.table, <conn_t *>record)

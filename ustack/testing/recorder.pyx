@@ -11,13 +11,15 @@ Connections are named by the peer's port. What act() does between two polls leav
 calls do. Read first: application.pxd. Above: tests. Below: application.
 """
 
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
 
 from ustack.application cimport (
-    ACCEPT_REFUSED, ACCEPT_TAKEN, ACCEPT_WAITING, CONN_ACTIVE, Application, application_t, close_reason_t, conn_t,
-    transport_t, turn_charge, turn_spent)
+    ACCEPT_REFUSED, ACCEPT_TAKEN, ACCEPT_WAITING, CALL_OK, CONN_ACTIVE, OPTION_LOW_WATER, OPTION_UNSENT_LOW_WATER,
+    Application, application_t, close_reason_t, conn_t, transport_t, turn_charge, turn_spent)
+from ustack.base.address cimport ip_addr_from_text
+from ustack.base.types cimport ip_addr_t
 from ustack.buf.lent cimport lent_from_object, lent_t, lent_unref
 
 from ustack.application import reason_name
@@ -59,7 +61,8 @@ cdef class Recorder(Application):
 
     def on(self, str event not None, *actions) -> None:
         """Do these in every upcall of that name: "refuse" and "wait" (accept only), "close", "abort", "shutdown",
-        "resume", "take", "want_writable", ("send", bytes), ("timeout", ns), a callable (port). None: nothing."""
+        "resume", "take", "want_writable", ("send", bytes), ("timeout", ns), ("low_water", bytes), ("unsent_low_water",
+        bytes), a callable (port). None: nothing."""
         self.actions[event] = list(actions)
 
     def names(self, port: int | None = None) -> list[str]:
@@ -92,6 +95,20 @@ cdef class Recorder(Application):
         """Bytes sent and not acknowledged."""
         return self.transport.send_queued(self.transport, self.conn(port))
 
+    def unsent(self, int port) -> int:
+        """Bytes queued and never sent."""
+        return self.transport.info(self.transport, self.conn(port))["snd_unsent_bytes"]
+
+    def room(self, int port) -> int:
+        """Bytes that send would accept."""
+        return self.transport.send_room(self.transport, self.conn(port))
+
+    def marks(self, int port) -> tuple[int, int]:
+        """The low-water marks: of queued bytes, of unsent ones."""
+        cdef conn_t *conn = self.conn(port)
+        return (self.transport.option(self.transport, conn, OPTION_LOW_WATER),
+                self.transport.option(self.transport, conn, OPTION_UNSENT_LOW_WATER))
+
     def receivable(self, int port) -> int:
         """Bytes that wait in the receive queue."""
         return self.transport.receivable(self.transport, self.conn(port))
@@ -101,6 +118,17 @@ cdef class Recorder(Application):
         cdef bytearray room = bytearray(length)
         cdef uint8_t[::1] out = room
         return bytes(room[:self.transport.receive(self.transport, self.conn(port), &out[0], length)])
+
+    def connect(self, str address not None, uint16_t port) -> None:
+        """Open a connection to there. Actions may be done on it at once, before its on_accept ("connected")."""
+        cdef ip_addr_t remote
+        cdef int status = CALL_OK
+        cdef conn_t *conn
+        ip_addr_from_text(address, &remote)
+        conn = self.transport.connect(self.transport, &remote, port, 0, &self.c, &status)
+        if conn == NULL:
+            raise OSError(status, f"connect() to {address}:{port} is refused")
+        self.live[port] = <size_t>conn
 
     cdef int64_t do(self, conn_t *conn, object action) except? -99:
         cdef lent_t *lent
@@ -120,6 +148,10 @@ cdef class Recorder(Application):
             self.transport.taken(self.transport, conn)
         elif name == "want_writable":
             self.transport.want_writable(self.transport, conn)
+        elif name == "low_water":
+            result = self.transport.set_option(self.transport, conn, OPTION_LOW_WATER, argument)
+        elif name == "unsent_low_water":
+            result = self.transport.set_option(self.transport, conn, OPTION_UNSENT_LOW_WATER, argument)
         elif name == "timeout":
             self.transport.set_timeout(self.transport, conn, <uint64_t>argument)
         elif name == "send":

@@ -274,6 +274,108 @@ def test_the_send_queue_is_bounded_and_on_writable_comes_at_the_low_water_mark(w
     assert world.recorder.queued(port) == 0
 
 
+def drain(world: World, client: Client, wanted: int) -> None:
+    """The client reads until it has `wanted` bytes."""
+    while len(client.read()) < wanted:
+        world.advance(MILLISECOND)
+    world.advance(SECOND)
+
+
+@pytest.mark.parametrize("mark", [0, 1, 4096])
+def test_unsent_bytes_have_a_mark_of_their_own_which_bounds_the_queue(world: World, mark: int) -> None:
+    client = world.open()
+    port = port_of(world)
+    assert world.recorder.act(port, ("unsent_low_water", mark)) == 0
+    assert world.recorder.act(port, ("low_water", QUEUE_BYTES - 1)) == 0
+    assert world.recorder.act(port, ("send", b"x" * (QUEUE_BYTES // 2))) == QUEUE_BYTES // 2
+    world.recorder.act(port, "want_writable")
+    world.settle()
+    assert world.recorder.unsent(port) > mark
+    assert (world.recorder.room(port), world.recorder.act(port, ("send", b"y"))) == (0, 0)
+    told: list[tuple[int, int]] = []
+    world.recorder.on("writable", lambda port: told.append((world.recorder.unsent(port), world.recorder.room(port))))
+    drain(world, client, QUEUE_BYTES // 2)
+    [(unsent, room)] = told
+    assert unsent <= mark
+    assert room >= QUEUE_BYTES // 2
+
+
+@pytest.mark.parametrize("mark", ["low_water", "unsent_low_water"])
+def test_each_connection_has_marks_of_its_own(world: World, mark: str) -> None:
+    clients = [world.open(), world.open()]
+    one, other = world.recorder.ports
+    before = world.recorder.marks(other)
+    world.recorder.act(one, (mark, 0))
+    for port in (one, other):
+        world.recorder.act(port, ("send", b"x" * LOW_WATER_BYTES))
+        world.recorder.act(port, "want_writable")
+    world.settle()
+    assert (world.recorder.names(one), world.recorder.names(other)) == (["accept"], ["accept", "writable"])
+    assert (world.recorder.marks(one) == before, world.recorder.marks(other) == before) == (False, True)
+    for client in clients:
+        drain(world, client, LOW_WATER_BYTES)
+    assert (world.recorder.names(one), world.recorder.names(other)) == (["accept", "writable"],) * 2
+
+
+@pytest.mark.parametrize("mark", ["low_water", "unsent_low_water"])
+def test_a_mark_that_is_moved_moves_the_wish(world: World, mark: str) -> None:
+    world.open()
+    port = port_of(world)
+    world.recorder.act(port, ("send", b"x" * (QUEUE_BYTES // 2)))
+    world.recorder.act(port, ("low_water", QUEUE_BYTES - 1))
+    world.recorder.act(port, "want_writable")
+    world.recorder.act(port, (mark, 1000))          # it was due, and has not been told
+    world.settle()
+    assert world.recorder.names() == ["accept"]
+    world.recorder.act(port, (mark, QUEUE_BYTES - 1))
+    assert world.recorder.names() == ["accept"]     # not from inside a downcall
+    assert world.is_due()
+    world.settle()
+    assert world.recorder.names() == ["accept", "writable"]
+
+
+def test_marks_beyond_the_queue_do_not_call_a_full_one_writable(world: World) -> None:
+    client = world.open()
+    port = port_of(world)
+    for mark in ("low_water", "unsent_low_water"):
+        assert world.recorder.act(port, (mark, 0xFFFFFFFF)) == 0
+    assert world.recorder.marks(port) == (QUEUE_BYTES // 2, QUEUE_BYTES)
+    assert world.recorder.act(port, ("send", b"x" * QUEUE_BYTES)) == QUEUE_BYTES
+    world.recorder.act(port, "want_writable")
+    world.settle()
+    assert world.recorder.names() == ["accept"]
+    drain(world, client, QUEUE_BYTES)
+    assert world.recorder.names() == ["accept", "writable"]
+
+
+@pytest.mark.parametrize("ending", ["close", "abort"])
+def test_no_mark_is_told_after_close_or_abort(world: World, ending: str) -> None:
+    client = world.open()
+    port = port_of(world)
+    world.recorder.act(port, ("unsent_low_water", 1000))
+    world.recorder.act(port, ("send", b"x" * LOW_WATER_BYTES))
+    world.recorder.act(port, "want_writable")
+    world.recorder.act(port, ending)
+    world.settle()
+    client.read()
+    world.advance(SECOND)
+    client.read()
+    assert "writable" not in world.recorder.names()
+
+
+def test_a_mark_is_refused_in_on_closed(world: World) -> None:
+    client = world.open()
+    answers: list[int] = []
+    world.recorder.on(
+        "closed",
+        lambda port: answers.append(world.recorder.act(port, ("low_water", 1))),
+        lambda port: answers.append(world.recorder.act(port, ("unsent_low_water", 1))),
+    )
+    client.abort()
+    world.settle()
+    assert answers == [CALL_STATE, CALL_STATE]
+
+
 def test_want_writable_with_room_comes_at_once(world: World) -> None:
     world.open()
     world.recorder.act(port_of(world), "want_writable")
@@ -430,6 +532,22 @@ def test_connections_are_told_apart(world: World) -> None:
     one.send(b"one")
     assert sorted(world.recorder.received.values()) == [b"one", b"other"]
     assert len(world.recorder.ports) == 2
+
+
+def test_a_paused_reader_makes_no_upcall_in_a_thousand_turns(world: World) -> None:
+    """What turns of others cost with it beside them: test_marks asks that of the engine's."""
+    paused, busy = world.open(), world.open()
+    world.recorder.consume = 0
+    paused.send(b"x" * 1000)
+    world.recorder.consume = None
+    [held] = [port for port in world.recorder.ports if world.recorder.receivable(port)]
+    before = world.recorder.names(held)
+    for _ in range(1000):
+        busy.send(b"y")
+    assert world.recorder.names(held) == before == ["accept", "data"]
+    assert not world.is_due()
+    assert world.recorder.names().count("data") == 1001
+    assert world.recorder.receivable(held) == 1000
 
 
 def test_a_paused_reader_costs_nothing(world: World) -> None:

@@ -13,7 +13,8 @@ ctypedef struct tcp_config_t:
     uint32_t rcv_buffer_bytes               # bytes a connection may hold unread; its largest window
     uint32_t rx_memory_bytes                # memory behind what all connections hold together, in pages of 4096
     uint32_t snd_queue_bytes                # unacknowledged bytes a connection may queue
-    uint32_t snd_low_water_bytes            # on_writable's threshold; tcp_init keeps it below snd_queue_bytes
+    uint32_t snd_low_water_bytes            # on_writable's marks, of connections that have none of their own
+    uint32_t snd_unsent_low_water_bytes     # (marks.pxd). tcp_init makes them usable
     uint16_t initial_window_segments        # RFC 6928
     uint16_t mss                            # 0: from the link's MTU
     uint64_t rto_initial_ns
@@ -38,5 +39,16 @@ ctypedef struct tcp_config_t:
     uint8_t window_scaling
     uint8_t cc                              # number of the default congestion control
     uint32_t cc_records                     # records that one control keeps for connections; one more has the first
+    uint32_t extra_records                  # connections with marks or a path of their own (extra_t)
 
 cdef void tcp_config_defaults(tcp_config_t *config) noexcept nogil
+
+
+# A low-water mark at or above the whole queue would call a full queue writable: half of it is used instead.
+cdef inline uint32_t usable_low_water(const tcp_config_t *config, uint32_t wanted_bytes) noexcept nogil:
+    return wanted_bytes if wanted_bytes < config.snd_queue_bytes else config.snd_queue_bytes // 2
+
+
+# One for unsent bytes may be as large as the queue, and is no mark then.
+cdef inline uint32_t usable_unsent_low_water(const tcp_config_t *config, uint32_t wanted_bytes) noexcept nogil:
+    return wanted_bytes if wanted_bytes < config.snd_queue_bytes else config.snd_queue_bytes

@@ -19,6 +19,7 @@ cdef void tcp_config_defaults(tcp_config_t *config) noexcept nogil:
     config.rx_memory_bytes = 512u << 20
     config.snd_queue_bytes = 1u << 30
     config.snd_low_water_bytes = 128 * 1024
+    config.snd_unsent_low_water_bytes = 1u << 30   # the largest queue: no mark, as on Linux (tcp_notsent_lowat)
     config.initial_window_segments = 10
     config.rto_initial_ns = SECOND             # RFC 6298 (2.1)
     config.rto_min_ns = SECOND                 # RFC 6298 (2.4); Linux uses 200 ms
@@ -41,3 +42,4 @@ cdef void tcp_config_defaults(tcp_config_t *config) noexcept nogil:
     config.window_scaling = 1
     config.cc = CC_FIRST
     config.cc_records = 16u << 20              # every connection may have one
+    config.extra_records = 16u << 20

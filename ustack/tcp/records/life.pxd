@@ -11,7 +11,7 @@ from ustack.buf.lent cimport lent_t, lent_unref
 from ustack.buf.slab cimport slab_release
 from ustack.ip.layer cimport ip_t
 from ustack.tcp.records.configuration cimport tcp_config_t
-from ustack.tcp.records.tcb cimport send_piece_at, tcb_t, tcp_t
+from ustack.tcp.records.tcb cimport extra_t, send_piece_at, tcb_t, tcp_t
 from ustack.tcp.records.work cimport turn_charge
 
 # ip and counters must outlive tcp. The same seed gives the same ISNs, hash and ports. 0, or -1 without memory.
@@ -23,6 +23,10 @@ cdef void tcp_destroy(tcp_t *tcp) noexcept nogil
 cdef tcb_t *tcb_alloc(tcp_t *tcp) noexcept nogil
 # Gives back everything the connection holds, and the record. It must be in no list and no table.
 cdef void tcb_release(tcp_t *tcp, tcb_t *tcb) noexcept nogil
+# The connection's record of what few have, made if need be. NULL: the limit of them (config.extra_records), or memory.
+cdef extra_t *extra_make(tcp_t *tcp, tcb_t *tcb) noexcept nogil
+# A part of it is as usual again: the record goes back if the others are, too. Only with tcb.extra.
+cdef void extra_settle(tcp_t *tcp, tcb_t *tcb) noexcept nogil
 cdef void send_queue_release(tcp_t *tcp, tcb_t *tcb) noexcept nogil
 cdef void rx_queue_release(tcp_t *tcp, tcb_t *tcb) noexcept nogil
 

@@ -9,10 +9,11 @@ from ustack.base.prng cimport prng_next, prng_seed, prng_t
 from ustack.base.wheel cimport TIMER_NONE, wheel_cancel, wheel_free, wheel_init
 from ustack.buf.slab cimport slab_alloc, slab_destroy, slab_init
 from ustack.tcp.cc.registry cimport CC_FIRST, cc_default_table, cc_table
+from ustack.tcp.records.configuration cimport usable_low_water, usable_unsent_low_water
 from ustack.tcp.records.demux cimport flow_table_free, flow_table_init
 from ustack.tcp.records.rx_queue cimport rx_memory_destroy, rx_memory_init, rx_queue_free, rx_queue_t
 from ustack.tcp.records.tcb cimport (
-    CC_WAITING, TCP_EPHEMERAL_COUNTERS, TCP_MAX_CC, flow_slot_t, path_t, send_piece_t, syn_received_t, tcb_at,
+    CC_WAITING, TCP_EPHEMERAL_COUNTERS, TCP_MAX_CC, extra_at, flow_slot_t, send_piece_t, syn_received_t, tcb_at,
     time_wait_t)
 
 
@@ -29,8 +30,8 @@ cdef int tcp_init(tcp_t *tcp, ip_t *ip, counters_t *counters, const tcp_config_t
     tcp.ip = ip
     tcp.counters = counters
     tcp.config = config[0]
-    if tcp.config.snd_low_water_bytes >= tcp.config.snd_queue_bytes:    # or a full queue would count as writable
-        tcp.config.snd_low_water_bytes = tcp.config.snd_queue_bytes // 2
+    tcp.config.snd_low_water_bytes = usable_low_water(config, config.snd_low_water_bytes)
+    tcp.config.snd_unsent_low_water_bytes = usable_unsent_low_water(config, config.snd_unsent_low_water_bytes)
     tcp.now_ns = now_ns
     tcp.cc[<int>CC_FIRST] = cc_table(CC_FIRST)
     for i in range(TCP_MAX_CC):
@@ -52,7 +53,7 @@ cdef int tcp_init(tcp_t *tcp, ip_t *ip, counters_t *counters, const tcp_config_t
             or slab_init(&tcp.syns, sizeof(syn_received_t), config.syn_queue) != 0
             or slab_init(&tcp.time_waits, sizeof(time_wait_t), config.time_wait_limit) != 0
             or slab_init(&tcp.send_pieces, sizeof(send_piece_t), 0x7FFFFFFF) != 0
-            or slab_init(&tcp.paths, sizeof(path_t), config.max_connections) != 0
+            or slab_init(&tcp.extras, sizeof(extra_t), config.extra_records) != 0
             or rx_memory_init(&tcp.rx, config.rx_memory_bytes, prng_next(&prng)) != 0):
         tcp_destroy(tcp)
         return -1
@@ -65,7 +66,7 @@ cdef void tcp_destroy(tcp_t *tcp) noexcept nogil:
     slab_destroy(&tcp.syns)
     slab_destroy(&tcp.time_waits)
     slab_destroy(&tcp.send_pieces)
-    slab_destroy(&tcp.paths)
+    slab_destroy(&tcp.extras)
     rx_memory_destroy(&tcp.rx)
     for i in range(TCP_MAX_CC):
         slab_destroy(&tcp.cc_records[i])
@@ -94,9 +95,30 @@ cdef void tcb_release(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     rx_queue_release(tcp, tcb)
     if tcb.timer != TIMER_NONE:
         wheel_cancel(&tcp.wheel, tcb.timer)
-    if tcb.path:
-        slab_release(&tcp.paths, tcb.path)
+    if tcb.extra:
+        slab_release(&tcp.extras, tcb.extra)
     slab_release(&tcp.tcbs, tcb.index)
+
+
+cdef extra_t *extra_make(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
+    cdef extra_t *extra
+    if tcb.extra:
+        return extra_at(tcp, tcb.extra)
+    tcb.extra = slab_alloc(&tcp.extras)
+    if tcb.extra == 0:
+        return NULL
+    extra = extra_at(tcp, tcb.extra)
+    extra.low_water_bytes = tcp.config.snd_low_water_bytes
+    extra.unsent_low_water_bytes = tcp.config.snd_unsent_low_water_bytes
+    return extra
+
+
+cdef void extra_settle(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
+    cdef const extra_t *extra = extra_at(tcp, tcb.extra)
+    if (extra.path.full_smss == 0 and extra.low_water_bytes == tcp.config.snd_low_water_bytes
+            and extra.unsent_low_water_bytes == tcp.config.snd_unsent_low_water_bytes):
+        slab_release(&tcp.extras, tcb.extra)
+        tcb.extra = 0
 
 
 cdef void send_queue_release(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
@@ -130,6 +152,6 @@ def record_sizes() -> dict[str, int]:
         "time_wait_bytes": sizeof(time_wait_t),
         "syn_received_bytes": sizeof(syn_received_t),
         "send_piece_bytes": sizeof(send_piece_t),
-        "path_bytes": sizeof(path_t),
+        "extra_bytes": sizeof(extra_t),
         "rx_queue_bytes": sizeof(rx_queue_t),
     }

@@ -127,7 +127,7 @@ ctypedef struct tcb_t:
     uint32_t snd_tail                       # 108
     uint32_t work_next                      # 112  tcp.work, valid while TCB_LISTED
     uint32_t timer                          # 116  wheel id, 0: none
-    uint32_t path                           # 120  path_t index; 0: nothing is known but the first hop's MTU
+    uint32_t extra                          # 120  extra_t index; 0: the first hop's MTU, and tcp.config's marks
     uint32_t last_received_ms               # 124  writer: input. See tcb_last_received_ms
     # ---- line 2
     uint32_t deadlines[DEADLINES_STORED]    # 128  ticks by deadline_t, valid with its bit of `armed`. writer: deadlines
@@ -172,15 +172,22 @@ ctypedef struct send_piece_t:               # 32 bytes
     uint32_t next
     uint32_t note                           # of the queue, not of this piece: see above
 
-# What a path has said that is smaller than the first hop's MTU (path.pxd).
-ctypedef struct path_t:                     # 32 bytes
+# What a path has said that is smaller than the first hop's MTU (path.pxd). All zero: nothing.
+ctypedef struct path_t:                     # 24 bytes
     uint64_t raise_at_ns                    # when SMSS is full_smss again; 0: it is now
     uint32_t claimed_seq                    # what the waiting claim is about
     uint16_t claimed_mtu                    # 0: no claim waits
     uint16_t full_smss
     uint8_t may_fragment                    # DF is clear: the path is narrower than any segment we send
     uint8_t reductions                      # since the size was full_smss
-    uint8_t pad[14]
+    uint8_t pad[6]
+
+# What few connections have, in one record, because none of it is worth a word in every tcb: there from the first of it
+# until the last is gone (life: extra_make, extra_settle). A part that its connection does not use says the usual.
+ctypedef struct extra_t:                    # 32 bytes
+    path_t path                             # writer: path
+    uint32_t low_water_bytes                # writer: marks. What they mean: marks.pxd
+    uint32_t unsent_low_water_bytes
 
 # ---------------------------------------------------------------- mini-records
 ctypedef struct syn_received_t:             # one cache line; a passive open before its handshake is complete
@@ -249,7 +256,7 @@ ctypedef struct tcp_t:
     slab_t syns
     slab_t time_waits
     slab_t send_pieces
-    slab_t paths
+    slab_t extras
     rx_memory_t rx                          # what was received and not consumed
     flow_table_t flows
     wheel_t wheel
@@ -291,8 +298,12 @@ cdef inline send_piece_t *send_piece_at(const tcp_t *tcp, uint32_t index) noexce
     return <send_piece_t *>slab_at(&tcp.send_pieces, index)
 
 
+cdef inline extra_t *extra_at(const tcp_t *tcp, uint32_t index) noexcept nogil:
+    return <extra_t *>slab_at(&tcp.extras, index)
+
+
 cdef inline path_t *path_at(const tcp_t *tcp, uint32_t index) noexcept nogil:
-    return <path_t *>slab_at(&tcp.paths, index)
+    return &extra_at(tcp, index).path
 
 
 # Piece in which the latest data sent at SND.NXT ended, or one before it. Only with a queue.

@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: MIT
 """What an acknowledgment does to the sender. See ack.pxd for the contract and the sources."""
 
-from libc.stdint cimport int32_t, uint16_t, uint32_t
+from libc.stdint cimport uint16_t, uint32_t
 
 from ustack.base.counters cimport DUPLICATE_ACKS_IN, count
 from ustack.tcp.cc.contract cimport SSTHRESH_AT_FIRST, ack_sample_t, cc_ops_t, cc_view_t
 from ustack.tcp.records.deadlines cimport deadlines_arm
 from ustack.tcp.records.life cimport piece_release
+from ustack.tcp.records.marks cimport note_writable
 from ustack.tcp.records.tcb cimport (
-    OPT_TIMESTAMPS, TCB_EV_WRITABLE, TCB_KEEPALIVE, TCB_MSS_PROVEN, TCB_PERSIST, TCB_RECOVERY, TCB_RECOVER_VALID,
-    TCB_RTO_RECOVERY, TCB_RTT_FULL, TCB_RTT_TIMING, TCB_WANT_WRITABLE, send_piece_at, send_piece_t, snd_cursor_set,
+    OPT_TIMESTAMPS, TCB_KEEPALIVE, TCB_MSS_PROVEN, TCB_PERSIST, TCB_RECOVERY, TCB_RECOVER_VALID,
+    TCB_RTO_RECOVERY, TCB_RTT_FULL, TCB_RTT_TIMING, send_piece_at, send_piece_t, snd_cursor_set,
     tcb_max_window, tcp_timestamp)
 from ustack.tcp.records.work cimport work_add
 from ustack.tcp.recovery.control cimport control_of, control_state, sample_fill, view_load, view_store
@@ -101,7 +102,7 @@ cdef void new_acknowledgment(tcp_t *tcp, tcb_t *tcb, const segment_t *seg) noexc
     if seq_lt(tcb.snd_nxt, seg.ack):        # after a timeout: the peer had what we were about to send again
         tcb.snd_nxt = seg.ack
     release_acknowledged(tcp, tcb)
-    if tcb.path:
+    if tcb.extra:
         path_acknowledged(tcp, tcb)
     if tcb.snd_una == tcb.snd_max:
         rexmit_stop(tcb)                    # RFC 6298 (5.2)
@@ -109,9 +110,7 @@ cdef void new_acknowledgment(tcp_t *tcp, tcb_t *tcb, const segment_t *seg) noexc
             deadlines_arm(tcp, tcb)
     else:
         rexmit_start(tcp, tcb)              # RFC 6298 (5.3)
-    if (tcb.flags & TCB_WANT_WRITABLE
-            and <int32_t>(tcb.snd_end - tcb.snd_una) <= <int32_t>tcp.config.snd_low_water_bytes):
-        tcb.flags = (tcb.flags & ~TCB_WANT_WRITABLE) | TCB_EV_WRITABLE
+    note_writable(tcp, tcb)
     work_add(tcp, tcb)
 
 

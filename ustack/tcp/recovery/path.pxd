@@ -14,7 +14,7 @@
 # and routers may fragment, as Linux does (its min_pmtu). After config.path_mtu_expires_ns the size is as before and DF
 # is set again (RFC 1191 section 6.3); if it is still too big a router will say so.
 #
-# It keeps a path_t (tcb.pxd) only while the size is reduced or a claim waits. It knows one connection, not
+# It keeps a path_t (in extra_t, tcb.pxd) only while the size is reduced or a claim waits. It knows one connection, not
 # destinations: a claim that an attacker gets through reaches nobody else. It must not: send, or say what is sent again
 # (network_errors and timers do). Above: network_errors, timers, output, ack. Below: tcb, control.
 
@@ -34,9 +34,9 @@ cdef enum:
 cdef bint path_claimed(tcp_t *tcp, tcb_t *tcb, uint16_t mtu, uint32_t quoted_bytes, uint32_t seq) noexcept nogil
 # The retransmission timer has fired, nothing has been sent again yet: a claim that waits for this is acted on.
 cdef void path_timed_out(tcp_t *tcp, tcb_t *tcb) noexcept nogil
-# SND.UNA has moved: a claim about what is acknowledged was false. Only with tcb.path.
+# SND.UNA has moved: a claim about what is acknowledged was false. Only with tcb.extra.
 cdef void path_acknowledged(tcp_t *tcp, tcb_t *tcb) noexcept nogil
-# Back to the full size when it is time. Only with tcb.path.
+# Back to the full size when it is time. Only with tcb.extra.
 cdef void path_refresh(tcp_t *tcp, tcb_t *tcb) noexcept nogil
 # The IPv4 identification of the connection's next datagram without DF.
 cdef uint16_t path_identification(tcp_t *tcp, const tcb_t *tcb) noexcept nogil
@@ -44,4 +44,4 @@ cdef uint16_t path_identification(tcp_t *tcp, const tcb_t *tcb) noexcept nogil
 
 # True: DF must be clear.
 cdef inline bint path_fragments(const tcp_t *tcp, const tcb_t *tcb) noexcept nogil:
-    return tcb.path != 0 and path_at(tcp, tcb.path).may_fragment
+    return tcb.extra != 0 and path_at(tcp, tcb.extra).may_fragment

@@ -8,11 +8,11 @@ from ustack.base.counters cimport (
     DROP_ICMP_PATH_MTU, DROP_NO_MEMORY, PATH_MTU_DEFERRED, PATH_MTU_RAISED, PATH_MTU_REDUCED, count)
 from ustack.base.prng cimport siphash24
 from ustack.base.types cimport ip_addr_t
-from ustack.buf.slab cimport slab_alloc, slab_release
 from ustack.ip.layer cimport ip_header_bytes
 from ustack.tcp.cc.contract cimport cc_ops_t, cc_view_t
+from ustack.tcp.records.life cimport extra_make, extra_settle
 from ustack.tcp.records.state cimport ESTABLISHED
-from ustack.tcp.records.tcb cimport TCB_MSS_PROVEN, TCB_RECOVERY, TCB_RTT_FULL, tcb_header_bytes
+from ustack.tcp.records.tcb cimport TCB_MSS_PROVEN, TCB_RECOVERY, TCB_RTT_FULL, extra_t, tcb_header_bytes
 from ustack.tcp.recovery.control cimport control_of, control_state, view_load, view_store
 from ustack.tcp.recovery.fast_recovery cimport repair_end
 from ustack.wire.seq cimport seq_ge, seq_gt
@@ -37,14 +37,14 @@ cdef inline uint16_t plateau_below(uint32_t quoted_bytes) noexcept nogil:
 
 
 cdef inline path_t *path_of(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
-    """The connection's record, made if need be; NULL without memory."""
-    if tcb.path == 0:
-        tcb.path = slab_alloc(&tcp.paths)
-        if tcb.path == 0:
-            count(tcp.counters, DROP_NO_MEMORY)
-            return NULL
-        path_at(tcp, tcb.path).full_smss = tcb.smss
-    return path_at(tcp, tcb.path)
+    """What its path has said, beginning now if need be; NULL without memory."""
+    cdef extra_t *extra = extra_make(tcp, tcb)
+    if extra == NULL:
+        count(tcp.counters, DROP_NO_MEMORY)
+        return NULL
+    if extra.path.full_smss == 0:
+        extra.path.full_smss = tcb.smss
+    return &extra.path
 
 
 cdef inline uint16_t smss_for(const tcb_t *tcb, uint16_t mtu) noexcept nogil:
@@ -99,30 +99,30 @@ cdef bint path_claimed(tcp_t *tcp, tcb_t *tcb, uint16_t mtu, uint32_t quoted_byt
     return True
 
 
-cdef inline void forget_if_idle(tcp_t *tcp, tcb_t *tcb, const path_t *path) noexcept nogil:
+cdef inline void forget_if_idle(tcp_t *tcp, tcb_t *tcb, path_t *path) noexcept nogil:
     if path.raise_at_ns == 0 and path.claimed_mtu == 0:
-        slab_release(&tcp.paths, tcb.path)
-        tcb.path = 0
+        memset(path, 0, sizeof(path_t))
+        extra_settle(tcp, tcb)
 
 
 cdef void path_timed_out(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     cdef path_t *path
-    if tcb.path == 0:
+    if tcb.extra == 0:
         return
-    path = path_at(tcp, tcb.path)
+    path = path_at(tcp, tcb.extra)
     if path.claimed_mtu and seq_ge(path.claimed_seq, tcb.snd_una):
         reduce(tcp, tcb, path, path.claimed_mtu)
 
 
 cdef void path_acknowledged(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
-    cdef path_t *path = path_at(tcp, tcb.path)
+    cdef path_t *path = path_at(tcp, tcb.extra)
     if path.claimed_mtu and seq_gt(tcb.snd_una, path.claimed_seq):
         path.claimed_mtu = 0
         forget_if_idle(tcp, tcb, path)
 
 
 cdef void path_refresh(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
-    cdef path_t *path = path_at(tcp, tcb.path)
+    cdef path_t *path = path_at(tcp, tcb.extra)
     if path.raise_at_ns == 0 or tcp.now_ns < path.raise_at_ns:
         return
     path.raise_at_ns = 0

@@ -10,9 +10,9 @@ from libc.stdlib cimport calloc
 from libc.string cimport memcpy, memset
 
 from ustack.application cimport (
-    CALL_BAD_ADDRESS, CALL_IN_USE, CALL_NO_MEMORY, CALL_NO_ROUTE, CALL_OK, CALL_STATE, CALL_UNSUPPORTED, CLOSE_ABORTED,
-    CONN_ABORTED, CONN_EOF, OPTION_NODELAY, OPTION_TTL, application_t, close_reason_t, conn_t, endpoints_t, transport_t,
-    visit_t)
+    CALL_BAD_ADDRESS, CALL_IN_USE, CALL_NO_MEMORY, CALL_NO_ROUTE, CALL_OK, CALL_STATE, CALL_UNSUPPORTED,
+    CLOSE_ABORTED, CONN_ABORTED, CONN_EOF, OPTION_CC, OPTION_LOW_WATER, OPTION_NODELAY, OPTION_UNSENT_LOW_WATER,
+    application_t, close_reason_t, conn_t, endpoints_t, transport_t, visit_t)
 from ustack.base.types cimport ip_addr_t
 from ustack.buf.lent cimport lent_ref, lent_t
 from ustack.testing.memory.records cimport (
@@ -25,6 +25,8 @@ cdef uint32_t send_queued(const transport_t *transport, const conn_t *conn) noex
 
 
 cdef uint32_t send_room(const transport_t *transport, const conn_t *conn) noexcept nogil:
+    if own(conn).queued > own(conn).options[<int>OPTION_UNSENT_LOW_WATER]:
+        return 0
     return memory_of(transport).send_queue_bytes - own(conn).queued
 
 
@@ -61,10 +63,6 @@ cdef void want_writable(const transport_t *transport, conn_t *conn) noexcept nog
 
 cdef void want_hand_over(const transport_t *transport, application_t *app) noexcept nogil:
     memory_of(transport).hand_overs |= 1ULL << app.index
-
-
-cdef uint32_t low_water(const transport_t *transport, const conn_t *conn) noexcept nogil:
-    return memory_of(transport).low_water_bytes
 
 
 cdef uint32_t receivable(const transport_t *transport, const conn_t *conn) noexcept nogil:
@@ -122,15 +120,25 @@ cdef void set_timeout(const transport_t *transport, conn_t *conn, uint64_t after
     own(conn).timeout_at_ns = memory_of(transport).now_ns + after_ns if after_ns else 0
 
 
+cdef inline bint has_option(int option) noexcept nogil:
+    return OPTION_NODELAY <= option <= OPTION_UNSENT_LOW_WATER and option != OPTION_CC
+
+
 cdef int set_option(const transport_t *transport, conn_t *conn, int option, uint32_t value) noexcept nogil:
-    if not OPTION_NODELAY <= option <= OPTION_TTL:
+    cdef uint32_t queue_bytes = memory_of(transport).send_queue_bytes
+    if option == OPTION_LOW_WATER or option == OPTION_UNSENT_LOW_WATER:
+        if own(conn).flags & ENDED:
+            return CALL_STATE
+        if value >= queue_bytes:
+            value = queue_bytes // 2 if option == OPTION_LOW_WATER else queue_bytes
+    elif not has_option(option):
         return CALL_UNSUPPORTED
     own(conn).options[option] = value
     return CALL_OK
 
 
 cdef uint32_t get_option(const transport_t *transport, const conn_t *conn, int option) noexcept nogil:
-    return own(conn).options[option] if OPTION_NODELAY <= option <= OPTION_TTL else 0
+    return own(conn).options[option] if has_option(option) else 0
 
 
 cdef const endpoints_t *endpoints(const transport_t *transport, const conn_t *conn) noexcept nogil:
@@ -161,7 +169,7 @@ cdef object state(const transport_t *transport, const conn_t *conn):
 
 cdef object info(const transport_t *transport, const conn_t *conn):
     return {"state": state(transport, conn), "snd_queued_bytes": own(conn).queued,
-            "rcv_queued_bytes": own(conn).end - own(conn).start}
+            "snd_unsent_bytes": own(conn).queued, "rcv_queued_bytes": own(conn).end - own(conn).start}
 
 
 cdef void each(const transport_t *transport, application_t *app, visit_t visit) noexcept nogil:
@@ -221,7 +229,6 @@ cdef void downcalls_fill(transport_t *table) noexcept:
     table.send_queued = send_queued
     table.send_room = send_room
     table.want_writable = want_writable
-    table.low_water = low_water
     table.want_hand_over = want_hand_over
     table.receivable = receivable
     table.receive = receive

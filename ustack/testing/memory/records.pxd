@@ -8,11 +8,13 @@
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
-from ustack.application cimport application_t, close_reason_t, conn_t, endpoints_t, transport_t, turn_budget_t
+from ustack.application cimport (
+    OPTION_LOW_WATER, OPTION_UNSENT_LOW_WATER, application_t, close_reason_t, conn_t, endpoints_t, transport_t,
+    turn_budget_t)
 from ustack.buf.lent cimport lent_t
 
 cdef enum:
-    MEMORY_OPTIONS = 8
+    MEMORY_OPTIONS = OPTION_UNSENT_LOW_WATER + 1
     MEMORY_LISTENERS = 63
 
 cdef enum flags_t:
@@ -48,7 +50,7 @@ ctypedef struct memory_conn_t:
     size_t end
     size_t capacity
     uint64_t timeout_at_ns          # 0: off
-    uint32_t options[MEMORY_OPTIONS]
+    uint32_t options[MEMORY_OPTIONS]        # by conn_option_t
     close_reason_t reason
     bint offering                   # on_data has the unread bytes in its hands
 
@@ -63,7 +65,8 @@ ctypedef struct memory_t:
     turn_budget_t budget
     uint64_t now_ns
     uint32_t send_queue_bytes
-    uint32_t low_water_bytes
+    uint32_t low_water_bytes        # connections begin with them
+    uint32_t unsent_low_water_bytes
     memory_listener_t listeners[MEMORY_LISTENERS]
     memory_conn_t **conns           # of `count`; NULL: gone
     uint32_t count
@@ -76,6 +79,12 @@ cdef inline memory_t *memory_of(const transport_t *transport) noexcept nogil:
 
 cdef inline memory_conn_t *own(const conn_t *conn) noexcept nogil:
     return <memory_conn_t *>conn
+
+
+# Neither measure of the send queue is above its mark. They are one here: a client acknowledges what it is sent.
+cdef inline bint is_writable(const memory_conn_t *record) noexcept nogil:
+    return (record.queued <= record.options[<int>OPTION_LOW_WATER]
+            and record.queued <= record.options[<int>OPTION_UNSENT_LOW_WATER])
 
 
 # Keep bytes that the application has left. Raises MemoryError.

@@ -222,7 +222,7 @@ def test_what_is_not_smaller_is_refused(mtu: int) -> None:
         claim(scene, mtu)
         assert scene.testbed.dropped() == {"drop_icmp_path_mtu": 1}
         scene.peer.expect_nothing()
-        assert scene.testbed.stack.leaks()["paths"] == 0
+        assert scene.testbed.stack.leaks()["extras"] == 0
         scene.abort()
 
 
@@ -257,9 +257,9 @@ def test_after_a_full_segment_was_acknowledged_a_claim_waits_and_progress_refute
         scene.peer.expect_nothing()
         assert scene.info()["smss"] == MSS
         assert scene.testbed.counted()["path_mtu_deferred"] == 1
-        assert scene.testbed.stack.leaks()["paths"] == 1
+        assert scene.testbed.stack.leaks()["extras"] == 1
         scene.peer.send("A", ack=1 + 4 * MSS)
-        assert scene.testbed.stack.leaks()["paths"] == 0
+        assert scene.testbed.stack.leaks()["extras"] == 0
         scene.send(bytes(MSS))
         scene.peer.drain()
         scene.peer.wait(5 * SECOND)                             # a loss later on has nothing to do with it
@@ -333,7 +333,7 @@ def test_after_ten_minutes_segments_are_as_before(mtu: int) -> None:
         segment = scene.peer.queue[0]
         assert (len(segment.payload), segment.dont_fragment) == (MSS, True)
         assert scene.testbed.counted()["path_mtu_raised"] == 1
-        assert scene.testbed.stack.leaks()["paths"] == 0
+        assert scene.testbed.stack.leaks()["extras"] == 0
         claim(scene, 1000, 1 + 4 * MSS)                         # still too big: believed at once
         assert scene.info()["smss"] == 960
         scene.abort()
@@ -379,7 +379,7 @@ def test_a_raise_does_not_make_the_window_larger() -> None:
 def test_the_record_goes_with_the_connection() -> None:
     with flying() as scene:
         claim(scene, 1000)
-        assert scene.testbed.stack.leaks()["paths"] == 1
+        assert scene.testbed.stack.leaks()["extras"] == 1
         scene.peer.send("R")
         assert scene.state == "CLOSED"
-        assert scene.testbed.stack.leaks()["paths"] == 0
+        assert scene.testbed.stack.leaks()["extras"] == 0

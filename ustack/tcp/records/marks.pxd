@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: MIT
+# When a connection's application may queue more: two low-water marks, and the event that says so.
+#
+#     queued     SND.END - SND.UNA    not acknowledged yet                 config.snd_low_water_bytes
+#     unsent     SND.END - SND.MAX    ... and never sent, not even once    config.snd_unsent_low_water_bytes
+#
+# A connection is writable while neither is above its mark. The first falls with an ACK (recovery/ack), the second when
+# output sends something new; what is sent again changes neither. Both then call note_writable, which turns the wish
+# (TCB_WANT_WRITABLE) into the event; the engine makes the upcall when it next takes the connection from its work list.
+#
+# The unsent mark is Linux's TCP_NOTSENT_LOWAT, and as there it bounds what may be queued, too: while more than the mark
+# is unsent, tcp_send takes nothing (tcp_stream_memory_free). What is taken below it may exceed it: Linux looks before
+# each buffer of up to 64 KB, we before each range that is lent, which costs no memory here. So a writable connection
+# always takes something, even at a mark of zero (Linux halves the mark for wake-ups, to the same end).
+#
+# Marks of a connection's own are in its extra_t. It must not: make upcalls. Above: ack, calls, output, engine/upcalls.
+# Below: tcb, life.
+
+from libc.stdint cimport int32_t, uint32_t
+
+from ustack.tcp.records.state cimport SYN_SENT
+from ustack.tcp.records.tcb cimport TCB_ACCEPTED, TCB_EV_WRITABLE, TCB_WANT_WRITABLE, extra_at, tcb_t, tcp_t
+
+cdef enum:
+    WISH = TCB_WANT_WRITABLE | TCB_ACCEPTED
+
+# Neither measure is above its mark.
+cdef bint tcb_is_writable(const tcp_t *tcp, const tcb_t *tcb) noexcept nogil
+# Marks of its own from now on, both of them usable (configuration.pxd). 0, or -1: there is no record for them, nothing
+# has changed. The wish is looked at again.
+cdef int marks_set(tcp_t *tcp, tcb_t *tcb, uint32_t low_water_bytes, uint32_t unsent_low_water_bytes) noexcept nogil
+
+
+cdef inline uint32_t tcb_low_water(const tcp_t *tcp, const tcb_t *tcb) noexcept nogil:
+    return extra_at(tcp, tcb.extra).low_water_bytes if tcb.extra else tcp.config.snd_low_water_bytes
+
+
+cdef inline uint32_t tcb_unsent_low_water(const tcp_t *tcp, const tcb_t *tcb) noexcept nogil:
+    return extra_at(tcp, tcb.extra).unsent_low_water_bytes if tcb.extra else tcp.config.snd_unsent_low_water_bytes
+
+
+# Bytes queued and never sent. SND.MAX is beyond SND.END when our FIN is sent, and one short of the data before our SYN.
+cdef inline uint32_t tcb_unsent(const tcb_t *tcb) noexcept nogil:
+    cdef int32_t unsent = <int32_t>(tcb.snd_end - tcb.snd_max)
+    if unsent <= 0:
+        return 0
+    if tcb.state == SYN_SENT and tcb.snd_max == tcb.snd_una:
+        unsent -= 1
+    return <uint32_t>unsent
+
+
+# One of the measures may have fallen to its mark. A wish from before on_accept waits for it.
+cdef inline void note_writable(const tcp_t *tcp, tcb_t *tcb) noexcept nogil:
+    if tcb.flags & WISH == WISH and tcb_is_writable(tcp, tcb):
+        tcb.flags = (tcb.flags & ~TCB_WANT_WRITABLE) | TCB_EV_WRITABLE
