@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: MIT
 """What ends an engine's sleep besides frames and deadlines. See waking.pxd."""
 
+from libc.stdint cimport uint64_t
+
+from ustack.base.posix cimport write
+
 import os
 import select
 from collections import deque
@@ -23,9 +27,12 @@ cdef class Waker:
         return self.poller.fileno()
 
     cdef int ring(self) except -1:
+        cdef uint64_t one = 1
         if self.event_fd >= 0:
-            os.eventfd_write(self.event_fd, 1)
-            self.rung = True                # after the write: who reads it clears the mark first
+            # With the GIL kept: the thread of run(), woken before the mark is there, would find nothing to serve and
+            # sleep on a descriptor that can still be read, again and again. A counter that is full wakes as well.
+            write(self.event_fd, &one, sizeof(one))
+            self.rung = True
         return 0
 
     cdef bint due(self) noexcept:
