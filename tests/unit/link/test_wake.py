@@ -2,6 +2,7 @@
 """What ends the sleep of run() on a real link, besides frames: stop() and calls from other threads, and descriptors."""
 
 import os
+import select
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 import pytest
 
 from ustack import OwnershipError, Stack
+from ustack.link.device import Link
+from ustack.testing.parts.endless_link import EndlessLink
 
 pytestmark = pytest.mark.root
 
@@ -20,12 +23,16 @@ class Sleeper:
     """A stack on a silent link, and a thread that is inside its run()."""
 
     def __init__(self, wire: Wire) -> None:
-        self.link = wire.open(busy_poll="never").link
+        self.link = self.over(wire.open(busy_poll="never").link)
         self.stack = Stack(self.link, "198.18.0.2/24")
         self.failure: BaseException | None = None
         self.running = threading.Event()
         self.stack.call_soon_threadsafe(self.running.set)
         self.thread = threading.Thread(target=self.run)
+
+    def over(self, link: Link) -> Link:
+        """What the stack sees of the link."""
+        return link
 
     def run(self) -> None:
         try:
@@ -142,3 +149,87 @@ def test_a_closed_stack_takes_no_calls_and_holds_no_descriptors(make_wire: Calla
     assert len(os.listdir("/proc/self/fd")) == before
     with pytest.raises(ValueError, match="closed"):
         stack.call_soon_threadsafe(print)
+
+
+# ---------------------------------------------------------------- without a deadline
+
+
+class EndlessSleeper(Sleeper):
+    """A Sleeper whose engine never comes up by itself: a sleep that nobody ends hangs the test."""
+
+    def over(self, link: Link) -> Link:
+        self.asleep = os.eventfd(0, os.EFD_CLOEXEC)
+        self.endless = EndlessLink(link, self.asleep)
+        return self.endless
+
+    def wait_asleep(self, sleeps: int) -> None:
+        """Until the engine has decided to sleep: nothing but what the test does next can end it."""
+        assert select.select([self.asleep], [], [], JOIN_S)[0]
+        os.eventfd_read(self.asleep)
+        assert self.endless.sleeps == sleeps
+
+    def close(self) -> None:
+        super().close()
+        os.close(self.asleep)
+
+
+@pytest.fixture(params=["veth", "tap"])
+def endless(request: pytest.FixtureRequest, make_wire: Callable[[str], Wire]) -> Iterator[EndlessSleeper]:
+    sleeper = EndlessSleeper(make_wire(request.param))
+    yield sleeper
+    sleeper.close()
+
+
+@pytest.mark.parametrize("kind", ["veth", "tap"])
+def test_a_wait_without_a_deadline_ends_by_the_wake_descriptor(make_wire: Callable[[str], Wire], kind: str) -> None:
+    driver = make_wire(kind).open(busy_poll="never")
+    reading, writing = os.pipe()
+    before = driver.link.counters()["waits"]
+    try:
+        os.write(writing, b"x")
+        assert driver.sleep(reading) == 0
+        assert driver.take() == []
+        assert driver.link.counters()["waits"] == before + 1
+    finally:
+        os.close(reading)
+        os.close(writing)
+
+
+def test_stop_itself_ends_the_sleep(endless: EndlessSleeper) -> None:
+    endless.thread.start()
+    endless.wait_asleep(1)
+    endless.stack.stop()
+    endless.join()
+    assert endless.failure is None
+    assert (endless.endless.sleeps, endless.endless.woken) == (1, 1)
+
+
+def test_each_call_itself_ends_a_sleep(endless: EndlessSleeper) -> None:
+    endless.thread.start()
+    made: list[int] = []
+    for number in (1, 2, 3):
+        endless.wait_asleep(number)
+        assert made == list(range(1, number))
+        endless.stack.call_soon_threadsafe(made.append, number)
+    endless.wait_asleep(4)
+    assert made == [1, 2, 3]
+    assert endless.stack.wakeups == endless.endless.woken == 3
+
+
+def test_a_readable_descriptor_itself_ends_the_sleep(endless: EndlessSleeper) -> None:
+    reading, writing = os.pipe()
+    got: list[bytes] = []
+    try:
+        endless.stack.add_reader(reading, lambda: got.append(os.read(reading, 100)))
+        endless.thread.start()
+        endless.wait_asleep(1)
+        os.write(writing, b"some")
+        endless.wait_asleep(2)
+        assert got == [b"some"]
+        assert endless.endless.woken == 1
+        assert endless.stack.wakeups == 0  # nobody rang: it was the descriptor
+    finally:
+        endless.stack.stop()
+        endless.join()
+        os.close(reading)
+        os.close(writing)

@@ -8,7 +8,7 @@ Below: link/device. Not for the data path.
 from typing import NamedTuple
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport UINT64_MAX, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
 from ustack.base.clock cimport clock_monotonic_ns
@@ -129,6 +129,15 @@ cdef class LinkDriver:
         cdef int status
         with nogil:
             status = self.c.ops.wait(self.c, deadline_ns)
+        return status
+
+    def sleep(self, wake_fd: int) -> int:
+        """wait without a deadline, for frames or until wake_fd can be read: 0 or -errno."""
+        cdef int status
+        self.c.wake_fd = wake_fd
+        with nogil:
+            status = self.c.ops.wait(self.c, UINT64_MAX)
+        self.c.wake_fd = -1
         return status
 
     def wait_frames(self, count: int, timeout_ns: int = 5_000_000_000) -> list[LentFrame]:
