@@ -77,6 +77,7 @@ cdef class Connection:
     cdef bint readable(self) except -1
     cdef bint has_room(self) except -1
     cdef int need_conn(self, str call) except -1
+    cdef int set_mark(self, str call, int option, uint32_t size) except -1
     cdef int finish(self) except -1
     cdef int give_up(self) except -1
     cdef object failure(self)

@@ -18,8 +18,9 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 
 from ustack.application cimport (
     ACCEPT_REFUSED, ACCEPT_TAKEN, ACCEPT_WAITING, CALL_BAD_ADDRESS, CALL_IN_USE, CALL_NO_MEMORY, CALL_NO_PORT,
-    CALL_NO_ROUTE, CALL_STATE, CALL_UNSUPPORTED, CLOSE_ABORTED, CLOSE_NORMAL, CLOSE_NO_MEMORY, CONN_ABORTED,
-    CONN_ACTIVE, CONN_EOF, OPTION_CC, OPTION_KEEPALIVE, OPTION_NODELAY, OPTION_TOS, OPTION_TTL, OPTION_USER_TIMEOUT_S)
+    CALL_NO_ROUTE, CALL_OK, CALL_STATE, CALL_UNSUPPORTED, CLOSE_ABORTED, CLOSE_NORMAL, CLOSE_NO_MEMORY, CONN_ABORTED,
+    CONN_ACTIVE, CONN_EOF, OPTION_CC, OPTION_KEEPALIVE, OPTION_LOW_WATER, OPTION_NODELAY, OPTION_TOS, OPTION_TTL,
+    OPTION_UNSENT_LOW_WATER, OPTION_USER_TIMEOUT_S)
 from ustack.base.address cimport ip_addr_from_text, ip_addr_text
 from ustack.base.arguments cimport timeout_ns, whole
 from ustack.base.clock cimport clock_monotonic_ns
@@ -517,9 +518,10 @@ cdef class Connection:
     cdef bint has_room(self) except -1:
         if self.conn == NULL:
             return True
-        # Half of the queue.
-        return (self.transport.send_room(self.transport, self.conn)
-                > self.transport.send_queued(self.transport, self.conn))
+        # Both marks, as for on_writable: below its mark of unsent bytes a connection that is not full has room.
+        return (self.transport.send_room(self.transport, self.conn) > 0
+                and self.transport.send_queued(self.transport, self.conn)
+                <= self.transport.option(self.transport, self.conn, OPTION_LOW_WATER))
 
     cdef int need_conn(self, str call) except -1:
         if self.conn != NULL:
@@ -763,6 +765,28 @@ cdef class Connection:
             self.transport.set_option(self.transport, self.conn, OPTION_USER_TIMEOUT_S, value)
         finally:
             stack.leave()
+
+    def set_low_water(self, size: int) -> None:
+        """A send() that waits for a full queue goes on when at most `size` bytes of it are unacknowledged. At first the
+        stack's snd_low_water_bytes; as much as the queue holds, or more: half of it."""
+        self.set_mark("set_low_water()", OPTION_LOW_WATER, whole("size", size, 0, 1 << 30))
+
+    def set_unsent_low_water(self, size: int) -> None:
+        """send() takes nothing while more than `size` bytes were never sent (Linux's TCP_NOTSENT_LOWAT): for what is
+        better decided late. At first the stack's snd_unsent_low_water_bytes; as much as the queue holds: no mark."""
+        self.set_mark("set_unsent_low_water()", OPTION_UNSENT_LOW_WATER, whole("size", size, 0, 1 << 30))
+
+    cdef int set_mark(self, str call, int option, uint32_t size) except -1:
+        cdef int status
+        cdef Transport stack = self.enter(call)
+        try:
+            self.need_conn(call)
+            status = self.transport.set_option(self.transport, self.conn, option, size)
+            if status != CALL_OK:
+                raise error_of_status(status, f"{call} for {self.where()}")
+        finally:
+            stack.leave()
+        return 0
 
     def set_tos(self, tos: int) -> None:
         """The byte of DiffServ and ECN bits in every IP header from now on (MUST-48, SHLD-21)."""

@@ -84,6 +84,8 @@ CALLS: dict[str, Callable[[Stack, Listener, Connection], object]] = {
     "info": lambda stack, listener, connection: connection.info(),
     "nodelay": lambda stack, listener, connection: setattr(connection, "nodelay", True),
     "keepalive": lambda stack, listener, connection: setattr(connection, "keepalive", True),
+    "set_low_water": lambda stack, listener, connection: connection.set_low_water(1),
+    "set_unsent_low_water": lambda stack, listener, connection: connection.set_unsent_low_water(1),
     "set_tos": lambda stack, listener, connection: connection.set_tos(0),
     "set_ttl": lambda stack, listener, connection: connection.set_ttl(1),
     "set_user_timeout": lambda stack, listener, connection: connection.set_user_timeout(1),

@@ -372,6 +372,29 @@ def test_a_full_queue_takes_a_part_at_once() -> None:
         assert accepter.receive() == data[:20_000]
 
 
+def test_nothing_is_taken_while_more_than_the_mark_was_never_sent() -> None:
+    with Pair(a={"rcv_buffer_bytes": 4000}) as pair:
+        opener, accepter = pair.connect()
+        opener.set_unsent_low_water(1000)
+        assert opener.send(bytes(10_000)) == 10_000  # below the mark a send() is taken whole
+        assert opener.send(b"x") == 0
+        pair.advance(TURN)
+        assert (opener.info()["snd_unsent_bytes"] > 1000, opener.send(b"x")) == (True, 0)
+        while opener.info()["snd_unsent_bytes"] > 1000:
+            accepter.receive()
+            pair.advance(TURN)
+        assert opener.send(b"x") == 1
+
+
+def test_a_mark_that_there_is_no_memory_for_is_refused() -> None:
+    with Pair(b={"extra_records": 0}) as pair:
+        opener, _ = pair.connect()
+        for setter in (opener.set_low_water, opener.set_unsent_low_water):
+            with pytest.raises(StackError) as raised:
+                setter(1)
+            assert raised.value.reason == "no_memory"
+
+
 def test_data_sent_before_the_handshake_goes_with_its_end(pair: Pair) -> None:
     listener = pair.a.listen(80)
     opener = pair.b.connect(STACK_ADDRESS, 80, wait=False)
@@ -563,6 +586,8 @@ def test_after_a_normal_end_only_reading_the_end_is_left(pair: Pair, ends: tuple
         opener.shutdown,
         lambda: opener.nodelay,
         lambda: opener.keepalive,
+        lambda: opener.set_low_water(0),
+        lambda: opener.set_unsent_low_water(0),
         lambda: opener.set_tos(0),
         lambda: opener.set_ttl(1),
         lambda: opener.set_user_timeout(1),
@@ -589,6 +614,8 @@ def test_settings_of_a_connection(ends: tuple[Connection, Connection]) -> None:
 @pytest.mark.parametrize(
     ("name", "good", "bad"),
     [
+        ("set_low_water", [0, 1 << 30], [-1, (1 << 30) + 1]),
+        ("set_unsent_low_water", [0, 1 << 30], [-1, (1 << 30) + 1]),
         ("set_tos", [0, 255], [-1, 256]),
         ("set_ttl", [1, 255], [0, 256, -1]),
         ("set_user_timeout", [0, 65535], [-1, 65536]),
