@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""One honest client beside one hostile one: how much of its request rate it keeps. Needs root, two cores, wrk, nginx.
+"""One honest client beside one hostile one: how much of its request rate it keeps.
 
-For each server a pair of namespaces of its own, as in `bench_quick`. The honest client is wrk with one connection; the
-hostile one (`attacks`) sends at a fixed rate from the same end of the same link and the same core. Each round measures
-the client alone and then beside each attack, server by server; a figure is the median of the ratios within the rounds.
+Needs root, two cores, wrk, curl and nginx. For each server a pair of namespaces of its own, as in `bench_quick`. The
+honest client is wrk with one connection; the hostile one (`attacks`) sends at a fixed rate from the same end of the
+same link and the same core. Each round measures the client alone and then beside each attack, server by server; a
+figure is the median of the ratios within the rounds.
 
 Sending takes time from the client, and keeps a server that polls from going to sleep, so that it answers sooner. The
 row `harmless`, as many frames that every stack throws away at once, shows both; an attack is judged by what it takes
@@ -15,14 +16,11 @@ beyond that.
 from __future__ import annotations
 
 import json
-import os
-import signal
 import socket
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
@@ -31,12 +29,11 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from ustack.lab import LabError
 from ustack.lab import inside as in_namespace
 from ustack.tools.attacks import ATTACKS
-from ustack.tools.bench_quick import choose, prepare_client
+from ustack.tools.benchmark import choose, started, two_cores
 from ustack.tools.load import WRK_REPORT, CpuTimes, CpuUse, LoadError, inside, run_wrk
-from ustack.tools.servers import SERVERS, WITH_US, Server, make_site
+from ustack.tools.servers import SERVERS, WITH_US, Server
 
 ALONE = "alone"
 HARMLESS = "harmless"
@@ -177,29 +174,14 @@ def main(*, rounds: int, duration: int, rate: int, only: str, names: str, json_f
     attacks = choose(only, list(ATTACKS), "attack")
     attacks = [ALONE, *attacks]
     chosen = choose(names, list(SERVERS), "server")
-    cores = sorted(os.sched_getaffinity(0))
-    if os.geteuid() != 0 or len(cores) < 2:
-        click.echo("bench_attacks: needs root (network namespaces) and two cores (one for each end)", err=True)
-        sys.exit(2)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    client_core, server_core = two_cores("bench_attacks")
     progress = Console(stderr=True)
-    with ExitStack() as stack:
-        work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ustack-attacks-")))
+    with started("bench_attacks", chosen, server_core) as (work, servers):
         script = work / "report.lua"
         script.write_text(WRK_REPORT)
-        make_site(work / "site")
-        servers = [SERVERS[name](work, work / "site", cores[1]) for name in chosen]
-        try:
-            for server in servers:
-                stack.callback(server.stop)
-                server.start()
-                prepare_client(server.client_netns)
-        except (LoadError, LabError) as error:
-            click.echo(f"bench_attacks: {error}", err=True)
-            sys.exit(2)
         runs = run_rounds(
             servers, attacks, rounds, lambda line: progress.print(line, highlight=False),
-            core=cores[0], rate=rate, seconds=duration, script=script,
+            core=client_core, rate=rate, seconds=duration, script=script,
         )  # fmt: skip
     console = Console()
     console.print(table_of(runs, chosen, attacks))

@@ -14,49 +14,24 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import sys
-import tempfile
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
-from types import FrameType
 
 import click
 from rich.console import Console
 
-from ustack.lab import LabError
 from ustack.tools import report
 from ustack.tools.bench_request import measure_cost
+from ustack.tools.benchmark import choose, started, two_cores
 from ustack.tools.compare import COLUMNS, SITE, Column, Measurement, judge, summarize
-from ustack.tools.load import WRK_PATHS, WRK_REPORT, CpuTimes, CpuUse, Load, LoadError, inside, run, run_curl, run_wrk
-from ustack.tools.servers import SERVERS, Server, Ustack, make_distinct, make_site
+from ustack.tools.load import WRK_PATHS, WRK_REPORT, CpuTimes, CpuUse, Load, LoadError, run_curl, run_wrk
+from ustack.tools.servers import SERVERS, Server, Ustack
 
 REFERENCES = ("nginx", "epoll")
 LOADS = ", ".join(column.name for column in COLUMNS) + "."
 DEFAULT_COLUMNS = "keepalive,connect,bodies,latency"
-# A connection for each request takes a new local port each time, and the port stays in TIME-WAIT for 60 s at the end
-# that closed first. The default range (28,232 ports) would last for about a second. So the client may use every port,
-# and may take over its own TIME-WAITs that are older than a second, which timestamps make safe (RFC 6191).
-CLIENT_SETTINGS = {"net/ipv4/ip_local_port_range": "1024 65535", "net/ipv4/tcp_tw_reuse": "1"}
-
-
-def choose(value: str, known: list[str], what: str) -> list[str]:
-    """Split a comma-separated option and check each name, keeping the order of `known`."""
-    wanted = [name.strip() for name in value.split(",") if name.strip()]
-    for name in wanted:
-        if name not in known:
-            raise click.BadParameter(f"{name}: no such {what}; there are {', '.join(known)}")
-    if not wanted:
-        raise click.BadParameter(f"name at least one {what}")
-    return [name for name in known if name in wanted]
-
-
-def prepare_client(netns: str) -> None:
-    """Apply CLIENT_SETTINGS in a client's namespace."""
-    for name, value in CLIENT_SETTINGS.items():
-        run([*inside(netns), "sh", "-c", f"echo {value} > /proc/sys/{name}"], timeout_s=10)
 
 
 def measure(
@@ -130,10 +105,6 @@ class Bench:
                         self.idle_percents.append((ustack.cpu_seconds() - spent) * 100 / self.seconds)
 
 
-def _terminate(_signal: int, _frame: FrameType | None) -> None:
-    raise SystemExit(143)
-
-
 @click.command(help="Compare ustack with servers on the kernel's stack, alternating, on this machine.")
 @click.option("--rounds", default=5, show_default=True, type=click.IntRange(1, 1000), help="At least 5 to be quoted.")
 @click.option("--duration", default=3, show_default=True, type=click.IntRange(1, 600), help="Seconds of a measurement.")
@@ -145,34 +116,16 @@ def main(*, rounds: int, duration: int, only: str, names: str, link: str, json_f
     """Run, print, exit 0; exit 2 with one line when it cannot be run."""
     columns = [c for c in COLUMNS if c.name in choose(only, [c.name for c in COLUMNS], "load")]
     chosen = choose(names, list(SERVERS), "server")
-    cores = sorted(os.sched_getaffinity(0))
-    if os.geteuid() != 0 or len(cores) < 2:
-        click.echo("bench_quick: needs root (network namespaces) and two cores (one for each end)", err=True)
-        sys.exit(2)
-    signal.signal(signal.SIGTERM, _terminate)
-    console = Console(stderr=True)
+    client_core, server_core = two_cores("bench_quick")
     Ustack.link = link
     cost = measure_cost() if Ustack.name in chosen else None
-    with ExitStack() as stack:
-        work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ustack-bench-")))
+    distinct = any(column.paths == "distinct" for column in columns)
+    with started("bench_quick", chosen, server_core, distinct=distinct) as (work, servers):
         scripts = {}
         for paths, text in {"": WRK_REPORT, **WRK_PATHS}.items():
             scripts[paths] = work / f"report-{paths}.lua"
             scripts[paths].write_text(text)
-        make_site(work / "site")
-        if any(column.paths == "distinct" for column in columns):
-            make_distinct(work / "site")
-        servers = [SERVERS[name](work, work / "site", cores[1]) for name in chosen]
-        try:
-            for server in servers:
-                stack.callback(server.stop)
-                server.start()
-                prepare_client(server.client_netns)
-                server.check()
-        except (LoadError, LabError) as error:
-            click.echo(f"bench_quick: {error}", err=True)
-            sys.exit(2)
-        bench = Bench(servers, columns, rounds, duration, cores[0], scripts, console, cost)
+        bench = Bench(servers, columns, rounds, duration, client_core, scripts, Console(stderr=True), cost)
         bench.run()
     finish(bench, link, json_file)
 

@@ -19,7 +19,8 @@ from rich.console import Console
 from ustack.lab import sweep
 from ustack.lab.namespace import names
 from ustack.tools import bench_quick
-from ustack.tools.bench_quick import Bench, choose, main
+from ustack.tools.bench_quick import Bench, main
+from ustack.tools.benchmark import choose
 from ustack.tools.compare import COLUMNS, Column, Measurement
 from ustack.tools.load import LoadError
 from ustack.tools.servers import Epoll, Nginx, Server, Ustack
