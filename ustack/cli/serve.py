@@ -16,28 +16,27 @@ one ends; it also opens the directory and the access log, now and when they are 
     exit status       0 after SIGINT, SIGTERM or SIGHUP; 1 if the link failed while serving; 2 if it could not start,
                       with nothing left behind
 
-Above: cli. Below: everything.
+Above: cli. Below: everything, signals (what ends it) among it.
 """
 
 import io
 import ipaddress
 import math
 import os
-import signal
 import stat
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any, Literal
 
 import click
 
 from ustack.cli.files import Files
 from ustack.cli.live import Complaints, Live, say, silence_stdout, take
+from ustack.cli.signals import Interrupted, StopSignals, ending
 from ustack.lab import LabError, Made, Plan, links, privilege
 from ustack.lab.keeper import DIRECTORY, LOG, Keeper
 from ustack.lab.links import End
@@ -49,11 +48,6 @@ from ustack.lab.privilege import User
 SECOND_NS = 1_000_000_000
 LINGER_S = 5.0  # for requests that are under way when the end is asked for
 FINISH_SLICE_NS = 20_000_000  # how often the end looks whether everything is done
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-# Who starts us in the background or under nohup has had these ignored, and means it.
-INHERITED_SIGNALS = (signal.SIGINT, signal.SIGHUP)
-# Their default is to end the process. Nobody sends them for that.
-IGNORED_SIGNALS = (signal.SIGUSR2, signal.SIGALRM, signal.SIGVTALRM, signal.SIGPROF, signal.SIGIO)
 STANDARD_OUTPUT = Path("-")
 RING_MAX = 65536
 DEFAULT_ADDRESS = "198.18.0.2/24"
@@ -86,52 +80,6 @@ class Options:
     def url(self) -> str:
         """Where clients find the server."""
         return f"http://{self.address.partition('/')[0]}:{self.port}/"
-
-
-class Interrupted(BaseException):
-    """A stop signal came before there was a stack to stop. Not an error, and not to be caught as one."""
-
-
-class StopSignals:
-    """Turns a stop signal into the end of the stack's run or, before there is a stack, into an exception.
-
-    SIGUSR1 ends the run as well, and sets `reopen`. Handlers are given back at the end.
-    """
-
-    def __init__(self) -> None:
-        self.received = False
-        self.insisted = False  # a second one came
-        self.stop: Callable[[], None] | None = None
-        self.ending = False
-        self.reopen = False
-        self._before: dict[signal.Signals, Any] = {}
-
-    def __enter__(self) -> "StopSignals":
-        for number in STOP_SIGNALS:
-            if number not in INHERITED_SIGNALS or signal.getsignal(number) is not signal.SIG_IGN:
-                self._before[number] = signal.signal(number, self._on_signal)
-        self._before[signal.SIGUSR1] = signal.signal(signal.SIGUSR1, self._on_reopen)
-        for number in IGNORED_SIGNALS:
-            self._before[number] = signal.signal(number, signal.SIG_IGN)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _on_reopen(self, number: int, frame: FrameType | None) -> None:
-        self.reopen = True
-        if self.stop is not None:
-            self.stop()
-
-    def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        self.insisted = self.received
-        self.received = True
-        if self.stop is not None:
-            self.stop()
-        elif not self.ending:
-            self.ending = True
-            raise Interrupted
 
 
 class NamedPath(click.Path):
@@ -204,7 +152,7 @@ def run(options: Options, on_ready: Callable[[Any, Made], None] | None = None, h
     files = {DIRECTORY: options.directory, **({LOG: options.access_log} if options.access_log else {})}
     with StopSignals() as signals:
         try:
-            with Keeper(plan, files) as keeper, _ending(signals):
+            with Keeper(plan, files) as keeper, ending(signals):
                 return _serve(options, keeper, signals, on_ready, hint)
         except Interrupted:
             return 0
@@ -462,13 +410,3 @@ def _finish(stack: Any, server: Any, signals: StopSignals, linger_s: float) -> N
             return
         stack.run(FINISH_SLICE_NS)
         server.housekeeping()
-
-
-@contextmanager
-def _ending(signals: StopSignals) -> Iterator[None]:
-    """From here on a stop signal, and a second one, only waits for the end."""
-    try:
-        yield
-    finally:
-        signals.stop = None
-        signals.ending = True

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from ustack.cli import main
-from ustack.cli.serve import Interrupted, Options, StopSignals, check
+from ustack.cli.serve import Options, check
+from ustack.cli.signals import Interrupted, StopSignals
 from ustack.lab import LabError, privilege
 
 
