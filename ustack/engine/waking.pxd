@@ -4,7 +4,8 @@
 # One epoll descriptor stands for all of it, so that a link's wait asks about one more descriptor whatever is watched
 # (link_t.wake_fd), and a program's own event loop can do the same. The eventfd in it is what ring() writes.
 #
-# Its callbacks run in the thread of run(), between two turns, with the gate open: they may use the stack. Above: owner.
+# Its callbacks run in the thread of run() or of a blocking call, between two turns, with the gate open: they may use
+# the stack. Above: owner.
 # Below: nothing.
 
 from libc.stdint cimport uint64_t
