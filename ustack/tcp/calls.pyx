@@ -172,7 +172,8 @@ cdef uint32_t tcp_send_queued(const tcb_t *conn) noexcept nogil:
 
 cdef uint32_t tcp_send_room(const tcp_t *tcp, const tcb_t *conn) noexcept nogil:
     cdef uint32_t queued = tcp_send_queued(conn)
-    if queued >= tcp.config.snd_queue_bytes or tcb_unsent(conn) > tcb_unsent_low_water(tcp, conn):
+    if queued >= tcp.config.snd_queue_bytes or (
+            conn.snd_end != conn.snd_max and tcb_unsent(conn) > tcb_unsent_low_water(tcp, conn)):
         return 0
     return tcp.config.snd_queue_bytes - queued
 

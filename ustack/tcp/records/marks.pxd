@@ -21,9 +21,6 @@ from libc.stdint cimport int32_t, uint32_t
 from ustack.tcp.records.state cimport SYN_SENT
 from ustack.tcp.records.tcb cimport TCB_ACCEPTED, TCB_EV_WRITABLE, TCB_WANT_WRITABLE, extra_at, tcb_t, tcp_t
 
-cdef enum:
-    WISH = TCB_WANT_WRITABLE | TCB_ACCEPTED
-
 # Neither measure is above its mark.
 cdef bint tcb_is_writable(const tcp_t *tcp, const tcb_t *tcb) noexcept nogil
 # Marks of its own from now on, both of them usable (configuration.pxd). 0, or -1: there is no record for them, nothing
@@ -51,5 +48,5 @@ cdef inline uint32_t tcb_unsent(const tcb_t *tcb) noexcept nogil:
 
 # One of the measures may have fallen to its mark. A wish from before on_accept waits for it.
 cdef inline void note_writable(const tcp_t *tcp, tcb_t *tcb) noexcept nogil:
-    if tcb.flags & WISH == WISH and tcb_is_writable(tcp, tcb):
+    if tcb.flags & TCB_WANT_WRITABLE and tcb.flags & TCB_ACCEPTED and tcb_is_writable(tcp, tcb):
         tcb.flags = (tcb.flags & ~TCB_WANT_WRITABLE) | TCB_EV_WRITABLE
