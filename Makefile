@@ -18,7 +18,7 @@ ifneq ($(shell id -u),0)
 NEED_ROOT = $(error make $@ needs root (network namespaces, raw sockets, apt): sudo make $@)
 endif
 
-.PHONY: FORCE run test build bench-quick lint lint-style lint-cython lint-types asan-test coverage clean distclean locked-build locked-asan
+.PHONY: FORCE run test build bench-quick lint lint-style lint-cython lint-types lint-warnings asan-test coverage clean distclean locked-build locked-asan
 
 ## Serve the sample site from the userspace stack, check it with curl, go on until Ctrl-C.
 run:
@@ -47,8 +47,8 @@ bench-quick:
 	@$(MAKE) --no-print-directory build
 	@exec $(PYTHON) -m ustack.tools.bench_quick $(ARGS)
 
-## ruff, cython-lint, mypy (strict) and the stubs against the modules.
-lint: lint-style lint-cython lint-types
+## ruff, cython-lint, mypy (strict), the stubs against the modules, and no warning of the compiler.
+lint: lint-style lint-cython lint-types lint-warnings
 
 lint-style: build
 	@.venv/bin/ruff check .
@@ -58,6 +58,9 @@ lint-cython: build
 
 lint-types: build
 	@.ci/typecheck
+
+lint-warnings: build
+	@! grep -rs . build/release/warnings
 
 ## The malformed-frame tests under AddressSanitizer and UndefinedBehaviorSanitizer.
 asan-test:

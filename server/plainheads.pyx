@@ -290,7 +290,9 @@ cdef decision_t *decide_plain(server_t *server, const uint8_t *head, size_t leng
     cdef decision_t *decision
     cdef file_t *file
     server.skip_file_open = 0
-    if server.sections == NULL or server.finishing or not plain_read(server, head, length, &plain):
+    if server.sections == NULL or server.finishing:
+        return NULL
+    if not plain_read(server, head, length, &plain):
         return NULL
     section = section_find(server, &plain)
     if section == NULL or not section.is_plain:

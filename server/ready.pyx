@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Ready-made responses and the ledger of their copies (contract: ready.pxd)."""
 
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, strlen
 
@@ -22,8 +22,8 @@ cdef int ready_begin(server_t *server) noexcept nogil:
 
 
 cdef void ready_end(server_t *server) noexcept nogil:
-    cdef uint32_t index
-    for index in range(<uint32_t>(SHARED_STATUSES * FULL_FORMS)):
+    cdef int index
+    for index in range(SHARED_STATUSES * FULL_FORMS):
         ready_free(&server.shared[index])
     if server.continue_100 != NULL:
         lent_unref(server.continue_100)

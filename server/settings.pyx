@@ -75,7 +75,7 @@ cdef int settings_apply(server_t *server, dict given) except -1:
     server.max_request_line_bytes = given["max_request_line_bytes"]
     server.max_remembered_bytes = REMEMBERED_BYTES
     server.max_body_bytes = given["max_body_bytes"]
-    server.linger_bytes = max(LINGER_BYTES_MIN, 4 * server.max_body_bytes)
+    server.linger_bytes = max(<uint64_t>LINGER_BYTES_MIN, 4 * server.max_body_bytes)
     server.max_decision_bytes = given["max_heads_bytes"]
     server.max_held_bytes = given["max_held_bytes"]
     server.max_copied_bytes = given["max_copied_bytes"]

@@ -149,8 +149,8 @@ cdef class SynSender:
         return 0
 
     cdef void _refill(self) noexcept nogil:
-        cdef uint32_t i
-        for i in range(<uint32_t>BATCH):
+        cdef int i
+        for i in range(BATCH):
             self._patch(self.frames[i])
         self.ready = 0
 

@@ -12,7 +12,7 @@ cdef extern from *:
           fprintf(stderr, "%s:%d: ensure(%s) failed\\n", __FILE__, __LINE__, #condition); abort(); } } while (0)
       #define USTACK_IS_DEBUG 1
     #else
-      #define ustack_ensure(condition) do { } while (0)
+      #define ustack_ensure(condition) do { (void)sizeof(condition); } while (0)
       #define USTACK_IS_DEBUG 0
     #endif
     """
@@ -27,8 +27,8 @@ cdef extern from *:
       #define ustack_poison(data, length) __asan_poison_memory_region(data, length)
       #define ustack_unpoison(data, length) __asan_unpoison_memory_region(data, length)
     #else
-      #define ustack_poison(data, length) ((void)0)
-      #define ustack_unpoison(data, length) ((void)0)
+      #define ustack_poison(data, length) ((void)(data), (void)(length))
+      #define ustack_unpoison(data, length) ((void)(data), (void)(length))
     #endif
     """
     void poison "ustack_poison"(const void *data, size_t length) noexcept nogil

@@ -259,7 +259,8 @@ cdef uint16_t engine_add_application(engine_t *engine, application_t *app) noexc
 
 cdef bint engine_end_some(engine_t *engine, uint64_t now_ns) noexcept nogil:
     cdef tcp_t *tcp = &engine.tcp
-    cdef uint32_t left = tcp.tcbs.in_use, _i
+    cdef uint32_t left = tcp.tcbs.in_use
+    cdef int _i
     tcp.now_ns = now_ns
     if not engine.ending:
         engine.ending = True
@@ -273,7 +274,7 @@ cdef bint engine_end_some(engine_t *engine, uint64_t now_ns) noexcept nogil:
         engine.fruitless += 1
         if engine.fruitless == END_PATIENCE:
             engine.untold = True            # the device takes nothing any more
-    for _i in range(<uint32_t>END_RECORDS):
+    for _i in range(END_RECORDS):
         if tcp.syn_order.first:
             syn_received_remove(tcp, tcp.syn_order.first, False)
         if tcp.time_wait_order.first:

@@ -112,7 +112,7 @@ cdef bint choose_port(tcp_t *tcp, flow_key_t *key) noexcept nogil:
     cdef uint64_t mixed = siphash24(tcp.secret, <const uint8_t *>key, sizeof(flow_key_t))
     cdef uint16_t *next_port = &tcp.ephemeral_next[mixed >> 56]
     cdef uint32_t offset = <uint32_t>mixed
-    cdef uint32_t _i
+    cdef int _i
     for _i in range(EPHEMERAL_COUNT):
         key.lport = <uint16_t>(EPHEMERAL_FIRST + (offset % EPHEMERAL_COUNT + next_port[0]) % EPHEMERAL_COUNT)
         next_port[0] = <uint16_t>((next_port[0] + 1) % EPHEMERAL_COUNT)

@@ -399,10 +399,10 @@ cdef class MemoryTransport(Transport):
 
     cdef uint32_t depart(self, memory_conn_t *record, MemoryClient client) except? 0xFFFFFFFF:
         """What the client's window takes of the send queue, and the FIN behind it."""
-        cdef uint64_t room
+        cdef uint64_t room, received = len(client.received)
         if record.flags & ABORT or client.wants_reset:
             return 0
-        room = client.window_bytes - len(client.received) if client.window_bytes > len(client.received) else 0
+        room = client.window_bytes - received if client.window_bytes > received else 0
         if room > 0 and record.queued > 0:
             client.received += queue_take(record, room)
             return 1

@@ -112,7 +112,8 @@ cdef bint abort_largest(tcp_t *tcp, const tcb_t *asker, uint64_t wanted) noexcep
     cdef const rx_queue_t *own = rx_queue_of(tcp, asker)
     cdef uint64_t least = wanted + (own.held_bytes if own != NULL else 0)
     cdef uint32_t now_ms = <uint32_t>(tcp.now_ns // 1000000)
-    cdef uint32_t classes = memory.classes[0], at, index, _looked
+    cdef uint32_t classes = memory.classes[0], at, index
+    cdef int _looked
     cdef rx_queue_t *rx
     cdef tcb_t *victim
     while True:

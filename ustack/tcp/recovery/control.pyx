@@ -94,7 +94,8 @@ cdef int control_change(tcp_t *tcp, tcb_t *tcb, int number) noexcept nogil:
 
 
 cdef uint32_t control_records_in_use(const tcp_t *tcp) noexcept nogil:
-    cdef uint32_t records = 0, number
+    cdef uint32_t records = 0
+    cdef int number
     for number in range(TCP_MAX_CC):
         records += tcp.cc_records[number].in_use
     return records

@@ -147,7 +147,8 @@ cdef uint16_t path_identification(tcp_t *tcp, const tcb_t *tcb) noexcept nogil:
     cdef round_t round
     cdef uint32_t left = tcp.identification_next >> 8
     cdef uint32_t right = tcp.identification_next & 0xFF
-    cdef uint32_t mixed, i
+    cdef uint32_t mixed
+    cdef int i
     tcp.identification_next += 1
     memset(&round, 0, sizeof(round))
     round.dst = tcb.key.raddr
