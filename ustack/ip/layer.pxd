@@ -22,7 +22,7 @@ from ustack.base.counters cimport counters_t
 from ustack.base.types cimport ip_addr_t
 from ustack.ip.family cimport ip_default_packet_bytes, ip_header_bytes
 from ustack.ip.records cimport (
-    IP_CONSUMED, IP_NO_MEMORY, IP_NO_ROUTE, IP_OK, IP_PROTO_ICMP, IP_PROTO_TCP, IP_PROTO_UDP, IP_RING_FULL, IP_TCP,
+    IP_CONSUMED, IP_NO_MEMORY, IP_NO_ROUTE, IP_OK, IP_PROTO_TCP, IP_RING_FULL, IP_TCP,
     IP_TCP_ERROR, ip_config_t, ip_route_t, ip_status_t, ip_t, ip_verdict_t, packet_t)
 from ustack.ip.v4.input cimport ip_input
 from ustack.ip.v4.output cimport ip_commit, ip_payload_max, ip_payload_mtu, ip_reserve

@@ -264,7 +264,7 @@ cdef size_t tcp_receive(tcp_t *tcp, tcb_t *conn, uint8_t *out, size_t length) no
 
 
 cdef const uint8_t *tcp_peek(tcp_t *tcp, tcb_t *conn, uint32_t *length) noexcept nogil:
-    if tcp.offering == conn.index or conn.state == <uint8_t>SYN_RECEIVED:
+    if tcp.offering == conn.index or conn.state == SYN_RECEIVED:
         return NULL
     return reassembly_peek(tcp, conn, length)
 
