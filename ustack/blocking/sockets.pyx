@@ -518,10 +518,11 @@ cdef class Connection:
     cdef bint has_room(self) except -1:
         if self.conn == NULL:
             return True
-        # Both marks, as for on_writable: below its mark of unsent bytes a connection that is not full has room.
-        return (self.transport.send_room(self.transport, self.conn) > 0
-                and self.transport.send_queued(self.transport, self.conn)
-                <= self.transport.option(self.transport, self.conn, OPTION_LOW_WATER))
+        cdef uint32_t room = self.transport.send_room(self.transport, self.conn)    # 0 above the mark of unsent bytes
+        cdef uint32_t queued = self.transport.send_queued(self.transport, self.conn)
+        # Half of the queue, so that a long path never runs dry while Python wakes; or the mark, if that is more.
+        return room > queued or (
+            room > 0 and queued <= self.transport.option(self.transport, self.conn, OPTION_LOW_WATER))
 
     cdef int need_conn(self, str call) except -1:
         if self.conn != NULL:
