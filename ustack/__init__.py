@@ -4,7 +4,8 @@
 The names here are the whole of the everyday API: open a link, put a Stack on it, listen or connect.
 """
 
-from ustack.blocking.sockets import Connection, Listener
+from ustack.blocking.connection import Connection
+from ustack.blocking.listener import Listener
 from ustack.blocking.stack import Stack
 from ustack.errors import (
     AddressInUse,

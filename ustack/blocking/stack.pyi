@@ -1,7 +1,8 @@
 from typing import Any, TypeVar
 
 from ustack.application import Application
-from ustack.blocking.sockets import Connection, Listener
+from ustack.blocking.connection import Connection
+from ustack.blocking.listener import Listener
 from ustack.engine.owner import Engine
 from ustack.engine.settings import Setting
 from ustack.link.device import Link

@@ -15,7 +15,7 @@ that the stack itself runs. Between calls the stack may pass from thread to thre
 states of connections are for every thread at any time. A stack with a manual clock (simulation) never waits: its calls
 do what they can at once, and poll(now_ns) moves it.
 
-Above: users. Below: sockets, driver.
+Above: users. Below: listener, connection, sockets; engine.owner.
 """
 
 from libc.stdint cimport uint16_t, uint32_t, uint64_t
@@ -24,8 +24,11 @@ from ustack.application cimport CALL_NO_MEMORY, OPTION_CC, Application, conn_t
 from ustack.base.address cimport ip_addr_from_text, ip_addr_text
 from ustack.base.arguments cimport timeout_ns, whole
 from ustack.base.types cimport ip_addr_t
+from ustack.blocking.connection cimport Connection
+from ustack.blocking.endpoint cimport error_of_status
 from ustack.blocking.events cimport event_bind, event_forget, event_new, event_t
-from ustack.blocking.sockets cimport Connection, Listener, SocketApplication, error_of_status
+from ustack.blocking.listener cimport Listener
+from ustack.blocking.sockets cimport SocketApplication
 from ustack.engine.owner cimport Engine, refuse_ipv6
 from ustack.link.device cimport Link
 from ustack.tcp.records.demux cimport flow_connection, flow_slot_count
@@ -146,7 +149,7 @@ cdef class Stack(Engine):
                 raise error_of_status(status, f"connect() to {address}:{number}")
             self.table.set_option(self.table, conn, OPTION_CC, control)     # nothing has flowed: it cannot fail
             event_bind(event, self.table, conn)
-            connection.bind(self.sockets, event)
+            connection.bind(self, self.sockets.closing, event)
             self.push()
             if wait and not self.manual_clock:
                 try:

@@ -1,0 +1,3 @@
+class Backlog:
+    @property
+    def lost(self) -> int: ...

@@ -1,0 +1,335 @@
+# SPDX-License-Identifier: MIT
+# cython: annotation_typing=False
+"""A connection of a Stack: receiving, sending and its end, in the caller's thread.
+
+A blocking call drives the engine until it can return; with a manual clock it does what it can at once. It must not:
+know the protocol, nor what carries its bytes. Above: sockets, listener, stack. Below: endpoint, streams, application.
+
+A Connection has a socket's methods under a socket's names (recv, sendall, makefile, settimeout, ...), so that code
+written for sockets takes it: http.client works on one. It has no descriptor: fileno() says so.
+"""
+
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.string cimport memcpy
+
+from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+
+from ustack.application cimport (
+    CLOSE_NORMAL, CONN_ABORTED, CONN_EOF, OPTION_LOW_WATER, Transport, conn_t, transport_t)
+from ustack.base.arguments cimport timeout_ns, whole
+from ustack.blocking.endpoint cimport Endpoint, error_of_status
+from ustack.buf.lent cimport lent_from_object, lent_release_pending, lent_t, lent_unref
+from ustack.link.gate cimport warn_unclosed
+
+cdef extern from "Python.h":
+    const Py_ssize_t PY_SSIZE_T_MAX
+
+import errno
+import io
+
+from ustack.application import reason_name
+from ustack.blocking.streams import open_stream
+from ustack.errors import SendAfterEnd, StackError, WouldBlock, error_of
+
+
+cdef class Connection(Endpoint):
+    """One TCP connection. Made by Listener.accept() and Stack.connect().
+
+    Its methods are those of a socket, in a socket's words (recv, sendall) or the stack's (receive, send). Every
+    exception is an OSError with a socket's errno, and has the stack's `reason`. Dropped without close() it is closed,
+    with a ResourceWarning.
+    """
+
+    def __del__(self) -> None:
+        if self.conn != NULL and not self.closed and self.backlog is None:
+            warn_unclosed(self)
+            self.stack.gate.defer(self._finish_dropped)     # which keeps us alive until then
+
+    def _finish_dropped(self) -> None:
+        if self.conn != NULL and self.stack.alive:
+            self.finish()
+            self.stack.push_with_gil()
+
+    cdef object patience(self, object timeout):
+        return self.timeout if timeout is None else timeout
+
+    # ------------------------------------------------------------ receiving
+
+    cdef bint readable(self) except -1:
+        return (self.conn == NULL or self.transport.receivable(self.transport, self.conn) > 0
+                or self.transport.status(self.transport, self.conn) & CONN_EOF != 0)
+
+    cdef bint wait_readable(self, object timeout) except -1:
+        """Whether there is something, or nothing more will come: then False. Raises the connection's end."""
+        timeout = self.patience(timeout)
+        if not self.readable():
+            what = f"receive() from {self.where()}: nothing came"
+            if timeout is not None and timeout == 0:
+                raise WouldBlock("would_block", what, errno.EAGAIN)
+            self.stack.wait_until(lambda: self.readable(), timeout, what)
+        if self.conn != NULL:
+            if self.transport.receivable(self.transport, self.conn) > 0:
+                return True
+            if self.transport.status(self.transport, self.conn) & CONN_ABORTED:
+                # What was unread is gone: this is no end of the stream.
+                raise error_of(reason_name(self.transport.reason(self.transport, self.conn)), self.where())
+            return False
+        if self.rest:
+            return True
+        if self.end == CLOSE_NORMAL:
+            return False
+        raise self.failure()
+
+    def receive(self, max_bytes: int = 65536, timeout: float | None = None) -> bytes:
+        """Up to `max_bytes` bytes, at least one; b"" when the peer has closed its side.
+
+        timeout: seconds; None: that of settimeout(), for ever at first; 0: BlockingIOError if there is nothing now.
+        Raises the connection's end (ConnectionReset, ConnectionTimeout, ...) unless it was a normal one.
+        """
+        cdef size_t length, wanted = whole("max_bytes", max_bytes, 1, PY_SSIZE_T_MAX)
+        cdef Transport stack = self.enter("receive()")
+        try:
+            if not self.wait_readable(timeout):
+                return b""
+            if self.conn == NULL:
+                out, self.rest = self.rest[:wanted], self.rest[wanted:]
+                return out
+            length = self.transport.receivable(self.transport, self.conn)
+            stack.now()
+            out = take_bytes(self.transport, self.conn, length if length < wanted else wanted)
+            stack.push()                    # the window may be worth an announcement
+            return out
+        finally:
+            stack.leave()
+
+    def recv(self, bufsize: int, flags: int = 0) -> bytes:
+        """receive() as a socket has it: at most bufsize bytes, b"" at the end. flags: 0, there are no others."""
+        no_flags("recv()", flags)
+        return b"" if whole("bufsize", bufsize, 0, PY_SSIZE_T_MAX) == 0 else self.receive(bufsize)
+
+    def recv_into(self, buffer: object, nbytes: int = 0, flags: int = 0) -> int:
+        """Receive straight into a writable buffer: at most nbytes (0: its size). The number of bytes, 0 at the end."""
+        cdef Py_buffer view
+        cdef Transport stack
+        cdef size_t room, length
+        no_flags("recv_into()", flags)
+        PyObject_GetBuffer(buffer, &view, PyBUF_WRITABLE)   # may run the exporter's code: before we enter
+        try:
+            room = <size_t>view.len
+            if nbytes != 0:
+                room = whole("nbytes", nbytes, 0, view.len)
+            if room == 0:
+                return 0
+            stack = self.enter("recv_into()")
+            try:
+                if not self.wait_readable(None):
+                    return 0
+                if self.conn == NULL:
+                    length = min(room, <size_t>len(self.rest))
+                    memcpy(view.buf, PyBytes_AS_STRING(self.rest), length)
+                    self.rest = self.rest[length:]
+                    return length
+                stack.now()
+                length = self.transport.receive(self.transport, self.conn, <uint8_t *>view.buf, room)
+                stack.push()
+                return length
+            finally:
+                stack.leave()
+        finally:
+            PyBuffer_Release(&view)
+
+    # ------------------------------------------------------------ sending
+
+    def send(self, data: object, timeout: float | None = None) -> int:
+        """Lend `data` (any contiguous buffer; do not change it until it is acknowledged) to the send queue.
+
+        Returns its length when all of it is queued, which waits for room if the queue is full; with a manual clock, or
+        timeout 0, what was accepted at once. timeout: seconds; None: that of settimeout(). After a TimeoutError a part
+        may have been queued. Raises the connection's end, or BrokenPipeError after shutdown() or close().
+        """
+        cdef lent_t *lent
+        cdef uint64_t total, sent = 0
+        cdef int64_t accepted
+        cdef Transport stack
+        if self.conn == NULL:
+            self.need_conn("send()")
+        lent = lent_from_object(data)       # may run the exporter's code: before we enter
+        try:
+            stack = self.enter("send()")
+        except BaseException:
+            lent_unref(lent)
+            lent_release_pending()
+            raise
+        try:
+            self.need_conn("send()")
+            timeout = self.patience(timeout)
+            total = lent.length
+            while True:
+                stack.now()
+                accepted = self.transport.send(self.transport, self.conn, lent, sent, total - sent)
+                if accepted < 0:
+                    raise error_of_status(<int>accepted, f"send() to {self.where()}")
+                sent += <uint64_t>accepted
+                stack.push()
+                if sent == total or stack.manual_clock or (timeout is not None and timeout == 0):
+                    return sent
+                stack.wait_until(lambda: self.has_room(), timeout,
+                                 f"send() to {self.where()}: {sent} of {total} bytes queued, the peer took no more")
+                self.need_conn("send()")
+        finally:
+            lent_unref(lent)
+            stack.leave()
+
+    def sendall(self, data: object, flags: int = 0) -> None:
+        """Queue all of `data` as send() does, within the time of settimeout().
+
+        Raises BlockingIOError with `characters_written` if it may not wait and not all of it has room.
+        """
+        no_flags("sendall()", flags)
+        cdef uint64_t total = memoryview(data).nbytes
+        cdef uint64_t sent = self.send(data)
+        if sent < total:
+            error = WouldBlock("would_block", f"sendall() to {self.where()}: {sent} of {total} bytes queued",
+                               errno.EAGAIN)
+            error.characters_written = sent
+            raise error
+
+    cdef bint has_room(self) except -1:
+        if self.conn == NULL:
+            return True
+        cdef uint32_t room = self.transport.send_room(self.transport, self.conn)    # 0 above the mark of unsent bytes
+        cdef uint32_t queued = self.transport.send_queued(self.transport, self.conn)
+        # Half of the queue, so that a long path never runs dry while Python wakes; or the mark, if that is more.
+        return room > queued or (
+            room > 0 and queued <= self.transport.option(self.transport, self.conn, OPTION_LOW_WATER))
+
+    # ------------------------------------------------------------ the end
+
+    def shutdown(self, how: int = 1) -> None:
+        """No more data from us: a FIN follows what is queued. Receiving goes on (half-close).
+
+        how: socket.SHUT_WR (1) or SHUT_RDWR (2), which is the same here: TCP has no way to refuse data but a reset.
+        SHUT_RD (0) does nothing.
+        """
+        cdef Transport stack
+        if whole("how", how, 0, 2) == 0:
+            return
+        stack = self.enter("shutdown()")
+        try:
+            self.need_conn("shutdown()")
+            stack.now()
+            self.transport.shutdown(self.transport, self.conn)
+            stack.push()
+        finally:
+            stack.leave()
+
+    def close(self) -> None:
+        """Done with both directions. What is queued is still delivered; unread data makes it a reset (SHLD-3).
+
+        Files of makefile() that are open keep the connection open until the last of them is closed. Idempotent.
+        """
+        if self.conn == NULL:
+            self.closed = True
+            return
+        cdef Transport stack = self.enter("close()")
+        try:
+            if self.files > 0:
+                self.close_later = True
+            elif self.conn != NULL:
+                self.rest = b""
+                self.finish()
+                stack.push()
+        finally:
+            stack.leave()
+
+    def abort(self) -> None:
+        """Reset the connection now. Idempotent."""
+        if self.conn == NULL:
+            return
+        cdef Transport stack = self.enter("abort()")
+        try:
+            self.give_up()
+        finally:
+            stack.leave()
+
+    def detach(self) -> int:
+        """Raise io.UnsupportedOperation: there is no descriptor to detach."""
+        return self.fileno()
+
+    # ------------------------------------------------------------ as sockets have it
+
+    def fileno(self) -> int:
+        """Raise io.UnsupportedOperation: a connection inside this process has no descriptor.
+
+        To wait in an event loop, wait for Link.fileno() until Stack.next_deadline_ns, and poll() the stack.
+        """
+        raise io.UnsupportedOperation(
+            "fileno(): a connection of this stack lives in the process and has no descriptor; wait for Link.fileno() "
+            "and call Stack.poll()")
+
+    def makefile(self, mode: str = "r", buffering: int | None = None, *, encoding: str | None = None,
+                 errors: str | None = None, newline: str | None = None) -> object:
+        """A file object on the connection, with socket.makefile()'s arguments. close() waits for it (see there)."""
+        if self.closed or self.close_later:
+            raise SendAfterEnd("state", f"makefile(): the connection with {self.where()} is closed", errno.EBADF)
+        file = open_stream(self, mode, buffering, encoding, errors, newline)
+        return file
+
+    def _file_opened(self) -> None:
+        self.files += 1
+
+    def _file_closed(self) -> None:
+        if self.files > 0:
+            self.files -= 1
+        if self.files == 0 and self.close_later:
+            self.close_later = False
+            self.close()
+
+    def settimeout(self, timeout: float | None) -> None:
+        """Seconds that receive(), send() and their like wait when they are not told otherwise. None: for ever.
+
+        0: BlockingIOError instead of waiting.
+        """
+        timeout_ns(timeout)
+        self.timeout = None if timeout is None else float(timeout)
+
+    def gettimeout(self) -> float | None:
+        """What settimeout() has set; None at first."""
+        return self.timeout
+
+    def setblocking(self, flag: bool) -> None:
+        """settimeout(None) or settimeout(0)."""
+        self.timeout = None if flag else 0.0
+
+    def getsockname(self) -> tuple[str, int]:
+        """Our address and port."""
+        return self.local
+
+    def getpeername(self) -> tuple[str, int]:
+        """The peer's address and port."""
+        return self.remote
+
+    def __enter__(self) -> Connection:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        if self.stack is None:
+            return "<Connection that nobody made>"
+        local, port = self.local
+        ended = "" if self.conn != NULL else f" ({self.reason})"
+        return f"<Connection {local}:{port} to {self.where()}, {self.state}{ended}>"
+
+
+cdef bytes take_bytes(const transport_t *transport, conn_t *conn, size_t length):
+    cdef bytes out = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>length)
+    transport.receive(transport, conn, <uint8_t *>PyBytes_AS_STRING(out), length)
+    return out
+
+
+cdef int no_flags(str call, object flags) except -1:
+    if flags != 0:
+        raise StackError("flags", f"{call}: flags {flags!r}: this stack has none, pass 0", errno.EOPNOTSUPP)

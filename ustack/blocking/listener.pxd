@@ -1,0 +1,19 @@
+# SPDX-License-Identifier: MIT
+# A port in LISTEN of a blocking stack. Body: listener.pyx. Made by Stack.listen(). Above: stack. Below: sockets.
+
+from libc.stdint cimport uint16_t
+
+from ustack.application cimport Transport
+from ustack.blocking.backlog cimport Backlog
+from ustack.blocking.sockets cimport SocketApplication
+
+
+cdef class Listener:
+    cdef Transport stack
+    cdef Backlog backlog                    # None: an Application of its own takes the connections
+    cdef SocketApplication sockets          # None as well
+    cdef readonly uint16_t port
+    cdef readonly object address
+    cdef bint open
+    cdef void bind(self, Transport stack, SocketApplication sockets, uint16_t port, object address) except *
+    cdef void end(self) except *

@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: MIT
+# cython: annotation_typing=False
+"""Listeners of a Stack: accept() in the caller's thread, and the end of a port.
+
+It must not: know the protocol, nor what carries its bytes. Above: stack. Below: sockets, connection, backlog.
+"""
+
+from libc.stdint cimport uint16_t
+
+from ustack.application cimport Transport
+from ustack.base.address cimport ip_addr_from_text
+from ustack.base.clock cimport clock_monotonic_ns
+from ustack.base.types cimport ip_addr_t
+from ustack.blocking.backlog cimport Backlog
+from ustack.blocking.connection cimport Connection
+from ustack.blocking.sockets cimport SocketApplication
+from ustack.link.gate cimport warn_unclosed
+
+import errno
+
+from ustack.errors import WouldBlock
+
+
+cdef class Listener:
+    """A port in LISTEN. Made by Stack.listen().
+
+    Dropped without close() it stops listening, with a ResourceWarning; one whose connections an Application takes goes
+    on: nobody needs the object.
+    """
+
+    def __init__(self):
+        raise TypeError("use Stack.listen()")
+
+    cdef void bind(self, Transport stack, SocketApplication sockets, uint16_t port, object address) except *:
+        self.stack = stack
+        self.sockets = sockets
+        self.port = port
+        self.address = address
+        if sockets is not None:
+            self.backlog = Backlog()
+        self.open = True
+
+    @property
+    def pending(self) -> int:
+        """Connections that wait for accept(): all of them are open."""
+        return 0 if self.backlog is None else len(self.backlog.waiting)
+
+    @property
+    def lost(self) -> int:
+        """Connections that ended before accept() took them.
+
+        They are not handed out. Their data went with them (RFC 9293 section 3.10.7.4: a RST flushes all queues), so
+        accept() would give a connection that can only fail, and a client that resets in a loop would fill the backlog
+        with them; Linux hands them out.
+        """
+        return 0 if self.backlog is None else self.backlog.lost
+
+    def accept(self, timeout: float | None = None) -> Connection:
+        """The next connection.
+
+        timeout: seconds; None: wait for ever; 0: BlockingIOError if there is none now. Raises TimeoutError after it,
+        ValueError when the listener or the stack is closed.
+        """
+        cdef Connection connection
+        if not self.open:
+            raise ValueError("accept(): the listener is closed")
+        what = f"accept() on port {self.port}: no connection came"
+        self.stack.enter("accept()")
+        try:
+            if self.backlog is None:
+                raise WouldBlock("would_block", f"accept() on port {self.port}: its application takes the connections",
+                                 errno.EAGAIN)
+            if not self.backlog.waiting:
+                if timeout is not None and timeout == 0:
+                    self.stack.push()
+                    if not self.stack.manual_clock:
+                        self.stack.turn(clock_monotonic_ns())
+                    if not self.backlog.waiting:
+                        raise WouldBlock("would_block", what, errno.EAGAIN)
+                else:
+                    self.stack.wait_until(lambda: self.backlog.waiting or not self.open, timeout, what)
+                    if not self.open:
+                        raise ValueError("accept(): the listener is closed")
+            connection, _ = self.backlog.waiting.popitem(False)
+            connection.take()
+            return connection
+        finally:
+            self.stack.leave()
+
+    def close(self) -> None:
+        """Stop listening; connections that nobody has accepted are reset. Idempotent."""
+        if not self.open:
+            return
+        if not self.stack.alive:
+            self.open = False
+            return
+        self.stack.enter("Listener.close()")
+        try:
+            self.end()
+            self.stack.push()
+        finally:
+            self.stack.leave()
+
+    cdef void end(self) except *:
+        cdef ip_addr_t local
+        cdef Connection connection
+        if not self.open or not self.stack.alive:
+            return
+        self.open = False
+        if self.address is not None:
+            ip_addr_from_text(self.address, &local)
+        self.stack.table.unlisten(self.stack.table, &local if self.address is not None else NULL, self.port)
+        if self.sockets is not None:
+            self.sockets.unlisten(self.backlog)
+            self.stack.now()
+            for connection in list(self.backlog.waiting):
+                connection.backlog = None   # the count went with the listener; another may listen there already
+                connection.event.waiting = False
+                if connection.conn != NULL:
+                    self.sockets.closing.add(connection)
+                    connection.closed = True
+                    self.stack.table.abort(self.stack.table, connection.conn)
+            self.backlog.waiting.clear()
+
+    def __del__(self) -> None:
+        if self.open and self.backlog is not None and self.stack is not None and self.stack.alive:
+            warn_unclosed(self)
+            self.stack.gate.defer(self._end_dropped)
+
+    def _end_dropped(self) -> None:
+        self.end()
+        self.stack.push_with_gil()
+
+    def __enter__(self) -> Listener:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        if self.stack is None:
+            return "<Listener that nobody made>"
+        state = "LISTEN" if self.open and self.stack.alive else "closed"
+        return f"<Listener {self.address or '*'}:{self.port} {state}, {self.pending} waiting>"
