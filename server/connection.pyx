@@ -5,7 +5,7 @@ from libc.stdint cimport uint8_t, uint32_t
 
 from ustack.application cimport conn_t, transport_t
 from ustack.server.exchange cimport exchange_clear, exchange_end, exchange_of, exchange_take
-from ustack.server.records cimport CLOSING, E_EOF, EXCHANGE_MASK, PHASE_LINGER, exchange_t, phase_t, server_t
+from ustack.server.records cimport CLOSING, EXCHANGE_EOF, EXCHANGE_MASK, PHASE_LINGER, exchange_t, phase_t, server_t
 
 
 cdef exchange_t *exchange_begin(server_t *server, const transport_t *transport, conn_t *conn,
@@ -51,7 +51,7 @@ cdef void connection_close(server_t *server, const transport_t *transport, conn_
 
 cdef void connection_linger(server_t *server, const transport_t *transport, conn_t *conn) noexcept nogil:
     cdef exchange_t *exchange = exchange_of(server, conn)
-    cdef uint8_t eof = exchange.flags & E_EOF if exchange != NULL else 0
+    cdef uint8_t eof = exchange.flags & EXCHANGE_EOF if exchange != NULL else 0
     if exchange != NULL:
         if exchange.phase == PHASE_LINGER:
             return

@@ -5,7 +5,7 @@
 # client gets a 500. What a signal handler raises meanwhile (errors.is_interruption) is for who runs the stack, not for
 # this client: it is parked for him (Application.park), and the decision begun again.
 #
-# Each charges its work to server.units. A decision that is not D_REMEMBERED is the caller's.
+# Each charges its work to server.units. A decision that is not DECISION_REMEMBERED is the caller's.
 #
 # Above: plainheads, receiving, http. Below: loading, filetable, headtable, ready; request, response, accesslog (.py).
 

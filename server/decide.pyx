@@ -16,9 +16,9 @@ from ustack.server.headtable cimport decision_free, head_drop, head_remember
 from ustack.server.loading cimport ABSENT, Loader
 from ustack.server.ready cimport counted_copy
 from ustack.server.records cimport (
-    D_CHUNKED, D_CLOSE, D_CONTINUE, D_FULL, D_HEAD_ONLY, D_LINGER, D_REMEMBERED, FULL_FORMS, HEAD_BYTES_UNIT_SHIFT,
-    INLINE_BYTES, NO_FILE, SHAPES_MAX, SHAPE_BYTES, UNSEEN_UNITS, decision_t, file_t, ready_t, section_t, server_t,
-    shape_t, variant_t)
+    DECISION_CHUNKED, DECISION_CLOSE, DECISION_CONTINUE, DECISION_FULL, DECISION_HEAD_ONLY, DECISION_LINGER,
+    DECISION_REMEMBERED, FULL_FORMS, HEAD_BYTES_UNIT_SHIFT, INLINE_BYTES, NO_FILE, SHAPES_MAX, SHAPE_BYTES,
+    UNSEEN_UNITS, decision_t, file_t, ready_t, section_t, server_t, shape_t, variant_t)
 
 from ustack.errors import is_interruption
 from ustack.server import accesslog, request as requests, response as responses
@@ -109,7 +109,7 @@ cdef class Decider:
         self.server_name = server_name
 
     cdef decision_t *decide_head(self, bytes head, uint64_t hashed) except NULL:
-        """Parse, decide, prepare; remember what lasts. The caller owns what is not D_REMEMBERED."""
+        """Parse, decide, prepare; remember what lasts. The caller owns what is not DECISION_REMEMBERED."""
         cdef decision_t *decision
         cdef int64_t number
         cdef bint lasting = True        # what is raised before the disk is asked follows from the head alone
@@ -143,7 +143,7 @@ cdef class Decider:
                     decision_free(decision)
                     raise
         try:
-            if request is not None and not decision.flags & D_LINGER and request.has_body:
+            if request is not None and not decision.flags & DECISION_LINGER and request.has_body:
                 self.await_body(decision, request, head)
                 lasting = False
         except BaseException:
@@ -157,7 +157,7 @@ cdef class Decider:
         cdef decision_t *decision = self.decide_head(head, siphash13(
             self.s.hash_key, <const uint8_t *>PyBytes_AS_STRING(head), <size_t>PyBytes_GET_SIZE(head)))
         cdef int status = decision.status
-        if decision.flags & D_REMEMBERED:
+        if decision.flags & DECISION_REMEMBERED:
             head_drop(self.s, decision)
         else:
             decision_free(decision)
@@ -172,11 +172,11 @@ cdef class Decider:
         # The last response says that it is the last (RFC 9112 section 9.6).
         decision.form = responses.CLOSE if close or request is None or self.s.finishing else request.connection
         if decision.form == responses.CLOSE:
-            decision.flags |= D_CLOSE
+            decision.flags |= DECISION_CLOSE
         if close:
-            decision.flags |= D_LINGER
+            decision.flags |= DECISION_LINGER
         if request is not None and request.method == b"HEAD":
-            decision.flags |= D_HEAD_ONLY
+            decision.flags |= DECISION_HEAD_ONLY
         return decision
 
     cdef decision_t *refusal(self, refusal, bytes head, request) except NULL:
@@ -226,7 +226,7 @@ cdef class Decider:
                 text = <const char *>variant.body.data + <size_t>choice.offset
                 body = text[:<Py_ssize_t>choice.length]
             if choice.whole:
-                decision.flags |= D_FULL
+                decision.flags |= DECISION_FULL
                 if variant.full[decision.form].lent == NULL:
                     self.prepare(&variant.full[decision.form], 200, choice.fields, decision.form, body, True, number,
                                  True)
@@ -289,9 +289,9 @@ cdef class Decider:
         decision.head_length = <uint32_t>len(head)
         decision.request_body = request.content_length
         if request.chunked:
-            decision.flags |= D_CHUNKED
+            decision.flags |= DECISION_CHUNKED
         if requests.waits_for_continue(request):
-            decision.flags |= D_CONTINUE
+            decision.flags |= DECISION_CONTINUE
         return 0
 
     # ------------------------------------------------------------ for plainheads

@@ -5,7 +5,7 @@
 # looked up again as a file is (filetable.pxd, file_fresh). A chain for each bucket, keyed SipHash so that nobody can
 # aim at one bucket, and CLOCK eviction (second chance): a flood of heads that differ pushes out only its own.
 #
-# A decision_t that is D_REMEMBERED belongs to the table; every other one to who asked for it.
+# A decision_t that is DECISION_REMEMBERED belongs to the table; every other one to who asked for it.
 #
 # Above: filetable (makes room), exchange, decide, plainheads, receiving. Below: records, ready.
 

@@ -7,7 +7,7 @@ from libc.string cimport memcmp, memcpy, strlen
 
 from ustack.buf.lent cimport lent_t, lent_unref
 from ustack.server.ready cimport ready_free
-from ustack.server.records cimport D_REMEMBERED, decision_t, server_t
+from ustack.server.records cimport DECISION_REMEMBERED, decision_t, server_t
 
 
 cdef int heads_begin(server_t *server, uint32_t limit) noexcept nogil:
@@ -110,7 +110,7 @@ cdef bint head_remember(server_t *server, decision_t *decision, const uint8_t *h
     memcpy(decision.head, head, length)
     decision.head_length = <uint32_t>length
     decision.hash = hashed
-    decision.flags |= D_REMEMBERED
+    decision.flags |= DECISION_REMEMBERED
     decision.cost_bytes = <uint32_t>cost
     server.decision_bytes += cost
     bucket = &server.buckets[hashed & server.bucket_mask]

@@ -43,8 +43,8 @@ from ustack.server.plainheads cimport plain_begin, plain_end
 from ustack.server.ready cimport ready_begin, ready_end
 from ustack.server.receiving cimport body_more, head_more, refuse_held, request
 from ustack.server.records cimport (
-    BODY_BYTES_UNIT_SHIFT, CLOSING, E_EOF, E_TAIL, EXCHANGE_MASK, PHASE_BODY, PHASE_DRAIN, PHASE_HEAD, PHASE_LINGER,
-    PHASE_SENDING, REQUEST_UNITS, SEEN_MASK, SEEN_SHIFT, exchange_t, server_t)
+    BODY_BYTES_UNIT_SHIFT, CLOSING, EXCHANGE_EOF, EXCHANGE_MASK, EXCHANGE_TAIL, PHASE_BODY, PHASE_DRAIN, PHASE_HEAD,
+    PHASE_LINGER, PHASE_SENDING, REQUEST_UNITS, SEEN_MASK, SEEN_SHIFT, exchange_t, server_t)
 from ustack.server.sending cimport damaged, drain, response_end, send_more
 from ustack.server.settings cimport settings_apply
 from ustack.server.statistics cimport statistics_of
@@ -110,7 +110,7 @@ cdef size_t http_on_data(application_t *app, const transport_t *transport, conn_
         elif exchange.phase == PHASE_SENDING:
             return used
         elif exchange.phase == PHASE_DRAIN:
-            if not exchange.flags & E_TAIL and transport.send_queued(transport, conn):
+            if not exchange.flags & EXCHANGE_TAIL and transport.send_queued(transport, conn):
                 return used
             if damaged(server, exchange):
                 server.stats.damaged_aborted += 1
@@ -148,11 +148,11 @@ cdef void http_on_eof(application_t *app, const transport_t *transport, conn_t *
     if conn.user_data & CLOSING:
         return
     if exchange != NULL and (exchange.phase == PHASE_SENDING or exchange.phase == PHASE_DRAIN) and not server.closing:
-        exchange.flags |= E_EOF             # a half-closed client still gets its response
-        if exchange.flags & E_TAIL:
+        exchange.flags |= EXCHANGE_EOF  # a half-closed client still gets its response
+        if exchange.flags & EXCHANGE_TAIL:
             drain(server, transport, conn, exchange)
     elif exchange != NULL and exchange.phase == PHASE_LINGER and transport.send_queued(transport, conn):
-        exchange.flags |= E_EOF
+        exchange.flags |= EXCHANGE_EOF
     else:
         connection_close(server, transport, conn)
 

@@ -18,9 +18,9 @@ from ustack.server.headtable cimport decision_free, head_remember
 from ustack.server.numerals cimport write_decimal, write_hex
 from ustack.server.ready cimport counted_copy
 from ustack.server.records cimport (
-    D_CLOSE, D_FULL, D_HEAD_ONLY, ENTITY_TAG_BYTES, EXTENSION_BYTES, FULL_FORMS, INLINE_BYTES, LOOK_UNITS, NO_FILE,
-    PATH_BEGIN, PATH_GO_ON, PLAIN_FILE_UNITS, PLAIN_LOG_BYTES, PLAIN_UNITS, SHAPE_BYTES, decision_t, file_t, identity_t,
-    plain_t, ready_t, section_t, server_t, shape_t, variant_t)
+    DECISION_CLOSE, DECISION_FULL, DECISION_HEAD_ONLY, ENTITY_TAG_BYTES, EXTENSION_BYTES, FULL_FORMS, INLINE_BYTES,
+    LOOK_UNITS, NO_FILE, PATH_BEGIN, PATH_GO_ON, PLAIN_FILE_UNITS, PLAIN_LOG_BYTES, PLAIN_UNITS, SHAPE_BYTES,
+    decision_t, file_t, identity_t, plain_t, ready_t, section_t, server_t, shape_t, variant_t)
 
 from ustack.server import accesslog, files, request as requests, response as responses
 
@@ -272,7 +272,7 @@ cdef bint plain_answer(server_t *server, decision_t *decision, file_t *file, con
     decision.generation = file.generation
     decision.variant = file.has_gzip and section.accepts_gzip
     decision.status = 200
-    decision.flags |= D_FULL
+    decision.flags |= DECISION_FULL
     variant = &file.variant[decision.variant]
     if variant.full[decision.form].lent == NULL and (
             file.has_gzip or not full_make(server, file, decision.form)):
@@ -305,7 +305,7 @@ cdef decision_t *decide_plain(server_t *server, const uint8_t *head, size_t leng
     if decision == NULL:
         return NULL
     decision.form = section.form
-    decision.flags = (D_HEAD_ONLY if plain.head_only else 0) | (D_CLOSE if section.closes else 0)
+    decision.flags = (DECISION_HEAD_ONLY if plain.head_only else 0) | (DECISION_CLOSE if section.closes else 0)
     if file != NULL:
         done = plain_answer(server, decision, file, section)
     else:

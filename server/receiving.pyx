@@ -18,8 +18,8 @@ from ustack.server.headscan cimport head_end, line_fault, starts_no_request
 from ustack.server.headtable cimport decision_free, head_drop, head_lookup
 from ustack.server.plainheads cimport decide_plain
 from ustack.server.records cimport (
-    CLOSING, D_CHUNKED, D_CONTINUE, D_FULL, D_REMEMBERED, E_CONTINUE, E_LINE, PHASE_BODY, PHASE_HEAD, PHASE_SENDING,
-    decision_t, exchange_t, server_t)
+    CLOSING, DECISION_CHUNKED, DECISION_CONTINUE, DECISION_FULL, DECISION_REMEMBERED, EXCHANGE_CONTINUE, EXCHANGE_LINE,
+    PHASE_BODY, PHASE_HEAD, PHASE_SENDING, decision_t, exchange_t, server_t)
 from ustack.server.sending cimport respond, send_more
 
 
@@ -43,9 +43,9 @@ cdef void request_hold(server_t *server, const transport_t *transport, conn_t *c
 
 cdef void answer(server_t *server, const transport_t *transport, conn_t *conn, decision_t *decision) noexcept nogil:
     """Respond, at once or after the request's body. Takes a decision that is not remembered."""
-    if not decision.flags & D_CHUNKED and decision.request_body == 0:
+    if not decision.flags & DECISION_CHUNKED and decision.request_body == 0:
         respond(server, transport, conn, decision)
-        if not decision.flags & D_REMEMBERED:
+        if not decision.flags & DECISION_REMEMBERED:
             decision_free(decision)
         return
     cdef exchange_t *exchange = exchange_of(server, conn)
@@ -60,9 +60,9 @@ cdef void answer(server_t *server, const transport_t *transport, conn_t *conn, d
     exchange.pending = decision
     request_hold(server, transport, conn, exchange, sizeof(decision_t) + decision.head_length)
     transport.set_timeout(transport, conn, server.head_timeout_ns)
-    if decision.flags & D_CONTINUE:
+    if decision.flags & DECISION_CONTINUE:
         exchange.phase = PHASE_SENDING
-        exchange.flags = E_CONTINUE
+        exchange.flags = EXCHANGE_CONTINUE
         exchange.first = lent_ref(server.continue_100)
         exchange.first_left = exchange.first.length
         send_more(server, transport, conn, exchange)
@@ -167,7 +167,7 @@ cdef size_t head_first(server_t *server, const transport_t *transport, conn_t *c
     if exchange == NULL:
         return length
     if complete:
-        exchange.flags |= E_LINE
+        exchange.flags |= EXCHANGE_LINE
     transport.set_timeout(transport, conn, server.head_timeout_ns)
     return head_append(server, transport, conn, exchange, data, length)
 
@@ -242,13 +242,13 @@ cdef bint head_may_go_on(server_t *server, const transport_t *transport, conn_t 
     """It has not ended yet. False: it was refused, because no head begins like this or it is too long."""
     cdef bint complete = False
     cdef int fault
-    if not exchange.flags & E_LINE:
+    if not exchange.flags & EXCHANGE_LINE:
         fault = line_fault(exchange.head, exchange.head_length, server.max_request_line_bytes, &complete)
         if fault:
             refuse_held(server, transport, conn, exchange, fault)
             return False
         if complete:
-            exchange.flags |= E_LINE
+            exchange.flags |= EXCHANGE_LINE
     fault = length_fault(server, exchange.head, exchange.head_length)
     if fault:
         refuse_held(server, transport, conn, exchange, fault)
@@ -262,7 +262,7 @@ cdef size_t body_more(server_t *server, const transport_t *transport, conn_t *co
     cdef decision_t *pending
     cdef size_t used = length if length < exchange.left else <size_t>exchange.left
     cdef int verdict = 0
-    if exchange.pending.flags & D_CHUNKED:
+    if exchange.pending.flags & DECISION_CHUNKED:
         verdict = chunks_read(&exchange.chunks, data, length, &used)
     else:
         exchange.left -= used
@@ -275,9 +275,9 @@ cdef size_t body_more(server_t *server, const transport_t *transport, conn_t *co
         return length
     pending = exchange.pending
     exchange.pending = NULL
-    pending.flags &= ~D_CHUNKED
+    pending.flags &= ~DECISION_CHUNKED
     pending.request_body = 0
-    if pending.flags & D_FULL or pending.body_length:
+    if pending.flags & DECISION_FULL or pending.body_length:
         if not decision_valid(server, pending):
             # The file changed while the body came: decide again. What was parsed once parses again.
             answer_again(server, transport, conn, pending)
@@ -296,6 +296,6 @@ cdef void answer_again(server_t *server, const transport_t *transport, conn_t *c
     if decision == NULL:
         connection_abort(server, transport, conn)
         return
-    decision.flags &= ~(D_CHUNKED | D_CONTINUE)
+    decision.flags &= ~(DECISION_CHUNKED | DECISION_CONTINUE)
     decision.request_body = 0
     answer(server, transport, conn, decision)

@@ -101,13 +101,13 @@ ctypedef struct file_t:
     variant_t variant[2]            # as it is; gzip
 
 cdef enum decision_flags_t:
-    D_HEAD_ONLY = 1                 # HEAD
-    D_CLOSE = 2                     # the response ends the connection
-    D_LINGER = 4                    # where the request ends is not known: its body is not waited for
-    D_FULL = 8                      # file.variant.full[form] instead of `own`
-    D_CHUNKED = 16                  # a chunked body follows the head
-    D_CONTINUE = 32                 # the client waits for 100 (RFC 9110 section 10.1.1)
-    D_REMEMBERED = 64               # in the head table, which owns it
+    DECISION_HEAD_ONLY = 1          # HEAD
+    DECISION_CLOSE = 2              # the response ends the connection
+    DECISION_LINGER = 4             # where the request ends is not known: its body is not waited for
+    DECISION_FULL = 8               # file.variant.full[form] instead of `own`
+    DECISION_CHUNKED = 16           # a chunked body follows the head
+    DECISION_CONTINUE = 32          # the client waits for 100 (RFC 9110 section 10.1.1)
+    DECISION_REMEMBERED = 64        # in the head table, which owns it
 
 # What is answered to one request head.
 ctypedef struct decision_t:
@@ -177,12 +177,12 @@ cdef enum phase_t:
     PHASE_LINGER                    # our FIN is queued; what comes is discarded for a while (RFC 9112 section 9.6)
 
 cdef enum exchange_flags_t:
-    E_CLOSE = 1
-    E_MAPPED = 2                    # `body` is a file, not a copy
-    E_EOF = 4                       # the peer has sent its FIN
-    E_TAIL = 8                      # on_writable has come since everything was queued
-    E_CONTINUE = 16                     # what is being sent is a 100; PHASE_BODY follows
-    E_LINE = 32                     # PHASE_HEAD: the request line is complete and well-formed
+    EXCHANGE_CLOSE = 1
+    EXCHANGE_MAPPED = 2             # `body` is a file, not a copy
+    EXCHANGE_EOF = 4                # the peer has sent its FIN
+    EXCHANGE_TAIL = 8               # on_writable has come since everything was queued
+    EXCHANGE_CONTINUE = 16          # what is being sent is a 100; PHASE_BODY follows
+    EXCHANGE_LINE = 32              # PHASE_HEAD: the request line is complete and well-formed
 
 # What only a connection in the middle of something holds.
 ctypedef struct exchange_t:

@@ -12,7 +12,7 @@ from libc.stdint cimport uint8_t
 from ustack.application cimport conn_t, transport_t
 from ustack.server.connection cimport connection_close, connection_idle, connection_linger
 from ustack.server.exchange cimport exchange_end
-from ustack.server.records cimport E_CLOSE, E_EOF, decision_t, exchange_t, server_t
+from ustack.server.records cimport EXCHANGE_CLOSE, EXCHANGE_EOF, decision_t, exchange_t, server_t
 
 # Queue the response. The decision is only borrowed, and may be freed afterwards.
 cdef void respond(server_t *server, const transport_t *transport, conn_t *conn, decision_t *decision) noexcept nogil
@@ -27,9 +27,9 @@ cdef bint damaged(server_t *server, exchange_t *exchange) noexcept nogil
 # The response is TCP's now. flags: exchange_flags_t.
 cdef inline void response_end(server_t *server, const transport_t *transport, conn_t *conn,
                               uint8_t flags) noexcept nogil:
-    if flags & E_EOF:
+    if flags & EXCHANGE_EOF:
         connection_close(server, transport, conn)         # the client sends nothing any more
-    elif flags & E_CLOSE or server.finishing:
+    elif flags & EXCHANGE_CLOSE or server.finishing:
         connection_linger(server, transport, conn)
     else:
         exchange_end(server, transport, conn)

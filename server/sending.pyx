@@ -11,8 +11,9 @@ from ustack.server.filetable cimport file_fresh
 from ustack.server.logring cimport log_keep
 from ustack.server.ready cimport ready_refresh
 from ustack.server.records cimport (
-    CLOSING, D_CLOSE, D_FULL, D_HEAD_ONLY, E_CLOSE, E_CONTINUE, E_EOF, E_MAPPED, E_TAIL, NO_FILE, PHASE_BODY,
-    PHASE_DRAIN, PHASE_SENDING, decision_t, exchange_t, ready_t, server_t, variant_t)
+    CLOSING, DECISION_CLOSE, DECISION_FULL, DECISION_HEAD_ONLY, EXCHANGE_CLOSE, EXCHANGE_CONTINUE, EXCHANGE_EOF,
+    EXCHANGE_MAPPED, EXCHANGE_TAIL, NO_FILE, PHASE_BODY, PHASE_DRAIN, PHASE_SENDING, decision_t, exchange_t, ready_t,
+    server_t, variant_t)
 
 # What a decision comes to now.
 ctypedef struct reply_t:
@@ -29,19 +30,19 @@ cdef inline void reply_choose(server_t *server, const decision_t *decision, repl
     reply.ready = <ready_t *>&decision.own
     reply.body = NULL
     reply.mapped = False
-    if decision.flags & D_FULL:
+    if decision.flags & DECISION_FULL:
         reply.ready = &server.files[decision.file].variant[decision.variant].full[decision.form]
     elif decision.shared:
         reply.ready = &server.shared[decision.shared - 1]
     ready_refresh(server, reply.ready)
-    reply.length = reply.ready.head_length if decision.flags & D_HEAD_ONLY else reply.ready.lent.length
+    reply.length = reply.ready.head_length if decision.flags & DECISION_HEAD_ONLY else reply.ready.lent.length
     reply.body_bytes = reply.length - reply.ready.head_length
-    if decision.body_length and not decision.flags & D_HEAD_ONLY:
+    if decision.body_length and not decision.flags & DECISION_HEAD_ONLY:
         variant = &server.files[decision.file].variant[decision.variant]
         reply.body = variant.body
         reply.mapped = variant.mapped
         reply.body_bytes += decision.body_length
-    reply.flags = E_CLOSE if decision.flags & D_CLOSE else 0
+    reply.flags = EXCHANGE_CLOSE if decision.flags & DECISION_CLOSE else 0
 
 
 cdef void respond(server_t *server, const transport_t *transport, conn_t *conn, decision_t *decision) noexcept nogil:
@@ -50,7 +51,7 @@ cdef void respond(server_t *server, const transport_t *transport, conn_t *conn, 
     cdef exchange_t *exchange = exchange_of(server, conn)
     reply_choose(server, decision, &reply)
     if exchange != NULL:
-        reply.flags |= exchange.flags & E_EOF
+        reply.flags |= exchange.flags & EXCHANGE_EOF
     server.stats.requests += 1
     server.stats.responses[decision.status // 100] += 1
     server.stats.bytes_queued += reply.ready.head_length + reply.body_bytes
@@ -90,7 +91,7 @@ cdef void respond_later(server_t *server, const transport_t *transport, conn_t *
         exchange.body_at = decision.body_at + followed
         exchange.body_left = decision.body_length - followed
         if reply.mapped:
-            exchange.flags |= E_MAPPED
+            exchange.flags |= EXCHANGE_MAPPED
         exchange.file = decision.file
         exchange.generation = decision.generation
     if decision.log_text != NULL:
@@ -123,16 +124,16 @@ cdef void send_more(server_t *server, const transport_t *transport, conn_t *conn
     if exchange.first_left or exchange.body_left:
         transport.want_writable(transport, conn)
         return
-    if exchange.flags & E_CONTINUE:
-        exchange.flags &= ~E_CONTINUE
+    if exchange.flags & EXCHANGE_CONTINUE:
+        exchange.flags &= ~EXCHANGE_CONTINUE
         lent_unref(exchange.first)
         exchange.first = NULL
         exchange.phase = PHASE_BODY
-        if exchange.flags & E_EOF:
+        if exchange.flags & EXCHANGE_EOF:
             connection_close(server, transport, conn)
         return
     exchange_log(server, transport, conn, exchange, 0)
-    if not exchange.flags & E_MAPPED:
+    if not exchange.flags & EXCHANGE_MAPPED:
         response_end(server, transport, conn, exchange.flags)
         return
     # Segments will still be built from the mapping; if the file is cut meanwhile, the end must not look like success.
@@ -141,7 +142,7 @@ cdef void send_more(server_t *server, const transport_t *transport, conn_t *conn
 
 
 cdef bint damaged(server_t *server, exchange_t *exchange) noexcept nogil:
-    if not exchange.flags & E_MAPPED:
+    if not exchange.flags & EXCHANGE_MAPPED:
         return False
     if exchange.file != NO_FILE and server.files[exchange.file].generation == exchange.generation:
         file_fresh(server, &server.files[exchange.file])
@@ -152,11 +153,12 @@ cdef void drain(server_t *server, const transport_t *transport, conn_t *conn, ex
     if damaged(server, exchange):
         server.stats.damaged_aborted += 1
         connection_abort(server, transport, conn)
-    elif transport.send_queued(transport, conn) == 0 or exchange.flags & (E_CLOSE | E_EOF) or server.finishing:
+    elif (transport.send_queued(transport, conn) == 0 or exchange.flags & (EXCHANGE_CLOSE | EXCHANGE_EOF)
+            or server.finishing):
         response_end(server, transport, conn, exchange.flags)
         if not conn.user_data & CLOSING:
             transport.resume(transport, conn)
     else:
-        exchange.flags |= E_TAIL            # looked at again with the next request, or soon
+        exchange.flags |= EXCHANGE_TAIL  # looked at again with the next request, or soon
         transport.set_timeout(transport, conn, server.linger_ns)
         transport.resume(transport, conn)
