@@ -233,7 +233,7 @@ def modules() -> list[Extension]:
         build_dir=None if MODE == "trace" else f"build/{MODE}/c",
         compiler_directives=DIRECTIVES,
         include_path=[".", str(INSTALLED)],
-        nthreads=0 if MODE == "trace" else 2,
+        nthreads=2,
         show_all_warnings=False,
     )
     return translated
