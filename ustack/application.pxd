@@ -216,6 +216,7 @@ ctypedef struct transport_t:
                        application_t *app, int *status) noexcept nogil
     # A connection that on_accept left waiting has been taken, or has ended.
     void (*taken)(const transport_t *transport, const conn_t *conn) noexcept nogil
+    # (A new one has its name in DOWNCALLS of application.pyx, too.)
 
 
 # The upcall that is being made has had its share of the turn: leave the rest (on_data).
@@ -254,6 +255,8 @@ cdef class Transport:
     # The number of a congestion control by its name ("cc" in info), ready to be given to connections with OPTION_CC;
     # None: the transport's own. Raises ValueError.
     cdef int control_number(self, object name) except -1
+    # Names of the downcalls that its table leaves empty.
+    cdef list missing_downcalls(self)
     # Make turns until condition() holds. timeout: seconds, None: for ever. what: for the CallTimeout that it raises
     # then ("accept() on port 80: no connection came").
     cdef void wait_until(self, object condition, object timeout, str what) except *
@@ -275,7 +278,8 @@ cdef class Application:
     cdef Gate gate                                     # the transport's; one of its own while it serves none
     cdef int enter(self, str call) except -1
     cdef int leave(self) except -1
-    # What its transport does with every application: check the table, and hold it or let it go.
-    cdef void attach(self, Transport transport, uint16_t index, bint *come_up) noexcept
+    # What its transport does with every application: check the table, and hold it or let it go. attach raises
+    # NotImplementedError where the transport's own table has holes: a call through one would end the process.
+    cdef int attach(self, Transport transport, uint16_t index, bint *come_up) except -1
     cdef void detach(self) noexcept
     cdef list missing_upcalls(self)

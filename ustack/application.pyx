@@ -6,6 +6,12 @@ from libc.string cimport memset
 
 from ustack.link.gate cimport Gate
 
+# Of transport_t, in its order. In front of them stands the budget.
+cdef tuple DOWNCALLS = (
+    "send", "send_queued", "send_room", "want_writable", "receivable", "receive", "peek", "resume", "shutdown", "close",
+    "abort", "want_hand_over", "set_timeout", "set_option", "option", "endpoints", "status", "reason", "state", "info",
+    "each", "listen", "unlisten", "connect", "taken")
+
 
 def reason_name(int reason) -> str:
     """Lower case, without the prefix: CLOSE_RESET gives 'reset'."""
@@ -44,6 +50,13 @@ cdef class Transport:
             raise ValueError(f"cc={name!r}: this transport has no congestion control to choose")
         return 0
 
+    cdef list missing_downcalls(self):
+        cdef const void **entries = <const void **>self.table
+        cdef size_t number
+        if sizeof(transport_t) != (1 + len(DOWNCALLS)) * sizeof(void *):
+            raise AssertionError("DOWNCALLS does not name the entries of transport_t")
+        return [name for number, name in enumerate(("budget", *DOWNCALLS)) if entries[number] == NULL]
+
     cdef void wait_until(self, object condition, object timeout, str what) except *:
         raise NotImplementedError
 
@@ -72,11 +85,15 @@ cdef class Application:
         self.gate.leave()
         return 0
 
-    cdef void attach(self, Transport transport, uint16_t index, bint *come_up) noexcept:
+    cdef int attach(self, Transport transport, uint16_t index, bint *come_up) except -1:
+        missing = transport.missing_downcalls()
+        if missing:
+            raise NotImplementedError(f"{type(transport).__name__} has no {', '.join(missing)} (transport_t)")
         self.transport = transport.table
         self.c.index = index
         self.come_up = come_up
         self.gate = transport.gate
+        return 0
 
     cdef void detach(self) noexcept:
         self.transport = NULL

@@ -11,6 +11,7 @@ from ustack import Connection
 from ustack.buf import lent
 from ustack.testing.memory_transport import MemoryTransport
 from ustack.testing.pair import Pair
+from ustack.testing.parts.bare_transport import BareTransport
 from ustack.testing.recorder import Recorder
 from ustack.testing.testbed import MILLISECOND, SECOND, STACK_ADDRESS
 
@@ -198,6 +199,15 @@ def events(world: World) -> list[tuple[Any, ...]]:
 def port_of(world: World) -> int:
     [port] = world.recorder.ports
     return port
+
+
+def test_a_transport_whose_table_has_holes_is_refused() -> None:
+    """An application would call through them."""
+    with pytest.raises(NotImplementedError, match=r"BareTransport has no budget, send, .*, connect, taken"):
+        BareTransport().register_with(Recorder())
+    with pytest.raises(NotImplementedError, match=r"BareTransport has no budget, send \(transport_t\)"):
+        BareTransport(holes=2).register_with(Recorder())
+    BareTransport(holes=0).register_with(Recorder())
 
 
 def test_each_segment_is_an_upcall(world: World) -> None:
