@@ -4,6 +4,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,11 @@ import pytest
 from ustack import SimNetwork, Stack
 from ustack.tcp.cc.registry import names, state_bytes
 from ustack.testing.parts import controls
+
+ROOM = Path(__file__).parents[4] / "ustack" / "tcp" / "cc"
+# One for each file that is a control.
+SHIPPED = {path.stem for path in ROOM.glob("*.pyx")} - {"defaults", "registry"}
+CC_MAX = 8
 
 
 def in_a_fresh_process(code: str) -> Any:
@@ -28,8 +34,9 @@ def test_newreno_is_the_first_one() -> None:
     assert names()[0] == "newreno"
 
 
-def test_nothing_else_is_there_until_somebody_registers_it() -> None:
-    assert in_a_fresh_process("print(json.dumps(names()))") == ["newreno"]
+def test_every_control_of_the_room_is_there_and_nothing_else_until_somebody_registers_it() -> None:
+    there = in_a_fresh_process("print(json.dumps(names()))")
+    assert (there[0], sorted(there)) == ("newreno", sorted(SHIPPED))
 
 
 def test_what_is_registered_has_a_name_and_a_record() -> None:
@@ -64,12 +71,14 @@ def test_what_cannot_be_registered_is_refused(name: bytes | None, size: int, why
 def test_it_holds_eight_and_refuses_the_ninth() -> None:
     code = (
         "from ustack.testing.parts.controls import REFUSALS, STATE_BYTES_MAX, register_spare\n"
-        "numbers = [register_spare(b'fifteen-letter%d' % n, STATE_BYTES_MAX) for n in range(8)]\n"
-        "print(json.dumps([numbers[:7], REFUSALS[numbers[7]], names()]))"
+        "before = names()\n"
+        f"free = range(len(before), {CC_MAX} + 1)\n"
+        "numbers = [register_spare(b'fifteen-letter%d' % n, STATE_BYTES_MAX) for n in free]\n"
+        "print(json.dumps([before, numbers[:-1], REFUSALS[numbers[-1]], names()]))"
     )
-    numbers, ninth, there = in_a_fresh_process(code)
-    assert (numbers, ninth) == (list(range(1, 8)), "full")
-    assert there == ["newreno", *(f"fifteen-letter{n}" for n in range(7))]
+    before, numbers, ninth, there = in_a_fresh_process(code)
+    assert (numbers, ninth) == (list(range(len(before), CC_MAX)), "full")
+    assert there == [*before, *(f"fifteen-letter{n}" for n in range(len(before), CC_MAX))]
 
 
 @pytest.mark.parametrize("name", ["bogus", "", "NewReno", "newreno ", "newreno\0", "\udc80", "é"])
