@@ -2,6 +2,8 @@
 """What the documents, and the words in the sources, point to exists."""
 
 import re
+import subprocess
+import sys
 from functools import cache
 from pathlib import Path
 
@@ -59,6 +61,20 @@ def test_every_test_that_the_readme_names_exists() -> None:
         assert folder is not None, row
         for short in re.findall(r"`(test_[\w*]+\.py)`", row):
             assert list((ROOT / folder[1]).rglob(short)), f"{folder[1]}/{short}"
+
+
+def test_the_one_test_that_contributing_runs_is_there() -> None:
+    """As it stands there, without the build: a word that picks no test would end with pytest's status 5."""
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    [arguments] = re.findall(r"^    make build && \.venv/bin/python -m (pytest .*)$", text, re.MULTILINE)
+    done = subprocess.run(
+        [sys.executable, "-m", *arguments.split(), "--collect-only"],
+        check=False,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout
 
 
 def test_every_file_that_a_source_names_exists() -> None:
