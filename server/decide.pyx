@@ -78,8 +78,11 @@ cdef section_t *section_learn(server_t *server, const uint8_t *data, size_t leng
     server.units += UNSEEN_UNITS + <uint32_t>(length >> HEAD_BYTES_UNIT_SHIFT)
     try:
         return decider.learn_section(<bytes>(<const char *>data)[:length], minor)
+    except MemoryError:
+        return NULL
     except BaseException as error:
-        interrupted(server, error)
+        if not interrupted(server, error):
+            unexpected(server, error, "a header section could not be prepared")
         return NULL
 
 
@@ -88,8 +91,11 @@ cdef shape_t *shape_learn(server_t *server, const char *extension, size_t length
     server.units += UNSEEN_UNITS
     try:
         return decider.learn_shape(<bytes>extension[:length], form)
+    except MemoryError:
+        return NULL
     except BaseException as error:
-        interrupted(server, error)
+        if not interrupted(server, error):
+            unexpected(server, error, "a response's head could not be prepared")
         return NULL
 
 

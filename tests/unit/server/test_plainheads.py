@@ -76,6 +76,7 @@ class Way:
         )
         self.pair.a.listen(80, application=self.server)
         self.connection: Any = None
+        self.expected_errors = 0
 
     def ask(self, head: bytes) -> bytes:
         """All that comes back at once, and `|` if the connection ended with it."""
@@ -110,7 +111,7 @@ class Way:
         self.pair.advance(100 * SECOND)
         counts = self.server.stats()
         self.server.close()
-        assert counts["internal_errors"] == 0
+        assert counts["internal_errors"] == self.expected_errors
         assert counts["connections_open"] == 0
 
     def close(self) -> None:
@@ -512,6 +513,40 @@ def test_what_a_signal_handler_raises_while_a_section_is_learned_is_not_lost(
     assert way.plain() == 0
     way.ask(head % 2)
     assert way.plain() == 1
+    way.close()
+
+
+@pytest.mark.parametrize(("part", "before"), [("plain_request", 1), ("head_in_parts", 2)])
+@pytest.mark.parametrize(("error", "counted"), [(AssertionError, 1), (MemoryError, 0)])
+def test_a_fault_of_what_prepares_plain_answers_is_counted_and_logged(
+    root: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    part: str,
+    before: int,
+    error: type[Exception],
+    counted: int,
+) -> None:
+    """The client is answered the other way and notices nothing; whoever runs the server does."""
+    way = Way(root, tmp_path / "log")
+
+    def broken(*_: object) -> None:
+        raise error("what must not be")
+
+    head = b"GET /%s?%d HTTP/1.1\r\nHost: h\r\n\r\n"
+    for number in range(before):
+        way.ask(head % (b"inline.js", number))
+    plain = way.plain()
+    with monkeypatch.context() as patch:
+        patch.setattr(requests, part, broken)
+        assert way.ask(head % (b"index.html", 0)).startswith(b"HTTP/1.1 200")
+    assert way.plain() == plain
+    assert way.server.stats()["internal_errors"] == counted
+    assert caplog.text.count("could not be prepared") == counted
+    way.expected_errors = counted
+    way.ask(head % (b"index.html", 1))
+    assert way.plain() == plain + 1
     way.close()
 
 
