@@ -32,6 +32,9 @@ cdef class Engine(Transport):
     # After each call into the engine: what it noted for applications that need Python and has not handed over.
     cdef void hand_over(self) noexcept
     cdef int serve_waker(self) except -1
+    # What is deferred from now on ends the sleep after the next turn. Before each one: what callbacks have called may
+    # have slept as well.
+    cdef void may_sleep(self) noexcept
     # Inside the gate: the congestion control of the connections of a listener that exists, by its number.
     cdef void set_listener_control(self, const ip_addr_t *address, uint16_t port, int control) noexcept
     # Inside the gate: tell everybody, free everything, keep the balance for leaks().

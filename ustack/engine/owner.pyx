@@ -82,6 +82,12 @@ cdef int refuse_ipv6(str address) except -1:
     raise ValueError(f"address {address!r}: IPv6 is not supported yet, only IPv4")
 
 
+cdef void wake_up(void *engine) noexcept:
+    """Something was deferred, in some thread: run() or a blocking call does it now, not after its sleep."""
+    (<Engine>engine).come_up = True
+    (<Engine>engine).waker.ring()
+
+
 cdef class Engine(Transport):
     """The stack of one link: frames in, upcalls out. Python face: ustack.Stack."""
 
@@ -343,9 +349,9 @@ cdef class Engine(Transport):
             if duration_ns is not None:
                 until_ns = start_ns + <uint64_t>whole("duration_ns", duration_ns, 0, UINT64_MAX - start_ns)
             self.stop_requested = False
-            self.gate.wake = &self.come_up
             self.link.c.wake_fd = self.waker.fd()
             while self.alive and not self.stop_requested and clock_monotonic_ns() < until_ns:
+                self.may_sleep()
                 self.come_up = self.stop_requested or bool(self.gate.deferred) or bool(self.waker.calls)
                 watches = bool(self.waker.readers)
                 lent_watch(&self.come_up)
@@ -358,8 +364,8 @@ cdef class Engine(Transport):
                     self.serve_waker()
                 self.raise_link_error()
         finally:
-            self.gate.wake = NULL
             self.link.c.wake_fd = wake_fd
+            self.gate.wake = NULL
             self.leave()
 
     def raise_link_error(self) -> None:
@@ -446,6 +452,10 @@ cdef class Engine(Transport):
     cdef void set_listener_control(self, const ip_addr_t *address, uint16_t port, int control) noexcept:
         tcp_set_listener_cc(&self.c.tcp, address, port, control)
 
+    cdef void may_sleep(self) noexcept:
+        self.gate.sleeper = <void *>self
+        self.gate.wake = wake_up
+
     cdef void wait_until(self, object condition, object timeout, str what) except *:
         cdef uint64_t until_ns = UINT64_MAX, now_ns, deadline_ns, limit_ns
         cdef uint32_t frames
@@ -468,12 +478,15 @@ cdef class Engine(Transport):
                 now_ns = clock_monotonic_ns()
                 if now_ns >= until_ns:
                     raise CallTimeout("call_timeout", f"{what} within {timeout} s", errno.ETIMEDOUT)
+                self.may_sleep()
                 frames = self.turn(now_ns)
                 deadline_ns = engine_next_deadline(&self.c)
-                if frames == 0 and self.c.link_error == 0 and deadline_ns > now_ns and not condition():
+                if (frames == 0 and self.c.link_error == 0 and deadline_ns > now_ns and not condition()
+                        and not self.gate.deferred):
                     with nogil:
                         engine_wait(&self.c, deadline_ns if deadline_ns < until_ns else until_ns)
                 if self.c.link_error != 0:
                     self.raise_link_error()
         finally:
             self.link.c.wake_fd = wake_fd
+            self.gate.wake = NULL

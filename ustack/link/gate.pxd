@@ -16,7 +16,9 @@ cdef class Gate:
     cdef str call                           # which public call it is in
     cdef bint closing                       # the owner closes a link: check() lets it close what lies below
     cdef list deferred                      # callables without arguments
-    cdef bint *wake                         # set when something is deferred; NULL: nobody looks at it
+    # Called with the GIL when something is deferred and somebody is inside, who may sleep; NULL: nobody does.
+    cdef void (*wake)(void *sleeper) noexcept
+    cdef void *sleeper
     # Raises the OwnershipError for `call`.
     cdef int refuse(self, str call) except -1
     # Raises OwnershipError if anybody is inside.

@@ -79,7 +79,7 @@ cdef class Gate:
             self.call = "finalizer"
             self.leave()
         elif self.wake != NULL:
-            self.wake[0] = True
+            self.wake(self.sleeper)
 
 
 cdef void call_action(object action) noexcept:

@@ -233,3 +233,29 @@ def test_a_readable_descriptor_itself_ends_the_sleep(endless: EndlessSleeper) ->
         endless.join()
         os.close(reading)
         os.close(writing)
+
+
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
+@pytest.mark.parametrize("call", ["run", "accept"])
+def test_what_another_thread_drops_ends_the_sleep(endless: EndlessSleeper, call: str) -> None:
+    """A finalizer cannot wait for the owner, so the owner must not sleep over what it left."""
+    dropped = [endless.stack.listen(80)]
+    listener = endless.stack.listen(81)
+
+    def accept() -> None:
+        with pytest.raises(ValueError, match="the listener is closed"):
+            listener.accept()
+
+    if call == "accept":
+        endless.thread = threading.Thread(target=accept)
+    endless.stack.call_soon_threadsafe(lambda: None)
+    endless.thread.start()
+    endless.wait_asleep(1)
+    dropped.clear()
+    endless.wait_asleep(2)
+    assert endless.stack.wakeups == endless.endless.woken == 1
+    endless.stack.call_soon_threadsafe(listener.close)
+    endless.stack.stop()
+    endless.join()
+    with endless.stack.listen(80):  # the port is free
+        pass
