@@ -215,8 +215,12 @@ cdef class Endpoint:
     def cc(self) -> str:
         """The name of the congestion control. Another one can be given to a live connection: it begins with the window
         as it is."""
+        cdef conn_t *conn
         self.need_conn("cc")
-        name = self.transport.info(self.transport, self.conn).get("cc")
+        conn = event_conn(self.event)       # without the gate, as option()
+        name = self.transport.info(self.transport, conn).get("cc") if conn != NULL else None
+        if conn == NULL or event_conn(self.event) != conn:
+            raise error_of_status(CALL_STATE, "cc")
         if name is None:
             raise error_of_status(CALL_UNSUPPORTED, "cc")
         return name
