@@ -43,7 +43,7 @@ ctypedef struct event_t:
     event_t *newer
     events_t *events            # whose list that is; NULL: the application is gone, or knows the connection no longer
     uint32_t kinds              # event_kind_t since the last hand-over; 0: not in the ring
-    uint32_t holders            # the list of all records is one
+    uint32_t holders            # the list of all records is one, the ring another
     bint waiting                # ACCEPT_WAITING was answered, and transport.taken not called
     close_reason_t reason       # of EVENT_CLOSED. CLOSE_NO_MEMORY as well when there was none for `rest`
     uint8_t *rest               # with CLOSE_NORMAL: received and not consumed, NULL if there is nothing

@@ -22,7 +22,8 @@ cdef extern from *:
 cdef enum:
     # Charged to the turn, as application.pxd has it.
     HAND_OVER_UNITS = 300
-    TOLD_UNITS = 10
+    TOLD_UNITS = 10                         # when it is noted: whoever gathers events stops in time
+    REST_UNIT_BYTES_SHIFT = 9               # a unit for each 512 bytes that are kept: they are copied twice
 
 
 # ---------------------------------------------------------------- records
@@ -86,6 +87,8 @@ cdef inline void note(const transport_t *transport, application_t *app, event_t 
     if event == NULL or not events.wanted & kind:
         return
     if event.kinds == 0:
+        turn_charge(transport, TOLD_UNITS)
+        event_hold(event)                   # the ring is a holder: a connection may be forgotten before it is told
         event.next = NULL
         if events.first == NULL:
             events.first = event
@@ -154,6 +157,7 @@ cdef bint keep_rest(const transport_t *transport, conn_t *conn, event_t *event) 
     cdef uint32_t length = transport.receivable(transport, conn)
     if length == 0:
         return True
+    turn_charge(transport, length >> REST_UNIT_BYTES_SHIFT)
     event.rest = <uint8_t *>malloc(length)
     if event.rest == NULL:
         return False
@@ -186,14 +190,15 @@ cdef uint32_t tell(EventApplication application, const transport_t *transport, e
     cdef event_t *following
     cdef uint32_t kinds, told = 0
     while event != NULL:
-        following = event.next              # held by the list of all records until EVENT_CLOSED was told
+        following = event.next              # held by the ring
         kinds = event.kinds
         event.kinds = 0
-        told += bits_of(kinds)
-        turn_charge(transport, TOLD_UNITS)
-        application.happened(transport, event, kinds)
-        if kinds & EVENT_CLOSED:
-            event_forget(event)
+        if event.events != NULL:            # not forgotten
+            told += bits_of(kinds)
+            application.happened(transport, event, kinds)
+            if kinds & EVENT_CLOSED:
+                event_forget(event)
+        event_release(event)
         event = following
     return told
 
@@ -223,8 +228,14 @@ cdef class EventApplication(Application):
         self.c.on_hand_over = event_on_hand_over
 
     def __dealloc__(self) -> None:
+        cdef event_t *event = self.events.first
+        cdef event_t *following
         while self.events.newest != NULL:   # of a transport that ended without a word
             event_forget(self.events.newest)
+        while event != NULL:
+            following = event.next
+            event_release(event)
+            event = following
 
     cdef void happened(self, const transport_t *transport, event_t *event, uint32_t kinds) noexcept:
         pass

@@ -218,6 +218,8 @@ cdef inline void submit(engine_t *engine) noexcept nogil:
 
 cdef uint64_t engine_next_deadline(engine_t *engine) noexcept nogil:
     cdef uint64_t tcp_ns, ip_ns
+    if engine.hand_overs:                   # asked for in the last one
+        return engine.now_ns
     if engine.tcp.work_head:
         return engine.now_ns + (TX_RETRY_NS if engine.tx_blocked else 0)
     tcp_ns = tcp_next_deadline(&engine.tcp)
@@ -235,7 +237,7 @@ cdef void engine_run(engine_t *engine, uint64_t until_ns, const bint *stop) noex
     while not stop[0] and now_ns < until_ns and engine.link_error == 0:
         if engine_poll(engine, now_ns) == 0 and engine.link_error == 0:
             deadline_ns = engine_next_deadline(engine)
-            if deadline_ns > now_ns and not engine.hand_overs:
+            if deadline_ns > now_ns:
                 slept = engine.link.counters.waits
                 engine_wait(engine, deadline_ns if deadline_ns < until_ns else until_ns)
                 if slept != engine.link.counters.waits:

@@ -6,6 +6,8 @@ class EventRecorder(Application):
     log: list[tuple[int, int, tuple[str, ...], int]]
     echo: bool
     shut: bool
+    reset: bool
+    ask_again: bool
     timeout_ns: int
     told: Callable[[int, tuple[str, ...]], object] | None
     limit: int

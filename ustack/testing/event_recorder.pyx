@@ -31,12 +31,14 @@ cdef class EventRecorder(EventApplication):
     echo: sends back what has come, and closes after the peer's FIN. shut: sends a FIN when something has come, and
     leaves it unread. timeout_ns: transport.set_timeout for new connections, 0: none. told: called with (port, kinds).
     limit: most records of connections at a time. reasons, rests: of the connections that have ended, and what they
-    left unread.
+    left unread. reset: aborts when something has come. ask_again: asks for another hand-over at each end.
     """
 
     cdef public list log
     cdef public bint echo
     cdef public bint shut
+    cdef public bint reset
+    cdef public bint ask_again
     cdef public uint64_t timeout_ns
     cdef public object told
     cdef readonly list reasons
@@ -100,6 +102,8 @@ cdef class EventRecorder(EventApplication):
         if kinds & EVENT_CLOSED:
             self.reasons.append(reason_name(event.reason))
             self.rests.append(event.rest[:event.rest_bytes] if event.rest != NULL else b"")
+            if self.ask_again:
+                transport.want_hand_over(transport, &self.c)
         else:
             self.act(transport, event, kinds)
         if self.told is not None:
@@ -111,6 +115,8 @@ cdef class EventRecorder(EventApplication):
             transport.set_timeout(transport, event.conn, self.timeout_ns)
         if kinds & EVENT_DATA and self.shut:
             transport.shutdown(transport, event.conn)
+        if kinds & EVENT_DATA and self.reset:
+            transport.abort(transport, event.conn)
         if self.echo:
             self.send_back(transport, event, kinds)
         return 0
