@@ -233,8 +233,19 @@ cdef inline void turn_charge(const transport_t *transport, uint32_t units) noexc
 # Owner of a transport_t: who may be inside, time, waiting. ustack.Stack is one (engine/owner).
 #
 # All methods but register, enter and leave: inside the gate.
+# What an Application and its transport know of each other, of which either may be gone first: a link of the transport's
+# list, in C, because who is being collected may have lost its Python objects already.
+ctypedef struct attachment_t:
+    attachment_t *next
+    attachment_t **at                       # what points here; NULL: in no list
+    const transport_t **transport           # the Application's fields, made NULL when the transport goes
+    bint **come_up
+    bint orphaned                           # it has gone without a word: on_closed was never called
+
+
 cdef class Transport:
     cdef transport_t *table                            # lives as long as this object
+    cdef attachment_t *attached                        # the first of its applications
     cdef readonly bint alive
     cdef readonly bint manual_clock                    # every turn is told the time (simulation, tests)
     cdef Gate gate                                     # who is inside
@@ -269,6 +280,7 @@ cdef class Application:
     cdef const transport_t *transport                  # that it is registered with; NULL: with none
     cdef object parked                                 # an exception for who drives the engine, None: none
     cdef bint *come_up                                 # the transport's owner comes up to raise it; or NULL
+    cdef attachment_t attachment
     # For a hand-over, and upcalls that take the GIL: keep an exception that must not end in them
     # (errors.is_interruption). It is raised from run(), poll() or the blocking call in progress once the turn is over.
     # The first one is kept.
@@ -283,3 +295,5 @@ cdef class Application:
     cdef int attach(self, Transport transport, uint16_t index, bint *come_up) except -1
     cdef void detach(self) noexcept
     cdef list missing_upcalls(self)
+    # Raises ValueError if it may not be attached: it is already, or was left behind with connections in it.
+    cdef int ensure_free(self) except -1

@@ -18,8 +18,26 @@ def reason_name(int reason) -> str:
     return close_reason_t(reason).name.removeprefix("CLOSE_").lower()
 
 
+cdef void attachment_end(attachment_t *attachment) noexcept:
+    if attachment.at != NULL:
+        attachment.at[0] = attachment.next
+        if attachment.next != NULL:
+            attachment.next.at = attachment.at
+        attachment.at = NULL
+        attachment.next = NULL
+
+
 cdef class Transport:
     """Base class of transports: owner of a table of downcalls (transport_t)."""
+
+    def __dealloc__(self) -> None:
+        cdef attachment_t *each
+        while self.attached != NULL:        # it has ended without a word
+            each = self.attached
+            each.transport[0] = NULL
+            each.come_up[0] = NULL
+            each.orphaned = True
+            attachment_end(each)
 
     cdef uint16_t register(self, Application application) except 0:
         raise NotImplementedError
@@ -71,6 +89,11 @@ cdef class Application:
     def __cinit__(self, *args: object, **kwargs: object) -> None:
         memset(&self.c, 0, sizeof(application_t))
         self.gate = Gate()
+        self.attachment.transport = &self.transport
+        self.attachment.come_up = &self.come_up
+
+    def __dealloc__(self) -> None:
+        attachment_end(&self.attachment)
 
     cdef void park(self, object error) noexcept:
         if self.parked is None:
@@ -93,6 +116,11 @@ cdef class Application:
         self.c.index = index
         self.come_up = come_up
         self.gate = transport.gate
+        self.attachment.next = transport.attached
+        if transport.attached != NULL:
+            transport.attached.at = &self.attachment.next
+        self.attachment.at = &transport.attached
+        transport.attached = &self.attachment
         return 0
 
     cdef void detach(self) noexcept:
@@ -100,6 +128,15 @@ cdef class Application:
         self.c.index = 0
         self.come_up = NULL
         self.gate = Gate()
+        attachment_end(&self.attachment)
+
+    cdef int ensure_free(self) except -1:
+        if self.transport != NULL:
+            raise ValueError(f"this {type(self).__name__} is in use: it serves one stack at a time")
+        if self.attachment.orphaned:
+            raise ValueError(f"this {type(self).__name__} has served a stack that was never closed, whose connections "
+                             "are still in it: make another")
+        return 0
 
     cdef list missing_upcalls(self):
         cdef list missing = []

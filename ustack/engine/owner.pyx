@@ -227,15 +227,13 @@ cdef class Engine(Transport):
 
     cdef uint16_t register(self, Application application) except 0:
         cdef uint16_t index
-        # The pointer alone could be a stack's that was at this address, and ended without a word (__dealloc__).
-        if application.transport == self.table and self.c.applications[application.c.index] == &application.c:
+        if application.transport == self.table:
             return application.c.index
         missing = application.missing_upcalls()
         if missing:
             raise ValueError(f"{type(application).__name__} has no {', '.join(missing)}: it fills its whole "
                              "table in __cinit__ (ustack/application.pxd, application_t)")
-        if application.transport != NULL:
-            raise ValueError(f"this {type(application).__name__} is in use: it serves one stack at a time")
+        application.ensure_free()
         application.gate.check("listen()")              # who is inside it must find the same gate when leaving
         index = engine_add_application(&self.c, &application.c)
         if index == 0:

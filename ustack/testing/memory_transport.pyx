@@ -102,8 +102,9 @@ cdef class MemoryTransport(Transport):
         missing = application.missing_upcalls()
         if missing:
             raise ValueError(f"{type(application).__name__} has no {', '.join(missing)}")
-        if application.transport != NULL or len(self.applications) == MEMORY_LISTENERS:
-            raise ValueError(f"this {type(application).__name__} is in use")
+        application.ensure_free()
+        if len(self.applications) == MEMORY_LISTENERS:
+            raise ValueError(f"a transport in memory serves at most {MEMORY_LISTENERS} applications")
         self.applications.append(application)
         application.attach(self, <uint16_t>len(self.applications), &self.come_up)
         return application.c.index

@@ -75,6 +75,11 @@ cdef class Recorder(Application):
         self.log.clear()
 
     @property
+    def attached(self) -> bool:
+        """Whether anything here still points at a transport."""
+        return self.transport != NULL or self.come_up != NULL
+
+    @property
     def ports(self) -> list[int]:
         """Peers' ports of the connections that have not been told closed."""
         return sorted(self.live)

@@ -21,6 +21,7 @@ from ustack import SimNetwork, Stack
 from ustack.buf.lent import alive as lent_alive
 from ustack.engine.owner import Engine
 from ustack.link.device import Link
+from ustack.testing.memory_transport import MemoryTransport
 from ustack.testing.pair import Pair
 from ustack.testing.recorder import Recorder
 from ustack.testing.testbed import MILLISECOND, SECOND, Testbed
@@ -475,11 +476,43 @@ def test_an_application_of_a_stack_that_ended_without_a_word_is_not_taken_for_an
         gc.collect()
         stack = Silent(SimNetwork().a, now_ns=0)
         places.add(id(stack))
-        with pytest.raises(ValueError, match="is in use"):
+        with pytest.raises(ValueError, match="never closed"):
             stack.listen(80, application=application)
     stack.close()
     if len(places) == 20:
         pytest.skip("no stack lay where one had been")
+
+
+def test_an_application_knows_nothing_of_a_transport_that_is_gone() -> None:
+    """However it went: closed, dropped, or given back without a word, as without memory for a finalizer."""
+
+    class Silent(Stack):
+        """Tells nobody."""
+
+        def __del__(self) -> None:
+            pass
+
+    kept, closed, memory = Recorder(), Recorder(), Recorder()
+    stack = Silent(SimNetwork().a, now_ns=0)
+    transport = MemoryTransport()
+    for port, application in ((80, kept), (81, Recorder()), (82, closed)):
+        stack.listen(port, application=application)
+    transport.listen(80, memory)
+    assert kept.attached
+    assert memory.attached
+    del stack, transport, application
+    gc.collect()
+    assert not kept.attached
+    assert not closed.attached
+    assert not memory.attached
+    with pytest.raises(ValueError, match="never closed"):
+        MemoryTransport().listen(80, kept)
+    again = Recorder()
+    for _ in range(2):
+        with Stack(SimNetwork().a, now_ns=0) as stack:
+            stack.listen(80, application=again)
+            assert again.attached
+        assert not again.attached
 
 
 def test_a_listener_used_after_its_stack_does_not_end_the_process() -> None:
