@@ -13,9 +13,10 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 
-from ustack.application cimport transport_t
+from ustack.application cimport ACCEPT_REFUSED, conn_t, transport_t
 from ustack.blocking.events cimport (
-    EVENT_ACCEPTED, EVENT_CLOSED, EVENT_DATA, EVENT_EOF, EVENT_TIMEOUT, EVENT_WRITABLE, EventApplication, event_t)
+    EVENT_ACCEPTED, EVENT_CLOSED, EVENT_DATA, EVENT_EOF, EVENT_TIMEOUT, EVENT_WRITABLE, EventApplication, event_new,
+    event_t, events_t)
 from ustack.buf.lent cimport lent_from_object, lent_t, lent_unref
 
 from ustack.application import reason_name
@@ -23,6 +24,10 @@ from ustack.errors import is_interruption
 
 cdef tuple KINDS = ((EVENT_ACCEPTED, "accepted"), (EVENT_DATA, "data"), (EVENT_WRITABLE, "writable"),
                     (EVENT_EOF, "eof"), (EVENT_TIMEOUT, "timeout"), (EVENT_CLOSED, "closed"))
+
+
+cdef int refuse(events_t *events, const transport_t *transport, conn_t *conn, event_t *event) noexcept nogil:
+    return ACCEPT_REFUSED
 
 
 cdef class EventRecorder(EventApplication):
@@ -84,6 +89,21 @@ cdef class EventRecorder(EventApplication):
     def names(self, port: int | None = None) -> list[tuple[str, ...]]:
         """The kinds of each entry of the log, of one port or of all."""
         return [entry[2] for entry in self.log if port is None or entry[1] == port]
+
+    def refuse_one_that_has_timed_out(self) -> int:
+        """A connection whose timeout is noted is refused before that is told; what on_accept has answered."""
+        cdef conn_t conn
+        cdef event_t *event = event_new(&self.events)
+        cdef int answer
+        if event == NULL:
+            raise MemoryError
+        event.conn = &conn
+        conn.user_data = <uint64_t>event
+        self.events.admit = refuse
+        self.c.on_timeout(&self.c, self.transport, &conn)
+        answer = self.c.on_accept(&self.c, self.transport, &conn)
+        self.events.admit = NULL
+        return answer
 
     cdef void happened(self, const transport_t *transport, event_t *event, uint32_t kinds) noexcept:
         try:

@@ -13,6 +13,7 @@ from ustack.testing.testbed import SECOND, Testbed
 MSS = {"mss": 1460}
 STAGE_UNITS = 8192  # TURN_STAGE_UNITS
 TIMERS = 1024  # TIMERS_A_TURN
+ACCEPT_REFUSED = 2  # accept_t
 
 
 @pytest.fixture
@@ -115,3 +116,19 @@ def test_a_connection_that_has_ended_and_does_not_know_yet_has_no_variables(bed:
     assert seen == ["CLOSED", "state", "state"]
     assert connection.reason == "reset"
     assert recorder.errors == []
+
+
+@pytest.mark.parametrize("after", ["told", "dropped"])
+def test_a_connection_refused_after_an_event_is_not_told_of(bed: Testbed, after: str) -> None:
+    """Its record is in the ring: it goes when the ring comes to it, or with the application."""
+    recorder = EventRecorder()
+    bed.stack.listen(80, application=recorder)
+    assert recorder.refuse_one_that_has_timed_out() == ACCEPT_REFUSED
+    assert recorder.records == 0
+    if after == "dropped":
+        return
+    bed.stack.poll(bed.now_ns)
+    assert recorder.hand_overs == 1
+    assert (recorder.log, recorder.events_told) == ([], 0)
+    opened(bed, 2000, 80)
+    assert recorder.names() == [("accepted",)]
