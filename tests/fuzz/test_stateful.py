@@ -11,7 +11,7 @@ No expectation about each answer, but what must hold always: nothing crashes (th
 has at most one reason why it was refused, every pool keeps within its bound, nobody's data waits for a turn that never
 comes, and in the end an honest client is served every byte, and nothing leaks.
 
-    sudo make asan-test ARGS="tests/fuzz/test_stateful.py --fuzz-examples 3000"      # for a long look
+    sudo make asan-test ARGS="tests/fuzz/test_stateful.py --fuzz-examples 3000 --timeout 0"      # for a long look
 """
 
 import gc
