@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ustack import SimNetwork, Stack
+from ustack import ConnectionTimeout, SimNetwork, Stack
 from ustack.testing.event_recorder import EventRecorder
 from ustack.testing.gil_watch import GilWatch
 from ustack.testing.memory_transport import MemoryTransport
@@ -266,6 +266,46 @@ def test_what_output_ends_is_told_before_the_poll_returns(bed: Testbed) -> None:
     assert connection.reason == "aborted"
 
 
+def test_a_timeout_that_output_finds_is_told_before_the_poll_returns() -> None:
+    """R2: it gives up when it would send again, in the second half of a turn."""
+    with Testbed(msl_ns=0) as bed:
+        bed.introduce()
+        listener = bed.stack.listen(80)
+        opened(bed)
+        connection = listener.accept(timeout=0)
+        connection.set_user_timeout(3)
+        connection.send(b"never acknowledged")
+        before = bed.stack.counters()
+        for _ in range(10_000):
+            if connection.reason is not None:
+                break
+            assert bed.stack.connections() != []  # whoever is gone has been told
+            deadline_ns = bed.stack.next_deadline_ns
+            assert deadline_ns is not None
+            bed.now_ns = max(deadline_ns, bed.now_ns)
+            bed.network.advance(bed.now_ns)
+            bed.stack.poll(bed.now_ns)
+        assert connection.reason == "timeout"
+        after = bed.stack.counters()
+        told = [after[name] - before[name] for name in ("hand_overs", "hand_overs_at_return")]
+        assert sum(told) == 1
+        with pytest.raises(ConnectionTimeout):
+            connection.receive(timeout=0)
+
+
+def test_an_abort_is_told_before_the_call_returns() -> None:
+    """A real clock: the RST is sent by abort() itself, and the end handed over before it comes back."""
+    network = SimNetwork()
+    with Stack(network.a, "198.18.0.2/24") as stack:
+        connection = stack.connect("198.18.0.9", 80, wait=False)
+        turns, waits = stack.turns()["turns"], stack.link.counters()["waits"]
+        connection.abort()
+        assert connection.reason == "aborted"
+        assert stack.counters()["hand_overs_at_return"] == 1
+        assert stack.turns()["turns"] == turns + 1
+        assert stack.link.counters()["waits"] == waits
+
+
 # ---------------------------------------------------------------- the end
 
 
@@ -324,7 +364,7 @@ def test_a_stack_that_ends_tells_everybody() -> None:
         assert recorder.records == 0
 
 
-def test_records_of_a_stack_that_ended_without_a_word_are_given_back() -> None:
+def test_a_connection_may_be_older_than_its_stack_and_listener() -> None:
     """Connections may be older than everything that they came from."""
     held: list[Any] = []
     with Testbed() as bed:

@@ -15,7 +15,7 @@ import threading
 import weakref
 from array import array
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
@@ -370,6 +370,41 @@ def test_a_full_queue_takes_a_part_at_once() -> None:
         assert opener.send(data[sent:]) == 10_000
         pair.advance(TURN)
         assert accepter.receive() == data[:20_000]
+
+
+@pytest.mark.parametrize(("low_water", "goes_on_at"), [(0, 50_000), (20_000, 50_000), (70_000, 70_000)])
+def test_a_send_that_waits_goes_on_at_half_of_the_queue_or_at_the_mark(low_water: int, goes_on_at: int) -> None:
+    """Whichever is more, so that a long path never runs dry while Python wakes. The far end acknowledges at most its
+    small window between two turns, and what is queued then is written down."""
+    window = 8000
+    network = SimNetwork()
+    with (
+        Stack(network.b, PEER_ADDRESS + "/24", rcv_buffer_bytes=window) as far,
+        Stack(network.a, STACK_ADDRESS + "/24", snd_queue_bytes=100_000, snd_low_water_bytes=low_water) as near,
+    ):
+        listener = far.listen(80)
+        connection = near.connect(PEER_ADDRESS, 80, wait=False)
+        for _ in range(100):
+            near.poll()
+            far.poll()
+        peer = listener.accept(timeout=0)
+        queued: list[int] = []
+
+        def between_turns() -> None:
+            queued.append(connection.info()["snd_queued_bytes"])
+            far.poll()
+            with suppress(BlockingIOError):
+                peer.receive(timeout=0)
+            far.poll()
+            if len(queued) < 1000:
+                near.call_soon_threadsafe(between_turns)
+
+        near.call_soon_threadsafe(between_turns)
+        assert connection.send(bytes(200_000), timeout=60) == 200_000
+        assert queued.count(100_000) > 1  # it was filled up again
+        assert goes_on_at < min(queued) <= goes_on_at + window
+        connection.abort()
+        peer.abort()
 
 
 def test_nothing_is_taken_while_more_than_the_mark_was_never_sent() -> None:
