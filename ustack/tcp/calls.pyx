@@ -395,5 +395,10 @@ cdef void tcp_waiting(tcp_t *tcp, const tcb_t *conn) noexcept nogil:
 
 cdef void tcp_taken(tcp_t *tcp, const tcb_t *conn) noexcept nogil:
     cdef listener_t *listener = listener_of(tcp, conn)
-    if listener != NULL and listener.waiting > 0:
+    cdef ip_addr_t any_address
+    if listener == NULL or listener.waiting == 0:
+        # That of any address has counted it, before the one of its own address was there.
+        memset(&any_address, 0, sizeof(any_address))
+        listener = listener_exact(tcp, &any_address, conn.key.lport)
+    if listener != NULL and listener.app == conn.app and listener.waiting > 0:
         listener.waiting -= 1

@@ -132,3 +132,15 @@ def test_a_connection_refused_after_an_event_is_not_told_of(bed: Testbed, after:
     assert (recorder.log, recorder.events_told) == ([], 0)
     opened(bed, 2000, 80)
     assert recorder.names() == [("accepted",)]
+
+
+def test_a_listener_of_one_address_takes_no_place_from_that_of_any(bed: Testbed) -> None:
+    """Who waits has been counted by the listener that was there then."""
+    of_any = bed.stack.listen(80, backlog=2)
+    opened(bed, 2000, 80)
+    with bed.stack.listen(80, address=bed.stack_address, backlog=2):
+        of_any.accept(timeout=0).close()
+    bed.pump()
+    for number in range(2):
+        opened(bed, 3000 + number, 80)
+    assert of_any.pending == 2
