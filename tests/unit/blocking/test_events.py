@@ -1,7 +1,13 @@
 # SPDX-License-Identifier: MIT
 """Events for Python: noted without the GIL, handed over once per turn, between receiving and output."""
 
+import os
+import shutil
+import subprocess
+import sys
+import textwrap
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -351,6 +357,78 @@ def test_without_memory_for_a_record_a_connection_is_reset(bed: Testbed, recorde
     late.expect("SA")
     late.send("A")
     assert recorder.records == limit + 1
+
+
+FAILING = r"""
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <string.h>
+void *__libc_malloc(size_t size);
+void *__libc_calloc(size_t count, size_t size);
+int failing;
+static int is_ours(void *caller)
+{
+    Dl_info about;
+    return failing && dladdr(caller, &about) && about.dli_fname && strstr(about.dli_fname, "/blocking/events.");
+}
+void *malloc(size_t size) { return is_ours(__builtin_return_address(0)) ? 0 : __libc_malloc(size); }
+void *calloc(size_t count, size_t size)
+{
+    return is_ours(__builtin_return_address(0)) ? 0 : __libc_calloc(count, size);
+}
+"""
+
+
+@pytest.mark.skipif(
+    shutil.which("gcc") is None or "LD_PRELOAD" in os.environ, reason="needs gcc, and an allocator of its own"
+)
+def test_without_memory_for_records_and_unread_bytes_connections_end_with_an_error(tmp_path: Path) -> None:
+    """The C library's allocator refuses what events.pyx asks it for, and nobody else: in a process of its own."""
+    (tmp_path / "failing.c").write_text(FAILING)
+    library = tmp_path / "failing.so"
+    subprocess.run(["gcc", "-shared", "-fPIC", "-o", library, tmp_path / "failing.c", "-ldl"], check=True)
+    script = f"""
+        import ctypes
+        from ustack.testing.peer import ScriptedPeer
+        from ustack.testing.testbed import Testbed
+        failing = ctypes.c_int.in_dll(ctypes.CDLL({str(library)!r}), "failing")
+        with Testbed(msl_ns=0) as bed:
+            bed.introduce()
+            listener = bed.stack.listen(80)
+            peer, refused = ScriptedPeer(bed, port=2000), ScriptedPeer(bed, port=2001)
+            for each in (peer, refused):
+                each.send("S", options={{"mss": 1460}})
+                each.expect("SA")
+            peer.send("A")
+            connection = listener.accept(timeout=0)
+            peer.send("PA", payload=b"the last words")
+            connection.shutdown()
+            bed.pump()
+            peer.expect("FA")
+            failing.value = 1
+            refused.send("A")
+            assert bed.stack.counters()["accepts_without_memory"] == 1
+            refused.expect("RA")
+            peer.send("FA", ack=2)
+            bed.pump()
+            failing.value = 0
+            assert listener.pending == 0
+            print(connection.reason)
+            try:
+                connection.receive()
+            except OSError as error:
+                print(error.reason)
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)],
+        env={**os.environ, "LD_PRELOAD": str(library)},
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.split() == ["no_memory", "no_memory"]
 
 
 def test_a_stack_that_ends_tells_everybody() -> None:
