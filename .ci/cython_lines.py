@@ -7,6 +7,7 @@ plugin, so that nothing is measured from then on. It is the slower way, too.
 """
 
 import operator
+import os
 from types import SimpleNamespace
 from typing import Any
 
@@ -40,6 +41,14 @@ class Plugin(Coverage.Plugin):
         if tracer is not None:
             tracer.__class__ = Tracer
         return tracer
+
+    def file_reporter(self, filename: str) -> Any:
+        """As Cython's, which knows a .pxd only after a module that takes functions from it."""
+        reporter = super().file_reporter(filename)
+        if reporter is None and filename.endswith(".pxd"):
+            self._find_c_source_files(os.path.dirname(filename), filename)
+            reporter = super().file_reporter(filename)
+        return reporter
 
 
 def coverage_init(registry: Any, options: Any) -> None:
