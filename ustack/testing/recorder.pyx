@@ -62,7 +62,7 @@ cdef class Recorder(Application):
     def on(self, str event not None, *actions) -> None:
         """Do these in every upcall of that name: "refuse" and "wait" (accept only), "close", "abort", "shutdown",
         "resume", "take", "want_writable", ("send", bytes), ("timeout", ns), ("low_water", bytes), ("unsent_low_water",
-        bytes), a callable (port). None: nothing."""
+        bytes), ("option", (number, value)), a callable (port). None: nothing."""
         self.actions[event] = list(actions)
 
     def names(self, port: int | None = None) -> list[str]:
@@ -114,6 +114,10 @@ cdef class Recorder(Application):
         return (self.transport.option(self.transport, conn, OPTION_LOW_WATER),
                 self.transport.option(self.transport, conn, OPTION_UNSENT_LOW_WATER))
 
+    def option(self, int port, int number) -> int:
+        """The value of an option (conn_option_t) by its number."""
+        return self.transport.option(self.transport, self.conn(port), number)
+
     def receivable(self, int port) -> int:
         """Bytes that wait in the receive queue."""
         return self.transport.receivable(self.transport, self.conn(port))
@@ -123,6 +127,12 @@ cdef class Recorder(Application):
         cdef bytearray room = bytearray(length)
         cdef uint8_t[::1] out = room
         return bytes(room[:self.transport.receive(self.transport, self.conn(port), &out[0], length)])
+
+    def peek(self, int port) -> bytes:
+        """The bytes that come first in the receive queue and lie in one piece; they stay there."""
+        cdef uint32_t length = 0
+        cdef const uint8_t *found = self.transport.peek(self.transport, self.conn(port), &length)
+        return b"" if found == NULL else found[:length]
 
     def connect(self, str address not None, uint16_t port) -> None:
         """Open a connection to there. Actions may be done on it at once, before its on_accept ("connected")."""
@@ -157,6 +167,8 @@ cdef class Recorder(Application):
             result = self.transport.set_option(self.transport, conn, OPTION_LOW_WATER, argument)
         elif name == "unsent_low_water":
             result = self.transport.set_option(self.transport, conn, OPTION_UNSENT_LOW_WATER, argument)
+        elif name == "option":
+            result = self.transport.set_option(self.transport, conn, <int>argument[0], <uint32_t>argument[1])
         elif name == "timeout":
             self.transport.set_timeout(self.transport, conn, <uint64_t>argument)
         elif name == "send":

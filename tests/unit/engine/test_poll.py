@@ -469,6 +469,32 @@ def test_closing_with_half_of_the_data_used_is_a_reset(bed: Testbed, recorder: R
     assert recorder.log[-2] == ("closed", PEER_PORT, "aborted")
 
 
+def test_closing_with_half_of_a_rest_used_is_a_reset(bed: Testbed, recorder: Recorder) -> None:
+    """SHLD-3 for what was kept: it is offered again, and the application closes over it."""
+    recorder.consume = 0
+    peer = handshake(bed)
+    peer.send("PA", payload=b"hello")
+    peer.drain()
+    recorder.consume = 2
+    recorder.on("data", "close")
+    recorder.act(PEER_PORT, "resume")
+    bed.pump()
+    assert peer.drain()[-1].flags == "RA"
+    assert recorder.log[-2] == ("closed", PEER_PORT, "aborted")
+
+
+def test_closing_over_what_lay_behind_a_hole_is_a_reset(bed: Testbed, recorder: Recorder) -> None:
+    """SHLD-3: the application uses all that it is shown and closes, before it is shown what the segment has joined."""
+    recorder.on("data", "close")
+    peer = handshake(bed)
+    peer.send("PA", seq=6, payload=b"world")
+    peer.drain()
+    peer.send("PA", seq=1, payload=b"hello")
+    assert peer.drain()[-1].flags == "RA"
+    assert recorder.received[PEER_PORT] == b"hello"
+    assert recorder.log[-2] == ("closed", PEER_PORT, "aborted")
+
+
 def test_aborting_one_connection_in_the_upcall_of_another(bed: Testbed, recorder: Recorder) -> None:
     first, second = handshake(bed, 1000), handshake(bed, 1001)
     recorder.on("data", lambda port: recorder.act(1000, "abort") if 1000 in recorder.ports else None)
@@ -644,6 +670,17 @@ def test_a_timeout_that_is_set_again_before_it_is_told_is_not_told(bed: Testbed,
     assert [recorder.names(peer.port)[1:] for peer in late] == [["data"]] * in_time + [["timeout", "data"]] * len(
         before_their_data
     )
+
+
+def test_a_timeout_comes_while_a_connection_is_being_opened(bed: Testbed, recorder: Recorder) -> None:
+    peer = ScriptedPeer(bed, port=PEER_PORT)
+    recorder.connect(peer.address, PEER_PORT)
+    recorder.act(PEER_PORT, ("timeout", 10 * MILLISECOND))
+    recorder.on("timeout", "abort")
+    bed.advance(9 * MILLISECOND)
+    assert recorder.names() == []
+    bed.advance(2 * MILLISECOND)
+    assert recorder.names() == ["timeout", "closed"]
 
 
 def test_a_closed_connection_has_no_timeout(bed: Testbed, recorder: Recorder) -> None:

@@ -255,6 +255,43 @@ def test_nothing_can_be_received_inside_on_data(world: World) -> None:
     assert world.recorder.received[port_of(world)] == b"abc"
 
 
+def test_peek_shows_what_waits_and_takes_nothing(world: World) -> None:
+    client = world.open()
+    world.recorder.consume = 0
+    client.send(b"abc")
+    port = port_of(world)
+    assert [world.recorder.peek(port) for _ in range(2)] == [b"abc", b"abc"]
+    assert world.recorder.receivable(port) == 3
+    assert (world.recorder.read(port, 3), world.recorder.peek(port)) == (b"abc", b"")
+
+
+def test_nothing_can_be_seen_inside_on_data(world: World) -> None:
+    client = world.open()
+    found: list[bytes] = []
+    world.recorder.on("data", lambda port: found.append(world.recorder.peek(port)))
+    client.send(b"abc")
+    assert found == [b""]
+
+
+@pytest.mark.parametrize(("option", "value"), [(1, 1), (2, 1), (3, 65535), (4, 0xB8), (5, 1)])
+def test_each_connection_has_options_of_its_own(world: World, option: int, value: int) -> None:
+    """NODELAY, KEEPALIVE, USER_TIMEOUT_S, TOS and TTL, by their numbers in conn_option_t."""
+    world.open()
+    world.open()
+    one, other = world.recorder.ports
+    before = world.recorder.option(other, option)
+    assert before != value
+    assert world.recorder.act(one, ("option", (option, value))) == 0
+    assert (world.recorder.option(one, option), world.recorder.option(other, option)) == (value, before)
+
+
+def test_an_option_that_there_is_not_is_refused(world: World) -> None:
+    world.open()
+    port = port_of(world)
+    assert world.recorder.act(port, ("option", (99, 1))) < 0
+    assert world.recorder.option(port, 99) == 0
+
+
 def test_an_answer_arrives(world: World) -> None:
     client = world.open()
     world.recorder.on("data", ("send", b"answer"), "close")
