@@ -451,6 +451,19 @@ def test_nothing_that_is_asked_for_in_the_last_upcall_happens(
     assert recorder.names() == ["accept", "closed"]
 
 
+def test_a_congestion_control_that_there_is_not_is_refused(bed: Testbed, recorder: Recorder) -> None:
+    """OPTION_CC by number (6 in conn_option_t), and in the last upcall any."""
+    answers: list[int] = []
+    recorder.on("closed", lambda port: answers.append(recorder.act(port, ("option", (6, 0)))))
+    peer = handshake(bed)
+    before = recorder.option(PEER_PORT, 6)
+    assert recorder.act(PEER_PORT, ("option", (6, 255))) < 0
+    assert recorder.option(PEER_PORT, 6) == before
+    assert recorder.act(PEER_PORT, ("option", (6, before))) == 0
+    peer.send("R")
+    assert [answer < 0 for answer in answers] == [True]
+
+
 def test_send_in_the_last_upcall_is_refused(bed: Testbed, recorder: Recorder) -> None:
     answers: list[int] = []
     recorder.on("closed", lambda port: answers.append(recorder.act(port, ("send", b"late"))))

@@ -104,6 +104,23 @@ def test_established_data_across_the_right_edge_is_trimmed() -> None:
         scene.peer.expect("A", seq=1, ack=1 + window, wnd=window)
 
 
+def test_established_data_across_both_edges_is_trimmed_on_both_sides() -> None:
+    """Neither its first byte nor its last is in the window, which is all that table 6 asks; yet it has every byte that
+    is waited for."""
+    with established(rcv_buffer_bytes=4096) as scene:
+        window = scene.info()["rcv_wnd"]
+        data = bytes(index % 251 for index in range(window + 200))
+        filled = window - 500
+        for at in range(0, filled, 1000):
+            scene.peer.send("A", seq=1 + at, payload=data[at : min(at + 1000, filled)])
+        scene.peer.drain()
+        scene.peer.send("A", seq=1 + filled - 100, payload=data[filled - 100 :])
+        scene.peer.expect("A", seq=1, ack=1 + window, wnd=0)
+        assert scene.read() == data[:window]
+        assert scene.testbed.dropped() == {}
+        scene.peer.drain()
+
+
 @pytest.mark.parametrize("flags", ["UA", "UPA"])
 @pytest.mark.parametrize("urgent", [0, 3, 5, 1000, 65535])
 def test_established_urgent_data_is_delivered_in_line(flags: str, urgent: int) -> None:

@@ -49,6 +49,15 @@ def test_syn_received_unacceptable_ack_is_answered_with_rst(role: str, ack: int)
         assert scene.testbed.dropped() == {"drop_tcp_ack": 1}
 
 
+def test_syn_received_an_older_timestamp_is_answered_and_dropped() -> None:
+    """RFC 7323 section 5.3 R1, on the mini-record of a passive open."""
+    with syn_received(role="passive", options=ALL_OPTIONS) as scene:
+        scene.peer.send("A", options={"timestamps": (ALL_OPTIONS["timestamps"][0] - 1, scene.peer.ts_recent)})
+        expect_ack(scene, "passive")
+        assert scene.state == "SYN-RECEIVED"
+        assert scene.testbed.dropped() == {"drop_tcp_paws": 1}
+
+
 @both_roles
 def test_syn_received_without_ack_is_dropped(role: str) -> None:
     with syn_received(role=role) as scene:
