@@ -51,7 +51,16 @@ cdef void event_bind(event_t *event, const transport_t *transport, conn_t *conn)
     conn.user_data = <uint64_t>event
 
 
-cdef void event_forget(event_t *event) noexcept nogil:
+cdef inline void let_go(event_t *event, uint32_t holders) noexcept nogil:
+    """So many of its holders go."""
+    event.holders -= holders
+    if event.holders == 0:
+        free(event.rest)
+        free(event)
+
+
+cdef inline void unlist(event_t *event) noexcept nogil:
+    """Off the list of all records, which stays a holder."""
     cdef events_t *events = event.events
     if event.newer != NULL:
         event.newer.older = event.older
@@ -62,7 +71,11 @@ cdef void event_forget(event_t *event) noexcept nogil:
     events.records -= 1
     event.events = NULL
     event.conn = NULL
-    event_release(event)
+
+
+cdef void event_forget(event_t *event) noexcept nogil:
+    unlist(event)
+    let_go(event, 1)
 
 
 cdef void event_hold(event_t *event) noexcept nogil:
@@ -70,10 +83,7 @@ cdef void event_hold(event_t *event) noexcept nogil:
 
 
 cdef void event_release(event_t *event) noexcept nogil:
-    event.holders -= 1
-    if event.holders == 0:
-        free(event.rest)
-        free(event)
+    let_go(event, 1)
 
 
 cdef conn_t *event_conn(const event_t *event) noexcept nogil:
@@ -188,17 +198,19 @@ cdef uint32_t event_on_hand_over(application_t *app, const transport_t *transpor
 cdef uint32_t tell(EventApplication application, const transport_t *transport, event_t *event) noexcept:
     """Tell every connection's events, from the first of the ring on."""
     cdef event_t *following
-    cdef uint32_t kinds, told = 0
+    cdef uint32_t kinds, holders, told = 0
     while event != NULL:
         following = event.next              # held by the ring
         kinds = event.kinds
         event.kinds = 0
+        holders = 1
         if event.events != NULL:            # not forgotten
             told += bits_of(kinds)
             application.happened(transport, event, kinds)
             if kinds & EVENT_CLOSED:
-                event_forget(event)
-        event_release(event)
+                unlist(event)
+                holders = 2
+        let_go(event, holders)
         event = following
     return told
 
