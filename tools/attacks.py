@@ -27,8 +27,8 @@ from dataclasses import dataclass
 import click
 
 from ustack.lab import LabError, inside
-from ustack.testing.segment import SEQUENCE_MASK, build_arp, ipv4_text
-from ustack.tools.station_frames import TCP_FLAGS, SegmentMaker, hear, hear_only, send_frames
+from ustack.testing.segment import SEQUENCE_MASK, build_arp, flags_to_int, ipv4_text, mac_bytes
+from ustack.tools.station_frames import SegmentMaker, hear, hear_only, send_frames
 from ustack.tools.syn_sender import SynSender
 from ustack.tools.synflood import FloodError, check_range, find_mac
 
@@ -63,7 +63,7 @@ class Station:
         self.address = address
         self.target = target
         self.port = port
-        self.mac = bytes.fromhex(STATION_MAC.replace(":", ""))
+        self.mac = mac_bytes(STATION_MAC)
         self.target_mac = target_mac
         self.maker = SegmentMaker(self.mac, target_mac, address, target, port, MSS)
         self.flows: dict[int, Flow] = {}
@@ -83,9 +83,8 @@ class Station:
     def frame(self, flow: Flow, flags: str, *, seq: int = 0, ack: int = 0, wnd: int = 65535,
               payload: bytes = b"") -> bytes:  # fmt: skip
         """A frame of a flow. seq, ack: relative to where the flow stands."""
-        bits = sum(TCP_FLAGS[flag] for flag in flags)
         acknowledged = flow.rcv_nxt + ack if "A" in flags else 0
-        return self.maker.frame(flow.port, flow.snd_nxt + seq, acknowledged, bits, wnd, payload)
+        return self.maker.frame(flow.port, flow.snd_nxt + seq, acknowledged, flags_to_int(flags), wnd, payload)
 
     def send(self, *frames: bytes) -> None:
         """Send, or count that the device had no room."""

@@ -1,5 +1,3 @@
-TCP_FLAGS: dict[str, int]
-
 class SegmentMaker:
     def __init__(
         self, source_mac: bytes, target_mac: bytes, source: str, target: str, port: int, mss: int

@@ -13,6 +13,7 @@ from libc.string cimport memcpy, memset
 
 from ustack.base.posix cimport (
     MSG_DONTWAIT, SOL_SOCKET, SO_ATTACH_FILTER, iovec, mmsghdr, recv, sendmmsg, setsockopt)
+from ustack.ip.records cimport IP_PROTO_TCP
 from ustack.link.packet_abi cimport (
     BPF_ABS, BPF_H, BPF_JEQ, BPF_JMP, BPF_K, BPF_LD, BPF_RET, BPF_W, sock_filter, sock_fprog)
 from ustack.wire.checksum cimport checksum_emit, checksum_partial
@@ -31,9 +32,6 @@ cdef enum:
     OPTION_BYTES_MAX = 12
     PAYLOAD_MAX = 1460
     TTL = 64
-    PROTOCOL_TCP = 6
-
-TCP_FLAGS = {"F": 0x01, "S": 0x02, "R": 0x04, "P": 0x08, "A": 0x10, "U": 0x20, "E": 0x40, "C": 0x80}
 
 
 cdef class SegmentMaker:
@@ -57,7 +55,7 @@ cdef class SegmentMaker:
         memcpy(self.target_mac, <const uint8_t *>target_mac, 6)
         memset(&self.ip, 0, sizeof(ipv4_t))
         self.ip.ttl = TTL
-        self.ip.protocol = PROTOCOL_TCP
+        self.ip.protocol = IP_PROTO_TCP
         self.ip.fragment = IPV4_DONT_FRAGMENT
         self.ip.src_be = address_be(source)
         self.ip.dst_be = address_be(target)
@@ -95,7 +93,7 @@ cdef class SegmentMaker:
         ethernet_emit(out, self.target_mac, self.source_mac, ETHERTYPE_IPV4)
         ipv4_emit(out + ETHERNET_HEADER_BYTES, &self.ip)
         cdef uint16_t checksum = checksum_emit(
-            checksum_partial(tcp, length, ipv4_pseudo_sum(self.ip.src_be, self.ip.dst_be, PROTOCOL_TCP, length)))
+            checksum_partial(tcp, length, ipv4_pseudo_sum(self.ip.src_be, self.ip.dst_be, IP_PROTO_TCP, length)))
         memcpy(tcp + TCP_CHECKSUM_OFFSET, &checksum, 2)
         return built[:ETHERNET_HEADER_BYTES + IPV4_HEADER_BYTES + length]
 
@@ -161,7 +159,7 @@ def hear(fd: int) -> list:
         if ethertype == ETHERTYPE_ARP:
             heard.append(frame[:got])
         elif ethertype == ETHERTYPE_IPV4 and ipv4_parse(frame + ETHERNET_HEADER_BYTES, length, &ip) == 0 and (
-                ip.protocol == PROTOCOL_TCP and ip.fragment & ~IPV4_DONT_FRAGMENT == 0) and segment_parse(
+                ip.protocol == IP_PROTO_TCP and ip.fragment & ~IPV4_DONT_FRAGMENT == 0) and segment_parse(
                 frame + ETHERNET_HEADER_BYTES + ip.header_length, ip.total_length - ip.header_length, &seg) == 0:
             heard.append((seg.dport, seg.seq, seg.flags, seg.length))
 

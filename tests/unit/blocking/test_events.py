@@ -25,13 +25,6 @@ MSS = {"mss": 1460}
 
 
 @pytest.fixture
-def bed() -> Iterator[Testbed]:
-    with Testbed(msl_ns=0) as made:
-        made.introduce()
-        yield made
-
-
-@pytest.fixture
 def recorder(bed: Testbed) -> Iterator[EventRecorder]:
     made = EventRecorder()
     bed.stack.listen(80, application=made)

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: MIT
 """What one turn's hand-over may cost the others, and what is looked at between an end and its hand-over."""
 
-from collections.abc import Iterator
 
 import pytest
 
@@ -14,13 +13,6 @@ MSS = {"mss": 1460}
 STAGE_UNITS = 8192  # TURN_STAGE_UNITS
 TIMERS = 1024  # TIMERS_A_TURN
 ACCEPT_REFUSED = 2  # accept_t
-
-
-@pytest.fixture
-def bed() -> Iterator[Testbed]:
-    with Testbed(msl_ns=0) as made:
-        made.introduce()
-        yield made
 
 
 def opened(bed: Testbed, port: int, stack_port: int) -> ScriptedPeer:

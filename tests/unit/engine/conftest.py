@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A stack on a simulated wire, and an application on its port 80 that writes every upcall down."""
+"""An application on port 80 of the stack on the wire (bed) that writes every upcall down."""
 
 from collections.abc import Iterator
 
@@ -7,13 +7,6 @@ import pytest
 
 from ustack.testing.recorder import Recorder
 from ustack.testing.testbed import Testbed
-
-
-@pytest.fixture
-def bed() -> Iterator[Testbed]:
-    with Testbed(msl_ns=0) as made:
-        made.introduce()
-        yield made
 
 
 @pytest.fixture

@@ -8,7 +8,8 @@ import pytest
 from scapy.layers.inet import IP, TCP
 from scapy.layers.l2 import Ether
 
-from ustack.tools.station_frames import TCP_FLAGS, SegmentMaker, hear, hear_only, send_frames
+from ustack.testing.segment import flags_to_int
+from ustack.tools.station_frames import SegmentMaker, hear, hear_only, send_frames
 
 OURS = bytes.fromhex("020000000001")
 THEIRS = bytes.fromhex("020000000002")
@@ -20,7 +21,7 @@ def maker(**changed: object) -> SegmentMaker:
 
 
 def test_a_segment_has_what_was_asked_for() -> None:
-    frame = Ether(maker().frame(1234, 2**32 + 5, -1, TCP_FLAGS["P"] | TCP_FLAGS["A"], 77, b"payload"))
+    frame = Ether(maker().frame(1234, 2**32 + 5, -1, flags_to_int("PA"), 77, b"payload"))
     assert (frame.src, frame.dst) == ("02:00:00:00:00:01", "02:00:00:00:00:02")
     assert (frame[IP].src, frame[IP].dst, frame[IP].len) == ("198.18.0.77", "198.18.0.2", 47)
     found = frame[TCP]
@@ -30,7 +31,7 @@ def test_a_segment_has_what_was_asked_for() -> None:
 
 
 def test_a_syn_offers_what_a_client_offers() -> None:
-    frame = Ether(maker().frame(1, 2, 0, TCP_FLAGS["S"], 65535))
+    frame = Ether(maker().frame(1, 2, 0, flags_to_int("S"), 65535))
     assert dict(frame[TCP].options) == {"MSS": 1400, "NOP": None, "SAckOK": b"", "WScale": 7}
 
 
