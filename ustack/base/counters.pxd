@@ -61,6 +61,7 @@ cpdef enum counter_t:
     SACK_RENEGED                # a connection's data beyond a hole was given up: receive memory was full
     CONTROLS_REPLACED           # no record for a connection's congestion control: it got the first one instead
     CONNECTIONS_MEMORY_ABORTED  # held much unread data for long while receive memory was full
+    WINDOWS_GROWN               # a connection's receive window was made larger (receive/autotune)
     TIMESTAMPS_MISSING_IN       # taken without the timestamps that were agreed on
     SYN_FIN_IN                  # a SYN with a FIN opened a connection; the FIN has to come again
     # -- drops, link and Ethernet

@@ -21,7 +21,7 @@ from ustack.engine.poll cimport (
     engine_add_application, engine_discard_all, engine_end_some, engine_flush, engine_hand_over, engine_next_deadline,
     engine_poll, engine_run, engine_wait)
 from ustack.engine.records cimport ENGINE_APPLICATIONS
-from ustack.engine.settings cimport configure
+from ustack.engine.settings cimport configure, settle_window
 from ustack.engine.transport cimport engine_transport_init
 from ustack.engine.waking cimport Waker
 from ustack.ip.layer cimport ip_announce, ip_config_defaults, ip_config_t, ip_destroy, ip_init
@@ -119,6 +119,7 @@ cdef class Engine(Transport):
             ip_addr_from_text(gateway, &ip_config.gateway)
         for name, value in config.items():
             configure(&ip_config, &tcp_config, name, value)
+        settle_window(&tcp_config, "rcv_buffer_bytes" in config, "rcv_buffer_max_bytes" in config)
         tcp_config.cc = <uint8_t>control
         if tcp_config.rto_min_ns > tcp_config.rto_max_ns:
             raise ValueError("rto_min_ns is larger than rto_max_ns")

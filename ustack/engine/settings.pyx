@@ -103,7 +103,9 @@ cdef void fill_table() except *:
     tcp("time_wait_limit", &TCP.time_wait_limit, sizeof(TCP.time_wait_limit), 1, INDEX_MAX,
         "TIME-WAIT records; at the limit the oldest makes room")
     tcp("rcv_buffer_bytes", &TCP.rcv_buffer_bytes, sizeof(TCP.rcv_buffer_bytes), 1, 1 << 29,
-        "bytes that a connection holds for its application: its largest receive window")
+        "bytes that a connection holds for its application: its receive window at first, and for good if it is set")
+    tcp("rcv_buffer_max_bytes", &TCP.rcv_buffer_max_bytes, sizeof(TCP.rcv_buffer_max_bytes), 1, 1 << 29,
+        "largest receive window of a connection whose peer fills it; window scaling is offered for it")
     tcp("rx_memory_bytes", &TCP.rx_memory_bytes, sizeof(TCP.rx_memory_bytes), 1, 0xFFFFFFFF,
         "bytes that all connections hold together for their applications")
     tcp("snd_queue_bytes", &TCP.snd_queue_bytes, sizeof(TCP.snd_queue_bytes), 1, 1 << 30,
@@ -119,7 +121,7 @@ cdef void fill_table() except *:
     tcp("cc_records", &TCP.cc_records, sizeof(TCP.cc_records), 0, INDEX_MAX,
         "records of one congestion control; a connection that gets none has newreno")
     tcp("extra_records", &TCP.extra_records, sizeof(TCP.extra_records), 0, INDEX_MAX,
-        "connections with low-water marks or a path MTU of their own; one more gets neither")
+        "connections with low-water marks, a path MTU or a window of their own; one more gets none")
     # Times.
     tcp("rto_initial_ns", &TCP.rto_initial_ns, sizeof(TCP.rto_initial_ns), MS, DAY_NS,
         "retransmission timeout before the first measurement (RFC 6298)")
@@ -181,6 +183,15 @@ cdef void configure(ip_config_t *ip_config, tcp_config_t *tcp_config, str name, 
     store(base + place.offset, place.size, <uint64_t>value)
     if name == "ttl":                       # what the IP layer sends by itself has the same
         ip_config.ttl = tcp_config.ttl
+
+
+cdef void settle_window(tcp_config_t *tcp_config, bint first_said, bint largest_said) except *:
+    if first_said and not largest_said:
+        tcp_config.rcv_buffer_max_bytes = tcp_config.rcv_buffer_bytes
+    elif tcp_config.rcv_buffer_bytes > tcp_config.rcv_buffer_max_bytes:
+        if first_said:
+            raise ValueError("rcv_buffer_bytes is larger than rcv_buffer_max_bytes")
+        tcp_config.rcv_buffer_bytes = tcp_config.rcv_buffer_max_bytes
 
 
 def settings() -> dict[str, Setting]:

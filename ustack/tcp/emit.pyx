@@ -92,7 +92,7 @@ cdef uint16_t advertised_mss(const tcp_t *tcp) noexcept nogil:
 
 cdef uint8_t advertised_wscale(const tcp_t *tcp) noexcept nogil:
     cdef uint8_t shift = 0
-    while shift < TCP_WSCALE_MAX and tcp.config.rcv_buffer_bytes >> shift > 0xFFFF:
+    while shift < TCP_WSCALE_MAX and tcp.config.rcv_buffer_max_bytes >> shift > 0xFFFF:
         shift += 1
     return shift
 

@@ -24,6 +24,7 @@ from ustack.tcp.emit cimport default_mss, emit_reset_for, emit_time_wait_ack, fi
 from ustack.tcp.ending cimport connection_end, connection_time_wait
 from ustack.tcp.opening cimport (
     apply_negotiated, listen_arrives, offered_options, syn_received_arrives, time_wait_arrives)
+from ustack.tcp.receive.autotune cimport autotune_note
 from ustack.tcp.receive.reassembly cimport (
     reassembly_advance, reassembly_append, reassembly_forget, reassembly_insert, reassembly_sure)
 from ustack.tcp.records.deadlines cimport deadline_set, tcb_needs_refresh, tcb_refresh
@@ -206,6 +207,8 @@ cdef void synchronized_arrives(tcp_t *tcp, tcb_t *tcb, const segment_t *seg, del
     tcb.keepalive_probes = 0
     if not take_ack(tcp, tcb, seg):
         return
+    if seg.length >= tcb.smss:
+        autotune_note(tcp, tcb, seg)
     if is_next_text(tcb, seg):
         take_next_text(tcp, tcb, seg.data, seg.length, delivery)
     elif seg.length > 0 or seg.flags & FIN:

@@ -22,6 +22,7 @@ BOUNDS = {
     "syn_queue": (1, LARGEST_INDEX),
     "time_wait_limit": (1, LARGEST_INDEX),
     "rcv_buffer_bytes": (1, 1 << 29),
+    "rcv_buffer_max_bytes": (1, 1 << 29),
     "rx_memory_bytes": (1, 0xFFFFFFFF),
     "snd_queue_bytes": (1, 1 << 30),
     "snd_low_water_bytes": (0, 1 << 30),

@@ -94,9 +94,9 @@ def test_window_scale_is_offered_only_to_who_offers_it() -> None:
 
 
 def test_window_scale_is_offered_in_our_syn() -> None:
-    """The smallest shift with which the receive buffer (1 MiB) fits the field; RFC 7323 section 2.3 allows 0 to 14."""
+    """The smallest shift with which the largest window (16 MiB) fits the field; RFC 7323 section 2.3 allows 0 to 14."""
     with syn_sent() as scene:
-        scene.peer.expect_after(SECOND, "S", options={"wscale": 4})
+        scene.peer.expect_after(SECOND, "S", options={"wscale": 9})
 
 
 @pytest.mark.parametrize(("shift", "used"), [(0, 0), (7, 7), (14, 14), (15, 14), (255, 14)])

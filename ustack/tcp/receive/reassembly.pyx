@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """What has been received and not consumed: in order, and beyond a hole.
 
-Bounds, for each connection: what its window admits (rcv_buffer_bytes, and an eighth where a scaled window is rounded),
+Bounds, for each connection: what its window admits (rcv_limit, and an eighth where a scaled window is rounded),
 a block of 4096 bytes at each end, and RUN_BYTES of window for each run beyond a hole; for all together, and when that
 is short, see pressure.pxd. A segment costs O(log n) steps among n runs, and one removal for each run that it covers or
 joins, which the segment that made that run has paid for (REASSEMBLY_STEPS counts them).
@@ -18,6 +18,7 @@ from libc.stdint cimport UINT64_MAX, uint8_t, uint32_t, uint64_t
 from ustack.base.counters cimport DROP_NO_MEMORY, DROP_TCP_REASSEMBLY_FULL, REASSEMBLY_STEPS, count_add
 from ustack.buf.chunks cimport chunk_free_bytes
 from ustack.tcp.receive.pressure cimport pressure_allow, pressure_allow_beyond
+from ustack.tcp.receive.window cimport rcv_limit
 from ustack.tcp.records.life cimport rx_queue_release
 from ustack.tcp.records.runs cimport (
     RUNS_MAX, run_t, runs_above, runs_add, runs_floor, runs_growth_bytes, runs_highest, runs_lowest, runs_memory_bytes,
@@ -165,8 +166,8 @@ cdef void reassembly_consume(tcp_t *tcp, tcb_t *tcb, uint32_t length) noexcept n
 
 # ---------------------------------------------------------------- out of order
 
-cdef inline uint32_t runs_allowed(const tcp_t *tcp) noexcept nogil:
-    cdef uint32_t allowed = tcp.config.rcv_buffer_bytes // RUN_BYTES
+cdef inline uint32_t runs_allowed(const tcp_t *tcp, const tcb_t *tcb) noexcept nogil:
+    cdef uint32_t allowed = rcv_limit(tcp, tcb) // RUN_BYTES
     if allowed < RUNS_AT_LEAST:
         return RUNS_AT_LEAST
     return allowed if allowed < RUNS_MAX else RUNS_MAX
@@ -219,7 +220,7 @@ cdef int add_bytes(tcp_t *tcp, tcb_t *tcb, rx_queue_t *rx, runs_view_t *view, ui
         following = runs_above(view, seq)
         if following == NULL or seq_gt(following.left, end):
             cost += runs_growth_bytes(view.runs)
-            if view.runs.count >= runs_allowed(tcp):
+            if view.runs.count >= runs_allowed(tcp, tcb):
                 return <int>DROP_TCP_REASSEMBLY_FULL
     if cost > 0 and cost > pressure_allow_beyond(tcp, tcb):
         return <int>DROP_TCP_REASSEMBLY_FULL

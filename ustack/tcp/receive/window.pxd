@@ -7,10 +7,20 @@
 from libc.stdint cimport int32_t, uint32_t
 
 from ustack.tcp.records.rx_queue cimport rx_memory_short, rx_queue_t
-from ustack.tcp.records.tcb cimport rx_queue_of, tcb_t, tcp_t
+from ustack.tcp.records.tcb cimport extra_at, rx_queue_of, tcb_t, tcp_t
 
 # What the buffer is taken to be while memory is short.
 cdef uint32_t window_under_pressure(const tcp_t *tcp, const tcb_t *tcb) noexcept nogil
+
+
+# Bytes that the connection may hold unread, as far as its window has grown (autotune).
+cdef inline uint32_t rcv_limit(const tcp_t *tcp, const tcb_t *tcb) noexcept nogil:
+    cdef uint32_t limit
+    if tcb.extra:
+        limit = extra_at(tcp, tcb.extra).autotune.limit_bytes
+        if limit:
+            return limit
+    return tcp.config.rcv_buffer_bytes
 
 
 # Bytes the peer may be told it can send: never moves the right edge to the left (SHLD-14), nor by less than is
@@ -18,8 +28,9 @@ cdef uint32_t window_under_pressure(const tcp_t *tcp, const tcb_t *tcb) noexcept
 cdef inline uint32_t tcb_receive_window(const tcp_t *tcp, const tcb_t *tcb) noexcept nogil:
     cdef const rx_queue_t *rx = rx_queue_of(tcp, tcb)
     cdef uint32_t queued = rx.queued_bytes if rx != NULL else 0
-    cdef uint32_t limit = tcp.config.rcv_buffer_bytes
-    cdef uint32_t worth = tcp.config.rcv_buffer_bytes // 2
+    cdef uint32_t buffer = rcv_limit(tcp, tcb)
+    cdef uint32_t limit = buffer
+    cdef uint32_t worth = buffer // 2
     cdef uint32_t advertised = tcb.rcv_adv - tcb.rcv_nxt
     cdef uint32_t unit = 1u << tcb.rcv_wscale
     cdef uint32_t scaled_max = <uint32_t>0xFFFF << tcb.rcv_wscale
@@ -42,6 +53,6 @@ cdef inline uint32_t tcb_receive_window(const tcp_t *tcp, const tcb_t *tcb) noex
     # would never see the window close. Beyond it the edge is said to be less than a unit lower, and what lies up to
     # rcv_adv is accepted all the same, as that section asks (MUST).
     rounded = (advertised + unit - 1) & ~(unit - 1)
-    if queued + rounded <= tcp.config.rcv_buffer_bytes + (tcp.config.rcv_buffer_bytes >> 3):
+    if queued + rounded <= buffer + (buffer >> 3):
         return rounded
     return advertised & ~(unit - 1)

@@ -10,7 +10,8 @@ ctypedef struct tcp_config_t:
     # Half-open records; the oldest makes room (RFC 4987 section 3.2), and is remembered in short (syn_cache) in as much
     uint32_t syn_queue                      # memory again
     uint32_t time_wait_limit
-    uint32_t rcv_buffer_bytes               # bytes a connection may hold unread; its largest window
+    uint32_t rcv_buffer_bytes               # bytes a connection may hold unread: its window, at first
+    uint32_t rcv_buffer_max_bytes           # ... and what it may grow to (receive/autotune). Not less than the first
     uint32_t rx_memory_bytes                # memory behind what all connections hold together, in pages of 4096
     uint32_t snd_queue_bytes                # unacknowledged bytes a connection may queue
     uint32_t snd_low_water_bytes            # on_writable's marks, of connections that have none of their own
@@ -39,7 +40,7 @@ ctypedef struct tcp_config_t:
     uint8_t window_scaling
     uint8_t cc                              # number of the default congestion control
     uint32_t cc_records                     # records that one control keeps for connections; one more has the first
-    uint32_t extra_records                  # connections with marks or a path of their own (extra_t)
+    uint32_t extra_records                  # connections with marks, a path or a window of their own (extra_t)
 
 cdef void tcp_config_defaults(tcp_config_t *config) noexcept nogil
 

@@ -30,6 +30,8 @@ cdef int tcp_init(tcp_t *tcp, ip_t *ip, counters_t *counters, const tcp_config_t
     tcp.ip = ip
     tcp.counters = counters
     tcp.config = config[0]
+    if tcp.config.rcv_buffer_max_bytes < tcp.config.rcv_buffer_bytes:
+        tcp.config.rcv_buffer_max_bytes = tcp.config.rcv_buffer_bytes
     tcp.config.snd_low_water_bytes = usable_low_water(config, config.snd_low_water_bytes)
     tcp.config.snd_unsent_low_water_bytes = usable_unsent_low_water(config, config.snd_unsent_low_water_bytes)
     tcp.now_ns = now_ns
@@ -115,7 +117,8 @@ cdef extra_t *extra_make(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
 
 cdef void extra_settle(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     cdef const extra_t *extra = extra_at(tcp, tcb.extra)
-    if (extra.path.full_smss == 0 and extra.low_water_bytes == tcp.config.snd_low_water_bytes
+    if (extra.path.full_smss == 0 and extra.autotune.limit_bytes == 0
+            and extra.low_water_bytes == tcp.config.snd_low_water_bytes
             and extra.unsent_low_water_bytes == tcp.config.snd_unsent_low_water_bytes):
         slab_release(&tcp.extras, tcb.extra)
         tcb.extra = 0

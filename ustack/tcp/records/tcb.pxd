@@ -127,7 +127,7 @@ ctypedef struct tcb_t:
     uint32_t snd_tail                       # 108
     uint32_t work_next                      # 112  tcp.work, valid while TCB_LISTED
     uint32_t timer                          # 116  wheel id, 0: none
-    uint32_t extra                          # 120  extra_t index; 0: the first hop's MTU, and tcp.config's marks
+    uint32_t extra                          # 120  extra_t index; 0: the first hop's MTU, tcp.config's marks and buffer
     uint32_t last_received_ms               # 124  writer: input. See tcb_last_received_ms
     # ---- line 2
     uint32_t deadlines[DEADLINES_STORED]    # 128  ticks by deadline_t, valid with its bit of `armed`. writer: deadlines
@@ -182,12 +182,22 @@ ctypedef struct path_t:                     # 24 bytes
     uint8_t reductions                      # since the size was full_smss
     uint8_t pad[6]
 
+# How large the receive window has become (autotune.pxd). All zero: config.rcv_buffer_bytes, and no round has begun.
+ctypedef struct autotune_t:                 # 20 bytes
+    uint32_t limit_bytes
+    uint32_t round_seq                      # where the application was when the round began
+    uint32_t round_us                       # when that was
+    uint32_t edge_seq                       # the right edge then
+    uint32_t rtt_us                         # smallest of the round; 0: none
+
 # What few connections have, in one record, because none of it is worth a word in every tcb: there from the first of it
 # until the last is gone (life: extra_make, extra_settle). A part that its connection does not use says the usual.
-ctypedef struct extra_t:                    # 32 bytes
+ctypedef struct extra_t:                    # one cache line
     path_t path                             # writer: path
     uint32_t low_water_bytes                # writer: marks. What they mean: marks.pxd
     uint32_t unsent_low_water_bytes
+    autotune_t autotune                     # writer: autotune
+    uint8_t pad[12]
 
 # ---------------------------------------------------------------- mini-records
 ctypedef struct syn_received_t:             # one cache line; a passive open before its handshake is complete

@@ -40,6 +40,7 @@ cdef class Receivers:
         cdef tcb_t *tcb
         tcp_config_defaults(&config)
         config.rcv_buffer_bytes = rcv_buffer_bytes
+        config.rcv_buffer_max_bytes = rcv_buffer_bytes
         config.rx_memory_bytes = rx_memory_bytes
         if self.open or tcp_init(&self.c, NULL, &self.counted, &config, seed, 1000000000000) != 0:
             raise MemoryError
