@@ -27,6 +27,7 @@ DUPLICATE = (0.0, 0.0, 0.05, 0.2)
 CORRUPT = (0.0, 0.0, 0.02, 0.1)
 DELAY_NS = (0, 100 * MICROSECOND, 5 * MILLISECOND, 80 * MILLISECOND)
 MTU = (576, 1500, 1500, 9000)
+CONTROLS = ("newreno", "cubic")
 RCV_BUFFER = (2048, 5000, 20_000, 65_535, 512 * 1024)
 SIZES = (0, 1, 1459, 20_000, 100_000, 300_000, 1_000_000)
 
@@ -118,7 +119,12 @@ def draw_pair(generator: random.Random, seed: int, hashed: FrameHash | None) -> 
             "rto_min_ns": generator.choice((200 * MILLISECOND, SECOND)),
         }
 
-    pair = Pair(seed=seed, network=network, a=stack(), b=stack())
+    pair = Pair(
+        seed=seed,
+        network=network,
+        a=stack() | {"cc": CONTROLS[seed % len(CONTROLS)]},
+        b=stack() | {"cc": CONTROLS[seed // 2 % len(CONTROLS)]},
+    )
     if hashed is not None:
 
         def record(frame: bytes, now_ns: int) -> None:

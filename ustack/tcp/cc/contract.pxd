@@ -24,8 +24,8 @@
 # While a loss is being repaired (RFC 6582) the window is recovery's: on_loss says from what it starts, on_ack is told
 # what happens, but what it leaves in the view is not used until the repair is complete. It then is at most ssthresh.
 #
-# Units: bytes, microseconds where a name says _us, nanoseconds where it says _ns. There is no pacing rate: output does
-# not pace. Neither is there a delivery rate: nobody keeps what was delivered when a segment was sent.
+# Units: bytes, microseconds where a name says _us, nanoseconds where it says _ns. A pacing rate is not heeded yet: output
+# does not pace. There is no delivery rate: nobody keeps what was delivered when a segment was sent.
 #
 # Above: recovery. Read first: RFC 5681 section 3, RFC 9293 section 3.8.2. To add a control: a file like newreno.pyx, a
 # line in registry.pyx, a test like tests/unit/tcp/cc/test_newreno.py.
@@ -46,6 +46,7 @@ ctypedef struct cc_view_t:
     uint32_t ssthresh               # in and out
     uint32_t smss
     uint64_t now_ns
+    uint64_t pacing_rate            # in and out: bytes per second. 0: not paced
 
 # One ACK that acknowledges something new.
 ctypedef struct ack_sample_t:

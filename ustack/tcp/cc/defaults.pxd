@@ -8,7 +8,7 @@
 
 from libc.stdint cimport uint32_t
 
-from ustack.tcp.cc.contract cimport cc_ops_t, cc_view_t
+from ustack.tcp.cc.contract cimport ack_sample_t, cc_ops_t, cc_view_t
 
 # Give every entry that is NULL its default body.
 cdef void cc_fill_defaults(cc_ops_t *ops) noexcept nogil
@@ -26,3 +26,7 @@ cdef void cc_default_on_idle(void *state, cc_view_t *view, uint32_t restart_wind
 # 1191 section 6.4 leaves the window as it is, when windows were counted in segments anyway. Where they become larger
 # the bytes stay.
 cdef void cc_default_on_mtu(void *state, cc_view_t *view, uint32_t old_smss) noexcept nogil
+# No default, but what controls have in common: an ACK in a slow start that is not the first one, before which there was
+# a loss. It may cover much that arrived long ago, so it counts for two segments at most (RFC 3465 section 2.3, L = 2),
+# and leads to ssthresh, not beyond.
+cdef void slow_start_again(cc_view_t *view, const ack_sample_t *sample) noexcept nogil

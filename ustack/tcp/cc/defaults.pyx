@@ -3,7 +3,11 @@
 
 from libc.stdint cimport uint32_t, uint64_t
 
-from ustack.tcp.cc.contract cimport ack_sample_t
+from ustack.tcp.cc.contract cimport CWND_GROWS_BELOW
+
+
+cdef enum:
+    BYTE_COUNTING_LIMIT = 2                 # RFC 3465: L, in segments
 
 
 cdef inline uint32_t half_of(uint32_t flight, uint32_t smss) noexcept nogil:
@@ -57,6 +61,16 @@ cdef void cc_default_on_mtu(void *state, cc_view_t *view, uint32_t old_smss) noe
         view.cwnd = <uint32_t>(<uint64_t>view.cwnd * view.smss // old_smss)
     if view.cwnd < view.smss:
         view.cwnd = view.smss
+
+
+cdef void slow_start_again(cc_view_t *view, const ack_sample_t *sample) noexcept nogil:
+    cdef uint32_t step = sample.acked
+    if step > BYTE_COUNTING_LIMIT * view.smss:
+        step = BYTE_COUNTING_LIMIT * view.smss
+    if step > view.ssthresh - view.cwnd:
+        step = view.ssthresh - view.cwnd
+    if view.cwnd < CWND_GROWS_BELOW:
+        view.cwnd += step
 
 
 cdef void cc_fill_defaults(cc_ops_t *ops) noexcept nogil:

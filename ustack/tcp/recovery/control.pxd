@@ -52,6 +52,7 @@ cdef inline void view_load(const tcp_t *tcp, const tcb_t *tcb, cc_view_t *view) 
     view.ssthresh = tcb.ssthresh
     view.smss = tcb.smss
     view.now_ns = tcp.now_ns
+    view.pacing_rate = 0
 
 
 # A window of less than a segment would stop the connection, or be overridden whole (RFC 9293 section 3.8.6.2.1).

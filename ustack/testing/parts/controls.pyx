@@ -14,6 +14,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memset
 
 from ustack.tcp.cc.contract cimport CC_STATE_BYTES_MAX, SSTHRESH_AT_FIRST, ack_sample_t, cc_ops_t, cc_view_t
+from ustack.tcp.cc.cubic cimport cube_root
 from ustack.tcp.cc.registry cimport CC_ERR_BAD, CC_ERR_FULL, CC_ERR_TAKEN, cc_number, cc_register, cc_table
 
 
@@ -243,6 +244,11 @@ def register_spare(name: bytes | None, state_bytes: int = 0) -> int:
     return number
 
 
+def cube_root_of(value: int) -> int:
+    """CUBIC's."""
+    return cube_root(value)
+
+
 STATE_BYTES_MAX = int(CC_STATE_BYTES_MAX)
 REFUSALS = {int(CC_ERR_TAKEN): "taken", int(CC_ERR_FULL): "full", int(CC_ERR_BAD): "bad"}
 
@@ -282,11 +288,32 @@ cdef class Control:
         """A frame went out."""
         self.ops.on_sent(self.record, length, flight, self.view.now_ns)
 
-    def on_ack(self, uint32_t acked, uint32_t flight, *, bint cwnd_limited=True) -> None:
-        """New data was acknowledged."""
+    @property
+    def now_ns(self) -> int:
+        """The time of the next event."""
+        return self.view.now_ns
+
+    @now_ns.setter
+    def now_ns(self, uint64_t value):
+        self.view.now_ns = value
+
+    @property
+    def pacing_rate(self) -> int:
+        """Bytes per second; 0: not paced."""
+        return self.view.pacing_rate
+
+    @pacing_rate.setter
+    def pacing_rate(self, uint64_t value):
+        self.view.pacing_rate = value
+
+    def on_ack(self, uint32_t acked, uint32_t flight, *, bint cwnd_limited=True, uint32_t rtt_us=0,
+               bint in_recovery=False) -> None:
+        """New data was acknowledged. rtt_us: the round trip that it has measured; 0: none."""
         cdef ack_sample_t sample
         memset(&sample, 0, sizeof(sample))
         sample.acked = acked
+        sample.rtt_us = rtt_us
+        sample.in_recovery = in_recovery
         sample.flight = flight
         sample.cwnd_limited = cwnd_limited
         self.ops.on_ack(self.record, &self.view, &sample)
