@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ustack.testing.parts.controls import Control
 from ustack.testing.parts.tcp import NewReno
 
 SMSS = 1000
@@ -235,6 +236,15 @@ def test_what_is_acknowledged_in_recovery_is_no_reason_to_grow() -> None:
         made.on_ack(SMSS, in_recovery=True)
     made.on_ack(9 * SMSS)
     assert made.cwnd == 10 * SMSS
+
+
+def test_a_mark_takes_less_than_a_loss() -> None:
+    """RFC 8511 section 3.1: beta_ecn = 0.8; never less than two segments."""
+    made = Control("newreno", SMSS, IW)
+    made.on_ecn(20 * SMSS)
+    assert made.window == (16 * SMSS, 16 * SMSS)
+    made.on_ecn(2 * SMSS)
+    assert made.window == (2 * SMSS, 2 * SMSS)
 
 
 # ---------------------------------------------------------------- timeout
