@@ -9,14 +9,17 @@ Time is what network.advance() or a polled stack (link.now_ns) said last, whiche
 and wait() returns at once. An end without a stack is driven with inject() and receive(). One thread at a time is inside
 both ends (their stacks, inject(), receive(), advance()); another one gets an OwnershipError.
 
-Below: sim_end (an end as a link), simwire (what happens on the way). Above: stacks, the test kit.
+Below: sim_end (an end as a link), simwire (the way), impairment (what happens on it). Above: stacks, the test kit.
 """
 
 from libc.stdint cimport UINT64_MAX, uint64_t
 
+from ustack.link.impairment cimport impairment_check, impairment_set
 from ustack.link.sim_end cimport SimLink
-from ustack.link.simwire cimport (
-    SIM_PACKET_MAX, SimWire, sim_advance, sim_direction_t, sim_next_ns, sim_queue_resize, sim_wire_drain)
+from ustack.link.simwire cimport SIM_PACKET_MAX, SimWire, sim_advance, sim_direction_t, sim_next_ns, sim_wire_drain
+
+cdef tuple IMPAIRMENTS = (
+    "delay_ns", "rate_bps", "queue_frames", "loss", "reorder", "duplicate", "corrupt", "reorder_ns")
 
 
 cdef class SimNetwork:
@@ -67,11 +70,12 @@ segmentation_offload=False, now_ns=0, rx_slots=4096, tx_slots=1024)
             pair = value if isinstance(value, tuple) else (value, value)
             if len(pair) != 2:
                 raise ValueError(f"{name} {value!r}: must be a number or a pair (a to b, b to a)")
-            checked.append((name, check_impairment(name, pair[0]), check_impairment(name, pair[1])))
+            checked.append((name, impairment_check(IMPAIRMENTS, name, pair[0]),
+                            impairment_check(IMPAIRMENTS, name, pair[1])))
         self.wire.gate.check("SimNetwork.impair()")
         for name, ab, ba in checked:
-            set_impairment(&self.wire.c.directions[0], name, ab)
-            set_impairment(&self.wire.c.directions[1], name, ba)
+            impairment_set(&self.wire.c.directions[0].impairment, name, ab)
+            impairment_set(&self.wire.c.directions[1].impairment, name, ba)
 
     def advance(self, now_ns: int) -> None:
         """Move the clock to now_ns. Raises ValueError when it would go back, or what a filter has raised."""
@@ -145,46 +149,6 @@ segmentation_offload=False, now_ns=0, rx_slots=4096, tx_slots=1024)
 
     def __exit__(self, *exc: object) -> None:
         self.close()
-
-
-cdef object check_impairment(str name, object value):
-    if name in ("loss", "reorder", "duplicate", "corrupt"):
-        probability = float(value)
-        if not 0.0 <= probability <= 1.0:
-            raise ValueError(f"{name} {value!r}: must be a probability, 0.0 to 1.0")
-        return probability
-    if not isinstance(value, int):
-        raise ValueError(f"{name} {value!r}: must be an integer")
-    if name in ("delay_ns", "rate_bps"):
-        lowest, highest = 0, 1 << 60
-    elif name == "reorder_ns":
-        lowest, highest = 1, 1 << 60
-    elif name == "queue_frames":
-        lowest, highest = 1, 1 << 24
-    else:
-        raise ValueError(f"no impairment is called {name!r}")
-    if not lowest <= value <= highest:
-        raise ValueError(f"{name} {value}: must be {lowest} to {highest}")
-    return value
-
-
-cdef void set_impairment(sim_direction_t *direction, str name, object value) except *:
-    if name == "loss":
-        direction.loss = value
-    elif name == "reorder":
-        direction.reorder = value
-    elif name == "duplicate":
-        direction.duplicate = value
-    elif name == "corrupt":
-        direction.corrupt = value
-    elif name == "delay_ns":
-        direction.delay_ns = value
-    elif name == "rate_bps":
-        direction.rate_bps = value
-    elif name == "reorder_ns":
-        direction.reorder_ns = value
-    elif sim_queue_resize(direction, value) < 0:
-        raise MemoryError
 
 
 cdef dict stats_of(const sim_direction_t *direction):

@@ -5,16 +5,17 @@
 #     reserve/commit/submit --> filter, queue, loss, ... --> in flight --> arrived --> rx_burst/release
 #                               (one generator each)        heap by due    FIFO, lent from its head
 #
-# Above: sim_end (an end as a link), sim (the Python face). Below: base/prng.
+# Above: sim_end (an end as a link), sim (the Python face). Below: impairment, which decides
+# what becomes of a frame.
 #
 # A frame has one owner at a time: the sending end (reserved, committed), its direction's heap, the receiving
 # end's FIFO.
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
-from ustack.base.prng cimport prng_t
 from ustack.link.device cimport link_t
 from ustack.link.gate cimport Gate
+from ustack.link.impairment cimport impairment_t
 
 cdef enum:
     SIM_FRAME_MAX = 131072                  # bytes; more than any stack sends
@@ -43,20 +44,8 @@ ctypedef struct sim_stats_t:
     uint64_t no_memory
 
 ctypedef struct sim_direction_t:
-    prng_t prng
+    impairment_t impairment                 # what becomes of a frame
     sim_end_t *receiver
-    uint64_t delay_ns
-    uint64_t rate_bps                       # 0: takes no time
-    uint64_t reorder_ns                     # longest extra delay of a held-back frame
-    double loss
-    double reorder
-    double duplicate
-    double corrupt
-    uint64_t wire_free_ns                   # when the last accepted frame will have been serialised
-    uint64_t *departures_ns                 # ring: when each waiting frame leaves the queue, ascending
-    uint32_t queue_frames                   # its capacity
-    uint32_t queue_head
-    uint32_t queue_used
     sim_frame_t **heap                      # in flight, by (due_ns, order)
     uint32_t heap_used
     uint32_t heap_capacity
@@ -113,8 +102,6 @@ cdef uint64_t sim_wire_free(sim_wire_t *wire) noexcept nogil
 cdef void sim_end_close(sim_end_t *end) noexcept nogil
 # Drops everything in flight, in both directions.
 cdef void sim_wire_drain(sim_wire_t *wire) noexcept nogil
-# 0, or -1 without memory.
-cdef int sim_queue_resize(sim_direction_t *direction, uint32_t queue_frames) noexcept nogil
 cdef sim_frame_t *sim_frame_new(sim_wire_t *wire, uint32_t length) noexcept nogil
 cdef void sim_frame_free(sim_wire_t *wire, sim_frame_t *frame) noexcept nogil
 # Takes `frame` and sends it from `end`, at wire.now_ns.

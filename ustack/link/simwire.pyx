@@ -6,7 +6,8 @@ It reads no clock and no system randomness: the same seed, calls and times give 
     filter (a Python callable, if set) -> queue (tail drop) -> serialised at rate_bps -> lost? corrupted? held back?
     -> delay -> heap ordered by arrival -> the receiver's ring (dropped when it is full) -> a second copy if duplicated
 
-A super-frame is one frame here: lost, delayed and corrupted as a whole, as on a veth. Below: base/prng. Above: sim.
+A super-frame is one frame here: lost, delayed and corrupted as a whole, as on a veth. Below: impairment, which decides
+what becomes of a frame, and when it arrives. Above: sim.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
@@ -15,8 +16,10 @@ from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcpy
 
 from ustack.base.debug cimport IS_DEBUG, ensure
-from ustack.base.prng cimport prng_below, prng_next, prng_seed, prng_unit
+from ustack.base.prng cimport prng_below
 from ustack.buf.frame cimport CHECKSUM_UNKNOWN
+from ustack.link.impairment cimport (
+    fate_t, impairment_admit, impairment_decide, impairment_free, impairment_init, impairment_lateness)
 
 cdef enum:
     SMALL_BYTES = 2048                  # records of this capacity are kept for reuse
@@ -124,42 +127,6 @@ cdef sim_frame_t *heap_pop(sim_direction_t *direction) noexcept nogil:
     return top
 
 
-# ---------------------------------------------------------------- queue in front of the wire
-cdef int sim_queue_resize(sim_direction_t *direction, uint32_t queue_frames) noexcept nogil:
-    """Frames that wait in the old queue stay on their way; they no longer count."""
-    cdef uint64_t *departures_ns = <uint64_t *>malloc(queue_frames * sizeof(uint64_t))
-    if departures_ns == NULL:
-        return -1
-    free(direction.departures_ns)
-    direction.departures_ns = departures_ns
-    direction.queue_frames = queue_frames
-    direction.queue_head = 0
-    direction.queue_used = 0
-    return 0
-
-
-cdef bint queue_admit(sim_direction_t *direction, uint32_t length, uint64_t now_ns,
-                      uint64_t *departed_ns) noexcept nogil:
-    """False: the queue is full. *departed_ns: when the frame's last byte is on the wire."""
-    cdef uint64_t start_ns
-    cdef uint32_t slot
-    if direction.rate_bps == 0:
-        departed_ns[0] = now_ns
-        return True
-    while direction.queue_used > 0 and direction.departures_ns[direction.queue_head] <= now_ns:
-        direction.queue_head = (direction.queue_head + 1) % direction.queue_frames
-        direction.queue_used -= 1
-    if direction.queue_used == direction.queue_frames:
-        return False
-    start_ns = direction.wire_free_ns if direction.wire_free_ns > now_ns else now_ns
-    direction.wire_free_ns = start_ns + <uint64_t>length * 8000000000ULL // direction.rate_bps
-    slot = (direction.queue_head + direction.queue_used) % direction.queue_frames
-    direction.departures_ns[slot] = direction.wire_free_ns
-    direction.queue_used += 1
-    departed_ns[0] = direction.wire_free_ns
-    return True
-
-
 # ---------------------------------------------------------------- one frame's way
 cdef filter_verdict_t filter_frame(sim_wire_t *wire, sim_direction_t *direction, sim_frame_t **frame,
                                    uint64_t *extra_ns) noexcept with gil:
@@ -216,7 +183,7 @@ cdef void flip_one_bit(sim_direction_t *direction, sim_frame_t *frame) noexcept 
     direction.stats.corrupted += 1
     if frame.length == 0:
         return
-    bit = prng_below(&direction.prng, frame.length * 8)
+    bit = prng_below(&direction.impairment.prng, frame.length * 8)
     sim_frame_data(frame)[bit >> 3] ^= <uint8_t>(1 << (bit & 7))
     # What an earlier device said about the checksum is no longer true. A partial one can only fail now: no receiver
     # takes damaged bytes for good ones.
@@ -228,8 +195,7 @@ cdef void sim_send(sim_end_t *end, sim_frame_t *frame) noexcept nogil:
     cdef sim_direction_t *direction = end.out
     cdef filter_verdict_t verdict = FILTER_PASS
     cdef uint64_t extra_ns = 0
-    cdef uint64_t due_ns = 0
-    cdef bint lost, corrupted, reordered, duplicated
+    cdef fate_t fate
     cdef sim_frame_t *twin = NULL
     direction.stats.sent += 1
     if direction.filtered:
@@ -238,33 +204,28 @@ cdef void sim_send(sim_end_t *end, sim_frame_t *frame) noexcept nogil:
             direction.stats.filtered += 1
             sim_frame_free(wire, frame)
             return
-    if not queue_admit(direction, frame.length, wire.now_ns, &due_ns):
+    if not impairment_admit(&direction.impairment, frame.length, wire.now_ns, &fate):
         direction.stats.queue_dropped += 1
         sim_frame_free(wire, frame)
         return
-    due_ns += direction.delay_ns + extra_ns
-    # Every frame takes the same four numbers from the generator, whatever becomes of it: one frame's fate
-    # does not depend on another's.
-    lost = prng_unit(&direction.prng) < direction.loss
-    corrupted = prng_unit(&direction.prng) < direction.corrupt
-    reordered = prng_unit(&direction.prng) < direction.reorder
-    duplicated = prng_unit(&direction.prng) < direction.duplicate or verdict == FILTER_DUPLICATE
-    if lost:
+    fate.due_ns += extra_ns
+    impairment_decide(&direction.impairment, &fate)
+    if fate.lost:
         direction.stats.lost += 1
         sim_frame_free(wire, frame)
         return
-    if duplicated:
+    if fate.duplicated or verdict == FILTER_DUPLICATE:
         twin = frame_copy(wire, frame)
-    if corrupted:
+    if fate.corrupted:
         flip_one_bit(direction, frame)
-    if reordered:
+    if fate.reordered:
         direction.stats.reordered += 1
-        put_in_flight(wire, direction, frame, due_ns + 1 + prng_next(&direction.prng) % direction.reorder_ns)
+        put_in_flight(wire, direction, frame, fate.due_ns + impairment_lateness(&direction.impairment))
     else:
-        put_in_flight(wire, direction, frame, due_ns)
+        put_in_flight(wire, direction, frame, fate.due_ns)
     if twin != NULL:
         direction.stats.duplicated += 1
-        put_in_flight(wire, direction, twin, due_ns)
+        put_in_flight(wire, direction, twin, fate.due_ns)
     deliver_due(wire, direction)
 
 
@@ -314,7 +275,7 @@ cdef sim_wire_t *sim_wire_new(uint64_t seed, uint32_t mtu, uint32_t rx_slots, ui
     wire.mtu = mtu
     wire.owner = owner
     for i in range(2):
-        prng_seed(&wire.directions[i].prng, 2 * seed + i)
+        impairment_init(&wire.directions[i].impairment, 2 * seed + i)
         wire.directions[i].which = <uint8_t>i
         wire.directions[i].receiver = &wire.ends[1 - i]
         end = &wire.ends[i]
@@ -323,7 +284,7 @@ cdef sim_wire_t *sim_wire_new(uint64_t seed, uint32_t mtu, uint32_t rx_slots, ui
         end.rx_slots = rx_slots
         end.tx_slots = tx_slots
         end.arrived = <sim_frame_t **>malloc(rx_slots * sizeof(sim_frame_t *))
-        if end.arrived == NULL or sim_queue_resize(end.out, 1) < 0:
+        if end.arrived == NULL:
             sim_wire_free(wire)
             return NULL
     return wire
@@ -368,7 +329,7 @@ cdef uint64_t sim_wire_free(sim_wire_t *wire) noexcept nogil:
         free(frame)
     for i in range(2):
         free(wire.directions[i].heap)
-        free(wire.directions[i].departures_ns)
+        impairment_free(&wire.directions[i].impairment)
         free(wire.ends[i].arrived)
     free(wire)
     return leaked
