@@ -22,6 +22,7 @@ FLOORS = {
     "wire": 1,
     "link": 2,
     "ip": 3,
+    "bridge": 3,  # a wire between two links
     "tcp": 4,
     "udp": 4,
     "application": 3,  # what an application and a transport are to each other
