@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The commands of `ustack`: serve, demo, lab, info. Above everything; only the command line's start imports it.
+"""The commands of `ustack`: serve, demo, lab, wire, info. Above everything; only the command line's start imports it.
 
 Whatever is wrong with the arguments or the machine ends as one line on standard error and exit status 2.
 """
@@ -15,6 +15,7 @@ from ustack.cli.demo import demo as demo_command
 from ustack.cli.info import info as info_command
 from ustack.cli.lab import lab as lab_command
 from ustack.cli.serve import serve as serve_command
+from ustack.cli.wire import wire as wire_command
 from ustack.lab import LabError
 
 INTERRUPTED = 130  # what a shell reports for a program that SIGINT has ended
@@ -29,6 +30,7 @@ def cli() -> None:
 cli.add_command(serve_command)
 cli.add_command(demo_command)
 cli.add_command(lab_command)
+cli.add_command(wire_command)
 cli.add_command(info_command)
 
 
