@@ -69,7 +69,7 @@ TCP_FLOORS = {
     "throttle": 2,
     "ending": 3,
     "status": 3,
-    "syn_cache": 3,
+    "cookies": 3,
     "opening": 4,
 }
 TCP_EVENTS = {"calls", "input", "network_errors", "timers", "output"}

@@ -37,7 +37,11 @@ cpdef enum counter_t:
     CONNECTIONS_TIMED_OUT
     CONNECTIONS_UNREACHABLE     # ended for what ICMP said, or without a route
     SYN_QUEUE_EVICTED           # the oldest half-open record made room for a new one
-    SYN_CACHE_HITS              # a handshake was completed after its record had made room
+    SYN_COOKIES_SENT
+    SYN_COOKIES_ACCEPTED        # became a connection
+    SYN_COOKIES_REFUSED         # an ACK that proves none while some are out: forged, too old, not the first segment
+    SYN_COOKIES_REFUSED_ECHO    # one of ours, with a timestamp echo that is not of its time
+    SYN_COOKIES_REFUSED_SPENT   # one of ours that has been a connection already
     ORPHANS_TIMED_OUT           # closed by the application, then not answered by the peer
     ORPHANS_REFUSED             # closed with a RST: max_orphans others wait for their peers
     ACCEPT_QUEUE_OVERFLOW       # the last ACK of a handshake was ignored: the backlog is full
@@ -107,7 +111,7 @@ cpdef enum counter_t:
     DROP_TCP_DUPLICATE          # everything in it had been received
     DROP_TCP_REASSEMBLY_FULL    # beyond a hole, and the connection's share of memory or its runs are used up
     DROP_TCP_SYN_QUEUE
-    DROP_TCP_FORGOTTEN          # ACK of a SYN-ACK that we may have sent and forgotten: not answered
+    DROP_TCP_FORGOTTEN          # may acknowledge a SYN cookie of ours, and does not prove it: not answered
     DROP_NO_MEMORY
     COUNTER_COUNT
 

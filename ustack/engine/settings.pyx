@@ -99,7 +99,9 @@ cdef void fill_table() except *:
     tcp("max_connections", &TCP.max_connections, sizeof(TCP.max_connections), 1, INDEX_MAX,
         "connections that exist at once, half-open and TIME-WAIT ones not counted")
     tcp("syn_queue", &TCP.syn_queue, sizeof(TCP.syn_queue), 1, INDEX_MAX,
-        "half-open connections; at the limit the oldest makes room")
+        "half-open connections that are remembered; what comes beyond them: syn_cookies")
+    tcp("syn_cookies", &TCP.syn_cookies, sizeof(TCP.syn_cookies), 0, 2,
+        "SYN cookies (RFC 4987): 0 never (the oldest half-open one makes room), 1 while syn_queue is full, 2 always")
     tcp("time_wait_limit", &TCP.time_wait_limit, sizeof(TCP.time_wait_limit), 1, INDEX_MAX,
         "TIME-WAIT records; at the limit the oldest makes room")
     tcp("rcv_buffer_bytes", &TCP.rcv_buffer_bytes, sizeof(TCP.rcv_buffer_bytes), 1, 1 << 29,

@@ -107,6 +107,10 @@ cdef uint32_t first_edge(const tcp_t *tcp, uint8_t wscale) noexcept nogil:
 
 
 cdef ip_status_t emit_syn_ack(tcp_t *tcp, const syn_received_t *syn) noexcept nogil:
+    return emit_cookie(tcp, syn, tcp_timestamp(tcp))
+
+
+cdef ip_status_t emit_cookie(tcp_t *tcp, const syn_received_t *syn, uint32_t ts_val) noexcept nogil:
     cdef header_t header
     cdef uint16_t neighbour = 0
     cdef uint8_t options = syn.options_wscale >> 4
@@ -120,6 +124,7 @@ cdef ip_status_t emit_syn_ack(tcp_t *tcp, const syn_received_t *syn) noexcept no
     if options & OPT_SACK:
         header.has |= HAS_SACK_PERMITTED
     stamp(tcp, &header, options, syn.ts_recent)
+    header.ts_val = ts_val
     if options & OPT_WSCALE:
         header.has |= HAS_WSCALE
         header.wscale = advertised_wscale(tcp)

@@ -1,24 +1,29 @@
 # SPDX-License-Identifier: MIT
 """Segments for what is not (or no longer) a connection. See opening.pxd for sources and neighbours.
 
-A passive open costs one cache line until its handshake is complete; the queue of such records is bounded, and at the
-bound the oldest makes room, so that a flood cannot keep new peers out, and is remembered in short (syn_cache), so that
-its peer can still complete the handshake.
+A passive open costs one cache line until its handshake is complete. The queue of such records is bounded; beyond the
+bound a SYN is answered with a cookie (cookies.pxd) and nothing is kept, so that a flood neither keeps new peers out nor
+pushes out those whose handshake is under way.
 """
 
 from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t
+from libc.string cimport memset
 
 from ustack.base.counters cimport (
     ACCEPT_QUEUE_OVERFLOW, CONNECTIONS_ACCEPTED, DROP_NO_MEMORY, DROP_TCP_ACK, DROP_TCP_AFTER_FIN, DROP_TCP_DUPLICATE,
     DROP_TCP_FLAGS, DROP_TCP_FORGOTTEN, DROP_TCP_NO_LISTENER, DROP_TCP_PAWS, DROP_TCP_RST, DROP_TCP_SEQUENCE,
-    DROP_TCP_SYN, DROP_TCP_SYN_QUEUE, SYN_CACHE_HITS, SYN_FIN_IN, SYN_QUEUE_EVICTED, TIME_WAIT_REUSED, count, counter_t)
+    DROP_TCP_SYN, DROP_TCP_SYN_QUEUE, SYN_COOKIES_ACCEPTED, SYN_FIN_IN, SYN_QUEUE_EVICTED, TIME_WAIT_REUSED, count,
+    counter_t)
 from ustack.base.ilist cimport ilist_append
 from ustack.base.wheel cimport wheel_arm
 from ustack.buf.slab cimport slab_alloc
 from ustack.ip.layer cimport ip_payload_mtu
+from ustack.tcp.cookies cimport (
+    COOKIE_NONE, COOKIE_RIGHT, COOKIE_UNPROVED, SYN_COOKIES_ALWAYS, SYN_COOKIES_OFF, cookie_check, cookie_make,
+    cookie_spend, cookie_t)
 from ustack.tcp.emit cimport (
-    advertised_wscale, default_mss, emit_reset_for, emit_syn_ack, emit_syn_received_ack, emit_time_wait_ack, first_edge,
-    first_window)
+    advertised_wscale, default_mss, emit_cookie, emit_reset_for, emit_syn_ack, emit_syn_received_ack,
+    emit_time_wait_ack, first_edge, first_window)
 from ustack.tcp.ending cimport syn_received_remove, time_wait_remove, time_wait_restart
 from ustack.tcp.records.deadlines cimport TIMER_SYN_RECEIVED
 from ustack.tcp.records.demux cimport (
@@ -27,12 +32,11 @@ from ustack.tcp.records.life cimport tcb_alloc, tcb_release
 from ustack.tcp.records.moves cimport note_move, take_over_state
 from ustack.tcp.records.state cimport ESTABLISHED, LISTEN, SYN_RECEIVED
 from ustack.tcp.records.tcb cimport (
-    OPT_AGREED, OPT_SACK, OPT_TIMESTAMPS, OPT_TS_STALE, OPT_WSCALE, TCB_EV_ACCEPT, flow_key_t, listener_t, syn_at,
+    OPT_AGREED, OPT_SACK, OPT_TIMESTAMPS, OPT_WSCALE, TCB_EV_ACCEPT, flow_key_t, listener_t, syn_at,
     syn_hook, syn_received_t, syn_retries, tcb_heard, tcb_option_bytes, time_wait_at, time_wait_t)
 from ustack.tcp.records.work cimport work_add
 from ustack.tcp.recovery.ack cimport ack_set_window, ack_start
 from ustack.tcp.recovery.control cimport control_choose
-from ustack.tcp.syn_cache cimport syn_cache_find, syn_cache_insert, syn_cache_is_ours, syn_cache_remove
 from ustack.tcp.throttle cimport syn_received_answer_allowed, time_wait_challenge_allowed, time_wait_corrective_allowed
 from ustack.wire.seq cimport seq_gt, seq_le
 from ustack.wire.tcp cimport (
@@ -54,10 +58,7 @@ cdef tcb_t *listen_arrives(tcp_t *tcp, const flow_key_t *key, const segment_t *s
     elif seg.flags & RST:                                               # first
         count(tcp.counters, DROP_TCP_RST)
     elif seg.flags & ACK:                                               # second
-        if not seg.flags & SYN and syn_cache_is_ours(tcp, key, seg.ack - 1):
-            return forgotten_arrives(tcp, key, seg)
-        count(tcp.counters, DROP_TCP_ACK)
-        emit_reset_for(tcp, key, seg, 0, 0)
+        return acknowledges_no_record(tcp, key, seg)
     elif not seg.flags & SYN:                                           # fourth
         count(tcp.counters, DROP_TCP_FLAGS)
     elif listener.waiting >= listener.backlog:
@@ -67,32 +68,46 @@ cdef tcb_t *listen_arrives(tcp_t *tcp, const flow_key_t *key, const segment_t *s
     return NULL
 
 
-cdef tcb_t *forgotten_arrives(tcp_t *tcp, const flow_key_t *key, const segment_t *seg) noexcept nogil:
-    """An ACK that may well answer our SYN-ACK, whose record had to make room in a flood.
+cdef tcb_t *acknowledges_no_record(tcp_t *tcp, const flow_key_t *key, const segment_t *seg) noexcept nogil:
+    """An ACK of no SYN-ACK that is remembered: of a cookie, or of nothing, which is answered with a RST.
 
-    The second step would send a RST, and so break a handshake that the peer has completed. If the cache still has what
-    the SYN said, the connection is opened after all. If not, nothing is sent: once the ISS is older than a half-open
-    record can be, the peer's next repetition gets its RST.
+    COOKIE_UNPROVED is not: the peer has probably completed its handshake, and this is not its first segment, which was
+    lost or comes late. It will come again. If it does not, the cookie is soon too old to be taken for one, and the
+    peer's next segment gets the RST.
     """
     cdef syn_received_t syn
-    if not syn_cache_find(tcp, key, seg.seq - 1, seg.ack - 1, &syn):
+    cdef cookie_t found = COOKIE_NONE
+    if not seg.flags & SYN:
+        found = cookie_check(tcp, key, seg, &syn)
+    if found == COOKIE_RIGHT:
+        return handshake_complete(tcp, &syn, 0, seg)
+    if found == COOKIE_UNPROVED:
         count(tcp.counters, DROP_TCP_FORGOTTEN)
-        return NULL
-    if seg.has & HAS_TIMESTAMPS:
-        syn.ts_recent = seg.ts_val
     else:
-        syn.options_wscale |= OPT_TS_STALE << 4     # TS.Recent went with the record: the first timestamp replaces it
-    return handshake_complete(tcp, &syn, 0, seg)
+        count(tcp.counters, DROP_TCP_ACK)
+        emit_reset_for(tcp, key, seg, 0, 0)
+    return NULL
 
 
-cdef tcb_t *earlier_arrives(tcp_t *tcp, uint32_t index, const segment_t *seg) noexcept nogil:
-    """The same for a peer so far away that its SYN came again before our SYN-ACK was there, and after the first record
-    had made room: the half-open record is the second SYN's, and what arrives answers the first SYN-ACK."""
+cdef tcb_t *acknowledges_another(tcp_t *tcp, uint32_t index, const segment_t *seg) noexcept nogil:
+    """SYN-RECEIVED, fifth: not our ISS.
+
+    A peer so far away that its SYN came again before our SYN-ACK was there may have got a cookie for the first and a
+    record for the second, and what arrives answers the first.
+    """
+    cdef syn_received_t *record = syn_at(tcp, index)
+    cdef flow_key_t key = record.key
     cdef syn_received_t syn
-    cdef flow_key_t key = syn_at(tcp, index).key
-    if syn_cache_find(tcp, &key, seg.seq - 1, seg.ack - 1, &syn):
+    cdef cookie_t found = cookie_check(tcp, &key, seg, &syn)
+    if found == COOKIE_RIGHT:
         syn_received_remove(tcp, index, False)
-    return forgotten_arrives(tcp, &key, seg)
+        return handshake_complete(tcp, &syn, 0, seg)
+    if found == COOKIE_UNPROVED:
+        count(tcp.counters, DROP_TCP_FORGOTTEN)
+    else:
+        count(tcp.counters, DROP_TCP_ACK)
+        emit_reset_for(tcp, &key, seg, record.options_wscale >> 4, record.ts_recent)
+    return NULL
 
 
 cdef inline bint would_accept(tcp_t *tcp, const flow_key_t *key) noexcept nogil:
@@ -101,17 +116,25 @@ cdef inline bint would_accept(tcp_t *tcp, const flow_key_t *key) noexcept nogil:
 
 
 cdef void half_open(tcp_t *tcp, const flow_key_t *key, const segment_t *seg, uint32_t iss_after) noexcept nogil:
-    """A SYN for a listener: a mini-record and a SYN-ACK. At the limit the oldest record makes room.
+    """A SYN for a listener: a mini-record and a SYN-ACK. Where there is no record left: a cookie.
+
+    Without cookies the oldest record makes room (RFC 4987 section 3.2). So it does for a SYN that takes over a
+    TIME-WAIT record: our ISN must lie beyond the old connection's, and a cookie cannot be chosen. A flood cannot ask
+    for many of these: each record is of a connection that there was.
 
     Text and a FIN on the SYN are not kept, nor acknowledged: they come again when the connection is there, which is the
     same as "queued for processing later", a round trip slower. A SYN with a FIN is a SYN (section 3.10.7.2 says so of
     "any other control"): who filters them does it before they get here. Linux drops it without a word.
     """
     cdef syn_received_t *syn
-    cdef uint8_t options = offered_options(tcp, seg)
-    cdef uint32_t index = slab_alloc(&tcp.syns)
+    cdef uint32_t index = 0
+    cdef bint may_forget = tcp.config.syn_cookies != SYN_COOKIES_OFF and iss_after == 0
+    if not (may_forget and tcp.config.syn_cookies == SYN_COOKIES_ALWAYS):
+        index = slab_alloc(&tcp.syns)
+    if index == 0 and may_forget:
+        send_cookie(tcp, key, seg)
+        return
     if index == 0 and tcp.syn_order.first:
-        syn_cache_insert(tcp, syn_at(tcp, tcp.syn_order.first))
         syn_received_remove(tcp, tcp.syn_order.first, False)
         count(tcp.counters, SYN_QUEUE_EVICTED)
         index = slab_alloc(&tcp.syns)
@@ -127,18 +150,32 @@ cdef void half_open(tcp_t *tcp, const flow_key_t *key, const segment_t *seg, uin
         return
     note_move(tcp, LISTEN, SYN_RECEIVED)
     ilist_append(&tcp.syn_order, syn_hook, tcp, index)
-    if seg.flags & FIN:
-        count(tcp.counters, SYN_FIN_IN)
-    syn.irs = seg.seq
+    note_syn(tcp, syn, seg)
     syn.iss = initial_sequence_number(tcp, key)
     if iss_after != 0 and seq_le(syn.iss, iss_after):
         syn.iss = iss_after + 1
+    syn.timer = wheel_arm(&tcp.wheel, tcp.now_ns + tcp.config.rto_initial_ns, TIMER_SYN_RECEIVED, index)
+    emit_syn_ack(tcp, syn)
+
+
+cdef inline void note_syn(const tcp_t *tcp, syn_received_t *syn, const segment_t *seg) noexcept nogil:
+    """What a SYN says."""
+    cdef uint8_t options = offered_options(tcp, seg)
+    if seg.flags & FIN:
+        count(tcp.counters, SYN_FIN_IN)
+    syn.irs = seg.seq
     if options & OPT_TIMESTAMPS:
         syn.ts_recent = seg.ts_val
     syn.options_wscale = <uint8_t>(options << 4 | (seg.wscale if options & OPT_WSCALE else 0))
-    syn.peer_mss = seg.mss if seg.has & HAS_MSS else default_mss(&key.raddr)
-    syn.timer = wheel_arm(&tcp.wheel, tcp.now_ns + tcp.config.rto_initial_ns, TIMER_SYN_RECEIVED, index)
-    emit_syn_ack(tcp, syn)
+    syn.peer_mss = seg.mss if seg.has & HAS_MSS else default_mss(&syn.key.raddr)
+
+
+cdef void send_cookie(tcp_t *tcp, const flow_key_t *key, const segment_t *seg) noexcept nogil:
+    cdef syn_received_t syn
+    memset(&syn, 0, sizeof(syn))
+    syn.key = key[0]
+    note_syn(tcp, &syn, seg)
+    emit_cookie(tcp, &syn, cookie_make(tcp, &syn))
 
 
 # ---------------------------------------------------------------- SYN-RECEIVED of a passive open
@@ -197,24 +234,21 @@ cdef tcb_t *syn_received_arrives(tcp_t *tcp, uint32_t index, const segment_t *se
         count(tcp.counters, DROP_TCP_FLAGS)
         return NULL
     if seg.ack != syn.iss + 1:
-        if syn_cache_is_ours(tcp, &syn.key, seg.ack - 1):
-            return earlier_arrives(tcp, index, seg)
-        count(tcp.counters, DROP_TCP_ACK)
-        emit_reset_for(tcp, &syn.key, seg, syn.options_wscale >> 4, syn.ts_recent)
-        return NULL
+        return acknowledges_another(tcp, index, seg)
     return handshake_complete(tcp, syn, index, seg)
 
 
 cdef tcb_t *handshake_complete(tcp_t *tcp, const syn_received_t *syn, uint32_t index,
                                const segment_t *seg) noexcept nogil:
-    """index: of the half-open record, which goes; 0: syn is what the cache remembered of one."""
+    """index: of the half-open record, which goes; 0: syn is what a cookie says of one."""
     cdef listener_t *listener = listener_find(tcp, &syn.key.laddr, syn.key.lport)
     cdef uint8_t options = syn.options_wscale >> 4
     cdef tcb_t *tcb
-    if listener == NULL:                                                # never for one from the cache
+    if listener == NULL:
         count(tcp.counters, DROP_TCP_NO_LISTENER)
         emit_reset_for(tcp, &syn.key, seg, options, syn.ts_recent)
-        syn_received_remove(tcp, index, False)
+        if index != 0:
+            syn_received_remove(tcp, index, False)
         return NULL
     if listener.waiting >= listener.backlog:
         count(tcp.counters, ACCEPT_QUEUE_OVERFLOW)                      # SYN-ACK and this ACK will be repeated
@@ -248,8 +282,8 @@ cdef tcb_t *handshake_complete(tcp_t *tcp, const syn_received_t *syn, uint32_t i
     if index != 0:
         syn_received_remove(tcp, index, True)
     else:
-        syn_cache_remove(tcp, syn)
-        count(tcp.counters, SYN_CACHE_HITS)
+        cookie_spend(tcp)
+        count(tcp.counters, SYN_COOKIES_ACCEPTED)
     tcb.flags |= TCB_EV_ACCEPT
     work_add(tcp, tcb)
     count(tcp.counters, CONNECTIONS_ACCEPTED)

@@ -20,6 +20,7 @@ LARGEST_INDEX = 1 << 28
 BOUNDS = {
     "max_connections": (1, LARGEST_INDEX),
     "syn_queue": (1, LARGEST_INDEX),
+    "syn_cookies": (0, 2),
     "time_wait_limit": (1, LARGEST_INDEX),
     "rcv_buffer_bytes": (1, 1 << 29),
     "rcv_buffer_max_bytes": (1, 1 << 29),

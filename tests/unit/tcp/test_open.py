@@ -73,17 +73,29 @@ def half_open(scene: states.Scene, port: int) -> ScriptedPeer:
 
 
 def test_syn_queue_is_bounded_and_the_oldest_makes_room() -> None:
-    """RFC 4987 section 3.2."""
-    with listen(syn_queue=4) as scene:
+    """RFC 4987 section 3.2, where cookies are off. Its ACK is of nothing then (RFC 9293 section 3.10.7.2, second)."""
+    with listen(syn_queue=4, syn_cookies=0) as scene:
         peers = [half_open(scene, 50_000 + index) for index in range(6)]
         assert scene.testbed.stack.leaks()["syns"] == 4
         assert scene.testbed.counted()["syn_queue_evicted"] == 2
         peers[5].send("A")
         assert scene.listener is not None
         assert scene.listener.accept(timeout=0).state == "ESTABLISHED"
-        peers[0].send("A")  # the cache remembers it (test_syn_cache.py)
-        assert peers[0].drain() == []
-        assert scene.listener.accept(timeout=0).state == "ESTABLISHED"
+        peers[0].send("A")
+        peers[0].expect("R")
+
+
+def test_beyond_the_syn_queue_nothing_is_kept_and_everybody_is_served() -> None:
+    """RFC 4987 section 3.6 (test_cookies.py)."""
+    with listen(syn_queue=4) as scene:
+        peers = [half_open(scene, 50_000 + index) for index in range(6)]
+        assert scene.testbed.stack.leaks()["syns"] == 4
+        assert scene.testbed.counted()["syn_cookies_sent"] == 2
+        assert scene.listener is not None
+        for peer in (peers[5], peers[0]):
+            peer.send("A")
+            assert peer.drain() == []
+            assert scene.listener.accept(timeout=0).state == "ESTABLISHED"
 
 
 def test_syn_flood_leaves_the_service_intact() -> None:

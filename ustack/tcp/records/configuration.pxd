@@ -7,8 +7,8 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 ctypedef struct tcp_config_t:
     uint32_t max_connections
-    # Half-open records; the oldest makes room (RFC 4987 section 3.2), and is remembered in short (syn_cache) in as much
-    uint32_t syn_queue                      # memory again
+    uint32_t syn_queue                      # half-open records. Beyond: cookies, or the oldest makes room
+    uint8_t syn_cookies                     # SYN_COOKIES_OFF, ..._UNDER_PRESSURE, ..._ALWAYS (tcp/cookies.pxd)
     uint32_t time_wait_limit
     uint32_t rcv_buffer_bytes               # bytes a connection may hold unread: its window, at first
     uint32_t rcv_buffer_max_bytes           # ... and what it may grow to (receive/autotune). Not less than the first

@@ -14,6 +14,7 @@ cdef void tcp_config_defaults(tcp_config_t *config) noexcept nogil:
     memset(config, 0, sizeof(tcp_config_t))
     config.max_connections = 16u << 20
     config.syn_queue = 16384
+    config.syn_cookies = 1                     # RFC 4987 section 3.6: only when nothing else helps
     config.time_wait_limit = 4u << 20
     config.rcv_buffer_bytes = 512 * 1024
     config.rcv_buffer_max_bytes = 16u << 20    # 1 Gb/s over 100 ms are 12.5 MB

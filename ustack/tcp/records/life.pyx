@@ -74,8 +74,8 @@ cdef void tcp_destroy(tcp_t *tcp) noexcept nogil:
         slab_destroy(&tcp.cc_records[i])
     wheel_free(&tcp.wheel)
     flow_table_free(&tcp.flows)
-    free(tcp.syn_cache)
-    tcp.syn_cache = NULL
+    free(tcp.cookies.spent)
+    tcp.cookies.spent = NULL
 
 
 # ---------------------------------------------------------------- connections

@@ -33,7 +33,6 @@ cdef enum:
     CC_WAITING = CC_MAX                     # no data has flowed yet (recovery/control.pxd)
     CC_HEARS_SENT = 2 * CC_MAX              # it has an on_sent of its own
     CC_TABLE = 2 * CC_MAX - 1               # number and CC_WAITING: index in tcp.cc
-    SYN_CACHE_WAYS = 8
     TCP_EPHEMERAL_COUNTERS = 256
 
 # ---------------------------------------------------------------- identity
@@ -222,11 +221,13 @@ ctypedef struct time_wait_t:                # one cache line; only answers (RFC 
     uint8_t options                         # 62
     uint8_t corrective_tick                 # 63  writer: throttle
 
-ctypedef struct syn_cache_entry_t:          # 8 bytes; a half-open record that had to make room (syn_cache)
-    uint32_t tag                            # 0: empty
-    uint16_t peer_mss
-    uint8_t options_wscale
-    uint8_t repeated                        # its SYN-ACK was sent more than once
+ctypedef struct cookies_t:                  # all that is kept of SYN cookies. writer: cookies
+    bint sent                               # one has been, and sent_ns is when the last one was
+    uint64_t sent_ns
+    uint64_t epochs[2]                      # plus one: times whose keys are in `keys`
+    uint8_t keys[2][16]
+    uint64_t proof                          # of the one that was found right last
+    uint32_t *spent                         # tags of those that became connections. NULL: none has yet
 
 
 # ---------------------------------------------------------------- one TCP
@@ -276,11 +277,8 @@ ctypedef struct tcp_t:
     slab_t cc_records[TCP_MAX_CC]
     uint32_t work_head                      # connections that output must look at, in order of arrival
     uint32_t work_tail
-    syn_cache_entry_t *syn_cache            # writer: syn_cache. NULL: no record has made room yet
-    uint32_t syn_cache_mask                 # buckets - 1
-    bint syn_overflowed                     # syn_overflow_ns: when a half-open record last made room
-    uint64_t syn_overflow_ns
-    ilist_t syn_order                       # half-open records, oldest first: the first one makes room
+    cookies_t cookies
+    ilist_t syn_order                       # half-open records, oldest first
     ilist_t time_wait_order                 # every record waits equally long: the first one expires first
     turn_t turn
     uint64_t lent_held                      # references to lent buffers, one for each send piece
