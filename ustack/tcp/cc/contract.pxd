@@ -5,8 +5,10 @@
 # control answers by writing view.cwnd and view.ssthresh. What it remembers between events is its own record.
 #
 #     first data is about to go ──▶ init                              its record, zeroed; the window as it is
+#     nothing is in flight ───────▶ on_start                          data is about to go
 #     a frame with data or a FIN ─▶ on_sent
 #     new data acknowledged ──────▶ on_ack                            in recovery as well (sample.in_recovery)
+#     a frame is found lost ──────▶ on_lost                           each of them
 #     three duplicate ACKs ───────▶ on_loss                           once per window: fast recovery begins
 #     the retransmission timer ───▶ on_rto
 #     sending again after an RTO ─▶ on_idle
@@ -24,8 +26,11 @@
 # While a loss is being repaired (RFC 6582) the window is recovery's: on_loss says from what it starts, on_ack is told
 # what happens, but what it leaves in the view is not used until the repair is complete. It then is at most ssthresh.
 #
-# Units: bytes, microseconds where a name says _us, nanoseconds where it says _ns. A pacing rate is not heeded yet: output
-# does not pace. There is no delivery rate: nobody keeps what was delivered when a segment was sent.
+# Delivery rate: the sample names what draft-ietf-ccwg-bbr section 4.1 calls C., P. and RS.; C.delivered counts from the
+# connection's beginning, modulo 2^32. A rate is rate_delivered / rate_interval_us where the interval is not 0.
+#
+# Not filled in yet, and 0: everything about rates, on_start, on_lost, owns_repair and the pacing rate, for which nobody
+# keeps what was sent when. Units: bytes, microseconds where a name says _us, nanoseconds where it says _ns.
 #
 # Above: recovery. Read first: RFC 5681 section 3, RFC 9293 section 3.8.2. To add a control: a file like newreno.pyx, a
 # line in registry.pyx, a test like tests/unit/tcp/cc/test_newreno.py.
@@ -45,32 +50,68 @@ ctypedef struct cc_view_t:
     uint32_t cwnd                   # in and out. Less than SMSS is taken as SMSS
     uint32_t ssthresh               # in and out
     uint32_t smss
+    uint32_t srtt_us                # RFC 6298; 0: no sample yet
     uint64_t now_ns
-    uint64_t pacing_rate            # in and out: bytes per second. 0: not paced
+    uint64_t pacing_rate            # in and out: bytes per second; 0: not paced
+    # out, 0 before: what is in flight says nothing of the path's rate; it counts as sent while the application was the
+    bint hold_samples               # limit (draft-ietf-ccwg-bbr section 4.1.2.4: MarkConnectionAppLimited)
+    uint32_t seed                   # in, for init alone: of what is drawn by lot
+    uint32_t delivered_total        # in, for init alone: as in ack_sample_t
 
-# One ACK that acknowledges something new.
+# One ACK that says that something has been delivered, or lost.
 ctypedef struct ack_sample_t:
-    uint32_t acked                  # bytes that it acknowledges, a FIN counted
-    uint32_t rtt_us                 # the round trip that it has measured; 0: none (Karn's rule)
+    uint32_t acked                  # bytes that it acknowledges cumulatively, a FIN counted; 0: SACK alone
+    uint32_t delivered              # bytes that it says have arrived, cumulatively or by SACK, each byte once
+    uint32_t rtt_us                 # the round trip of the newest of them; 0: none (Karn's rule)
+    uint32_t min_rtt_us             # the shortest for some minutes; 0: none yet
     uint32_t flight                 # SND.NXT - SND.UNA before it
-    bint cwnd_limited               # the window was what held the sender back (RFC 9293 / 7661), as far as flight tells
+    uint32_t prior_in_flight        # bytes in the network before it: neither SACKed nor lost
+    uint32_t in_flight              # ... after it
+    bint cwnd_limited               # the window was what held the sender back (RFC 9293 / 7661), as far as it tells
     int32_t unsent                  # bytes queued and not sent when it came; 0 or less: the application is the limit
     bint in_recovery                # a loss is being repaired: see above
-    uint32_t newly_lost             # bytes it proves lost. 0: nobody keeps a scoreboard yet, see on_loss
+    bint selective                  # the peer says by SACK what has arrived
+    bint round_start                # what was sent after the last such ACK is delivered: a round trip has passed
+    bint is_app_limited             # the rate's segment was sent while the application was the limit
+    uint32_t newly_lost             # bytes found lost with it
+    uint32_t delivered_total        # C.delivered after it
+    uint32_t lost_total             # C.lost after it, within this flight
+    uint32_t rate_delivered         # RS.delivered: bytes, over; 0: nothing that it says has arrived can be measured
+    uint32_t rate_interval_us       # RS.interval; 0: no rate
+    uint32_t rate_prior_delivered   # RS.prior_delivered: C.delivered when the rate's segment was sent
+    uint32_t rate_in_flight         # RS.tx_in_flight: bytes in the network then, itself included
+    uint32_t rate_lost              # RS.lost: bytes lost since
     uint32_t ecn_marks              # segments marked CE since the last ACK. 0: ECN is not negotiated yet
+
+# One frame, or what is left of it, that has been found lost.
+ctypedef struct loss_sample_t:
+    uint32_t seq                    # of its first byte: neighbours make one range
+    uint32_t bytes
+    uint32_t in_flight              # P.tx_in_flight: bytes in the network when it was sent, itself included
+    uint32_t lost                   # bytes found lost since it was sent, itself included
+    uint32_t delivered_total        # C.delivered
+    bint app_limited                # it was sent while the application was the limit
+    bint selective                  # the peer says by SACK what has arrived
 
 ctypedef struct cc_ops_t:
     const char *name
     uint32_t state_bytes            # 0: none
+    bint owns_repair                # what it leaves in the view holds while a loss is repaired, too
     bint hears_sent                 # writer: cc_register. It names on_sent
+    bint hears_start                # ... on_start
+    bint hears_lost                 # ... on_lost
     # state is zeroed. view: the initial window of RFC 6928, or on a live connection what the control before has left.
     void (*init)(void *state, cc_view_t *view) noexcept nogil
     # state goes away; what it owns must go first.
     void (*release)(void *state) noexcept nogil
+    # The first data of a flight is about to go: nothing is in flight. After on_idle, where that is called.
+    void (*on_start)(void *state, cc_view_t *view) noexcept nogil
     # length: of one frame, which may carry many segments, new or again. flight: SND.NXT - SND.UNA after it. No window
     # comes out of this call.
     void (*on_sent)(void *state, uint32_t length, uint32_t flight, uint64_t now_ns) noexcept nogil
     void (*on_ack)(void *state, cc_view_t *view, const ack_sample_t *sample) noexcept nogil
+    # Each frame that is found lost, before on_loss or on_rto hears of it. No window comes out of this call.
+    void (*on_lost)(void *state, cc_view_t *view, const loss_sample_t *lost) noexcept nogil
     # flight: FlightSize of RFC 5681, without what limited transmit has added.
     void (*on_loss)(void *state, cc_view_t *view, uint32_t flight) noexcept nogil
     # The network has marked what it would have dropped (RFC 3168, once per window). Not called yet: see ecn_marks.

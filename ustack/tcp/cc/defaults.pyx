@@ -3,7 +3,7 @@
 
 from libc.stdint cimport uint32_t, uint64_t
 
-from ustack.tcp.cc.contract cimport CWND_GROWS_BELOW
+from ustack.tcp.cc.contract cimport CWND_GROWS_BELOW, loss_sample_t
 
 
 cdef enum:
@@ -25,6 +25,14 @@ cdef void default_release(void *state) noexcept nogil:
 
 
 cdef void default_on_sent(void *state, uint32_t length, uint32_t flight, uint64_t now_ns) noexcept nogil:
+    pass
+
+
+cdef void default_on_start(void *state, cc_view_t *view) noexcept nogil:
+    pass
+
+
+cdef void default_on_lost(void *state, cc_view_t *view, const loss_sample_t *lost) noexcept nogil:
     pass
 
 
@@ -79,6 +87,12 @@ cdef void cc_fill_defaults(cc_ops_t *ops) noexcept nogil:
     if ops.release == NULL:
         ops.release = default_release
     ops.hears_sent = ops.on_sent != NULL and ops.on_sent != default_on_sent
+    ops.hears_start = ops.on_start != NULL and ops.on_start != default_on_start
+    ops.hears_lost = ops.on_lost != NULL and ops.on_lost != default_on_lost
+    if ops.on_start == NULL:
+        ops.on_start = default_on_start
+    if ops.on_lost == NULL:
+        ops.on_lost = default_on_lost
     if ops.on_sent == NULL:
         ops.on_sent = default_on_sent
     if ops.on_ack == NULL:

@@ -11,6 +11,7 @@
 # path across pauses. Above: ack, path, output, timers, ending, calls. Below: tcb, cc. It must not: decide when.
 
 from libc.stdint cimport int32_t, uint32_t
+from libc.string cimport memset
 
 from ustack.buf.slab cimport slab_at
 from ustack.tcp.cc.contract cimport CC_MAX, STATE_IN_PLACE, ack_sample_t, cc_ops_t, cc_view_t
@@ -51,8 +52,12 @@ cdef inline void view_load(const tcp_t *tcp, const tcb_t *tcb, cc_view_t *view) 
     view.cwnd = tcb.cwnd
     view.ssthresh = tcb.ssthresh
     view.smss = tcb.smss
+    view.srtt_us = tcb.srtt_us
     view.now_ns = tcp.now_ns
     view.pacing_rate = 0
+    view.hold_samples = False
+    view.seed = 0
+    view.delivered_total = 0
 
 
 # A window of less than a segment would stop the connection, or be overridden whole (RFC 9293 section 3.8.6.2.1).
@@ -66,14 +71,13 @@ cdef inline void view_store(tcb_t *tcb, const cc_view_t *view) noexcept nogil:
 # One ACK of `acked` bytes, before SND.UNA moves.
 cdef inline void sample_fill(const tcb_t *tcb, ack_sample_t *sample, uint32_t acked, uint32_t rtt_us) noexcept nogil:
     cdef uint32_t flight = tcb.snd_nxt - tcb.snd_una
+    memset(sample, 0, sizeof(ack_sample_t))
     sample.acked = acked
+    sample.delivered = acked
     sample.flight = flight
     sample.rtt_us = rtt_us
     sample.unsent = <int32_t>(tcb.snd_end - tcb.snd_nxt)
     sample.cwnd_limited = flight + tcb.smss >= tcb.cwnd or (tcb.cwnd < tcb.ssthresh and flight * 2 >= tcb.cwnd)
-    sample.in_recovery = False
-    sample.newly_lost = 0
-    sample.ecn_marks = 0
 
 
 # A frame has gone out and SND.NXT says so.

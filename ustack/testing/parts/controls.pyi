@@ -10,16 +10,54 @@ def register() -> tuple[str, ...]: ...
 def cube_root_of(value: int) -> int: ...
 def register_spare(name: bytes | None, state_bytes: int = 0) -> int: ...
 
+class MaxFilter:
+    def update(self, window: int, time: int, value: int) -> int: ...
+
 class Control:
     window: tuple[int, int]
     now_ns: int
     pacing_rate: int
-    def __init__(self, name: str, smss: int, initial_window: int) -> None: ...
+    holds_samples: bool
+    def __init__(
+        self, name: str, smss: int, initial_window: int, *, now_ns: int = 0, srtt_us: int = 0, seed: int = 1
+    ) -> None: ...
     def release(self) -> None: ...
     def on_sent(self, length: int, flight: int) -> None: ...
     def on_ack(
         self, acked: int, flight: int, *, cwnd_limited: bool = True, rtt_us: int = 0, in_recovery: bool = False
     ) -> None: ...
+    def on_sample(
+        self,
+        *,
+        acked: int = 0,
+        delivered: int = 0,
+        rtt_us: int = 0,
+        flight: int = 0,
+        prior_in_flight: int = 0,
+        in_flight: int = 0,
+        in_recovery: bool = False,
+        selective: bool = True,
+        is_app_limited: bool = False,
+        delivered_total: int = 0,
+        rate_delivered: int = 0,
+        rate_interval_us: int = 0,
+        rate_prior_delivered: int = 0,
+        rate_in_flight: int = 0,
+        rate_lost: int = 0,
+    ) -> None: ...
+    def on_start(self) -> None: ...
+    def on_lost(
+        self,
+        seq: int,
+        length: int,
+        *,
+        in_flight: int,
+        lost: int,
+        delivered_total: int,
+        app_limited: bool = False,
+        selective: bool = True,
+    ) -> None: ...
+    def bbr(self) -> dict[str, Any]: ...
     def on_loss(self, flight: int) -> None: ...
     def on_ecn(self, flight: int) -> None: ...
     def on_spurious(self, cwnd_before: int, ssthresh_before: int) -> None: ...

@@ -13,8 +13,12 @@ Control calls the table of any registered control with plain numbers. Above: tes
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memset
 
-from ustack.tcp.cc.contract cimport CC_STATE_BYTES_MAX, SSTHRESH_AT_FIRST, ack_sample_t, cc_ops_t, cc_view_t
+from ustack.tcp.cc.bbr cimport bbr_ops
+from ustack.tcp.cc.bbr_model cimport bbr_t, max_filter_t, max_filter_update
+from ustack.tcp.cc.contract cimport (
+    CC_STATE_BYTES_MAX, SSTHRESH_AT_FIRST, ack_sample_t, cc_ops_t, cc_view_t, loss_sample_t)
 from ustack.tcp.cc.cubic cimport cube_root
+from ustack.tcp.cc.defaults cimport cc_fill_defaults
 from ustack.tcp.cc.registry cimport CC_ERR_BAD, CC_ERR_FULL, CC_ERR_TAKEN, cc_number, cc_register, cc_table
 
 
@@ -253,6 +257,29 @@ STATE_BYTES_MAX = int(CC_STATE_BYTES_MAX)
 REFUSALS = {int(CC_ERR_TAKEN): "taken", int(CC_ERR_FULL): "full", int(CC_ERR_BAD): "bad"}
 
 
+cdef const cc_ops_t *table_of(str name) except NULL:
+    """Of a registered control, or of bbr, which is none before output paces."""
+    cdef cc_ops_t *bbr = bbr_ops()
+    if name != "bbr":
+        return cc_table(cc_number(name))
+    if bbr.on_mtu == NULL:
+        cc_fill_defaults(bbr)
+    return bbr
+
+
+cdef class MaxFilter:
+    """BBR's filter of the largest value of a window of time."""
+
+    cdef max_filter_t filter
+
+    def __init__(self):
+        memset(&self.filter, 0, sizeof(self.filter))
+
+    def update(self, uint32_t window, uint32_t time, uint32_t value) -> int:
+        """The largest of the last `window` units of time, this one included."""
+        return max_filter_update(&self.filter, window, time, value)
+
+
 # ---------------------------------------------------------------- any control with plain numbers
 
 cdef class Control:
@@ -262,13 +289,17 @@ cdef class Control:
     cdef uint8_t[CC_STATE_BYTES_MAX] record
     cdef const cc_ops_t *ops
 
-    def __init__(self, str name, uint32_t smss, uint32_t initial_window):
-        self.ops = cc_table(cc_number(name))
+    def __init__(self, str name, uint32_t smss, uint32_t initial_window, *, uint64_t now_ns=0, uint32_t srtt_us=0,
+                 uint32_t seed=1):
+        self.ops = table_of(name)
         memset(self.record, 0, sizeof(self.record))
         memset(&self.view, 0, sizeof(self.view))
         self.view.smss = smss
         self.view.cwnd = initial_window
         self.view.ssthresh = SSTHRESH_AT_FIRST
+        self.view.now_ns = now_ns
+        self.view.srtt_us = srtt_us
+        self.view.seed = seed
         self.ops.init(self.record, &self.view)
 
     @property
@@ -317,6 +348,61 @@ cdef class Control:
         sample.flight = flight
         sample.cwnd_limited = cwnd_limited
         self.ops.on_ack(self.record, &self.view, &sample)
+
+    def on_sample(self, *, uint32_t acked=0, uint32_t delivered=0, uint32_t rtt_us=0, uint32_t flight=0,
+                  uint32_t prior_in_flight=0, uint32_t in_flight=0, bint in_recovery=False, bint selective=True,
+                  bint is_app_limited=False, uint32_t delivered_total=0, uint32_t rate_delivered=0,
+                  uint32_t rate_interval_us=0, uint32_t rate_prior_delivered=0, uint32_t rate_in_flight=0,
+                  uint32_t rate_lost=0) -> None:
+        """An ACK with a delivery rate."""
+        cdef ack_sample_t sample
+        memset(&sample, 0, sizeof(sample))
+        sample.acked = acked
+        sample.delivered = delivered
+        sample.rtt_us = rtt_us
+        sample.flight = flight
+        sample.prior_in_flight = prior_in_flight
+        sample.in_flight = in_flight
+        sample.cwnd_limited = prior_in_flight + self.view.smss > self.view.cwnd
+        sample.in_recovery = in_recovery
+        sample.selective = selective
+        sample.is_app_limited = is_app_limited
+        sample.delivered_total = delivered_total
+        sample.rate_delivered = rate_delivered
+        sample.rate_interval_us = rate_interval_us
+        sample.rate_prior_delivered = rate_prior_delivered
+        sample.rate_in_flight = rate_in_flight
+        sample.rate_lost = rate_lost
+        self.view.hold_samples = False
+        self.ops.on_ack(self.record, &self.view, &sample)
+
+    @property
+    def holds_samples(self) -> bool:
+        """The last ACK has marked what is in flight as application-limited."""
+        return self.view.hold_samples
+
+    def on_start(self) -> None:
+        """The first data of a flight is about to go."""
+        self.ops.on_start(self.record, &self.view)
+
+    def on_lost(self, uint32_t seq, uint32_t length, *, uint32_t in_flight, uint32_t lost, uint32_t delivered_total,
+                bint app_limited=False, bint selective=True) -> None:
+        """A frame was found lost."""
+        cdef loss_sample_t sample
+        sample.seq = seq
+        sample.bytes = length
+        sample.in_flight = in_flight
+        sample.lost = lost
+        sample.delivered_total = delivered_total
+        sample.app_limited = app_limited
+        sample.selective = selective
+        self.ops.on_lost(self.record, &self.view, &sample)
+
+    def bbr(self) -> dict[str, object]:
+        """What BBR remembers; only of such a control."""
+        if self.ops != bbr_ops():
+            raise TypeError("it is no bbr")
+        return <object>(<bbr_t *>self.record)[0]
 
     def on_loss(self, uint32_t flight) -> None:
         """Fast recovery begins."""
