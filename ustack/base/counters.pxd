@@ -27,7 +27,8 @@ cpdef enum counter_t:
     RESETS_OUT
     CHALLENGE_ACKS_OUT
     CHALLENGE_ACKS_LIMITED      # not sent: the allowance per second for all connections is spent (RFC 5961 section 7)
-    CORRECTIVE_ACKS_LIMITED     # not sent: the connection was corrected or challenged a moment ago
+    CHALLENGE_ACKS_PEER_LIMITED     # not sent: what one peer may have of it is spent
+    CORRECTIVE_ACKS_LIMITED     # not sent: the connection was corrected or challenged a moment ago, or as above
     PURE_ACKS_OUT
     # -- life of connections
     CONNECTIONS_ACCEPTED

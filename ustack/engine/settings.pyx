@@ -152,6 +152,8 @@ cdef void fill_table() except *:
         "time between two keep-alive probes")
     tcp("keepalive_probes", &TCP.keepalive_probes, sizeof(TCP.keepalive_probes), 1, 255,
         "keep-alive probes without an answer that end a connection")
+    tcp("challenge_acks_per_second", &TCP.challenge_acks_per_second, sizeof(TCP.challenge_acks_per_second), 1, 1 << 24,
+        "challenge ACKs (RFC 5961) per second for all peers, on the average; one peer may have an eighth")
     # Switches and header fields.
     tcp("ttl", &TCP.ttl, sizeof(TCP.ttl), 1, 255, "time to live of every packet")
     tcp("timestamps", &TCP.timestamps, sizeof(TCP.timestamps), 0, 1, "offer and accept timestamps (RFC 7323)")

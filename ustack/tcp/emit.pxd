@@ -19,7 +19,7 @@ cdef ip_status_t emit_bare(tcp_t *tcp, const flow_key_t *key, header_t *header, 
 cdef void emit_reset_for(tcp_t *tcp, const flow_key_t *key, const segment_t *seg, uint8_t options,
                          uint32_t ts_recent) noexcept nogil
 cdef ip_status_t emit_syn_ack(tcp_t *tcp, const syn_received_t *syn) noexcept nogil
-# The same for a record that is not kept, with a TSval that carries what it says (cookies).
+# The same for a record that is not kept; ts_val: of our clock, carrying what it says (cookies).
 cdef ip_status_t emit_cookie(tcp_t *tcp, const syn_received_t *syn, uint32_t ts_val) noexcept nogil
 cdef void emit_syn_received_ack(tcp_t *tcp, const syn_received_t *syn) noexcept nogil
 cdef void emit_time_wait_ack(tcp_t *tcp, const time_wait_t *record) noexcept nogil

@@ -8,6 +8,7 @@ from ustack.base.counters cimport PURE_ACKS_OUT, RESETS_OUT, SEGMENTS_OUT, count
 from ustack.ip.layer cimport (
     IP_OK, IP_PROTO_TCP, ip_commit, ip_default_packet_bytes, ip_header_bytes, ip_payload_mtu, ip_reserve, ip_route_t)
 from ustack.tcp.records.tcb cimport OPT_SACK, OPT_TIMESTAMPS, OPT_WSCALE, tcb_bare_seq, tcp_timestamp
+from ustack.tcp.records.timestamps cimport timestamp_for, timestamp_offset
 from ustack.wire.tcp cimport (
     ACK, FIN, HAS_MSS, HAS_SACK_PERMITTED, HAS_TIMESTAMPS, HAS_WSCALE, RST, SYN, TCP_CHECKSUM_OFFSET, TCP_HEADER_BYTES,
     TCP_MAX_OPTION_BYTES, TCP_WSCALE_MAX, segment_emit)
@@ -37,10 +38,11 @@ cdef ip_status_t emit_bare(tcp_t *tcp, const flow_key_t *key, header_t *header, 
     return IP_OK
 
 
-cdef inline void stamp(const tcp_t *tcp, header_t *header, uint8_t options, uint32_t ts_recent) noexcept nogil:
+cdef inline void stamp(tcp_t *tcp, const flow_key_t *key, header_t *header, uint8_t options,
+                       uint32_t ts_recent) noexcept nogil:
     if options & OPT_TIMESTAMPS:
         header.has |= HAS_TIMESTAMPS
-        header.ts_val = tcp_timestamp(tcp)
+        header.ts_val = timestamp_for(tcp, key)
         header.ts_ecr = ts_recent
 
 
@@ -57,7 +59,7 @@ cdef void emit_reset_for(tcp_t *tcp, const flow_key_t *key, const segment_t *seg
     else:
         header.ack = seg.seq + seg.length + (1 if seg.flags & SYN else 0) + (1 if seg.flags & FIN else 0)
         header.flags = RST | ACK
-    stamp(tcp, &header, options, ts_recent)
+    stamp(tcp, key, &header, options, ts_recent)
     if emit_bare(tcp, key, &header, tcp.config.ttl, 0, &neighbour) == IP_OK:
         count(tcp.counters, RESETS_OUT)
 
@@ -69,7 +71,7 @@ cdef ip_status_t emit_reset_of(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     header.seq = tcb_bare_seq(tcb)
     header.ack = tcb.rcv_nxt
     header.flags = RST | ACK
-    stamp(tcp, &header, tcb.options, tcb.ts_recent)                     # a SHOULD of RFC 7323 section 3.2
+    stamp(tcp, &tcb.key, &header, tcb.options, tcb.ts_recent)                     # a SHOULD of RFC 7323 section 3.2
     status = emit_bare(tcp, &tcb.key, &header, tcb.ttl, tcb.tos, &tcb.neighbour)
     if status == IP_OK:
         count(tcp.counters, RESETS_OUT)
@@ -123,8 +125,10 @@ cdef ip_status_t emit_cookie(tcp_t *tcp, const syn_received_t *syn, uint32_t ts_
     header.mss = advertised_mss(tcp)
     if options & OPT_SACK:
         header.has |= HAS_SACK_PERMITTED
-    stamp(tcp, &header, options, syn.ts_recent)
-    header.ts_val = ts_val
+    if options & OPT_TIMESTAMPS:
+        header.has |= HAS_TIMESTAMPS
+        header.ts_val = ts_val + timestamp_offset(tcp, &syn.key)
+        header.ts_ecr = syn.ts_recent
     if options & OPT_WSCALE:
         header.has |= HAS_WSCALE
         header.wscale = advertised_wscale(tcp)
@@ -141,7 +145,7 @@ cdef void emit_syn_received_ack(tcp_t *tcp, const syn_received_t *syn) noexcept 
     header.window = first_window(tcp)
     if (syn.options_wscale >> 4) & OPT_WSCALE:
         header.window = <uint16_t>(first_edge(tcp, advertised_wscale(tcp)) >> advertised_wscale(tcp))
-    stamp(tcp, &header, syn.options_wscale >> 4, syn.ts_recent)
+    stamp(tcp, &syn.key, &header, syn.options_wscale >> 4, syn.ts_recent)
     emit_bare(tcp, &syn.key, &header, tcp.config.ttl, 0, &neighbour)
 
 
@@ -153,6 +157,6 @@ cdef void emit_time_wait_ack(tcp_t *tcp, const time_wait_t *record) noexcept nog
     header.ack = record.rcv_nxt
     header.flags = ACK
     header.window = record.rcv_wnd
-    stamp(tcp, &header, record.options, record.ts_recent)
+    stamp(tcp, &record.key, &header, record.options, record.ts_recent)
     if emit_bare(tcp, &record.key, &header, tcp.config.ttl, 0, &neighbour) == IP_OK:
         count(tcp.counters, PURE_ACKS_OUT)

@@ -38,6 +38,7 @@ from ustack.tcp.records.tcb cimport (
     DEADLINE_APPLICATION, OPT_TIMESTAMPS, OPT_TS_STALE, TCB_ABORT, TCB_ACK_DELAYED, TCB_ACK_NOW, TCB_CLOSED_BY_APP,
     TCB_EV_ACCEPT, TCB_EV_DATA, TCB_EV_EOF, TCB_FIN_QUEUED, TCB_FIN_RECEIVED, TCB_FIN_SENT, TCB_PAUSED, TCB_PERSIST,
     flow_key_t, rx_queue_of, tcb_at, tcb_heard, tcb_max_window, time_wait_at)
+from ustack.tcp.records.timestamps cimport timestamp_echoed
 from ustack.tcp.records.work cimport work_add
 from ustack.tcp.recovery.ack cimport ack_input, ack_set_window, ack_start
 from ustack.tcp.throttle cimport challenge_allowed, corrective_allowed, repeated_syn_allowed
@@ -73,6 +74,8 @@ cdef void tcp_input(tcp_t *tcp, const packet_t *packet, uint64_t now_ns, deliver
     key.raddr = packet.src
     key.lport = seg.dport
     key.rport = seg.sport
+    if seg.has & HAS_TIMESTAMPS:
+        seg.ts_ecr = timestamp_echoed(tcp, &key, seg.ts_ecr)
     flow = flow_find(tcp, &key)
     if flow.kind == FLOW_CONNECTION:
         connection_arrives(tcp, tcb_at(tcp, flow.index), &seg, delivery)

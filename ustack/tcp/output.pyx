@@ -37,7 +37,8 @@ from ustack.tcp.records.tcb cimport (
     CC_WAITING, DEADLINE_ACK, DEADLINE_REXMIT, OPT_SACK, OPT_TIMESTAMPS, OPT_WSCALE, TCB_ABORT, TCB_ACK_DELAYED,
     TCB_ACK_NOW, TCB_FIN_QUEUED, TCB_FIN_SENT, TCB_NODELAY, TCB_PERSIST, TCB_PROBE, TCB_RECOVERY, TCB_REXMIT,
     TCB_RTT_FULL, TCB_RTT_TIMING, rx_queue_of, send_piece_at, send_piece_t, snd_cursor, snd_cursor_set, snd_short_end,
-    tcb_bare_seq, tcb_header_bytes, tcb_max_window, tcp_timestamp)
+    tcb_bare_seq, tcb_header_bytes, tcb_max_window)
+from ustack.tcp.records.timestamps cimport timestamp_for
 from ustack.tcp.records.turn cimport UNIT_BYTES_SHIFT
 from ustack.tcp.records.work cimport turn_charge, work_add
 from ustack.tcp.recovery.ack cimport initial_window
@@ -121,7 +122,7 @@ cdef inline void fill_header(tcp_t *tcp, tcb_t *tcb, header_t *header, uint32_t 
     header.sack_count = 0
     if tcb.options & OPT_TIMESTAMPS:
         header.has = HAS_TIMESTAMPS
-        header.ts_val = tcp_timestamp(tcp)
+        header.ts_val = timestamp_for(tcp, &tcb.key)
         header.ts_ecr = tcb.ts_recent
     edge = tcb.rcv_nxt + (<uint32_t>header.window << tcb.rcv_wscale)
     if seq_gt(edge, tcb.rcv_adv):
@@ -150,7 +151,7 @@ cdef send_t send_syn(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
         header.has |= HAS_SACK_PERMITTED
     if tcp.config.timestamps and (not answering or tcb.options & OPT_TIMESTAMPS):
         header.has |= HAS_TIMESTAMPS
-        header.ts_val = tcp_timestamp(tcp)
+        header.ts_val = timestamp_for(tcp, &tcb.key)
         header.ts_ecr = tcb.ts_recent if answering else 0
     if tcp.config.window_scaling and (not answering or tcb.options & OPT_WSCALE):
         header.has |= HAS_WSCALE

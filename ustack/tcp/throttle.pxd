@@ -5,14 +5,19 @@
 # Above: input, opening. Below: tcb, wire/tcp. It sends nothing: True means that the caller's ACK may go, and has been
 # counted against the limit.
 #
-#     corrective ACK   asked for by RFC 9293 section 3.10.7.4 or RFC 7323 section 5.3: out of window, PAWS.
-#                      Limited per record; segments with data or a FIN (and no SYN) are always answered, for an ACK has
-#                      neither and so cannot keep a loop going, and so are keep-alives: blind SYNs must not use up what
-#                      is due to the peer. Nothing is limited over all connections: answers to
-#                      keep-alives and window probes (sections 3.8.4, 3.8.6.1) and to a SYN,ACK that comes again
-#                      because the ACK of it was lost never wait for somebody else's.
+#     due to the peer  answers to keep-alives and window probes (RFC 9293 sections 3.8.4, 3.8.6.1), to segments with
+#                      data or a FIN (and no SYN), to a SYN,ACK that comes again because the ACK of it was lost. They
+#                      never wait for somebody else's, and blind SYNs cannot use them up. An ACK has neither data nor
+#                      a FIN, so none of these keeps a loop going; the last kind is limited per record, the others to
+#                      one ACK in a turn for a connection, however many segments ask for it.
+#     corrective ACK   asked for by RFC 9293 section 3.10.7.4 or RFC 7323 section 5.3: other segments out of the window,
+#                      and PAWS. Limited per record, per peer, and in total
 #     challenge ACK    asked for by RFC 5961 sections 3 to 5: RST or SYN in the window, SYN outside, ACK of what was
-#                      never sent or too long ago. Limited per record with the corrective ones, and in total.
+#                      never sent or too long ago. Limited per record with the corrective ones, per peer, and in total
+#
+# Per peer: what is allowed in a second is divided among 256 places, to which addresses belong by a hash that is another
+# one in each second, and a place may have an eighth. Whoever has many connections, or makes somebody else's misbehave,
+# silences himself, not others (RFC 5961 section 10 warns of a total alone).
 
 from ustack.tcp.records.tcb cimport syn_received_t, tcb_t, tcp_t, time_wait_t
 from ustack.wire.tcp cimport segment_t

@@ -2,21 +2,28 @@
 """How often a segment that is not acceptable may be answered. See throttle.pxd.
 
 One corrective or challenge ACK per connection in half a second, as Linux (tcp_invalid_ratelimit); a keep-alive comes
-every minute, a window probe at doubling intervals. The total of challenges is about CHALLENGE_ACKS_PER_SECOND, with a
-share drawn anew each second: a fixed number would tell an outsider who counts his own challenges whether somebody else
-was challenged, and so whether his guess hit (CVE-2016-5696).
+every minute, a window probe at doubling intervals. The total of a second is about config.challenge_acks_per_second (RFC
+5961 section 7 wants it configurable), and drawn anew for each: a fixed number would tell an outsider who counts his own
+challenges whether somebody else was challenged, and so whether his guess hit (CVE-2016-5696; Cao et al., "Off-Path TCP
+Exploits: Global Rate Limit Considered Dangerous", section 8, proposes this noise). A peer's share is drawn with it.
 """
 
-from libc.stdint cimport uint8_t, uint16_t, uint32_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memset
 
-from ustack.base.counters cimport CHALLENGE_ACKS_LIMITED, CHALLENGE_ACKS_OUT, CORRECTIVE_ACKS_LIMITED, count
+from ustack.base.counters cimport (
+    CHALLENGE_ACKS_LIMITED, CHALLENGE_ACKS_OUT, CHALLENGE_ACKS_PEER_LIMITED, CORRECTIVE_ACKS_LIMITED, count)
 from ustack.base.prng cimport siphash24
-from ustack.tcp.records.tcb cimport OPT_CORRECTED, TCB_CORRECTED
+from ustack.base.types cimport ip_addr_t
+from ustack.tcp.records.tcb cimport ALLOWANCE_SHARES, OPT_CORRECTED, TCB_CORRECTED, allowance_t
 from ustack.wire.tcp cimport ACK, FIN, SYN
 
 
 cdef enum:
-    CHALLENGE_ACKS_PER_SECOND = 1000
+    CHALLENGE = 0                           # kinds of allowance_t
+    CORRECTIVE = 1
+    CORRECTIVE_TIMES = 16                   # as many more: they tell nobody whether a guess hit
+    SHARE = 8                               # a peer may have one in so many
     INTERVAL_SHIFT = 26                     # ticks of 67 ms. 16 bits of them are 73 minutes: one honest probe in 8,000
     INTERVAL_TICKS = 8                      # that comes a whole circle later finds the limit; its peer sends another
     COARSE_SHIFT = 28                       # TIME-WAIT has 8 bits for it: 268 ms, 68 s
@@ -34,16 +41,48 @@ cdef inline bint refuse(tcp_t *tcp) noexcept nogil:
     return False
 
 
-cdef bint challenge_in_total(tcp_t *tcp) noexcept nogil:
-    if tcp.now_ns - tcp.challenge_window_ns >= 1000000000:
-        tcp.challenge_window_ns = tcp.now_ns
-        tcp.challenge_left = (CHALLENGE_ACKS_PER_SECOND // 2 + <uint32_t>siphash24(
-            tcp.secret, <const uint8_t *>&tcp.now_ns, sizeof(tcp.now_ns)) % CHALLENGE_ACKS_PER_SECOND)
-    if tcp.challenge_left == 0:
-        count(tcp.counters, CHALLENGE_ACKS_LIMITED)
+# ---------------------------------------------------------------- all connections
+
+ctypedef struct asker_t:                    # 40 bytes, hashed whole; nothing else that the secret hashes is as long
+    ip_addr_t raddr
+    uint64_t since_ns
+    uint64_t zero[2]
+
+
+cdef void begin_second(tcp_t *tcp) noexcept nogil:
+    """N / 2 to 3 N / 2 of each kind, N on the average. With 8 bytes the secret hashes nothing else."""
+    cdef allowance_t *allowance = &tcp.allowance
+    cdef uint64_t drawn = siphash24(tcp.secret, <const uint8_t *>&tcp.now_ns, sizeof(tcp.now_ns))
+    cdef uint32_t mean = tcp.config.challenge_acks_per_second
+    memset(allowance, 0, sizeof(allowance_t))
+    allowance.since_ns = tcp.now_ns
+    allowance.left[<int>CHALLENGE] = mean // 2 + <uint32_t>drawn % mean
+    allowance.left[<int>CORRECTIVE] = CORRECTIVE_TIMES * (mean // 2 + <uint32_t>(drawn >> 32) % mean)
+    allowance.share[<int>CHALLENGE] = allowance.left[<int>CHALLENGE] // SHARE + 1
+    allowance.share[<int>CORRECTIVE] = allowance.left[<int>CORRECTIVE] // SHARE + 1
+
+
+cdef bint in_total(tcp_t *tcp, const ip_addr_t *raddr, int kind) noexcept nogil:
+    """True: counted against what its peer and all together may have."""
+    cdef allowance_t *allowance = &tcp.allowance
+    cdef asker_t asker
+    cdef uint32_t *spent
+    if tcp.now_ns - allowance.since_ns >= 1000000000 or allowance.share[<int>CHALLENGE] == 0:
+        begin_second(tcp)
+    memset(&asker, 0, sizeof(asker))
+    asker.raddr = raddr[0]
+    asker.since_ns = allowance.since_ns
+    spent = &allowance.spent[kind][siphash24(tcp.secret, <const uint8_t *>&asker, sizeof(asker)) % ALLOWANCE_SHARES]
+    if spent[0] >= allowance.share[kind]:
+        count(tcp.counters, CHALLENGE_ACKS_PEER_LIMITED if kind == CHALLENGE else CORRECTIVE_ACKS_LIMITED)
         return False
-    tcp.challenge_left -= 1
-    count(tcp.counters, CHALLENGE_ACKS_OUT)
+    if allowance.left[kind] == 0:
+        count(tcp.counters, CHALLENGE_ACKS_LIMITED if kind == CHALLENGE else CORRECTIVE_ACKS_LIMITED)
+        return False
+    spent[0] += 1
+    allowance.left[kind] -= 1
+    if kind == CHALLENGE:
+        count(tcp.counters, CHALLENGE_ACKS_OUT)
     return True
 
 
@@ -70,6 +109,15 @@ cdef inline bint once_in_interval(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     return True
 
 
+cdef bint allowed(tcp_t *tcp, tcb_t *tcb, int kind) noexcept nogil:
+    if not due(tcp, tcb):
+        return refuse(tcp)
+    if not in_total(tcp, &tcb.key.raddr, kind):
+        return False
+    granted(tcp, tcb)
+    return True
+
+
 cdef inline bint is_keepalive(const tcb_t *tcb, const segment_t *seg) noexcept nogil:
     """RFC 9293 section 3.8.4: SEG.SEQ = RCV.NXT-1, and an ACK of what we have sent. Of two ends that are out of step by
     one, the other acknowledges what was never sent, so these make no loop either; and whoever knows both numbers need
@@ -81,7 +129,7 @@ cdef inline bint is_keepalive(const tcb_t *tcb, const segment_t *seg) noexcept n
 cdef bint corrective_allowed(tcp_t *tcp, tcb_t *tcb, const segment_t *seg) noexcept nogil:
     if seg.flags & SYN and not seg.flags & ACK:
         return challenge_allowed(tcp, tcb)
-    return cannot_loop(seg) or is_keepalive(tcb, seg) or once_in_interval(tcp, tcb)
+    return cannot_loop(seg) or is_keepalive(tcb, seg) or allowed(tcp, tcb, CORRECTIVE)
 
 
 cdef bint repeated_syn_allowed(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
@@ -89,12 +137,7 @@ cdef bint repeated_syn_allowed(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
 
 
 cdef bint challenge_allowed(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
-    if not due(tcp, tcb):
-        return refuse(tcp)
-    if not challenge_in_total(tcp):
-        return False
-    granted(tcp, tcb)
-    return True
+    return allowed(tcp, tcb, CHALLENGE)
 
 
 # ---------------------------------------------------------------- TIME-WAIT
@@ -113,24 +156,23 @@ cdef inline void time_wait_granted(const tcp_t *tcp, time_wait_t *record) noexce
     record.corrective_tick = coarse_tick(tcp)
 
 
-cdef bint time_wait_corrective_allowed(tcp_t *tcp, time_wait_t *record, const segment_t *seg) noexcept nogil:
-    if seg.flags & SYN:
-        return time_wait_challenge_allowed(tcp, record)
-    if cannot_loop(seg):
-        return True
+cdef bint time_wait_allowed(tcp_t *tcp, time_wait_t *record, int kind) noexcept nogil:
     if not time_wait_due(tcp, record):
         return refuse(tcp)
-    time_wait_granted(tcp, record)
-    return True
-
-
-cdef bint time_wait_challenge_allowed(tcp_t *tcp, time_wait_t *record) noexcept nogil:
-    if not time_wait_due(tcp, record):
-        return refuse(tcp)
-    if not challenge_in_total(tcp):
+    if not in_total(tcp, &record.key.raddr, kind):
         return False
     time_wait_granted(tcp, record)
     return True
+
+
+cdef bint time_wait_corrective_allowed(tcp_t *tcp, time_wait_t *record, const segment_t *seg) noexcept nogil:
+    if seg.flags & SYN:
+        return time_wait_allowed(tcp, record, CHALLENGE)
+    return cannot_loop(seg) or time_wait_allowed(tcp, record, CORRECTIVE)
+
+
+cdef bint time_wait_challenge_allowed(tcp_t *tcp, time_wait_t *record) noexcept nogil:
+    return time_wait_allowed(tcp, record, CHALLENGE)
 
 
 # ---------------------------------------------------------------- SYN-RECEIVED of a passive open
@@ -138,7 +180,7 @@ cdef bint time_wait_challenge_allowed(tcp_t *tcp, time_wait_t *record) noexcept 
 cdef bint syn_received_answer_allowed(tcp_t *tcp, syn_received_t *record, bint challenge) noexcept nogil:
     if record.retries_answers >> 5 >= SYN_RECEIVED_ANSWERS:
         return refuse(tcp)
-    if challenge and not challenge_in_total(tcp):
+    if challenge and not in_total(tcp, &record.key.raddr, CHALLENGE):
         return False
     record.retries_answers += 1 << 5
     return True

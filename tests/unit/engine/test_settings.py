@@ -21,6 +21,7 @@ BOUNDS = {
     "max_connections": (1, LARGEST_INDEX),
     "syn_queue": (1, LARGEST_INDEX),
     "syn_cookies": (0, 2),
+    "challenge_acks_per_second": (1, 1 << 24),
     "time_wait_limit": (1, LARGEST_INDEX),
     "rcv_buffer_bytes": (1, 1 << 29),
     "rcv_buffer_max_bytes": (1, 1 << 29),

@@ -23,14 +23,14 @@ from ustack.testing.states import (
     syn_sent,
     time_wait,
 )
-from ustack.testing.testbed import MILLISECOND, SECOND, Testbed
+from ustack.testing.testbed import MILLISECOND, PEER_ADDRESS, SECOND, Testbed
 
 BEYOND = 0x30000000
 
 
-def open_peer(testbed: Testbed, port: int) -> ScriptedPeer:
+def open_peer(testbed: Testbed, port: int, address: str = PEER_ADDRESS) -> ScriptedPeer:
     """A peer with an established connection to port 80."""
-    peer = ScriptedPeer(testbed, port=port)
+    peer = ScriptedPeer(testbed, port=port, address=address)
     peer.send("S", options=SYN_OPTIONS)
     peer.expect("SA")
     peer.send("A")
@@ -213,7 +213,7 @@ def test_challenges_of_all_connections_together_are_limited_by_a_number_that_cha
         assert scene.listener is not None
         scene.listener.close()
         scene.listener = scene.testbed.stack.listen(80, backlog=2000)
-        peers = [open_peer(scene.testbed, 1024 + index) for index in range(1600)]
+        peers = [open_peer(scene.testbed, 1024 + index, f"198.18.0.{10 + index % 100}") for index in range(1600)]
         totals = []
         for _ in range(4):
             scene.testbed.advance(2 * SECOND)
@@ -225,11 +225,62 @@ def test_challenges_of_all_connections_together_are_limited_by_a_number_that_cha
             peer.send("R")
 
 
+def test_one_peer_cannot_use_up_what_is_due_to_others() -> None:
+    """An eighth of what is drawn for a second, 63 to 188 of 1,000, however many connections it has."""
+    with listen() as scene:
+        assert scene.listener is not None
+        scene.listener.close()
+        scene.listener = scene.testbed.stack.listen(80, backlog=2000)
+        greedy = [open_peer(scene.testbed, 1024 + index) for index in range(1000)]
+        others = [open_peer(scene.testbed, 1024, f"198.18.0.{10 + index}") for index in range(20)]
+        for _ in range(3):
+            scene.testbed.advance(2 * SECOND)
+            scene.testbed.mark()
+            got = challenged(scene.testbed, greedy)
+            assert 63 <= got <= 188
+            assert scene.testbed.counted()["challenge_acks_peer_limited"] == 1000 - got
+            assert challenged(scene.testbed, others) >= 19  # one may have the greedy one's place in this second
+        for peer in greedy + others:
+            peer.send("R")
+
+
+@pytest.mark.parametrize("rate", [1, 10, 10_000])
+def test_the_total_is_a_setting(rate: int) -> None:
+    with listen(challenge_acks_per_second=rate) as scene:
+        assert scene.listener is not None
+        scene.listener.close()
+        scene.listener = scene.testbed.stack.listen(80, backlog=2000)
+        peers = [open_peer(scene.testbed, 1024 + index, f"198.18.0.{10 + index}") for index in range(100)]
+        scene.testbed.advance(2 * SECOND)
+        assert rate // 2 <= challenged(scene.testbed, peers) <= rate + rate // 2 or rate > 200
+        assert ("challenge_acks_limited" in scene.testbed.counted()) == (rate < 200)
+        for peer in peers:
+            peer.send("R")
+
+
+def test_corrective_acks_are_limited_per_peer_and_leave_what_is_due_to_it() -> None:
+    """3,200 connections of one peer, each with an ACK out of the window and then a keep-alive, at one instant."""
+    with listen() as scene:
+        assert scene.listener is not None
+        scene.listener.close()
+        scene.listener = scene.testbed.stack.listen(80, backlog=4000)
+        peers = [open_peer(scene.testbed, 1024 + index) for index in range(3200)]
+        scene.testbed.advance(2 * SECOND)
+        for peer in peers:
+            peer.send("A", seq=BEYOND)
+        corrected = sum(bool(peer.drain()) for peer in peers)
+        assert 1000 <= corrected <= 3001  # an eighth of 16 times as much as there are challenges
+        assert scene.testbed.counted()["corrective_acks_limited"] == 3200 - corrected
+        assert all(probe(peer) for peer in peers)
+        for peer in peers:
+            peer.send("R")
+
+
 def test_a_syn_ack_that_comes_again_is_acknowledged_whatever_other_connections_send() -> None:
     """Our ACK of it was lost and we have no data to send that would repeat it: unanswered, the peer would give up."""
     with syn_sent() as scene:
         scene.listener = scene.testbed.stack.listen(80, backlog=2000)
-        peers = [open_peer(scene.testbed, 1024 + index) for index in range(1600)]
+        peers = [open_peer(scene.testbed, 1024 + index, f"198.18.0.{10 + index % 100}") for index in range(1600)]
         scene.peer.send("SA", options=SYN_OPTIONS)
         scene.peer.expect("A", seq=1, ack=1)
         for wait in (1, 2, 4):

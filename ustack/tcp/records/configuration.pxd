@@ -34,6 +34,7 @@ ctypedef struct tcp_config_t:
     uint64_t keepalive_idle_ns              # MUST-28
     uint64_t keepalive_interval_ns
     uint8_t keepalive_probes
+    uint32_t challenge_acks_per_second      # for all connections, on the average (RFC 5961 section 7)
     uint8_t ttl
     uint8_t timestamps
     uint8_t sack

@@ -34,6 +34,8 @@ cdef enum:
     CC_HEARS_SENT = 2 * CC_MAX              # it has an on_sent of its own
     CC_TABLE = 2 * CC_MAX - 1               # number and CC_WAITING: index in tcp.cc
     TCP_EPHEMERAL_COUNTERS = 256
+    TIMESTAMP_PAIRS = 1024                  # 2^10: the shift in timestamps.pxd
+    ALLOWANCE_SHARES = 256
 
 # ---------------------------------------------------------------- identity
 # What the application sees as its connection's endpoints.
@@ -221,6 +223,17 @@ ctypedef struct time_wait_t:                # one cache line; only answers (RFC 
     uint8_t options                         # 62
     uint8_t corrective_tick                 # 63  writer: throttle
 
+ctypedef struct timestamp_pair_t:           # 16 bytes; all zero: none, for no peer has the address 0.0.0.0
+    uint64_t pair                           # both IPv4 addresses
+    uint32_t offset
+
+# What may still be answered in this second that is not due to anybody, by kind (throttle.pxd). writer: throttle
+ctypedef struct allowance_t:
+    uint64_t since_ns                       # when the second began
+    uint32_t left[2]                        # for all peers together
+    uint32_t share[2]                       # for the peers of one place together
+    uint32_t spent[2][ALLOWANCE_SHARES]     # of that, by a hash of the peer's address
+
 ctypedef struct cookies_t:                  # all that is kept of SYN cookies. writer: cookies
     bint sent                               # one has been, and sent_ns is when the last one was
     uint64_t sent_ns
@@ -287,9 +300,9 @@ ctypedef struct tcp_t:
     uint32_t established                    # connections that applications own now
     uint32_t orphans                        # against config.max_orphans. writer: calls, ending
     uint32_t offering                       # connection whose receive queue on_data is looking at, 0: none
-    uint64_t challenge_window_ns            # writer: throttle. Challenge ACKs are limited per second in all
-    uint32_t challenge_left                 # (RFC 5961 section 7)
-    uint32_t timestamp_offset
+    allowance_t allowance
+    uint32_t timestamp_offset               # where our clock began
+    timestamp_pair_t timestamp_pairs[TIMESTAMP_PAIRS]       # writer: timestamps
     # Bit `after` of state_moves[before]: a connection has made that move between states. writer: moves
     uint16_t state_moves[STATE_COUNT]
 
@@ -378,7 +391,7 @@ cdef inline uint32_t tcb_header_bytes(const tcb_t *tcb) noexcept nogil:
     return TCP_HEADER_BYTES + tcb_option_bytes(tcb)
 
 
-# Timestamp clock: 1 ms (RFC 7323 section 5.4), offset by a secret so that it does not tell our uptime.
+# Timestamp clock: 1 ms (RFC 7323 section 5.4). Peers see it with an offset (timestamps.pxd).
 cdef inline uint32_t tcp_timestamp(const tcp_t *tcp) noexcept nogil:
     return <uint32_t>(tcp.now_ns // 1000000) + tcp.timestamp_offset
 

@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: MIT
+# What our timestamp clock says to whom: RFC 7323 section 5.4, with an offset of its own for each pair of addresses.
+#
+# One clock for everybody tells whoever asks how long we have been up, which of two addresses are the same machine, and
+# what the timestamps of other people's segments are. So each pair of addresses sees it from another start: a keyed hash
+# (SipHash-2-4, as for ISNs). Ports are not in it: from one connection of a pair to the next the clock goes on, so that
+# the peer can tell them apart (RFC 6191, RFC 7323 appendix B.2) and PAWS works for whoever comes after in TIME-WAIT.
+#
+#     tcp_timestamp        our clock, what recovery computes with (tcb.pxd)
+#     timestamp_for        what goes into TSval                      writers of headers: emit, output
+#     timestamp_echoed     what a TSecr was on our clock             input, once for each segment
+#
+# The offset of a pair is looked up, not hashed, for the thousand or so pairs that were last in use. It must not be kept
+# in the tcb, which has no room for it. Below: tcb, base/prng. Above: emit, output, input.
+
+from libc.stdint cimport uint32_t, uint64_t
+
+from ustack.base.types cimport ip_addr_is_v4
+from ustack.tcp.records.tcb cimport TIMESTAMP_PAIRS, flow_key_t, tcp_t, tcp_timestamp, timestamp_pair_t
+
+# For a pair that is not in its place of the table: hashed, and put there if it is IPv4.
+cdef uint32_t timestamp_offset_of(tcp_t *tcp, const flow_key_t *key) noexcept nogil
+
+
+cdef inline uint32_t timestamp_offset(tcp_t *tcp, const flow_key_t *key) noexcept nogil:
+    cdef uint64_t pair = <uint64_t>key.laddr.words_be[3] << 32 | key.raddr.words_be[3]
+    cdef const timestamp_pair_t *entry = &tcp.timestamp_pairs[(pair * 0x9E3779B97F4A7C15ULL) >> 54]
+    if entry.pair == pair and ip_addr_is_v4(&key.raddr):
+        return entry.offset
+    return timestamp_offset_of(tcp, key)
+
+
+cdef inline uint32_t timestamp_for(tcp_t *tcp, const flow_key_t *key) noexcept nogil:
+    return tcp_timestamp(tcp) + timestamp_offset(tcp, key)
+
+
+# 0: nothing was echoed (RFC 7323 section 3.2), and stays 0.
+cdef inline uint32_t timestamp_echoed(tcp_t *tcp, const flow_key_t *key, uint32_t ts_ecr) noexcept nogil:
+    return ts_ecr - timestamp_offset(tcp, key) if ts_ecr != 0 else 0
