@@ -112,7 +112,7 @@ cdef uint64_t direction_next_ns(direction_t *direction) noexcept nogil:
     return store_first(store).due_ns if store != NULL else UINT64_MAX
 
 
-cdef bint give(direction_t *direction, flight_t *flight) noexcept nogil:
+cdef bint give(direction_t *direction, flight_t *flight, uint64_t now_ns) noexcept nogil:
     """False: the link has no slot now."""
     cdef link_t *link = direction.to_link
     cdef uint8_t *slot = link.ops.tx_reserve(link, flight.length)
@@ -122,6 +122,7 @@ cdef bint give(direction_t *direction, flight_t *flight) noexcept nogil:
     link.ops.tx_commit(link, flight.length, &flight.offload)
     direction.counters.forwarded += 1
     direction.counters.forwarded_bytes += flight.length
+    direction.counters.behind_most_ns = max(direction.counters.behind_most_ns, now_ns - flight.due_ns)
     return True
 
 
@@ -138,9 +139,9 @@ cdef int direction_send(direction_t *direction, uint64_t now_ns) noexcept nogil:
         flight = store_first(store)
         if flight.due_ns > now_ns:
             break
-        if not give(direction, flight):
+        if not give(direction, flight, now_ns):
             status = link.ops.tx_submit(link)
-            if status < 0 or not give(direction, flight):
+            if status < 0 or not give(direction, flight, now_ns):
                 break
         given += 1
         flight.copies -= 1

@@ -14,6 +14,7 @@ class Wire:
         seed: int = 0,
         memory_bytes: int | None = None,
         spin_ns: int = 0,
+        batch_ns: int = 50000,
         delay_ns: int | tuple[int, int] = 0,
         jitter_ns: int | tuple[int, int] = 0,
         rate_bps: int | tuple[int, int] = 0,

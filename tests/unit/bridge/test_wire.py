@@ -117,6 +117,7 @@ def test_a_late_turn_delivers_late_and_loses_no_capacity(between: Any) -> None:
         wire.send(frame(number))
     wire.turn(0)
     wire.turn(5 * MILLISECOND + 1)
+    assert wire.forward["behind_most_ns"] == 4 * MILLISECOND + 1
     assert [number_of(data) for data in wire.b.receive_all()] == [0, 1, 2, 3, 4]
     wire.turn(10 * MILLISECOND)
     assert [number_of(data) for data in wire.b.receive_all()] == [5, 6, 7, 8, 9]
@@ -406,6 +407,7 @@ def test_every_packet_arrives_or_has_a_reason(lengths: list[int], fields: dict[s
         ({"corrupt": 0.1}, "no impairment is called 'corrupt'"),
         ({"memory_bytes": 0}, "memory_bytes 0"),
         ({"spin_ns": -1}, "spin_ns -1"),
+        ({"batch_ns": 1 << 40}, "batch_ns"),
     ],
 )
 def test_what_cannot_be_is_refused_and_leaves_the_links_free(fields: dict[str, Any], message: str) -> None:
