@@ -8,7 +8,8 @@
  *
  *     epoll_server ADDRESS PORT PATH=BYTES...          epoll_server 198.18.0.2 80 /512.bin=512 /1m.bin=1048576
  *
- * Prints one line when it listens; runs until it is killed. It must not be put on a public network.
+ * The environment's TCP_CONGESTION names a congestion control. Prints one line when it listens; runs until it is killed.
+ * It must not be put on a public network.
  * Read first: epoll(7), "Edge-triggered"; RFC 9112 sections 2.2, 9.3 (keep-alive, pipelining) and 9.6 (close).
  */
 #define _GNU_SOURCE
@@ -251,6 +252,10 @@ static int listen_on(const char *address, const char *port)
     if (fd < 0)
         die("socket");
     setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &(int){1}, sizeof(int));
+    /* Connections take the listener's congestion control over. */
+    const char *control = getenv("TCP_CONGESTION");
+    if (control != NULL && setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, control, (socklen_t)strlen(control)) < 0)
+        die(control);
     if (bind(fd, (struct sockaddr *)&where, sizeof where) < 0 || listen(fd, BACKLOG) < 0)
         die(address);
     return fd;

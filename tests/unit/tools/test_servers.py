@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import socket
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -77,6 +78,35 @@ def test_a_source_that_does_not_compile_is_an_error(tmp_path: Path, monkeypatch:
 def test_the_epoll_server_compiles_without_a_warning(tmp_path: Path):
     flags = ["-O2", "-Wall", "-Wextra", "-Wshadow", "-Wconversion", "-Werror"]
     assert os.spawnlp(os.P_WAIT, "cc", "cc", *flags, "-o", str(tmp_path / "x"), str(EPOLL_SOURCE)) == 0
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        return int(taken.getsockname()[1])
+
+
+@pytest.mark.parametrize("control", ["reno", pytest.param("cubic", marks=pytest.mark.root)])
+def test_the_epoll_server_s_connections_have_the_control_asked_for(tmp_path: Path, control: str):
+    port = str(free_port())
+    command = ["env", f"TCP_CONGESTION={control}", str(build_epoll(tmp_path)), "127.0.0.1", port, "/x=5"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline().startswith(b"ready ")
+            with socket.create_connection(("127.0.0.1", int(port))) as client:
+                client.sendall(get("/x"))
+                assert client.recv(4096).startswith(b"HTTP/1.1 200")
+                seen = subprocess.run(["ss", "-tinH", f"sport = :{port}"], capture_output=True, check=True).stdout
+        finally:
+            process.kill()
+    assert f"\t {control} ".encode() in seen
+
+
+def test_a_control_that_the_kernel_has_not_ends_the_epoll_server(tmp_path: Path):
+    command = ["env", "TCP_CONGESTION=nosuch", str(build_epoll(tmp_path)), "127.0.0.1", str(free_port()), "/x=5"]
+    done = subprocess.run(command, capture_output=True, check=False, timeout=20)
+    assert (done.returncode != 0, done.stdout) == (True, b"")
+    assert b"nosuch" in done.stderr
 
 
 def test_the_epoll_server_sends_every_file(epoll: Server):
