@@ -2,7 +2,7 @@
 """Packets on their way. The contract and the picture: store.pxd."""
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport free, malloc
+from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
 from ustack.base.debug cimport ensure, poison, unpoison
@@ -17,7 +17,7 @@ cdef inline size_t footprint(uint32_t length) noexcept nogil:
 
 cdef int store_allocate(store_t *store, size_t size_bytes) noexcept nogil:
     memset(store, 0, sizeof(store_t))
-    store.bytes = <uint8_t *>malloc(size_bytes)
+    store.bytes = <uint8_t *>calloc(1, size_bytes)
     if store.bytes == NULL:
         return -1
     store.size_bytes = size_bytes
