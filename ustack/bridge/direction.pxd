@@ -30,7 +30,8 @@ ctypedef struct direction_counters_t:
     uint64_t unreadable              # frames that were cut, too short, or not what their device says
     uint64_t too_long                # packets beyond the other link's MTU
     uint64_t no_room                 # packets for which the memory was too little
-    uint64_t behind_most_ns          # how much later than due a packet was given, at most
+    uint64_t behind_ns               # how much later than due the forwarded packets were given, all together
+    uint64_t behind_most_ns          # and one of them at most
 
 ctypedef struct direction_t:
     link_t *from_link

@@ -118,6 +118,7 @@ def test_a_late_turn_delivers_late_and_loses_no_capacity(between: Any) -> None:
     wire.turn(0)
     wire.turn(5 * MILLISECOND + 1)
     assert wire.forward["behind_most_ns"] == 4 * MILLISECOND + 1
+    assert wire.forward["behind_ns"] == 10 * MILLISECOND + 5
     assert [number_of(data) for data in wire.b.receive_all()] == [0, 1, 2, 3, 4]
     wire.turn(10 * MILLISECOND)
     assert [number_of(data) for data in wire.b.receive_all()] == [5, 6, 7, 8, 9]
