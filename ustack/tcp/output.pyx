@@ -34,7 +34,7 @@ from ustack.tcp.records.rx_queue cimport rx_queue_t
 from ustack.tcp.records.state cimport (
     CLOSED, CLOSE_ABORTED, CLOSE_NET_UNREACHABLE, SYN_RECEIVED, SYN_SENT, close_reason_t)
 from ustack.tcp.records.tcb cimport (
-    CC_WAITING, DEADLINE_ACK, DEADLINE_REXMIT, OPT_SACK, OPT_TIMESTAMPS, OPT_WSCALE, TCB_ABORT, TCB_ACK_DELAYED,
+    CC_USED, CC_WAITING, DEADLINE_ACK, DEADLINE_REXMIT, OPT_SACK, OPT_TIMESTAMPS, OPT_WSCALE, TCB_ABORT, TCB_ACK_DELAYED,
     TCB_ACK_NOW, TCB_FIN_QUEUED, TCB_FIN_SENT, TCB_NODELAY, TCB_PERSIST, TCB_PROBE, TCB_RECOVERY, TCB_REXMIT,
     TCB_RTT_FULL, TCB_RTT_TIMING, rx_queue_of, send_piece_at, send_piece_t, snd_cursor, snd_cursor_set, snd_short_end,
     tcb_bare_seq, tcb_header_bytes, tcb_max_window)
@@ -393,9 +393,9 @@ cdef inline void begin_sending(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     """
     if tcb_needs_refresh(tcp, tcb):
         tcb_refresh(tcp, tcb)
-    if tcb.cc & CC_WAITING:
-        control_begin(tcp, tcb)
+    if tcb.cc & CC_WAITING and not control_begin(tcp, tcb):
         return
+    tcb.cc |= CC_USED
     if (deadline_is_set(tcb, DEADLINE_REXMIT)
             or not tick_reached(deadline_tick(tcb, DEADLINE_REXMIT), tcp_tick(tcp))):
         return

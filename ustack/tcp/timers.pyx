@@ -26,7 +26,8 @@ from ustack.tcp.records.tcb cimport (
     TCB_CLOSED_BY_APP, TCB_EV_TIMEOUT, TCB_PERSIST, TCB_PROBE, TCB_RECOVERY, TCB_RECOVER_VALID, TCB_REXMIT,
     TCB_RTO_RECOVERY, syn_at, syn_received_t, syn_retries, tcb_at, tcb_t, time_wait_at)
 from ustack.tcp.records.work cimport work_add
-from ustack.tcp.recovery.control cimport control_of, control_state, view_load, view_store
+from ustack.tcp.recovery.control cimport (
+    control_of, control_state, controls_rest, controls_rest_ns, view_load, view_store)
 from ustack.tcp.recovery.path cimport path_timed_out
 from ustack.tcp.recovery.rtt cimport rexmit_start, rexmit_stop, rtt_r2_ns, rtt_spoil, rtt_waited_ns
 
@@ -51,7 +52,7 @@ cdef void tcp_timers(tcp_t *tcp, uint64_t now_ns) noexcept nogil:
                 syn_received_expired(tcp, events[i].owner)
             else:
                 connection_expired(tcp, tcb_at(tcp, events[i].owner))
-    tcp.turn.timers += fired + time_waits_expired(tcp)
+    tcp.turn.timers += fired + time_waits_expired(tcp) + controls_rest(tcp)
     tcp.turn.moves += MOVES_A_TURN - moves
 
 
@@ -73,7 +74,8 @@ cdef uint64_t tcp_next_deadline(const tcp_t *tcp) noexcept nogil:
         expiry_ns = tcp.now_ns + (<uint64_t>ticks << WHEEL_TICK_SHIFT) if ticks < 0x80000000u else tcp.now_ns
         if expiry_ns < deadline_ns:
             deadline_ns = expiry_ns
-    return deadline_ns
+    expiry_ns = controls_rest_ns(tcp)
+    return expiry_ns if expiry_ns < deadline_ns else deadline_ns
 
 
 # ---------------------------------------------------------------- half-open records

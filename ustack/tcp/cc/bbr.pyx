@@ -21,7 +21,7 @@ from ustack.tcp.cc.bbr_model cimport (
     reset_congestion_signals, reset_short_term_model)
 from ustack.tcp.cc.bbr_phases cimport (
     check_probe_rtt_done, enter_startup, handle_lost, handle_mark, handle_spurious_loss, inflight_with_headroom,
-    probe_rtt_cwnd, restore_cwnd, save_state_upon_loss, update_model_and_state)
+    probe_rtt_cwnd, restore_cwnd, resume_cruise, save_state_upon_loss, update_model_and_state)
 from ustack.tcp.cc.contract cimport CWND_GROWS_BELOW, ack_sample_t, cc_view_t, loss_sample_t
 
 
@@ -35,6 +35,7 @@ cdef enum:                                  # hundredths: the table of section 5
     PROBE_RTT_CWND_GAIN = 50
     PACING_MARGIN = 99                      # 1 % below
     QUANTUM_MAX = 65535
+    NOTHING_LEARNT = 1                      # of what is kept while the connection rests
 
 cdef uint64_t QUANTA_PER_SECOND = 1000
 
@@ -214,10 +215,38 @@ cdef void bbr_on_idle(void *state, cc_view_t *view, uint32_t restart_window) noe
     view.pacing_rate = (<bbr_t *>state).pacing_rate
 
 
+cdef uint32_t bbr_rest(void *state) noexcept nogil:
+    """The rate, in units of 1,024 bytes per second, and in its last bit whether the pipe was ever full."""
+    cdef const bbr_t *own = <const bbr_t *>state
+    cdef uint64_t rate = own.max_bw >> 10
+    cdef uint32_t kept = <uint32_t>rate & ~1u if rate < 0xFFFFFFFEu else 0xFFFFFFFEu
+    return kept | own.full_bw_reached if kept else NOTHING_LEARNT
+
+
+cdef void bbr_wake(void *state, cc_view_t *view, uint32_t kept) noexcept nogil:
+    """The rate is believed for one cycle more; the round trip is measured again."""
+    cdef bbr_t *own = <bbr_t *>state
+    bbr_init(state, view)
+    if kept == <uint32_t>NOTHING_LEARNT:
+        return
+    own.max_bw_filter[1] = <uint64_t>(kept & ~1u) << 10
+    own.max_bw = own.max_bw_filter[1]
+    own.bw = own.max_bw
+    if kept & 1:
+        own.full_bw_reached = True
+        own.first_window_delivered = True
+        resume_cruise(own, view)
+    set_pacing_rate_with_gain(own, pacing_gain(own))
+    set_send_quantum(own, view.smss)
+    view.pacing_rate = own.pacing_rate
+
+
 cdef cc_ops_t OPS
 OPS.name = b"bbr"
 OPS.state_bytes = sizeof(bbr_t)
 OPS.owns_repair = True
+OPS.rest = bbr_rest
+OPS.wake = bbr_wake
 OPS.init = bbr_init
 OPS.on_start = bbr_on_start
 OPS.on_ack = bbr_on_ack

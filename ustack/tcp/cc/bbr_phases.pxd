@@ -18,6 +18,8 @@ from ustack.tcp.cc.bbr_model cimport bbr_state_t, bbr_t
 from ustack.tcp.cc.contract cimport ack_sample_t, cc_view_t, loss_sample_t
 
 cdef void enter_startup(bbr_t *own) noexcept nogil
+# A cycle from its cruise: with less in flight than the BDP, after ProbeRTT or an idle time.
+cdef void resume_cruise(bbr_t *own, const cc_view_t *view) noexcept nogil
 # The whole cycle for one ACK: UpdateModelAndState of section 5.2.3.
 cdef void update_model_and_state(bbr_t *own, cc_view_t *view, const ack_sample_t *sample) noexcept nogil
 # ProbeRTT may have lasted long enough (section 5.3.4.3); asked on a restart from idle as well.

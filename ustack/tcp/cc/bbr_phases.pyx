@@ -335,11 +335,15 @@ cdef uint32_t probe_rtt_cwnd(const bbr_t *own, uint32_t smss) noexcept nogil:
     return <uint32_t>max_u64(half if half < CWND_GROWS_BELOW else CWND_GROWS_BELOW, MIN_PIPE_SEGS * <uint64_t>smss)
 
 
+cdef void resume_cruise(bbr_t *own, const cc_view_t *view) noexcept nogil:
+    start_down(own, view)
+    own.state = BBR_CRUISE
+
+
 cdef void exit_probe_rtt(bbr_t *own, const cc_view_t *view) noexcept nogil:
     reset_short_term_model(own)
     if own.full_bw_reached:
-        start_down(own, view)
-        own.state = BBR_CRUISE              # what is in flight is below the BDP already
+        resume_cruise(own, view)
     else:
         enter_startup(own)
 

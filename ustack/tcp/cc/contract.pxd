@@ -13,6 +13,7 @@
 #     the retransmission timer ───▶ on_rto
 #     sending again after an RTO ─▶ on_idle
 #     SMSS has changed ───────────▶ on_mtu
+#     ten seconds without data ───▶ rest, then release                its record goes; wake instead of init brings it back
 #     the connection ends, or gets another control ─▶ release
 #
 # A control fills in the calls in which it differs; cc_register gives the rest their default bodies (defaults.pxd), so
@@ -102,6 +103,11 @@ ctypedef struct cc_ops_t:
     bint hears_lost                 # ... on_lost
     # state is zeroed. view: the initial window of RFC 6928, or on a live connection what the control before has left.
     void (*init)(void *state, cc_view_t *view) noexcept nogil
+    # The connection is idle and the record goes (release comes next): one word of it is kept, which is not 0. Without
+    # this call a record stays until the connection ends.
+    uint32_t (*rest)(void *state) noexcept nogil
+    # Instead of init, on data after a rest: kept is that word. state is zeroed. on_idle comes next, and on_start.
+    void (*wake)(void *state, cc_view_t *view, uint32_t kept) noexcept nogil
     # state goes away; what it owns must go first.
     void (*release)(void *state) noexcept nogil
     # The first data of a flight is about to go: nothing is in flight. After on_idle, where that is called.

@@ -236,9 +236,22 @@ cdef void cubic_on_mtu(void *state, cc_view_t *view, uint32_t old_smss) noexcept
         in_larger_segments(&(<cubic_t *>state).before, view.smss, old_smss)
 
 
+cdef uint32_t cubic_rest(void *state) noexcept nogil:
+    """W_max is what the path has taught; the rest is found again in a round trip."""
+    cdef uint32_t w_max = (<cubic_t *>state).now.w_max
+    return w_max if w_max else 1
+
+
+cdef void cubic_wake(void *state, cc_view_t *view, uint32_t kept) noexcept nogil:
+    (<cubic_t *>state).now.w_max = kept
+    (<cubic_t *>state).now.cwnd_prior = kept
+
+
 cdef cc_ops_t OPS
 OPS.name = b"cubic"
 OPS.state_bytes = sizeof(cubic_t)
+OPS.rest = cubic_rest
+OPS.wake = cubic_wake
 OPS.on_ack = cubic_on_ack
 OPS.on_loss = cubic_on_loss
 OPS.on_ecn = cubic_on_ecn

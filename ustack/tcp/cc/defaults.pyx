@@ -20,6 +20,10 @@ cdef void default_init(void *state, cc_view_t *view) noexcept nogil:
     pass
 
 
+cdef void default_wake(void *state, cc_view_t *view, uint32_t kept) noexcept nogil:
+    pass
+
+
 cdef void default_release(void *state) noexcept nogil:
     pass
 
@@ -84,6 +88,8 @@ cdef void slow_start_again(cc_view_t *view, const ack_sample_t *sample) noexcept
 cdef void cc_fill_defaults(cc_ops_t *ops) noexcept nogil:
     if ops.init == NULL:
         ops.init = default_init
+    if ops.wake == NULL:
+        ops.wake = default_wake
     if ops.release == NULL:
         ops.release = default_release
     ops.hears_sent = ops.on_sent != NULL and ops.on_sent != default_on_sent

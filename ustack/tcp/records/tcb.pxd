@@ -32,6 +32,7 @@ cdef enum:
     # tcb.cc: the control's number and
     CC_WAITING = CC_MAX                     # no data has flowed yet (recovery/control.pxd)
     CC_HEARS_SENT = 2 * CC_MAX              # it has an on_sent of its own
+    CC_USED = 4 * CC_MAX                    # a flight has begun since its record was last looked at
     CC_TABLE = 2 * CC_MAX - 1               # number and CC_WAITING: index in tcp.cc
     TCP_EPHEMERAL_COUNTERS = 256
     TIMESTAMP_PAIRS = 1024                  # 2^10: the shift in timestamps.pxd
@@ -152,7 +153,7 @@ ctypedef struct tcb_t:
     uint8_t duplicate_acks                  # 187
     uint8_t backoff                         # 188  RTO doublings or probes without an answer
     uint8_t keepalive_probes                # 189
-    uint8_t cc                              # 190  number of its control, CC_WAITING, CC_HEARS_SENT. writer: control
+    uint8_t cc                              # 190  number of its control, CC_WAITING and so on. writer: control
     uint8_t close_reason                    # 191  close_reason_t, valid with TCB_EV_CLOSED
 
 # ---------------------------------------------------------------- pieces on demand
@@ -288,6 +289,8 @@ ctypedef struct tcp_t:
     # writer: control. By number, NULL: nobody has asked for it here; by number | CC_WAITING: default bodies
     const cc_ops_t *cc[2 * TCP_MAX_CC]
     slab_t cc_records[TCP_MAX_CC]
+    ilist_t cc_orders[TCP_MAX_CC]           # of those records, the one looked at longest ago first
+    uint32_t cc_listed                      # bit by number: there are any
     uint32_t work_head                      # connections that output must look at, in order of arrival
     uint32_t work_tail
     cookies_t cookies

@@ -7,10 +7,14 @@
 #     tcb.cc_word    the index of its record in tcp.cc_records[number], 0: none; a record of STATE_IN_PLACE bytes or
 #                    fewer is the word itself
 #
-# An idle connection that never sent has no record. One that has sent keeps it until it ends: its control remembers the
-# path across pauses. Above: ack, path, output, timers, ending, calls. Below: tcb, cc. It must not: decide when.
+# An idle connection that never sent has no record. One that has sent keeps it for ten to twenty seconds (CONTROL_REST_NS)
+# after its last data: then a control that has a `rest` keeps one word of it (tcb.cc_word, with CC_WAITING), and the
+# record goes. How long ago the last data was is not written down: the records of a control are a list, in the order in
+# which they were last looked at, and one that comes round is asked whether a flight has begun since (CC_USED).
+#
+# Above: ack, path, output, timers, ending, calls. Below: tcb, cc. It must not: decide when.
 
-from libc.stdint cimport int32_t, uint32_t
+from libc.stdint cimport int32_t, uint32_t, uint64_t
 from libc.string cimport memset
 
 from ustack.buf.slab cimport slab_at
@@ -21,9 +25,13 @@ from ustack.tcp.records.tcb cimport CC_HEARS_SENT, CC_TABLE, tcb_t, tcp_t
 cdef int control_provide(tcp_t *tcp, int number) noexcept nogil
 # Choose the control of a connection that is being made; `number` has been provided.
 cdef void control_choose(tcb_t *tcb, int number) noexcept nogil
-# The first data is about to go: the control gets its record and begins. Without one the connection falls back to
+# Data is about to go: the control gets its record and begins, or wakes (True). Without one the connection falls back to
 # CC_FIRST (CONTROLS_REPLACED). Only while CC_WAITING.
-cdef void control_begin(tcp_t *tcp, tcb_t *tcb) noexcept nogil
+cdef bint control_begin(tcp_t *tcp, tcb_t *tcb) noexcept nogil
+# Look at records that are due: those of connections that are idle go. How many were looked at.
+cdef uint32_t controls_rest(tcp_t *tcp) noexcept nogil
+# When the next one is due; UINT64_MAX: there is none.
+cdef uint64_t controls_rest_ns(const tcp_t *tcp) noexcept nogil
 # Another control from now on, from the present cwnd and ssthresh. 0, or -1: there is no record for it, nothing changed.
 cdef int control_change(tcp_t *tcp, tcb_t *tcb, int number) noexcept nogil
 # The connection has ended: the record goes back.

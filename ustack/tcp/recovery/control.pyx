@@ -1,16 +1,32 @@
 # SPDX-License-Identifier: MIT
 """A connection and its congestion control. See control.pxd."""
 
-from libc.stdint cimport uint8_t, uint32_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from ustack.base.counters cimport CONTROLS_REPLACED, count
-from ustack.buf.slab cimport slab_alloc, slab_init, slab_release
+from ustack.base.ilist cimport ilist_append, ilist_hook_t, ilist_remove
+from ustack.base.wheel cimport WHEEL_TICK_SHIFT
+from ustack.buf.slab cimport slab_alloc, slab_at, slab_init, slab_release, slab_t
 from ustack.tcp.cc.registry cimport CC_FIRST, cc_table
-from ustack.tcp.records.tcb cimport CC_WAITING, TCP_MAX_CC
+from ustack.tcp.records.deadlines cimport tcp_tick, tick_after, tick_reached
+from ustack.tcp.records.tcb cimport CC_USED, CC_WAITING, TCP_MAX_CC, tcb_at
 
 
-cdef uint32_t record_bytes(uint32_t state_bytes) noexcept nogil:
+cdef enum:
+    RECORDS_A_TURN = 256                    # that are looked at
+
+cdef uint64_t CONTROL_REST_NS = 10000000000
+
+# At the end of a record whose control has a `rest`.
+ctypedef struct resting_t:                  # 16 bytes
+    ilist_hook_t order                      # in tcp.cc_orders
+    uint32_t owner                          # tcb
+    uint32_t due_tick                       # to be looked at
+
+
+cdef uint32_t record_bytes(const cc_ops_t *ops) noexcept nogil:
     """What a slab takes: a power of two up to a cache line, then whole ones."""
+    cdef uint32_t state_bytes = ops.state_bytes + <uint32_t>(sizeof(resting_t) if ops.rest != NULL else 0)
     cdef uint32_t size = 8
     while size < state_bytes and size < 64:
         size *= 2
@@ -22,7 +38,7 @@ cdef int control_provide(tcp_t *tcp, int number) noexcept nogil:
     if tcp.cc[number] != NULL:
         return 0
     if ops.state_bytes > <uint32_t>STATE_IN_PLACE and slab_init(
-            &tcp.cc_records[number], record_bytes(ops.state_bytes), tcp.config.cc_records) != 0:
+            &tcp.cc_records[number], record_bytes(ops), tcp.config.cc_records) != 0:
         return -1
     tcp.cc[number] = ops
     return 0
@@ -49,23 +65,58 @@ cdef bint take_record(tcp_t *tcp, int number, uint32_t *word) noexcept nogil:
     return True
 
 
-cdef void begin_with(tcp_t *tcp, tcb_t *tcb, int number, uint32_t word) noexcept nogil:
+cdef inline resting_t *resting_at(const void *slab, uint32_t index) noexcept nogil:
+    return <resting_t *>(<uint8_t *>slab_at(<const slab_t *>slab, index) + (<const slab_t *>slab).record_bytes
+                         - sizeof(resting_t))
+
+
+cdef inline ilist_hook_t *resting_hook(const void *slab, uint32_t index) noexcept nogil:
+    return &resting_at(slab, index).order
+
+
+cdef void list_record(tcp_t *tcp, int number, uint32_t word) noexcept nogil:
+    """At the end: every record is looked at equally long after."""
+    resting_at(&tcp.cc_records[number], word).due_tick = tick_after(tcp, CONTROL_REST_NS)
+    ilist_append(&tcp.cc_orders[number], resting_hook, &tcp.cc_records[number], word)
+    tcp.cc_listed |= 1u << number
+
+
+cdef void unlist_record(tcp_t *tcp, int number, uint32_t word) noexcept nogil:
+    ilist_remove(&tcp.cc_orders[number], resting_hook, &tcp.cc_records[number], word)
+    if tcp.cc_orders[number].first == 0:
+        tcp.cc_listed &= ~(1u << number)
+
+
+cdef inline bint is_listed(const cc_ops_t *ops) noexcept nogil:
+    return ops.rest != NULL and ops.state_bytes > <uint32_t>STATE_IN_PLACE
+
+
+cdef void begin_with(tcp_t *tcp, tcb_t *tcb, int number, uint32_t word, uint32_t kept) noexcept nogil:
     cdef cc_view_t view
     cdef const cc_ops_t *ops = tcp.cc[number]
     tcb.cc = <uint8_t>(number | CC_HEARS_SENT if ops.hears_sent else number)
     tcb.cc_word = word
+    if is_listed(ops):
+        resting_at(&tcp.cc_records[number], word).owner = tcb.index
+        list_record(tcp, number, word)
     view_load(tcp, tcb, &view)
-    ops.init(control_state(tcp, tcb, ops), &view)
+    if kept:
+        ops.wake(control_state(tcp, tcb, ops), &view, kept)
+    else:
+        ops.init(control_state(tcp, tcb, ops), &view)
     view_store(tcb, &view)
 
 
-cdef void control_begin(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
+cdef bint control_begin(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     cdef int number = control_number(tcb)
-    cdef uint32_t word
+    cdef uint32_t word, kept = tcb.cc_word
+    cdef bint waking = kept != 0
     if not take_record(tcp, number, &word):
         count(tcp.counters, CONTROLS_REPLACED)
         number = CC_FIRST
-    begin_with(tcp, tcb, number, word)
+        kept = 0
+    begin_with(tcp, tcb, number, word, kept)
+    return waking
 
 
 cdef void control_end(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
@@ -73,6 +124,8 @@ cdef void control_end(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     if tcb.cc & CC_WAITING:
         return
     ops.release(control_state(tcp, tcb, ops))
+    if is_listed(ops):
+        unlist_record(tcp, control_number(tcb), tcb.cc_word)
     if ops.state_bytes > <uint32_t>STATE_IN_PLACE:
         slab_release(&tcp.cc_records[control_number(tcb)], tcb.cc_word)
     tcb.cc_word = 0
@@ -85,12 +138,62 @@ cdef int control_change(tcp_t *tcp, tcb_t *tcb, int number) noexcept nogil:
         return 0
     if tcb.cc & CC_WAITING:
         control_choose(tcb, number)
+        tcb.cc_word = 0                     # the other one's
         return 0
     if not take_record(tcp, number, &word):
         return -1
     control_end(tcp, tcb)
-    begin_with(tcp, tcb, number, word)
+    begin_with(tcp, tcb, number, word, 0)
     return 0
+
+
+# ---------------------------------------------------------------- rest
+
+cdef void look_at(tcp_t *tcp, int number, uint32_t word) noexcept nogil:
+    """A record that is due: its connection is idle, or it comes round again."""
+    cdef tcb_t *tcb = tcb_at(tcp, resting_at(&tcp.cc_records[number], word).owner)
+    cdef const cc_ops_t *ops = tcp.cc[number]
+    cdef uint32_t kept
+    if tcb.snd_una != tcb.snd_max or tcb.cc & CC_USED:
+        tcb.cc &= <uint8_t>~CC_USED
+        unlist_record(tcp, number, word)
+        list_record(tcp, number, word)
+        return
+    kept = ops.rest(control_state(tcp, tcb, ops))
+    control_end(tcp, tcb)
+    tcb.cc_word = kept
+
+
+cdef uint32_t controls_rest(tcp_t *tcp) noexcept nogil:
+    cdef int number
+    cdef uint32_t looked = 0, word, now_tick = tcp_tick(tcp)
+    if tcp.cc_listed == 0:
+        return 0
+    for number in range(TCP_MAX_CC):
+        while looked < RECORDS_A_TURN:
+            word = tcp.cc_orders[number].first
+            if word == 0 or not tick_reached(resting_at(&tcp.cc_records[number], word).due_tick, now_tick):
+                break
+            look_at(tcp, number, word)
+            looked += 1
+    return looked
+
+
+cdef uint64_t controls_rest_ns(const tcp_t *tcp) noexcept nogil:
+    cdef uint64_t due_ns = 0xFFFFFFFFFFFFFFFFULL, one_ns
+    cdef uint32_t now_tick = tcp_tick(tcp), word, ticks
+    cdef int number
+    if tcp.cc_listed == 0:
+        return due_ns
+    for number in range(TCP_MAX_CC):
+        word = tcp.cc_orders[number].first
+        if word == 0:
+            continue
+        ticks = resting_at(&tcp.cc_records[number], word).due_tick - now_tick
+        one_ns = tcp.now_ns + (<uint64_t>ticks << WHEEL_TICK_SHIFT) if ticks < 0x80000000u else tcp.now_ns
+        if one_ns < due_ns:
+            due_ns = one_ns
+    return due_ns
 
 
 cdef uint32_t control_records_in_use(const tcp_t *tcp) noexcept nogil:

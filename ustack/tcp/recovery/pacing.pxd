@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 # Pacing: may the next frame go now, how much of the queue may it carry, and if not, when?
 #
-#     the control     says a rate (cc_view_t.pacing_rate). Where it says none and the setting `pacing` is on, the rate is
+#     the control     says a rate (cc_view_t.pacing_rate). Where it says none and the setting `pacing` is on, it is
 #                     what the window comes to in a round trip, and more (pacing_rate_of_window)
 #     output          asks pacing_allows before each frame with data and tells pacing_sent after it; what has to wait
 #                     waits for a deadline, pacing_wait_ns from now

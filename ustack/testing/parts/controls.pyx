@@ -381,6 +381,14 @@ cdef class Control:
         """The last ACK has marked what is in flight as application-limited."""
         return self.view.hold_samples
 
+    def rest_and_wake(self) -> int:
+        """The record goes and comes back. The word that was kept."""
+        cdef uint32_t kept = self.ops.rest(self.record)
+        self.ops.release(self.record)
+        memset(self.record, 0, sizeof(self.record))
+        self.ops.wake(self.record, &self.view, kept)
+        return kept
+
     def on_start(self) -> None:
         """The first data of a flight is about to go."""
         self.ops.on_start(self.record, &self.view)

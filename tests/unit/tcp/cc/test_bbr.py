@@ -424,6 +424,30 @@ def test_probe_rtt_that_an_idle_time_has_completed_is_over_before_the_first_segm
     assert (made.state, made.cwnd) == (CRUISE, before)
 
 
+def test_after_a_long_idle_time_the_rate_is_believed_and_the_round_trip_measured_again() -> None:
+    """What is kept of its record is the rate, and that the pipe was full."""
+    made = Bbr()
+    made.to_cruise()
+    made.control.rest_and_wake()
+    made.control.on_idle(IW)
+    made.control.on_start()
+    kept = 2_000_000 // 2048 * 2048
+    assert (made.state, made.max_bw, made.pacing_rate) == (CRUISE, kept, kept * 99 // 100)
+    made.round(100 * SMSS, in_flight=50 * SMSS)
+    assert (made.state, made.max_bw) == (CRUISE, 2_000_000)
+
+
+def test_a_startup_that_was_not_over_begins_again_after_a_long_idle_time() -> None:
+    for volume in (0, 40 * SMSS):
+        made = Bbr()
+        if volume:
+            made.round(volume)
+        rate = made.pacing_rate
+        made.control.rest_and_wake()
+        assert made.state == STARTUP
+        assert made.pacing_rate >= min(rate, IW * 20 * 277 // 100)
+
+
 def test_a_timeout_leaves_one_segment_and_its_repair_brings_the_window_back() -> None:
     """Section 5.6.4.4."""
     made = Bbr()

@@ -168,6 +168,64 @@ def test_it_stays_while_the_connection_is_idle() -> None:
         scene.abort()
 
 
+def test_a_control_that_can_rest_does_so_ten_seconds_after_the_last_data() -> None:
+    """What an idle connection costs does not depend on its control: one word of the record stays, and the window."""
+    with established(cc="cubic") as scene:
+        scene.send(bytes(100))
+        scene.peer.catch_up()
+        scene.peer.send("A")
+        window = scene.info()["cwnd"]
+        scene.testbed.advance(9 * SECOND)
+        assert records(scene) == 1
+        scene.testbed.advance(12 * SECOND)
+        assert (records(scene), scene.conn.cc, scene.info()["cwnd"]) == (0, "cubic", window)
+        scene.send(bytes(100))
+        assert records(scene) == 1
+        scene.abort()
+        assert records(scene) == 0
+
+
+def test_it_does_not_while_data_flows_or_is_in_flight() -> None:
+    with established(cc="cubic") as scene:
+        for _ in range(8):
+            scene.send(bytes(100))
+            scene.peer.catch_up()
+            scene.peer.send("A")
+            scene.testbed.advance(5 * SECOND)
+            assert records(scene) == 1
+        scene.send(bytes(100))
+        scene.testbed.advance(40 * SECOND)
+        assert records(scene) == 1
+        scene.abort()
+
+
+def test_after_a_rest_sending_begins_with_the_restart_window() -> None:
+    """RFC 5681 section 4.1, as after any idle time."""
+    with established(cc="cubic", wnd=60_000) as scene:
+        for _ in range(3):
+            scene.send(bytes(3 * IW))
+            while sent(scene):
+                scene.peer.send("A")
+        assert scene.info()["cwnd"] > 2 * IW
+        scene.testbed.advance(30 * SECOND)
+        assert records(scene) == 0
+        scene.send(bytes(3 * IW))
+        assert (scene.info()["cwnd"], len(sent(scene))) == (IW, 10)
+        scene.abort()
+
+
+def test_another_control_can_be_chosen_during_a_rest() -> None:
+    with established(cc="cubic") as scene:
+        scene.send(bytes(100))
+        scene.peer.catch_up()
+        scene.peer.send("A")
+        scene.testbed.advance(30 * SECOND)
+        scene.conn.cc = "aimd"
+        scene.send(bytes(100))
+        assert (records(scene), calls("on_sent")[0][0]) == (1, "init")
+        scene.abort()
+
+
 def test_without_a_record_a_connection_has_newreno() -> None:
     with established(cc="aimd", cc_records=0) as scene:
         assert scene.conn.cc == "aimd"

@@ -218,6 +218,29 @@ def test_segments_of_another_size_keep_the_curve() -> None:
     assert larger.window[0] / (2 * SMSS) == pytest.approx(500, rel=0.01)
 
 
+def test_an_idle_time_leaves_w_max() -> None:
+    """All that is kept of its record: K and the curve follow from it and the window."""
+    rested, awake = control(1000), control(1000)
+    for made in (rested, awake):
+        made.on_loss(flight=1000 * SMSS)
+        one_round(made, 100 * MS)
+    rested.rest_and_wake()
+    for made in (rested, awake):
+        made.on_idle(10 * SMSS)
+        begin_ns = made.now_ns
+        while (made.now_ns - begin_ns) / SECOND < 15:
+            one_round(made, 100 * MS)
+    assert rested.window[0] == pytest.approx(awake.window[0], rel=0.01)
+    assert rested.window[0] > 950 * SMSS
+
+
+def test_what_has_had_no_loss_rests_and_wakes_too() -> None:
+    made = control(100)
+    assert made.rest_and_wake() != 0
+    one_round(made, 100 * MS)
+    assert made.window[0] == pytest.approx(101 * SMSS, rel=0.01)
+
+
 @given(st.integers(0, (1 << 64) - 1))
 def test_the_cube_root_is_the_whole_part_of_it(value: int) -> None:
     root = cube_root_of(value)
