@@ -13,7 +13,7 @@
 #     the retransmission timer ───▶ on_rto
 #     sending again after an RTO ─▶ on_idle
 #     SMSS has changed ───────────▶ on_mtu
-#     ten seconds without data ───▶ rest, then release                its record goes; wake instead of init brings it back
+#     ten seconds without data ───▶ rest, then release                its record goes; wake, not init, brings it back
 #     the connection ends, or gets another control ─▶ release
 #
 # A control fills in the calls in which it differs; cc_register gives the rest their default bodies (defaults.pxd), so

@@ -7,8 +7,8 @@
 #     tcb.cc_word    the index of its record in tcp.cc_records[number], 0: none; a record of STATE_IN_PLACE bytes or
 #                    fewer is the word itself
 #
-# An idle connection that never sent has no record. One that has sent keeps it for ten to twenty seconds (CONTROL_REST_NS)
-# after its last data: then a control that has a `rest` keeps one word of it (tcb.cc_word, with CC_WAITING), and the
+# An idle connection that never sent has no record. One that has sent keeps it for ten to twenty seconds
+# (CONTROL_REST_NS) after its last data: then a control that has a `rest` keeps one word of it (tcb.cc_word, with CC_WAITING), and the
 # record goes. How long ago the last data was is not written down: the records of a control are a list, in the order in
 # which they were last looked at, and one that comes round is asked whether a flight has begun since (CC_USED).
 #
