@@ -14,6 +14,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -214,7 +215,19 @@ def command(*words: str, ready: bool = True) -> Iterator[subprocess.Popen[str]]:
     finally:
         if process.poll() is None:
             process.kill()
-        process.communicate()
+        process.wait()
+        for pipe in (process.stdout, process.stderr):
+            if pipe is not None:
+                pipe.close()
+
+
+def ended(process: subprocess.Popen[str]) -> tuple[str, str]:
+    """The rest of what it says. (communicate() would not see what readline() has read ahead.)"""
+    assert process.stdout is not None
+    assert process.stderr is not None
+    out, errors = process.stdout.read(), process.stderr.read()
+    process.wait(LIMIT_S)
+    return out, errors
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -222,7 +235,7 @@ def test_the_command_joins_two_kernels_until_a_signal(ends: Ends, number: signal
     with command(*ends.words, "--delay", "1ms", "--backward", "loss=1%", "--json", "--seed", "4") as process:
         assert transfer(ends, PAYLOAD) == PAYLOAD
         process.send_signal(number)
-        out, errors = process.communicate(timeout=LIMIT_S)
+        out, errors = ended(process)
     assert (process.returncode, errors) == (0, "")
     figures = json.loads(out)
     assert figures["backward"]["lost"] > 0
@@ -230,9 +243,34 @@ def test_the_command_joins_two_kernels_until_a_signal(ends: Ends, number: signal
     assert all(conserved(figures[name]) for name in ("forward", "backward"))
 
 
+def test_figures_so_far_on_a_signal_and_no_capability_left(ends: Ends) -> None:
+    with command(*ends.words) as process:
+        assert transfer(ends, PAYLOAD) == PAYLOAD
+        process.send_signal(signal.SIGUSR1)
+        assert process.stderr is not None
+        figures = json.loads(process.stderr.readline())
+        assert figures["backward"]["forwarded_bytes"] > len(PAYLOAD)
+        status = Path(f"/proc/{process.pid}/status").read_text()
+        capabilities = int(status.partition("CapEff:\t")[2].split()[0], 16)
+        assert not capabilities & (1 << 12 | 1 << 13 | 1 << 21)  # CAP_NET_ADMIN, CAP_NET_RAW, CAP_SYS_ADMIN
+        assert transfer(ends, PAYLOAD) == PAYLOAD  # it goes on
+        process.send_signal(signal.SIGTERM)
+        _, errors = ended(process)
+    assert (process.returncode, errors) == (0, "")
+
+
+def test_a_reader_that_has_gone_away_is_no_failure(ends: Ends) -> None:
+    with command(*ends.words) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        process.send_signal(signal.SIGTERM)
+        assert process.stderr is not None
+        assert (process.stderr.read(), process.wait(LIMIT_S)) == ("", 0)
+
+
 def test_the_command_ends_by_itself(ends: Ends) -> None:
     with command(*ends.words, "--duration", "1ms") as process:
-        out, errors = process.communicate(timeout=LIMIT_S)
+        out, errors = ended(process)
     assert (process.returncode, errors) == (0, "")
     assert "forwarded\t0\t0" in out.splitlines()
 
@@ -242,7 +280,7 @@ def test_an_end_that_goes_away_ends_the_command(ends: Ends) -> None:
     with command(*ends.words) as process:
         with inside(lab.netns):
             subprocess.run(["ip", "link", "del", lab.ifname], check=True)
-        _, errors = process.communicate(timeout=LIMIT_S)
+        _, errors = ended(process)
     assert process.returncode == 1
     assert errors.startswith("ustack: an end of the wire: ")
     assert len(errors.splitlines()) == 1
@@ -255,7 +293,7 @@ def test_tap_devices_that_the_command_made_go_with_it(make_namespace: Callable[[
         with inside(netns):
             assert {"wa", "wb"} <= {name for _, name in socket.if_nameindex()}
         process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=LIMIT_S)
+        ended(process)
     with inside(netns):
         assert not {"wa", "wb"} & {name for _, name in socket.if_nameindex()}
 
@@ -270,7 +308,7 @@ def test_tap_devices_that_the_command_made_go_with_it(make_namespace: Callable[[
 )
 def test_what_cannot_be_opened_is_said_in_one_line(words: list[str], message: str) -> None:
     with command(*words, ready=False) as process:
-        out, errors = process.communicate(timeout=LIMIT_S)
+        out, errors = ended(process)
     assert (process.returncode, out) == (2, "")
     assert errors.startswith("ustack: ")
     assert message in errors

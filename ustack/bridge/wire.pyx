@@ -324,6 +324,9 @@ class _Wake:
             except BlockingIOError:
                 pass
 
+    def __del__(self) -> None:
+        self.close()
+
     def close(self) -> None:
         """Give the descriptors back."""
         if self._event is not None:

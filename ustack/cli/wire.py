@@ -6,7 +6,8 @@
     the end           SIGINT, SIGTERM, SIGHUP or --duration; what was on its way is lost
     exit status       0; 1 if an end went away; 2 if it could not start
 
-It makes no interface, but for TAP devices that do not exist (they go with it), and changes none. Read first: README.
+It makes no interface, but for TAP devices that do not exist (they go with it), and changes none; with both ends open it
+gives its capabilities up. Read first: README.
 Above: cli. Below: bridge, link, lab, quantities, signals.
 """
 
@@ -20,7 +21,7 @@ from typing import Any
 
 import click
 
-from ustack.cli.live import say
+from ustack.cli.live import say, silence_stdout
 from ustack.cli.quantities import queue, rate_bps, share, size_bytes, time_ns
 from ustack.cli.signals import Interrupted, StopSignals, ending
 from ustack.cli.tables import print_rows
@@ -198,6 +199,7 @@ def _run(
     with ExitStack() as opened:
         a, b = (opened.enter_context(end.open()) for end in ends)
         made = opened.enter_context(Wire(a, b, seed=seed, **impairments))
+        privilege.drop()  # the descriptors keep working
         signals.stop = made.stop
         print("ready", *names, flush=True)
         began_ns = time.monotonic_ns()
@@ -223,8 +225,12 @@ def _figures(made: Any, began_ns: int) -> dict[str, Any]:
 
 
 def _report(figures: dict[str, Any], as_json: bool) -> None:
-    if as_json:
-        print(json.dumps(figures), flush=True)
-        return
     rows = [(name, f"{count:,}", f"{figures['backward'][name]:,}") for name, count in figures["forward"].items()]
-    print_rows(("", "forward", "backward"), rows)
+    try:
+        if as_json:
+            print(json.dumps(figures))
+        else:
+            print_rows(("", "forward", "backward"), rows)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        silence_stdout()  # who read `ready` and went away wants no more

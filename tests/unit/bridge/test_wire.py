@@ -455,6 +455,16 @@ def test_a_link_that_is_gone_ends_the_run() -> None:
     a.close()
 
 
+def test_a_wire_that_is_dropped_gives_its_links_back() -> None:
+    with MemoryLink() as a, MemoryLink() as b:
+        wire = Wire(a, b, delay_ns=5)
+        a.inject(frame(0))
+        wire.turn(0)
+        del wire
+        with Wire(a, b) as another:
+            assert another.counters()["forward"]["frames"] == 0
+
+
 def test_stop_ends_the_run_that_comes_next() -> None:
     with MemoryLink() as a, MemoryLink() as b, Wire(a, b) as wire:
         wire.stop()
