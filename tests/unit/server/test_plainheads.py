@@ -128,9 +128,14 @@ class Both:
             Way(root, logs / f"log-{sections}", pair, max_header_sections=sections, **options)
             for sections, pair in zip((256, 0), pairs, strict=True)
         ]
+        self.in_step = True
+        """Both have been asked the same. Not so where a time limit cut a test off between the two: one has counted a
+        request more then, which is no difference between the ways."""
 
     def ask(self, head: bytes) -> bytes:
+        self.in_step = False
         first, second = (way.ask(head) for way in self.ways)
+        self.in_step = True
         assert first == second, head
         return first
 
@@ -162,7 +167,8 @@ class Both:
 
     def close(self) -> None:
         try:
-            self.check()
+            if self.in_step:
+                self.check()
         finally:
             for way in self.ways:
                 way.finish()
