@@ -155,7 +155,8 @@ cdef class Decider:
         except BaseException:
             decision_free(decision)
             raise
-        if lasting and not self.s.finishing:
+        # A 503 is about this moment: there was no room for the response.
+        if lasting and decision.status != 503 and not self.s.finishing:
             head_remember(self.s, decision, <const uint8_t *>PyBytes_AS_STRING(head), <size_t>len(head), hashed)
         return decision
 
@@ -203,6 +204,8 @@ cdef class Decider:
             self.note(decision, head, request)
         except responses.Refusal as instead:    # no room for a response of its own
             decision_free(decision)
+            if instead.status == status:        # and none for saying so
+                raise MemoryError from None
             return self.refusal(instead, head, request)
         except BaseException:
             decision_free(decision)

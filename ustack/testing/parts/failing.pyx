@@ -65,7 +65,7 @@ cdef extern from *:
     ustack_failing_t ustack_failing
     long ustack_fail(long, long, long, long, long, long) nogil
 
-RESULTS = {"malloc": 0, "calloc": 0, "realloc": 0}
+RESULTS = {"malloc": 0, "calloc": 0, "realloc": 0, "strdup": 0}
 busy = False
 
 
