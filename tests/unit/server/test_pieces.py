@@ -5,6 +5,7 @@ On a transport in memory: each send() is one segment, and a send queue of some b
 """
 
 import errno
+import os
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -311,3 +312,38 @@ def test_a_transport_without_memory_for_a_response_ends_the_connection(
     served.send(other, GET)
     served.transport.advance(SECOND)
     assert statuses(bytes(other.received)) == [200]
+
+
+# ---------------------------------------------------------------- files that are cut while they are sent
+
+
+@pytest.fixture
+def mapped(root: Path) -> Path:
+    """A file that is lent as it is, not copied."""
+    path = root / "mapped"
+    path.write_bytes(bytes(range(256)) * 2048)
+    return path
+
+
+@pytest.mark.parametrize("taken", ["a part", "all but acknowledged", "all, and the next request comes"])
+def test_a_response_from_a_file_that_was_cut_does_not_end_like_a_whole_one(
+    make: Callable[..., Served], mapped: Path, taken: str
+) -> None:
+    """The length is promised already: a reset is the only way to say that it was not kept."""
+    served = make(revalidate_s=0.0, send_queue_bytes=1 << 16 if taken == "a part" else 1 << 22)
+    client = served.client(window_bytes=100_000)
+    received = served.send(client, GET.replace(b"/ ", b"/mapped "))
+    assert statuses(received) == [200]
+    os.truncate(mapped, 1000)
+    served.transport.advance(SECOND)
+    if taken.endswith("comes"):
+        client.send(GET)
+        served.transport.settle()
+    client.window_bytes = 1 << 22
+    served.transport.advance(SECOND)
+    assert client.ended
+    assert served.count("damaged_aborted") == 1
+    assert statuses(bytes(client.received)) == [200]
+    client.received.clear()
+    with pytest.raises(ConnectionResetError):
+        client.receive()
