@@ -226,9 +226,7 @@ cdef size_t head_more(server_t *server, const transport_t *transport, conn_t *co
 cdef size_t empty_line_more(server_t *server, const transport_t *transport, conn_t *conn, exchange_t *exchange,
                             size_t before, size_t length) noexcept nogil:
     """What is kept begins with a carriage return: an empty line that came in two parts, or no request at all.
-    before: bytes that were kept before these."""
-    if exchange.head_length < 2:
-        return length
+    before: bytes that were kept before these, at least one."""
     if exchange.head[1] != c'\n':
         refuse_held(server, transport, conn, exchange, 400)
         return length
