@@ -123,6 +123,11 @@ def test_a_carriage_return_alone_begins_no_request(served: Served, second: bytes
     client.close()
 
 
+@pytest.mark.parametrize("rest", [b"X: a\rb\r\n\r\n", b"X: a\nY: b\r\n\r\n", b"X: a\0\r\n\r\n"])
+def test_a_head_that_breaks_off_in_its_second_part_is_refused(served: Served, rest: bytes) -> None:
+    assert statuses(served.send(served.client(), GET[:-2], rest)) == [400]
+
+
 # ---------------------------------------------------------------- limits
 
 
