@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 # Heads that Python has to decide: all of a turn in one hand-over, with the GIL taken once (application.pxd).
 #
-#     receiving                          hand-over                                    output
-#     on_data: head kept,         ──▶    GIL; for each head, oldest first:      ──▶   nobody holds the GIL
+#     receiving                          hand-over                                 output
+#     on_data: head kept,         ──▶    GIL; for each head, oldest first:   ──▶   nobody holds the GIL
 #     PHASE_UNDECIDED                    recall, decide_learning, decide_unseen
 #                                        answer; the connection is read on
 #

@@ -243,7 +243,8 @@ cdef class Decider:
             at = index
             self.s.shared_status[at] = status
             if status in responses.ENDING_REFUSALS:
-                self.prepare_refusal(&self.s.shared[at * FULL_FORMS + FORM_CLOSE], status, (), FORM_CLOSE, counted=False)
+                self.prepare_refusal(&self.s.shared[at * FULL_FORMS + FORM_CLOSE], status, (), FORM_CLOSE,
+                                     counted=False)
         return 0
 
     cdef int prepare_refusal(self, ready_t *ready, int status, fields, int form, bint counted=True) except -1:

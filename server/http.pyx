@@ -2,9 +2,9 @@
 """The HTTP server: static files over HTTP/1.1, as an application of the engine, in nogil Cython.
 
     bytes ──▶ the same head as last time? ──▶ remembered? ──▶ plain? ──▶ kept until the hand-over: request.py decides
-                         │                          │            │                    │
-                         └──────────────────────────┴────────────┴────────────────────┴──▶ decision ──▶ ready-made response,
-                                                                                                        lent to the send queue
+                         │                          │            │                │
+                         └──────────────────────────┴────────────┴────────────────┴──▶ decision
+                                                    ──▶ ready-made response, lent to the send queue
 
 A response to a small file is head and body in one buffer, prepared once and dated again each second; a large file is
 mapped, and lent as it is. Nothing of this takes the GIL but a head that was not seen before, and only if it is more

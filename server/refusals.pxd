@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-# Refusals without Python: what is no complete, well-formed head, comes too late, or finds no memory. The connection ends.
+# Refusals without Python: what is no complete, well-formed head, comes too late, or finds no memory. The connection
+# ends.
 #
 # Their responses look alike for everybody and are made with the server (Decider.prepare_shared). What is left is the
 # line of the access log, in which a client's bytes are escaped as accesslog.py has it.

@@ -143,9 +143,9 @@ ctypedef struct application_t:
     # What upcalls note later than that (output has ended a connection; a turn could not pay for all of it) is handed
     # over before the call that made the turn returns to Python, with the GIL that its caller has then, or else by the
     # next turn, which comes without a sleep before it. With `gather`, upcalls that timers and output have left are made
-    # before the hand-over, as far as half of the stage pays for them, so that their events are in it; without, they come
-    # right before the connection's output, as those of all others. For an application most of whose upcalls have
-    # something to note: blocking/events.pxd does all this for a subclass. server/asking.pxd is one that notes little.
+    # before the hand-over, as far as half of the stage pays for them, so that their events are in it; without, they
+    # come right before the connection's output, as those of all others. It is for applications most of whose upcalls
+    # have something to note: blocking/events.pxd does all this for a subclass. server/asking.pxd notes little.
     uint32_t (*on_hand_over)(application_t *app, const transport_t *transport) noexcept nogil
 
 ctypedef void (*visit_t)(application_t *app, const transport_t *transport, conn_t *conn) noexcept nogil

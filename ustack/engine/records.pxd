@@ -23,6 +23,7 @@ ctypedef struct turn_stats_t:
     uint32_t connections_max
     uint32_t timers_max
     uint32_t moves_max
+    uint32_t looks_in_vain_max      # connections of the work list that had nothing for a hand-over
 
 ctypedef struct engine_t:
     transport_t transport                              # first: what applications hold is the engine

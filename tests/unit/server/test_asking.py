@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Heads that Python has to decide: all of a turn at once, in order, bounded; nobody holds the GIL while a link sends."""
+"""Heads that Python has to decide: a turn's at once, in order, bounded; nobody holds the GIL while a link sends."""
 
 import re
 from collections.abc import Iterator
@@ -11,7 +11,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ustack.buf import lent
-from ustack.server import accesslog, request as requests
+from ustack.server import accesslog
+from ustack.server import request as requests
 from ustack.server.http import HttpServer
 from ustack.testing.gil_watch import GilWatch
 from ustack.testing.memory_transport import MemoryTransport
@@ -218,7 +219,12 @@ def test_nobody_holds_the_gil_while_the_answers_are_sent(root: Path) -> None:
 def test_the_same_head_on_many_connections_is_decided_once(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     parsed = []
     parse = requests.parse
-    monkeypatch.setattr(requests, "parse", lambda head, limits: parsed.append(head) or parse(head, limits))
+
+    def noted(head: bytes, limits: Any) -> Any:
+        parsed.append(head)
+        return parse(head, limits)
+
+    monkeypatch.setattr(requests, "parse", noted)
     world = make()
     clients = [world.open() for _ in range(CLIENTS)]
     before = world.server.stats()
