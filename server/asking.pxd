@@ -6,8 +6,8 @@
 #     PHASE_UNDECIDED                    recall, decide_learning, decide_unseen
 #                                        answer; the connection is read on
 #
-# A hand-over decides at least one head, and no more than HAND_OVER_MAX_UNITS pay for: half of what a turn's second stage
-# has, the other half is output's. The rest is for the next turn, which comes without a sleep before it. Heads are
+# A hand-over decides at least one head, and no more than HAND_OVER_MAX_UNITS pay for: half of what a turn's second
+# stage has, the other half is output's. The rest is for the next turn, which comes without a sleep before it. Heads are
 # decided in the order in which they came; each connection waits with one, whatever it sends.
 #
 # A hand-over in a turn without an upcall has the time of the burst before: the clock is not read for it.

@@ -242,9 +242,13 @@ cdef class Decider:
         for index, status in enumerate(responses.SHARED_REFUSALS):
             at = index
             self.s.shared_status[at] = status
-            if status in responses.ENDING_REFUSALS:
+            if status not in responses.ENDING_REFUSALS:
+                continue
+            try:
                 self.prepare_refusal(&self.s.shared[at * FULL_FORMS + FORM_CLOSE], status, (), FORM_CLOSE,
                                      counted=False)
+            except responses.Refusal:
+                raise MemoryError from None
         return 0
 
     cdef int prepare_refusal(self, ready_t *ready, int status, fields, int form, bint counted=True) except -1:

@@ -80,6 +80,7 @@ def answered(transport: MemoryTransport, request: bytes) -> bytes:
         ("ustack.server.logring", "calloc"),
         ("ustack.server.logring", "malloc"),
         ("ustack.server.ready", "calloc"),
+        ("ustack.server.receiving", "malloc"),
         ("ustack.buf.lent", "malloc"),
         ("ustack.buf.slab", "realloc"),
         ("ustack.buf.slab", "mmap"),

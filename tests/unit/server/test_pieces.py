@@ -242,13 +242,12 @@ def test_no_memory_to_decide_ends_the_connection(make: Callable[..., Served], mo
     assert statuses(served.send(other, GET)) == [200]
 
 
-def test_no_memory_to_refuse_ends_the_connection(make: Callable[..., Served], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_memory_to_refuse_ends_the_connection(make: Callable[..., Served]) -> None:
     served = make()
     whole, parts, other = (served.client() for _ in range(3))
-    with monkeypatch.context() as patch:
-        patch.setattr(responses, "response_head", without_memory)
+    with Failing("ustack.server.refusals", "calloc", errno.ENOMEM, times=None):
         assert served.send(whole, b"\0\r\n\r\n") == b""
-        assert served.send(parts, b"GE", b"T\0\r\n\r\n") == b""
+        assert served.send(parts, b"GE", b"T\0") == b""
     assert whole.ended
     assert parts.ended
     assert statuses(served.send(other, b"\0\r\n\r\n")) == [400]
@@ -257,7 +256,8 @@ def test_no_memory_to_refuse_ends_the_connection(make: Callable[..., Served], mo
 def test_a_signal_handler_that_raises_in_a_refusal_does_not_change_it(
     make: Callable[..., Served], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is raised from the call in progress, and the refusal is made again; but not for ever."""
+    """One that takes Python. It is raised from the call in progress, and the refusal is made again; but not for
+    ever."""
     served = make()
     client, unlucky = served.client(), served.client()
     original = responses.response_head
@@ -269,14 +269,14 @@ def test_a_signal_handler_that_raises_in_a_refusal_does_not_change_it(
         return original(*arguments)
 
     monkeypatch.setattr(responses, "response_head", interrupted)
-    client.send(b"\0\r\n\r\n")
+    client.send(b"PUT / HTTP/1.1\r\nHost: h\r\n\r\n")
     with pytest.raises(KeyboardInterrupt):
         served.transport.settle()
     served.transport.settle()
-    assert statuses(bytes(client.received)) == [400]
+    assert statuses(bytes(client.received)) == [405]
     raises.extend([KeyboardInterrupt] * 100)
     monkeypatch.setattr(responses, "shared_index", lambda _: interrupted())
-    unlucky.send(b"\0\r\n\r\n")
+    unlucky.send(b"PUT /unlucky HTTP/1.1\r\nHost: h\r\n\r\n")
     with pytest.raises(KeyboardInterrupt):
         served.transport.settle()
     raises.clear()
