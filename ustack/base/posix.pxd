@@ -105,7 +105,7 @@ cdef extern from "<sys/socket.h>" nogil:
         msghdr msg_hdr
         unsigned int msg_len
     const int AF_INET, AF_INET6, AF_NETLINK, AF_PACKET, AF_XDP, SOCK_DGRAM, SOCK_RAW, SOCK_CLOEXEC, MSG_DONTWAIT
-    const int SOL_SOCKET, SOL_PACKET, SO_ERROR, SO_SNDBUF, SO_SNDBUFFORCE, SO_ATTACH_FILTER
+    const int SOL_SOCKET, SOL_PACKET, SO_ERROR, SO_SNDBUF, SO_SNDBUFFORCE, SO_ATTACH_FILTER, SO_DETACH_FILTER
     int socket(int domain, int kind, int protocol)
     int bind(int fd, const sockaddr *address, unsigned int length)
     int setsockopt(int fd, int level, int name, const void *value, unsigned int length)

@@ -51,8 +51,9 @@ def fail_each(module: str, function: str, error: int, make: Callable[[], Link]) 
     ("module", "function", "error", "places", "survived"),
     [
         ("ustack.link.packet_ring", "socket", errno.EMFILE, 2, 0),
-        ("ustack.link.packet_ring", "setsockopt", errno.ENOPROTOOPT, 13, 3),
-        ("ustack.link.packet_ring", "setsockopt", errno.ENOMEM, 13, 3),
+        ("ustack.link.packet_ring", "setsockopt", errno.ENOPROTOOPT, 18, 8),
+        ("ustack.link.packet_ring", "setsockopt", errno.ENOMEM, 18, 8),
+        ("ustack.link.packet_ring", "getsockopt", errno.ENOPROTOOPT, 1, 1),
         ("ustack.link.packet_ring", "mmap", errno.ENOMEM, 2, 0),
         ("ustack.link.packet_ring", "bind", errno.ENETDOWN, 2, 0),
         ("ustack.link.packet_ring", "calloc", errno.ENOMEM, 5, 0),
@@ -65,7 +66,8 @@ def fail_each(module: str, function: str, error: int, make: Callable[[], Link]) 
 def test_a_packet_ring_is_opened_whole_or_not_at_all(
     veth: Wire, module: str, function: str, error: int, places: int, survived: int
 ) -> None:
-    """survived: what is asked for speed alone (a larger send buffer, past the queueing discipline, segmentation)."""
+    """survived: what is asked for speed alone (a larger send buffer, past the queueing discipline, segmentation, one look at
+    each frame for both rings)."""
 
     def make() -> Link:
         with namespace.inside(veth.ours_ns):
