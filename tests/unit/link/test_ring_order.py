@@ -303,7 +303,7 @@ def test_either_ring_wakes_a_waiter_and_its_descriptor(veth: Wire) -> None:
 
 @pytest.mark.root
 @pytest.mark.parametrize(
-    ("arguments", "slots"), [({}, 4096), ({"rx_small_slots": 100}, 100), ({"rx_small_slots": 0}, 0)]
+    ("arguments", "slots"), [({}, 2048), ({"rx_small_slots": 100}, 100), ({"rx_small_slots": 0}, 0)]
 )
 def test_the_ring_has_the_slots_that_were_asked_for(veth: Wire, arguments: dict[str, int], slots: int) -> None:
     link = veth.open(**arguments).link
@@ -316,6 +316,6 @@ def test_a_jumbo_mtu_makes_the_small_slots_larger_and_fewer(veth: Wire) -> None:
     veth.run(f"ip -n {veth.ours_ns} link set ours mtu 9000")
     link = veth.open().link
     assert isinstance(link, PacketMmapLink)
-    assert 3000 < link.small_slots < 4000
+    assert 1500 < link.small_slots < 2000
     with pytest.raises(ValueError, match="rx_small_slots 65536 of 9"):
         veth.open(rx_small_slots=65536)
