@@ -68,6 +68,15 @@ def acknowledge(play: Play) -> None:
     play.all_send("A", seq=501, payload=b"beyond a hole")
 
 
+def acknowledge_three(play: Play) -> None:
+    """Three segments beyond a hole in one burst: one duplicate ACK each (RFC 5681 section 4.2)."""
+    play.open()
+    for peer in play.peers:
+        for number in range(3):
+            peer.send("A", seq=501 + 100 * number, payload=b"beyond a hole", pump=False)
+    play.bed.pump()
+
+
 def send(play: Play) -> None:
     play.open()
     play.all_do("send", bytes(range(250)) * 14)
@@ -136,7 +145,7 @@ def played(situation: Callable[[Play], None], tx_slots: int) -> tuple[Sent, dict
 
 @pytest.mark.parametrize(
     "situation",
-    [connect, acknowledge, send, retransmit, time_out, probe, finish, reset],
+    [connect, acknowledge, acknowledge_three, send, retransmit, time_out, probe, finish, reset],
     ids=lambda each: each.__name__,
 )
 def test_a_ring_of_two_frames_sends_what_a_large_one_sends(situation: Callable[[Play], None]) -> None:
