@@ -66,8 +66,8 @@ def fail_each(module: str, function: str, error: int, make: Callable[[], Link]) 
 def test_a_packet_ring_is_opened_whole_or_not_at_all(
     veth: Wire, module: str, function: str, error: int, places: int, survived: int
 ) -> None:
-    """survived: what is asked for speed alone (a larger send buffer, past the queueing discipline, segmentation, one look at
-    each frame for both rings)."""
+    """survived: what is asked for speed alone (a larger send buffer, past the queueing discipline, segmentation, one
+    look at each frame for both rings)."""
 
     def make() -> Link:
         with namespace.inside(veth.ours_ns):
