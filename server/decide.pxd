@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: MIT
-# What takes the GIL to answer a request: request.py decides about an unseen head, response.py writes the refusals.
+# What needs Python to answer a request: request.py decides about an unseen head, response.py writes what is refused.
 #
-# The data path calls four functions, which take the GIL and raise nothing. What goes wrong in them is logged, and the
-# client gets a 500. What a signal handler raises meanwhile (errors.is_interruption) is for who runs the stack, not for
-# this client: it is parked for him (Application.park), and the decision begun again.
+# The three functions below are called with the GIL, so by no code that runs without it: only the hand-over (asking)
+# calls them. They raise nothing. What goes wrong in them is logged, and the client gets a 500. What a signal handler
+# raises meanwhile (errors.is_interruption) is for who runs the stack, not for this client: it is parked for him
+# (Application.park), and the decision begun again.
 #
 # Each charges its work to server.units. A decision that is not DECISION_REMEMBERED is the caller's.
 #
-# Above: plainheads, receiving, http. Below: loading, filetable, headtable, ready; request, response, accesslog (.py).
+# Above: plainheads, asking, http. Below: loading, filetable, headtable, refusals, ready; request, response, accesslog
+# (.py).
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
@@ -15,13 +17,11 @@ from ustack.server.loading cimport Loader
 from ustack.server.records cimport NO_FILE, decision_t, ready_t, section_t, server_t, shape_t
 
 # Parse and decide; remember what lasts. NULL without memory: the connection is aborted.
-cdef decision_t *decide_unseen(server_t *server, const uint8_t *head, size_t length, uint64_t hashed) noexcept with gil
-# An error response to what is not a head, or not yet; the connection ends with it. head: for the log, may be NULL.
-cdef decision_t *decide_refusal(server_t *server, int status, const uint8_t *head, size_t length) noexcept with gil
+cdef decision_t *decide_unseen(server_t *server, const uint8_t *head, size_t length, uint64_t hashed) noexcept
 # What a header section means, as plainheads remembers it. NULL: the head is decided the general way, and any error
 # comes up there.
-cdef section_t *section_learn(server_t *server, const uint8_t *data, size_t length, int minor) noexcept with gil
-cdef shape_t *shape_learn(server_t *server, const char *extension, size_t length, int form) noexcept with gil
+cdef section_t *section_learn(server_t *server, const uint8_t *data, size_t length, int minor) noexcept
+cdef shape_t *shape_learn(server_t *server, const char *extension, size_t length, int form) noexcept
 cdef void section_free(section_t *section) noexcept nogil
 # Park what is not a failure of ours. False: it is one.
 cdef bint interrupted(server_t *server, object error) noexcept
@@ -42,6 +42,7 @@ cdef class Decider:
     cdef int prepare(self, ready_t *ready, int status, fields, int form, bytes body, bint counted=*, uint32_t keep=*,
                      bint whole=*) except -1
     cdef int note(self, decision_t *decision, bytes head, request) except -1
+    cdef int prepare_shared(self) except -1         # once: the responses of refusal_decide
     cdef int await_body(self, decision_t *decision, request, bytes head) except -1
     cdef section_t *learn_section(self, bytes text, int minor) except NULL
     cdef shape_t *learn_shape(self, bytes extension, int form) except? NULL

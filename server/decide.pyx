@@ -17,8 +17,9 @@ from ustack.server.loading cimport ABSENT, Loader
 from ustack.server.ready cimport counted_copy
 from ustack.server.records cimport (
     DECISION_CHUNKED, DECISION_CLOSE, DECISION_CONTINUE, DECISION_FULL, DECISION_HEAD_ONLY, DECISION_LINGER,
-    DECISION_REMEMBERED, FULL_FORMS, HEAD_BYTES_UNIT_SHIFT, INLINE_BYTES, NO_FILE, SHAPES_MAX, SHAPE_BYTES,
+    DECISION_REMEMBERED, FORM_CLOSE, FULL_FORMS, HEAD_BYTES_UNIT_SHIFT, INLINE_BYTES, NO_FILE, SHAPES_MAX, SHAPE_BYTES,
     UNSEEN_UNITS, decision_t, file_t, ready_t, section_t, server_t, shape_t, variant_t)
+from ustack.server.refusals cimport refusal_decide
 
 from ustack.errors import is_interruption
 from ustack.server import accesslog, request as requests, response as responses
@@ -43,7 +44,7 @@ cdef bint interrupted(server_t *server, object error) noexcept:
     return True
 
 
-cdef decision_t *decide_unseen(server_t *server, const uint8_t *head, size_t length, uint64_t hashed) noexcept with gil:
+cdef decision_t *decide_unseen(server_t *server, const uint8_t *head, size_t length, uint64_t hashed) noexcept:
     cdef Decider decider = <Decider>server.decider
     cdef int _i
     server.units += UNSEEN_UNITS + <uint32_t>(length >> HEAD_BYTES_UNIT_SHIFT)
@@ -55,25 +56,11 @@ cdef decision_t *decide_unseen(server_t *server, const uint8_t *head, size_t len
         except BaseException as error:
             if not interrupted(server, error):
                 unexpected(server, error, "a request could not be answered")
-                return decide_refusal(server, 500, head, length)
+                return refusal_decide(server, 500, head, length)
     return NULL
 
 
-cdef decision_t *decide_refusal(server_t *server, int status, const uint8_t *head, size_t length) noexcept with gil:
-    cdef Decider decider = <Decider>server.decider
-    cdef int _i
-    server.units += UNSEEN_UNITS
-    for _i in range(INTERRUPTIONS):
-        try:
-            line = <bytes>(<const char *>head)[:length if length < 1024 else 1024] if head != NULL else b""
-            return decider.refusal(responses.Refusal(status, close=True), line, None)
-        except BaseException as error:
-            if not interrupted(server, error):
-                return NULL
-    return NULL
-
-
-cdef section_t *section_learn(server_t *server, const uint8_t *data, size_t length, int minor) noexcept with gil:
+cdef section_t *section_learn(server_t *server, const uint8_t *data, size_t length, int minor) noexcept:
     cdef Decider decider = <Decider>server.decider
     server.units += UNSEEN_UNITS + <uint32_t>(length >> HEAD_BYTES_UNIT_SHIFT)
     try:
@@ -86,7 +73,7 @@ cdef section_t *section_learn(server_t *server, const uint8_t *data, size_t leng
         return NULL
 
 
-cdef shape_t *shape_learn(server_t *server, const char *extension, size_t length, int form) noexcept with gil:
+cdef shape_t *shape_learn(server_t *server, const char *extension, size_t length, int form) noexcept:
     cdef Decider decider = <Decider>server.decider
     server.units += UNSEEN_UNITS
     try:
@@ -155,11 +142,13 @@ cdef class Decider:
         except BaseException:
             decision_free(decision)
             raise
-        if lasting and not self.s.finishing:
+        # A 503 is about this moment: there was no room for the response.
+        if lasting and decision.status != 503 and not self.s.finishing:
             head_remember(self.s, decision, <const uint8_t *>PyBytes_AS_STRING(head), <size_t>len(head), hashed)
         return decision
 
     cdef int status_of(self, bytes head) except -1:
+        self.s.skip_file_open = 0
         cdef decision_t *decision = self.decide_head(head, siphash13(
             self.s.hash_key, <const uint8_t *>PyBytes_AS_STRING(head), <size_t>PyBytes_GET_SIZE(head)))
         cdef int status = decision.status
@@ -203,6 +192,8 @@ cdef class Decider:
             self.note(decision, head, request)
         except responses.Refusal as instead:    # no room for a response of its own
             decision_free(decision)
+            if instead.status == status:        # and none for saying so
+                raise MemoryError from None
             return self.refusal(instead, head, request)
         except BaseException:
             decision_free(decision)
@@ -244,6 +235,21 @@ cdef class Decider:
             decision_free(decision)
             raise
         return decision
+
+    cdef int prepare_shared(self) except -1:
+        """The responses with which a connection ends that sent no head, so that they take no Python later."""
+        cdef int at
+        for index, status in enumerate(responses.SHARED_REFUSALS):
+            at = index
+            self.s.shared_status[at] = status
+            if status not in responses.ENDING_REFUSALS:
+                continue
+            try:
+                self.prepare_refusal(&self.s.shared[at * FULL_FORMS + FORM_CLOSE], status, (), FORM_CLOSE,
+                                     counted=False)
+            except responses.Refusal:
+                raise MemoryError from None
+        return 0
 
     cdef int prepare_refusal(self, ready_t *ready, int status, fields, int form, bint counted=True) except -1:
         body = responses.refusal_body(status)

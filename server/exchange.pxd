@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: MIT
-# What a connection in the middle of a request or a response holds: an exchange_t in one of five phases.
+# What a connection in the middle of a request or a response holds: an exchange_t in one of six phases.
 #
 # A request whose response TCP takes at once leaves nothing behind: no record, conn.user_data 0. Everything else:
 #
 #     (idle) ──part of a head──▶ HEAD ──▶ (answer)            (answer) ──TCP takes a part──▶ SENDING ──▶ (end)
 #            ──head with body──▶ BODY ──▶ (answer)                     ──a mapped file──────▶ DRAIN ───▶ (end)
+#            ──head for Python─▶ UNDECIDED ──hand-over──▶ (answer)
 #     (end): idle again, or LINGER and then tcp_close; tcp_close at once where nothing is left to deliver
 #
 # This file takes records and gives them back with all that they name; connection, sending and receiving move them from
-# phase to phase. What unfinished requests keep is counted here, and the records that keep something are a list in order
-# of the first byte kept, so that the oldest can make room (receiving.pyx, request_hold).
+# phase to phase. What is kept of requests is counted here. The records that keep a part of one are a list in order of
+# the first byte kept, so that the oldest can make room (receiving.pyx, request_hold); those that wait for Python are
+# another, in the order in which they are decided.
 #
 # Above: connection, sending, receiving, http. Below: records, headtable (decision_free), logring; buf/slab.
 
@@ -21,7 +23,8 @@ from ustack.server.records cimport EXCHANGE_MASK, exchange_t, phase_t, server_t
 
 cdef int exchanges_begin(server_t *server, uint32_t limit) noexcept nogil   # 0, or -1 without memory
 cdef void exchanges_end(server_t *server) noexcept nogil                    # idempotent
-# A record for the connection. NULL at the limit.
+# A record for the connection. NULL at the limit, which lies UNDECIDED_RECORDS higher for PHASE_UNDECIDED: such a record
+# is back within a turn or two.
 cdef exchange_t *exchange_take(server_t *server, conn_t *conn, phase_t phase) noexcept nogil
 # Give back everything that the record names; the record stays, empty.
 cdef void exchange_clear(server_t *server, const transport_t *transport, conn_t *conn,

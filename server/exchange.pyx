@@ -6,16 +6,18 @@ from libc.stdlib cimport free
 from libc.string cimport memset
 
 from ustack.application cimport conn_t, transport_t
-from ustack.base.ilist cimport ilist_append, ilist_hook_t, ilist_remove
+from ustack.base.ilist cimport ilist_append, ilist_hook_t, ilist_remove, ilist_t
 from ustack.buf.lent cimport lent_unref
 from ustack.buf.slab cimport slab_alloc, slab_at, slab_destroy, slab_init, slab_release
 from ustack.server.headtable cimport decision_free
 from ustack.server.logring cimport log_keep
-from ustack.server.records cimport EXCHANGE_MASK, NO_FILE, PHASE_SENDING, exchange_t, phase_t, server_t
+from ustack.server.records cimport (
+    EXCHANGE_MASK, NO_FILE, PHASE_SENDING, PHASE_UNDECIDED, UNDECIDED_RECORDS, exchange_t, phase_t, server_t)
 
 
 cdef int exchanges_begin(server_t *server, uint32_t limit) noexcept nogil:
-    return slab_init(&server.exchanges, (sizeof(exchange_t) + 63) & ~<size_t>63, limit)
+    server.max_busy = limit
+    return slab_init(&server.exchanges, (sizeof(exchange_t) + 63) & ~<size_t>63, limit + UNDECIDED_RECORDS)
 
 
 cdef void exchanges_end(server_t *server) noexcept nogil:
@@ -25,8 +27,10 @@ cdef void exchanges_end(server_t *server) noexcept nogil:
 
 
 cdef exchange_t *exchange_take(server_t *server, conn_t *conn, phase_t phase) noexcept nogil:
-    cdef uint32_t index = slab_alloc(&server.exchanges)
+    cdef uint32_t index = 0
     cdef exchange_t *exchange
+    if phase == PHASE_UNDECIDED or server.exchanges.in_use < server.max_busy:
+        index = slab_alloc(&server.exchanges)
     if index == 0:
         server.stats.busy_refused += 1
         return NULL
@@ -76,10 +80,16 @@ cdef inline ilist_hook_t *request_hook(const void *server, uint32_t index) noexc
     return &(<exchange_t *>slab_at(&(<const server_t *>server).exchanges, index)).order
 
 
+cdef inline ilist_t *request_list(server_t *server, const exchange_t *exchange) noexcept nogil:
+    return &server.undecided if exchange.phase == PHASE_UNDECIDED else &server.request_order
+
+
 cdef void request_note(server_t *server, conn_t *conn, exchange_t *exchange, uint32_t more_bytes) noexcept nogil:
     if exchange.held_bytes == 0:
         exchange.conn = conn
-        ilist_append(&server.request_order, request_hook, server, <uint32_t>(conn.user_data & EXCHANGE_MASK))
+        ilist_append(request_list(server, exchange), request_hook, server, <uint32_t>(conn.user_data & EXCHANGE_MASK))
+    if exchange.phase == PHASE_UNDECIDED:
+        server.undecided_bytes += more_bytes
     exchange.held_bytes += more_bytes
     server.request_bytes += more_bytes
 
@@ -88,5 +98,8 @@ cdef void request_release(server_t *server, exchange_t *exchange) noexcept nogil
     if exchange.held_bytes == 0:
         return
     server.request_bytes -= exchange.held_bytes
+    if exchange.phase == PHASE_UNDECIDED:
+        server.undecided_bytes -= exchange.held_bytes
     exchange.held_bytes = 0
-    ilist_remove(&server.request_order, request_hook, server, <uint32_t>(exchange.conn.user_data & EXCHANGE_MASK))
+    ilist_remove(request_list(server, exchange), request_hook, server,
+                 <uint32_t>(exchange.conn.user_data & EXCHANGE_MASK))

@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: MIT
 """The HTTP server: static files over HTTP/1.1, as an application of the engine, in nogil Cython.
 
-    bytes ──▶ the same head as last time? ──▶ remembered? ──▶ one call of the parser (GIL): request.py decides
-                         │                          │                     │
-                         └──────────────────────────┴─────────────────────┴──▶ decision ──▶ ready-made response,
-                                                                                            lent to the send queue
+    bytes ──▶ the same head as last time? ──▶ remembered? ──▶ plain? ──▶ kept until the hand-over: request.py decides
+                         │                          │            │                │
+                         └──────────────────────────┴────────────┴────────────────┴──▶ decision
+                                                    ──▶ ready-made response, lent to the send queue
 
 A response to a small file is head and body in one buffer, prepared once and dated again each second; a large file is
 mapped, and lent as it is. Nothing of this takes the GIL but a head that was not seen before, and only if it is more
-than an ordinary request for one more path (plainheads).
+than an ordinary request for one more path (plainheads). All such heads of a turn are decided in its hand-over, with the
+GIL taken once (asking).
 
 It must not write into what is lent, must not wait for anything, and must not read a clock on the data path: monotonic
 time comes with the burst, the wall clock as an offset that `housekeeping` sets.
@@ -30,6 +31,7 @@ from libc.string cimport memcpy, memset
 from ustack.application cimport (
     ACCEPT_REFUSED, ACCEPT_TAKEN, CONN_ACTIVE, OPTION_LOW_WATER, OPTION_NODELAY, Application, Transport, application_t,
     close_reason_t, conn_t, transport_t, turn_charge, turn_spent)
+from ustack.server.asking cimport decide_waiting
 from ustack.server.connection cimport (
     connection_abort, connection_close, connection_idle, connection_linger, linger_data, linger_timeout)
 from ustack.server.dates cimport write_http_date
@@ -44,7 +46,8 @@ from ustack.server.ready cimport ready_begin, ready_end
 from ustack.server.receiving cimport body_more, head_more, refuse_held, request
 from ustack.server.records cimport (
     BODY_BYTES_UNIT_SHIFT, CLOSING, EXCHANGE_EOF, EXCHANGE_MASK, EXCHANGE_TAIL, PHASE_BODY, PHASE_DRAIN, PHASE_HEAD,
-    PHASE_LINGER, PHASE_SENDING, REQUEST_UNITS, SEEN_MASK, SEEN_SHIFT, exchange_t, server_t)
+    PHASE_LINGER, PHASE_SENDING, PHASE_UNDECIDED, REQUEST_UNITS, SEEN_MASK, SEEN_SHIFT, TAKE_GIL_UNITS, exchange_t,
+    server_t)
 from ustack.server.sending cimport damaged, drain, response_end, send_more
 from ustack.server.settings cimport settings_apply
 from ustack.server.statistics cimport statistics_of
@@ -52,6 +55,9 @@ from ustack.server.statistics cimport statistics_of
 from ustack.server import accesslog, request as requests
 
 _log = logging.getLogger("ustack.server")
+
+cdef extern from "Python.h":
+    int PyGILState_Check() nogil
 
 cdef enum:
     FILES_CHECKED = 64                  # against the disk, by a call of housekeeping
@@ -107,7 +113,7 @@ cdef size_t http_on_data(application_t *app, const transport_t *transport, conn_
             before = used
             used += body_more(server, transport, conn, exchange, data + used, length - used)
             charge(server, transport, REQUEST_UNITS + <uint32_t>(used - before >> BODY_BYTES_UNIT_SHIFT))
-        elif exchange.phase == PHASE_SENDING:
+        elif exchange.phase == PHASE_SENDING or exchange.phase == PHASE_UNDECIDED:
             return used
         elif exchange.phase == PHASE_DRAIN:
             if not exchange.flags & EXCHANGE_TAIL and transport.send_queued(transport, conn):
@@ -147,7 +153,9 @@ cdef void http_on_eof(application_t *app, const transport_t *transport, conn_t *
     cdef exchange_t *exchange = exchange_of(server, conn)
     if conn.user_data & CLOSING:
         return
-    if exchange != NULL and (exchange.phase == PHASE_SENDING or exchange.phase == PHASE_DRAIN) and not server.closing:
+    if exchange != NULL and exchange.phase == PHASE_UNDECIDED and not server.closing:
+        exchange.flags |= EXCHANGE_EOF  # it counts when the head is decided
+    elif exchange != NULL and (exchange.phase == PHASE_SENDING or exchange.phase == PHASE_DRAIN) and not server.closing:
         exchange.flags |= EXCHANGE_EOF  # a half-closed client still gets its response
         if exchange.flags & EXCHANGE_TAIL:
             drain(server, transport, conn, exchange)
@@ -168,6 +176,8 @@ cdef void http_on_timeout(application_t *app, const transport_t *transport, conn
         refuse_held(server, transport, conn, exchange, 408)
     elif exchange != NULL and exchange.phase == PHASE_LINGER:
         linger_timeout(server, transport, conn, exchange)
+    elif exchange != NULL and exchange.phase == PHASE_UNDECIDED:
+        transport.set_timeout(transport, conn, server.send_timeout_ns)      # it waits for us, not for its client
     elif queued and (seen == 0 or queued < seen):
         # Something was acknowledged since the last look, or this is the first: wait on.
         conn.user_data = conn.user_data & (EXCHANGE_MASK | CLOSING) | (queued & SEEN_MASK) << SEEN_SHIFT
@@ -181,6 +191,22 @@ cdef void http_on_timeout(application_t *app, const transport_t *transport, conn
         server.stats.idle_closed += 1
         connection_close(server, transport, conn)
     charge(server, transport, 0)
+
+
+cdef uint32_t http_on_hand_over(application_t *app, const transport_t *transport) noexcept nogil:
+    cdef server_t *server = <server_t *>app.context
+    cdef uint32_t decided
+    if server.undecided.first == 0:
+        return 0
+    server.stats.hand_overs += 1
+    if not PyGILState_Check():
+        server.stats.gil_taken += 1
+    server.units += TAKE_GIL_UNITS
+    with gil:
+        decided = decide_waiting(server, transport)
+    if log_half_full(&server.log):
+        log_drain(&server.log)
+    return decided
 
 
 cdef void http_on_closed(application_t *app, const transport_t *transport, conn_t *conn,
@@ -264,6 +290,7 @@ cdef class HttpServer(Application):
     def __cinit__(self, *args, **options):
         memset(&self.s, 0, sizeof(server_t))
         self.s.owner = <PyObject *>self
+        self.s.app = &self.c
         self.s.log.fd = -1
         self.s.closing = 1                  # until __init__ is through
         self.c.context = &self.s
@@ -275,6 +302,7 @@ cdef class HttpServer(Application):
         self.c.on_closed = http_on_closed
         self.c.on_burst_begin = http_on_burst_begin
         self.c.on_burst_end = http_on_burst_end
+        self.c.on_hand_over = http_on_hand_over
 
     def __init__(self, directory, *, access_log=None, server_name="ustack", idle_timeout_s=75.0, head_timeout_s=20.0,
                  send_timeout_s=60.0, linger_s=2.0, revalidate_s=1.0, checks_per_second=1000, max_head_bytes=16384,
@@ -305,6 +333,7 @@ cdef class HttpServer(Application):
         self._allocate(max_heads, max_files, max_busy, log_lines, hash_key or os.urandom(16))
         self._watch_log()
         plain_begin(&self.s, max_header_sections)
+        self.decider.prepare_shared()
         self.set_wall_clock(0)
         self.s.wall_known = 0           # the engine's monotonic time is not known before its first burst
         self.s.closing = 0

@@ -17,10 +17,12 @@
 # tests/unit/server/test_plainheads.py has both ways decide the same heads.
 #
 # A section is learned when it comes the second time, so that a flood of ever other ones costs a hash each, and no call
-# of Python beside the one that decides the head. All keys are SipHash: nobody can aim at a slot.
+# of Python beside the one that decides the head. All keys are SipHash: nobody can aim at a slot. Learning takes Python,
+# and so waits for the hand-over, as the head does (asking).
 #
-# Read first: RFC 9112 section 3 (request line), RFC 9110 section 12.5.5 (Vary). Above: receiving (decide_plain), http
-# (plain_begin, plain_end). Below: decide (section_learn, shape_learn), headtable, filetable, headscan, ready, numerals.
+# Read first: RFC 9112 section 3 (request line), RFC 9110 section 12.5.5 (Vary). Above: receiving (decide_plain), asking
+# (decide_learning), http (plain_begin, plain_end). Below: decide (section_learn, shape_learn), headtable, filetable,
+# headscan, ready, numerals.
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
@@ -29,5 +31,8 @@ from ustack.server.records cimport decision_t, server_t
 # Make the tables from those of request.py. limit: of header sections; 0: every head is decided by request.py.
 cdef int plain_begin(server_t *server, uint32_t limit) except -1
 cdef void plain_end(server_t *server) noexcept nogil        # idempotent
-# Decide and remember an unseen head if it is plain. NULL: request.py has to (decide_unseen).
+# Decide and remember an unseen head if it is plain. NULL: request.py has to, or what is not known yet has to be learned
+# first (server.unlearned).
 cdef decision_t *decide_plain(server_t *server, const uint8_t *head, size_t length, uint64_t hashed) noexcept nogil
+# With the GIL, after decide_plain has left something unlearned: learn it, and decide. NULL: request.py has to.
+cdef decision_t *decide_learning(server_t *server, const uint8_t *head, size_t length, uint64_t hashed) noexcept

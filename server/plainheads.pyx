@@ -111,40 +111,58 @@ cdef bint plain_read(server_t *server, const uint8_t *head, size_t length, plain
 
 # ---------------------------------------------------------------- header sections
 
-cdef section_t *section_find(server_t *server, const plain_t *plain) noexcept nogil:
+cdef inline uint64_t section_hash(const server_t *server, const plain_t *plain) noexcept nogil:
+    return siphash13(server.hash_key, plain.section, plain.section_length) + plain.minor
+
+
+cdef section_t *section_find(server_t *server, const plain_t *plain, uint64_t hashed) noexcept nogil:
     """What is known of the head's section. NULL: nothing yet."""
-    cdef uint64_t hashed = siphash13(server.hash_key, plain.section, plain.section_length) + plain.minor
-    cdef uint32_t slot = <uint32_t>hashed & server.section_mask
-    cdef section_t *section = server.sections[slot]
+    cdef section_t *section = server.sections[hashed & server.section_mask]
     if (section != NULL and section.hash == hashed and section.minor == plain.minor
             and section.length == plain.section_length
             and memcmp(section.bytes, plain.section, plain.section_length) == 0):
         return section
+    return NULL
+
+
+cdef bint section_ask(server_t *server, const plain_t *plain) noexcept:
+    """With the GIL: learn the head's section if it has been looked for before. False: it is still not known."""
+    cdef uint64_t hashed = section_hash(server, plain)
+    cdef size_t slot = hashed & server.section_mask
+    cdef section_t *section
+    if section_find(server, plain, hashed) != NULL:
+        return True
     if server.sections_seen[slot] != hashed:
         server.sections_seen[slot] = hashed
-        return NULL
+        return False
     section = section_learn(server, plain.section, plain.section_length, plain.minor)
     if section == NULL:
-        return NULL
+        return False
     section.hash = hashed
     section_free(server.sections[slot])
     server.sections[slot] = section
-    return section
+    return True
 
 
 # ---------------------------------------------------------------- heads of responses
 
-cdef shape_t *shape_find(server_t *server, const file_t *file, int form) noexcept nogil:
-    """The head of a 200 to a file of this kind, with holes. NULL: the general way has to make it."""
+cdef const char *extension_of(const file_t *file) noexcept nogil:
+    """With its dot; empty without one."""
     cdef const char *name = file.variant[0].path
     cdef const char *base = strrchr(name, c'/')
     cdef const char *extension = strrchr(name if base == NULL else base, c'.')
-    cdef size_t length
-    cdef uint32_t at
-    cdef shape_t *shape
     if extension == NULL:
         extension = b""
-    length = strlen(extension)
+    return extension
+
+
+cdef shape_t *shape_find(server_t *server, const file_t *file, uint8_t form) noexcept nogil:
+    """The head of a 200 to a file of this kind, with holes. NULL: the general way has to make it, or it has to be
+    learned."""
+    cdef const char *extension = extension_of(file)
+    cdef size_t length = strlen(extension)
+    cdef uint32_t at
+    cdef shape_t *shape
     if length > EXTENSION_BYTES:
         return NULL
     for at in range(server.shape_count):
@@ -152,7 +170,16 @@ cdef shape_t *shape_find(server_t *server, const file_t *file, int form) noexcep
         if (shape.form == form and shape.extension_length == length
                 and memcmp(shape.extension, extension, length) == 0):
             return shape
-    return shape_learn(server, extension, length, form)
+    server.unlearned = 1
+    server.unlearned_file = <uint32_t>(file - server.files)
+    server.unlearned_form = form
+    return NULL
+
+
+cdef bint shape_ask(server_t *server) noexcept:
+    """With the GIL: learn what shape_find has missed. False: it has no shape."""
+    cdef const char *extension = extension_of(&server.files[server.unlearned_file])
+    return shape_learn(server, extension, strlen(extension), server.unlearned_form) != NULL
 
 
 cdef size_t write_entity_tag(uint8_t *out, const identity_t *identity) noexcept nogil:
@@ -168,7 +195,7 @@ cdef size_t write_entity_tag(uint8_t *out, const identity_t *identity) noexcept 
     return at + 1
 
 
-cdef bint full_make(server_t *server, file_t *file, int form) noexcept nogil:
+cdef bint full_make(server_t *server, file_t *file, uint8_t form) noexcept nogil:
     """Make the ready-made response of a file that has no .gz. False: the general way has to."""
     cdef uint8_t text[SHAPE_BYTES + ENTITY_TAG_BYTES + DATE_BYTES + 20 + INLINE_BYTES]
     cdef variant_t *variant = &file.variant[0]
@@ -290,12 +317,17 @@ cdef decision_t *decide_plain(server_t *server, const uint8_t *head, size_t leng
     cdef decision_t *decision
     cdef file_t *file
     server.skip_file_open = 0
+    server.unlearned = 0
     if server.sections == NULL or server.finishing:
         return NULL
     if not plain_read(server, head, length, &plain):
         return NULL
-    section = section_find(server, &plain)
-    if section == NULL or not section.is_plain:
+    section = section_find(server, &plain, section_hash(server, &plain))
+    if section == NULL:
+        server.unlearned = 1
+        server.unlearned_file = NO_FILE
+        return NULL
+    if not section.is_plain:
         return NULL
     server.units += PLAIN_UNITS
     file = plain_file(server, &plain, name, &absent)
@@ -320,4 +352,18 @@ cdef decision_t *decide_plain(server_t *server, const uint8_t *head, size_t leng
         return NULL
     server.stats.heads_plain += 1
     head_remember(server, decision, head, length, hashed)
+    return decision
+
+
+cdef decision_t *decide_learning(server_t *server, const uint8_t *head, size_t length, uint64_t hashed) noexcept:
+    cdef plain_t plain
+    cdef decision_t *decision
+    server.skip_file_open = 0
+    if server.sections == NULL or server.finishing or not plain_read(server, head, length, &plain):
+        return NULL
+    if not section_ask(server, &plain):
+        return NULL
+    decision = decide_plain(server, head, length, hashed)
+    if decision == NULL and server.unlearned and server.unlearned_file != NO_FILE and shape_ask(server):
+        decision = decide_plain(server, head, length, hashed)
     return decision

@@ -3,7 +3,7 @@
 #
 #     request ── the same head as last time, or a remembered one ──▶ respond (sending)
 #             ── unseen and plain ──▶ decide_plain (plainheads) ──▶ answer
-#             ── unseen           ──▶ decide_unseen (decide: the GIL) ──▶ answer
+#             ── unseen           ──▶ PHASE_UNDECIDED: kept for the hand-over (asking: the GIL) ──▶ answer
 #             ── not complete     ──▶ PHASE_HEAD: head_more, until it is or a limit refuses it
 #     answer  ── the request has a body ──▶ PHASE_BODY: body_more discards it, then the answer goes out
 #
@@ -13,12 +13,16 @@
 # honest request is unfinished for a round trip or two, and is overtaken only by a flood that fills all of it in that
 # time.
 #
+# A head that Python has to decide waits for the hand-over, which is in the same turn unless many wait. Until then
+# nothing more of the connection is read, so that its requests are answered in order. These heads count as well, and
+# have at most half of max_request_bytes; one more than fits is turned away (503).
+#
 # Each call returns how many of the bytes belong to it; the connection may be CLOSING afterwards.
 #
-# Read first: RFC 9112 section 2.2, 3, 6 and 7.1. Above: http. Below: plainheads, decide, sending, connection, exchange,
-# headscan, chunks.
+# Read first: RFC 9112 section 2.2, 3, 6 and 7.1. Above: asking, http. Below: plainheads, refusals, sending, connection,
+# exchange, headscan, chunks.
 
-from libc.stdint cimport uint8_t
+from libc.stdint cimport uint8_t, uint64_t
 from libc.string cimport memcmp
 
 from ustack.application cimport conn_t, transport_t
@@ -26,6 +30,10 @@ from ustack.server.filetable cimport decision_valid
 from ustack.server.records cimport decision_t, exchange_t, server_t
 from ustack.server.sending cimport respond
 
+# Respond, at once or after the request's body. Takes a decision that is not remembered.
+cdef void answer(server_t *server, const transport_t *transport, conn_t *conn, decision_t *decision) noexcept nogil
+# What is remembered of a complete head, if it still holds. NULL: nothing.
+cdef decision_t *recall(server_t *server, const uint8_t *head, size_t length, uint64_t hashed) noexcept nogil
 # request, of one whose head is not the same as last time.
 cdef size_t request_unlike(server_t *server, const transport_t *transport, conn_t *conn, const uint8_t *data,
                            size_t length) noexcept nogil

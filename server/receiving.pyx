@@ -2,7 +2,7 @@
 """Requests as they arrive (contract: receiving.pxd)."""
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport free, realloc
+from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memchr, memcpy
 
 from ustack.application cimport conn_t, transport_t
@@ -11,15 +11,16 @@ from ustack.buf.lent cimport lent_ref
 from ustack.buf.slab cimport slab_at
 from ustack.server.chunks cimport chunks_read
 from ustack.server.connection cimport connection_abort, connection_idle, exchange_begin
-from ustack.server.decide cimport decide_refusal, decide_unseen
 from ustack.server.exchange cimport exchange_end, exchange_of, request_note, request_release
 from ustack.server.filetable cimport decision_valid
 from ustack.server.headscan cimport head_end, line_fault, starts_no_request
 from ustack.server.headtable cimport decision_free, head_drop, head_lookup
 from ustack.server.plainheads cimport decide_plain
 from ustack.server.records cimport (
-    CLOSING, DECISION_CHUNKED, DECISION_CONTINUE, DECISION_FULL, DECISION_REMEMBERED, EXCHANGE_CONTINUE, EXCHANGE_LINE,
-    PHASE_BODY, PHASE_HEAD, PHASE_SENDING, decision_t, exchange_t, server_t)
+    CLOSING, DECISION_CHUNKED, DECISION_CONTINUE, DECISION_FULL, DECISION_REMEMBERED, EXCHANGE_BODY_READ,
+    EXCHANGE_CONTINUE, EXCHANGE_GENERAL, EXCHANGE_LINE, EXCHANGE_UNLEARNED, PHASE_BODY, PHASE_HEAD, PHASE_SENDING,
+    PHASE_UNDECIDED, decision_t, exchange_t, server_t)
+from ustack.server.refusals cimport refusal_decide
 from ustack.server.sending cimport respond, send_more
 
 
@@ -42,7 +43,6 @@ cdef void request_hold(server_t *server, const transport_t *transport, conn_t *c
 
 
 cdef void answer(server_t *server, const transport_t *transport, conn_t *conn, decision_t *decision) noexcept nogil:
-    """Respond, at once or after the request's body. Takes a decision that is not remembered."""
     if not decision.flags & DECISION_CHUNKED and decision.request_body == 0:
         respond(server, transport, conn, decision)
         if not decision.flags & DECISION_REMEMBERED:
@@ -70,36 +70,67 @@ cdef void answer(server_t *server, const transport_t *transport, conn_t *conn, d
 
 cdef void answer_head(server_t *server, const transport_t *transport, conn_t *conn, const uint8_t *head,
                       size_t length) noexcept nogil:
-    """One complete head: from memory, as a plain one, or by one call of the parser."""
+    """One complete head: from memory, as a plain one, or kept for the hand-over."""
     cdef uint64_t hashed
     cdef decision_t *decision
     if length > server.max_head_bytes:
         refuse(server, transport, conn, 431, head, length)
         return
     hashed = siphash13(server.hash_key, head, length)
-    decision = head_lookup(server, head, length, hashed) if not server.finishing else NULL
-    if decision != NULL:
-        if decision_valid(server, decision):
-            server.stats.head_hits += 1
-            decision.referenced = 1
-            server.last = decision
-            answer(server, transport, conn, decision)
+    decision = recall(server, head, length, hashed)
+    if decision == NULL:
+        decision = decide_plain(server, head, length, hashed)
+        if decision == NULL:
+            head_ask(server, transport, conn, head, length, (EXCHANGE_UNLEARNED if server.unlearned else 0)
+                     | (EXCHANGE_GENERAL if server.skip_file_open else 0))
             return
+        server.stats.head_misses += 1
+    answer(server, transport, conn, decision)
+
+
+cdef decision_t *recall(server_t *server, const uint8_t *head, size_t length, uint64_t hashed) noexcept nogil:
+    cdef decision_t *decision
+    if server.finishing:
+        return NULL
+    decision = head_lookup(server, head, length, hashed)
+    if decision == NULL:
+        return NULL
+    if not decision_valid(server, decision):
         head_drop(server, decision)
-    server.stats.head_misses += 1
-    decision = decide_plain(server, head, length, hashed)
-    if decision == NULL:
-        decision = decide_unseen(server, head, length, hashed)
-    if decision == NULL:
+        return NULL
+    server.stats.head_hits += 1
+    decision.referenced = 1
+    server.last = decision
+    return decision
+
+
+cdef void head_ask(server_t *server, const transport_t *transport, conn_t *conn, const uint8_t *head, size_t length,
+                   uint8_t flags) noexcept nogil:
+    """Keep a complete head until the hand-over. The connection has no record."""
+    cdef exchange_t *exchange
+    if server.undecided_bytes + length > server.max_request_bytes >> 1:
+        server.stats.heads_turned_away += 1
+        refuse(server, transport, conn, 503, head, length)
+        return
+    exchange = exchange_begin(server, transport, conn, PHASE_UNDECIDED)
+    if exchange == NULL:
+        return
+    exchange.head = <uint8_t *>malloc(length)
+    if exchange.head == NULL:
         connection_abort(server, transport, conn)
         return
-    answer(server, transport, conn, decision)
+    memcpy(exchange.head, head, length)
+    exchange.head_length = <uint32_t>length
+    exchange.flags = flags
+    server.stats.heads_asked += 1
+    request_hold(server, transport, conn, exchange, <uint32_t>length)
+    transport.want_hand_over(transport, server.app)
 
 
 cdef void refuse(server_t *server, const transport_t *transport, conn_t *conn, int status, const uint8_t *head,
                  size_t length) noexcept nogil:
     """End the connection with an error for what is not, or not yet, a complete head."""
-    cdef decision_t *decision = decide_refusal(server, status, head, length)
+    cdef decision_t *decision = refusal_decide(server, status, head, length)
     if decision == NULL:
         connection_abort(server, transport, conn)
         return
@@ -226,9 +257,7 @@ cdef size_t head_more(server_t *server, const transport_t *transport, conn_t *co
 cdef size_t empty_line_more(server_t *server, const transport_t *transport, conn_t *conn, exchange_t *exchange,
                             size_t before, size_t length) noexcept nogil:
     """What is kept begins with a carriage return: an empty line that came in two parts, or no request at all.
-    before: bytes that were kept before these."""
-    if exchange.head_length < 2:
-        return length
+    before: bytes that were kept before these, at least one."""
     if exchange.head[1] != c'\n':
         refuse_held(server, transport, conn, exchange, 400)
         return length
@@ -289,13 +318,7 @@ cdef size_t body_more(server_t *server, const transport_t *transport, conn_t *co
 
 
 cdef void answer_again(server_t *server, const transport_t *transport, conn_t *conn, decision_t *stale) noexcept nogil:
-    cdef decision_t *decision = decide_unseen(server, stale.head, stale.head_length, 0)
-    decision_free(stale)
     exchange_end(server, transport, conn)
     conn.user_data = 0
-    if decision == NULL:
-        connection_abort(server, transport, conn)
-        return
-    decision.flags &= ~(DECISION_CHUNKED | DECISION_CONTINUE)
-    decision.request_body = 0
-    answer(server, transport, conn, decision)
+    head_ask(server, transport, conn, stale.head, stale.head_length, EXCHANGE_BODY_READ)
+    decision_free(stale)

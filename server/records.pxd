@@ -9,7 +9,7 @@
 from cpython.ref cimport PyObject
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
-from ustack.application cimport conn_t
+from ustack.application cimport application_t, conn_t
 from ustack.base.ilist cimport ilist_hook_t, ilist_t
 from ustack.buf.lent cimport lent_t
 from ustack.buf.slab cimport slab_t
@@ -18,10 +18,13 @@ from ustack.server.logring cimport log_t
 
 cdef enum:
     FULL_FORMS = 3                  # PERSIST, PERSIST_ANNOUNCED, CLOSE of response.py
+    FORM_CLOSE = 2                  # the last of them
     STATUS_CLASSES = 6
     INLINE_BYTES = 4096             # a body up to here is copied behind its head; a longer one is lent by itself
     # What requests cost beside their own frames, in units of a turn (about 100 ns; ustack/application.pxd, on_data)
     REQUEST_UNITS = 3               # answered from memory
+    REFUSAL_UNITS = 8               # of what is no head
+    TAKE_GIL_UNITS = 10             # once for all heads of a turn that need Python
     UNSEEN_UNITS = 80               # Python: parse and decide
     HEAD_BYTES_UNIT_SHIFT = 5       # a unit for each 32 bytes that are parsed
     BODY_BYTES_UNIT_SHIFT = 7       # a unit for each 128 bytes of a request's body that are read
@@ -30,6 +33,7 @@ cdef enum:
     PLAIN_UNITS = 8                 # a head that is decided without Python
     PLAIN_FILE_UNITS = 100          # a small file for it: opened, read, its response made
     FILE_UNITS = 500                # the same by files.py, or mapped
+    UNDECIDED_RECORDS = 64          # beyond max_busy: a burst of unseen heads is answered when it is reached
     SHARED_STATUSES = 16            # refusals that look alike for everybody, and are kept once
     # Of plainheads
     PATH_BEGIN = 1                  # server_t.path_bytes: a segment of a normal path may begin with it
@@ -175,6 +179,7 @@ cdef enum phase_t:
     PHASE_SENDING                   # TCP has not accepted the whole response yet
     PHASE_DRAIN                     # it has, but a mapped file is being read until it is acknowledged
     PHASE_LINGER                    # our FIN is queued; what comes is discarded for a while (RFC 9112 section 9.6)
+    PHASE_UNDECIDED                 # a whole head is here that Python has to decide, in the next hand-over
 
 cdef enum exchange_flags_t:
     EXCHANGE_CLOSE = 1
@@ -183,6 +188,10 @@ cdef enum exchange_flags_t:
     EXCHANGE_TAIL = 8               # on_writable has come since everything was queued
     EXCHANGE_CONTINUE = 16          # what is being sent is a 100; PHASE_BODY follows
     EXCHANGE_LINE = 32              # PHASE_HEAD: the request line is complete and well-formed
+    # PHASE_UNDECIDED
+    EXCHANGE_BODY_READ = 16         # decided once already; the request's body has been read
+    EXCHANGE_UNLEARNED = 64         # it is plain, if plainheads learns something more
+    EXCHANGE_GENERAL = 128          # file_open has left its file to files.py
 
 # What only a connection in the middle of something holds.
 ctypedef struct exchange_t:
@@ -208,10 +217,10 @@ ctypedef struct exchange_t:
     decision_t *pending             # owned
     chunks_t chunks                 # PHASE_BODY of a chunked body
     lent_t *log_text
-    # ---- PHASE_HEAD, PHASE_BODY: what of a request is kept, in server.request_bytes
+    # ---- PHASE_HEAD, PHASE_BODY, PHASE_UNDECIDED: what of a request is kept, in server.request_bytes
     conn_t *conn
     uint32_t held_bytes
-    ilist_hook_t order              # held_bytes != 0: in server.request_order
+    ilist_hook_t order              # held_bytes != 0: in server.undecided in that phase, else in server.request_order
 
 ctypedef struct http_stats_t:
     uint64_t requests
@@ -220,6 +229,10 @@ ctypedef struct http_stats_t:
     uint64_t head_hits
     uint64_t head_misses
     uint64_t heads_plain            # of the misses: decided without Python
+    uint64_t heads_asked            # left to a hand-over
+    uint64_t heads_turned_away      # 503: too many waited for one (max_request_bytes)
+    uint64_t hand_overs             # that had heads to decide
+    uint64_t gil_taken              # of them, that had to take the GIL: those in the middle of a turn
     uint64_t connections
     uint64_t connections_open
     uint64_t connections_ending     # of the open ones: closed or aborted here, TCP has the rest
@@ -237,6 +250,7 @@ ctypedef struct http_stats_t:
 
 ctypedef struct server_t:
     PyObject *owner                 # the Application (HttpServer), borrowed
+    application_t *app              # its table
     PyObject *decider               # its Decider, borrowed (decide.pxd)
     uint8_t closing                 # every connection is to be aborted at its next event
     uint32_t units                  # of work that was done and is not charged to the turn yet
@@ -293,6 +307,7 @@ ctypedef struct server_t:
     uint8_t plain_open              # openat2 does not work here: files.py opens everything
     uint8_t skip_file_open          # file_open has left the file of this head to files.py already
     ready_t shared[SHARED_STATUSES * FULL_FORMS]
+    uint16_t shared_status[SHARED_STATUSES]     # which they are; 0: the rest is unused
     ledger_t *ledger
     uint64_t max_response_bytes
     # ---- plain heads (plainheads; shapes: decide)
@@ -305,13 +320,19 @@ ctypedef struct server_t:
     uint32_t max_section_bytes
     uint32_t max_log_text_bytes
     uint8_t shared_404              # where the first form of a 404 is in `shared`
+    uint8_t unlearned               # decide_plain has said no for want of a section or of a shape
+    uint8_t unlearned_form          # the shape is of this form,
+    uint32_t unlearned_file         # for this file; NO_FILE: it was a section
     uint32_t shape_count
     uint32_t shape_hand             # replaced next, when there are SHAPES_MAX
     shape_t shapes[SHAPES_MAX]
     # ---- connections in the middle of something (exchange)
     slab_t exchanges
+    uint32_t max_busy
     ilist_t request_order           # exchanges that keep a part of a request, for longest first
-    uint64_t request_bytes          # kept of unfinished requests
+    ilist_t undecided               # exchanges whose heads Python has to decide, in the order in which they came
+    uint64_t undecided_bytes        # of these heads: at most half of max_request_bytes
+    uint64_t request_bytes          # kept of requests, these heads included
     uint64_t max_request_bytes
     lent_t *continue_100
     log_t log

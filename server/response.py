@@ -29,6 +29,10 @@ _CONNECTION: dict[int, Fields] = {
 # of a 204 or 405. decide.pyx has one response of each made.
 SHARED_REFUSALS = (204, 400, 403, 404, 405, 408, 413, 414, 417, 431, 500, 501, 503, 505)
 
+# Of these, what a connection ends with that sent no complete, well-formed head, or for which there was no memory. Their
+# responses are made when the server is, so that no Python runs for them (refusals.pyx).
+ENDING_REFUSALS = (400, 408, 413, 414, 431, 500, 501, 503, 505)
+
 ALLOWED_METHODS = b"GET, HEAD, OPTIONS"
 
 

@@ -95,6 +95,7 @@ SERVER_FLOORS = {
     "settings": 3,
     "statistics": 3,
     "headtable": 4,
+    "refusals": 4,
     "filetable": 5,
     "exchange": 5,
     "loading": 6,
@@ -103,7 +104,8 @@ SERVER_FLOORS = {
     "decide": 7,
     "plainheads": 8,
     "receiving": 9,
-    "http": 10,
+    "asking": 10,
+    "http": 11,
 }
 
 IMPORT = re.compile(

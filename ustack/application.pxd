@@ -99,6 +99,7 @@ ctypedef struct turn_budget_t:
 ctypedef struct application_t:
     void *context
     uint16_t index              # the transport's own
+    bint gather                 # see on_hand_over
     # A connection is established: accepted, or opened by us (CONN_ACTIVE). Returns accept_t.
     int (*on_accept)(application_t *app, const transport_t *transport, conn_t *conn) noexcept nogil
     # `length` in-order bytes. Returns how many were used. What is left is copied and kept, and the receive window
@@ -141,9 +142,10 @@ ctypedef struct application_t:
     #
     # What upcalls note later than that (output has ended a connection; a turn could not pay for all of it) is handed
     # over before the call that made the turn returns to Python, with the GIL that its caller has then, or else by the
-    # next turn, which comes without a sleep before it. Upcalls of applications that have on_hand_over are made before
-    # output begins, as far as half of the stage pays for them; those of all others come right before the connection's
-    # output. blocking/events.pxd does all this for a subclass.
+    # next turn, which comes without a sleep before it. With `gather`, upcalls that timers and output have left are made
+    # before the hand-over, as far as half of the stage pays for them, so that their events are in it; without, they
+    # come right before the connection's output, as those of all others. It is for applications most of whose upcalls
+    # have something to note: blocking/events.pxd does all this for a subclass. server/asking.pxd notes little.
     uint32_t (*on_hand_over)(application_t *app, const transport_t *transport) noexcept nogil
 
 ctypedef void (*visit_t)(application_t *app, const transport_t *transport, conn_t *conn) noexcept nogil

@@ -7,7 +7,7 @@
 #
 # Read first: the manual page of each. A new header goes here; tests/test_house.py holds the rule.
 
-from libc.stdint cimport int64_t, uint16_t, uint32_t
+from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
 
 # First: others hold a timespec.
 cdef extern from "<time.h>" nogil:
@@ -36,9 +36,36 @@ cdef extern from "<arpa/inet.h>" nogil:
     const char *inet_ntop(int family, const void *address, char *out, unsigned int length)
 
 
+cdef extern from "<dlfcn.h>" nogil:
+    void *RTLD_DEFAULT
+    const int RTLD_LAZY, RTLD_NOLOAD, RTLD_DI_LINKMAP
+    void *dlopen(const char *path, int flags)
+    int dlclose(void *handle)
+    int dlinfo(void *handle, int request, void *out)
+    void *dlsym(void *handle, const char *name)
+
+
 cdef extern from "<fcntl.h>" nogil:
     const int O_RDONLY, O_RDWR, O_NONBLOCK, O_NOCTTY, O_CLOEXEC
     int open_descriptor "open"(const char *path, int flags, ...)
+
+
+cdef extern from "<link.h>" nogil:
+    cdef union elf_value_t:
+        uint64_t d_val
+        uint64_t d_ptr
+    ctypedef struct Elf64_Dyn:
+        int64_t d_tag
+        elf_value_t d_un
+    ctypedef struct Elf64_Rela:
+        uint64_t r_offset
+        uint64_t r_info
+    ctypedef struct Elf64_Sym:
+        uint32_t st_name
+    cdef struct link_map:
+        uint64_t l_addr
+        Elf64_Dyn *l_ld
+    const int64_t DT_NULL, DT_JMPREL, DT_PLTRELSZ, DT_RELA, DT_RELASZ, DT_STRTAB, DT_SYMTAB
 
 
 cdef extern from "<poll.h>" nogil:
@@ -59,6 +86,7 @@ cdef extern from "<sys/mman.h>" nogil:
     void *mmap(void *address, size_t length, int protection, int flags, int fd, long offset)
     void *mremap(void *address, size_t old_length, size_t new_length, int flags)
     int munmap(void *address, size_t length)
+    int mprotect(void *address, size_t length, int protection)
     int madvise(void *address, size_t length, int advice)
     void *MAP_FAILED
     const int PROT_READ, PROT_WRITE
@@ -77,7 +105,7 @@ cdef extern from "<sys/socket.h>" nogil:
         msghdr msg_hdr
         unsigned int msg_len
     const int AF_INET, AF_INET6, AF_NETLINK, AF_PACKET, AF_XDP, SOCK_DGRAM, SOCK_RAW, SOCK_CLOEXEC, MSG_DONTWAIT
-    const int SOL_SOCKET, SOL_PACKET, SO_ERROR, SO_SNDBUF, SO_SNDBUFFORCE, SO_ATTACH_FILTER
+    const int SOL_SOCKET, SOL_PACKET, SO_ERROR, SO_SNDBUF, SO_SNDBUFFORCE, SO_ATTACH_FILTER, SO_DETACH_FILTER
     int socket(int domain, int kind, int protocol)
     int bind(int fd, const sockaddr *address, unsigned int length)
     int setsockopt(int fd, int level, int name, const void *value, unsigned int length)

@@ -238,6 +238,7 @@ cdef class EventApplication(Application):
         self.c.on_timeout = event_on_timeout
         self.c.on_closed = event_on_closed
         self.c.on_hand_over = event_on_hand_over
+        self.c.gather = True
 
     def __dealloc__(self) -> None:
         cdef event_t *event = self.events.first

@@ -289,7 +289,7 @@ cdef class Engine(Transport):
 
         units: of about 100 ns, as engine and applications count them (tcp/records/turn.pxd). frames, upcalls,
         connections (taken from the work list), timers (that fired, and TIME-WAIT records that expired), moves (timers
-        placed again, flow slots moved to another table).
+        placed again, flow slots moved to another table), looks_in_vain (at connections with nothing for a hand-over).
         """
         return dict(self.c.turns)
 

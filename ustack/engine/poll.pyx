@@ -81,7 +81,7 @@ cdef uint32_t engine_poll(engine_t *engine, uint64_t now_ns) noexcept nogil:
     tcp_timers(&engine.tcp, now_ns)
     flow_turn(&engine.tcp)
     stage_begin(&engine.tcp)
-    if engine.gathers:
+    if engine.gathers | engine.hand_overs:
         hand_over(engine)
     serve_work(engine, now_ns)
     turn_end(engine)
@@ -107,7 +107,8 @@ cdef void take_frames(engine_t *engine, uint32_t n, uint64_t now_ns) noexcept no
 cdef void hand_over(engine_t *engine) noexcept nogil:
     """Between receiving and output: applications that need Python get what happened in this turn. Half of the stage is
     output's."""
-    upcalls_gather(engine, TURN_STAGE_UNITS // 2)
+    if engine.gathers:
+        upcalls_gather(engine, TURN_STAGE_UNITS // 2)
     if engine.hand_overs:
         upcalls_hand_over(engine, HAND_OVERS)
 
@@ -252,7 +253,7 @@ cdef uint16_t engine_add_application(engine_t *engine, application_t *app) noexc
         return 0
     engine.application_count += 1
     engine.applications[engine.application_count] = app
-    if app.on_hand_over != NULL:
+    if app.on_hand_over != NULL and app.gather:
         engine.gathers |= 1ULL << engine.application_count
     return engine.application_count
 

@@ -23,6 +23,7 @@ ctypedef struct turn_stats_t:
     uint32_t connections_max
     uint32_t timers_max
     uint32_t moves_max
+    uint32_t looks_in_vain_max      # connections of the work list that had nothing for a hand-over
 
 ctypedef struct engine_t:
     transport_t transport                              # first: what applications hold is the engine
@@ -36,7 +37,7 @@ ctypedef struct engine_t:
     turn_stats_t turns
     uint64_t now_ns
     uint64_t open_applications                         # bit i: on_burst_begin has been called in this poll
-    uint64_t gathers                                   # bit i: applications[i] has on_hand_over
+    uint64_t gathers                                   # bit i: applications[i] has `gather`
     uint64_t hand_overs                                # bit i: it has asked for it
     bint tx_blocked                                    # the last flush ended at a full ring
     bint ending                                        # engine_end_some has been called

@@ -27,7 +27,8 @@ cdef void upcalls_finish(engine_t *engine, tcb_t *conn) noexcept nogil
 # on_burst_end to every application that was called in this poll.
 cdef void upcalls_end_bursts(engine_t *engine) noexcept nogil
 # Before output: every event on the work list's connections whose applications are handed them, their end as well. Looks
-# at connections until at most `floor_units` of the stage are left; the rest is told when it is its turn.
+# at connections until at most `floor_units` of the stage are left, or until many had nothing for a hand-over (others'
+# connections, and those that only send); the rest is told when it is its turn.
 cdef void upcalls_gather(engine_t *engine, int32_t floor_units) noexcept nogil
 # on_hand_over to every application that has asked for it. count_as: HAND_OVERS, HAND_OVERS_AT_RETURN.
 cdef void upcalls_hand_over(engine_t *engine, counter_t count_as) noexcept nogil

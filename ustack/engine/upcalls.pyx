@@ -26,6 +26,7 @@ from ustack.tcp.records.work cimport turn_charge, work_remove
 cdef enum:
     UPCALL_UNITS = 1                        # charged for each call, measured with cold caches (turn_t)
     LOOK_UNITS = 1                          # for a connection of the work list, before output
+    LOOKS_IN_VAIN = 256                     # most in one turn: what lies behind is called before its own output
     CLOSE_UNITS = 7                         # more if its record is given back: CONNECTION_UNITS (poll) in all
 
 
@@ -79,7 +80,8 @@ cdef void upcalls_gather(engine_t *engine, int32_t floor_units) noexcept nogil:
     cdef uint32_t at = tcp.work_head
     cdef tcb_t *conn
     cdef tcb_t *before = NULL
-    while at and tcp.turn.budget.stage_left > floor_units:
+    cdef uint32_t in_vain = 0
+    while at and in_vain < LOOKS_IN_VAIN and tcp.turn.budget.stage_left > floor_units:
         conn = tcb_at(tcp, at)
         turn_charge(tcp, LOOK_UNITS)
         if conn.flags & EVENTS and engine.gathers >> conn.app & 1:
@@ -90,8 +92,12 @@ cdef void upcalls_gather(engine_t *engine, int32_t floor_units) noexcept nogil:
                 work_remove(tcp, before, conn)
                 upcalls_finish(engine, conn)
                 continue
+        else:
+            in_vain += 1
         before = conn
         at = 0 if conn.index == last else conn.work_next
+    if in_vain > engine.turns.looks_in_vain_max:
+        engine.turns.looks_in_vain_max = in_vain
 
 
 cdef inline bint wants_upcalls(const tcb_t *conn) noexcept nogil:

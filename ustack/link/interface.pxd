@@ -17,7 +17,7 @@ ctypedef struct spin_t:
 # An OSError (PermissionError, ...) that says what was being done.
 cdef object os_error(int error, str what)
 # A checked name as bytes. Raises ValueError.
-cdef bytes interface_name(object ifname)
+cdef bytes interface_name(str ifname)
 # "02:00:00:00:00:0a" to six bytes of a unicast address. Raises ValueError.
 cdef int parse_mac(object text, uint8_t *mac) except -1
 # The value of link.spin_ns for "auto", "always" or "never". Raises ValueError.

@@ -63,9 +63,7 @@ cdef object os_error(int error, str what):
     return OSError(error, f"{what}: {os.strerror(error)}")
 
 
-cdef bytes interface_name(object ifname):
-    if not isinstance(ifname, str):
-        raise ValueError(f"interface name {ifname!r}: must be a string")
+cdef bytes interface_name(str ifname):
     name = ifname.encode()
     if not 0 < len(name) < IFNAMSIZ or name in (b".", b"..") or any(c in b"/: \t\n\r\v\f%\0" for c in name):
         raise ValueError(f"interface name {ifname!r}: must be 1 to {IFNAMSIZ - 1} bytes without / : % or blanks")

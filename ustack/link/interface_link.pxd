@@ -12,7 +12,7 @@ cdef class InterfaceLink(Link):
     cdef readonly str ifname                 # None until it has been opened
     cdef bint own_mac                        # the station address follows from the interface's
     # First, in __init__: check what every such link takes and note it in `c`. Returns the name as the kernel wants it.
-    cdef bytes accept(self, object ifname, object busy_poll, object mac)
+    cdef bytes accept(self, str ifname, object busy_poll, object mac)
     # Last, in __init__: the device is open. max_frame: the longest frame that tx_reserve is to give room for.
     cdef void begin(self, const link_ops_t *ops, void *impl, str ifname, const interface_t *interface,
                     uint32_t max_frame) noexcept

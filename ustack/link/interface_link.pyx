@@ -22,7 +22,7 @@ cdef class InterfaceLink(Link):
     def __cinit__(self, *args: object, **kwargs: object) -> None:
         self.c.ops = closed_link_ops()
 
-    cdef bytes accept(self, object ifname, object busy_poll, object mac):
+    cdef bytes accept(self, str ifname, object busy_poll, object mac):
         name = interface_name(ifname)
         if self.ifname is not None:
             raise ValueError("a link is opened once")

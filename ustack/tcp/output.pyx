@@ -506,6 +506,8 @@ cdef send_t send_acks(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     while owed > 0:
         if pure_ack(tcp, tcb) == IP_RING_FULL:
             tcb.flags |= TCB_ACK_NOW
+            if owed > 1:
+                rx.duplicate_acks_owed = <uint16_t>owed
             return SEND_BLOCKED
         owed -= 1
     return SEND_OK

@@ -1,18 +1,19 @@
 # SPDX-License-Identifier: MIT
 """What one turn's hand-over may cost the others, and what is looked at between an end and its hand-over."""
 
-
 import pytest
 
 from ustack import StackError
 from ustack.testing.event_recorder import EventRecorder
 from ustack.testing.peer import ScriptedPeer
+from ustack.testing.recorder import Recorder
 from ustack.testing.testbed import SECOND, Testbed
 
 MSS = {"mss": 1460}
 STAGE_UNITS = 8192  # TURN_STAGE_UNITS
 TIMERS = 1024  # TIMERS_A_TURN
 ACCEPT_REFUSED = 2  # accept_t
+LOOKS_IN_VAIN = 256  # engine/upcalls.pyx
 
 
 def opened(bed: Testbed, port: int, stack_port: int) -> ScriptedPeer:
@@ -136,3 +137,26 @@ def test_a_listener_of_one_address_takes_no_place_from_that_of_any(bed: Testbed)
     for number in range(2):
         opened(bed, 3000 + number, 80)
     assert of_any.pending == 2
+
+
+def test_who_gathers_events_looks_at_a_bounded_number_of_others_connections(bed: Testbed) -> None:
+    """A thousand connections of an application without hand-overs have work, a socket's event lies behind them: it is
+    told all the same."""
+    plain = Recorder()
+    bed.stack.listen(80, application=plain)
+    listener = bed.stack.listen(81)
+    socket = opened(bed, 1000, 81)
+    connection = listener.accept(timeout=0)
+    plain.on("accept", ("timeout", SECOND))
+    for number in range(TIMERS - 1):
+        opened(bed, 2000 + number, 80)
+    connection.set_user_timeout(1)
+    due_ns = bed.now_ns + 2 * SECOND
+    bed.now_ns = due_ns
+    bed.network.advance(due_ns)
+    bed.stack.poll(due_ns)
+    turns = bed.stack.turns()
+    assert turns["timers_max"] >= 500
+    assert turns["looks_in_vain_max"] == LOOKS_IN_VAIN
+    socket.send("PA", payload=b"x")
+    assert connection.receive(timeout=0) == b"x"

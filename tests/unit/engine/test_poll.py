@@ -653,7 +653,7 @@ def test_a_timeout_may_set_the_next(bed: Testbed, recorder: Recorder) -> None:
     handshake(bed)
     recorder.act(PEER_PORT, ("timeout", 10 * MILLISECOND))
     bed.advance(105 * MILLISECOND)
-    assert recorder.names().count("timeout") == 10              # none is a tick late after 10 ms
+    assert recorder.names().count("timeout") == 10  # none is a tick late after 10 ms
     end(bed, recorder)
 
 

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: MIT
 """A turn of the engine does a bounded amount of work, whatever peers send: measured in work, never in time."""
 
-
 import pytest
 
 from ustack.testing.peer import ScriptedPeer
@@ -54,9 +53,7 @@ def test_frames_that_a_turn_cannot_afford_stay_in_the_ring(bed: Testbed, recorde
     bed.pump()
 
 
-def test_no_connection_gets_more_than_its_share_before_others_have_had_theirs(
-    bed: Testbed, recorder: Recorder
-) -> None:
+def test_no_connection_gets_more_than_its_share_before_others_have_had_theirs(bed: Testbed, recorder: Recorder) -> None:
     """The rest of an expensive frame waits for the next turn, behind the other connections' work."""
     peers = [handshake(bed, 2000 + i) for i in range(64)]
     recorder.charge = 300
@@ -133,7 +130,7 @@ def test_a_wide_window_is_not_filled_in_one_turn() -> None:
         recorder.act(2000, ("send", bytes(60_000_000)))
         acknowledged = 1
         turns: list[list[int]] = []
-        while max(map(len, turns), default=1) < STAGE_UNITS // 66:      # slow start opens the window
+        while max(map(len, turns), default=1) < STAGE_UNITS // 66:  # slow start opens the window
             for _ in range(sum(map(len, turns))):
                 acknowledged += 64000
                 big.send("A", ack=acknowledged, wnd=65535, pump=False)

@@ -53,7 +53,22 @@ class Wire:
             )
         self._open.append(link)
         self.introduce(link)
+        self.await_queues()
         return LinkDriver(link)
+
+    def await_queues(self) -> None:
+        """Wait until both interfaces take frames. One that is up gets its carrier when the other end is opened, and a
+        worker of the kernel's then gives it a queue (net/core/link_watch.c): until that has run, at any time on a busy
+        machine, what is sent to it is dropped and nobody is told (its queueing discipline is `noop`)."""
+        for name, interface in {(self.ours_ns, self.ours), (self.peer_ns, self.peer)}:
+            for _ in range(10_000):
+                shown = subprocess.run(
+                    ["ip", "-n", name, "-o", "link", "show", interface], check=True, capture_output=True, text=True
+                ).stdout
+                if " qdisc noop " not in shown:
+                    break
+            else:
+                raise AssertionError(f"{interface} has no queue: {shown}")
 
     def introduce(self, link: Link) -> None:
         """Tell the peer our addresses; it forgets them when its interface goes down."""

@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: MIT
 """Two receive rings are one arrival order: a processor's frames come out as it stored them, whatever others do."""
 
+import errno
+import itertools
 import random
 import select
 import socket
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +16,7 @@ from scapy.layers.l2 import Ether
 
 from ustack.lab import namespace
 from ustack.link.packet_mmap import PacketMmapLink
+from ustack.testing.parts.failing import Failing
 from ustack.testing.parts.rings import ReceiveRings
 
 Wire = Any  # the class is in conftest
@@ -191,6 +195,73 @@ def test_frames_of_all_lengths_arrive_in_the_order_of_their_sending(veth: Wire) 
     assert link.ring_drops == (0, 0)
 
 
+def exchange(veth: Wire, driver: Any, lengths: tuple[int, ...]) -> None:
+    """A frame of each length, and each arrives once, whole and in order."""
+    sent = [numbered(place, length, driver.link.mac) for place, length in enumerate(lengths)]
+    with namespace.inside(veth.peer_ns), socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as raw:
+        raw.bind((veth.peer, 0))
+        for frame in sent:
+            raw.send(frame)
+    assert [frame.data for frame in driver.take() if frame.data[12:14] == b"\x88\xb5"] == sent
+    assert driver.link.ring_drops == (0, 0)
+    assert driver.link.counters()["rx_truncated"] == 0
+
+
+def hooks(veth: Wire) -> int:
+    """Places where the kernel hands frames of our interface to packet sockets."""
+    with namespace.inside(veth.ours_ns):
+        return sum(
+            line.split()[1:2] == ["ours"] for line in Path("/proc/thread-self/net/ptype").read_text().splitlines()
+        )
+
+
+LENGTHS = (60, 5000, 1514, 1522, 1523, 60, 9000, 200)
+
+
+@pytest.mark.root
+def test_the_kernel_looks_at_a_frame_once_for_both_rings(veth: Wire) -> None:
+    """Two sockets, one hook; when the interface has been down, too."""
+    driver = veth.open()
+    for where, name in ((veth.ours_ns, veth.ours), (veth.peer_ns, veth.peer)):
+        veth.run(f"ip -n {where} link set {name} mtu 9000")
+    driver.take()
+    assert hooks(veth) == 1
+    exchange(veth, driver, LENGTHS)
+    for _ in range(3):
+        veth.run(f"ip -n {veth.ours_ns} link set {veth.ours} down")
+        veth.run(f"ip -n {veth.ours_ns} link set {veth.ours} up")
+        driver.wait(0)  # takes the sockets' errors
+        driver.take()
+        exchange(veth, driver, LENGTHS)
+    assert hooks(veth) == 1
+
+
+GROUP_CALLS = 5  # the first socket, its program, the second socket, and two filters taken off
+
+
+def opened_in_spite(veth: Wire, after: int, times: int) -> tuple[Any, int]:
+    """Open our end while some calls of setsockopt fail: what drives it, None if it could not be; how many did."""
+    with Failing("ustack.link.packet_ring", "setsockopt", errno.ENOMEM, after=after, times=times) as calls:
+        try:
+            driver = veth.open(rx_slots=16, rx_small_slots=16, tx_slots=16)
+        except OSError:
+            driver = None
+    return driver, calls.failed
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("step", range(GROUP_CALLS + 1))
+def test_a_kernel_without_groups_divides_the_frames_all_the_same(veth: Wire, step: int) -> None:
+    """Whatever it refuses, from the first step of forming the group to the last."""
+    for where, name in ((veth.ours_ns, veth.ours), (veth.peer_ns, veth.peer)):
+        veth.run(f"ip -n {where} link set {name} mtu 9000")
+    calls_in_all = next(place for place in itertools.count() if opened_in_spite(veth, place, times=1)[1] == 0)
+    driver, failed = opened_in_spite(veth, calls_in_all - GROUP_CALLS + step, times=GROUP_CALLS)
+    assert failed == (1, 1, 1, 2, 1, 0)[step]  # it gives up at the first, but lets both filters go
+    driver.take()
+    exchange(veth, driver, LENGTHS)
+
+
 @pytest.mark.root
 def test_a_full_ring_for_small_frames_leaves_the_other_alone(veth: Wire) -> None:
     driver = veth.open(rx_slots=4, rx_small_slots=8)
@@ -232,7 +303,7 @@ def test_either_ring_wakes_a_waiter_and_its_descriptor(veth: Wire) -> None:
 
 @pytest.mark.root
 @pytest.mark.parametrize(
-    ("arguments", "slots"), [({}, 8192), ({"rx_small_slots": 100}, 100), ({"rx_small_slots": 0}, 0)]
+    ("arguments", "slots"), [({}, 2048), ({"rx_small_slots": 100}, 100), ({"rx_small_slots": 0}, 0)]
 )
 def test_the_ring_has_the_slots_that_were_asked_for(veth: Wire, arguments: dict[str, int], slots: int) -> None:
     link = veth.open(**arguments).link
@@ -245,6 +316,6 @@ def test_a_jumbo_mtu_makes_the_small_slots_larger_and_fewer(veth: Wire) -> None:
     veth.run(f"ip -n {veth.ours_ns} link set ours mtu 9000")
     link = veth.open().link
     assert isinstance(link, PacketMmapLink)
-    assert 3000 < link.small_slots < 4000
+    assert 1500 < link.small_slots < 2000
     with pytest.raises(ValueError, match="rx_small_slots 65536 of 9"):
         veth.open(rx_small_slots=65536)

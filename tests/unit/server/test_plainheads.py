@@ -128,9 +128,14 @@ class Both:
             Way(root, logs / f"log-{sections}", pair, max_header_sections=sections, **options)
             for sections, pair in zip((256, 0), pairs, strict=True)
         ]
+        self.in_step = True
+        """Both have been asked the same. Not so where a time limit cut a test off between the two: one has counted a
+        request more then, which is no difference between the ways."""
 
     def ask(self, head: bytes) -> bytes:
+        self.in_step = False
         first, second = (way.ask(head) for way in self.ways)
+        self.in_step = True
         assert first == second, head
         return first
 
@@ -151,8 +156,10 @@ class Both:
         """What the servers counted and hold is the same, and so are their logs."""
         counts = [way.server.stats() for way in self.ways]
         assert counts[1]["heads_plain"] == 0
+        assert counts[0]["heads_asked"] <= counts[1]["heads_asked"]
         for found in counts:
-            del found["heads_plain"]
+            for name in ("heads_plain", "heads_asked", "hand_overs", "gil_taken"):
+                del found[name]
         assert counts[0] == counts[1]
         logs = []
         for way in self.ways:
@@ -162,7 +169,8 @@ class Both:
 
     def close(self) -> None:
         try:
-            self.check()
+            if self.in_step:
+                self.check()
         finally:
             for way in self.ways:
                 way.finish()
