@@ -70,6 +70,7 @@ TCP_FLOORS = {
     "ending": 3,
     "status": 3,
     "cookies": 3,
+    "holders": 3,
     "opening": 4,
 }
 TCP_EVENTS = {"calls", "input", "network_errors", "timers", "output"}

@@ -115,6 +115,12 @@ def rows(chosen: Sequence[Cell], measurements: Sequence[Measurement], names: Seq
             key = f"{cell.kind}: {column}"
             found = tuple(summarize(measurements, key, name, names) for name in names)
             ratio = found[0].ratios.get(names[1]) if len(names) == 2 else None
-            met = None if ratio is None else (ratio <= 1.0 if cell.is_short else ratio >= 1.0)
-            made.append(Row(cell, column, found, ratio, met))
+            made.append(Row(cell, column, found, ratio, is_met(cell, ratio)))
     return made
+
+
+def is_met(cell: Cell, ratio: float | None) -> bool | None:
+    """By the two digits that are shown: half a percent is the clock's, not a stack's."""
+    if ratio is None:
+        return None
+    return round(ratio, 2) <= 1 if cell.is_short else round(ratio, 2) >= 1

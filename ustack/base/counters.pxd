@@ -65,6 +65,7 @@ cpdef enum counter_t:
     REASSEMBLY_STEPS            # runs looked at for that: a few for each segment, in whatever order they come
     SACK_RENEGED                # a connection's data beyond a hole was given up: receive memory was full
     CONTROLS_REPLACED           # no record for a connection's congestion control: it got the first one instead
+    HOLDERS_ENDED               # took next to nothing of what waited for them while connections ran short
     CONNECTIONS_MEMORY_ABORTED  # held much unread data for long while receive memory was full
     WINDOWS_GROWN               # a connection's receive window was made larger (receive/autotune)
     TIMESTAMPS_MISSING_IN       # taken without the timestamps that were agreed on

@@ -10,7 +10,7 @@ from ustack.link.gate cimport Gate
 ctypedef struct wire_t:
     direction_t directions[2]        # a to b, b to a
     uint64_t spin_ns                 # how long to look at the rings before a sleep, at most
-    uint64_t batch_ns                # between the end of a sleep and that of the next, at least
+    uint64_t batch_ns                # from a packet given to the end of the next sleep, at least
     uint64_t sleeps
     int stopping                     # writer: stop(), in any thread
 

@@ -68,18 +68,25 @@ cdef uint64_t wire_next_ns(wire_t *wire) noexcept nogil:
     return a_ns if a_ns < b_ns else b_ns
 
 
+cdef inline uint64_t given_to_both(const wire_t *wire) noexcept nogil:
+    return wire.directions[0].counters.forwarded + wire.directions[1].counters.forwarded
+
+
 cdef int wire_run(wire_t *wire, uint64_t until_ns) noexcept nogil:
     """Link a sleeps for both: its wake_fd tells of b's frames, and of stop()."""
     cdef link_t *a = wire.directions[0].from_link
     cdef link_t *b = wire.directions[1].from_link
     cdef uint64_t now_ns = clock_monotonic_ns()
-    cdef uint64_t next_ns, spun_since_ns = now_ns, slept_ns = 0
+    cdef uint64_t next_ns, spun_since_ns = now_ns, given_ns = 0, given = 0
     cdef bint moved
     cdef int status, _check
     while now_ns < until_ns and not wire.stopping:
         status = wire_turn(wire, now_ns, &moved)
         if status < 0:
             return status
+        if given_to_both(wire) != given:
+            given = given_to_both(wire)
+            given_ns = now_ns
         if moved:
             spun_since_ns = now_ns = clock_monotonic_ns()
             continue
@@ -91,10 +98,10 @@ cdef int wire_run(wire_t *wire, uint64_t until_ns) noexcept nogil:
             now_ns = clock_monotonic_ns()
             continue
         wire.sleeps += 1
-        status = a.ops.wait(a, max(next_ns, slept_ns + wire.batch_ns))
+        status = a.ops.wait(a, max(next_ns, given_ns + wire.batch_ns))
         if status < 0:
             return status
-        slept_ns = now_ns = clock_monotonic_ns()
+        now_ns = clock_monotonic_ns()
     return b.ops.wait(b, 0)                             # which it asks how it is
 
 
@@ -117,8 +124,8 @@ loss=0.0, reorder=0.0, reorder_ns=5000000, duplicate=0.0, memory_bytes=None, spi
     seed: the n-th packet of a direction is lost, late and doubled as the seed says, whatever happens to others.
     memory_bytes: for packets on their way, for each direction and twice with reordering; by default what rate, delay
     and queue need. A packet that finds no room is dropped and counted. spin_ns: how long run() goes on looking for
-    packets before it sleeps. batch_ns: so far apart are its sleeps at least, so that packets which are due at shorter
-    intervals leave together, each as much later.
+    packets before it sleeps. batch_ns: it sleeps at least for so long after it gave one, so that packets which are due
+    at shorter intervals leave together; one that is due alone is not held up.
 
     Raises ValueError for a bad argument, and for links that are closed or in use.
     """

@@ -152,6 +152,10 @@ cdef void fill_table() except *:
         "time between two keep-alive probes")
     tcp("keepalive_probes", &TCP.keepalive_probes, sizeof(TCP.keepalive_probes), 1, 255,
         "keep-alive probes without an answer that end a connection")
+    tcp("holder_bytes_per_second", &TCP.holder_bytes_per_second, sizeof(TCP.holder_bytes_per_second), 0, 1 << 20,
+        "a peer that takes less of what waits for it is reset when 7/8 of max_connections are there; 0: never")
+    tcp("holder_interval_ns", &TCP.holder_interval_ns, sizeof(TCP.holder_interval_ns), MS, DAY_NS,
+        "time over which holder_bytes_per_second is measured")
     tcp("challenge_acks_per_second", &TCP.challenge_acks_per_second, sizeof(TCP.challenge_acks_per_second), 1, 1 << 24,
         "challenge ACKs (RFC 5961) per second for all peers, on the average; one peer may have an eighth")
     # Switches and header fields.

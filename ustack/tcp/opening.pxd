@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 # Segments for what is not (or no longer) a connection: nobody, a listener, a half-open record, a TIME-WAIT record.
 #
-# Above: input. Below: ack (ack_start), emit, ending, cookies, throttle, demux, tcb.
+# Above: input. Below: ack (ack_start), emit, ending, cookies, holders, throttle, demux, tcb.
 # Read first: RFC 9293 sections 3.10.7.1, 3.10.7.2 and,
 # for the two mini-records, 3.10.7.4; RFC 4987 (SYN floods), RFC 6191 (reuse of TIME-WAIT).
 

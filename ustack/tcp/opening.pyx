@@ -25,6 +25,7 @@ from ustack.tcp.emit cimport (
     advertised_wscale, default_mss, emit_cookie, emit_reset_for, emit_syn_ack, emit_syn_received_ack,
     emit_time_wait_ack, first_edge, first_window)
 from ustack.tcp.ending cimport syn_received_remove, time_wait_remove, time_wait_restart
+from ustack.tcp.holders cimport holders_look
 from ustack.tcp.records.deadlines cimport TIMER_SYN_RECEIVED
 from ustack.tcp.records.demux cimport (
     FLOW_CONNECTION, FLOW_SYN_RECEIVED, flow_insert, flow_retarget, initial_sequence_number, listener_find)
@@ -253,6 +254,7 @@ cdef tcb_t *handshake_complete(tcp_t *tcp, const syn_received_t *syn, uint32_t i
     if listener.waiting >= listener.backlog:
         count(tcp.counters, ACCEPT_QUEUE_OVERFLOW)                      # SYN-ACK and this ACK will be repeated
         return NULL
+    holders_look(tcp)
     tcb = tcb_alloc(tcp)
     if tcb == NULL:
         count(tcp.counters, DROP_NO_MEMORY)

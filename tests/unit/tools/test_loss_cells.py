@@ -5,7 +5,7 @@ import pytest
 
 from ustack.cli.wire import SETTINGS, pairs
 from ustack.tools.compare import Measurement
-from ustack.tools.loss_cells import KINDS, QUEUE_LEAST_BYTES, Cell, cells, percentile, rows
+from ustack.tools.loss_cells import KINDS, QUEUE_LEAST_BYTES, Cell, cells, is_met, percentile, rows
 
 
 def measured(round_number: int, column: str, server: str, value: float, **errors: int) -> Measurement:
@@ -63,6 +63,12 @@ def test_goodput_is_to_be_as_high_and_times_as_low_as_the_kernel_s() -> None:
         (short.columns[0], 1.125, False),
         (short.columns[1], 1.125, False),
     ]
+
+
+def test_what_the_table_shows_as_equal_is_equal() -> None:
+    assert [is_met(Cell("bulk", 1), ratio) for ratio in (0.994, 0.996, 1.0, 2.0)] == [False, True, True, True]
+    assert [is_met(Cell("short", 1), ratio) for ratio in (1.006, 1.004, 1.0, 0.5)] == [False, True, True, True]
+    assert is_met(Cell("bulk", 1), None) is None
 
 
 def test_a_failed_run_is_neither_zero_nor_a_win() -> None:

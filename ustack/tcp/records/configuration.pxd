@@ -34,6 +34,8 @@ ctypedef struct tcp_config_t:
     uint64_t keepalive_idle_ns              # MUST-28
     uint64_t keepalive_interval_ns
     uint8_t keepalive_probes
+    uint32_t holder_bytes_per_second        # who takes less may be ended when connections run short. 0: nobody
+    uint64_t holder_interval_ns             # on the average of so long (holders.pxd)
     uint32_t challenge_acks_per_second      # for all connections, on the average (RFC 5961 section 7)
     uint8_t ttl
     uint8_t timestamps

@@ -38,6 +38,8 @@ cdef void tcp_config_defaults(tcp_config_t *config) noexcept nogil:
     config.keepalive_idle_ns = 7200 * SECOND   # MUST-28
     config.keepalive_interval_ns = 75 * SECOND
     config.keepalive_probes = 9
+    config.holder_bytes_per_second = 100       # a page of 100 KB in a quarter of an hour; people give up before
+    config.holder_interval_ns = 30 * SECOND    # several windows of such a reader
     config.challenge_acks_per_second = 1000    # what Linux had before it gave up the total
     config.ttl = 64
     config.timestamps = 1

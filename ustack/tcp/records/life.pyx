@@ -76,6 +76,8 @@ cdef void tcp_destroy(tcp_t *tcp) noexcept nogil:
     flow_table_free(&tcp.flows)
     free(tcp.cookies.spent)
     tcp.cookies.spent = NULL
+    free(tcp.holder_marks)
+    tcp.holder_marks = NULL
 
 
 # ---------------------------------------------------------------- connections

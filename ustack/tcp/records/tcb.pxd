@@ -235,6 +235,13 @@ ctypedef struct allowance_t:
     uint32_t share[2]                       # for the peers of one place together
     uint32_t spent[2][ALLOWANCE_SHARES]     # of that, by a hash of the peer's address
 
+ctypedef struct holder_mark_t:              # 24 bytes (holders.pxd)
+    uint32_t index                          # of its connection; 0: none
+    uint32_t raddr_be                       # ... which may be another one's by now
+    uint16_t rport
+    uint32_t snd_una
+    uint64_t at_ms
+
 ctypedef struct cookies_t:                  # all that is kept of SYN cookies. writer: cookies
     bint sent                               # one has been, and sent_ns is when the last one was
     uint64_t sent_ns
@@ -304,6 +311,8 @@ ctypedef struct tcp_t:
     uint32_t orphans                        # against config.max_orphans. writer: calls, ending
     uint32_t offering                       # connection whose receive queue on_data is looking at, 0: none
     allowance_t allowance
+    holder_mark_t *holder_marks             # writer: holders. NULL: connections have never run short
+    uint64_t holders_at                     # where they go on in the flow table
     uint32_t timestamp_offset               # where our clock began
     timestamp_pair_t timestamp_pairs[TIMESTAMP_PAIRS]       # writer: timestamps
     # Bit `after` of state_moves[before]: a connection has made that move between states. writer: moves

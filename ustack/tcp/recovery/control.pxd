@@ -8,9 +8,10 @@
 #                    fewer is the word itself
 #
 # An idle connection that never sent has no record. One that has sent keeps it for ten to twenty seconds
-# (CONTROL_REST_NS) after its last data: then a control that has a `rest` keeps one word of it (tcb.cc_word, with CC_WAITING), and the
-# record goes. How long ago the last data was is not written down: the records of a control are a list, in the order in
-# which they were last looked at, and one that comes round is asked whether a flight has begun since (CC_USED).
+# (CONTROL_REST_NS) after its last data: then a control that has a `rest` keeps one word of it (tcb.cc_word, with
+# CC_WAITING), and the record goes. How long ago the last data was is not written down: the records of a control are a
+# list, in the order in which they were last looked at, and one that comes round is asked whether a flight has begun
+# since (CC_USED).
 #
 # Above: ack, path, output, timers, ending, calls. Below: tcb, cc. It must not: decide when.
 
