@@ -36,9 +36,11 @@ from ustack import (
 from ustack.buf.lent import alive as lent_alive
 from ustack.lab import namespace
 from ustack.lab.making import Made
+from ustack.testing.event_recorder import EventRecorder
 from ustack.testing.pair import Pair
+from ustack.testing.peer import ScriptedPeer
 from ustack.testing.recorder import Recorder
-from ustack.testing.testbed import MILLISECOND, PEER_ADDRESS, SECOND, STACK_ADDRESS
+from ustack.testing.testbed import MILLISECOND, PEER_ADDRESS, SECOND, STACK_ADDRESS, Testbed
 
 TURN = 50 * MILLISECOND
 
@@ -491,6 +493,35 @@ def test_what_was_not_read_survives_a_normal_end(pair: Pair, ends: tuple[Connect
     pair.advance(TURN)
     assert accepter.state == "CLOSED"
     assert [accepter.receive(4), accepter.receive(), accepter.receive()] == [b"last", b" words", b""]
+
+
+def test_what_a_program_holds_unread_after_normal_ends_is_bounded_by_its_connections() -> None:
+    """Each keeps at most what its window admitted, whatever its peer has sent, outside of the stack's own memory. There
+    is no total: how many there are is the program's choice."""
+    with Testbed(msl_ns=0, rcv_buffer_bytes=20_000, rx_memory_bytes=1 << 20) as bed:
+        bed.introduce()
+        listener = bed.stack.listen(80)
+        connections = []
+        for number in range(4):
+            peer = ScriptedPeer(bed, port=2000 + number)
+            peer.send("S", options={"mss": 1000})
+            peer.expect("SA")
+            peer.send("A")
+            connections.append(listener.accept(timeout=0))
+            for sent in range(0, 50_000, 1000):
+                peer.send("PA", seq=1 + sent, payload=bytes(1000))
+            peer.catch_up()
+            read = len(connections[-1].receive(5000))  # else the window would be closed to its FIN
+            bed.pump()
+            peer.catch_up()
+            connections[-1].shutdown()
+            bed.pump()
+            peer.send("FA", seq=1 + 20_000, ack=2)
+            assert (read, connections[-1].reason) == (5000, "normal")
+        left = bed.stack.leaks()
+        assert (left["tcbs"], left["rx_queues"], left["rx_held_bytes"]) == (0, 0, 0)
+        assert [len(connection.receive(1 << 20)) for connection in connections] == [15_000] * 4
+        assert [connection.receive() for connection in connections] == [b""] * 4
 
 
 def test_a_reset_is_raised_by_every_call(pair: Pair, ends: tuple[Connection, Connection]) -> None:
@@ -964,6 +995,40 @@ def test_a_reset_ends_a_wait(blocking: tuple[Stack, Made]) -> None:
         accepted.set()
         with pytest.raises(ConnectionReset):
             connection.receive(timeout=60)
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("again", [False, True])
+def test_a_hand_over_that_a_turn_leaves_is_made_in_the_next_without_a_sleep(
+    blocking: tuple[Stack, Made], again: bool
+) -> None:
+    """The turn's output ends the connection, after the turn's hand-over: run() goes on at once, and tells."""
+    stack, lab = blocking
+    recorder = EventRecorder()
+    recorder.reset = True
+    recorder.ask_again = again
+    stack.listen(80, application=recorder)
+    seen: list[tuple[str, int, int]] = []
+
+    def told(port: int, names: tuple[str, ...]) -> None:
+        seen.append((names[-1], stack.link.counters()["waits"], stack.turns()["turns"]))
+        if names[-1] == "closed":
+            stack.stop()
+
+    recorder.told = told
+
+    def client(peer: socket.socket) -> None:
+        peer.connect((STACK_ADDRESS, 80))
+        peer.sendall(b"data")
+        with pytest.raises(ConnectionResetError):
+            peer.recv(1)
+
+    with peer_thread(lab, client):
+        stack.run(60 * SECOND)
+    assert [name for name, _, _ in seen][-2:] == ["data", "closed"]
+    (_, waits, turns), (_, waits_after, turns_after) = seen[-2:]
+    assert (waits_after, turns_after) == (waits, turns + 1)
+    assert recorder.errors == []
 
 
 @pytest.mark.root
