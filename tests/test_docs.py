@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from tests.tree import ROOT, TOPS, sources
+
 DOCUMENTS = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md"]
 POINTER = re.compile(r"`((?:tests|ustack|server|tools|vagrant|\.ci)/[\w./*-]+|[A-Z]+\.md)`")
 # Short ones, below ustack/: `tcp/output.pyx`.
@@ -21,14 +22,8 @@ FILE = re.compile(r"(?<![\w./*{}-])((?:[\w.]+/)*\w+\.(?:pyx|pxd|pxi|pyi|py|md))\
 @cache
 def tree() -> list[Path]:
     """Files that words can point to, from the root."""
-    tops = ["ustack", "server", "tools", "tests", "vagrant", ".ci"]
-    found = [path for top in tops for path in (ROOT / top).rglob("*") if path.is_file()]
+    found = [path for top in (*TOPS, "tests", "vagrant", ".ci") for path in (ROOT / top).rglob("*") if path.is_file()]
     return [path.relative_to(ROOT) for path in [*ROOT.glob("*.*"), *found] if "__pycache__" not in path.parts]
-
-
-def sources() -> list[Path]:
-    suffixes = {".py", ".pyx", ".pxd", ".pyi"}
-    return [path for path in tree() if path.parts[0] in {"ustack", "server", "tools"} and path.suffix in suffixes]
 
 
 def is_there(name: str) -> bool:
@@ -81,7 +76,7 @@ def test_every_file_that_a_source_names_exists() -> None:
     """In comments and docstrings, and in strings. Outside of the tree there is nothing to read."""
     missing = {}
     for path in sources():
-        lost = [name for name in FILE.findall((ROOT / path).read_text()) if not is_there(name)]
+        lost = [name for name in FILE.findall(path.read_text()) if not is_there(name)]
         if lost:
-            missing[str(path)] = lost
+            missing[str(path.relative_to(ROOT))] = lost
     assert missing == {}

@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
-SUFFIXES = {".py", ".pyx", ".pxd", ".pxi", ".pyi"}
+from tests.tree import ROOT, sources
 
 # The building. The rooms of one floor do not see each other.
 FLOORS = {
@@ -114,13 +113,6 @@ IMPORT = re.compile(
     re.MULTILINE,
 )
 INCLUDE = re.compile(r"^\s*include\s+['\"]", re.MULTILINE)
-
-
-def sources() -> list[Path]:
-    found = [
-        path for top in ("ustack", "server", "tools") for path in (ROOT / top).rglob("*") if path.suffix in SUFFIXES
-    ]
-    return sorted(path for path in found if "__pycache__" not in path.parts)
 
 
 def module_of(path: Path) -> tuple[str, ...]:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from tests.tree import ROOT, sources
+
 WORDS = {
     r"\b[Oo]ctets?\b": "bytes (octets only where an RFC is quoted)",
     r"\b(?:requests|frames|segments|connections|checks|times|object) a second\b": "per second",
@@ -26,18 +27,16 @@ def prose(path: Path) -> list[tuple[int, str]]:
     return lines
 
 
-def sources() -> list[Path]:
+def read() -> list[Path]:
     found = [ROOT / name for name in ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md")]
-    for top in ("ustack", "server", "tools"):
-        found += [path for path in (ROOT / top).rglob("*") if path.suffix in {".py", ".pyx", ".pxd", ".pyi"}]
-    return sorted(path for path in found if "__pycache__" not in path.parts)
+    return [*found, *sources()]
 
 
 @pytest.mark.parametrize("pattern", WORDS)
 def test_the_house_speaks_one_language(pattern: str) -> None:
     found = [
         f"{path.relative_to(ROOT)}:{number}: {WORDS[pattern]}"
-        for path in sources()
+        for path in read()
         for number, line in prose(path)
         if re.search(pattern, line) and "RFC" not in line and path.name != "CONTRIBUTING.md"
     ]

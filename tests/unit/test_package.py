@@ -17,28 +17,22 @@ from typing import Any
 import pytest
 
 import ustack
+from tests.tree import ROOT, TOPS, installed_name, sources
 from ustack.lab import namespace
 
-ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
 LIMIT_S = 240
 
 
-def sources(suffix: str) -> set[str]:
+def installed_sources(suffix: str) -> set[str]:
     """Files of that suffix by the name they have when installed."""
-    found = {str(path.relative_to(ROOT)) for path in (ROOT / "ustack").rglob(f"*{suffix}")}
-    for top in ("server", "tools"):
-        found |= {f"ustack/{path.relative_to(ROOT)}" for path in (ROOT / top).rglob(f"*{suffix}")}
-    return {name for name in found if "__pycache__" not in name}
+    return {installed_name(path) for path in sources(suffix)}
 
 
 def modules() -> dict[str, Path]:
     """Extension modules beside their sources, by the name they have when installed."""
-    found = {}
-    for top, prefix in (("ustack", ""), ("server", "ustack/"), ("tools", "ustack/")):
-        for path in (ROOT / top).rglob(f"*{sysconfig.get_config_var('EXT_SUFFIX')}"):
-            found[f"{prefix}{path.relative_to(ROOT)}"] = path
-    return found
+    suffix = sysconfig.get_config_var("EXT_SUFFIX")
+    return {installed_name(path): path for top in TOPS for path in (ROOT / top).rglob(f"*{suffix}")}
 
 
 # ---------------------------------------------------------------- names
@@ -70,7 +64,7 @@ def test_importing_the_package_imports_no_tool_of_the_tests() -> None:
     assert not {"scapy", "hypothesis", "pytest", "pyroute2", "rich", "click"} & set(loaded)
 
 
-@pytest.mark.parametrize("name", sorted(sources(".pyx")))
+@pytest.mark.parametrize("name", sorted(installed_sources(".pyx")))
 def test_every_module_can_be_imported_by_itself(name: str) -> None:
     """No module needs another to have been imported first."""
     module = name.removesuffix(".pyx").replace("/", ".")
@@ -162,11 +156,9 @@ def public(name: str) -> bool:
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
     """The sources alone, at a place of their own."""
-    for top in ("ustack", "server", "tools"):
-        for path in (ROOT / top).rglob("*"):
-            if path.suffix in {".py", ".pyx", ".pxd", ".pyi"} and "__pycache__" not in path.parts:
-                (tmp_path / "tree" / path.relative_to(ROOT)).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(path, tmp_path / "tree" / path.relative_to(ROOT))
+    for path in sources():
+        (tmp_path / "tree" / path.relative_to(ROOT)).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(path, tmp_path / "tree" / path.relative_to(ROOT))
     for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
         shutil.copy2(ROOT / name, tmp_path / "tree" / name)
     return tmp_path / "tree"
@@ -328,11 +320,7 @@ class TestSourceDistribution:
     def test_it_holds_every_source(self, sdist: Path) -> None:
         with tarfile.open(sdist) as archive:
             names = {name.partition("/")[2] for name in archive.getnames()}
-        wanted = set()
-        for top in ("ustack", "server", "tools"):
-            for suffix in ("py", "pyx", "pxd", "pyi"):
-                wanted |= {str(path.relative_to(ROOT)) for path in (ROOT / top).rglob(f"*.{suffix}")}
-        assert wanted <= names
+        assert {str(path.relative_to(ROOT)) for path in sources()} <= names
         assert {"README.md", "LICENSE", "Makefile", "setup.py", "ustack/py.typed", "tests/conftest.py"} <= names
         assert "tools/reference/epoll_server.c" in names
 
@@ -371,23 +359,23 @@ class TestWheel:
 
     def test_every_module_is_in_it(self, contents: set[str]) -> None:
         built = {re.sub(r"\..*\.so$", "", name) for name in contents if name.endswith(".so")}
-        assert built == {name.removesuffix(".pyx") for name in sources(".pyx") if public(name)}
+        assert built == {name.removesuffix(".pyx") for name in installed_sources(".pyx") if public(name)}
 
     def test_the_shims_of_the_unit_tests_are_not_in_it(self, contents: set[str]) -> None:
         assert not [name for name in contents if not public(name)]
         assert any(name.startswith("ustack/testing/recorder.") for name in contents)
 
     def test_every_python_file_is_in_it(self, contents: set[str]) -> None:
-        assert {name for name in sources(".py") if public(name)} <= contents
+        assert {name for name in installed_sources(".py") if public(name)} <= contents
 
     def test_contracts_are_in_it_for_users_own_applications(self, contents: set[str]) -> None:
-        assert {name for name in sources(".pxd") if public(name)} <= contents
+        assert {name for name in installed_sources(".pxd") if public(name)} <= contents
 
     def test_types_are_in_it(self, contents: set[str]) -> None:
-        assert {name for name in sources(".pyi") if public(name)} | {"ustack/py.typed"} <= contents
+        assert {name for name in installed_sources(".pyi") if public(name)} | {"ustack/py.typed"} <= contents
 
     def test_the_example_of_an_application_is_in_it(self, contents: set[str]) -> None:
-        assert {name for name in sources(".pyx") if name.startswith("ustack/server/")} <= contents
+        assert {name for name in installed_sources(".pyx") if name.startswith("ustack/server/")} <= contents
 
     def test_the_sample_site_is_in_it(self, contents: set[str]) -> None:
         files = {f"ustack/site/{path.name}" for path in (ROOT / "ustack" / "site").iterdir()}
@@ -411,7 +399,8 @@ class TestWheel:
 class TestInstalled:
     def test_every_module_can_be_imported(self, installed: Path) -> None:
         """Without the source tree, and without Cython."""
-        names = [name.removesuffix(".pyx").replace("/", ".") for name in sorted(sources(".pyx")) if public(name)]
+        public_names = sorted(filter(public, installed_sources(".pyx")))
+        names = [name.removesuffix(".pyx").replace("/", ".") for name in public_names]
         script = (
             f"import sys; sys.modules['Cython'] = None; import importlib; [importlib.import_module(n) for n in {names}]"
         )

@@ -38,7 +38,8 @@ cdef class Connection(Endpoint):
 
     Its methods are those of a socket, in a socket's words (recv, sendall) or the stack's (receive, send). Every
     exception is an OSError with a socket's errno, and has the stack's `reason`. Dropped without close() it is closed,
-    with a ResourceWarning.
+    with a ResourceWarning. After a normal end it keeps what was not read, at most one receive buffer, while the program
+    keeps it.
     """
 
     def __del__(self) -> None:

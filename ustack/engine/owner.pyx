@@ -3,7 +3,8 @@
 """Who owns an engine_t and moves it: memory, time, waiting, the link's errors.
 
 The stack starts no thread: it processes packets only while run(), poll() or a blocking call is running, in the caller's
-thread; the GIL is given up while it does. It must not: know the protocol.
+thread; the GIL is given up while it does. A process that fork() has made has copies of its parent's stacks, and the
+same devices: the copies lose their links, or both would send. It must not: know the protocol.
 """
 
 from cpython.exc cimport PyErr_CheckSignals
@@ -25,6 +26,7 @@ from ustack.engine.settings cimport configure, settle_window
 from ustack.engine.transport cimport engine_transport_init
 from ustack.engine.waking cimport Waker
 from ustack.ip.layer cimport ip_announce, ip_config_defaults, ip_config_t, ip_destroy, ip_init
+from ustack.link.closed cimport closed_link_ops
 from ustack.link.device cimport LinkUse, link_use
 from ustack.link.gate cimport warn_unclosed
 from ustack.tcp.calls cimport tcp_set_listener_cc
@@ -88,6 +90,43 @@ cdef void wake_up(void *engine) noexcept:
     (<Engine>engine).waker.ring()
 
 
+cdef void *newest = NULL                     # of all engines of this process, its parent's before the fork included
+
+
+cdef void list_engine(Engine engine) noexcept:
+    global newest
+    engine.older = newest
+    if newest != NULL:
+        (<Engine>newest).newer = <void *>engine
+    newest = <void *>engine
+
+
+cdef void unlist_engine(Engine engine) noexcept:
+    global newest
+    if engine.older != NULL:
+        (<Engine>engine.older).newer = engine.newer
+    if engine.newer != NULL:
+        (<Engine>engine.newer).older = engine.older
+    elif newest == <void *>engine:
+        newest = engine.older
+
+
+def _forked() -> None:
+    """In the child. Its copies send and receive nothing from here on: waiting for one raises OSError (EBADF), closing
+    it tells no peer, because the connections are the parent's. A link that no stack has used may be used in the child.
+    """
+    cdef void *at = newest
+    cdef Engine engine
+    while at != NULL:
+        engine = <Engine>at
+        if engine.alive and engine.link is not None:
+            engine.link.c.ops = closed_link_ops()
+        at = engine.older
+
+
+os.register_at_fork(after_in_child=_forked)
+
+
 cdef class Engine(Transport):
     """The stack of one link: frames in, upcalls out. Python face: ustack.Stack."""
 
@@ -96,6 +135,7 @@ cdef class Engine(Transport):
         self.alive = False
         self.applications = []
         self.waker = Waker()
+        list_engine(self)
 
     def __init__(self, Link link not None, str address not None, str gateway, object seed, object now_ns,
                  dict config not None, object cc="newreno"):
@@ -168,6 +208,7 @@ cdef class Engine(Transport):
         self.destroy()
 
     def __dealloc__(self) -> None:
+        unlist_engine(self)
         if self.alive:                      # __del__ could not: say nothing, give the memory back
             self.alive = False
             engine_discard_all(&self.c)

@@ -171,3 +171,34 @@ def test_a_syn_that_finds_no_memory_to_wait_for_its_neighbour_is_sent_again() ->
         bed.advance(1100 * MILLISECOND)
         peer.expect("S")
         connection.abort()
+
+
+@pytest.mark.parametrize("tx_slots", [1000, 2])
+def test_the_unsent_mark_that_is_crossed_where_the_ring_is_full_is_told_once(tx_slots: int) -> None:
+    """Two frames of five have no room, the fourth leaves no more than the mark: what was blocked there is told all the
+    same, once, and what the application then sends follows in order."""
+    first, second = bytes(range(250)) * 20, bytes(reversed(range(250))) * 12
+    with Testbed(msl_ns=0, network={"tx_slots": tx_slots}) as bed:
+        play = Play(bed)
+        told: dict[int, int] = {}
+
+        def writable(port: int) -> None:
+            assert port not in told
+            told[port] = play.application.unsent(port)
+
+        play.application.on("writable", (writable, None), ("send", second))
+        play.open()
+        for peer in play.peers:
+            assert play.application.act(peer.port, ("unsent_low_water", 1000)) == 0
+            assert play.application.act(peer.port, ("send", first)) == len(first)
+            play.application.act(peer.port, "want_writable")
+        bed.pump()
+        assert told.keys() == {peer.port for peer in play.peers}
+        assert max(told.values()) <= 1000
+        assert ("tx_ring_full" in bed.counted()) == (tx_slots == 2)
+        for peer in play.peers:
+            assert b"".join(segment.payload for segment in peer.queue) == first + second
+            assert play.application.unsent(peer.port) == 0
+            peer.catch_up()
+            peer.send("R")
+        assert play.application.errors == []

@@ -6,10 +6,10 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
+from tests.tree import ROOT, sources
 from ustack.buf.slab import Slab
 from ustack.tcp.records.state import MOVES, Move, state_name, tcp_state_t
 from ustack.testing.peer import ScriptedPeer
@@ -29,7 +29,6 @@ from ustack.testing.states import (
 )
 from ustack.testing.testbed import SECOND, Testbed
 
-ROOT = Path(__file__).parents[4]
 STATES = list(tcp_state_t)
 IS_DEBUG = Slab(64, 1).is_debug
 
@@ -226,8 +225,7 @@ def writers_of_state(text: str) -> list[str]:
 def test_nobody_else_writes_a_connections_state() -> None:
     found = {
         str(path.relative_to(ROOT)): lines
-        for top in ("ustack", "server", "tools")
-        for path in (ROOT / top).rglob("*.p[yx][xdi]")
+        for path in sources(".pyx", ".pxd", ".pyi")
         if (lines := writers_of_state(path.read_text()))
     }
     assert found.keys() == {"ustack/tcp/records/moves.pxd"}, found
