@@ -27,6 +27,7 @@ from ustack.bridge.direction cimport (
 from ustack.link.device cimport Link, link_t, link_use
 from ustack.link.gate cimport Gate
 from ustack.link.impairment cimport impairment_check, impairment_set
+from ustack.link.interface cimport sleep_on
 from ustack.link.packet_abi cimport relax
 
 cdef enum:
@@ -72,18 +73,34 @@ cdef inline uint64_t given_to_both(const wire_t *wire) noexcept nogil:
     return wire.directions[0].counters.forwarded + wire.directions[1].counters.forwarded
 
 
-cdef int wire_run(wire_t *wire, uint64_t until_ns) noexcept nogil:
-    """Link a sleeps for both: its wake_fd tells of b's frames, and of stop()."""
+cdef int wire_pause(wire_t *wire, uint64_t now_ns, uint64_t next_ns, bint frames_are_dense) noexcept nogil:
+    """Sleep until the next packet is due or a frame comes. Whoever sends to a sleeper pays for waking it: where frames
+    come at shorter intervals than a batch is long, none wakes it, and they are taken in together."""
     cdef link_t *a = wire.directions[0].from_link
+    cdef short revents
+    wire.sleeps += 1
+    if frames_are_dense:
+        return sleep_on(-1, 0, min(next_ns, now_ns + wire.batch_ns), &revents)
+    return a.ops.wait(a, next_ns)                       # its wake_fd tells of b's frames, and of stop()
+
+
+cdef int wire_run(wire_t *wire, uint64_t until_ns) noexcept nogil:
     cdef link_t *b = wire.directions[1].from_link
     cdef uint64_t now_ns = clock_monotonic_ns()
-    cdef uint64_t next_ns, spun_since_ns = now_ns, given_ns = 0, given = 0
-    cdef bint moved
+    cdef uint64_t next_ns, spun_since_ns = now_ns, given_ns = 0, given = given_to_both(wire)
+    cdef uint64_t woke_ns = 0                           # when the sleep before this turn ended; 0: there was none
+    cdef uint64_t frames_ns = 0                         # when the last sleep ended after which there were frames
+    cdef bint moved, frames_are_dense = False
     cdef int status, _check
     while now_ns < until_ns and not wire.stopping:
         status = wire_turn(wire, now_ns, &moved)
         if status < 0:
             return status
+        if woke_ns != 0:
+            frames_are_dense = moved and woke_ns - frames_ns < 2 * wire.batch_ns
+            if moved:
+                frames_ns = woke_ns
+            woke_ns = 0
         if given_to_both(wire) != given:
             given = given_to_both(wire)
             given_ns = now_ns
@@ -97,11 +114,10 @@ cdef int wire_run(wire_t *wire, uint64_t until_ns) noexcept nogil:
                 relax()
             now_ns = clock_monotonic_ns()
             continue
-        wire.sleeps += 1
-        status = a.ops.wait(a, max(next_ns, given_ns + wire.batch_ns))
+        status = wire_pause(wire, now_ns, max(next_ns, given_ns + wire.batch_ns), frames_are_dense)
         if status < 0:
             return status
-        now_ns = clock_monotonic_ns()
+        woke_ns = now_ns = clock_monotonic_ns()
     return b.ops.wait(b, 0)                             # which it asks how it is
 
 
@@ -125,7 +141,8 @@ loss=0.0, reorder=0.0, reorder_ns=5000000, duplicate=0.0, memory_bytes=None, spi
     memory_bytes: for packets on their way, for each direction and twice with reordering; by default what rate, delay
     and queue need. A packet that finds no room is dropped and counted. spin_ns: how long run() goes on looking for
     packets before it sleeps. batch_ns: it sleeps at least for so long after it gave one, so that packets which are due
-    at shorter intervals leave together; one that is due alone is not held up.
+    at shorter intervals leave together; one that is due alone is not held up. Frames that come at shorter intervals
+    are taken in together, too, so much later at most.
 
     Raises ValueError for a bad argument, and for links that are closed or in use.
     """
