@@ -53,9 +53,22 @@ cpdef enum counter_t:
     HAND_OVERS_AT_RETURN        # ... what came later, when the call that made the turn returned: it has the GIL by then
     EVENTS_HANDED_OVER          # in both. Events of one kind of one connection are one
     # -- loss and repair
-    SEGMENTS_RETRANSMITTED
-    FAST_RETRANSMITS
+    SEGMENTS_RETRANSMITTED      # frames that carried something again, for whatever cause
+    FAST_RETRANSMITS            # fast recoveries: RACK, or three duplicate ACKs, found a loss
     RETRANSMIT_TIMEOUTS
+    RETRANSMITTED_FAST          # of segments_retransmitted: in fast recovery
+    RETRANSMITTED_RTO           # ... after a timeout
+    RETRANSMITTED_PROBE         # ... as a tail loss probe (RFC 8985 section 7)
+    TAIL_PROBES_OUT             # tail loss probes, of new data, too
+    TAIL_PROBE_REPAIRS          # losses that a probe alone has repaired
+    RETRANSMITS_LOST            # segments sent again that were lost again
+    REPAIRS_UNDONE              # nothing was lost: the window is as before (Eifel, DSACK)
+    TIMEOUTS_UNDONE             # ... after a timeout (F-RTO, too)
+    DSACKS_IN                   # the peer reports that it had received something twice (RFC 2883)
+    SACK_RENEGED_IN             # a peer has dropped what it had SACKed: all of it is sent again
+    SACK_BLOCKS_IGNORED         # blocks beyond what was sent, or below SND.UNA and no duplicates of ours
+    TRANSMISSIONS_REFUSED       # no record for a frame in flight, or for a part of one
+    TRANSMISSION_STEPS          # records looked at in the trees of flights: a few for each SACK block and each frame
     WINDOW_PROBES_OUT
     WINDOW_OVERRIDES            # one segment into a window too small for a full one (RFC 9293 section 3.8.6.2.1)
     SEND_PIECES_SKIPPED         # pieces of a send queue that were walked over to find what to send

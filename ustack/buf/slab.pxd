@@ -3,8 +3,9 @@
 # move, so a pointer stays valid as long as its record is in use. Index 0 is never handed out: it means "none".
 
 from libc.stdint cimport uint8_t, uint32_t
+from libc.string cimport memcpy
 
-from ustack.base.debug cimport ensure
+from ustack.base.debug cimport IS_DEBUG, ensure
 
 ctypedef struct slab_t:
     uint8_t **pages
@@ -26,3 +27,13 @@ cdef inline void *slab_at(const slab_t *slab, uint32_t index) noexcept nogil:
     ensure(index < slab.next_unused)
     return <void *>(slab.pages[index >> slab.page_shift]
                     + <size_t>(index & ((1u << slab.page_shift) - 1)) * slab.record_bytes)
+
+
+# Like slab_alloc, but the record holds anything: for who writes every field, on a way that is taken for each request.
+cdef inline uint32_t slab_take(slab_t *slab) noexcept nogil:
+    cdef uint32_t index = slab.free_head
+    if IS_DEBUG or index == 0 or slab.in_use >= slab.limit:
+        return slab_alloc(slab)
+    memcpy(&slab.free_head, slab_at(slab, index), sizeof(uint32_t))
+    slab.in_use += 1
+    return index

@@ -308,6 +308,7 @@ cdef class Engine(Transport):
         return {
             "tcbs": tcp.tcbs.in_use, "syns": tcp.syns.in_use, "time_waits": tcp.time_waits.in_use,
             "send_pieces": tcp.send_pieces.in_use, "extras": tcp.extras.in_use,
+            "flights": tcp.flights.in_use, "transmissions": tcp.transmissions.in_use,
             "cc_records": control_records_in_use(tcp),
             "rx_queues": tcp.rx.queues.in_use,
             "rx_chunks": tcp.rx.chunks.chunks_in_use, "rx_held_bytes": chunk_held_bytes(&tcp.rx.chunks),

@@ -124,6 +124,10 @@ cdef void fill_table() except *:
         "records of one congestion control; a connection that gets none has newreno")
     tcp("extra_records", &TCP.extra_records, sizeof(TCP.extra_records), 0, INDEX_MAX,
         "connections with low-water marks, a path MTU or a window of their own; one more gets none")
+    tcp("flights", &TCP.flights, sizeof(TCP.flights), 0, INDEX_MAX,
+        "connections with something in flight whose transmissions are recorded; one more sends frame by frame")
+    tcp("transmissions", &TCP.transmissions, sizeof(TCP.transmissions), 0, INDEX_MAX,
+        "frames in flight that are recorded, beside each connection's first; new data waits for one")
     # Times.
     tcp("rto_initial_ns", &TCP.rto_initial_ns, sizeof(TCP.rto_initial_ns), MS, DAY_NS,
         "retransmission timeout before the first measurement (RFC 6298)")

@@ -21,6 +21,7 @@ from ustack.tcp.records.tcb cimport (
     TCB_REXMIT, syn_at, syn_hook, time_wait_at, time_wait_hook, time_wait_t)
 from ustack.tcp.records.work cimport work_add
 from ustack.tcp.recovery.control cimport control_end
+from ustack.tcp.recovery.transmissions cimport transmissions_end
 
 
 cdef void mark_closed(tcp_t *tcp, tcb_t *tcb, tcp_state_t became, close_reason_t reason) noexcept nogil:
@@ -38,6 +39,7 @@ cdef void mark_closed(tcp_t *tcp, tcb_t *tcb, tcp_state_t became, close_reason_t
     tcb.flags |= TCB_EV_CLOSED
     tcb.close_reason = reason
     send_queue_release(tcp, tcb)
+    transmissions_end(tcp, tcb)
     control_end(tcp, tcb)
     count(tcp.counters, CONNECTIONS_CLOSED)
     work_add(tcp, tcb)

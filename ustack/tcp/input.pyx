@@ -37,7 +37,7 @@ from ustack.tcp.records.state cimport (
 from ustack.tcp.records.tcb cimport (
     DEADLINE_APPLICATION, OPT_TIMESTAMPS, OPT_TS_STALE, TCB_ABORT, TCB_ACK_DELAYED, TCB_ACK_NOW, TCB_CLOSED_BY_APP,
     TCB_EV_ACCEPT, TCB_EV_DATA, TCB_EV_EOF, TCB_FIN_QUEUED, TCB_FIN_RECEIVED, TCB_FIN_SENT, TCB_PAUSED, TCB_PERSIST,
-    flow_key_t, rx_queue_of, tcb_at, tcb_heard, tcb_max_window, time_wait_at)
+    TCB_REXMIT, flow_key_t, rx_queue_of, tcb_at, tcb_heard, tcb_max_window, time_wait_at)
 from ustack.tcp.records.timestamps cimport timestamp_echoed
 from ustack.tcp.records.work cimport work_add
 from ustack.tcp.recovery.ack cimport ack_input, ack_set_window, ack_start
@@ -142,7 +142,7 @@ cdef void syn_sent_arrives(tcp_t *tcp, tcb_t *tcb, const segment_t *seg, deliver
     work_add(tcp, tcb)
     if not acceptable:                                                  # simultaneous open (MUST-10)
         set_state(tcp, tcb, SYN_RECEIVED)
-        tcb.snd_nxt = tcb.snd_una                                       # our SYN again, now with an ACK
+        tcb.flags |= TCB_REXMIT                                         # our SYN again, now with an ACK
         ack_set_window(tcb, seg, seg.window)                            # SND.WL1 <- IRS
         accept_text(tcp, tcb, seg.seq + 1, seg, delivery)               # kept until ESTABLISHED
         tcb.rcv_adv = tcb.rcv_nxt + first_window(tcp)

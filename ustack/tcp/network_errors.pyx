@@ -15,12 +15,13 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from ustack.base.counters cimport DROP_ICMP_NO_CONNECTION, ICMP_SOFT_ERRORS, count
 from ustack.tcp.ending cimport connection_end
 from ustack.tcp.records.demux cimport FLOW_CONNECTION, FLOW_SYN_RECEIVED, flow_find, flow_t
+from ustack.tcp.records.flight cimport flight_of, flight_t
 from ustack.tcp.records.state cimport CLOSE_HOST_UNREACHABLE, SYN_SENT, reason_of_icmp
 from ustack.tcp.records.tcb cimport (
-    TCB_RECOVERY, TCB_RECOVER_VALID, TCB_REXMIT, TCB_RTO_RECOVERY, flow_key_t, syn_at, tcb_at, tcb_t, tcp_t)
+    TCB_REXMIT, flow_key_t, syn_at, tcb_at, tcb_t, tcp_t)
 from ustack.tcp.records.work cimport work_add
-from ustack.tcp.recovery.path cimport path_claimed
-from ustack.tcp.recovery.rtt cimport rtt_spoil
+from ustack.tcp.recovery.path cimport path_claimed, path_fragments
+from ustack.tcp.recovery.repair cimport repair_resend
 from ustack.wire.octets cimport read_u16, read_u32
 from ustack.wire.seq cimport seq_ge, seq_lt
 from ustack.wire.tcp cimport TCP_HEADER_BYTES
@@ -60,7 +61,7 @@ cdef void tcp_error(tcp_t *tcp, const packet_t *packet, uint64_t now_ns) noexcep
         return
     if packet.icmp_type == ICMP_UNREACHABLE and packet.icmp_code == ICMP_FRAGMENTATION_NEEDED:
         if path_claimed(tcp, tcb, packet.icmp_mtu, packet.icmp_quoted_length, seq):
-            send_again(tcp, tcb, seq)
+            send_again(tcp, tcb)
     elif tcb.state == SYN_SENT and is_hard(packet.icmp_type, packet.icmp_code):
         connection_end(tcp, tcb, reason_of_icmp(packet.icmp_type, packet.icmp_code))
     else:
@@ -102,20 +103,17 @@ cdef inline bint is_hard(uint8_t type, uint8_t code) noexcept nogil:
     return type == ICMP_UNREACHABLE and not (code == 0 or code == 1 or code == 5 or code == 11 or code == 12)
 
 
-cdef void send_again(tcp_t *tcp, tcb_t *tcb, uint32_t seq) noexcept nogil:
-    """Segments have become smaller: what may have been too big goes again at once, without waiting for a timeout (RFC
+cdef void send_again(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
+    """Segments have become smaller: what was sent in larger ones goes again at once, without waiting for a timeout (RFC
     1191 section 6.4; once, however many routers complain: the next claim makes nothing smaller).
 
-    seq: of one that was too big. What lies before it may have been, too, unless it all fits into one segment. It is no
-    sign of congestion, and duplicates of what did arrive are no sign of loss, so fast retransmit is off until all of
-    this is acknowledged, as after a timeout. RFC 1191 would send one segment only until its ACK comes; the window here
-    holds no more segments than were in flight before.
+    It is no sign of congestion, and duplicates of what did arrive are no sign of loss, so there is no fast retransmit
+    until all of this is acknowledged. RFC 1191 would send one segment only until its ACK comes; the window here holds
+    no more segments than were in flight before.
     """
-    cdef uint32_t start = seq if seq - tcb.snd_una <= tcb.smss else tcb.snd_una
-    if seq_lt(start, tcb.snd_nxt):
-        tcb.snd_nxt = start
-    tcb.recover = tcb.snd_max
-    tcb.duplicate_acks = 0
-    tcb.flags = (tcb.flags & ~(TCB_RECOVERY | TCB_REXMIT)) | TCB_RTO_RECOVERY | TCB_RECOVER_VALID
-    rtt_spoil(tcp, tcb)
-    work_add(tcp, tcb)
+    cdef flight_t *flight = flight_of(tcp, tcb)
+    if flight != NULL:
+        repair_resend(tcp, tcb, flight, 0 if path_fragments(tcp, tcb) else tcb.smss)
+    else:
+        tcb.flags |= TCB_REXMIT
+        work_add(tcp, tcb)

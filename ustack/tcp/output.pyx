@@ -3,9 +3,10 @@
 
     tcp_output ──┬── TCB_ABORT                abort: RST, CLOSED
                  ├── SYN-SENT, SYN-RECEIVED   send_syn
-                 ├── TCB_REXMIT               retransmit_one: the segment at SND.UNA
+                 ├── what is lost             send_lost: as much of it as the window has room for
+                 ├── a quiet tail             send_tail_probe (RFC 8985 section 7.3)
                  ├── TCB_PROBE                send_probe: closed window or keep-alive
-                 ├── the send queue           send_data: new data, data after a timeout, FIN
+                 ├── the send queue           send_data: new data, FIN
                  └── an ACK still owed        send_acks
 
 A data segment is built from the lent buffers straight into the transmit slot. Where the link segments, one frame
@@ -16,8 +17,8 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
 from ustack.base.counters cimport (
-    PURE_ACKS_OUT, SEGMENTS_OUT, SEGMENTS_RETRANSMITTED, SEND_PIECES_SKIPPED, WINDOW_OVERRIDES, WINDOW_PROBES_OUT,
-    count)
+    PURE_ACKS_OUT, RETRANSMITTED_FAST, RETRANSMITTED_PROBE, RETRANSMITTED_RTO, SEGMENTS_OUT, SEGMENTS_RETRANSMITTED,
+    SEND_PIECES_SKIPPED, TAIL_PROBES_OUT, WINDOW_OVERRIDES, WINDOW_PROBES_OUT, count)
 from ustack.buf.lent cimport lent_guard
 from ustack.ip.layer cimport (
     IP_NO_ROUTE, IP_OK, IP_PROTO_TCP, IP_RING_FULL, ip_commit, ip_payload_max, ip_reserve, ip_route_t, ip_status_t)
@@ -29,22 +30,30 @@ from ustack.tcp.receive.window cimport tcb_receive_window
 from ustack.tcp.records.deadlines cimport (
     deadline_clear, deadline_is_set, deadline_set, deadline_tick, tcb_needs_refresh, tcb_refresh, tcp_tick,
     tick_reached)
+from ustack.tcp.records.flight cimport (
+    FLIGHT_PROBE, FLIGHT_PROBED, FLIGHT_PROBE_AGAIN, FLIGHT_SEND_ONE, FRTO_SECOND, REPAIR_FAST, REPAIR_NONE, REPAIR_RTO,
+    TX_LOST, TX_RETRANSMITTED, flight_of, flight_pipe, flight_t, transmission_at, transmission_bytes, transmission_t)
 from ustack.tcp.records.marks cimport note_writable
 from ustack.tcp.records.rx_queue cimport rx_queue_t
 from ustack.tcp.records.state cimport (
     CLOSED, CLOSE_ABORTED, CLOSE_NET_UNREACHABLE, SYN_RECEIVED, SYN_SENT, close_reason_t)
 from ustack.tcp.records.tcb cimport (
     CC_USED, CC_WAITING, DEADLINE_ACK, DEADLINE_REXMIT, OPT_SACK, OPT_TIMESTAMPS, OPT_WSCALE, TCB_ABORT,
-    TCB_ACK_DELAYED, TCB_ACK_NOW, TCB_FIN_QUEUED, TCB_FIN_SENT, TCB_NODELAY, TCB_PERSIST, TCB_PROBE, TCB_RECOVERY,
-    TCB_REXMIT, TCB_RTT_FULL, TCB_RTT_TIMING, rx_queue_of, send_piece_at, send_piece_t, snd_cursor, snd_cursor_set,
-    snd_short_end, tcb_bare_seq, tcb_header_bytes, tcb_max_window)
+    TCB_ACK_DELAYED, TCB_ACK_NOW, TCB_FIN_QUEUED, TCB_FIN_SENT, TCB_NODELAY, TCB_PERSIST, TCB_PROBE, TCB_REXMIT,
+    rx_queue_of, send_piece_at, send_piece_t, snd_cursor, snd_cursor_set, snd_short_end, tcb_bare_seq,
+    tcb_header_bytes, tcb_max_window)
 from ustack.tcp.records.timestamps cimport timestamp_for
 from ustack.tcp.records.turn cimport UNIT_BYTES_SHIFT
 from ustack.tcp.records.work cimport turn_charge, work_add
 from ustack.tcp.recovery.ack cimport initial_window
 from ustack.tcp.recovery.control cimport control_begin, control_of, control_sent, control_state, view_load, view_store
 from ustack.tcp.recovery.path cimport path_fragments, path_identification, path_refresh
-from ustack.tcp.recovery.rtt cimport rexmit_start, rtt_now_us, rtt_spoil
+from ustack.tcp.recovery.repair cimport repair_note_sent
+from ustack.tcp.recovery.rtt cimport rexmit_start
+from ustack.tcp.recovery.tlp cimport WORST_DELAYED_ACK_US, tlp_schedule
+from ustack.tcp.recovery.transmissions cimport (
+    transmission_cancel, transmission_merge, transmission_prepare, transmission_resent,
+    transmission_sent, transmission_split)
 from ustack.wire.seq cimport seq_gt, seq_le, seq_lt
 from ustack.wire.tcp cimport (
     ACK, FIN, HAS_MSS, HAS_SACK_PERMITTED, HAS_TIMESTAMPS, HAS_WSCALE, PSH, SYN, TCP_CHECKSUM_OFFSET, header_t,
@@ -74,8 +83,15 @@ cdef output_t tcp_output(tcp_t *tcp, tcb_t *tcb, uint64_t now_ns) noexcept nogil
         return OUTPUT_BLOCKED if abort(tcp, tcb) == SEND_BLOCKED else OUTPUT_DONE
     if tcb.state == SYN_SENT or tcb.state == SYN_RECEIVED:
         return OUTPUT_BLOCKED if send_syn(tcp, tcb) == SEND_BLOCKED else OUTPUT_DONE
-    if tcb.flags & TCB_REXMIT:
-        sent = retransmit_one(tcp, tcb)
+    if tcb.extra:
+        path_refresh(tcp, tcb)
+    if tcb.flight:
+        if flight_of(tcp, tcb).lost_first or flight_of(tcp, tcb).flags & FLIGHT_PROBE:
+            sent = send_again(tcp, tcb, flight_of(tcp, tcb))
+            if sent != SEND_OK:
+                return finish(tcp, tcb, sent)
+    elif tcb.flags & TCB_REXMIT:
+        sent = retransmit_unrecorded(tcp, tcb)
         if sent != SEND_OK:
             return finish(tcp, tcb, sent)
     if tcb.flags & TCB_PROBE:
@@ -137,10 +153,10 @@ cdef send_t send_syn(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     cdef header_t header
     cdef ip_status_t status
     cdef bint answering = tcb.state == SYN_RECEIVED
-    if tcb.snd_nxt != tcb.snd_una:
-        if not tcb.flags & TCB_ACK_NOW or not answering:
-            return SEND_OK
-        tcb.snd_nxt = tcb.snd_una           # its SYN again: our SYN-ACK was lost
+    cdef uint32_t index
+    # Again: after a timeout, or because the peer's SYN has come again, so that our SYN-ACK was lost.
+    if tcb.snd_nxt != tcb.snd_una and not tcb.flags & TCB_REXMIT and not (tcb.flags & TCB_ACK_NOW and answering):
+        return SEND_OK
     memset(&header, 0, sizeof(header))
     header.seq = tcb.snd_una
     header.flags = SYN
@@ -169,13 +185,16 @@ cdef send_t send_syn(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     if status != IP_OK:                     # the timer will try again
         rexmit_start(tcp, tcb)
         return SEND_FAILED
-    if tcb.snd_max == tcb.snd_una:
-        tcb.flags |= TCB_RTT_TIMING
-        tcb.rtt_seq = tcb.snd_una + 1
-        tcb.rtt_sent_us = rtt_now_us(tcp)
+    tcb.flags &= ~TCB_REXMIT
+    if tcb.snd_nxt == tcb.snd_una:
+        index = transmission_prepare(tcp, tcb)
+        if index:
+            transmission_sent(tcp, tcb, index, tcb.snd_una + 1)
         rexmit_start(tcp, tcb)
     else:
         count(tcp.counters, SEGMENTS_RETRANSMITTED)
+        if tcb.flight:
+            transmission_resent(tcp, tcb, flight_of(tcp, tcb), flight_of(tcp, tcb).head)
     tcb.snd_nxt = tcb.snd_una + 1
     tcb.snd_max = tcb.snd_nxt
     return SEND_OK
@@ -197,16 +216,18 @@ cdef inline bint copy_out(tcp_t *tcp, tcb_t *tcb, uint32_t seq, uint8_t *out, ui
 cdef bint copy_out_pieces(tcp_t *tcp, tcb_t *tcb, uint32_t seq, uint8_t *out, uint32_t length) noexcept nogil:
     """copy_out from a queue of several pieces.
 
-    The search begins at the cursor, where the segment before ended, or at the head for what lies before it: a
-    retransmission begins in the first piece or near it. So a queue of many small pieces costs a segment no walk, and
-    after SND.NXT was pulled back the cursor follows it.
+    The search begins at the cursor, where the segment before ended; for what lies before that, where the retransmission
+    before ended, or at the head. So a queue of many small pieces costs neither new data nor a repair a walk.
     """
     cdef uint32_t index = snd_cursor(tcp, tcb)
     cdef send_piece_t *piece = send_piece_at(tcp, index)
+    cdef flight_t *flight = flight_of(tcp, tcb)
     cdef bint newest = seq == tcb.snd_nxt
     cdef uint32_t skip, step
     if seq_lt(seq, piece.seq):
         index = tcb.snd_head
+        if flight != NULL and flight.piece and seq_le(send_piece_at(tcp, flight.piece).seq, seq):
+            index = flight.piece
         piece = send_piece_at(tcp, index)
     while seq_le(piece.seq + piece.length, seq):
         index = piece.next
@@ -225,6 +246,8 @@ cdef bint copy_out_pieces(tcp_t *tcp, tcb_t *tcb, uint32_t seq, uint8_t *out, ui
         if length == 0:
             if newest:
                 snd_cursor_set(tcp, tcb, index)
+            elif flight != NULL:
+                flight.piece = index
             return True
         out += step
         seq += step
@@ -276,24 +299,25 @@ cdef inline uint32_t largest_segment(const tcp_t *tcp, const tcb_t *tcb) noexcep
 
 
 cdef inline uint32_t usable_window(const tcp_t *tcp, const tcb_t *tcb) noexcept nogil:
-    """min(SND.WND, cwnd) less what is in flight; two segments more of what was never sent while duplicates are few (RFC
-    3042). After a timeout the window is one segment (RFC 5681 section 3.1, MUST), whatever comes twice."""
-    cdef uint32_t window = tcb.cwnd
-    cdef uint32_t in_flight = tcb.snd_nxt - tcb.snd_una
-    if not tcb.flags & TCB_RECOVERY and tcb.duplicate_acks and tcb.snd_nxt == tcb.snd_max:
-        window += (tcb.duplicate_acks if tcb.duplicate_acks < 2 else 2) * <uint32_t>tcb.smss
-    if tcb.snd_wnd < window:
-        window = tcb.snd_wnd
-    return window - in_flight if in_flight < window else 0
+    """What may be sent for the first time: cwnd less what is in flight (RFC 6675 section 5), within SND.WND. What is
+    SACKed, or reported by duplicates, is not in flight: limited transmit (RFC 3042) needs nothing else."""
+    cdef const flight_t *flight = flight_of(tcp, tcb)
+    cdef uint32_t outstanding = tcb.snd_nxt - tcb.snd_una
+    cdef uint32_t in_flight = flight_pipe(flight) if flight != NULL else outstanding
+    cdef uint32_t room = tcb.cwnd - in_flight if in_flight < tcb.cwnd else 0
+    cdef uint32_t window = tcb.snd_wnd - outstanding if outstanding < tcb.snd_wnd else 0
+    if flight != NULL and flight.frto == FRTO_SECOND:
+        room = flight.frto_left
+    return room if room < window else window
 
 
 cdef send_t send_data(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     cdef uint32_t largest
-    cdef uint32_t unsent, length
+    cdef uint32_t unsent, length, index
     cdef send_t sent
     cdef bint fin
-    if tcb.extra:
-        path_refresh(tcp, tcb)
+    if not may_send_new(tcp, tcb):
+        return SEND_OK
     largest = tcb.smss
     if tcb.snd_end - tcb.snd_una > largest:
         largest = largest_segment(tcp, tcb)
@@ -311,19 +335,31 @@ cdef send_t send_data(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
             length = tcb.snd_wnd if tcb.snd_wnd < unsent else unsent
             count(tcp.counters, WINDOW_OVERRIDES)
         fin = tcb.flags & TCB_FIN_QUEUED and length == unsent
+        index = transmission_prepare(tcp, tcb)
+        if index == 0 and (tcb.flight or tcb.snd_nxt != tcb.snd_una):
+            return SEND_OK                              # an ACK gives a record back, or there is no flight (see there)
         sent = send_segment(tcp, tcb, tcb.snd_nxt, length,
                             (PSH if length == unsent and length > 0 else 0) | (FIN if fin else 0))
         if sent != SEND_OK:
+            transmission_cancel(tcp, tcb, index)
             if sent == SEND_FAILED and not deadline_is_set(tcb, DEADLINE_REXMIT):
                 rexmit_start(tcp, tcb)
             return sent
-        note_sent(tcp, tcb, length, fin)
+        note_sent(tcp, tcb, index, length, fin)
         if fin:
             tcb.flags |= TCB_FIN_SENT
             return SEND_OK
         if tcp.turn.budget.stage_left <= 0:
             work_add(tcp, tcb)              # a wide window is not one turn's work: others come first
             return SEND_OK
+
+
+cdef inline bint may_send_new(const tcp_t *tcp, const tcb_t *tcb) noexcept nogil:
+    """Not before what is lost has been sent again (but for F-RTO, which wants that), nor behind what has no record."""
+    cdef const flight_t *flight = flight_of(tcp, tcb)
+    if flight == NULL:
+        return tcb.snd_nxt == tcb.snd_una
+    return flight.lost_first == 0 or flight.frto == FRTO_SECOND
 
 
 cdef inline bint short_in_flight(const tcp_t *tcp, const tcb_t *tcb) noexcept nogil:
@@ -342,8 +378,7 @@ cdef inline uint32_t segment_length(const tcp_t *tcp, const tcb_t *tcb, uint32_t
     """
     cdef uint32_t usable = usable_window(tcp, tcb)
     cdef uint32_t length = unsent if unsent < usable else usable
-    cdef bint again = seq_lt(tcb.snd_nxt, tcb.snd_max)
-    cdef bint hold_tail = not (tcb.flags & (TCB_NODELAY | TCB_FIN_QUEUED) or again) and short_in_flight(tcp, tcb)
+    cdef bint hold_tail = not tcb.flags & (TCB_NODELAY | TCB_FIN_QUEUED) and short_in_flight(tcp, tcb)
     if length >= tcb.smss:
         if length > largest:
             return largest
@@ -352,35 +387,33 @@ cdef inline uint32_t segment_length(const tcp_t *tcp, const tcb_t *tcb, uint32_t
         return length
     if length == unsent:                                # the end of the queue, less than a segment
         return 0 if hold_tail else length
-    if again:
-        return length
     if tcb.snd_nxt == tcb.snd_una and length >= tcb_max_window(tcb) // 2:
         return length                                   # a peer with a small buffer (rule 3)
     return 0
 
 
-cdef inline void note_sent(tcp_t *tcp, tcb_t *tcb, uint32_t length, bint fin) noexcept nogil:
-    """SND.NXT after a frame; a retransmission is counted and spoils the measurement (Karn)."""
+cdef inline void note_sent(tcp_t *tcp, tcb_t *tcb, uint32_t index, uint32_t length, bint fin) noexcept nogil:
+    """A frame with new data, or the FIN, has gone out: its record, SND.NXT, the timers. index: 0 without a record."""
     cdef uint32_t seg_len = length + (1 if fin else 0)
-    if seq_lt(tcb.snd_nxt, tcb.snd_max):
-        count(tcp.counters, SEGMENTS_RETRANSMITTED)
-        if tcb.flags & TCB_RTT_TIMING:
-            rtt_spoil(tcp, tcb)
-    else:
-        if not tcb.flags & TCB_RTT_TIMING:
-            tcb.flags = (tcb.flags & ~TCB_RTT_FULL) | TCB_RTT_TIMING
-            if length >= tcb.smss:
-                tcb.flags |= TCB_RTT_FULL
-            tcb.rtt_seq = tcb.snd_nxt + seg_len
-            tcb.rtt_sent_us = rtt_now_us(tcp)
-        if not tcb.flags & TCB_NODELAY and length and (length < tcb.smss or length % tcb.smss):
-            snd_short_end(tcp, tcb)[0] = tcb.snd_nxt + length
+    cdef flight_t *flight
+    if not tcb.flags & TCB_NODELAY and length and (length < tcb.smss or length % tcb.smss):
+        snd_short_end(tcp, tcb)[0] = tcb.snd_nxt + length
+    if index:
+        transmission_sent(tcp, tcb, index, tcb.snd_nxt + seg_len)
     tcb.snd_nxt += seg_len
     if seq_gt(tcb.snd_nxt, tcb.snd_max):
         tcb.snd_max = tcb.snd_nxt
     if not deadline_is_set(tcb, DEADLINE_REXMIT) or tcb.flags & TCB_PERSIST:
         tcb.flags &= ~(TCB_PERSIST | TCB_PROBE)
         rexmit_start(tcp, tcb)                          # RFC 6298 (5.1)
+    if index:
+        flight = flight_of(tcp, tcb)
+        if flight.repair != REPAIR_NONE:
+            repair_note_sent(tcp, flight, seg_len, False)
+        # A tail loss probe of a lone segment waits for SRTT and the delayed ACK's time longer than this: the
+        # retransmission timer, at 200 ms or more, comes first and sends the probe itself (tlp.pxd).
+        elif flight.pipe > tcb.smss or 4 * <uint64_t>tcb.rttvar_us > tcb.srtt_us + <uint64_t>WORST_DELAYED_ACK_US:
+            tlp_schedule(tcp, tcb, flight)
     control_sent(tcp, tcb, seg_len)
 
 
@@ -397,7 +430,7 @@ cdef inline void begin_sending(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
         return
     tcb.cc |= CC_USED
     if (deadline_is_set(tcb, DEADLINE_REXMIT)
-            or not tick_reached(deadline_tick(tcb, DEADLINE_REXMIT), tcp_tick(tcp))):
+            or not tick_reached(deadline_tick(tcp, tcb, DEADLINE_REXMIT), tcp_tick(tcp))):
         return
     congestion_on_idle(tcp, tcb)
 
@@ -430,26 +463,148 @@ cdef inline void await_window(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
             deadline_set(tcp, tcb, DEADLINE_REXMIT, OVERRIDE_NS)
 
 
-cdef send_t retransmit_one(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
-    """The segment at SND.UNA (fast retransmit, or the next hole of a partial ACK). SND.NXT stays."""
-    cdef uint32_t length = tcb.snd_end - tcb.snd_una if seq_lt(tcb.snd_una, tcb.snd_end) else 0
-    cdef uint32_t sent_octets = tcb.snd_max - tcb.snd_una
-    cdef bint fin
+cdef send_t send_again(tcp_t *tcp, tcb_t *tcb, flight_t *flight) noexcept nogil:
+    cdef send_t sent = send_lost(tcp, tcb, flight)
+    if sent == SEND_OK and flight.flags & FLIGHT_PROBE:
+        return send_tail_probe(tcp, tcb, flight)
+    return sent
+
+
+cdef inline uint32_t lost_window(const tcb_t *tcb, const flight_t *flight, uint32_t seq) noexcept nogil:
+    """How much from `seq`, which is lost, may go: what cwnd leaves, one segment at least if the repair asks for it; and
+    of the peer's window, into which SND.UNA always fits (RFC 9293 SHLD-16)."""
+    cdef uint32_t in_flight = flight_pipe(flight)
+    cdef uint32_t room = tcb.cwnd - in_flight if in_flight < tcb.cwnd else 0
+    cdef uint32_t before = seq - tcb.snd_una
+    cdef uint32_t window = tcb.snd_wnd - before if before < tcb.snd_wnd else 0
+    if flight.frto == FRTO_SECOND or tcb.flags & TCB_PERSIST:
+        return 0
+    if flight.flags & FLIGHT_SEND_ONE and room < tcb.smss:
+        room = tcb.smss
+    if before == 0 and window < tcb.smss:
+        window = tcb.smss if tcb.snd_wnd or flight.flags & FLIGHT_SEND_ONE else 0
+    return room if room < window else window
+
+
+cdef send_t send_lost(tcp_t *tcp, tcb_t *tcb, flight_t *flight) noexcept nogil:
+    """What is lost goes again, in the order in which it was found lost, as the window allows: whole segments, and
+    super-frames of them. A record of which only a part may go is split; without memory for that its first segments go
+    and the record counts as sent again: the rest will be found lost again."""
+    cdef uint32_t largest = largest_segment(tcp, tcb), index, length, data, room
+    cdef transmission_t *record
     cdef send_t sent
-    if sent_octets == 0:
-        tcb.flags &= ~TCB_REXMIT
-        return SEND_OK
-    if length > sent_octets:
-        length = sent_octets
+    while flight.lost_first:
+        index = flight.lost_first
+        record = transmission_at(tcp, flight, index)
+        room = lost_window(tcb, flight, record.seq)
+        if room > largest:
+            room = largest
+        if room > transmission_bytes(record):
+            join_lost(tcp, tcb, flight, index, room)
+        length = transmission_bytes(record)
+        data = length - (1 if seq_gt(record.end, tcb.snd_end) else 0)       # a FIN takes no room
+        if data > room or room == 0:
+            if room < tcb.smss:
+                return SEND_OK
+            length = room - room % tcb.smss
+            transmission_split(tcp, flight, index, record.seq + length)
+        sent = send_record(tcp, tcb, record.seq, length)
+        if sent != SEND_OK:
+            return sent
+        note_resent(tcp, tcb, flight, index, length)
+        if tcp.turn.budget.stage_left <= 0:
+            work_add(tcp, tcb)
+            return SEND_OK
+    return SEND_OK
+
+
+cdef void join_lost(tcp_t *tcp, tcb_t *tcb, flight_t *flight, uint32_t index, uint32_t room) noexcept nogil:
+    """What follows and is lost, too, goes in the same frame, as far as there is room: small writes become whole
+    segments (RFC 9293 section 3.8.1 allows to repacketize), segments a super-frame."""
+    cdef transmission_t *record = transmission_at(tcp, flight, index)
+    while transmission_bytes(record) < room and record.next:
+        if not transmission_at(tcp, flight, record.next).flags & TX_LOST:
+            return
+        transmission_merge(tcp, flight, index)
+
+
+cdef send_t send_record(tcp_t *tcp, tcb_t *tcb, uint32_t seq, uint32_t length) noexcept nogil:
+    """`length` sequence numbers from `seq` again, our FIN among them if they reach it."""
+    cdef bint fin = seq_gt(seq + length, tcb.snd_end)
+    cdef uint32_t data = length - (1 if fin else 0)
+    cdef send_t sent = send_segment(tcp, tcb, seq, data, (PSH if data and seq + data == tcb.snd_end else 0)
+                                    | (FIN if fin else 0))
+    if sent == SEND_OK:
+        count(tcp.counters, SEGMENTS_RETRANSMITTED)
+    return sent
+
+
+cdef void note_resent(tcp_t *tcp, tcb_t *tcb, flight_t *flight, uint32_t index, uint32_t length) noexcept nogil:
+    flight.flags &= ~FLIGHT_SEND_ONE
+    if flight.repair == REPAIR_FAST:
+        count(tcp.counters, RETRANSMITTED_FAST)
+    elif flight.repair == REPAIR_RTO:
+        count(tcp.counters, RETRANSMITTED_RTO)
+    transmission_resent(tcp, tcb, flight, index)
+    repair_note_sent(tcp, flight, length, True)
+    if index == flight.head and flight.repair == REPAIR_FAST or not deadline_is_set(tcb, DEADLINE_REXMIT):
+        rexmit_start(tcp, tcb)              # it has a whole RTO from now on
+    control_sent(tcp, tcb, length)
+
+
+cdef send_t send_tail_probe(tcp_t *tcp, tcb_t *tcb, flight_t *flight) noexcept nogil:
+    """RFC 8985 section 7.3: one segment of new data, if there is any and the peer's window has room (cwnd is not
+    asked), otherwise the last one again."""
+    cdef uint32_t unsent = tcb.snd_end - tcb.snd_nxt if seq_lt(tcb.snd_nxt, tcb.snd_end) else 0
+    cdef uint32_t outstanding = tcb.snd_nxt - tcb.snd_una
+    cdef uint32_t length = unsent if unsent < tcb.smss else tcb.smss
+    cdef uint32_t index = 0, size, data, fin
+    cdef transmission_t *record
+    cdef send_t sent
+    if length and outstanding + length <= tcb.snd_wnd:
+        index = transmission_prepare(tcp, tcb)
+    if index:
+        sent = send_segment(tcp, tcb, tcb.snd_nxt, length, PSH if length == unsent else 0)
+        if sent != SEND_OK:
+            transmission_cancel(tcp, tcb, index)
+            return sent
+        flight.flags = (flight.flags & ~FLIGHT_PROBE) | FLIGHT_PROBED
+        note_sent(tcp, tcb, index, length, False)
+    else:
+        index = flight.tail
+        record = transmission_at(tcp, flight, index)
+        size = record.segment_bytes if record.segment_bytes < tcb.smss else tcb.smss
+        fin = 1 if seq_gt(record.end, tcb.snd_end) else 0
+        data = transmission_bytes(record) - fin
+        length = (data - 1) % size + 1 + fin if data else fin
+        if length < transmission_bytes(record) and transmission_split(tcp, flight, index, record.end - length):
+            index = flight.tail
+            record = transmission_at(tcp, flight, index)
+        sent = send_record(tcp, tcb, record.end - length, length)
+        if sent != SEND_OK:
+            return sent
+        flight.flags = (flight.flags & ~FLIGHT_PROBE) | FLIGHT_PROBED | FLIGHT_PROBE_AGAIN
+        transmission_resent(tcp, tcb, flight, index)
+        count(tcp.counters, RETRANSMITTED_PROBE)
+        control_sent(tcp, tcb, length)
+    flight.tlp_end = tcb.snd_nxt
+    count(tcp.counters, TAIL_PROBES_OUT)
+    rexmit_start(tcp, tcb)
+    return SEND_OK
+
+
+cdef send_t retransmit_unrecorded(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
+    """The segment at SND.UNA, of a frame for which there was no flight (transmissions.pxd). SND.NXT stays."""
+    cdef uint32_t length = tcb.snd_nxt - tcb.snd_una
+    cdef send_t sent
     if length > tcb.smss:
         length = tcb.smss
-    fin = tcb.flags & TCB_FIN_SENT and tcb.snd_una + length == tcb.snd_end
-    sent = send_segment(tcp, tcb, tcb.snd_una, length, (PSH if length else 0) | (FIN if fin else 0))
-    if sent != SEND_OK:
-        return sent
+    if length:
+        sent = send_record(tcp, tcb, tcb.snd_una, length)
+        if sent != SEND_OK:
+            return sent
+        control_sent(tcp, tcb, length)
     tcb.flags &= ~TCB_REXMIT
-    count(tcp.counters, SEGMENTS_RETRANSMITTED)
-    control_sent(tcp, tcb, length + (1 if fin else 0))
     return SEND_OK
 
 
@@ -459,6 +614,7 @@ cdef send_t send_probe(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     nothing at SND.NXT - 1, which the peer must answer (SHLD-12)."""
     cdef bint data = tcb.flags & TCB_PERSIST and seq_lt(tcb.snd_una, tcb.snd_end)
     cdef bint fin = tcb.flags & TCB_PERSIST and tcb.flags & TCB_FIN_SENT and tcb.snd_una == tcb.snd_end
+    cdef flight_t *flight = flight_of(tcp, tcb)
     cdef send_t sent
     if override_due(tcb):
         return SEND_OK                                  # send_data's work
@@ -471,6 +627,8 @@ cdef send_t send_probe(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     if sent != SEND_OK:
         return sent
     tcb.flags &= ~TCB_PROBE
+    if flight != NULL and flight.head and (data or fin):
+        transmission_at(tcp, flight, flight.head).flags |= TX_RETRANSMITTED     # Karn: its ACK measures nothing
     if data:
         count(tcp.counters, WINDOW_PROBES_OUT)
         if tcb.snd_max == tcb.snd_una:

@@ -18,18 +18,21 @@ from ustack.tcp.emit cimport emit_syn_ack
 from ustack.tcp.ending cimport connection_end, syn_received_remove, time_wait_remove
 from ustack.tcp.records.deadlines cimport (
     TIMER_SYN_RECEIVED, deadline_clear, deadline_expired, deadlines_arm, tcp_tick, tick_reached)
+from ustack.tcp.records.flight cimport FLIGHT_PROBE, FLIGHT_REORDER, flight_of, flight_t
 from ustack.tcp.records.state cimport (
     CLOSED, CLOSE_HOST_UNREACHABLE, CLOSE_KEEPALIVE, CLOSE_TIMEOUT, SYN_RECEIVED, SYN_SENT, close_reason_t,
     reason_of_icmp)
 from ustack.tcp.records.tcb cimport (
-    DEADLINE_ACK, DEADLINE_APPLICATION, DEADLINE_KEEPALIVE, DEADLINE_KINDS, DEADLINE_REXMIT, TCB_ABORT, TCB_ACK_NOW,
-    TCB_CLOSED_BY_APP, TCB_EV_TIMEOUT, TCB_PERSIST, TCB_PROBE, TCB_RECOVERY, TCB_RECOVER_VALID, TCB_REXMIT,
-    TCB_RTO_RECOVERY, syn_at, syn_received_t, syn_retries, tcb_at, tcb_t, time_wait_at)
+    DEADLINE_ACK, DEADLINE_APPLICATION, DEADLINE_KEEPALIVE, DEADLINE_KINDS, DEADLINE_PROBE, DEADLINE_REXMIT, TCB_ABORT,
+    TCB_ACK_NOW, TCB_CLOSED_BY_APP, TCB_EV_TIMEOUT, TCB_PERSIST, TCB_PROBE, TCB_REXMIT, syn_at, syn_received_t,
+    syn_retries, tcb_at, tcb_t, time_wait_at)
 from ustack.tcp.records.work cimport work_add
 from ustack.tcp.recovery.control cimport (
     control_of, control_state, controls_rest, controls_rest_ns, view_load, view_store)
 from ustack.tcp.recovery.path cimport path_timed_out
-from ustack.tcp.recovery.rtt cimport rexmit_start, rexmit_stop, rtt_r2_ns, rtt_spoil, rtt_waited_ns
+from ustack.tcp.recovery.repair cimport repair_on_reordering_timeout, repair_on_rto
+from ustack.tcp.recovery.rtt cimport rexmit_start, rexmit_stop, rtt_r2_ns, rtt_waited_ns
+from ustack.tcp.recovery.tlp cimport tlp_expired, tlp_instead
 
 
 cdef enum:
@@ -143,6 +146,7 @@ cdef void no_answer(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
 
 cdef void retransmission_timeout(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     cdef bint syn = tcb.state == SYN_SENT or tcb.state == SYN_RECEIVED
+    cdef flight_t *flight
     cdef uint64_t limit_ns = tcp.config.syn_timeout_ns if syn and not tcb.user_timeout_s else rtt_r2_ns(tcp, tcb)
     if tcb.flags & TCB_PERSIST:
         if tcb.snd_wnd > 0 and tcb.snd_una == tcb.snd_max:
@@ -161,29 +165,44 @@ cdef void retransmission_timeout(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     if tcb.backoff >= MAX_BACKOFF or rtt_waited_ns(tcp, tcb, <uint32_t>tcb.backoff + 1) >= limit_ns:
         no_answer(tcp, tcb)
         return
-    count(tcp.counters, RETRANSMIT_TIMEOUTS)
+    flight = flight_of(tcp, tcb)
     if not syn and tcb.snd_wnd == 0:        # the window was taken back: probe, it is no congestion (MUST-35, SHLD-17)
+        count(tcp.counters, RETRANSMIT_TIMEOUTS)
         persist_timeout(tcp, tcb)
         return
+    if flight != NULL and tlp_instead(tcp, tcb, flight):
+        rexmit_start(tcp, tcb)              # RFC 8985 section 7.3
+        return
+    count(tcp.counters, RETRANSMIT_TIMEOUTS)
     if not syn:
         path_timed_out(tcp, tcb)
+        if flight != NULL:
+            repair_on_rto(tcp, tcb, flight)
         congestion_on_rto(tcp, tcb)
-        tcb.recover = tcb.snd_max           # RFC 6582 section 3.2 step 4
-        tcb.flags |= TCB_RTO_RECOVERY | TCB_RECOVER_VALID
+    if syn or flight == NULL:
+        tcb.flags |= TCB_REXMIT
     tcb.backoff += 1                        # RFC 6298 (5.5)
-    tcb.snd_nxt = tcb.snd_una               # (5.4): from the earliest that is not acknowledged
-    tcb.duplicate_acks = 0
-    tcb.flags &= ~(TCB_RECOVERY | TCB_REXMIT)
-    rtt_spoil(tcp, tcb)
     rexmit_start(tcp, tcb)                  # (5.6)
     work_add(tcp, tcb)
+
+
+cdef void probe_timeout(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
+    """A tail loss probe is due, or the reordering window is over (RFC 8985 sections 7.3 and 6.3)."""
+    cdef flight_t *flight = flight_of(tcp, tcb)
+    deadline_clear(tcb, DEADLINE_PROBE)
+    if flight.flags & FLIGHT_REORDER:
+        repair_on_reordering_timeout(tcp, tcb, flight)
+        return
+    tlp_expired(tcp, tcb, flight)
+    if flight.flags & FLIGHT_PROBE:
+        rexmit_start(tcp, tcb)
 
 
 cdef void congestion_on_rto(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     cdef const cc_ops_t *ops = control_of(tcp, tcb)
     cdef cc_view_t view
     view_load(tcp, tcb, &view)
-    ops.on_rto(control_state(tcp, tcb, ops), &view, tcb.snd_max - tcb.snd_una, tcb.backoff == 0)
+    ops.on_rto(control_state(tcp, tcb, ops), &view, tcb.snd_nxt - tcb.snd_una, tcb.backoff == 0)
     view_store(tcb, &view)
 
 
@@ -206,7 +225,6 @@ cdef void persist_timeout(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     if tcb.backoff < MAX_BACKOFF:
         tcb.backoff += 1
     tcb.flags |= TCB_PROBE | TCB_PERSIST
-    rtt_spoil(tcp, tcb)
     rexmit_start(tcp, tcb)
     work_add(tcp, tcb)
 
@@ -229,4 +247,5 @@ cdef serve_t SERVE[DEADLINE_KINDS]
 SERVE[<int>DEADLINE_ACK] = ack_timeout
 SERVE[<int>DEADLINE_APPLICATION] = application_timeout
 SERVE[<int>DEADLINE_REXMIT] = retransmission_timeout
+SERVE[<int>DEADLINE_PROBE] = probe_timeout
 SERVE[<int>DEADLINE_KEEPALIVE] = keepalive_timeout

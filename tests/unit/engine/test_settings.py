@@ -35,6 +35,8 @@ BOUNDS = {
     "mss": (64, 65495),
     "cc_records": (0, LARGEST_INDEX),
     "extra_records": (0, LARGEST_INDEX),
+    "flights": (0, LARGEST_INDEX),
+    "transmissions": (0, LARGEST_INDEX),
     "rto_initial_ns": (MILLISECOND, DAY_NS),
     "rto_min_ns": (MILLISECOND, DAY_NS),
     "rto_max_ns": (MILLISECOND, DAY_NS),

@@ -129,7 +129,7 @@ def test_window_we_advertise_is_scaled() -> None:
         scene.peer.send("A", payload=b"x")
         scene.testbed.advance(SECOND)
         assert scene.info()["rcv_wscale"] == 5
-        scene.peer.expect("A", wnd=((1 << 20) - 1) >> 5)        # one byte is unread
+        scene.peer.expect("A", wnd=((1 << 20) - 1) >> 5)  # one byte is unread
 
 
 def test_window_is_unsigned() -> None:

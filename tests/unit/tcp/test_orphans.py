@@ -60,7 +60,7 @@ def test_a_window_that_stays_closed_ends_an_orphan_though_the_peer_answers() -> 
 
     MUST-37 keeps a connection open whose peer answers; RFC 6429 section 3 allows to end it all the same.
     """
-    with established() as scene:
+    with established(rto_min_ns=SECOND) as scene:
         scene.send(b"x" * 1000)
         scene.peer.expect("A", payload=b"x" * 1000)
         scene.peer.send("A", wnd=0)

@@ -7,10 +7,12 @@
 #     first data is about to go ──▶ init                              its record, zeroed; the window as it is
 #     nothing is in flight ───────▶ on_start                          data is about to go
 #     a frame with data or a FIN ─▶ on_sent
-#     new data acknowledged ──────▶ on_ack                            in recovery as well (sample.in_recovery)
+#     something is delivered ─────▶ on_ack                            in recovery as well (sample.in_recovery)
 #     a frame is found lost ──────▶ on_lost                           each of them
-#     three duplicate ACKs ───────▶ on_loss                           once per window: fast recovery begins
+#     a loss is found ────────────▶ on_loss                           once per repair: fast recovery begins, or a tail
+#                                                                     loss probe has repaired it
 #     the retransmission timer ───▶ on_rto
+#     either was none after all ──▶ on_spurious
 #     sending again after an RTO ─▶ on_idle
 #     SMSS has changed ───────────▶ on_mtu
 #     ten seconds without data ───▶ rest, then release                its record goes; wake, not init, brings it back
@@ -24,14 +26,14 @@
 # (tcp_t.cc_records). Where none is to be had, the connection falls back to the first control of the registry, whose
 # record is in place.
 #
-# While a loss is being repaired (RFC 6582) the window is recovery's: on_loss says from what it starts, on_ack is told
-# what happens, but what it leaves in the view is not used until the repair is complete. It then is at most ssthresh.
+# While a loss is being repaired (RFC 9937) the window is recovery's: on_loss says to which ssthresh it shrinks, on_ack
+# is told what happens, but what it leaves in the view is not used until the repair is complete. It is ssthresh then.
 #
 # Delivery rate: the sample names what draft-ietf-ccwg-bbr section 4.1 calls C., P. and RS.; C.delivered counts from the
 # connection's beginning, modulo 2^32. A rate is rate_delivered / rate_interval_us where the interval is not 0.
 #
-# Not filled in yet, and 0: everything about rates, on_start, on_lost, owns_repair and the pacing rate, for which nobody
-# keeps what was sent when. Units: bytes, microseconds where a name says _us, nanoseconds where it says _ns.
+# Not filled in yet: the pacing rate, for output does not pace. Units: bytes, microseconds where a name says _us,
+# nanoseconds where it says _ns.
 #
 # Above: recovery. Read first: RFC 5681 section 3, RFC 9293 section 3.8.2. To add a control: a file like newreno.pyx, a
 # line in registry.pyx, a test like tests/unit/tcp/cc/test_newreno.py.
@@ -122,7 +124,7 @@ ctypedef struct cc_ops_t:
     void (*on_loss)(void *state, cc_view_t *view, uint32_t flight) noexcept nogil
     # The network has marked what it would have dropped (RFC 3168, once per window). Not called yet: see ecn_marks.
     void (*on_ecn)(void *state, cc_view_t *view, uint32_t flight) noexcept nogil
-    # The last loss was none: cwnd and ssthresh before it. Not called yet: recovery does not find out.
+    # The last loss, or timeout, was none: cwnd and ssthresh before it (Eifel, F-RTO, DSACK: recovery/undo.pxd).
     void (*on_spurious)(void *state, cc_view_t *view, uint32_t cwnd_before, uint32_t ssthresh_before) noexcept nogil
     # first: the segment at SND.UNA has not timed out before (RFC 5681 section 3.1).
     void (*on_rto)(void *state, cc_view_t *view, uint32_t flight, bint first) noexcept nogil

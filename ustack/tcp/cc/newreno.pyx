@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """NewReno: slow start, congestion avoidance, half the window at a loss.
 
-It decides how much may be in flight, never what is sent. What duplicate and partial ACKs do to the window during fast
-recovery is recovery's (recovery/newreno_window.pxd), for every control. Read first: RFC 5681 section 3, RFC 3465
+It decides how much may be in flight, never what is sent. What happens to the window during fast recovery is recovery's
+(recovery/prr.pxd), for every control. Read first: RFC 5681 section 3, RFC 3465
 (appropriate byte counting, L = 2). Its record is one word: the bytes acknowledged toward the next increase of one SMSS.
 """
 

@@ -44,6 +44,8 @@ ctypedef struct tcp_config_t:
     uint8_t cc                              # number of the default congestion control
     uint32_t cc_records                     # records that one control keeps for connections; one more has the first
     uint32_t extra_records                  # connections with marks, a path or a window of their own (extra_t)
+    uint32_t flights                        # connections with something in flight (flight_t)
+    uint32_t transmissions                  # frames in flight beside each connection's first
 
 cdef void tcp_config_defaults(tcp_config_t *config) noexcept nogil
 

@@ -14,7 +14,9 @@
 from libc.stdint cimport int32_t, uint32_t, uint64_t
 
 from ustack.base.wheel cimport TIMER_NONE, WHEEL_TICK_SHIFT, tick_before, wheel_deadline_tick, wheel_tick_of
-from ustack.tcp.records.tcb cimport DEADLINE_REXMIT, OPT_TS_STALE, deadline_t, tcb_last_received_ms, tcb_t, tcp_t
+from ustack.tcp.records.flight cimport flight_of
+from ustack.tcp.records.tcb cimport (
+    DEADLINE_PROBE, DEADLINE_REXMIT, DEADLINES_STORED, OPT_TS_STALE, deadline_t, tcb_last_received_ms, tcb_t, tcp_t)
 
 cdef enum:
     TICK_MAX_DELAY = 0x7F000000             # 6.4 days; ticks are compared modulo 2^32, half the circle is 6.5 days
@@ -42,9 +44,9 @@ cdef inline bint deadline_is_set(const tcb_t *tcb, deadline_t kind) noexcept nog
     return tcb.armed >> kind & 1
 
 
-# Of one that is stored. When it was cleared: when it would have come.
-cdef inline uint32_t deadline_tick(const tcb_t *tcb, uint32_t kind) noexcept nogil:
-    return tcb.deadlines[kind]
+# Of one that is stored. When it was cleared: when it would have come. Of DEADLINE_PROBE: while it is set.
+cdef inline uint32_t deadline_tick(const tcp_t *tcp, const tcb_t *tcb, uint32_t kind) noexcept nogil:
+    return tcb.deadlines[kind] if kind < DEADLINES_STORED else flight_of(tcp, tcb).probe_tick
 
 
 cdef inline uint32_t tcp_tick(const tcp_t *tcp) noexcept nogil:
@@ -62,6 +64,18 @@ cdef inline void deadline_set(tcp_t *tcp, tcb_t *tcb, deadline_t kind, uint64_t 
     cdef uint32_t tick = tick_after(tcp, delay_ns)
     tcb.deadlines[<int>kind] = tick
     tcb.armed |= 1 << kind
+    deadline_arm(tcp, tcb, tick)
+
+
+# DEADLINE_PROBE, of a connection with a flight.
+cdef inline void deadline_set_probe(tcp_t *tcp, tcb_t *tcb, uint64_t delay_ns) noexcept nogil:
+    cdef uint32_t tick = tick_after(tcp, delay_ns)
+    flight_of(tcp, tcb).probe_tick = tick
+    tcb.armed |= 1 << DEADLINE_PROBE
+    deadline_arm(tcp, tcb, tick)
+
+
+cdef inline void deadline_arm(tcp_t *tcp, tcb_t *tcb, uint32_t tick) noexcept nogil:
     if tcb.timer == TIMER_NONE or tick_before(tick, wheel_deadline_tick(&tcp.wheel, tcb.timer)):
         deadlines_arm(tcp, tcb)
 
@@ -76,7 +90,7 @@ cdef inline void tcb_refresh(const tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     cdef uint64_t silent_ms = (tcp.now_ns // 1000000 - tcb_last_received_ms(tcb)) & 0xFFFFFFFFFULL
     cdef uint32_t now_tick = tcp_tick(tcp)
     if not deadline_is_set(tcb, DEADLINE_REXMIT) and (
-            silent_ms >= TICK_STALE_MS or tick_reached(deadline_tick(tcb, DEADLINE_REXMIT), now_tick)):
+            silent_ms >= TICK_STALE_MS or tick_reached(deadline_tick(tcp, tcb, DEADLINE_REXMIT), now_tick)):
         # It stays "reached" (restart_after_idle), however long the pause.
         tcb.deadlines[<int>DEADLINE_REXMIT] = now_tick
     if silent_ms >= TS_STALE_MS:

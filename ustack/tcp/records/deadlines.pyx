@@ -5,7 +5,7 @@ from libc.stdint cimport uint32_t, uint64_t
 
 from ustack.base.wheel cimport TIMER_NONE, WHEEL_TICK_SHIFT, tick_before, wheel_arm, wheel_deadline_tick, wheel_move
 from ustack.tcp.records.state cimport ESTABLISHED
-from ustack.tcp.records.tcb cimport DEADLINE_KEEPALIVE, DEADLINES_STORED, TCB_KEEPALIVE
+from ustack.tcp.records.tcb cimport DEADLINE_KEEPALIVE, TCB_KEEPALIVE
 
 
 cdef uint64_t MS = 1000000
@@ -25,7 +25,7 @@ cdef inline uint64_t keepalive_left_ns(const tcp_t *tcp, const tcb_t *tcb) noexc
 cdef bint deadline_expired(const tcp_t *tcp, const tcb_t *tcb, uint32_t kind, uint32_t now_tick) noexcept nogil:
     if kind == DEADLINE_KEEPALIVE:
         return keepalive_runs(tcb) and keepalive_left_ns(tcp, tcb) == 0
-    return tcb.armed >> kind & 1 and tick_reached(deadline_tick(tcb, kind), now_tick)
+    return tcb.armed >> kind & 1 and tick_reached(deadline_tick(tcp, tcb, kind), now_tick)
 
 
 cdef void deadlines_arm(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
@@ -35,9 +35,9 @@ cdef void deadlines_arm(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     cdef bint any_deadline = keepalive_runs(tcb)
     if any_deadline:
         earliest = tick_after(tcp, keepalive_left_ns(tcp, tcb))
-    for kind in range(DEADLINES_STORED):
+    for kind in range(DEADLINE_KEEPALIVE):
         if tcb.armed >> kind & 1:
-            tick = deadline_tick(tcb, kind)
+            tick = deadline_tick(tcp, tcb, kind)
             if not any_deadline or tick_before(tick, earliest):
                 earliest = tick
             any_deadline = True

@@ -11,6 +11,7 @@ from ustack.buf.slab cimport slab_alloc, slab_destroy, slab_init
 from ustack.tcp.cc.registry cimport CC_FIRST, cc_default_table, cc_table
 from ustack.tcp.records.configuration cimport usable_low_water, usable_unsent_low_water
 from ustack.tcp.records.demux cimport flow_table_free, flow_table_init
+from ustack.tcp.records.flight cimport flight_t, transmission_t
 from ustack.tcp.records.rx_queue cimport rx_memory_destroy, rx_memory_init, rx_queue_free, rx_queue_t
 from ustack.tcp.records.tcb cimport (
     CC_WAITING, TCP_EPHEMERAL_COUNTERS, TCP_MAX_CC, extra_at, flow_slot_t, send_piece_t, syn_received_t, tcb_at,
@@ -49,6 +50,7 @@ cdef int tcp_init(tcp_t *tcp, ip_t *ip, counters_t *counters, const tcp_config_t
     for i in range(TCP_EPHEMERAL_COUNTERS):
         tcp.ephemeral_next[i] = <uint16_t>prng_next(&prng)
     tcp.identification_next = <uint16_t>prng_next(&prng)
+    tcp.transmission_seed = <uint32_t>(word[0] >> 32)
     if (flow_table_init(&tcp.flows, FLOW_SLOTS_AT_FIRST) != 0
             or wheel_init(&tcp.wheel, now_ns) != 0
             or slab_init(&tcp.tcbs, sizeof(tcb_t), config.max_connections) != 0
@@ -56,6 +58,8 @@ cdef int tcp_init(tcp_t *tcp, ip_t *ip, counters_t *counters, const tcp_config_t
             or slab_init(&tcp.time_waits, sizeof(time_wait_t), config.time_wait_limit) != 0
             or slab_init(&tcp.send_pieces, sizeof(send_piece_t), 0x7FFFFFFF) != 0
             or slab_init(&tcp.extras, sizeof(extra_t), config.extra_records) != 0
+            or slab_init(&tcp.flights, sizeof(flight_t), config.flights) != 0
+            or slab_init(&tcp.transmissions, sizeof(transmission_t), config.transmissions) != 0
             or rx_memory_init(&tcp.rx, config.rx_memory_bytes, prng_next(&prng)) != 0):
         tcp_destroy(tcp)
         return -1
@@ -69,6 +73,8 @@ cdef void tcp_destroy(tcp_t *tcp) noexcept nogil:
     slab_destroy(&tcp.time_waits)
     slab_destroy(&tcp.send_pieces)
     slab_destroy(&tcp.extras)
+    slab_destroy(&tcp.flights)
+    slab_destroy(&tcp.transmissions)
     rx_memory_destroy(&tcp.rx)
     for i in range(TCP_MAX_CC):
         slab_destroy(&tcp.cc_records[i])

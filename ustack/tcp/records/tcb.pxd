@@ -51,11 +51,11 @@ cdef enum tcb_flags_t:
     TCB_FIN_QUEUED      = 1 << 4            # no more data will be queued; FIN after snd_end
     TCB_FIN_SENT        = 1 << 5
     TCB_FIN_RECEIVED    = 1 << 6            # the FIN is in rcv_nxt
-    TCB_REXMIT          = 1 << 7            # output resends one segment at snd_una
+    TCB_REXMIT          = 1 << 7            # output resends the SYN, or one segment at snd_una that has no record
     TCB_PROBE           = 1 << 8            # output sends one window or keep-alive probe
-    TCB_RECOVERY        = 1 << 9            # fast recovery (RFC 6582)
-    TCB_RTO_RECOVERY    = 1 << 10           # snd_nxt was pulled back; everything below recover is sent again
-    TCB_RTT_TIMING      = 1 << 11           # rtt_seq and rtt_sent_us are valid (Karn: cleared by a retransmission)
+    TCB_REPAIRED        = 1 << 9            # a fast recovery has ended at snd_una (RFC 6582 section 3.2 step 1)
+    TCB_REORDERED       = 1 << 10           # RACK.reordering_seen (RFC 8985)
+    TCB_PROBE_REPEATED  = 1 << 11           # what a probe repeated ends at snd_una: which copy has arrived (tlp)?
     TCB_NODELAY         = 1 << 12           # Nagle off (MUST-17)
     TCB_KEEPALIVE       = 1 << 13           # off by default (MUST-25)
     TCB_WANT_WRITABLE   = 1 << 14
@@ -63,10 +63,9 @@ cdef enum tcb_flags_t:
     TCB_PERSIST         = 1 << 16           # DEADLINE_REXMIT is the persist timer
     TCB_MSS_PROVEN      = 1 << 17           # a segment of SMSS bytes has been acknowledged. Writers: ack, path
     TCB_ABORT           = 1 << 18           # output sends a RST and the connection ends
-    TCB_RECOVER_VALID   = 1 << 19           # `recover` holds a value to compare with
-    # bits 20 and 21 are free
+    # bits 19 to 21 are free
     TCB_PAUSED          = 1 << 22           # on_data left a rest: no more upcalls for data until tcp_resume
-    TCB_RTT_FULL        = 1 << 23           # with TCB_RTT_TIMING: the timed frame carries SMSS bytes at least
+    # bit 23 is free
     # pending upcalls, taken by the engine
     TCB_EV_ACCEPT       = 1 << 24
     TCB_EV_DATA         = 1 << 25           # the receive queue has in-order data to offer (with TCB_PAUSED: resumed)
@@ -96,9 +95,12 @@ cdef enum deadline_t:
     DEADLINE_APPLICATION    # tcp_set_timeout; or FIN-WAIT-2 for nobody, so that a peer which never closes is forgotten
     DEADLINE_REXMIT         # data, SYN or FIN without an ACK; with TCB_PERSIST a window that does not open
     DEADLINES_STORED
+    # What is in flight waits for a sign before the retransmission timer: a tail loss probe, or the end of the
+    # reordering window (RFC 8985). Its tick is in the flight (flight.pxd).
+    DEADLINE_PROBE = DEADLINES_STORED
     # A silence that asks for a probe (MUST-26). Never stored: it is counted from last_received_ms, which every segment
     # moves, while TCB_KEEPALIVE is set and nothing is in flight.
-    DEADLINE_KEEPALIVE = DEADLINES_STORED
+    DEADLINE_KEEPALIVE
     DEADLINE_KINDS
 
 ctypedef struct tcb_t:
@@ -112,9 +114,9 @@ ctypedef struct tcb_t:
     uint32_t flags                          # 48   tcb_flags_t
     uint32_t index                          # 52   own index in tcp.tcbs
     uint32_t snd_una                        # 56   writer: ack
-    uint32_t snd_nxt                        # 60   writer: output (timers pull it back)
+    uint32_t snd_nxt                        # 60   writer: output. A retransmission does not move it
     # ---- line 1
-    uint32_t snd_max                        # 64   writer: output. Highest sequence number ever sent, plus one
+    uint32_t snd_max                        # 64   writer: output. SND.NXT, or behind the byte of a window probe
     uint32_t snd_end                        # 68   writer: calls. After the last queued byte, FIN not counted
     uint32_t snd_wnd                        # 72   writer: ack. Scaled to bytes
     uint32_t snd_wl1                        # 76
@@ -136,11 +138,11 @@ ctypedef struct tcb_t:
     uint32_t cwnd                           # 140  writer: cc, through recovery (view_store); in fast recovery: recovery
     uint32_t ssthresh                       # 144  writer: cc, through recovery
     uint32_t cc_word                        # 148  index of the control's record, 0: none; a small record (control.pxd)
-    uint32_t recover                        # 152  RFC 6582
+    uint32_t flight                         # 152  flight_t index: what is in flight; 0: nothing. writer: recovery
     uint32_t srtt_us                        # 156  RFC 6298; 0: no sample yet
     uint32_t rttvar_us                      # 160
-    uint32_t rtt_seq                        # 164
-    uint32_t rtt_sent_us                    # 168
+    uint32_t min_rtt                        # 164  microseconds << 4 | age: rtt.pxd
+    uint32_t delivered                      # 168  C.delivered: bytes that the peer has, in all. writer: ack
     uint32_t ts_recent                      # 172  RFC 7323
     uint16_t smss                           # 176  payload bytes of a full segment, options taken off
     uint16_t user_timeout_s                 # 178  R2 (MUST-21); 0: tcp.config.user_timeout_ns
@@ -150,7 +152,7 @@ ctypedef struct tcb_t:
     uint8_t ttl                             # 184
     uint8_t tos                             # 185
     uint8_t soft_error                      # 186  last ICMP soft error since an ACK: type << 4 | code (MUST-47)
-    uint8_t duplicate_acks                  # 187
+    uint8_t reordering                      # 187  RACK's reordering window: rack.pxd
     uint8_t backoff                         # 188  RTO doublings or probes without an answer
     uint8_t keepalive_probes                # 189
     uint8_t cc                              # 190  number of its control, CC_WAITING and so on. writer: control
@@ -289,6 +291,8 @@ ctypedef struct tcp_t:
     slab_t time_waits
     slab_t send_pieces
     slab_t extras
+    slab_t flights                          # of connections with something in flight (flight.pxd)
+    slab_t transmissions
     rx_memory_t rx                          # what was received and not consumed
     flow_table_t flows
     wheel_t wheel
@@ -315,6 +319,7 @@ ctypedef struct tcp_t:
     uint64_t holders_at                     # where they go on in the flow table
     uint32_t timestamp_offset               # where our clock began
     timestamp_pair_t timestamp_pairs[TIMESTAMP_PAIRS]       # writer: timestamps
+    uint32_t transmission_seed              # nobody outside can tell how a flight's tree is balanced
     # Bit `after` of state_moves[before]: a connection has made that move between states. writer: moves
     uint16_t state_moves[STATE_COUNT]
 
@@ -408,8 +413,8 @@ cdef inline uint32_t tcp_timestamp(const tcp_t *tcp) noexcept nogil:
     return <uint32_t>(tcp.now_ns // 1000000) + tcp.timestamp_offset
 
 
-# SEQ of a segment without data: SND.NXT, which a timeout pulls back here but not for the peer; never beyond the window,
-# where a probe's byte may lie: the peer would refuse the segment and its ACK (table 6 of RFC 9293 section 3.10.7.4).
+# SEQ of a segment without data: SND.NXT; never beyond the window, where a probe's byte may lie: the peer would refuse
+# the segment and its ACK (table 6 of RFC 9293 section 3.10.7.4).
 cdef inline uint32_t tcb_bare_seq(const tcb_t *tcb) noexcept nogil:
     cdef uint32_t edge = tcb.snd_una + tcb.snd_wnd
     return edge if <int32_t>(tcb.snd_max - edge) > 0 else tcb.snd_max

@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: MIT
 # What an acknowledgment does to the sender: SND.UNA, the send queue, RTT, congestion control, loss recovery, SND.WND.
 #
-# Above: input, timers. Below: tcb, rtt, control, newreno_window. It sends nothing: it leaves
-# TCB_REXMIT and work on the tcb.
-# Read first: RFC 9293 section 3.10.7.4 fifth step, RFC 5681 section 3.2, RFC 6582 section 3.2, RFC 5961 section 5.
+# One ACK, in this order: the scoreboard (SACK, DSACK), what is acknowledged leaves the record of transmissions, the
+# round trip, RACK, then repair: undo, loss detection, the control, the window. Last the timers. The common case, one
+# frame out and one ACK for all of it, has a short way.
+#
+# Above: input, timers. Below: tcb, rtt, control, scoreboard, repair. It sends nothing: it leaves work on the tcb.
+# Read first: RFC 9293 section 3.10.7.4 fifth step, RFC 8985, RFC 5681 section 3.2, RFC 5961 section 5.
 
 from libc.stdint cimport uint32_t
 

@@ -1,28 +1,38 @@
 # SPDX-License-Identifier: MIT
 """What an acknowledgment does to the sender. See ack.pxd for the contract and the sources."""
 
-from libc.stdint cimport uint16_t, uint32_t
+from libc.stdint cimport int32_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memset
 
-from ustack.base.counters cimport DUPLICATE_ACKS_IN, count
+from ustack.base.counters cimport DUPLICATE_ACKS_IN, TAIL_PROBE_REPAIRS, count
+from ustack.base.debug cimport ensure
 from ustack.tcp.cc.contract cimport SSTHRESH_AT_FIRST, ack_sample_t, cc_ops_t, cc_view_t
 from ustack.tcp.records.deadlines cimport deadlines_arm
+from ustack.tcp.records.flight cimport (
+    FLIGHT_PROBE_AGAIN, FLIGHT_ROUND, FLIGHT_SEND_ONE, FLIGHT_TIMEOUT_UNDONE, REPAIR_NONE, TRANSMISSION_FIRST,
+    TX_RETRANSMITTED, TX_SACKED, flight_of, flight_pipe, flight_t, transmission_at)
 from ustack.tcp.records.life cimport piece_release
 from ustack.tcp.records.marks cimport note_writable
+from ustack.tcp.records.state cimport ESTABLISHED
 from ustack.tcp.records.tcb cimport (
-    OPT_TIMESTAMPS, TCB_KEEPALIVE, TCB_MSS_PROVEN, TCB_PERSIST, TCB_RECOVERY, TCB_RECOVER_VALID,
-    TCB_RTO_RECOVERY, TCB_RTT_FULL, TCB_RTT_TIMING, send_piece_at, send_piece_t, snd_cursor_set,
-    tcb_max_window, tcp_timestamp)
+    OPT_SACK, OPT_TIMESTAMPS, TCB_KEEPALIVE, TCB_MSS_PROVEN, TCB_PERSIST, TCB_PROBE_REPEATED, TCB_REPAIRED, TCB_REXMIT,
+    send_piece_at, send_piece_t, snd_cursor_set, tcb_max_window)
 from ustack.tcp.records.work cimport work_add
-from ustack.tcp.recovery.control cimport control_of, control_state, sample_fill, view_load, view_store
-from ustack.tcp.recovery.fast_recovery cimport repair_begin, repair_on_ack, repair_on_duplicate
+from ustack.tcp.recovery.control cimport (
+    control_of, control_state, sample_fill_plain, view_load, view_store)
 from ustack.tcp.recovery.path cimport path_acknowledged
-from ustack.tcp.recovery.rtt cimport rexmit_start, rexmit_stop, rtt_now_us, rtt_progress, rtt_sample
-from ustack.wire.seq cimport seq_ge, seq_gt, seq_lt
+from ustack.tcp.recovery.rack cimport rack_update
+from ustack.tcp.recovery.repair cimport (
+    repair_by_probe, repair_count_duplicate, repair_on_ack, repair_resend)
+from ustack.tcp.recovery.rtt cimport (
+    rexmit_restart, rexmit_start, rexmit_stop, rtt_base_rto_ns, rtt_note_min, rtt_progress, rtt_sample,
+    rtt_sample_after_undo)
+from ustack.tcp.recovery.scoreboard cimport scoreboard_take
+from ustack.tcp.recovery.tlp cimport tlp_schedule
+from ustack.tcp.recovery.transmissions cimport (
+    ack_news_t, flight_check, flight_release, tcp_now_us, transmission_lose_first, transmissions_acknowledge)
+from ustack.wire.seq cimport seq_gt, seq_lt
 from ustack.wire.tcp cimport FIN, HAS_TIMESTAMPS, SYN
-
-
-cdef enum:
-    DUPLICATE_THRESHOLD = 3                 # RFC 5681 section 3.2
 
 
 cdef uint32_t initial_window(const tcp_t *tcp, const tcb_t *tcb) noexcept nogil:
@@ -53,12 +63,20 @@ cdef void ack_set_window(tcb_t *tcb, const segment_t *seg, uint32_t window) noex
 
 
 cdef void ack_input(tcp_t *tcp, tcb_t *tcb, const segment_t *seg, uint32_t window) noexcept nogil:
-    if seq_lt(seg.ack, tcb.snd_una):
-        return                              # an old duplicate: nothing to learn
-    if seg.ack != tcb.snd_una:
-        new_acknowledgment(tcp, tcb, seg)
-    elif is_duplicate(tcb, seg, window):
-        duplicate_acknowledgment(tcp, tcb)
+    if seg.ack == tcb.snd_nxt and is_simple(tcp, tcb, seg):
+        take_simple(tcp, tcb)
+    elif seq_lt(seg.ack, tcb.snd_una):
+        # An old duplicate; but what it has SACKed may be news, where ACKs overtake each other.
+        if tcb.flight and tcb.options & OPT_SACK and seg.sack_count:
+            take_acknowledgment(tcp, tcb, seg, False)
+        return
+    elif seg.ack != tcb.snd_una:
+        if tcb.flight:
+            take_acknowledgment(tcp, tcb, seg, False)
+        else:
+            take_unrecorded(tcp, tcb, seg)
+    else:
+        take_duplicate(tcp, tcb, seg, window)
     update_window(tcp, tcb, seg, window)
 
 
@@ -70,6 +88,7 @@ cdef inline bint is_duplicate(const tcb_t *tcb, const segment_t *seg, uint32_t w
 
 cdef void update_window(tcp_t *tcp, tcb_t *tcb, const segment_t *seg, uint32_t window) noexcept nogil:
     """Only from a segment that is not older than the last one used, so that a reordered one cannot close the window."""
+    cdef flight_t *flight
     if not (seq_lt(tcb.snd_wl1, seg.seq) or (tcb.snd_wl1 == seg.seq and not seq_gt(tcb.snd_wl2, seg.ack))):
         return
     if window != tcb.snd_wnd:
@@ -79,61 +98,232 @@ cdef void update_window(tcp_t *tcp, tcb_t *tcb, const segment_t *seg, uint32_t w
         elif window > tcb.snd_wnd and tcb.flags & TCB_PERSIST:
             tcb.backoff = 0
             rexmit_stop(tcb)
-            if tcb.snd_una != tcb.snd_max:  # what was in flight when the window closed may be lost
-                tcb.snd_nxt = tcb.snd_una
+            flight = flight_of(tcp, tcb)
+            if flight != NULL:              # what was in flight when the window closed may be lost
+                repair_resend(tcp, tcb, flight, 0)
+            elif tcb.snd_nxt != tcb.snd_una:
+                tcb.flags |= TCB_REXMIT
+            if tcb.snd_una != tcb.snd_max:
                 rexmit_start(tcp, tcb)
     ack_set_window(tcb, seg, window)
 
 
-cdef void new_acknowledgment(tcp_t *tcp, tcb_t *tcb, const segment_t *seg) noexcept nogil:
-    cdef uint32_t rtt_us = sample_rtt(tcp, tcb, seg)
-    if rtt_us:
-        tcb.backoff = 0
-    else:
-        rtt_progress(tcp, tcb)
-    if tcb.flags & TCB_RECOVERY:
-        repair_on_ack(tcp, tcb, seg.ack, rtt_us)
-    else:
-        congestion_on_ack(tcp, tcb, seg.ack, rtt_us)
-    if tcb.flags & TCB_RECOVER_VALID and seq_gt(seg.ack, tcb.recover):
-        tcb.flags &= ~TCB_RECOVER_VALID
-    tcb.snd_una = seg.ack
+# ---------------------------------------------------------------- the common case
+
+cdef inline bint is_simple(const tcp_t *tcp, const tcb_t *tcb, const segment_t *seg) noexcept nogil:
+    """One frame is out, sent once, and this acknowledges all of it: nothing else can be learned."""
+    cdef const flight_t *flight = flight_of(tcp, tcb)
+    return (flight != NULL and flight.records == 1 and seg.sack_count == 0 and flight.flags == 0
+            and flight.repair == REPAIR_NONE and flight.sacked_bytes == 0 and flight.pipe != 0
+            and tcb.snd_max == tcb.snd_nxt and flight.head == TRANSMISSION_FIRST
+            and not flight.first.flags & TX_RETRANSMITTED and not tcb.flags & TCB_PROBE_REPEATED)
+
+
+cdef inline void take_simple(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
+    """What take_acknowledgment comes to there."""
+    cdef flight_t *flight = flight_of(tcp, tcb)
+    cdef const cc_ops_t *ops = control_of(tcp, tcb)
+    cdef uint32_t acked = flight.pipe, rtt_us
+    cdef ack_sample_t sample
+    cdef cc_view_t view
+    rtt_us = rtt_sample(tcb, <uint32_t>((tcp.now_ns - flight.first.sent_ns) // 1000))
+    rtt_note_min(tcp, tcb, rtt_us)
+    if acked >= tcb.smss and flight.first.segment_bytes == tcb.smss:
+        tcb.flags |= TCB_MSS_PROVEN         # sent once, and it arrived
+    tcb.delivered += acked
+    tcb.backoff = 0
+    view_load(tcp, tcb, &view)
+    sample_fill_plain(tcb, &sample, acked, acked, acked)
+    sample.rtt_us = rtt_us
+    sample.delivered_total = tcb.delivered
+    sample.rate_delivered = acked
+    sample.rate_interval_us = rtt_us
+    sample.rate_prior_delivered = flight.first.delivered
+    sample.rate_in_flight = acked
+    sample.is_app_limited = True
+    sample.round_start = True
+    ops.on_ack(control_state(tcp, tcb, ops), &view, &sample)
+    view_store(tcb, &view)
+    flight_release(tcp, tcb)
+    una_moved(tcp, tcb, tcb.snd_nxt)
+    rexmit_stop(tcb)                        # RFC 6298 (5.2)
+    if tcb.flags & TCB_KEEPALIVE:
+        deadlines_arm(tcp, tcb)
+    note_writable(tcp, tcb)
+    work_add(tcp, tcb)
+
+
+cdef inline void una_moved(tcp_t *tcp, tcb_t *tcb, uint32_t ack) noexcept nogil:
+    tcb.snd_una = ack
     tcb.soft_error = 0                      # whatever the network said, it has carried this since
-    if seq_lt(tcb.snd_nxt, seg.ack):        # after a timeout: the peer had what we were about to send again
-        tcb.snd_nxt = seg.ack
+    tcb.flags &= ~(TCB_REPAIRED | TCB_PROBE_REPEATED)
     release_acknowledged(tcp, tcb)
     if tcb.extra:
         path_acknowledged(tcp, tcb)
+
+
+# ---------------------------------------------------------------- any other acknowledgment
+
+cdef void take_acknowledgment(tcp_t *tcp, tcb_t *tcb, const segment_t *seg, bint duplicate) noexcept nogil:
+    """Something is in flight, and SEG acknowledges some of it, or SACKs, or is a duplicate."""
+    cdef flight_t *flight = flight_of(tcp, tcb)
+    cdef uint32_t una = tcb.snd_una, in_flight = flight_pipe(flight)
+    cdef bint moved = seq_gt(seg.ack, una)
+    cdef bint repeated = tcb.flags & TCB_PROBE_REPEATED
+    cdef ack_news_t news
+    memset(&news, 0, sizeof(news))
+    news.has_ts = tcb.options & OPT_TIMESTAMPS and seg.has & HAS_TIMESTAMPS and seg.ts_ecr != 0
+    news.ts_ecr = seg.ts_ecr
+    if tcb.options & OPT_SACK:
+        if seg.sack_count:
+            scoreboard_take(tcp, tcb, flight, seg, &news)
+    elif duplicate:
+        repair_count_duplicate(tcb, flight, &news)
+    if moved:
+        news.acked = seg.ack - una
+        if flight.duplicate_bytes:
+            forget_duplicates(tcb, flight, &news)
+        flight.duplicate_acks = 0
+        transmissions_acknowledge(tcp, tcb, flight, seg.ack, &news)
+        una_moved(tcp, tcb, seg.ack)
+        if seq_lt(tcb.snd_nxt, seg.ack):    # the byte of a window probe
+            tcb.snd_nxt = seg.ack
+    if news.delivered:
+        tcb.delivered += news.delivered
+        flight.delivered_us = tcp_now_us(tcp)
+        if news.newest_sent_ns:
+            flight.first_sent_us = <uint32_t>(news.newest_sent_ns // 1000)
+        if flight.app_limited and <int32_t>(tcb.delivered - flight.app_limited) > 0:
+            flight.app_limited = 0
+    take_measurements(tcp, tcb, flight, &news, moved)
+    rack_update(tcp, flight, &news)
+    if repeated and moved:                  # RFC 8985 section 7.4.2: the probe's repetition was needed
+        repair_by_probe(tcp, tcb, tcb.snd_nxt - una)
+        count(tcp.counters, TAIL_PROBE_REPAIRS)
+    repair_on_ack(tcp, tcb, flight, &news, una, in_flight, duplicate)
+    if not seq_lt(tcb.snd_nxt, tcb.snd_end) and flight.lost_first == 0 and flight_pipe(flight) < tcb.cwnd:
+        flight.app_limited = (tcb.delivered + flight_pipe(flight)) | 1
+    if moved:
+        go_on(tcp, tcb, flight)
+    elif news.sacked and flight.head and news.newest_sent_ns <= transmission_at(tcp, flight, flight.head).sent_ns:
+        # What was sent before it is still arriving: the path is slow, and the timer times what is first since it was
+        # sent. What was sent after it restarts nothing, or a lost one would never time out. Linux does the same.
+        rexmit_start(tcp, tcb)
+    if news.delivered or news.newly_lost or news.dsack or flight_of(tcp, tcb) == NULL or duplicate:
+        work_add(tcp, tcb)
+    ensure(flight_check(tcp, tcb))
+
+
+cdef inline void go_on(tcp_t *tcp, tcb_t *tcb, flight_t *flight) noexcept nogil:
+    """SND.UNA has moved: what waits next."""
+    if flight.records == 0:
+        if flight.flags & FLIGHT_PROBE_AGAIN and flight.tlp_end == tcb.snd_una:
+            tcb.flags |= TCB_PROBE_REPEATED
+        flight_release(tcp, tcb)
     if tcb.snd_una == tcb.snd_max:
         rexmit_stop(tcb)                    # RFC 6298 (5.2)
         if tcb.flags & TCB_KEEPALIVE:
             deadlines_arm(tcp, tcb)
     else:
-        rexmit_start(tcp, tcb)              # RFC 6298 (5.3)
+        rexmit_restart(tcp, tcb, flight_of(tcp, tcb))   # (5.3)
+        if tcb.flight:
+            tlp_schedule(tcp, tcb, flight)
     note_writable(tcp, tcb)
     work_add(tcp, tcb)
 
 
-cdef inline uint32_t sample_rtt(tcp_t *tcp, tcb_t *tcb, const segment_t *seg) noexcept nogil:
-    """One timed segment a round trip; by timestamps when a retransmission has spoilt it (RFC 6298 section 3).
+cdef inline void forget_duplicates(tcb_t *tcb, flight_t *flight, ack_news_t *news) noexcept nogil:
+    """Without SACK: of what is acknowledged now, all but the first segment may have been counted by a duplicate."""
+    cdef uint32_t counted = news.acked - tcb.smss if news.acked > tcb.smss else 0
+    if counted > flight.duplicate_bytes:
+        counted = flight.duplicate_bytes
+    flight.duplicate_bytes -= counted
+    news.delivered -= counted               # transmissions_acknowledge adds all of it
 
-    The sample in microseconds; 0: none was taken. Only a sample ends the back-off (RFC 6298 section 5, Karn's rule,
-    MUST-18).
-    """
-    cdef uint32_t elapsed_ms
-    if tcb.flags & TCB_RTT_TIMING:
-        if seq_ge(seg.ack, tcb.rtt_seq):
-            tcb.flags &= ~TCB_RTT_TIMING
-            if tcb.flags & TCB_RTT_FULL:
-                tcb.flags |= TCB_MSS_PROVEN  # sent once, and it arrived
-            return rtt_sample(tcb, rtt_now_us(tcp) - tcb.rtt_sent_us)
-    elif tcb.options & OPT_TIMESTAMPS and seg.has & HAS_TIMESTAMPS and seg.ts_ecr != 0:
-        # After a retransmission only echoes of what was sent since count: where the ACK was lost and not the segment,
-        # the peer still echoes the original (RFC 7323 section 5.3), and each timeout would lengthen the next.
-        elapsed_ms = tcp_timestamp(tcp) - seg.ts_ecr
-        if elapsed_ms <= (rtt_now_us(tcp) - tcb.rtt_sent_us) // 1000 + 1:
-            return rtt_sample(tcb, elapsed_ms * 1000 + 500)
-    return 0
+
+cdef inline void take_measurements(tcp_t *tcp, tcb_t *tcb, flight_t *flight, ack_news_t *news,
+                                   bint moved) noexcept nogil:
+    """RFC 6298 section 3, RFC 7323 section 4. Only a measurement ends the back-off (Karn's rule, MUST-18)."""
+    cdef uint64_t sent_ns = news.rtt_newest_ns
+    cdef uint64_t oldest_ns = news.rtt_oldest_ns
+    if news.newest_again and news.has_ts and news.newest_sent_ns > sent_ns:
+        sent_ns = news.newest_sent_ns       # sent again, and the echo tells that it answers this sending
+        if moved and oldest_ns == 0:
+            oldest_ns = sent_ns
+    if sent_ns:
+        news.rtt_us = <uint32_t>((tcp.now_ns - sent_ns) // 1000)
+        if news.rtt_us == 0:
+            news.rtt_us = 1
+        rtt_note_min(tcp, tcb, news.rtt_us)
+    if not moved:
+        return
+    if oldest_ns == 0:
+        rtt_progress(tcp, tcb)
+        return
+    tcb.backoff = 0
+    if flight.flags & FLIGHT_TIMEOUT_UNDONE and news.rtt_oldest_ns:
+        rtt_sample_after_undo(tcb, flight, <uint32_t>((tcp.now_ns - oldest_ns) // 1000))
+    elif not flight.flags & FLIGHT_ROUND or seq_gt(tcb.snd_una, flight.round_end):
+        rtt_sample(tcb, <uint32_t>((tcp.now_ns - oldest_ns) // 1000))
+    else:
+        return
+    flight.flags |= FLIGHT_ROUND
+    flight.round_end = tcb.snd_nxt
+
+
+cdef void take_duplicate(tcp_t *tcp, tcb_t *tcb, const segment_t *seg, uint32_t window) noexcept nogil:
+    """SEG.ACK = SND.UNA."""
+    cdef bint duplicate = is_duplicate(tcb, seg, window)
+    if tcb.flags & TCB_PROBE_REPEATED and (duplicate or seg.sack_count):
+        tcb.flags &= ~TCB_PROBE_REPEATED    # RFC 8985 section 7.4.2, cases 1 and 2: both copies have arrived
+    if duplicate:
+        count(tcp.counters, DUPLICATE_ACKS_IN)
+    if tcb.flight and (duplicate or (tcb.options & OPT_SACK and seg.sack_count)):
+        take_acknowledgment(tcp, tcb, seg, duplicate)
+    if tcb.backoff:
+        take_life(tcp, tcb)
+
+
+cdef void take_life(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
+    """The peer is there, and the timer has backed off: the path has come back, perhaps. What is missing goes again now,
+    not when the timer comes, which may be a minute away; once in the time of an RTO without back-off, as if the path
+    had always been there."""
+    cdef flight_t *flight = flight_of(tcp, tcb)
+    if (flight == NULL or flight.head == 0 or tcb.flags & TCB_PERSIST or tcb.state < ESTABLISHED
+            or flight.flags & FLIGHT_SEND_ONE or transmission_at(tcp, flight, flight.head).flags & TX_SACKED
+            or tcp.now_ns - transmission_at(tcp, flight, flight.head).sent_ns < rtt_base_rto_ns(tcp, tcb)):
+        return
+    transmission_lose_first(tcp, flight)
+    flight.flags |= FLIGHT_SEND_ONE
+    work_add(tcp, tcb)
+
+
+cdef void take_unrecorded(tcp_t *tcp, tcb_t *tcb, const segment_t *seg) noexcept nogil:
+    """There was no memory for a flight (transmissions.pxd), or the byte of a window probe was taken: no measurement."""
+    cdef const cc_ops_t *ops = control_of(tcp, tcb)
+    cdef cc_view_t view
+    cdef ack_sample_t sample
+    cdef uint32_t una = tcb.snd_una
+    rtt_progress(tcp, tcb)
+    tcb.delivered += seg.ack - una
+    una_moved(tcp, tcb, seg.ack)
+    if seq_lt(tcb.snd_nxt, seg.ack):
+        tcb.snd_nxt = seg.ack
+    view_load(tcp, tcb, &view)
+    sample_fill_plain(tcb, &sample, seg.ack - una, tcb.snd_nxt - una, tcb.snd_nxt - una)
+    sample.delivered_total = tcb.delivered
+    ops.on_ack(control_state(tcp, tcb, ops), &view, &sample)
+    view_store(tcb, &view)
+    if tcb.snd_una == tcb.snd_max:
+        rexmit_stop(tcb)
+        if tcb.flags & TCB_KEEPALIVE:
+            deadlines_arm(tcp, tcb)
+    else:
+        rexmit_start(tcp, tcb)
+        if tcb.backoff:
+            tcb.flags |= TCB_REXMIT         # the rest of what a timeout has found missing, segment by segment
+    note_writable(tcp, tcb)
+    work_add(tcp, tcb)
 
 
 cdef inline void release_acknowledged(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
@@ -150,36 +340,6 @@ cdef inline void release_acknowledged(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
             tcb.snd_tail = 0
         else:                               # it was not the tail, so its note is the cursor
             snd_cursor_set(tcp, tcb, piece.note if piece.note != index else tcb.snd_head)
+        if tcb.flight and flight_of(tcp, tcb).piece == index:
+            flight_of(tcp, tcb).piece = 0
         piece_release(tcp, index)
-
-
-# ---------------------------------------------------------------- congestion and loss
-
-cdef void congestion_on_ack(tcp_t *tcp, tcb_t *tcb, uint32_t ack, uint32_t rtt_us) noexcept nogil:
-    """RFC 5681 section 3.1, before SND.UNA moves."""
-    cdef const cc_ops_t *ops = control_of(tcp, tcb)
-    cdef cc_view_t view
-    cdef ack_sample_t sample
-    view_load(tcp, tcb, &view)
-    sample_fill(tcb, &sample, ack - tcb.snd_una, rtt_us)
-    ops.on_ack(control_state(tcp, tcb, ops), &view, &sample)
-    view_store(tcb, &view)
-    tcb.duplicate_acks = 0
-    if tcb.flags & TCB_RTO_RECOVERY and seq_ge(ack, tcb.recover):
-        tcb.flags &= ~TCB_RTO_RECOVERY
-
-
-cdef void duplicate_acknowledgment(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
-    count(tcp.counters, DUPLICATE_ACKS_IN)
-    if tcb.duplicate_acks == 0 and not tcb.flags & TCB_RECOVER_VALID:
-        tcb.recover = tcb.snd_max           # FlightSize before limited transmit adds to it, see repair_begin
-    if tcb.duplicate_acks < 255:
-        tcb.duplicate_acks += 1
-    if tcb.flags & TCB_RECOVERY:
-        repair_on_duplicate(tcb)
-    elif tcb.duplicate_acks == DUPLICATE_THRESHOLD and not tcb.flags & TCB_RTO_RECOVERY:
-        # RFC 6582 section 3.2 step 1: not again for a window that was repaired already.
-        if tcb.flags & TCB_RECOVER_VALID and not seq_gt(tcb.snd_una, tcb.recover):
-            return
-        repair_begin(tcp, tcb)
-    work_add(tcp, tcb)

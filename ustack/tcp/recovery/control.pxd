@@ -20,7 +20,10 @@ from libc.string cimport memset
 
 from ustack.buf.slab cimport slab_at
 from ustack.tcp.cc.contract cimport CC_MAX, STATE_IN_PLACE, ack_sample_t, cc_ops_t, cc_view_t
-from ustack.tcp.records.tcb cimport CC_HEARS_SENT, CC_TABLE, tcb_t, tcp_t
+from ustack.tcp.records.flight cimport flight_pipe, flight_t
+from ustack.tcp.records.tcb cimport CC_HEARS_SENT, CC_TABLE, OPT_SACK, tcb_t, tcp_t
+from ustack.tcp.recovery.rtt cimport rtt_min_us
+from ustack.tcp.recovery.transmissions cimport ack_news_t
 
 # Make a registered control (its number) one of this TCP's, so that connections may have it. 0, or -1: no memory.
 cdef int control_provide(tcp_t *tcp, int number) noexcept nogil
@@ -66,7 +69,7 @@ cdef inline void view_load(const tcp_t *tcp, const tcb_t *tcb, cc_view_t *view) 
     view.pacing_rate = 0
     view.hold_samples = False
     view.seed = 0
-    view.delivered_total = 0
+    view.delivered_total = tcb.delivered
 
 
 # A window of less than a segment would stop the connection, or be overridden whole (RFC 9293 section 3.8.6.2.1).
@@ -77,16 +80,51 @@ cdef inline void view_store(tcb_t *tcb, const cc_view_t *view) noexcept nogil:
         window_widen(tcb)
 
 
-# One ACK of `acked` bytes, before SND.UNA moves.
-cdef inline void sample_fill(const tcb_t *tcb, ack_sample_t *sample, uint32_t acked, uint32_t rtt_us) noexcept nogil:
-    cdef uint32_t flight = tcb.snd_nxt - tcb.snd_una
+# One ACK, SND.UNA has moved from `una`. prior: bytes that were in flight before it.
+cdef inline void sample_fill(tcp_t *tcp, tcb_t *tcb, flight_t *flight, const ack_news_t *news, ack_sample_t *sample,
+                             uint32_t una, uint32_t prior) noexcept nogil:
+    sample_fill_plain(tcb, sample, news.acked, tcb.snd_nxt - una, prior)
+    sample.delivered = news.delivered
+    sample.in_flight = flight_pipe(flight)
+    sample.rtt_us = news.rtt_us
+    sample.newly_lost = news.newly_lost
+    sample.delivered_total = tcb.delivered
+    sample.lost_total = flight.lost
+    sample_rate(flight, news, sample)
+
+
+# What any ACK has.
+cdef inline void sample_fill_plain(const tcb_t *tcb, ack_sample_t *sample, uint32_t acked, uint32_t outstanding,
+                                   uint32_t prior) noexcept nogil:
     memset(sample, 0, sizeof(ack_sample_t))
     sample.acked = acked
     sample.delivered = acked
-    sample.flight = flight
-    sample.rtt_us = rtt_us
+    sample.flight = outstanding
+    sample.prior_in_flight = prior
+    sample.min_rtt_us = rtt_min_us(tcb)
+    sample.selective = tcb.options & OPT_SACK
     sample.unsent = <int32_t>(tcb.snd_end - tcb.snd_nxt)
-    sample.cwnd_limited = flight + tcb.smss >= tcb.cwnd or (tcb.cwnd < tcb.ssthresh and flight * 2 >= tcb.cwnd)
+    sample.cwnd_limited = prior + tcb.smss >= tcb.cwnd or (tcb.cwnd < tcb.ssthresh and prior * 2 >= tcb.cwnd)
+
+
+# draft-ietf-ccwg-bbr section 4.1.2.3: the rate at which what was sent with the newest delivered segment has arrived.
+cdef inline void sample_rate(flight_t *flight, const ack_news_t *news, ack_sample_t *sample) noexcept nogil:
+    cdef uint32_t send_us, ack_us
+    if news.newest_sent_ns == 0:
+        return
+    send_us = <uint32_t>(news.newest_sent_ns // 1000) - news.newest_first_sent_us
+    ack_us = flight.delivered_us - news.newest_delivered_us
+    sample.rate_prior_delivered = news.newest_delivered
+    sample.rate_delivered = sample.delivered_total - news.newest_delivered
+    sample.rate_interval_us = send_us if send_us > ack_us else ack_us
+    sample.rate_in_flight = news.newest_in_flight
+    sample.rate_lost = flight.lost - news.newest_lost
+    sample.is_app_limited = news.newest_app_limited
+    if sample.rate_interval_us < sample.min_rtt_us:
+        sample.rate_interval_us = 0         # shorter than any path: an ACK of something sent again
+    if <int32_t>(news.newest_delivered - flight.next_round) >= 0:
+        flight.next_round = sample.delivered_total
+        sample.round_start = True
 
 
 # A frame has gone out and SND.NXT says so.

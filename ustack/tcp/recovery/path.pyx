@@ -12,9 +12,8 @@ from ustack.ip.layer cimport ip_header_bytes
 from ustack.tcp.cc.contract cimport cc_ops_t, cc_view_t
 from ustack.tcp.records.life cimport extra_make, extra_settle
 from ustack.tcp.records.state cimport ESTABLISHED
-from ustack.tcp.records.tcb cimport TCB_MSS_PROVEN, TCB_RECOVERY, TCB_RTT_FULL, extra_t, tcb_header_bytes
+from ustack.tcp.records.tcb cimport TCB_MSS_PROVEN, extra_t, tcb_header_bytes
 from ustack.tcp.recovery.control cimport control_of, control_state, view_load, view_store
-from ustack.tcp.recovery.fast_recovery cimport repair_end
 from ustack.wire.seq cimport seq_ge, seq_gt
 
 
@@ -54,15 +53,12 @@ cdef inline uint16_t smss_for(const tcb_t *tcb, uint16_t mtu) noexcept nogil:
 
 
 cdef void resize(tcp_t *tcp, tcb_t *tcb, uint16_t smss) noexcept nogil:
-    """The new size has proved nothing yet, and the congestion window counts in it. A smaller one ends a fast recovery:
-    what duplicates have added to its window goes, since they tell nothing of what is about to be sent again."""
+    """The new size has proved nothing yet, and the congestion window counts in it."""
     cdef const cc_ops_t *ops = control_of(tcp, tcb)
     cdef cc_view_t view
     cdef uint16_t old = tcb.smss
     tcb.smss = smss
-    tcb.flags &= ~(TCB_MSS_PROVEN | TCB_RTT_FULL)
-    if tcb.flags & TCB_RECOVERY and smss < old:
-        repair_end(tcb)
+    tcb.flags &= ~TCB_MSS_PROVEN
     view_load(tcp, tcb, &view)
     ops.on_mtu(control_state(tcp, tcb, ops), &view, old)
     view_store(tcb, &view)

@@ -2,11 +2,26 @@
 # Round-trip time and the retransmission timeout: RFC 6298, with Karn's rule (MUST-18) and timestamps (RFC 7323 section
 # 4).
 #
-# Above: ack, output, timers. Below: tcb. Times on the tcb are microseconds in 32 bits.
+# Every ACK of something that was sent once measures; so does one of something sent again, where the peer's timestamp
+# says which sending it answers. The control, RACK and the minimum take each (microseconds of our own clock); SRTT and
+# RTTVAR take one per round trip, for which their gains are made (RFC 6298 section 3; RFC 7323 section 4.2 and appendix
+# G say what becomes of RTTVAR otherwise).
+#
+# Above: ack, output, timers. Below: tcb, flight. Times on the tcb are microseconds in 32 bits.
 
 from libc.stdint cimport uint32_t, uint64_t
 
-from ustack.tcp.records.tcb cimport TCB_RTT_TIMING, tcb_t, tcp_t
+from ustack.base.wheel cimport WHEEL_TICK_SHIFT
+from ustack.tcp.records.flight cimport flight_t
+from ustack.tcp.records.tcb cimport tcb_t, tcp_t
+
+cdef enum:
+    GRANULARITY_US = (1 << WHEEL_TICK_SHIFT) // 1000    # G: the timing wheel's tick
+    MAX_SAMPLE_US = 1 << 28
+    MIN_RTT_AGE_BITS = 4
+    MIN_RTT_AGE_SHIFT = 36
+    MIN_RTT_AGE_MAX = 4
+    RESTART_THRESHOLD = 4                   # rrthresh of RFC 7765, in segments
 
 # One measurement (RFC 6298 (2.2), (2.3)); what was taken of it, at least 1.
 cdef uint32_t rtt_sample(tcb_t *tcb, uint32_t rtt_us) noexcept nogil
@@ -23,13 +38,21 @@ cdef uint64_t rtt_r2_ns(const tcp_t *tcp, const tcb_t *tcb) noexcept nogil
 # The peer has acknowledged something new, but no measurement came of it: the back-off stays (Karn), as far as it leaves
 # most of R2, which counts from here again.
 cdef void rtt_progress(const tcp_t *tcp, tcb_t *tcb) noexcept nogil
+# (5.3) with RFC 7765: an ACK has moved SND.UNA and something is left.
+cdef void rexmit_restart(tcp_t *tcp, tcb_t *tcb, const flight_t *flight) noexcept nogil
+# The timeout without back-off.
+cdef uint64_t rtt_base_rto_ns(const tcp_t *tcp, const tcb_t *tcb) noexcept nogil
+# A sample after a timeout that was none (RFC 4015 section 4): no less patient than before.
+cdef void rtt_sample_after_undo(tcb_t *tcb, flight_t *flight, uint32_t rtt_us) noexcept nogil
 
 
-cdef inline uint32_t rtt_now_us(const tcp_t *tcp) noexcept nogil:
-    return <uint32_t>(tcp.now_ns // 1000)
+cdef inline uint32_t rtt_min_us(const tcb_t *tcb) noexcept nogil:
+    return tcb.min_rtt >> MIN_RTT_AGE_BITS
 
 
-# What is in flight will be sent again: the running measurement is void, and rtt_sent_us tells since when echoes count.
-cdef inline void rtt_spoil(const tcp_t *tcp, tcb_t *tcb) noexcept nogil:
-    tcb.flags &= ~TCB_RTT_TIMING
-    tcb.rtt_sent_us = rtt_now_us(tcp)
+# The shortest round trip of the last five minutes or so: tcb.min_rtt is microseconds << 4 and, below, when it was seen,
+# in units of 69 s modulo 16. (After 18 minutes without a sample the age may look younger than it is.)
+cdef inline void rtt_note_min(const tcp_t *tcp, tcb_t *tcb, uint32_t rtt_us) noexcept nogil:
+    cdef uint32_t age = <uint32_t>(tcp.now_ns >> MIN_RTT_AGE_SHIFT) & 15
+    if (rtt_us <= rtt_min_us(tcb) or tcb.min_rtt == 0 or (age - tcb.min_rtt & 15) > MIN_RTT_AGE_MAX):
+        tcb.min_rtt = (rtt_us if rtt_us < MAX_SAMPLE_US else MAX_SAMPLE_US - 1) << MIN_RTT_AGE_BITS | age

@@ -6,14 +6,13 @@ It measures and computes; when a sample may be taken is ack's decision, what a t
 
 from libc.stdint cimport uint32_t, uint64_t
 
-from ustack.base.wheel cimport WHEEL_TICK_SHIFT
 from ustack.tcp.records.deadlines cimport deadline_clear, deadline_set
+from ustack.tcp.records.flight cimport FLIGHT_TIMEOUT_UNDONE, transmission_at
 from ustack.tcp.records.tcb cimport DEADLINE_REXMIT, TCB_CLOSED_BY_APP, TCB_PERSIST, TCB_PROBE
+from ustack.wire.seq cimport seq_lt
 
 
 cdef enum:
-    GRANULARITY_US = (1 << WHEEL_TICK_SHIFT) // 1000    # G: the timing wheel's tick
-    MAX_SAMPLE_US = 1 << 28
     LASTING_BACKOFF = 6                     # doublings that outlive progress without a measurement: 1 s becomes 64 s
 
 cdef uint64_t SECOND_NS = 1000000000
@@ -35,6 +34,12 @@ cdef uint32_t rtt_sample(tcb_t *tcb, uint32_t rtt_us) noexcept nogil:
     if tcb.srtt_us == 0:
         tcb.srtt_us = 1
     return rtt_us
+
+
+cdef void rtt_sample_after_undo(tcb_t *tcb, flight_t *flight, uint32_t rtt_us) noexcept nogil:
+    flight.flags &= ~FLIGHT_TIMEOUT_UNDONE
+    tcb.srtt_us = flight.srtt_before_us if flight.srtt_before_us > rtt_us else rtt_us
+    tcb.rttvar_us = flight.rttvar_before_us if flight.rttvar_before_us > rtt_us // 2 else rtt_us // 2
 
 
 cdef inline uint64_t base_rto_ns(const tcp_t *tcp, const tcb_t *tcb) noexcept nogil:
@@ -59,6 +64,22 @@ cdef inline uint64_t backed_off(const tcp_t *tcp, uint64_t rto_ns, uint32_t time
 
 cdef uint64_t rtt_rto_ns(const tcp_t *tcp, const tcb_t *tcb) noexcept nogil:
     return backed_off(tcp, base_rto_ns(tcp, tcb), tcb.backoff)
+
+
+cdef uint64_t rtt_base_rto_ns(const tcp_t *tcp, const tcb_t *tcb) noexcept nogil:
+    return base_rto_ns(tcp, tcb)
+
+
+cdef void rexmit_restart(tcp_t *tcp, tcb_t *tcb, const flight_t *flight) noexcept nogil:
+    """RFC 7765 section 4: with few segments out and none to follow there will be no fast recovery, and the timer counts
+    from when the first of them was sent, not from the ACK before it."""
+    cdef uint64_t rto_ns = rtt_rto_ns(tcp, tcb), waited_ns
+    if (flight != NULL and flight.head and not seq_lt(tcb.snd_nxt, tcb.snd_end)
+            and tcb.snd_nxt - tcb.snd_una < RESTART_THRESHOLD * <uint32_t>tcb.smss):
+        waited_ns = tcp.now_ns - transmission_at(tcp, flight, flight.head).sent_ns
+        if waited_ns < rto_ns:
+            rto_ns -= waited_ns
+    deadline_set(tcp, tcb, DEADLINE_REXMIT, rto_ns)
 
 
 cdef void rexmit_start(tcp_t *tcp, tcb_t *tcb) noexcept nogil:

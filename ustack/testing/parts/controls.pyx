@@ -180,6 +180,12 @@ cdef dict sample_as_dict(const ack_sample_t *sample):
         "acked": sample.acked, "flight": sample.flight, "rtt_us": sample.rtt_us, "unsent": sample.unsent,
         "cwnd_limited": bool(sample.cwnd_limited), "in_recovery": bool(sample.in_recovery),
         "newly_lost": sample.newly_lost, "ecn_marks": sample.ecn_marks,
+        "delivered": sample.delivered, "min_rtt_us": sample.min_rtt_us, "prior_in_flight": sample.prior_in_flight,
+        "in_flight": sample.in_flight, "round_start": bool(sample.round_start),
+        "is_app_limited": bool(sample.is_app_limited), "delivered_total": sample.delivered_total,
+        "lost_total": sample.lost_total, "rate_delivered": sample.rate_delivered,
+        "rate_interval_us": sample.rate_interval_us, "rate_prior_delivered": sample.rate_prior_delivered,
+        "rate_in_flight": sample.rate_in_flight, "rate_lost": sample.rate_lost,
     }
     return {name: value for name, value in every.items() if value}
 
@@ -189,6 +195,13 @@ cdef void aimd_on_loss(void *state, cc_view_t *view, uint32_t flight) noexcept n
         note(<aimd_t *>state, ("on_loss", flight))
     view.cwnd = flight // 4 * 3
     view.ssthresh = view.cwnd
+
+
+cdef void aimd_on_spurious(void *state, cc_view_t *view, uint32_t cwnd_before, uint32_t ssthresh_before) noexcept nogil:
+    with gil:
+        note(<aimd_t *>state, ("on_spurious", cwnd_before, ssthresh_before))
+    view.cwnd = cwnd_before
+    view.ssthresh = ssthresh_before
 
 
 cdef void aimd_on_rto(void *state, cc_view_t *view, uint32_t flight, bint first) noexcept nogil:
@@ -215,6 +228,7 @@ AIMD.release = aimd_release
 AIMD.on_sent = aimd_on_sent
 AIMD.on_ack = aimd_on_ack
 AIMD.on_loss = aimd_on_loss
+AIMD.on_spurious = aimd_on_spurious
 AIMD.on_rto = aimd_on_rto
 AIMD.on_idle = aimd_on_idle
 AIMD.on_mtu = aimd_on_mtu

@@ -27,7 +27,6 @@ from ustack.tcp.records.state cimport tcp_state_t
 from ustack.tcp.records.tcb cimport (
     DEADLINES_STORED, DEADLINE_KINDS, deadline_t, flow_key_t, flow_slot_t, listener_t, syn_at, tcb_at, tcb_t, tcp_t,
     time_wait_at)
-from ustack.tcp.recovery.newreno_window cimport window_at_loss, window_deflated, window_inflated, window_recovered
 
 
 cdef void fill_key(flow_key_t *key, tuple flow) except *:
@@ -90,7 +89,7 @@ cdef class Deadlines:
 
     def due_in_ticks(self, int kind) -> int:
         """How far ahead its tick lies, negative: behind."""
-        return <int32_t>(deadline_tick(self.tcb, kind) - tcp_tick(&self.c))
+        return <int32_t>(deadline_tick(&self.c, self.tcb, kind) - tcp_tick(&self.c))
 
     @property
     def node_in_ticks(self) -> int | None:
@@ -282,8 +281,7 @@ cdef class FlowTable:
 
 
 cdef class NewReno:
-    """The window under NewReno, and under recovery while a loss is being repaired (recovery/newreno_window.pxd). smss
-    and flight are the caller's to set before each event, in bytes."""
+    """The window under NewReno. smss and flight are the caller's to set before each event, in bytes."""
 
     cdef cc_view_t view
     cdef uint32_t own                       # the control's record
@@ -341,22 +339,9 @@ cdef class NewReno:
         sample.in_recovery = in_recovery
         self.ops.on_ack(&self.own, &self.view, &sample)
 
-    def on_duplicate_ack(self) -> None:
-        """One more duplicate during recovery."""
-        self.view.cwnd = window_inflated(self.view.cwnd, self.view.ssthresh, self.in_flight, self.view.smss)
-
     def on_loss(self) -> None:
         """Fast recovery begins."""
         self.ops.on_loss(&self.own, &self.view, self.in_flight)
-        self.view.cwnd = window_at_loss(self.view.cwnd, self.view.smss)
-
-    def on_partial_ack(self, uint32_t acked) -> None:
-        """New data during recovery, but not all of it."""
-        self.view.cwnd = window_deflated(self.view.cwnd, acked, self.view.smss)
-
-    def on_recovered(self) -> None:
-        """Recovery is over."""
-        self.view.cwnd = window_recovered(self.view.ssthresh, self.in_flight, self.view.smss)
 
     def on_mtu(self, uint32_t smss) -> None:
         """Segments have another size from now on."""

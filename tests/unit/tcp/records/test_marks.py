@@ -144,7 +144,7 @@ def test_nothing_is_queued_while_more_than_the_mark_is_unsent(scene: Scene) -> N
     peer = scene.open(wnd=2 * MSS)
     scene.act(("unsent_low_water", MSS))
     assert scene.recorder.room(PEER_PORT) == QUEUE_BYTES
-    assert scene.act(("send", b"x" * 5 * MSS)) == 5 * MSS      # one range may exceed it
+    assert scene.act(("send", b"x" * 5 * MSS)) == 5 * MSS  # one range may exceed it
     assert (scene.recorder.room(PEER_PORT), scene.act(("send", b"y"))) == (0, 0)
     scene.bed.pump()
     assert (scene.recorder.unsent(PEER_PORT), scene.act(("send", b"y"))) == (3 * MSS, 0)
@@ -269,7 +269,7 @@ def test_raising_a_mark_may_make_the_wish_due(scene: Scene, mark: str) -> None:
     scene.act((mark, 2 * MSS))
     assert not scene.is_due()
     scene.act((mark, 5 * MSS))
-    assert scene.writable() == 0                   # never from inside a downcall
+    assert scene.writable() == 0  # never from inside a downcall
     assert scene.is_due()
     scene.turn()
     assert scene.writable() == 1
@@ -312,7 +312,7 @@ def test_a_wish_from_before_the_connection_is_established_waits_for_on_accept(sc
     peer = ScriptedPeer(scene.bed, port=7, stack_port=None)
     scene.recorder.connect(PEER_ADDRESS, 7)
     assert scene.act(("unsent_low_water", 0), 7) == 0
-    assert scene.act(("send", early), 7) == len(early)     # before its SYN is sent: nothing is unsent but this
+    assert scene.act(("send", early), 7) == len(early)  # before its SYN is sent: nothing is unsent but this
     assert scene.recorder.unsent(7) == len(early)
     scene.act("want_writable", 7)
     scene.bed.pump()
@@ -336,7 +336,7 @@ def test_after_close_and_abort_nobody_is_told(scene: Scene, ending: str, mark: s
     scene.act((mark, 5 * MSS if due else MSS))
     scene.act(("send", b"x" * 5 * MSS))
     scene.act("want_writable")
-    assert scene.is_due()                           # to send, or to tell
+    assert scene.is_due()  # to send, or to tell
     scene.act(ending)
     scene.act((mark, 4 * MSS))
     scene.bed.pump()
@@ -382,7 +382,7 @@ def test_only_a_connection_with_marks_of_its_own_has_a_record(scene: Scene) -> N
     scene.open(1000)
     scene.open(1001)
     assert scene.extras() == 0
-    scene.act(("low_water", LOW_WATER_BYTES), 1000)     # what it has already
+    scene.act(("low_water", LOW_WATER_BYTES), 1000)  # what it has already
     scene.act(("unsent_low_water", 1 << 30), 1000)
     assert scene.extras() == 0
     scene.act(("low_water", 5), 1000)
@@ -426,7 +426,7 @@ def test_marks_and_a_path_share_the_record(scene: Scene) -> None:
     assert row["smss"] == 600 - 40
     assert (scene.recorder.marks(PEER_PORT), scene.extras()) == ((5, QUEUE_BYTES), 1)
     scene.act(("low_water", LOW_WATER_BYTES))
-    assert scene.extras() == 1                     # the path's
+    assert scene.extras() == 1  # the path's
     scene.act(("unsent_low_water", 5))
     peer.drain()
     peer.rcv_nxt = 1 + 2 * MSS
@@ -438,7 +438,7 @@ def test_marks_and_a_path_share_the_record(scene: Scene) -> None:
     assert (row["smss"], scene.recorder.marks(PEER_PORT)) == (MSS, (LOW_WATER_BYTES, 5))
     assert scene.extras() == 1
     scene.act(("unsent_low_water", QUEUE_BYTES))
-    assert scene.extras() == 0                     # nothing of the path is left in it
+    assert scene.extras() == 0  # nothing of the path is left in it
 
 
 # ---------------------------------------------------------------- what waits costs nothing

@@ -1,0 +1,268 @@
+# SPDX-License-Identifier: MIT
+"""The course of a repair. See repair.pxd for the states and the sources."""
+
+from libc.stdint cimport uint32_t
+from libc.string cimport memset
+
+from ustack.base.counters cimport FAST_RETRANSMITS, SACK_RENEGED_IN, count
+from ustack.tcp.cc.contract cimport ack_sample_t, cc_ops_t, cc_view_t
+from ustack.tcp.records.flight cimport (
+    FLIGHT_RECOVER, FLIGHT_ROUND, FLIGHT_SEND_ONE, FRTO_FIRST, FRTO_NONE, FRTO_SECOND, REPAIR_FAST, REPAIR_NONE,
+    REPAIR_RTO, REPAIR_SIZE, TX_LOST, TX_RETRANSMITTED, TX_SACKED, flight_pipe, transmission_at, transmission_bytes,
+    transmission_t)
+from ustack.tcp.records.tcb cimport OPT_SACK, TCB_REPAIRED
+from ustack.tcp.records.work cimport work_add
+from ustack.tcp.recovery.control cimport control_of, control_state, sample_fill, view_load, view_store
+from ustack.tcp.recovery.prr cimport prr_recover_fs, prr_send_count
+from ustack.tcp.recovery.rack cimport (
+    DUPLICATE_THRESHOLD, rack_detect, rack_lose_at_timeout, rack_note_dsack, rack_note_recovered)
+from ustack.tcp.recovery.tlp cimport tlp_acknowledged
+from ustack.tcp.recovery.transmissions cimport (
+    transmission_lose, transmission_lose_first, transmission_merge, transmission_split, transmissions_renege)
+from ustack.tcp.recovery.undo cimport (
+    FRTO_LOST, FRTO_SEND_NEW, FRTO_SPURIOUS, frto_step, frto_verdict_t, undo_begin, undo_detects, undo_resent,
+    undo_restore)
+from ustack.wire.seq cimport seq_ge, seq_gt, seq_lt
+
+
+# ---------------------------------------------------------------- what is lost, without SACK
+
+cdef void repair_count_duplicate(tcb_t *tcb, flight_t *flight, ack_news_t *news) noexcept nogil:
+    """A segment has left the network, as long as there can be one: the first that is missing has not (RFC 5681 section
+    3.2 step 4, the note: what is beyond is made up by the receiver)."""
+    cdef uint32_t most = flight.pipe
+    flight.duplicate_acks += 1
+    if (flight.repair == REPAIR_RTO or flight.repair == REPAIR_SIZE) and not seq_gt(tcb.snd_nxt, flight.recover):
+        return                              # of what was sent before: it is not in flight any more
+    if flight.repair == REPAIR_NONE:
+        most -= tcb.smss if most > tcb.smss else most
+    if flight.duplicate_bytes + tcb.smss <= most:
+        flight.duplicate_bytes += tcb.smss
+        news.delivered += tcb.smss
+
+
+cdef void lose_first_segment(tcp_t *tcp, flight_t *flight) noexcept nogil:
+    """The segment at SND.UNA; a super-frame goes whole if it cannot be split."""
+    cdef transmission_t *sent = transmission_at(tcp, flight, flight.head)
+    if transmission_bytes(sent) > sent.segment_bytes:
+        transmission_split(tcp, flight, flight.head, sent.seq + sent.segment_bytes)
+    transmission_lose_first(tcp, flight)
+
+
+cdef void detect_by_duplicates(tcp_t *tcp, tcb_t *tcb, flight_t *flight, ack_news_t *news, bint moved) noexcept nogil:
+    """RFC 5681 section 3.2 step 2, RFC 6582 section 3.2 step 3."""
+    cdef const transmission_t *sent
+    cdef uint32_t lost = flight.lost_bytes
+    if flight.head == 0:
+        return
+    sent = transmission_at(tcp, flight, flight.head)
+    if sent.flags & TX_LOST:
+        return
+    if flight.repair == REPAIR_NONE:
+        # RFC 6582 section 3.2 step 1: not for duplicates that the repair just ended has caused.
+        if flight.duplicate_acks < DUPLICATE_THRESHOLD or tcb.flags & TCB_REPAIRED:
+            return
+    elif flight.repair != REPAIR_FAST or not moved or sent.flags & TX_RETRANSMITTED:
+        return
+    if flight.repair == REPAIR_FAST:
+        flight.flags |= FLIGHT_SEND_ONE     # at once, whatever PRR has left
+    lose_first_segment(tcp, flight)
+    news.newly_lost += flight.lost_bytes - lost
+
+
+# ---------------------------------------------------------------- beginning and end
+
+cdef void repair_begin(tcp_t *tcp, tcb_t *tcb, flight_t *flight, const ack_news_t *news, uint32_t una) noexcept nogil:
+    """RFC 9937 section 6.1, RFC 5681 section 3.2 step 2: FlightSize without what limited transmit has added since the
+    first sign of a loss (MUST NOT)."""
+    cdef const cc_ops_t *ops = control_of(tcp, tcb)
+    cdef cc_view_t view
+    cdef uint32_t outstanding = tcb.snd_nxt - una
+    if flight.flags & FLIGHT_RECOVER and seq_gt(flight.recover, una):
+        outstanding = flight.recover - una
+    undo_begin(tcb, flight)
+    flight.repair = REPAIR_FAST
+    flight.flags |= FLIGHT_RECOVER
+    flight.recover = tcb.snd_nxt
+    flight.prr_delivered = 0
+    flight.prr_out = 0
+    flight.recover_fs = prr_recover_fs(tcb.snd_nxt - tcb.snd_una, flight.sacked_bytes + flight.duplicate_bytes,
+                                       news.sacked if tcb.options & OPT_SACK else news.delivered, news.acked)
+    view_load(tcp, tcb, &view)
+    ops.on_loss(control_state(tcp, tcb, ops), &view, outstanding)
+    view_store(tcb, &view)
+    count(tcp.counters, FAST_RETRANSMITS)
+
+
+cdef void repair_end(tcb_t *tcb, flight_t *flight) noexcept nogil:
+    """Everything up to `recover` is acknowledged. RFC 9937 section 6.2: cwnd = ssthresh. Without SACK little is known
+    of what is in flight, and RFC 6582 section 3.2 step 3, option (1), lets no burst follow."""
+    cdef uint32_t gentle
+    if flight.repair == REPAIR_FAST:
+        tcb.cwnd = tcb.ssthresh
+        if not tcb.options & OPT_SACK:
+            gentle = (flight.pipe if flight.pipe > tcb.smss else tcb.smss) + tcb.smss
+            if gentle < tcb.cwnd:
+                tcb.cwnd = gentle
+        if tcb.cwnd < tcb.smss:
+            tcb.cwnd = tcb.smss
+        rack_note_recovered(tcb)
+    if tcb.snd_una == flight.recover:
+        tcb.flags |= TCB_REPAIRED
+    flight.repair = REPAIR_NONE
+    flight.frto = FRTO_NONE
+    flight.duplicate_acks = 0
+    flight.flags &= ~(FLIGHT_RECOVER | FLIGHT_SEND_ONE)
+
+
+cdef void set_window(tcb_t *tcb, flight_t *flight, const ack_news_t *news, bint moved) noexcept nogil:
+    """RFC 9937 section 6.2."""
+    cdef uint32_t pipe = flight_pipe(flight), send_count
+    if news.delivered == 0 and flight.prr_out != 0:
+        return
+    flight.prr_delivered += news.delivered
+    send_count = prr_send_count(pipe, tcb.ssthresh, flight.recover_fs, flight.prr_delivered, flight.prr_out,
+                                news.delivered, tcb.smss, moved and news.newly_lost == 0)
+    tcb.cwnd = pipe + send_count
+
+
+# ---------------------------------------------------------------- F-RTO
+
+cdef bint can_send_new(const tcb_t *tcb) noexcept nogil:
+    return seq_lt(tcb.snd_nxt, tcb.snd_end) and seq_gt(tcb.snd_una + tcb.snd_wnd, tcb.snd_nxt)
+
+
+cdef void frto_on_ack(tcp_t *tcp, tcb_t *tcb, flight_t *flight, const ack_news_t *news, bint moved) noexcept nogil:
+    cdef frto_verdict_t verdict = frto_step(flight.frto, moved, seq_ge(tcb.snd_una, flight.recover), news.original,
+                                            news.repeated, can_send_new(tcb))
+    if verdict == FRTO_SPURIOUS:
+        undo_restore(tcp, tcb, flight)
+    elif verdict == FRTO_SEND_NEW:
+        flight.frto = FRTO_SECOND
+        flight.frto_left = 2 * <uint32_t>tcb.smss
+    elif verdict == FRTO_LOST:
+        if flight.frto == FRTO_SECOND:
+            if tcb.cwnd > 3 * <uint32_t>tcb.smss:
+                tcb.cwnd = 3 * <uint32_t>tcb.smss   # step 3a
+            flight.flags |= FLIGHT_SEND_ONE         # what new data is out holds the repair up no longer
+        flight.frto = FRTO_NONE
+
+
+# ---------------------------------------------------------------- events
+
+cdef void repair_on_ack(tcp_t *tcp, tcb_t *tcb, flight_t *flight, ack_news_t *news, uint32_t una, uint32_t in_flight,
+                        bint duplicate) noexcept nogil:
+    cdef bint moved = tcb.snd_una != una
+    cdef bint was_fast = flight.repair == REPAIR_FAST
+    if news.dsack:
+        rack_note_dsack(tcb, flight)
+    if tlp_acknowledged(tcp, flight, tcb.snd_una, news, duplicate):
+        repair_by_probe(tcp, tcb, tcb.snd_nxt - una)
+    if undo_detects(tcb, flight, news, moved):
+        undo_restore(tcp, tcb, flight)
+    elif flight.frto != FRTO_NONE and (moved or news.sack or duplicate):
+        frto_on_ack(tcp, tcb, flight, news, moved)
+    if flight.repair != REPAIR_NONE and seq_ge(tcb.snd_una, flight.recover):
+        repair_end(tcb, flight)
+    if tcb.options & OPT_SACK:
+        rack_detect(tcp, tcb, flight, news)
+    else:
+        detect_by_duplicates(tcp, tcb, flight, news, moved)
+    if news.newly_lost and flight.repair == REPAIR_NONE:
+        repair_begin(tcp, tcb, flight, news, una)
+    note_disorder(tcb, flight, news, duplicate)
+    control_on_ack(tcp, tcb, flight, news, una, in_flight, was_fast or flight.repair == REPAIR_FAST)
+    if flight.repair == REPAIR_FAST:
+        set_window(tcb, flight, news, moved)
+
+
+cdef inline void note_disorder(tcb_t *tcb, flight_t *flight, const ack_news_t *news, bint duplicate) noexcept nogil:
+    """SND.NXT at the first sign of a loss, before limited transmit adds to it."""
+    if flight.repair != REPAIR_NONE:
+        return
+    if flight.flags & FLIGHT_RECOVER and seq_ge(tcb.snd_una, flight.recover):
+        flight.flags &= ~FLIGHT_RECOVER
+    if not flight.flags & FLIGHT_RECOVER and (news.sack or duplicate):
+        flight.flags |= FLIGHT_RECOVER
+        flight.recover = tcb.snd_nxt
+
+
+cdef inline void control_on_ack(tcp_t *tcp, tcb_t *tcb, flight_t *flight, const ack_news_t *news, uint32_t una,
+                                uint32_t in_flight, bint in_recovery) noexcept nogil:
+    cdef const cc_ops_t *ops = control_of(tcp, tcb)
+    cdef cc_view_t view
+    cdef ack_sample_t sample
+    if news.delivered == 0 and news.newly_lost == 0 and news.acked == 0:
+        return
+    view_load(tcp, tcb, &view)
+    sample_fill(tcp, tcb, flight, news, &sample, una, in_flight)
+    sample.in_recovery = in_recovery
+    ops.on_ack(control_state(tcp, tcb, ops), &view, &sample)
+    if not in_recovery:
+        view_store(tcb, &view)
+
+
+cdef void repair_on_reordering_timeout(tcp_t *tcp, tcb_t *tcb, flight_t *flight) noexcept nogil:
+    """RFC 8985 section 6.3: RACK_detect_loss, and the fast recovery that it begins."""
+    cdef ack_news_t news
+    memset(&news, 0, sizeof(news))
+    if rack_detect(tcp, tcb, flight, &news) == 0:
+        return
+    if flight.repair == REPAIR_NONE:
+        repair_begin(tcp, tcb, flight, &news, tcb.snd_una)
+    if flight.repair == REPAIR_FAST:
+        set_window(tcb, flight, &news, False)
+    work_add(tcp, tcb)
+
+
+cdef void repair_on_rto(tcp_t *tcp, tcb_t *tcb, flight_t *flight) noexcept nogil:
+    cdef bint first = flight.repair != REPAIR_RTO and tcb.backoff == 0
+    undo_begin(tcb, flight)
+    if transmission_at(tcp, flight, flight.head).flags & TX_SACKED:
+        count(tcp.counters, SACK_RENEGED_IN)
+        transmissions_renege(tcp, flight)
+    rack_lose_at_timeout(tcp, tcb, flight)
+    flight.repair = REPAIR_RTO
+    flight.recover = tcb.snd_nxt            # RFC 6582 section 3.2 step 4
+    flight.frto = FRTO_FIRST if first else FRTO_NONE
+    flight.flags = (flight.flags | FLIGHT_RECOVER | FLIGHT_SEND_ONE) & ~FLIGHT_ROUND
+    flight.duplicate_acks = 0
+    flight.duplicate_bytes = 0
+
+
+cdef void repair_resend(tcp_t *tcp, tcb_t *tcb, flight_t *flight, uint32_t above) noexcept nogil:
+    cdef uint32_t index = flight.head, before = 0
+    cdef const transmission_t *sent
+    while index:
+        sent = transmission_at(tcp, flight, index)
+        if not sent.flags & (TX_SACKED | TX_LOST) and transmission_bytes(sent) > above:
+            transmission_lose(tcp, flight, index)
+        if before and sent.flags & TX_LOST and transmission_at(tcp, flight, before).flags & TX_LOST:
+            transmission_merge(tcp, flight, before)     # cut anew when it is sent
+        else:
+            before = index
+        index = transmission_at(tcp, flight, before).next
+    flight.repair = REPAIR_SIZE
+    flight.frto = FRTO_NONE
+    flight.recover = tcb.snd_nxt
+    flight.flags = (flight.flags | FLIGHT_RECOVER) & ~FLIGHT_SEND_ONE
+    flight.duplicate_acks = 0
+    flight.duplicate_bytes = 0
+    work_add(tcp, tcb)
+
+
+cdef void repair_note_sent(tcp_t *tcp, flight_t *flight, uint32_t length, bint again) noexcept nogil:
+    if flight.repair == REPAIR_FAST:
+        flight.prr_out += length
+    if again:
+        undo_resent(tcp, flight, length)
+    elif flight.frto == FRTO_SECOND:
+        flight.frto_left -= length if length < flight.frto_left else flight.frto_left
+
+
+cdef void repair_by_probe(tcp_t *tcp, tcb_t *tcb, uint32_t flight_bytes) noexcept nogil:
+    cdef const cc_ops_t *ops = control_of(tcp, tcb)
+    cdef cc_view_t view
+    view_load(tcp, tcb, &view)
+    ops.on_loss(control_state(tcp, tcb, ops), &view, flight_bytes)
+    view_store(tcb, &view)

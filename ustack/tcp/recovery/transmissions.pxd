@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: MIT
+# The record of transmissions: what was sent, when, and where it is now. The layout is in records/flight.pxd.
+#
+#     output      transmission_prepare, transmission_sent (new data, a SYN, a FIN), transmission_resent
+#     scoreboard  transmission_floor, transmission_split, transmission_deliver, transmission_merge
+#     rack, repair, timers     transmission_lose; repair: transmission_found (not lost after all)
+#     ack         transmissions_acknowledge: everything below SND.UNA goes
+#
+# Finding, splitting and removing one costs O(log n) steps, expected over priorities that no peer can see or choose (a
+# treap, as in records/runs); the rest is constant. TRANSMISSION_STEPS counts them.
+#
+# Memory: one flight_t per connection with something in flight (config.flights of them), and a record for each frame but
+# the first (config.transmissions in all, TRANSMISSIONS_MAX for one connection). Where none is to be had
+# (TRANSMISSIONS_REFUSED) the sender works on, more slowly: without a flight_t one frame is out at a time and only the
+# retransmission timer repairs it; without a further record new data waits until an ACK gives one back; a super-frame
+# that cannot be split stays whole, and what is SACKed within it goes unnoticed.
+#
+# It must not: decide what is lost, know of windows. Below: flight. Above: scoreboard, rack, tlp, repair, ack, output.
+
+from libc.stdint cimport uint16_t, uint32_t, uint64_t
+from libc.string cimport memset
+
+from ustack.base.counters cimport TRANSMISSIONS_REFUSED, count
+from ustack.buf.slab cimport slab_release, slab_take
+from ustack.tcp.records.flight cimport (
+    TRANSMISSION_FIRST, TX_APP_LIMITED, TX_USED, flight_of, flight_t, transmission_at, transmission_t)
+from ustack.tcp.records.tcb cimport DEADLINE_PROBE, tcb_t, tcp_t
+
+# What one ACK has told. Zeroed before; filled by scoreboard and transmissions_acknowledge.
+ctypedef struct ack_news_t:
+    uint64_t newest_sent_ns                 # of what was delivered, that which was sent last; 0: nothing to measure by
+    uint64_t rtt_oldest_ns                  # when that which was acknowledged first, and sent once, was sent; 0: none
+    uint64_t rtt_newest_ns                  # ... last, SACKed ones included
+    uint32_t newest_end
+    uint32_t newest_delivered               # its P.delivered, and so on
+    uint32_t newest_delivered_us
+    uint32_t newest_first_sent_us
+    uint32_t newest_in_flight
+    uint32_t newest_lost
+    uint32_t acked                          # bytes, cumulatively
+    uint32_t sacked                         # bytes, by SACK
+    uint32_t delivered                      # bytes that have left the network for good: both, each once
+    uint32_t newly_lost                     # bytes
+    uint32_t rtt_us                         # of the newest that measures; 0: none. writer: rtt
+    uint32_t ts_ecr                         # with has_ts
+    bint has_ts
+    bint newest_app_limited
+    bint newest_again                       # it had been sent more than once
+    bint original                           # something sent once, before `recover`, was delivered (F-RTO)
+    bint first_echoed                       # the ACK of something sent again answers its first sending (RFC 3522)
+    bint repeated                           # something sent again was acknowledged cumulatively
+    bint sack                               # the ACK carries a SACK block above SND.UNA
+    bint dsack                              # ... a duplicate SACK (RFC 2883)
+    bint lost_again                         # a retransmission was found lost
+    uint32_t dsack_left
+    uint32_t dsack_right
+
+# ---------------------------------------------------------------- sending
+cdef uint32_t transmission_reserve(tcp_t *tcp, flight_t *flight) noexcept nogil
+cdef void transmission_append(tcp_t *tcp, tcb_t *tcb, flight_t *flight, uint32_t index, uint32_t end) noexcept nogil
+# It has been sent again, now. It was lost, or a probe repeats it.
+cdef void transmission_resent(tcp_t *tcp, tcb_t *tcb, flight_t *flight, uint32_t index) noexcept nogil
+
+# ---------------------------------------------------------------- looking, splitting
+# The record that holds `seq`, which lies within [SND.UNA, SND.NXT).
+cdef uint32_t transmission_floor(tcp_t *tcp, flight_t *flight, uint32_t seq) noexcept nogil
+# Cut one in two at `at`, which lies within it; the second part's index. 0: there is no record for it, nothing changed.
+cdef uint32_t transmission_split(tcp_t *tcp, flight_t *flight, uint32_t index, uint32_t at) noexcept nogil
+# The last sequence number at which a record may be cut that is not above `at`; its own ends included.
+cdef uint32_t transmission_edge_below(const transmission_t *sent, uint32_t at) noexcept nogil
+cdef uint32_t transmission_edge_above(const transmission_t *sent, uint32_t at) noexcept nogil
+
+# ---------------------------------------------------------------- where it is
+# The peer has it, by SACK: it is measured and leaves the lists.
+cdef void transmission_deliver(tcp_t *tcp, tcb_t *tcb, flight_t *flight, uint32_t index,
+                               ack_news_t *news) noexcept nogil
+# The record behind one is SACKed as it is, or lost as it is: both become one.
+cdef void transmission_merge(tcp_t *tcp, flight_t *flight, uint32_t index) noexcept nogil
+# In flight until now: it is lost, and waits behind the others that are.
+cdef void transmission_lose(tcp_t *tcp, flight_t *flight, uint32_t index) noexcept nogil
+# The first record, which is not SACKed: it is lost, and the first to be sent again.
+cdef void transmission_lose_first(tcp_t *tcp, flight_t *flight) noexcept nogil
+# Everything that waits to be sent again is in flight after all: the loss was none.
+cdef void transmissions_found(tcp_t *tcp, flight_t *flight) noexcept nogil
+# The peer no longer has what it had SACKed (RFC 2018 section 8): all of that is lost.
+cdef void transmissions_renege(tcp_t *tcp, flight_t *flight) noexcept nogil
+# Everything below `ack` is acknowledged and goes. A flight without records is its
+# caller's to release.
+cdef void transmissions_acknowledge(tcp_t *tcp, tcb_t *tcb, flight_t *flight, uint32_t ack,
+                                    ack_news_t *news) noexcept nogil
+# The connection has ended.
+cdef void transmissions_end(tcp_t *tcp, tcb_t *tcb) noexcept nogil
+# The invariants of flight.pxd, and that a timer runs. It looks at every record: for ensure() and tests.
+cdef bint flight_check(const tcp_t *tcp, const tcb_t *tcb) noexcept nogil
+
+
+cdef inline uint32_t tcp_now_us(const tcp_t *tcp) noexcept nogil:
+    return <uint32_t>(tcp.now_ns // 1000)
+
+
+# A record for the next frame, before it is sent: its index, 0: none is to be had.
+cdef inline uint32_t transmission_prepare(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
+    cdef flight_t *flight
+    if tcb.flight:
+        return transmission_reserve(tcp, flight_of(tcp, tcb))
+    tcb.flight = slab_take(&tcp.flights)
+    if tcb.flight == 0:
+        count(tcp.counters, TRANSMISSIONS_REFUSED)
+        return 0
+    flight = flight_of(tcp, tcb)
+    memset(flight, 0, sizeof(flight_t) - sizeof(transmission_t))
+    return TRANSMISSION_FIRST
+
+
+# The frame was not sent after all.
+cdef inline void transmission_cancel(tcp_t *tcp, tcb_t *tcb, uint32_t index) noexcept nogil:
+    cdef flight_t *flight = flight_of(tcp, tcb)
+    if index == 0:
+        return
+    if flight.records == 0:
+        flight_release(tcp, tcb)
+    elif index != TRANSMISSION_FIRST:
+        slab_release(&tcp.transmissions, index)
+
+
+cdef inline void flight_release(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
+    tcb.armed &= <unsigned char>~(1 << DEADLINE_PROBE)
+    slab_release(&tcp.flights, tcb.flight)
+    tcb.flight = 0
+
+
+# What a record says of one sending.
+cdef inline void transmission_stamp(const tcp_t *tcp, const tcb_t *tcb, flight_t *flight,
+                                    transmission_t *sent) noexcept nogil:
+    sent.sent_ns = tcp.now_ns
+    sent.delivered = tcb.delivered
+    sent.delivered_us = flight.delivered_us
+    sent.first_sent_us = flight.first_sent_us
+    sent.in_flight = flight.pipe
+    sent.lost = flight.lost
+    sent.segment_bytes = tcb.smss
+
+
+# [SND.NXT, end) has been sent for the first time, as the record that was prepared. SND.NXT has not moved yet.
+cdef inline void transmission_sent(tcp_t *tcp, tcb_t *tcb, uint32_t index, uint32_t end) noexcept nogil:
+    cdef flight_t *flight = flight_of(tcp, tcb)
+    cdef transmission_t *sent
+    if flight.records:
+        transmission_append(tcp, tcb, flight, index, end)
+        return
+    sent = &flight.first
+    flight.head = TRANSMISSION_FIRST
+    flight.tail = TRANSMISSION_FIRST
+    flight.root = TRANSMISSION_FIRST
+    flight.oldest = TRANSMISSION_FIRST
+    flight.newest = TRANSMISSION_FIRST
+    flight.records = 1
+    flight.seed = <uint32_t>tcb.index ^ tcp.transmission_seed
+    flight.delivered_us = tcp_now_us(tcp)
+    flight.first_sent_us = flight.delivered_us
+    # What was sent before was all there was to send: what goes out now says little of the path, until it is delivered.
+    flight.app_limited = tcb.delivered | 1
+    flight.next_round = tcb.delivered
+    flight.pipe = end - tcb.snd_nxt
+    sent.seq = tcb.snd_nxt
+    sent.end = end
+    sent.first_us = flight.delivered_us
+    transmission_stamp(tcp, tcb, flight, sent)
+    sent.lower = 0
+    sent.higher = 0
+    sent.next = 0
+    sent.older = 0
+    sent.newer = 0
+    sent.flags = TX_USED | TX_APP_LIMITED
+    sent.sends = 1

@@ -1,0 +1,520 @@
+# SPDX-License-Identifier: MIT
+"""The record of transmissions. See transmissions.pxd for the contract and flight.pxd for the layout."""
+
+from libc.stdint cimport int32_t, uint8_t, uint32_t
+
+from ustack.base.counters cimport TRANSMISSION_STEPS, count_add
+from ustack.base.debug cimport ensure
+from ustack.buf.slab cimport slab_alloc
+from ustack.tcp.records.flight cimport (
+    FLIGHT_RECOVER, TRANSMISSIONS_MAX, TX_LOST, TX_RETRANSMITTED, TX_SACKED,
+    transmission_bytes)
+from ustack.tcp.records.tcb cimport DEADLINE_REXMIT, TCB_MSS_PROVEN, TCB_REORDERED
+from ustack.tcp.recovery.rtt cimport rtt_min_us
+from ustack.wire.seq cimport seq_gt, seq_le, seq_lt
+
+
+# ---------------------------------------------------------------- the tree
+
+cdef inline uint32_t segments_of(const transmission_t *sent) noexcept nogil:
+    return (transmission_bytes(sent) + sent.segment_bytes - 1) // sent.segment_bytes
+
+
+cdef inline uint32_t priority(const flight_t *flight, uint32_t index) noexcept nogil:
+    """Of a record in the treap: a keyed mix of its index (the finalizer of MurmurHash3), which nobody outside knows."""
+    cdef uint32_t mixed = index ^ flight.seed
+    mixed = (mixed ^ mixed >> 16) * 0x85EBCA6Bu
+    mixed = (mixed ^ mixed >> 13) * 0xC2B2AE35u
+    return mixed ^ mixed >> 16
+
+
+cdef void tree_insert(tcp_t *tcp, flight_t *flight, uint32_t index) noexcept nogil:
+    cdef transmission_t *added = transmission_at(tcp, flight, index)
+    cdef transmission_t *sent
+    cdef uint32_t *link = &flight.root
+    cdef uint32_t *lower = &added.lower
+    cdef uint32_t *higher = &added.higher
+    cdef uint32_t mine = priority(flight, index), at, steps = 0
+    while link[0] and priority(flight, link[0]) >= mine:
+        sent = transmission_at(tcp, flight, link[0])
+        link = &sent.higher if seq_lt(sent.seq, added.seq) else &sent.lower
+        steps += 1
+    at = link[0]                            # what is below is split at its edge
+    link[0] = index
+    while at:
+        sent = transmission_at(tcp, flight, at)
+        steps += 1
+        if seq_lt(sent.seq, added.seq):
+            lower[0] = at
+            lower = &sent.higher
+            at = sent.higher
+        else:
+            higher[0] = at
+            higher = &sent.lower
+            at = sent.lower
+    lower[0] = 0
+    higher[0] = 0
+    count_add(tcp.counters, TRANSMISSION_STEPS, steps)
+
+
+cdef void tree_remove(tcp_t *tcp, flight_t *flight, uint32_t index) noexcept nogil:
+    cdef transmission_t *gone = transmission_at(tcp, flight, index)
+    cdef transmission_t *sent
+    cdef uint32_t *link = &flight.root
+    cdef uint32_t lower = gone.lower, higher = gone.higher, steps = 0
+    while link[0] != index:
+        ensure(link[0] != 0)
+        sent = transmission_at(tcp, flight, link[0])
+        link = &sent.higher if seq_lt(sent.seq, gone.seq) else &sent.lower
+        steps += 1
+    while lower and higher:                 # its two subtrees become one
+        steps += 1
+        if priority(flight, lower) > priority(flight, higher):
+            link[0] = lower
+            link = &transmission_at(tcp, flight, lower).higher
+            lower = link[0]
+        else:
+            link[0] = higher
+            link = &transmission_at(tcp, flight, higher).lower
+            higher = link[0]
+    link[0] = lower | higher
+    count_add(tcp.counters, TRANSMISSION_STEPS, steps)
+
+
+cdef uint32_t transmission_floor(tcp_t *tcp, flight_t *flight, uint32_t seq) noexcept nogil:
+    cdef uint32_t index = flight.root, found = flight.head, steps = 0
+    cdef transmission_t *sent
+    while index:
+        sent = transmission_at(tcp, flight, index)
+        steps += 1
+        if seq_le(sent.seq, seq):
+            found = index
+            index = sent.higher
+        else:
+            index = sent.lower
+    count_add(tcp.counters, TRANSMISSION_STEPS, steps)
+    return found
+
+
+# ---------------------------------------------------------------- the lists
+
+cdef void time_append(tcp_t *tcp, flight_t *flight, uint32_t index) noexcept nogil:
+    cdef transmission_t *sent = transmission_at(tcp, flight, index)
+    sent.older = flight.newest
+    sent.newer = 0
+    if flight.newest:
+        transmission_at(tcp, flight, flight.newest).newer = index
+    else:
+        flight.oldest = index
+    flight.newest = index
+
+
+cdef void time_prepend(tcp_t *tcp, flight_t *flight, uint32_t index) noexcept nogil:
+    cdef transmission_t *sent = transmission_at(tcp, flight, index)
+    sent.older = 0
+    sent.newer = flight.oldest
+    if flight.oldest:
+        transmission_at(tcp, flight, flight.oldest).older = index
+    else:
+        flight.newest = index
+    flight.oldest = index
+
+
+cdef void lost_append(tcp_t *tcp, flight_t *flight, uint32_t index) noexcept nogil:
+    cdef transmission_t *sent = transmission_at(tcp, flight, index)
+    sent.older = flight.lost_last
+    sent.newer = 0
+    if flight.lost_last:
+        transmission_at(tcp, flight, flight.lost_last).newer = index
+    else:
+        flight.lost_first = index
+    flight.lost_last = index
+
+
+cdef void lost_prepend(tcp_t *tcp, flight_t *flight, uint32_t index) noexcept nogil:
+    cdef transmission_t *sent = transmission_at(tcp, flight, index)
+    sent.older = 0
+    sent.newer = flight.lost_first
+    if flight.lost_first:
+        transmission_at(tcp, flight, flight.lost_first).older = index
+    else:
+        flight.lost_last = index
+    flight.lost_first = index
+
+
+cdef void list_remove(tcp_t *tcp, flight_t *flight, transmission_t *sent) noexcept nogil:
+    """Out of the list that it is in, and out of that list's sum."""
+    cdef bint lost = sent.flags & TX_LOST
+    if sent.older:
+        transmission_at(tcp, flight, sent.older).newer = sent.newer
+    elif lost:
+        flight.lost_first = sent.newer
+    else:
+        flight.oldest = sent.newer
+    if sent.newer:
+        transmission_at(tcp, flight, sent.newer).older = sent.older
+    elif lost:
+        flight.lost_last = sent.older
+    else:
+        flight.newest = sent.older
+    if lost:
+        flight.lost_bytes -= transmission_bytes(sent)
+    else:
+        flight.pipe -= transmission_bytes(sent)
+        if flight.duplicate_bytes > flight.pipe:
+            flight.duplicate_bytes = flight.pipe
+
+
+cdef void list_insert_newer(tcp_t *tcp, flight_t *flight, uint32_t index, uint32_t added) noexcept nogil:
+    """Right behind one, into the list that it is in."""
+    cdef transmission_t *sent = transmission_at(tcp, flight, index)
+    cdef transmission_t *other = transmission_at(tcp, flight, added)
+    other.older = index
+    other.newer = sent.newer
+    if sent.newer:
+        transmission_at(tcp, flight, sent.newer).older = added
+    elif sent.flags & TX_LOST:
+        flight.lost_last = added
+    else:
+        flight.newest = added
+    sent.newer = added
+
+
+# ---------------------------------------------------------------- sending
+
+cdef uint32_t take_record(tcp_t *tcp, flight_t *flight) noexcept nogil:
+    cdef uint32_t index = 0
+    if not flight.first.flags & TX_USED:
+        return TRANSMISSION_FIRST
+    if flight.records < <uint32_t>TRANSMISSIONS_MAX:
+        index = slab_alloc(&tcp.transmissions)
+    if index == 0:
+        count(tcp.counters, TRANSMISSIONS_REFUSED)
+    return index
+
+
+cdef uint32_t transmission_reserve(tcp_t *tcp, flight_t *flight) noexcept nogil:
+    return take_record(tcp, flight)
+
+
+cdef void transmission_append(tcp_t *tcp, tcb_t *tcb, flight_t *flight, uint32_t index, uint32_t end) noexcept nogil:
+    cdef transmission_t *sent = transmission_at(tcp, flight, index)
+    cdef uint32_t now_us = tcp_now_us(tcp)
+    if flight.pipe == 0:                    # draft-ietf-ccwg-bbr section 4.1.2.2
+        flight.first_sent_us = now_us
+        flight.delivered_us = now_us
+    sent.seq = tcb.snd_nxt
+    sent.end = end
+    sent.first_us = now_us
+    flight.pipe += end - tcb.snd_nxt
+    transmission_stamp(tcp, tcb, flight, sent)
+    sent.next = 0
+    sent.flags = <uint8_t>(TX_USED | (TX_APP_LIMITED if flight.app_limited else 0))
+    sent.sends = 1
+    transmission_at(tcp, flight, flight.tail).next = index
+    flight.tail = index
+    flight.records += 1
+    time_append(tcp, flight, index)
+    tree_insert(tcp, flight, index)
+
+
+cdef void transmission_resent(tcp_t *tcp, tcb_t *tcb, flight_t *flight, uint32_t index) noexcept nogil:
+    cdef transmission_t *sent = transmission_at(tcp, flight, index)
+    list_remove(tcp, flight, sent)
+    if flight.pipe == 0:
+        flight.first_sent_us = tcp_now_us(tcp)
+        flight.delivered_us = flight.first_sent_us
+    flight.pipe += transmission_bytes(sent)
+    transmission_stamp(tcp, tcb, flight, sent)
+    sent.flags = <uint8_t>(TX_USED | TX_RETRANSMITTED | (TX_APP_LIMITED if flight.app_limited else 0))
+    if sent.sends < 255:
+        sent.sends += 1
+    time_append(tcp, flight, index)
+
+
+# ---------------------------------------------------------------- splitting, joining
+
+cdef uint32_t transmission_edge_below(const transmission_t *sent, uint32_t at) noexcept nogil:
+    cdef uint32_t within = at - sent.seq
+    if within >= transmission_bytes(sent):
+        return sent.end
+    return sent.seq + within - within % sent.segment_bytes
+
+
+cdef uint32_t transmission_edge_above(const transmission_t *sent, uint32_t at) noexcept nogil:
+    cdef uint32_t within = at - sent.seq + sent.segment_bytes - 1
+    within -= within % sent.segment_bytes
+    return sent.seq + within if within < transmission_bytes(sent) else sent.end
+
+
+cdef uint32_t transmission_split(tcp_t *tcp, flight_t *flight, uint32_t index, uint32_t at) noexcept nogil:
+    cdef uint32_t added = take_record(tcp, flight)
+    cdef transmission_t *sent
+    cdef transmission_t *second
+    if added == 0:
+        return 0
+    sent = transmission_at(tcp, flight, index)
+    second = transmission_at(tcp, flight, added)
+    ensure(seq_lt(sent.seq, at) and seq_lt(at, sent.end))
+    second[0] = sent[0]
+    second.seq = at
+    sent.end = at
+    sent.next = added
+    if flight.tail == index:
+        flight.tail = added
+    flight.records += 1
+    if not sent.flags & TX_SACKED:
+        list_insert_newer(tcp, flight, index, added)
+    tree_insert(tcp, flight, added)
+    return added
+
+
+cdef inline void give_back(tcp_t *tcp, flight_t *flight, uint32_t index) noexcept nogil:
+    flight.records -= 1
+    if index == TRANSMISSION_FIRST:
+        flight.first.flags = 0
+    else:
+        slab_release(&tcp.transmissions, index)
+
+
+cdef void transmission_merge(tcp_t *tcp, flight_t *flight, uint32_t index) noexcept nogil:
+    cdef transmission_t *sent = transmission_at(tcp, flight, index)
+    cdef uint32_t gone = sent.next
+    cdef transmission_t *other = transmission_at(tcp, flight, gone)
+    ensure(sent.flags & (TX_SACKED | TX_LOST) == other.flags & (TX_SACKED | TX_LOST))
+    tree_remove(tcp, flight, gone)
+    if sent.flags & TX_SACKED:
+        flight.sacked_segs -= segments_of(sent) + segments_of(other)
+    else:
+        list_remove(tcp, flight, other)
+        flight.lost_bytes += transmission_bytes(other)
+    sent.end = other.end
+    sent.next = other.next
+    sent.flags |= other.flags & TX_RETRANSMITTED
+    if sent.flags & TX_SACKED:
+        flight.sacked_segs += segments_of(sent)
+    if flight.tail == gone:
+        flight.tail = index
+    give_back(tcp, flight, gone)
+
+
+# ---------------------------------------------------------------- delivered
+
+cdef inline bint is_ambiguous(const tcp_t *tcp, const tcb_t *tcb, const transmission_t *sent,
+                              const ack_news_t *news) noexcept nogil:
+    """RFC 8985 section 6.2 step 2: the ACK may be for an earlier sending of it."""
+    if not sent.flags & TX_RETRANSMITTED:
+        return False
+    if news.has_ts and <int32_t>(news.ts_ecr - (<uint32_t>(sent.sent_ns // 1000000) + tcp.timestamp_offset)) < 0:
+        return True
+    return (tcp.now_ns - sent.sent_ns) // 1000 < rtt_min_us(tcb)
+
+
+cdef inline void measure(tcp_t *tcp, tcb_t *tcb, flight_t *flight, const transmission_t *sent,
+                         ack_news_t *news, bint cumulatively) noexcept nogil:
+    """A record has been delivered just now: what it says of the round trip, the rate, RACK.segment and reordering."""
+    if flight.rack_fack_known == 0 or seq_gt(sent.end, flight.rack_fack):   # RFC 8985 section 6.2 step 3
+        flight.rack_fack = sent.end
+        flight.rack_fack_known = 1
+    elif seq_lt(sent.end, flight.rack_fack) and not sent.flags & TX_RETRANSMITTED:
+        tcb.flags |= TCB_REORDERED
+    if not sent.flags & TX_RETRANSMITTED:
+        if sent.sent_ns > news.rtt_newest_ns:
+            news.rtt_newest_ns = sent.sent_ns
+        if cumulatively and (news.rtt_oldest_ns == 0 or sent.sent_ns < news.rtt_oldest_ns):
+            news.rtt_oldest_ns = sent.sent_ns
+        if flight.flags & FLIGHT_RECOVER and seq_le(sent.end, flight.recover):
+            news.original = True
+        if sent.segment_bytes == tcb.smss and transmission_bytes(sent) >= tcb.smss:
+            tcb.flags |= TCB_MSS_PROVEN     # sent once, and it arrived
+    elif cumulatively:
+        news.repeated = True
+    if is_ambiguous(tcp, tcb, sent, news):
+        return
+    if sent.sent_ns > news.newest_sent_ns or (sent.sent_ns == news.newest_sent_ns
+                                              and seq_gt(sent.end, news.newest_end)):
+        news.newest_sent_ns = sent.sent_ns
+        news.newest_end = sent.end
+        news.newest_delivered = sent.delivered
+        news.newest_delivered_us = sent.delivered_us
+        news.newest_first_sent_us = sent.first_sent_us
+        news.newest_in_flight = sent.in_flight
+        news.newest_lost = sent.lost
+        news.newest_app_limited = sent.flags & TX_APP_LIMITED
+        news.newest_again = sent.flags & TX_RETRANSMITTED
+
+
+cdef void transmission_deliver(tcp_t *tcp, tcb_t *tcb, flight_t *flight, uint32_t index,
+                               ack_news_t *news) noexcept nogil:
+    cdef transmission_t *sent = transmission_at(tcp, flight, index)
+    cdef uint32_t length = transmission_bytes(sent)
+    measure(tcp, tcb, flight, sent, news, False)
+    list_remove(tcp, flight, sent)
+    sent.flags = <uint8_t>((sent.flags & ~TX_LOST) | TX_SACKED)
+    flight.sacked_bytes += length
+    flight.sacked_segs += segments_of(sent)
+    news.sacked += length
+    news.delivered += length
+
+
+cdef inline void note_echo(const tcp_t *tcp, const flight_t *flight, const transmission_t *sent,
+                           ack_news_t *news) noexcept nogil:
+    """RFC 3522 section 3.2 (5), of the first that is acknowledged: an echo from strictly before its first
+    retransmission. A tick of a millisecond may hide one, it never invents one. Of what was sent more than twice only
+    the last time is known, and the first retransmission of the repair."""
+    cdef uint32_t last = <uint32_t>(sent.sent_ns // 1000000) + tcp.timestamp_offset
+    if not news.has_ts or not sent.flags & TX_RETRANSMITTED or sent.flags & TX_SACKED:
+        return
+    if <int32_t>(news.ts_ecr - last) < 0 and (sent.sends == 2 or <int32_t>(news.ts_ecr - flight.resent_ts) < 0):
+        news.first_echoed = True
+
+
+cdef void transmissions_acknowledge(tcp_t *tcp, tcb_t *tcb, flight_t *flight, uint32_t ack,
+                                    ack_news_t *news) noexcept nogil:
+    cdef transmission_t *sent
+    cdef transmission_t part
+    cdef uint32_t index, length
+    if flight.records:
+        note_echo(tcp, flight, transmission_at(tcp, flight, flight.head), news)
+    while flight.records:
+        index = flight.head
+        sent = transmission_at(tcp, flight, index)
+        if not seq_lt(sent.seq, ack):
+            return
+        if seq_gt(sent.end, ack):           # the first part of a super-frame
+            part = sent[0]
+            part.end = ack
+            length = ack - sent.seq
+            if sent.flags & TX_SACKED:
+                flight.sacked_bytes -= length
+                flight.sacked_segs -= segments_of(sent)
+            else:
+                measure(tcp, tcb, flight, &part, news, True)
+                news.delivered += length
+                if sent.flags & TX_LOST:
+                    flight.lost_bytes -= length
+                else:
+                    flight.pipe -= length
+                    if flight.duplicate_bytes > flight.pipe:
+                        flight.duplicate_bytes = flight.pipe
+            sent.seq = ack
+            if sent.flags & TX_SACKED:
+                flight.sacked_segs += segments_of(sent)
+            return
+        if sent.flags & TX_SACKED:
+            flight.sacked_bytes -= transmission_bytes(sent)
+            flight.sacked_segs -= segments_of(sent)
+        else:
+            measure(tcp, tcb, flight, sent, news, True)
+            news.delivered += transmission_bytes(sent)
+            list_remove(tcp, flight, sent)
+        tree_remove(tcp, flight, index)
+        flight.head = sent.next
+        if flight.head == 0:
+            flight.tail = 0
+        give_back(tcp, flight, index)
+
+
+# ---------------------------------------------------------------- lost, and found again
+
+cdef void transmission_lose(tcp_t *tcp, flight_t *flight, uint32_t index) noexcept nogil:
+    cdef transmission_t *sent = transmission_at(tcp, flight, index)
+    list_remove(tcp, flight, sent)
+    sent.flags |= TX_LOST
+    flight.lost_bytes += transmission_bytes(sent)
+    flight.lost += transmission_bytes(sent)
+    lost_append(tcp, flight, index)
+
+
+cdef void transmission_lose_first(tcp_t *tcp, flight_t *flight) noexcept nogil:
+    cdef transmission_t *sent = transmission_at(tcp, flight, flight.head)
+    cdef uint32_t length = transmission_bytes(sent)
+    ensure(not sent.flags & TX_SACKED)
+    list_remove(tcp, flight, sent)
+    if not sent.flags & TX_LOST:
+        sent.flags |= TX_LOST
+        flight.lost += length
+    flight.lost_bytes += length
+    lost_prepend(tcp, flight, flight.head)
+
+
+cdef void transmissions_found(tcp_t *tcp, flight_t *flight) noexcept nogil:
+    """They were sent before everything in the list by time, as they were lost before."""
+    cdef uint32_t index = flight.lost_last
+    cdef transmission_t *sent
+    while index:
+        sent = transmission_at(tcp, flight, index)
+        list_remove(tcp, flight, sent)
+        sent.flags &= <uint8_t>~TX_LOST
+        flight.pipe += transmission_bytes(sent)
+        flight.lost -= transmission_bytes(sent)
+        time_prepend(tcp, flight, index)
+        index = flight.lost_last
+
+
+cdef void transmissions_renege(tcp_t *tcp, flight_t *flight) noexcept nogil:
+    cdef uint32_t index = flight.head
+    cdef transmission_t *sent
+    while index:
+        sent = transmission_at(tcp, flight, index)
+        if sent.flags & TX_SACKED:
+            sent.flags = <uint8_t>((sent.flags & ~TX_SACKED) | TX_LOST | TX_RETRANSMITTED)
+            flight.lost_bytes += transmission_bytes(sent)
+            lost_append(tcp, flight, index)
+        index = sent.next
+    flight.sacked_bytes = 0
+    flight.sacked_segs = 0
+
+
+cdef void transmissions_end(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
+    cdef flight_t *flight = flight_of(tcp, tcb)
+    cdef uint32_t index, following
+    if flight == NULL:
+        return
+    index = flight.head
+    while index:
+        following = transmission_at(tcp, flight, index).next
+        if index != TRANSMISSION_FIRST:
+            slab_release(&tcp.transmissions, index)
+        index = following
+    flight_release(tcp, tcb)
+
+
+# ---------------------------------------------------------------- invariants
+
+cdef bint flight_check(const tcp_t *tcp, const tcb_t *tcb) noexcept nogil:
+    cdef const flight_t *flight = flight_of(tcp, tcb)
+    cdef const transmission_t *sent
+    cdef uint32_t index, seq = tcb.snd_una, pipe = 0, lost = 0, sacked = 0, segs = 0, n = 0, in_flight = 0, waiting = 0
+    if flight == NULL:
+        return True
+    index = flight.head
+    while index:
+        sent = transmission_at(tcp, flight, index)
+        if sent.seq != seq or not seq_lt(sent.seq, sent.end) or not sent.flags & TX_USED:
+            return False
+        if sent.flags & TX_SACKED:
+            sacked += transmission_bytes(sent)
+            segs += segments_of(sent)
+            if sent.flags & TX_LOST:
+                return False
+        elif sent.flags & TX_LOST:
+            lost += transmission_bytes(sent)
+            waiting += 1
+        else:
+            pipe += transmission_bytes(sent)
+            in_flight += 1
+        seq = sent.end
+        n += 1
+        index = sent.next
+    index = flight.oldest
+    while index:
+        in_flight -= 1
+        index = transmission_at(tcp, flight, index).newer
+    index = flight.lost_first
+    while index:
+        waiting -= 1
+        index = transmission_at(tcp, flight, index).newer
+    return (n == flight.records and seq == tcb.snd_nxt and pipe == flight.pipe and lost == flight.lost_bytes
+            and sacked == flight.sacked_bytes and segs == flight.sacked_segs and in_flight == 0 and waiting == 0
+            and flight.duplicate_bytes <= flight.pipe and tcb.armed >> DEADLINE_REXMIT & 1)

@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: MIT
+"""Repairs that were none. See undo.pxd for the rules and the sources."""
+
+from libc.stdint cimport uint32_t
+
+from ustack.base.counters cimport REPAIRS_UNDONE, TIMEOUTS_UNDONE, count
+from ustack.tcp.cc.contract cimport cc_ops_t, cc_view_t
+from ustack.tcp.records.flight cimport (
+    FLIGHT_RECOVER, FLIGHT_SEND_ONE, FLIGHT_STAMPED, FLIGHT_TIMEOUT_UNDONE, FLIGHT_UNDO, FRTO_NONE, REPAIR_NONE,
+    REPAIR_RTO)
+from ustack.tcp.records.tcb cimport TCB_REORDERED, tcp_timestamp
+from ustack.tcp.recovery.control cimport control_of, control_state, view_load, view_store
+from ustack.tcp.recovery.rtt cimport GRANULARITY_US
+from ustack.tcp.recovery.transmissions cimport transmissions_found
+
+
+cdef void undo_begin(tcb_t *tcb, flight_t *flight) noexcept nogil:
+    if flight.repair != REPAIR_NONE:
+        return                              # a timeout within a recovery: the window before that
+    flight.flags = (flight.flags | FLIGHT_UNDO) & ~FLIGHT_STAMPED
+    flight.cwnd_before = tcb.cwnd
+    flight.ssthresh_before = tcb.ssthresh
+    flight.undo_bytes = 0
+
+
+cdef void undo_resent(const tcp_t *tcp, flight_t *flight, uint32_t length) noexcept nogil:
+    flight.undo_bytes += length
+    if not flight.flags & FLIGHT_STAMPED:
+        flight.flags |= FLIGHT_STAMPED
+        flight.resent_ts = tcp_timestamp(tcp)
+
+
+cdef bint undo_detects(const tcb_t *tcb, flight_t *flight, const ack_news_t *news, bint moved) noexcept nogil:
+    cdef uint32_t length
+    if not flight.flags & FLIGHT_UNDO or not flight.flags & FLIGHT_STAMPED:
+        return False
+    if moved and news.first_echoed and flight.repair != REPAIR_NONE:
+        return True
+    if news.dsack and flight.undo_bytes:
+        length = news.dsack_right - news.dsack_left
+        flight.undo_bytes -= length if length < flight.undo_bytes else flight.undo_bytes
+        return flight.undo_bytes == 0
+    return False
+
+
+cdef void undo_restore(tcp_t *tcp, tcb_t *tcb, flight_t *flight) noexcept nogil:
+    """RFC 4015 section 3: what was believed lost is in flight, the window is as before, the RTO learns from it."""
+    cdef const cc_ops_t *ops = control_of(tcp, tcb)
+    cdef cc_view_t view
+    count(tcp.counters, REPAIRS_UNDONE)
+    if flight.repair == REPAIR_RTO:
+        count(tcp.counters, TIMEOUTS_UNDONE)
+        flight.flags |= FLIGHT_TIMEOUT_UNDONE
+        flight.srtt_before_us = tcb.srtt_us + 2 * GRANULARITY_US
+        flight.rttvar_before_us = tcb.rttvar_us
+        tcb.backoff = 0
+    else:
+        tcb.flags |= TCB_REORDERED
+    transmissions_found(tcp, flight)
+    view_load(tcp, tcb, &view)
+    ops.on_spurious(control_state(tcp, tcb, ops), &view, flight.cwnd_before, flight.ssthresh_before)
+    view_store(tcb, &view)
+    flight.rack_sent_ns = 0                 # what proves a loss comes from now on
+    flight.repair = REPAIR_NONE
+    flight.frto = FRTO_NONE
+    flight.flags &= ~(FLIGHT_UNDO | FLIGHT_STAMPED | FLIGHT_RECOVER | FLIGHT_SEND_ONE)
