@@ -31,6 +31,8 @@ from ustack.link.device cimport LinkUse, link_use
 from ustack.link.gate cimport warn_unclosed
 from ustack.tcp.calls cimport tcp_set_listener_cc
 from ustack.tcp.cc.registry cimport cc_number
+from ustack.tcp.cookies cimport cookies_out, cookies_wanted
+from ustack.tcp.holders cimport holders_wanted
 from ustack.tcp.records.configuration cimport tcp_config_defaults, tcp_config_t
 from ustack.tcp.records.life cimport tcp_destroy, tcp_init
 from ustack.tcp.records.state cimport STATE_COUNT
@@ -334,6 +336,23 @@ cdef class Engine(Transport):
         placed again, flow slots moved to another table), looks_in_vain (at connections with nothing for a hand-over).
         """
         return dict(self.c.turns)
+
+    def pressure(self) -> dict[str, int | bool]:
+        """What is filling up, and what is done about it. What has been done so far is in counters().
+
+        half_open of syn_queue, connections of max_connections, orphans of max_orphans. syn_cookies: SYNs are answered
+        with cookies now. cookies_out: some of the last minute may still come back. holders: at the next handshake peers
+        that take nothing of what waits for them are looked for.
+        """
+        cdef tcp_t *tcp = &self.c.tcp
+        if not self.alive:
+            return {}
+        return {
+            "half_open": tcp.syns.in_use, "syn_queue": tcp.syns.limit,
+            "connections": tcp.tcbs.in_use, "max_connections": tcp.tcbs.limit,
+            "orphans": tcp.orphans, "max_orphans": tcp.config.max_orphans,
+            "syn_cookies": cookies_wanted(tcp), "cookies_out": cookies_out(tcp), "holders": holders_wanted(tcp),
+        }
 
     def state_moves(self) -> set[tuple[str, str]]:
         """Moves between states (RFC 9293 section 3.3.2) that any connection has made: ("SYN-SENT", "ESTABLISHED")."""

@@ -35,7 +35,7 @@
 #
 # Above: opening. Below: tcb, base/prng. Read first: RFC 4987 section 3.6 and appendix A, RFC 7323 section 5.4.
 
-from libc.stdint cimport uint32_t
+from libc.stdint cimport uint32_t, uint64_t
 
 from ustack.tcp.records.tcb cimport flow_key_t, syn_received_t, tcp_t
 from ustack.wire.tcp cimport segment_t
@@ -51,6 +51,10 @@ cdef enum cookie_t:
     COOKIE_UNPROVED         # it may well acknowledge a cookie of ours, but this segment does not prove it
     COOKIE_RIGHT
 
+cdef enum:
+    COOKIE_SLOT_SHIFT = 34  # of nanoseconds: 17.2 s
+    COOKIE_SLOTS = 3        # for which one is good
+
 # Turn syn, what a half-open record of this SYN would be, into one with a cookie: its ISS, and the SYN-ACK's TSval.
 cdef uint32_t cookie_make(tcp_t *tcp, syn_received_t *syn) noexcept nogil
 # An ACK without SYN and RST for which there is no record, or one with another ISS. At most four hashes; counts what it
@@ -58,3 +62,14 @@ cdef uint32_t cookie_make(tcp_t *tcp, syn_received_t *syn) noexcept nogil
 cdef cookie_t cookie_check(tcp_t *tcp, const flow_key_t *key, const segment_t *seg, syn_received_t *syn) noexcept nogil
 # The one that was found right last has become a connection: the same segment opens no second one.
 cdef void cookie_spend(tcp_t *tcp) noexcept nogil
+
+
+# A SYN would get one now.
+cdef inline bint cookies_wanted(const tcp_t *tcp) noexcept nogil:
+    return tcp.config.syn_cookies == SYN_COOKIES_ALWAYS or (
+        tcp.config.syn_cookies == SYN_COOKIES_UNDER_PRESSURE and tcp.syns.in_use >= tcp.syns.limit)
+
+
+# One that was sent may still be good.
+cdef inline bint cookies_out(const tcp_t *tcp) noexcept nogil:
+    return tcp.cookies.sent and tcp.now_ns - tcp.cookies.sent_ns <= <uint64_t>COOKIE_SLOTS << COOKIE_SLOT_SHIFT

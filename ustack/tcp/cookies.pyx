@@ -13,8 +13,6 @@ from ustack.wire.tcp cimport HAS_TIMESTAMPS
 
 
 cdef enum:
-    SLOT_SHIFT = 34                         # of nanoseconds: 17.2 s
-    SLOTS_GOOD = 3
     EPOCH_SHIFT = 2                         # of slots: a key lasts for four
     VEIL_SHIFT = 22
     VEIL_MASK = 0x3FF
@@ -27,8 +25,6 @@ cdef enum:
     SAID_SACK = 0x10
     ECHO_MOST_MS = 52000                    # as long as a cookie is good
     SPENT = 4096                            # a power of two
-
-cdef uint64_t GOOD_NS = <uint64_t>SLOTS_GOOD << SLOT_SHIFT
 
 # In common use are 1460 (Ethernet), 1440 (IPv6 on it), 1400 and 1360 (tunnels) and the defaults of both families, just
 # above 1200 and 512; 8960 is for frames of 9000 bytes. The first is what opening takes at least (MINIMUM_MSS).
@@ -82,7 +78,7 @@ cdef inline uint32_t veiled(uint64_t slot, uint64_t veil) noexcept nogil:
 
 
 cdef uint32_t cookie_make(tcp_t *tcp, syn_received_t *syn) noexcept nogil:
-    cdef uint64_t slot = tcp.now_ns >> SLOT_SHIFT
+    cdef uint64_t slot = tcp.now_ns >> COOKIE_SLOT_SHIFT
     cdef const uint8_t *secret = key_of(tcp, slot >> EPOCH_SHIFT)
     cdef uint64_t veil = veil_of(secret, &syn.key)
     cdef uint8_t options = syn.options_wscale >> 4
@@ -122,13 +118,13 @@ cdef cookie_t cookie_check(tcp_t *tcp, const flow_key_t *key, const segment_t *s
     cdef bint stamped = seg.has & HAS_TIMESTAMPS and tcp.config.timestamps
     cdef uint8_t mss_index = <uint8_t>(cookie & ((1 << MSS_BITS) - 1))
     cdef uint8_t said = <uint8_t>(seg.ts_ecr & SAID_MASK) if stamped else 0xFF
-    cdef uint64_t slot = tcp.now_ns >> SLOT_SHIFT, epoch = 0, veil = 0, proof
+    cdef uint64_t slot = tcp.now_ns >> COOKIE_SLOT_SHIFT, epoch = 0, veil = 0, proof
     cdef const uint8_t *secret = NULL
     cdef cookie_t found = COOKIE_NONE
     cdef int _back
-    if not tcp.cookies.sent or tcp.now_ns - tcp.cookies.sent_ns > GOOD_NS:
+    if not cookies_out(tcp):
         return COOKIE_NONE
-    for _back in range(SLOTS_GOOD):
+    for _back in range(COOKIE_SLOTS):
         if secret == NULL or slot >> EPOCH_SHIFT != epoch:
             epoch = slot >> EPOCH_SHIFT
             secret = key_of(tcp, epoch)

@@ -27,5 +27,10 @@ cdef enum:
     HOLDERS_LOOK = 16
     HOLDERS_LOOK_SLOTS = 256
 
+# Connections run short.
+cdef inline bint holders_wanted(const tcp_t *tcp) noexcept nogil:
+    return (tcp.tcbs.in_use >= tcp.tcbs.limit - tcp.tcbs.limit // 8 and tcp.config.holder_bytes_per_second != 0)
+
+
 # Look on. Called when a connection is about to be made, before its record is asked for; does nothing without pressure.
 cdef void holders_look(tcp_t *tcp) noexcept nogil

@@ -60,7 +60,7 @@ cdef void holders_look(tcp_t *tcp) noexcept nogil:
     cdef uint64_t now_ms = tcp.now_ns // 1000000
     cdef tcb_t *tcb
     cdef uint32_t slots = 0, looked = 0
-    if tcp.tcbs.in_use < tcp.tcbs.limit - tcp.tcbs.limit // 8 or tcp.config.holder_bytes_per_second == 0:
+    if not holders_wanted(tcp):
         return
     if tcp.holder_marks == NULL:
         tcp.holder_marks = <holder_mark_t *>calloc(HOLDER_MARKS, sizeof(holder_mark_t))

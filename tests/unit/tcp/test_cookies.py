@@ -551,3 +551,25 @@ def test_two_stacks_open_a_connection_by_cookie(timestamps: int, sack: int) -> N
         opener.abort()
         accepter.abort()
         pair.advance(SECOND)
+
+
+# ---------------------------------------------------------------- what is told of it
+
+
+def test_the_stack_tells_when_it_sends_cookies_and_whether_some_are_out() -> None:
+    with listen(syn_queue=4, syn_ack_timeout_ns=SECOND) as scene:
+        told = scene.testbed.stack.pressure()
+        assert (told["half_open"], told["syn_queue"], told["syn_cookies"], told["cookies_out"]) == (0, 4, False, False)
+        flood(scene, 4)
+        told = scene.testbed.stack.pressure()
+        assert (told["half_open"], told["syn_cookies"], told["cookies_out"]) == (4, True, False)
+        flood(scene, 1, first=4)
+        assert scene.testbed.stack.pressure()["cookies_out"]
+        scene.testbed.advance(10 * SECOND)
+        told = scene.testbed.stack.pressure()
+        assert (told["half_open"], told["syn_cookies"], told["cookies_out"]) == (0, False, True)
+        scene.testbed.advance(50 * SECOND)
+        flood(scene, 1, first=5)
+        assert not scene.testbed.stack.pressure()["cookies_out"]
+        stack = scene.testbed.stack
+    assert stack.pressure() == {}

@@ -187,3 +187,13 @@ def test_a_look_is_bounded_however_many_connections_there_are() -> None:
             costs.append(scene.testbed.stack.turns()["units_max"] - before)
             leave(scene, clients)
     assert costs == [0, 0]
+
+
+def test_the_stack_tells_when_it_looks_for_holders() -> None:
+    with crowded() as scene:
+        clients = [Client(scene, 2000 + index, answer=0) for index in range(LIMIT * 7 // 8 - 1)]
+        told = scene.testbed.stack.pressure()
+        assert (told["connections"], told["max_connections"], told["holders"]) == (LIMIT * 7 // 8 - 1, LIMIT, False)
+        clients.append(Client(scene, 3000, answer=0))
+        assert scene.testbed.stack.pressure()["holders"]
+        leave(scene, clients)
