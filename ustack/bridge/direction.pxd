@@ -45,7 +45,7 @@ ctypedef struct direction_t:
 cdef int direction_init(direction_t *direction, link_t *from_link, link_t *to_link, uint64_t seed,
                         size_t memory_bytes) noexcept nogil
 cdef void direction_free(direction_t *direction) noexcept nogil
-# Take in at most one burst. Returns how many frames there were.
+# Take in what is there, about as much as direction_send gives in one call. Returns how many frames there were.
 cdef uint32_t direction_receive(direction_t *direction, uint64_t now_ns) noexcept nogil
 # Give the other link what has arrived by now, but for what it does not take, and submit it. Returns 0 or -errno.
 cdef int direction_send(direction_t *direction, uint64_t now_ns) noexcept nogil

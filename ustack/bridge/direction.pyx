@@ -18,6 +18,7 @@ cdef enum:
     # A turn of one direction is to stay short, for the other's sake: some 2 us for each packet that is given, most of
     # them the receiving kernel's, and 45 packets in a super-frame.
     RX_BURST = 8
+    RX_PACKETS = 128                    # after so many no further burst: as many come in as can go out
     TX_BURST = 128
     TX_BATCH = 32                       # packets for one system call
 
@@ -78,7 +79,7 @@ cdef void carry(direction_t *direction, const cutter_t *cutter, uint32_t length,
         flight.copies += 1
 
 
-cdef uint32_t direction_receive(direction_t *direction, uint64_t now_ns) noexcept nogil:
+cdef uint32_t receive_burst(direction_t *direction, uint64_t now_ns) noexcept nogil:
     cdef frame_t frames[RX_BURST]
     cdef cutter_t cutter
     cdef uint32_t n, i, length
@@ -97,6 +98,15 @@ cdef uint32_t direction_receive(direction_t *direction, uint64_t now_ns) noexcep
     if n > 0:
         direction.from_link.ops.rx_release(direction.from_link, n)
     return n
+
+
+cdef uint32_t direction_receive(direction_t *direction, uint64_t now_ns) noexcept nogil:
+    cdef uint64_t packets = direction.counters.packets
+    cdef uint32_t n = RX_BURST, received = 0
+    while n == RX_BURST and received < RX_PACKETS and direction.counters.packets - packets < RX_PACKETS:
+        n = receive_burst(direction, now_ns)
+        received += n
+    return received
 
 
 # ---------------------------------------------------------------- out

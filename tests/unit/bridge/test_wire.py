@@ -188,6 +188,18 @@ def test_a_super_frame_is_serialised_packet_by_packet(between: Any) -> None:
     assert wire.forward["queue_dropped"] == 1
 
 
+def test_a_turn_takes_in_as_much_as_it_gives_and_no_more(between: Any) -> None:
+    """A direction of many short frames keeps pace, and cannot hold the other one up."""
+    wire = between()
+    for number in range(1000):
+        wire.send(frame(number, 60))
+    seen = []
+    for _ in range(8):
+        wire.turn(0)
+        seen.append(len(wire.b.receive_all()))
+    assert seen == [128] * 7 + [104]
+
+
 # ---------------------------------------------------------------- chance
 def fates(between: Any, count: int = 2000, **fields: Any) -> list[int]:
     wire = between(**fields)
