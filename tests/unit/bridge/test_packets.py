@@ -5,7 +5,7 @@ import struct
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scapy.layers.inet import IP, TCP, UDP
 from scapy.layers.inet6 import IPv6, IPv6ExtHdrDestOpt, IPv6ExtHdrHopByHop
@@ -221,6 +221,7 @@ def test_what_is_not_tcp_passes_as_it_is(frame: bytes) -> None:
     assert (data, set(said.values())) == (frame, {0})
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     cut=st.integers(0, len(SUPER)),
     edits=st.lists(st.tuples(st.integers(0, 80), st.integers(0, 255)), max_size=6),

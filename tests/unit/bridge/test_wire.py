@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ustack.bridge.wire import Wire
@@ -375,6 +375,7 @@ def test_a_packet_that_the_other_link_would_never_take_holds_up_nobody() -> None
         assert [number_of(data) for data in b.receive_all()] == [1]
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     lengths=st.lists(st.integers(14, 1514), max_size=60),
     fields=st.fixed_dictionaries(
