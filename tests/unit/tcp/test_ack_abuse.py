@@ -112,7 +112,7 @@ def test_acks_ahead_of_the_data_open_the_window_by_what_was_sent_and_no_faster(c
 @pytest.mark.parametrize("cc", CONTROLS)
 def test_duplicates_that_no_segment_can_have_caused_send_no_more_than_those_that_one_has(cc: str) -> None:
     """Each segment in flight is good for one duplicate, a round trip after it was sent: ten were. A thousand duplicates
-    at one instant release no more new data than ten segments and the three of limited transmit and recovery's entry (RFC
+    at one instant release no more new data than ten segments and the three of limited transmit and of its entry (RFC
     5681 section 3.2, RFC 6582)."""
     with sending(cc) as scene:
         end = flown(scene.peer)
