@@ -27,7 +27,7 @@ DUPLICATE = (0.0, 0.0, 0.05, 0.2)
 CORRUPT = (0.0, 0.0, 0.02, 0.1)
 DELAY_NS = (0, 100 * MICROSECOND, 5 * MILLISECOND, 80 * MILLISECOND)
 MTU = (576, 1500, 1500, 9000)
-CONTROLS = ("newreno", "cubic")
+CONTROLS = ("newreno", "cubic", "bbr")
 RCV_BUFFER = (2048, 5000, 20_000, 65_535, 512 * 1024)
 SIZES = (0, 1, 1459, 20_000, 100_000, 300_000, 1_000_000)
 
@@ -123,7 +123,7 @@ def draw_pair(generator: random.Random, seed: int, hashed: FrameHash | None) -> 
         seed=seed,
         network=network,
         a=stack() | {"cc": CONTROLS[seed % len(CONTROLS)]},
-        b=stack() | {"cc": CONTROLS[seed // 2 % len(CONTROLS)]},
+        b=stack() | {"cc": CONTROLS[seed // 3 % len(CONTROLS)]},
     )
     if hashed is not None:
 

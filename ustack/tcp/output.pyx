@@ -28,8 +28,8 @@ from ustack.tcp.ending cimport connection_end
 from ustack.tcp.receive.sack_blocks cimport sack_blocks
 from ustack.tcp.receive.window cimport tcb_receive_window
 from ustack.tcp.records.deadlines cimport (
-    deadline_clear, deadline_is_set, deadline_set, deadline_tick, tcb_needs_refresh, tcb_refresh, tcp_tick,
-    tick_reached)
+    deadline_clear, deadline_is_set, deadline_set, deadline_set_pace, deadline_tick, tcb_needs_refresh, tcb_refresh,
+    tcp_tick, tick_reached)
 from ustack.tcp.records.flight cimport (
     FLIGHT_PROBE, FLIGHT_PROBED, FLIGHT_PROBE_AGAIN, FLIGHT_SEND_ONE, FRTO_SECOND, REPAIR_FAST, REPAIR_NONE, REPAIR_RTO,
     TX_LOST, TX_RETRANSMITTED, flight_of, flight_pipe, flight_t, transmission_at, transmission_bytes, transmission_t)
@@ -38,15 +38,17 @@ from ustack.tcp.records.rx_queue cimport rx_queue_t
 from ustack.tcp.records.state cimport (
     CLOSED, CLOSE_ABORTED, CLOSE_NET_UNREACHABLE, SYN_RECEIVED, SYN_SENT, close_reason_t)
 from ustack.tcp.records.tcb cimport (
-    CC_USED, CC_WAITING, DEADLINE_ACK, DEADLINE_REXMIT, OPT_SACK, OPT_TIMESTAMPS, OPT_WSCALE, TCB_ABORT,
-    TCB_ACK_DELAYED, TCB_ACK_NOW, TCB_FIN_QUEUED, TCB_FIN_SENT, TCB_NODELAY, TCB_PERSIST, TCB_PROBE, TCB_REXMIT,
-    rx_queue_of, send_piece_at, send_piece_t, snd_cursor, snd_cursor_set, snd_short_end, tcb_bare_seq,
+    CC_USED, CC_WAITING, DEADLINE_ACK, DEADLINE_PACE, DEADLINE_REXMIT, OPT_SACK, OPT_TIMESTAMPS, OPT_WSCALE,
+    TCB_ABORT, TCB_ACK_DELAYED, TCB_ACK_NOW, TCB_FIN_QUEUED, TCB_FIN_SENT, TCB_NODELAY, TCB_PERSIST, TCB_PROBE,
+    TCB_REXMIT, rx_queue_of, send_piece_at, send_piece_t, snd_cursor, snd_cursor_set, snd_short_end, tcb_bare_seq,
     tcb_header_bytes, tcb_max_window)
 from ustack.tcp.records.timestamps cimport timestamp_for
 from ustack.tcp.records.turn cimport UNIT_BYTES_SHIFT
 from ustack.tcp.records.work cimport turn_charge, work_add
 from ustack.tcp.recovery.ack cimport initial_window
-from ustack.tcp.recovery.control cimport control_begin, control_of, control_sent, control_state, view_load, view_store
+from ustack.tcp.recovery.control cimport (
+    control_begin, control_of, control_sent, control_start, control_state, view_load, view_store)
+from ustack.tcp.recovery.pacing cimport pacing_allows, pacing_quantum, pacing_sent, pacing_wait_ns
 from ustack.tcp.recovery.path cimport path_fragments, path_identification, path_refresh
 from ustack.tcp.recovery.repair cimport repair_note_sent
 from ustack.tcp.recovery.rtt cimport rexmit_start
@@ -313,7 +315,8 @@ cdef inline uint32_t usable_window(const tcp_t *tcp, const tcb_t *tcb) noexcept 
 
 cdef send_t send_data(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     cdef uint32_t largest
-    cdef uint32_t unsent, length, index
+    cdef uint32_t unsent, length, index, most
+    cdef uint64_t rate = 0
     cdef send_t sent
     cdef bint fin
     if not may_send_new(tcp, tcb):
@@ -326,8 +329,17 @@ cdef send_t send_data(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
         if unsent == 0 and not (tcb.flags & TCB_FIN_QUEUED and tcb.snd_nxt == tcb.snd_end):
             return SEND_OK
         if unsent > 0 and tcb.snd_nxt == tcb.snd_una and tcb.snd_nxt == tcb.snd_max:
-            begin_sending(tcp, tcb)
-        length = segment_length(tcp, tcb, unsent, largest)
+            rate = begin_sending(tcp, tcb)
+        most = largest
+        if rate:
+            most = pacing_quantum(rate, tcb.smss, largest)
+        elif tcb.flight:
+            most = pacing_allows(&flight_of(tcp, tcb).pacer, tcp.now_ns, tcb.smss, largest)
+            if most == 0 and not override_due(tcb):
+                if unsent == 0 or segment_length(tcp, tcb, unsent, largest):
+                    await_pace(tcp, tcb)
+                return SEND_OK
+        length = segment_length(tcp, tcb, unsent, most if most else largest)
         if length == 0 and unsent > 0:
             if not override_due(tcb):
                 await_window(tcp, tcb)
@@ -346,12 +358,24 @@ cdef send_t send_data(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
                 rexmit_start(tcp, tcb)
             return sent
         note_sent(tcp, tcb, index, length, fin)
+        if index:
+            if rate:
+                flight_of(tcp, tcb).pacer.rate = rate
+                flight_of(tcp, tcb).pacer.next_ns = tcp.now_ns
+                rate = 0
+            pacing_sent(&flight_of(tcp, tcb).pacer, tcp.now_ns, length, tcb.smss, largest)
         if fin:
             tcb.flags |= TCB_FIN_SENT
             return SEND_OK
         if tcp.turn.budget.stage_left <= 0:
             work_add(tcp, tcb)              # a wide window is not one turn's work: others come first
             return SEND_OK
+
+
+cdef void await_pace(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
+    """Something may go, but for the pacing."""
+    if not deadline_is_set(tcb, DEADLINE_PACE):
+        deadline_set_pace(tcp, tcb, pacing_wait_ns(&flight_of(tcp, tcb).pacer, tcp.now_ns))
 
 
 cdef inline bint may_send_new(const tcp_t *tcp, const tcb_t *tcb) noexcept nogil:
@@ -417,22 +441,23 @@ cdef inline void note_sent(tcp_t *tcp, tcb_t *tcb, uint32_t index, uint32_t leng
     control_sent(tcp, tcb, seg_len)
 
 
-cdef inline void begin_sending(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
+cdef inline uint64_t begin_sending(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     """Nothing is in flight. The first data begins the connection's control. Later, an RTO after the last data, the ACK
     clock has stopped: begin with the restart window (RFC 5681 section 4.1).
 
     The tick of DEADLINE_REXMIT is that moment: the timer was last started with the last data or its ACK, one RTO
     before. (What the peer has sent since does not count: a request that wakes an idle connection is no ACK clock.)
+    The rate at which it is paced; 0: it is not.
     """
     if tcb_needs_refresh(tcp, tcb):
         tcb_refresh(tcp, tcb)
     if tcb.cc & CC_WAITING and not control_begin(tcp, tcb):
-        return
+        return control_start(tcp, tcb)
     tcb.cc |= CC_USED
-    if (deadline_is_set(tcb, DEADLINE_REXMIT)
-            or not tick_reached(deadline_tick(tcp, tcb, DEADLINE_REXMIT), tcp_tick(tcp))):
-        return
-    congestion_on_idle(tcp, tcb)
+    if not deadline_is_set(tcb, DEADLINE_REXMIT) and tick_reached(deadline_tick(tcp, tcb, DEADLINE_REXMIT),
+                                                                  tcp_tick(tcp)):
+        congestion_on_idle(tcp, tcb)
+    return control_start(tcp, tcb)
 
 
 cdef void congestion_on_idle(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
@@ -490,15 +515,22 @@ cdef send_t send_lost(tcp_t *tcp, tcb_t *tcb, flight_t *flight) noexcept nogil:
     """What is lost goes again, in the order in which it was found lost, as the window allows: whole segments, and
     super-frames of them. A record of which only a part may go is split; without memory for that its first segments go
     and the record counts as sent again: the rest will be found lost again."""
-    cdef uint32_t largest = largest_segment(tcp, tcb), index, length, data, room
+    cdef uint32_t largest = largest_segment(tcp, tcb), index, length, data, room, most
     cdef transmission_t *record
     cdef send_t sent
     while flight.lost_first:
         index = flight.lost_first
         record = transmission_at(tcp, flight, index)
         room = lost_window(tcb, flight, record.seq)
-        if room > largest:
-            room = largest
+        most = largest
+        if not flight.flags & FLIGHT_SEND_ONE:
+            most = pacing_allows(&flight.pacer, tcp.now_ns, tcb.smss, largest)
+        if most == 0:
+            if room >= tcb.smss:
+                await_pace(tcp, tcb)
+            return SEND_OK
+        if room > most:
+            room = most
         if room > transmission_bytes(record):
             join_lost(tcp, tcb, flight, index, room)
         length = transmission_bytes(record)
@@ -512,6 +544,7 @@ cdef send_t send_lost(tcp_t *tcp, tcb_t *tcb, flight_t *flight) noexcept nogil:
         if sent != SEND_OK:
             return sent
         note_resent(tcp, tcb, flight, index, length)
+        pacing_sent(&flight.pacer, tcp.now_ns, length, tcb.smss, largest)
         if tcp.turn.budget.stage_left <= 0:
             work_add(tcp, tcb)
             return SEND_OK

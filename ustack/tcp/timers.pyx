@@ -23,12 +23,12 @@ from ustack.tcp.records.state cimport (
     CLOSED, CLOSE_HOST_UNREACHABLE, CLOSE_KEEPALIVE, CLOSE_TIMEOUT, SYN_RECEIVED, SYN_SENT, close_reason_t,
     reason_of_icmp)
 from ustack.tcp.records.tcb cimport (
-    DEADLINE_ACK, DEADLINE_APPLICATION, DEADLINE_KEEPALIVE, DEADLINE_KINDS, DEADLINE_PROBE, DEADLINE_REXMIT, TCB_ABORT,
+    DEADLINE_ACK, DEADLINE_APPLICATION, DEADLINE_KEEPALIVE, DEADLINE_KINDS, DEADLINE_PACE, DEADLINE_PROBE, DEADLINE_REXMIT, TCB_ABORT,
     TCB_ACK_NOW, TCB_CLOSED_BY_APP, TCB_EV_TIMEOUT, TCB_PERSIST, TCB_PROBE, TCB_REXMIT, syn_at, syn_received_t,
     syn_retries, tcb_at, tcb_t, time_wait_at)
 from ustack.tcp.records.work cimport work_add
 from ustack.tcp.recovery.control cimport (
-    control_of, control_state, controls_rest, controls_rest_ns, view_load, view_store)
+    control_of, control_state, controls_rest, controls_rest_ns, view_load, view_store, view_store_rate)
 from ustack.tcp.recovery.path cimport path_timed_out
 from ustack.tcp.recovery.repair cimport repair_on_reordering_timeout, repair_on_rto
 from ustack.tcp.recovery.rtt cimport rexmit_start, rexmit_stop, rtt_r2_ns, rtt_waited_ns
@@ -198,12 +198,19 @@ cdef void probe_timeout(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
         rexmit_start(tcp, tcb)
 
 
+cdef void pace_timeout(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
+    """The next frame may go."""
+    deadline_clear(tcb, DEADLINE_PACE)
+    work_add(tcp, tcb)
+
+
 cdef void congestion_on_rto(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     cdef const cc_ops_t *ops = control_of(tcp, tcb)
     cdef cc_view_t view
     view_load(tcp, tcb, &view)
     ops.on_rto(control_state(tcp, tcb, ops), &view, tcb.snd_nxt - tcb.snd_una, tcb.backoff == 0)
     view_store(tcb, &view)
+    view_store_rate(tcp, tcb, &view)
 
 
 cdef void override_timeout(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
@@ -248,4 +255,5 @@ SERVE[<int>DEADLINE_ACK] = ack_timeout
 SERVE[<int>DEADLINE_APPLICATION] = application_timeout
 SERVE[<int>DEADLINE_REXMIT] = retransmission_timeout
 SERVE[<int>DEADLINE_PROBE] = probe_timeout
+SERVE[<int>DEADLINE_PACE] = pace_timeout
 SERVE[<int>DEADLINE_KEEPALIVE] = keepalive_timeout

@@ -26,14 +26,14 @@
 # (tcp_t.cc_records). Where none is to be had, the connection falls back to the first control of the registry, whose
 # record is in place.
 #
-# While a loss is being repaired (RFC 9937) the window is recovery's: on_loss says to which ssthresh it shrinks, on_ack
+# While a loss is being repaired (RFC 9937) the window is recovery's, unless the control says owns_repair: on_loss says to which ssthresh it shrinks, on_ack
 # is told what happens, but what it leaves in the view is not used until the repair is complete. It is ssthresh then.
 #
 # Delivery rate: the sample names what draft-ietf-ccwg-bbr section 4.1 calls C., P. and RS.; C.delivered counts from the
 # connection's beginning, modulo 2^32. A rate is rate_delivered / rate_interval_us where the interval is not 0.
 #
-# Not filled in yet: the pacing rate, for output does not pace. Units: bytes, microseconds where a name says _us,
-# nanoseconds where it says _ns.
+# Pacing: a rate holds while something is in flight (recovery/pacing.pxd); on_start says that of the next flight. Units:
+# bytes, microseconds where a name says _us, nanoseconds where it says _ns.
 #
 # Above: recovery. Read first: RFC 5681 section 3, RFC 9293 section 3.8.2. To add a control: a file like newreno.pyx, a
 # line in registry.pyx, a test like tests/unit/tcp/cc/test_newreno.py.

@@ -6,6 +6,7 @@ A new control: a cimport and a line at the end of this file.
 
 from libc.string cimport strcmp, strlen
 
+from ustack.tcp.cc.bbr cimport bbr_ops
 from ustack.tcp.cc.contract cimport CC_MAX, CC_NAME_MAX, CC_STATE_BYTES_MAX
 from ustack.tcp.cc.cubic cimport cubic_ops
 from ustack.tcp.cc.defaults cimport cc_fill_defaults
@@ -77,3 +78,4 @@ def state_bytes(name: str) -> int:
 
 cc_register(newreno_ops())                  # CC_FIRST
 cc_register(cubic_ops())
+cc_register(bbr_ops())

@@ -81,6 +81,11 @@ cdef enum frto_t:                           # RFC 5682 section 3.1
     FRTO_FIRST = 1                          # step 2: the first ACK after the timeout decides whether to go on
     FRTO_SECOND = 2                         # step 3: new data has been sent, the second ACK decides
 
+# When the next frame may go (recovery/pacing.pxd).
+ctypedef struct pacer_t:                    # 16 bytes; zeroed: not paced
+    uint64_t rate                           # bytes per second; 0: not paced
+    uint64_t next_ns
+
 ctypedef struct flight_t:
     # ---- line 0: every flight
     uint32_t head                           # 0   by sequence
@@ -128,7 +133,8 @@ ctypedef struct flight_t:
     uint32_t frto_left                      # 160 bytes of new data that F-RTO lets go
     uint32_t seed                           # 164 of the tree's priorities
     uint32_t rack_fack_known                # 168 rack_fack is valid
-    uint32_t pad[5]                         # 172
+    uint32_t pace_tick                      # 172 of DEADLINE_PACE
+    pacer_t pacer                           # 176
     # ---- line 3
     transmission_t first                    # 192
 

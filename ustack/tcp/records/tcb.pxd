@@ -32,6 +32,7 @@ cdef enum:
     # tcb.cc: the control's number and
     CC_WAITING = CC_MAX                     # no data has flowed yet (recovery/control.pxd)
     CC_HEARS_SENT = 2 * CC_MAX              # it has an on_sent of its own
+    CC_HEARS_MORE = 8 * CC_MAX              # ... an on_start or on_lost, or owns_repair
     CC_USED = 4 * CC_MAX                    # a flight has begun since its record was last looked at
     CC_TABLE = 2 * CC_MAX - 1               # number and CC_WAITING: index in tcp.cc
     TCP_EPHEMERAL_COUNTERS = 256
@@ -98,6 +99,7 @@ cdef enum deadline_t:
     # What is in flight waits for a sign before the retransmission timer: a tail loss probe, or the end of the
     # reordering window (RFC 8985). Its tick is in the flight (flight.pxd).
     DEADLINE_PROBE = DEADLINES_STORED
+    DEADLINE_PACE           # the next frame has to wait for it. Its tick is in the flight, too
     # A silence that asks for a probe (MUST-26). Never stored: it is counted from last_received_ms, which every segment
     # moves, while TCB_KEEPALIVE is set and nothing is in flight.
     DEADLINE_KEEPALIVE

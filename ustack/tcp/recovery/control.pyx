@@ -7,8 +7,10 @@ from ustack.base.counters cimport CONTROLS_REPLACED, count
 from ustack.base.ilist cimport ilist_append, ilist_hook_t, ilist_remove
 from ustack.base.wheel cimport WHEEL_TICK_SHIFT
 from ustack.buf.slab cimport slab_alloc, slab_at, slab_init, slab_release, slab_t
+from ustack.tcp.cc.contract cimport loss_sample_t
 from ustack.tcp.cc.registry cimport CC_FIRST, cc_table
 from ustack.tcp.records.deadlines cimport tcp_tick, tick_after, tick_reached
+from ustack.tcp.records.flight cimport TX_APP_LIMITED, transmission_at, transmission_bytes, transmission_t
 from ustack.tcp.records.tcb cimport CC_USED, CC_WAITING, TCP_MAX_CC, tcb_at
 
 
@@ -94,12 +96,14 @@ cdef inline bint is_listed(const cc_ops_t *ops) noexcept nogil:
 cdef void begin_with(tcp_t *tcp, tcb_t *tcb, int number, uint32_t word, uint32_t kept) noexcept nogil:
     cdef cc_view_t view
     cdef const cc_ops_t *ops = tcp.cc[number]
-    tcb.cc = <uint8_t>(number | CC_HEARS_SENT if ops.hears_sent else number)
+    tcb.cc = <uint8_t>(number | (CC_HEARS_SENT if ops.hears_sent else 0)
+                       | (CC_HEARS_MORE if ops.hears_start or ops.hears_lost or ops.owns_repair else 0))
     tcb.cc_word = word
     if is_listed(ops):
         resting_at(&tcp.cc_records[number], word).owner = tcb.index
         list_record(tcp, number, word)
     view_load(tcp, tcb, &view)
+    view.seed = (tcb.index * 2654435761u) ^ tcp.transmission_seed
     if kept:
         ops.wake(control_state(tcp, tcb, ops), &view, kept)
     else:
@@ -207,6 +211,36 @@ cdef uint32_t control_records_in_use(const tcp_t *tcp) noexcept nogil:
 cdef void control_hears_sent(tcp_t *tcp, tcb_t *tcb, uint32_t length) noexcept nogil:
     cdef const cc_ops_t *ops = control_of(tcp, tcb)
     ops.on_sent(control_state(tcp, tcb, ops), length, tcb.snd_nxt - tcb.snd_una, tcp.now_ns)
+
+
+cdef void control_hears_lost(tcp_t *tcp, tcb_t *tcb, const flight_t *flight, uint32_t index) noexcept nogil:
+    cdef const cc_ops_t *ops = control_of(tcp, tcb)
+    cdef const transmission_t *sent = transmission_at(tcp, flight, index)
+    cdef cc_view_t view
+    cdef loss_sample_t lost
+    if not ops.hears_lost:
+        return
+    lost.seq = sent.seq
+    lost.bytes = transmission_bytes(sent)
+    lost.in_flight = sent.in_flight
+    lost.lost = flight.lost - sent.lost
+    lost.delivered_total = tcb.delivered
+    lost.app_limited = sent.flags & TX_APP_LIMITED
+    lost.selective = tcb.options & OPT_SACK
+    view_load(tcp, tcb, &view)
+    ops.on_lost(control_state(tcp, tcb, ops), &view, &lost)
+    view_store_rate(tcp, tcb, &view)
+
+
+cdef uint64_t control_start(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
+    cdef const cc_ops_t *ops = control_of(tcp, tcb)
+    cdef cc_view_t view
+    if not tcb.cc & CC_HEARS_MORE or not ops.hears_start:
+        return 0
+    view_load(tcp, tcb, &view)
+    ops.on_start(control_state(tcp, tcb, ops), &view)
+    view_store(tcb, &view)
+    return view.pacing_rate
 
 
 cdef void window_widen(tcb_t *tcb) noexcept nogil:

@@ -11,20 +11,17 @@
 # served late is made up for, by one such frame at most, so that a busy machine sends at the rate all the same and never
 # a window at once (draft-ietf-ccwg-bbr section 5.6.2 has no such credit; Linux has, of half a frame).
 #
-# Numbers in, numbers out. It must not: know a connection. Above: output, ack. Below: nothing.
+# Numbers in, numbers out. It must not: know a connection. Above: output, control. Below: flight.
 
 from libc.stdint cimport uint32_t, uint64_t
 
+from ustack.tcp.records.flight cimport pacer_t
+
 cdef enum:
     PACING_QUANTUM_MIN_SEGS = 2
+    PACING_FRAME_MAX = 65535
     PACING_SLOW_START_PERCENT = 200         # the window doubles in a round trip: as much again must find its place
     PACING_AVOIDANCE_PERCENT = 125          # room to grow, and for what has to be sent again
-
-# 16 bytes; zeroed: not paced.
-ctypedef struct pacer_t:
-    uint64_t rate                           # bytes per second; 0: not paced
-    uint64_t next_ns                        # when the next frame may go
-
 
 cdef inline uint64_t pacing_time_ns(uint64_t rate, uint32_t length) noexcept nogil:
     return <uint64_t>length * 1000000000ULL // rate

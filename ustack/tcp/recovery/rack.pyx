@@ -10,6 +10,7 @@ from ustack.tcp.records.flight cimport (
     transmission_bytes,
     transmission_t)
 from ustack.tcp.records.tcb cimport DEADLINE_PROBE, TCB_REORDERED
+from ustack.tcp.recovery.control cimport control_lost
 from ustack.tcp.recovery.rtt cimport rtt_min_us
 from ustack.tcp.recovery.transmissions cimport transmission_lose, transmission_lose_first
 from ustack.wire.seq cimport seq_ge
@@ -68,6 +69,7 @@ cdef uint32_t rack_detect(tcp_t *tcp, tcb_t *tcb, flight_t *flight, ack_news_t *
             news.lost_again = True
         lost += transmission_bytes(sent)
         transmission_lose(tcp, flight, index)
+        control_lost(tcp, tcb, flight, index)
         index = flight.oldest
     count_add(tcp.counters, TRANSMISSION_STEPS, steps)
     news.newly_lost += lost
@@ -86,6 +88,7 @@ cdef void rack_lose_at_timeout(tcp_t *tcp, tcb_t *tcb, flight_t *flight) noexcep
         count(tcp.counters, RETRANSMITS_LOST)
     if not sent.flags & TX_SACKED:
         transmission_lose_first(tcp, flight)
+        control_lost(tcp, tcb, flight, flight.head)
     index = flight.oldest
     while index:
         sent = transmission_at(tcp, flight, index)
@@ -93,5 +96,6 @@ cdef void rack_lose_at_timeout(tcp_t *tcp, tcb_t *tcb, flight_t *flight) noexcep
         if sent.sent_ns + patience_ns > tcp.now_ns:
             break
         transmission_lose(tcp, flight, index)
+        control_lost(tcp, tcb, flight, index)
         index = flight.oldest
     count_add(tcp.counters, TRANSMISSION_STEPS, steps)

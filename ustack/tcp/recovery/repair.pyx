@@ -12,7 +12,8 @@ from ustack.tcp.records.flight cimport (
     transmission_t)
 from ustack.tcp.records.tcb cimport OPT_SACK, TCB_REPAIRED
 from ustack.tcp.records.work cimport work_add
-from ustack.tcp.recovery.control cimport control_of, control_state, sample_fill, view_load, view_store
+from ustack.tcp.recovery.control cimport (
+    control_lost, control_of, control_owns_repair, control_state, sample_fill, view_load, view_store, view_store_rate)
 from ustack.tcp.recovery.prr cimport prr_recover_fs, prr_send_count
 from ustack.tcp.recovery.rack cimport (
     DUPLICATE_THRESHOLD, rack_detect, rack_lose_at_timeout, rack_note_dsack, rack_note_recovered)
@@ -41,12 +42,13 @@ cdef void repair_count_duplicate(tcb_t *tcb, flight_t *flight, ack_news_t *news)
         news.delivered += tcb.smss
 
 
-cdef void lose_first_segment(tcp_t *tcp, flight_t *flight) noexcept nogil:
+cdef void lose_first_segment(tcp_t *tcp, tcb_t *tcb, flight_t *flight) noexcept nogil:
     """The segment at SND.UNA; a super-frame goes whole if it cannot be split."""
     cdef transmission_t *sent = transmission_at(tcp, flight, flight.head)
     if transmission_bytes(sent) > sent.segment_bytes:
         transmission_split(tcp, flight, flight.head, sent.seq + sent.segment_bytes)
     transmission_lose_first(tcp, flight)
+    control_lost(tcp, tcb, flight, flight.head)
 
 
 cdef void detect_by_duplicates(tcp_t *tcp, tcb_t *tcb, flight_t *flight, ack_news_t *news, bint moved) noexcept nogil:
@@ -66,7 +68,7 @@ cdef void detect_by_duplicates(tcp_t *tcp, tcb_t *tcb, flight_t *flight, ack_new
         return
     if flight.repair == REPAIR_FAST:
         flight.flags |= FLIGHT_SEND_ONE     # at once, whatever PRR has left
-    lose_first_segment(tcp, flight)
+    lose_first_segment(tcp, tcb, flight)
     news.newly_lost += flight.lost_bytes - lost
 
 
@@ -91,14 +93,17 @@ cdef void repair_begin(tcp_t *tcp, tcb_t *tcb, flight_t *flight, const ack_news_
     view_load(tcp, tcb, &view)
     ops.on_loss(control_state(tcp, tcb, ops), &view, outstanding)
     view_store(tcb, &view)
+    view_store_rate(tcp, tcb, &view)
     count(tcp.counters, FAST_RETRANSMITS)
 
 
-cdef void repair_end(tcb_t *tcb, flight_t *flight) noexcept nogil:
+cdef void repair_end(tcp_t *tcp, tcb_t *tcb, flight_t *flight) noexcept nogil:
     """Everything up to `recover` is acknowledged. RFC 9937 section 6.2: cwnd = ssthresh. Without SACK little is known
     of what is in flight, and RFC 6582 section 3.2 step 3, option (1), lets no burst follow."""
     cdef uint32_t gentle
     if flight.repair == REPAIR_FAST:
+        rack_note_recovered(tcb)
+    if flight.repair == REPAIR_FAST and not control_owns_repair(tcp, tcb):
         tcb.cwnd = tcb.ssthresh
         if not tcb.options & OPT_SACK:
             gentle = (flight.pipe if flight.pipe > tcb.smss else tcb.smss) + tcb.smss
@@ -106,7 +111,6 @@ cdef void repair_end(tcb_t *tcb, flight_t *flight) noexcept nogil:
                 tcb.cwnd = gentle
         if tcb.cwnd < tcb.smss:
             tcb.cwnd = tcb.smss
-        rack_note_recovered(tcb)
     if tcb.snd_una == flight.recover:
         tcb.flags |= TCB_REPAIRED
     flight.repair = REPAIR_NONE
@@ -115,9 +119,11 @@ cdef void repair_end(tcb_t *tcb, flight_t *flight) noexcept nogil:
     flight.flags &= ~(FLIGHT_RECOVER | FLIGHT_SEND_ONE)
 
 
-cdef void set_window(tcb_t *tcb, flight_t *flight, const ack_news_t *news, bint moved) noexcept nogil:
+cdef void set_window(tcp_t *tcp, tcb_t *tcb, flight_t *flight, const ack_news_t *news, bint moved) noexcept nogil:
     """RFC 9937 section 6.2."""
     cdef uint32_t pipe = flight_pipe(flight), send_count
+    if control_owns_repair(tcp, tcb):
+        return
     if news.delivered == 0 and flight.prr_out != 0:
         return
     flight.prr_delivered += news.delivered
@@ -163,7 +169,7 @@ cdef void repair_on_ack(tcp_t *tcp, tcb_t *tcb, flight_t *flight, ack_news_t *ne
     elif flight.frto != FRTO_NONE and (moved or news.sack or duplicate):
         frto_on_ack(tcp, tcb, flight, news, moved)
     if flight.repair != REPAIR_NONE and seq_ge(tcb.snd_una, flight.recover):
-        repair_end(tcb, flight)
+        repair_end(tcp, tcb, flight)
     if tcb.options & OPT_SACK:
         rack_detect(tcp, tcb, flight, news)
     else:
@@ -173,7 +179,7 @@ cdef void repair_on_ack(tcp_t *tcp, tcb_t *tcb, flight_t *flight, ack_news_t *ne
     note_disorder(tcb, flight, news, duplicate)
     control_on_ack(tcp, tcb, flight, news, una, in_flight, was_fast or flight.repair == REPAIR_FAST)
     if flight.repair == REPAIR_FAST:
-        set_window(tcb, flight, news, moved)
+        set_window(tcp, tcb, flight, news, moved)
 
 
 cdef inline void note_disorder(tcb_t *tcb, flight_t *flight, const ack_news_t *news, bint duplicate) noexcept nogil:
@@ -198,8 +204,11 @@ cdef inline void control_on_ack(tcp_t *tcp, tcb_t *tcb, flight_t *flight, const 
     sample_fill(tcp, tcb, flight, news, &sample, una, in_flight)
     sample.in_recovery = in_recovery
     ops.on_ack(control_state(tcp, tcb, ops), &view, &sample)
-    if not in_recovery:
+    if not in_recovery or control_owns_repair(tcp, tcb):
         view_store(tcb, &view)
+    view_store_rate(tcp, tcb, &view)
+    if view.hold_samples:
+        flight.app_limited = (tcb.delivered + flight_pipe(flight)) | 1
 
 
 cdef void repair_on_reordering_timeout(tcp_t *tcp, tcb_t *tcb, flight_t *flight) noexcept nogil:
@@ -211,7 +220,7 @@ cdef void repair_on_reordering_timeout(tcp_t *tcp, tcb_t *tcb, flight_t *flight)
     if flight.repair == REPAIR_NONE:
         repair_begin(tcp, tcb, flight, &news, tcb.snd_una)
     if flight.repair == REPAIR_FAST:
-        set_window(tcb, flight, &news, False)
+        set_window(tcp, tcb, flight, &news, False)
     work_add(tcp, tcb)
 
 

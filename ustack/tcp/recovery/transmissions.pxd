@@ -24,7 +24,7 @@ from ustack.base.counters cimport TRANSMISSIONS_REFUSED, count
 from ustack.buf.slab cimport slab_release, slab_take
 from ustack.tcp.records.flight cimport (
     TRANSMISSION_FIRST, TX_APP_LIMITED, TX_USED, flight_of, flight_t, transmission_at, transmission_t)
-from ustack.tcp.records.tcb cimport DEADLINE_PROBE, tcb_t, tcp_t
+from ustack.tcp.records.tcb cimport DEADLINE_PACE, DEADLINE_PROBE, tcb_t, tcp_t
 
 # What one ACK has told. Zeroed before; filled by scoreboard and transmissions_acknowledge.
 ctypedef struct ack_news_t:
@@ -124,7 +124,7 @@ cdef inline void transmission_cancel(tcp_t *tcp, tcb_t *tcb, uint32_t index) noe
 
 
 cdef inline void flight_release(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
-    tcb.armed &= <unsigned char>~(1 << DEADLINE_PROBE)
+    tcb.armed &= <unsigned char>~(1 << DEADLINE_PROBE | 1 << DEADLINE_PACE)
     slab_release(&tcp.flights, tcb.flight)
     tcb.flight = 0
 

@@ -9,7 +9,7 @@ from ustack.tcp.records.flight cimport (
     FLIGHT_RECOVER, FLIGHT_SEND_ONE, FLIGHT_STAMPED, FLIGHT_TIMEOUT_UNDONE, FLIGHT_UNDO, FRTO_NONE, REPAIR_NONE,
     REPAIR_RTO)
 from ustack.tcp.records.tcb cimport TCB_REORDERED, tcp_timestamp
-from ustack.tcp.recovery.control cimport control_of, control_state, view_load, view_store
+from ustack.tcp.recovery.control cimport control_of, control_state, view_load, view_store, view_store_rate
 from ustack.tcp.recovery.rtt cimport GRANULARITY_US
 from ustack.tcp.recovery.transmissions cimport transmissions_found
 
@@ -60,6 +60,7 @@ cdef void undo_restore(tcp_t *tcp, tcb_t *tcb, flight_t *flight) noexcept nogil:
     view_load(tcp, tcb, &view)
     ops.on_spurious(control_state(tcp, tcb, ops), &view, flight.cwnd_before, flight.ssthresh_before)
     view_store(tcb, &view)
+    view_store_rate(tcp, tcb, &view)
     flight.rack_sent_ns = 0                 # what proves a loss comes from now on
     flight.repair = REPAIR_NONE
     flight.frto = FRTO_NONE

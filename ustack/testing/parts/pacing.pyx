@@ -4,8 +4,9 @@
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memset
 
+from ustack.tcp.records.flight cimport pacer_t
 from ustack.tcp.recovery.pacing cimport (
-    pacer_t, pacing_allows, pacing_quantum, pacing_rate_of_window, pacing_sent, pacing_set_rate, pacing_wait_ns)
+    pacing_allows, pacing_quantum, pacing_rate_of_window, pacing_sent, pacing_set_rate, pacing_wait_ns)
 
 
 def quantum(rate: int, smss: int, most: int) -> int:

@@ -14,8 +14,8 @@ from ustack.tcp.cc.registry import names, state_bytes
 from ustack.testing.parts import controls
 
 ROOM = Path(__file__).parents[4] / "ustack" / "tcp" / "cc"
-# One for each file that is a control; the others are parts of some, and bbr waits for output to pace.
-PARTS = {"bbr", "bbr_model", "bbr_phases", "defaults", "hystart", "registry", "scripted"}
+# One for each file that is a control; the others are parts of some.
+PARTS = {"bbr_model", "bbr_phases", "defaults", "hystart", "registry", "scripted"}
 SHIPPED = {path.stem for path in ROOM.glob("*.pyx")} - PARTS
 CC_MAX = 8
 
