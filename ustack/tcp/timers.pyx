@@ -23,9 +23,9 @@ from ustack.tcp.records.state cimport (
     CLOSED, CLOSE_HOST_UNREACHABLE, CLOSE_KEEPALIVE, CLOSE_TIMEOUT, SYN_RECEIVED, SYN_SENT, close_reason_t,
     reason_of_icmp)
 from ustack.tcp.records.tcb cimport (
-    DEADLINE_ACK, DEADLINE_APPLICATION, DEADLINE_KEEPALIVE, DEADLINE_KINDS, DEADLINE_PACE, DEADLINE_PROBE, DEADLINE_REXMIT, TCB_ABORT,
-    TCB_ACK_NOW, TCB_CLOSED_BY_APP, TCB_EV_TIMEOUT, TCB_PERSIST, TCB_PROBE, TCB_REXMIT, syn_at, syn_received_t,
-    syn_retries, tcb_at, tcb_t, time_wait_at)
+    DEADLINE_ACK, DEADLINE_APPLICATION, DEADLINE_KEEPALIVE, DEADLINE_KINDS, DEADLINE_PACE, DEADLINE_PROBE,
+    DEADLINE_REXMIT, TCB_ABORT, TCB_ACK_NOW, TCB_CLOSED_BY_APP, TCB_EV_TIMEOUT, TCB_PERSIST, TCB_PROBE, TCB_REXMIT,
+    syn_at, syn_received_t, syn_retries, tcb_at, tcb_t, time_wait_at)
 from ustack.tcp.records.work cimport work_add
 from ustack.tcp.recovery.control cimport (
     control_of, control_state, controls_rest, controls_rest_ns, view_load, view_store, view_store_rate)

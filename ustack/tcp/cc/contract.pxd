@@ -26,8 +26,9 @@
 # (tcp_t.cc_records). Where none is to be had, the connection falls back to the first control of the registry, whose
 # record is in place.
 #
-# While a loss is being repaired (RFC 9937) the window is recovery's, unless the control says owns_repair: on_loss says to which ssthresh it shrinks, on_ack
-# is told what happens, but what it leaves in the view is not used until the repair is complete. It is ssthresh then.
+# While a loss is being repaired (RFC 9937) the window is recovery's, unless the control says owns_repair: on_loss
+# says to which ssthresh it shrinks, on_ack is told what happens, but what it leaves in the view is not used until the
+# repair is complete. It is ssthresh then.
 #
 # Delivery rate: the sample names what draft-ietf-ccwg-bbr section 4.1 calls C., P. and RS.; C.delivered counts from the
 # connection's beginning, modulo 2^32. A rate is rate_delivered / rate_interval_us where the interval is not 0.

@@ -16,7 +16,8 @@ from libc.stdint cimport int32_t, uint32_t, uint64_t
 from ustack.base.wheel cimport TIMER_NONE, WHEEL_TICK_SHIFT, tick_before, wheel_deadline_tick, wheel_tick_of
 from ustack.tcp.records.flight cimport flight_of
 from ustack.tcp.records.tcb cimport (
-    DEADLINE_PACE, DEADLINE_PROBE, DEADLINE_REXMIT, DEADLINES_STORED, OPT_TS_STALE, deadline_t, tcb_last_received_ms, tcb_t, tcp_t)
+    DEADLINE_PACE, DEADLINE_PROBE, DEADLINE_REXMIT, DEADLINES_STORED, OPT_TS_STALE, deadline_t,
+    tcb_last_received_ms, tcb_t, tcp_t)
 
 cdef enum:
     TICK_MAX_DELAY = 0x7F000000             # 6.4 days; ticks are compared modulo 2^32, half the circle is 6.5 days
@@ -44,7 +45,8 @@ cdef inline bint deadline_is_set(const tcb_t *tcb, deadline_t kind) noexcept nog
     return tcb.armed >> kind & 1
 
 
-# Of one that is stored. When it was cleared: when it would have come. Of DEADLINE_PROBE and DEADLINE_PACE: while it is set.
+# Of one that is stored. When it was cleared: when it would have come. Of DEADLINE_PROBE and DEADLINE_PACE: while it
+# is set.
 cdef inline uint32_t deadline_tick(const tcp_t *tcp, const tcb_t *tcb, uint32_t kind) noexcept nogil:
     if kind < DEADLINES_STORED:
         return tcb.deadlines[kind]
