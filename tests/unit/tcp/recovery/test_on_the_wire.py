@@ -1,0 +1,260 @@
+# SPDX-License-Identifier: MIT
+"""Loss recovery with SACK, rule by rule, against a scripted peer: RFC 8985, 6675, 2883, 7765, 5682, 3522."""
+
+from typing import Any
+
+import pytest
+
+from ustack.testing.states import ALL_OPTIONS, Scene, established
+from ustack.testing.testbed import MILLISECOND, SECOND
+
+MSS = 1460
+SACK = {"mss": MSS, "sack_permitted": True}
+ROUND_TRIP = 20 * MILLISECOND
+
+
+def seq_of(index: int) -> int:
+    """Relative sequence number of the index-th full segment, from 0."""
+    return 1 + MSS * index
+
+
+def sent(scene: Scene) -> list[int]:
+    """Indices of the data segments that have arrived, in their order; takes them."""
+    return [(scene.peer.relative(segment)[0] - 1) // MSS for segment in scene.peer.drain() if segment.payload]
+
+
+def sack(scene: Scene, ack: int, *blocks: tuple[int, int], **more: Any) -> None:
+    """An ACK of everything before the ack-th segment, with blocks of segments [left, right)."""
+    assert scene.peer.iss is not None
+    edges = [tuple((scene.peer.iss + seq_of(edge)) & 0xFFFFFFFF for edge in block) for block in blocks]
+    scene.peer.send("A", ack=seq_of(ack), options={"sack": edges} if edges else None, **more)
+
+
+def flying(segments: int, *, total: int = 0, **config: Any) -> Scene:
+    """So many segments of `total` in flight, a round trip measured; the clock is one round trip later."""
+    scene = established(options=config.pop("options", SACK), initial_window_segments=segments + 1, **config)
+    scene.send(bytes(MSS))
+    scene.testbed.advance(ROUND_TRIP)
+    scene.peer.drain()
+    scene.peer.send("A", ack=seq_of(1))
+    scene.send(bytes((total or segments) * MSS))
+    first = sent(scene)
+    assert first[:segments] == list(range(1, segments + 1))
+    scene.testbed.advance(ROUND_TRIP)
+    return scene
+
+
+def test_three_segments_sacked_repair_a_loss_at_once() -> None:
+    """RFC 8985 section 6.2 step 4: DupThresh segments, and no reordering seen."""
+    with flying(8) as scene:
+        sack(scene, 1, (2, 5))
+        assert sent(scene) == [1]
+        counted = scene.testbed.counted()
+        assert (counted["fast_retransmits"], counted["retransmitted_fast"]) == (1, 1)
+        scene.abort()
+
+
+def test_one_segment_sacked_waits_for_the_reordering_window() -> None:
+    """A quarter of the shortest round trip."""
+    with flying(8) as scene:
+        sack(scene, 1, (2, 3))
+        scene.peer.expect_nothing()
+        took = scene.peer.wait(SECOND)
+        assert abs(took - ROUND_TRIP // 4) <= MILLISECOND
+        assert sent(scene) == [1]
+        scene.abort()
+
+
+def test_what_comes_late_within_the_window_is_not_sent_again() -> None:
+    with flying(8) as scene:
+        sack(scene, 1, (2, 3))
+        scene.testbed.advance(ROUND_TRIP // 8)
+        sack(scene, 9)
+        scene.testbed.advance(SECOND)
+        scene.peer.expect_nothing()
+        assert scene.testbed.counted().get("segments_retransmitted", 0) == 0
+
+
+def test_only_what_is_missing_goes_again() -> None:
+    """Six holes of one segment in one window, repaired without a timeout and without a byte that the peer has."""
+    with flying(20) as scene:
+        sack(scene, 1, (2, 4), (5, 9), (10, 14))
+        again = sent(scene)
+        for left in (15, 17, 19):
+            sack(scene, 1, (left, left + 1), (10, 14), (5, 9))
+            again += sent(scene)
+        sack(scene, 1, (15, 21), (10, 14), (5, 9), (2, 4))
+        again += sent(scene)
+        for ack in (4, 9, 14, 21):
+            sack(scene, ack)
+            again += sent(scene)
+        assert sorted(again) == [1, 4, 9, 14, 16, 18]
+        assert scene.testbed.counted().get("retransmit_timeouts", 0) == 0
+
+
+def test_a_lost_retransmission_is_found_without_a_timeout() -> None:
+    """Something sent after it has been delivered (RFC 8985 section 3.2)."""
+    with flying(8, total=20) as scene:
+        sack(scene, 1, (2, 6))
+        assert 1 in sent(scene)
+        scene.testbed.advance(ROUND_TRIP)
+        new = max(sent(scene), default=8)
+        sack(scene, 1, (2, 9))
+        new = max([new, *sent(scene)])
+        scene.testbed.advance(ROUND_TRIP)
+        sack(scene, 1, (2, new + 1))
+        scene.testbed.advance(ROUND_TRIP // 2)
+        assert 1 in sent(scene)
+        counted = scene.testbed.counted()
+        assert counted["retransmits_lost"] == 1
+        assert counted.get("retransmit_timeouts", 0) == 0
+        scene.abort()
+
+
+def test_a_lost_tail_is_probed_after_two_round_trips() -> None:
+    """RFC 8985 section 7.2: the last segment again, which is a quarter of the retransmission timeout here."""
+    with flying(4) as scene:
+        scene.peer.expect_after(ROUND_TRIP, "A", seq=seq_of(4), payload=bytes(MSS))
+        counted = scene.testbed.counted()
+        assert (counted["tail_probes_out"], counted["retransmitted_probe"]) == (1, 1)
+        assert counted.get("retransmit_timeouts", 0) == 0
+        scene.abort()
+
+
+def test_a_probe_carries_new_data_if_there_is_any() -> None:
+    """RFC 8985 section 7.3."""
+    with flying(4, total=6) as scene:
+        scene.peer.wait(SECOND)
+        assert scene.testbed.counted()["tail_probes_out"] == 1
+        assert sent(scene)[0] in (5, 6)
+        assert scene.testbed.counted().get("segments_retransmitted", 0) == 0
+        scene.abort()
+
+
+def test_a_probe_that_repairs_a_loss_is_told_to_the_control() -> None:
+    """RFC 8985 section 7.4: nothing says that the original has arrived, so one segment was lost."""
+    with flying(4) as scene:
+        scene.peer.wait(SECOND)
+        scene.peer.drain()
+        before = scene.info()["ssthresh"]
+        sack(scene, 5)
+        scene.send(bytes(MSS))
+        scene.peer.drain()
+        sack(scene, 6)
+        assert scene.testbed.counted()["tail_probe_repairs"] == 1
+        assert scene.info()["ssthresh"] < before
+
+
+def test_a_probe_whose_original_had_arrived_is_not() -> None:
+    """Case 1: the duplicate SACK says so."""
+    with flying(4) as scene:
+        scene.peer.wait(SECOND)
+        scene.peer.drain()
+        sack(scene, 5)
+        sack(scene, 5, (4, 5))
+        scene.send(bytes(MSS))
+        scene.peer.drain()
+        sack(scene, 6)
+        assert scene.testbed.counted().get("tail_probe_repairs", 0) == 0
+
+
+def test_duplicate_sacks_undo_a_repair_that_was_none() -> None:
+    """RFC 3708: everything that was sent again is reported twice; cwnd and ssthresh are as before."""
+    with flying(12) as scene:
+        before = scene.info()
+        sack(scene, 1, (2, 5))
+        assert sent(scene) == [1]
+        sack(scene, 8)
+        assert scene.info()["ssthresh"] < before["ssthresh"]
+        sack(scene, 8, (1, 2))
+        assert scene.testbed.counted()["repairs_undone"] == 1
+        assert scene.info()["cwnd"] >= before["cwnd"]
+        assert scene.info()["ssthresh"] == before["ssthresh"]
+        scene.abort()
+
+
+def test_a_spurious_timeout_is_found_by_timestamps() -> None:
+    """Eifel detection (RFC 3522): the first ACK echoes a timestamp from before the retransmission."""
+    with established(options=ALL_OPTIONS) as scene:
+        segment = MSS - 12
+        scene.send(bytes(10 * segment))
+        first = scene.peer.drain()
+        before = scene.info()
+        scene.peer.wait(5 * SECOND)
+        scene.peer.drain()
+        scene.peer.wait(5 * SECOND)
+        scene.peer.drain()
+        assert scene.testbed.counted()["retransmit_timeouts"] == 1
+        echo = first[0].options["timestamps"][0]
+        scene.peer.send("A", ack=1 + segment, options={"nop": 2, "timestamps": (scene.peer.ts_now, echo)})
+        assert scene.testbed.counted()["timeouts_undone"] == 1
+        assert scene.info()["cwnd"] >= before["cwnd"]
+        assert scene.testbed.counted()["segments_retransmitted"] <= 2
+        scene.abort()
+
+
+def test_a_spurious_timeout_is_found_by_f_rto() -> None:
+    """RFC 5682 section 2.1, without timestamps and SACK: new data after the first ACK, and the second moves on."""
+    with established() as scene:
+        scene.send(bytes(20 * MSS))
+        scene.peer.drain()
+        before = scene.info()
+        scene.peer.wait(5 * SECOND)
+        assert sent(scene) == [0]
+        scene.peer.send("A", ack=seq_of(1))
+        assert sent(scene) == [10, 11]
+        scene.peer.send("A", ack=seq_of(2))
+        assert scene.testbed.counted()["timeouts_undone"] == 1
+        assert scene.info()["ssthresh"] == before["ssthresh"]
+        assert scene.testbed.counted()["segments_retransmitted"] == 1
+        scene.abort()
+
+
+def test_a_receiver_that_drops_what_it_had_sacked_gets_it_again() -> None:
+    """RFC 2018 section 8: nothing SACKed is forgotten before it is acknowledged."""
+    with flying(8) as scene:
+        sack(scene, 1, (3, 9))
+        scene.peer.drain()
+        sack(scene, 3)  # all that it has kept
+        for _ in range(40):
+            scene.testbed.advance(SECOND)
+            last = max(sent(scene), default=0)
+            if last == 8:
+                break
+            scene.peer.send("A", ack=seq_of(max(3, last + 1)))
+        assert scene.testbed.counted()["sack_reneged_in"] == 1
+        scene.abort()
+
+
+@pytest.mark.parametrize("late", [3, 30])
+def test_reordering_widens_the_window(late: int) -> None:
+    """Once seen, three SACKed segments alone prove nothing: a quarter of the round trip is waited for."""
+    with flying(late + 6) as scene:
+        for right in range(3, late + 2):
+            sack(scene, 1, (2, right))
+        first = len(sent(scene))
+        sack(scene, late + 2)
+        scene.send(bytes(6 * MSS))
+        scene.peer.drain()
+        scene.testbed.advance(ROUND_TRIP)
+        before = scene.testbed.counted().get("segments_retransmitted", 0)
+        assert before == first
+        scene.abort()
+
+
+def test_life_after_a_blackout_ends_the_wait() -> None:
+    """The timer has backed off to a minute; a segment of the peer's says that the path is back."""
+    with established() as scene:
+        scene.send(b"hello")
+        for _ in range(7):
+            scene.peer.wait(100 * SECOND)
+            scene.peer.drain()
+        scene.testbed.advance(5 * SECOND)
+        scene.peer.expect_nothing()
+        scene.peer.send("PA", payload=b"are you there?")
+        assert b"hello" in [segment.payload for segment in scene.peer.drain()]
+        for _ in range(5):
+            scene.peer.send("PA", payload=b"and again")
+        assert b"hello" not in [segment.payload for segment in scene.peer.drain()]
+        scene.read()
+        scene.abort()
