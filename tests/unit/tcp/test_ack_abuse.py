@@ -108,7 +108,6 @@ def test_acks_ahead_of_the_data_open_the_window_by_what_was_sent_and_no_faster(c
         scene.abort()
 
 
-@pytest.mark.xfail(reason="what a duplicate has released is good for another at once", strict=False)
 @pytest.mark.parametrize("cc", CONTROLS)
 def test_duplicates_that_no_segment_can_have_caused_send_no_more_than_those_that_one_has(cc: str) -> None:
     """Each segment in flight is good for one duplicate, a round trip after it was sent: ten were. A thousand duplicates

@@ -37,6 +37,10 @@ cdef void repair_count_duplicate(tcb_t *tcb, flight_t *flight, ack_news_t *news)
         return                              # of what was sent before: it is not in flight any more
     if flight.repair == REPAIR_NONE:
         most -= tcb.smss if most > tcb.smss else most
+    elif flight.repair == REPAIR_FAST and most > flight.recover - tcb.snd_una:
+        # What duplicates have released is not good for others: an attacker would send them faster than any receiver
+        # (RFC 5681 section 3.2, the note: no more than were outstanding).
+        most = flight.recover - tcb.snd_una
     if flight.duplicate_bytes + tcb.smss <= most:
         flight.duplicate_bytes += tcb.smss
         news.delivered += tcb.smss
