@@ -19,6 +19,7 @@ from libc.string cimport memcpy, memset
 from ustack.base.counters cimport (
     PURE_ACKS_OUT, RETRANSMITTED_FAST, RETRANSMITTED_PROBE, RETRANSMITTED_RTO, SEGMENTS_OUT, SEGMENTS_RETRANSMITTED,
     SEND_PIECES_SKIPPED, TAIL_PROBES_OUT, WINDOW_OVERRIDES, WINDOW_PROBES_OUT, count)
+from ustack.base.debug cimport ensure
 from ustack.buf.lent cimport lent_guard
 from ustack.ip.layer cimport (
     IP_NO_ROUTE, IP_OK, IP_PROTO_TCP, IP_RING_FULL, ip_commit, ip_payload_max, ip_reserve, ip_route_t, ip_status_t)
@@ -54,7 +55,7 @@ from ustack.tcp.recovery.repair cimport repair_note_sent
 from ustack.tcp.recovery.rtt cimport rexmit_start
 from ustack.tcp.recovery.tlp cimport WORST_DELAYED_ACK_US, tlp_schedule
 from ustack.tcp.recovery.transmissions cimport (
-    transmission_cancel, transmission_merge, transmission_prepare, transmission_resent,
+    flight_check, transmission_cancel, transmission_merge, transmission_prepare, transmission_resent,
     transmission_sent, transmission_split)
 from ustack.wire.seq cimport seq_gt, seq_le, seq_lt
 from ustack.wire.tcp cimport (
@@ -107,6 +108,7 @@ cdef output_t tcp_output(tcp_t *tcp, tcb_t *tcb, uint64_t now_ns) noexcept nogil
 
 
 cdef inline output_t finish(tcp_t *tcp, tcb_t *tcb, send_t sent) noexcept nogil:
+    ensure(flight_check(tcp, tcb))
     note_writable(tcp, tcb)                 # what went out for the first time is not unsent any more
     if sent == SEND_BLOCKED:
         return OUTPUT_BLOCKED
@@ -491,6 +493,9 @@ cdef inline void await_window(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
 cdef send_t send_again(tcp_t *tcp, tcb_t *tcb, flight_t *flight) noexcept nogil:
     cdef send_t sent = send_lost(tcp, tcb, flight)
     if sent == SEND_OK and flight.flags & FLIGHT_PROBE:
+        if flight.sacked_bytes or flight.lost_first or flight.repair != REPAIR_NONE:
+            flight.flags &= ~FLIGHT_PROBE   # asked for before a busy turn or a full ring, and answered since
+            return SEND_OK
         return send_tail_probe(tcp, tcb, flight)
     return sent
 

@@ -206,9 +206,13 @@ cdef void pace_timeout(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
 
 cdef void congestion_on_rto(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     cdef const cc_ops_t *ops = control_of(tcp, tcb)
+    cdef const flight_t *flight = flight_of(tcp, tcb)
+    cdef uint32_t outstanding = tcb.snd_nxt - tcb.snd_una
     cdef cc_view_t view
+    if flight != NULL and outstanding > flight.cwnd_before:     # see repair_begin
+        outstanding = flight.cwnd_before
     view_load(tcp, tcb, &view)
-    ops.on_rto(control_state(tcp, tcb, ops), &view, tcb.snd_nxt - tcb.snd_una, tcb.backoff == 0)
+    ops.on_rto(control_state(tcp, tcb, ops), &view, outstanding, tcb.backoff == 0)
     view_store(tcb, &view)
     view_store_rate(tcp, tcb, &view)
 

@@ -7,9 +7,9 @@ from libc.string cimport memset
 from ustack.base.counters cimport FAST_RETRANSMITS, SACK_RENEGED_IN, count
 from ustack.tcp.cc.contract cimport ack_sample_t, cc_ops_t, cc_view_t
 from ustack.tcp.records.flight cimport (
-    FLIGHT_RECOVER, FLIGHT_ROUND, FLIGHT_SEND_ONE, FRTO_FIRST, FRTO_NONE, FRTO_SECOND, REPAIR_FAST, REPAIR_NONE,
-    REPAIR_RTO, REPAIR_SIZE, TX_LOST, TX_RETRANSMITTED, TX_SACKED, flight_pipe, transmission_at, transmission_bytes,
-    transmission_t)
+    FLIGHT_PROBED, FLIGHT_PROBE_AGAIN, FLIGHT_RECOVER, FLIGHT_ROUND, FLIGHT_SEND_ONE, FLIGHT_STAMPED, FLIGHT_UNDO,
+    FRTO_FIRST, FRTO_NONE, FRTO_SECOND, REPAIR_FAST, REPAIR_NONE, REPAIR_RTO, REPAIR_SIZE, TX_LOST, TX_RETRANSMITTED,
+    TX_SACKED, flight_pipe, transmission_at, transmission_bytes, transmission_t)
 from ustack.tcp.records.tcb cimport OPT_SACK, TCB_REPAIRED
 from ustack.tcp.records.work cimport work_add
 from ustack.tcp.recovery.control cimport (
@@ -87,8 +87,12 @@ cdef void repair_begin(tcp_t *tcp, tcb_t *tcb, flight_t *flight, const ack_news_
     if flight.flags & FLIGHT_RECOVER and seq_gt(flight.recover, una):
         outstanding = flight.recover - una
     undo_begin(tcb, flight)
+    # What is SACKed, truly or not, makes no window larger: "no more than" equation (4) gives (RFC 5681 section 3.1).
+    if outstanding > flight.cwnd_before:
+        outstanding = flight.cwnd_before
     flight.repair = REPAIR_FAST
-    flight.flags |= FLIGHT_RECOVER
+    # A probe that is out alone repairs nothing any more: one loss reduces the window once (RFC 8985 section 7.4.2).
+    flight.flags = (flight.flags | FLIGHT_RECOVER) & ~(FLIGHT_PROBED | FLIGHT_PROBE_AGAIN)
     flight.recover = tcb.snd_nxt
     flight.prr_delivered = 0
     flight.prr_out = 0
@@ -238,7 +242,8 @@ cdef void repair_on_rto(tcp_t *tcp, tcb_t *tcb, flight_t *flight) noexcept nogil
     flight.repair = REPAIR_RTO
     flight.recover = tcb.snd_nxt            # RFC 6582 section 3.2 step 4
     flight.frto = FRTO_FIRST if first else FRTO_NONE
-    flight.flags = (flight.flags | FLIGHT_RECOVER | FLIGHT_SEND_ONE) & ~FLIGHT_ROUND
+    flight.flags = ((flight.flags | FLIGHT_RECOVER | FLIGHT_SEND_ONE)
+                    & ~(FLIGHT_ROUND | FLIGHT_PROBED | FLIGHT_PROBE_AGAIN))
     flight.duplicate_acks = 0
     flight.duplicate_bytes = 0
 
@@ -258,7 +263,8 @@ cdef void repair_resend(tcp_t *tcp, tcb_t *tcb, flight_t *flight, uint32_t above
     flight.repair = REPAIR_SIZE
     flight.frto = FRTO_NONE
     flight.recover = tcb.snd_nxt
-    flight.flags = (flight.flags | FLIGHT_RECOVER) & ~FLIGHT_SEND_ONE
+    # Duplicates of what did arrive are to be expected, and say nothing of the repair before (RFC 3708 section 2).
+    flight.flags = (flight.flags | FLIGHT_RECOVER) & ~(FLIGHT_SEND_ONE | FLIGHT_UNDO | FLIGHT_STAMPED)
     flight.duplicate_acks = 0
     flight.duplicate_bytes = 0
     work_add(tcp, tcb)

@@ -6,8 +6,8 @@ from libc.stdint cimport uint32_t
 from ustack.base.counters cimport REPAIRS_UNDONE, TIMEOUTS_UNDONE, count
 from ustack.tcp.cc.contract cimport cc_ops_t, cc_view_t
 from ustack.tcp.records.flight cimport (
-    FLIGHT_RECOVER, FLIGHT_SEND_ONE, FLIGHT_STAMPED, FLIGHT_TIMEOUT_UNDONE, FLIGHT_UNDO, FRTO_NONE, REPAIR_NONE,
-    REPAIR_RTO)
+    FLIGHT_RECOVER, FLIGHT_SEND_ONE, FLIGHT_STAMPED, FLIGHT_TIMEOUT_UNDONE, FLIGHT_UNDO, FRTO_NONE, REPAIR_FAST,
+    REPAIR_NONE, REPAIR_RTO)
 from ustack.tcp.records.tcb cimport TCB_REORDERED, tcp_timestamp
 from ustack.tcp.recovery.control cimport control_of, control_state, view_load, view_store, view_store_rate
 from ustack.tcp.recovery.rtt cimport GRANULARITY_US
@@ -15,7 +15,7 @@ from ustack.tcp.recovery.transmissions cimport transmissions_found
 
 
 cdef void undo_begin(tcb_t *tcb, flight_t *flight) noexcept nogil:
-    if flight.repair != REPAIR_NONE:
+    if flight.repair == REPAIR_FAST or flight.repair == REPAIR_RTO:
         return                              # a timeout within a recovery: the window before that
     flight.flags = (flight.flags | FLIGHT_UNDO) & ~FLIGHT_STAMPED
     flight.cwnd_before = tcb.cwnd

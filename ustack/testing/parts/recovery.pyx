@@ -31,7 +31,8 @@ from ustack.tcp.recovery.control cimport control_begin, control_end
 from ustack.tcp.recovery.prr cimport prr_recover_fs, prr_send_count
 from ustack.tcp.recovery.rack cimport (
     rack_window_us, reordering_faded, reordering_multiplier, reordering_widened, reordering_window_us)
-from ustack.tcp.recovery.repair cimport repair_note_sent, repair_on_reordering_timeout, repair_on_rto
+from ustack.tcp.recovery.repair cimport (
+    repair_note_sent, repair_on_reordering_timeout, repair_on_rto, repair_resend)
 from ustack.tcp.recovery.rtt cimport rexmit_start, rtt_min_us
 from ustack.tcp.recovery.tlp cimport tlp_timeout_us
 from ustack.tcp.recovery.transmissions cimport (
@@ -165,6 +166,11 @@ cdef class Sender:
         repair_on_rto(&self.c, self.tcb, flight_of(&self.c, self.tcb))
         self.tcb.backoff += 1
         self.tcb.cwnd = self.tcb.smss
+        self.check()
+
+    def smaller(self) -> None:
+        """Segments have become smaller: everything goes again."""
+        repair_resend(&self.c, self.tcb, flight_of(&self.c, self.tcb), 0)
         self.check()
 
     def reordering_timeout(self) -> None:
