@@ -1,0 +1,306 @@
+# SPDX-License-Identifier: MIT
+"""A receiver that lies to our sender, on a path that loses, delays and shrinks: nothing breaks, and nothing hangs.
+
+One connection sends a stream whose every byte is known. The peer acknowledges what it never got or too little, SACKs
+what was never sent, backwards, byte by byte and twice, echoes timestamps of no time, closes its window and takes it
+back, falls silent, and complains about the path's MTU. Rings are small, records are refused. Between two lies it may
+be honest for a while.
+
+What must hold always: every byte on the wire is the stream's (RFC 9293 section 3.4), none lies beyond what was queued
+or beyond the peer's window but for a probe (section 3.8.6), the window does not grow by more than what was acknowledged
+(RFC 5681 section 3.1), a turn and a span of time cost a bounded number of polls, the record of transmissions is as
+flight.pxd says (ensure(), in debug builds), and a peer that becomes honest gets everything.
+
+    sudo make asan-test ARGS="tests/fuzz/test_hostile_acks.py"
+"""
+
+import random
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from ustack.testing import testbed as bed
+from ustack.testing.peer import ScriptedPeer
+from ustack.testing.segment import SEQUENCE_MASK, Segment, parse_frame
+from ustack.testing.states import ALL_OPTIONS, PEER_PORT, STACK_PORT, SYN_OPTIONS, Scene, established
+from ustack.testing.testbed import MILLISECOND, SECOND
+
+SACK_ONLY = {"mss": 1460, "sack_permitted": True}
+STREAM = random.Random(7).randbytes(1 << 16) * 33
+INITIAL_WINDOW = 14_600
+STEPS = 120
+TIMES = tuple(duration * MILLISECOND for duration in (0, 1, 1, 5, 20, 100, 1000, 3000, 61_000))
+WRITES = (1, 10, 100, 1459, 1460, 1461, 5000, 20_000, 65_000)
+WINDOWS = (0, 1, 100, 1459, 3000, 20_000, 65_535, 65_535, 65_535)
+POLLS_PER_STEP = 4000
+
+
+def signed(number: int) -> int:
+    """A difference of sequence numbers."""
+    return (number + 0x80000000 & SEQUENCE_MASK) - 0x80000000
+
+
+class Foe:
+    """The peer of one connection. Positions are relative: 1 is the first byte of data."""
+
+    def __init__(self, generator: random.Random, scene: Scene, scale: int) -> None:
+        """Nothing has been sent yet."""
+        self.generator = generator
+        self.scene = scene
+        self.peer = scene.peer
+        self.scale = scale
+        self.queued = 1
+        self.shut = False
+        self.una = 1  # the highest ACK that we have sent and the stack has taken for good
+        self.top = 1  # the end of what has arrived
+        self.edge = 1 + scene.peer.wnd * (1 << scale)
+        self.got: list[tuple[int, int]] = []  # pieces, in order, apart
+        self.lose = 0.0
+        self.acked = 0
+        self.reset = False
+        self.may_sack = True  # it was agreed upon
+        self.fillers: list[ScriptedPeer] = []
+
+    # ------------------------------------------------------------ what has come
+
+    def look(self) -> None:
+        """Everything that the stack has sent is right."""
+        while self.peer.queue:
+            self.look_at(self.peer.queue.popleft())
+
+    def look_at(self, segment: Segment) -> None:
+        """One segment: bytes of the stream, within the window."""
+        if "R" in segment.flags:
+            self.reset = True
+            return
+        assert self.peer.iss is not None
+        start = self.una + signed(segment.seq - self.peer.iss - self.una)
+        end = start + len(segment.payload)
+        if not segment.payload and "F" not in segment.flags:
+            return
+        assert segment.payload == STREAM[start - 1 : end - 1], f"other bytes at {start}"
+        assert end <= self.queued
+        if "F" in segment.flags:
+            assert self.shut
+            assert end == self.queued
+            end += 1
+        assert end <= self.edge + 1 or start <= self.una, f"[{start}, {end}) is beyond the window's edge {self.edge}"
+        self.top = max(self.top, end)
+        if self.generator.random() >= self.lose:
+            self.keep(start, end)
+
+    def keep(self, start: int, end: int) -> None:
+        """It has arrived."""
+        apart = [piece for piece in self.got if piece[1] < start or piece[0] > end]
+        joined = [piece for piece in self.got if not (piece[1] < start or piece[0] > end)]
+        start = min([start, *(piece[0] for piece in joined)])
+        end = max([end, *(piece[1] for piece in joined)])
+        self.got = sorted([*apart, (start, end)])
+
+    # ------------------------------------------------------------ answers
+
+    def answer(self, ack: int, window: int, blocks: list[tuple[int, int]], echo: int | None = None) -> None:
+        """One ACK."""
+        options: dict[str, Any] = {}
+        assert self.peer.iss is not None
+        if self.peer.timestamps:
+            options = {"nop": 2, "timestamps": (self.peer.ts_now, self.peer.ts_recent if echo is None else echo)}
+        if blocks:
+            options["sack"] = [
+                ((self.peer.iss + left) & SEQUENCE_MASK, (self.peer.iss + right) & SEQUENCE_MASK)
+                for left, right in blocks[: 3 if self.peer.timestamps else 4]
+            ]
+        if self.una <= ack <= self.top:
+            self.acked += ack - self.una
+            self.una = ack
+            self.edge = max(self.edge, ack + (window << self.scale))
+        self.edge = max(self.edge, ack + (window << self.scale)) if ack <= self.top else self.edge
+        self.peer.send("A", ack=ack, wnd=window, options=options, pump=self.generator.random() < 0.8)
+
+    def tell_truth(self, window: int = 65_535) -> None:
+        """What has arrived is acknowledged, with the SACK blocks that belong to it."""
+        ack = self.una
+        for start, end in self.got:
+            if start <= ack < end:
+                ack = end
+        blocks = [piece for piece in self.got if piece[0] > ack]
+        self.generator.shuffle(blocks)
+        self.answer(ack, window, blocks if self.may_sack else [])
+
+    def place(self) -> int:
+        """Somewhere of interest."""
+        generator = self.generator
+        base = generator.choice((self.una, self.una, self.top, generator.randint(self.una, self.top)))
+        return base + generator.choice((0, 0, 0, 1, -1, 536, 1460, -1460, 2920, 14_600, -70_000, 70_000, 1 << 31))
+
+    def lie(self) -> None:
+        """One ACK with a lie in any field."""
+        generator = self.generator
+        kind = generator.randrange(7)
+        ack = self.una
+        blocks: list[tuple[int, int]] = []
+        if kind == 0:  # division, or optimism
+            ack = min(self.top, self.una + generator.choice((1, 2, 100, 1460, 1461, 5000, 1 << 20)))
+        elif kind == 1:  # nonsense
+            ack = self.place()
+            if ack > self.una + (1 << 30) or ack < self.una - (1 << 30):
+                ack = self.una
+        elif kind == 2:  # everything but the first byte, or all of it
+            blocks = [(self.una + generator.choice((0, 1, 1460)), self.top)]
+        elif kind == 3:  # a duplicate of everything
+            blocks = [(generator.randint(max(1, self.una - 60_000), self.una), self.una)]
+        elif kind == 4:
+            blocks = [(self.una + at, self.una + at + 1460) for at in generator.sample(range(0, 60_000, 730), 4)]
+        else:
+            blocks = [(self.place(), self.place()) for _ in range(generator.randrange(5))]
+        echo = None
+        if generator.random() < 0.3:
+            now = self.peer.ts_recent
+            echo = (
+                generator.choice((0, 1, now + 1, now + 100_000, now - 1000, now - 1, now + (1 << 31))) & SEQUENCE_MASK
+            )
+        self.answer(ack, generator.choice(WINDOWS), blocks if self.may_sack else [], echo)
+
+    def complain(self) -> None:
+        """A router says that segments are too big."""
+        about = self.peer.from_stack(seq=self.una, payload=bytes(1460))
+        self.peer.send_icmp_error(3, 4, about, mtu=self.generator.choice((0, 68, 296, 576, 1006, 1492)))
+
+    # ------------------------------------------------------------ the application
+
+    def write(self) -> None:
+        """Some of the stream."""
+        size = self.generator.choice(WRITES)
+        if self.shut or self.queued + size >= len(STREAM):
+            return
+        with suppress(BlockingIOError):
+            self.queued += self.scene.conn.send(STREAM[self.queued - 1 : self.queued - 1 + size], timeout=0)
+        self.scene.testbed.pump()
+
+    def step(self) -> None:
+        """Anything."""
+        what = self.generator.random()
+        if what < 0.25:
+            self.write()
+        elif what < 0.50:
+            self.lie()
+        elif what < 0.70:
+            self.tell_truth(self.generator.choice(WINDOWS))
+        elif what < 0.72:
+            self.complain()
+        elif what < 0.725 and not self.shut:
+            self.shut = True
+            self.scene.shutdown()
+        elif what < 0.75:
+            self.crowd()
+        elif what < 0.78:
+            self.lose = self.generator.choice((0.0, 0.05, 0.5, 1.0))
+        else:
+            self.scene.testbed.advance(self.generator.choice(TIMES))
+
+    def crowd(self) -> None:
+        """The ring is full of others' answers when a timer fires; what comes before it has room again?"""
+        testbed = self.scene.testbed
+        due = testbed.stack.next_deadline_ns
+        if not self.fillers or due is None or due > testbed.now_ns + 100 * SECOND:
+            return
+        testbed.now_ns = max(due, testbed.now_ns)
+        for filler in self.fillers:
+            filler.send("A", seq=filler.snd_nxt + 10, payload=b"?", pump=False)
+        testbed.network.advance(testbed.now_ns)
+        testbed.stack.poll(testbed.now_ns)
+        self.generator.choice((self.lie, self.tell_truth))()
+        testbed.pump()
+        for filler in self.fillers:
+            filler.drain()
+
+    def row(self) -> dict[str, Any] | None:
+        """The stack's view; None: it holds nothing any more."""
+        rows = self.scene.testbed.stack.connections()
+        return next((row for row in rows if row["remote"][1] == self.peer.port), None)
+
+
+def assert_in_order(foe: Foe) -> bool:
+    """After a step. False: the connection has ended."""
+    foe.look()
+    row = foe.row()
+    if row is None or row["state"] == "CLOSED" or foe.reset:
+        return False
+    outstanding = (row["snd_nxt"] - row["snd_una"]) & SEQUENCE_MASK
+    assert outstanding < 1 << 31
+    assert row["cwnd"] <= INITIAL_WINDOW + foe.acked + 4 * 1460
+    if outstanding:
+        assert foe.scene.testbed.stack.next_deadline_ns is not None
+    return True
+
+
+def without_checksum(segment: Segment | None) -> Segment | None:
+    """As if it had been right."""
+    return replace(segment, checksum_ok=True) if segment is not None else None
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_a_lying_peer_breaks_nothing(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = random.Random(seed)
+    config: dict[str, Any] = {
+        "cc": generator.choice(("newreno", "cubic")),
+        "user_timeout_ns": generator.choice((100, 86_400, 86_400)) * SECOND,
+    }
+    if generator.random() < 0.3:
+        config["flights"] = generator.choice((0, 1))
+    if generator.random() < 0.3:
+        config["transmissions"] = generator.choice((0, 1, 2, 5))
+    offload = generator.random() < 0.4
+    network = {
+        "tx_slots": generator.choice((2, 3, 64, 1024)),
+        "checksum_offload": offload,
+        "segmentation_offload": offload,
+    }
+    if offload:  # checksums are the device's
+        monkeypatch.setattr(bed, "parse_frame", lambda frame: without_checksum(parse_frame(frame)))
+    options = generator.choice((SYN_OPTIONS, SACK_ONLY, ALL_OPTIONS, ALL_OPTIONS))
+    with established(options=options, wnd=65_535, seed=1, network=network, **config) as scene:
+        foe = Foe(generator, scene, int(options.get("wscale", 0)))
+        if network["tx_slots"] < 4:
+            foe.fillers = [another(scene, port) for port in range(PEER_PORT + 1, PEER_PORT + 5)]
+        foe.may_sack = "sack_permitted" in options
+        alive = True
+        for _ in range(STEPS):
+            before = scene.testbed.polls
+            foe.step()
+            assert scene.testbed.polls - before < POLLS_PER_STEP
+            alive = assert_in_order(foe)
+            if not alive:
+                break
+        if alive:
+            become_honest(foe)
+        for filler in foe.fillers:
+            filler.send("R")
+
+
+def another(scene: Scene, port: int) -> ScriptedPeer:
+    """A connection that only owes ACKs."""
+    peer = ScriptedPeer(scene.testbed, port=port, stack_port=STACK_PORT)
+    peer.send("S", options=SYN_OPTIONS)
+    peer.expect("SA", seq=0, ack=1)
+    peer.send("A")
+    return peer
+
+
+def become_honest(foe: Foe) -> None:
+    """Everything that was queued arrives. What was acknowledged without having arrived is gone."""
+    testbed = foe.scene.testbed
+    foe.lose = 0.0
+    want = foe.queued + (1 if foe.shut else 0)
+    for turn in range(2500):
+        testbed.pump()
+        foe.look()
+        foe.tell_truth()
+        testbed.pump()
+        foe.look()
+        if foe.una >= want or foe.reset:
+            break
+        testbed.advance(20 * MILLISECOND if turn < 1000 else SECOND)
+    assert foe.una >= want or foe.reset, f"hangs at {foe.una} of {want}: {foe.row()}"
