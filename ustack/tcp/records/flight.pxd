@@ -50,7 +50,7 @@ ctypedef struct transmission_t:             # one cache line
     uint32_t lower                          # 40  the tree: children by index; 0: none
     uint32_t higher                         # 44
     uint32_t next                           # 48  by sequence
-    uint32_t older                          # 52  the list by time, or of lost ones
+    uint32_t older                          # 52  the list by time, or of lost ones. SACKED: how many segments it is
     uint32_t newer                          # 56
     uint16_t segment_bytes                  # 60  SMSS when it was sent: where it may be split
     uint8_t flags                           # 62  transmission_flags_t
@@ -112,7 +112,7 @@ ctypedef struct flight_t:
     uint32_t rack_rtt_us                    # 76  RACK.rtt
     uint32_t rack_fack                      # 80  RACK.fack: the highest delivered, with rack_sent_ns
     uint32_t dsack_round                    # 84
-    uint32_t sacked_segs                    # 88
+    uint32_t sacked_segs                    # 88  RACK.segs_sacked
     uint32_t lost_bytes                     # 92  LOST, not sent again
     uint32_t lost                           # 96  C.lost: bytes marked in all
     uint32_t recover                        # 100 RecoveryPoint: SND.NXT when the repair began (or disorder was seen)

@@ -12,8 +12,12 @@
 # the RFC wait for the last candidate of the window, the timer here waits for the first: the others follow one by one.
 #
 # tcb.reordering, across flights: RACK.reo_wnd_mult - 1 (bits 0 to 3) and RACK.reo_wnd_persist - 1 (bits 4 to 7, of
-# meaning while the multiplier is more than 1). A multiplier of 16 makes the window four times the shortest round trip;
-# it ends at SRTT anyway.
+# meaning while the multiplier is more than 1). The window MUST be bounded, which SHOULD be SRTT (section 3.3.2); a
+# multiplier of 16, four times the shortest round trip, bounds it once more.
+#
+# The timers run beside the retransmission timer, which section 8 SHOULD cancel for them: its moment is not put off, so
+# that the two need no rule about who comes first. A retransmission found lost is no second congestion event: that MUST
+# be one "in the absence of PRR" (section 9.3), and PRR there is.
 #
 # Peers without SACK: duplicate ACKs are counted instead, up to DUPLICATE_THRESHOLD (repair). Below: transmissions, rtt.
 # Above: repair, ack, timers.

@@ -7,9 +7,8 @@ from ustack.base.counters cimport RETRANSMITS_LOST, TRANSMISSION_STEPS, count, c
 from ustack.tcp.records.deadlines cimport deadline_clear, deadline_set_probe
 from ustack.tcp.records.flight cimport (
     FLIGHT_DSACK_ROUND, FLIGHT_REORDER, REPAIR_NONE, TX_LOST, TX_RETRANSMITTED, TX_SACKED, transmission_at,
-    transmission_bytes,
-    transmission_t)
-from ustack.tcp.records.tcb cimport DEADLINE_PROBE, TCB_REORDERED
+    transmission_bytes, transmission_t)
+from ustack.tcp.records.tcb cimport DEADLINE_PROBE, OPT_SACK, TCB_REORDERED
 from ustack.tcp.recovery.control cimport control_lost
 from ustack.tcp.recovery.rtt cimport rtt_min_us
 from ustack.tcp.recovery.transmissions cimport transmission_lose, transmission_lose_first
@@ -78,12 +77,17 @@ cdef uint32_t rack_detect(tcp_t *tcp, tcb_t *tcb, flight_t *flight, ack_news_t *
 
 cdef void rack_lose_at_timeout(tcp_t *tcp, tcb_t *tcb, flight_t *flight) noexcept nogil:
     """Section 6.3: the first outstanding segment is lost, and what was sent more than RACK.rtt and the reordering
-    window ago. What has been sent since, as it happens with short timeouts, is given its time."""
-    cdef uint64_t patience_ns = (<uint64_t>flight.rack_rtt_us + rack_window_us(tcb, flight)) * 1000
+    window ago. What has been sent since, as it happens with short timeouts, is given its time.
+
+    Before anything of this flight is delivered RACK.rtt is the connection's SRTT. Without SACK there is no RACK
+    (section 4), and all of the flight is lost, as nothing but a further timeout would find the rest.
+    """
+    cdef uint64_t patience_ns = 0
     cdef uint32_t index, steps = 1
     cdef transmission_t *sent = transmission_at(tcp, flight, flight.head)
-    if flight.rack_sent_ns == 0:
-        patience_ns = 0
+    if tcb.options & OPT_SACK:
+        patience_ns = <uint64_t>(flight.rack_rtt_us if flight.rack_rtt_us else tcb.srtt_us) * 1000
+        patience_ns += <uint64_t>rack_window_us(tcb, flight) * 1000
     if sent.flags & TX_RETRANSMITTED and not sent.flags & (TX_LOST | TX_SACKED):
         count(tcp.counters, RETRANSMITS_LOST)
     if not sent.flags & TX_SACKED:

@@ -47,6 +47,9 @@ ctypedef struct ack_news_t:
     bint newest_app_limited
     bint newest_again                       # it had been sent more than once
     bint original                           # something sent once, before `recover`, was delivered (F-RTO)
+    bint beyond                             # ... after `recover`
+    bint fack_known                         # fack is valid
+    uint32_t fack                           # RACK.fack before this ACK. writer: ack
     bint first_echoed                       # the ACK of something sent again answers its first sending (RFC 3522)
     bint repeated                           # something sent again was acknowledged cumulatively
     bint sack                               # the ACK carries a SACK block above SND.UNA

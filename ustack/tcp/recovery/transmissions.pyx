@@ -284,15 +284,13 @@ cdef void transmission_merge(tcp_t *tcp, flight_t *flight, uint32_t index) noexc
     ensure(sent.flags & (TX_SACKED | TX_LOST) == other.flags & (TX_SACKED | TX_LOST))
     tree_remove(tcp, flight, gone)
     if sent.flags & TX_SACKED:
-        flight.sacked_segs -= segments_of(sent) + segments_of(other)
+        sent.older += other.older
     else:
         list_remove(tcp, flight, other)
         flight.lost_bytes += transmission_bytes(other)
     sent.end = other.end
     sent.next = other.next
     sent.flags |= other.flags & TX_RETRANSMITTED
-    if sent.flags & TX_SACKED:
-        flight.sacked_segs += segments_of(sent)
     if flight.tail == gone:
         flight.tail = index
     give_back(tcp, flight, gone)
@@ -313,11 +311,13 @@ cdef inline bint is_ambiguous(const tcp_t *tcp, const tcb_t *tcb, const transmis
 cdef inline void measure(tcp_t *tcp, tcb_t *tcb, flight_t *flight, const transmission_t *sent,
                          ack_news_t *news, bint cumulatively) noexcept nogil:
     """A record has been delivered just now: what it says of the round trip, the rate, RACK.segment and reordering."""
-    if flight.rack_fack_known == 0 or seq_gt(sent.end, flight.rack_fack):   # RFC 8985 section 6.2 step 3
+    # RFC 8985 section 6.2 step 3. What one ACK delivers is not in the order of delivery, so it counts what was the
+    # highest before.
+    if news.fack_known and seq_lt(sent.end, news.fack) and not sent.flags & TX_RETRANSMITTED:
+        tcb.flags |= TCB_REORDERED
+    if flight.rack_fack_known == 0 or seq_gt(sent.end, flight.rack_fack):
         flight.rack_fack = sent.end
         flight.rack_fack_known = 1
-    elif seq_lt(sent.end, flight.rack_fack) and not sent.flags & TX_RETRANSMITTED:
-        tcb.flags |= TCB_REORDERED
     if not sent.flags & TX_RETRANSMITTED:
         if sent.sent_ns > news.rtt_newest_ns:
             news.rtt_newest_ns = sent.sent_ns
@@ -352,7 +352,8 @@ cdef void transmission_deliver(tcp_t *tcp, tcb_t *tcb, flight_t *flight, uint32_
     list_remove(tcp, flight, sent)
     sent.flags = <uint8_t>((sent.flags & ~TX_LOST) | TX_SACKED)
     flight.sacked_bytes += length
-    flight.sacked_segs += segments_of(sent)
+    sent.older = segments_of(sent)
+    flight.sacked_segs += sent.older
     news.sacked += length
     news.delivered += length
 
@@ -387,7 +388,6 @@ cdef void transmissions_acknowledge(tcp_t *tcp, tcb_t *tcb, flight_t *flight, ui
             length = ack - sent.seq
             if sent.flags & TX_SACKED:
                 flight.sacked_bytes -= length
-                flight.sacked_segs -= segments_of(sent)
             else:
                 measure(tcp, tcb, flight, &part, news, True)
                 news.delivered += length
@@ -398,12 +398,13 @@ cdef void transmissions_acknowledge(tcp_t *tcp, tcb_t *tcb, flight_t *flight, ui
                     if flight.duplicate_bytes > flight.pipe:
                         flight.duplicate_bytes = flight.pipe
             sent.seq = ack
-            if sent.flags & TX_SACKED:
-                flight.sacked_segs += segments_of(sent)
+            if sent.flags & TX_SACKED and segments_of(sent) < sent.older:
+                flight.sacked_segs -= sent.older - segments_of(sent)
+                sent.older = segments_of(sent)
             return
         if sent.flags & TX_SACKED:
             flight.sacked_bytes -= transmission_bytes(sent)
-            flight.sacked_segs -= segments_of(sent)
+            flight.sacked_segs -= sent.older
         else:
             measure(tcp, tcb, flight, sent, news, True)
             news.delivered += transmission_bytes(sent)
@@ -495,7 +496,7 @@ cdef bint flight_check(const tcp_t *tcp, const tcb_t *tcb) noexcept nogil:
             return False
         if sent.flags & TX_SACKED:
             sacked += transmission_bytes(sent)
-            segs += segments_of(sent)
+            segs += sent.older
             if sent.flags & TX_LOST:
                 return False
         elif sent.flags & TX_LOST:
