@@ -41,8 +41,8 @@ from ustack.tcp.records.state cimport (
 from ustack.tcp.records.tcb cimport (
     CC_USED, CC_WAITING, DEADLINE_ACK, DEADLINE_PACE, DEADLINE_REXMIT, OPT_SACK, OPT_TIMESTAMPS, OPT_WSCALE,
     TCB_ABORT, TCB_ACK_DELAYED, TCB_ACK_NOW, TCB_FIN_QUEUED, TCB_FIN_SENT, TCB_NODELAY, TCB_PERSIST, TCB_PROBE,
-    TCB_REXMIT, rx_queue_of, send_piece_at, send_piece_t, snd_cursor, snd_cursor_set, snd_short_end, tcb_bare_seq,
-    tcb_header_bytes, tcb_max_window)
+    TCB_PROBE_UNMEASURED, TCB_REXMIT, rx_queue_of, send_piece_at, send_piece_t, snd_cursor, snd_cursor_set,
+    snd_short_end, tcb_bare_seq, tcb_header_bytes, tcb_max_window)
 from ustack.tcp.records.timestamps cimport timestamp_for
 from ustack.tcp.records.turn cimport UNIT_BYTES_SHIFT
 from ustack.tcp.records.work cimport turn_charge, work_add
@@ -626,6 +626,7 @@ cdef send_t send_tail_probe(tcp_t *tcp, tcb_t *tcb, flight_t *flight) noexcept n
         count(tcp.counters, RETRANSMITTED_PROBE)
         control_sent(tcp, tcb, length)
     flight.tlp_end = tcb.snd_nxt
+    tcb.flags |= TCB_PROBE_UNMEASURED
     count(tcp.counters, TAIL_PROBES_OUT)
     rexmit_start(tcp, tcb)
     return SEND_OK

@@ -64,7 +64,8 @@ cdef enum tcb_flags_t:
     TCB_PERSIST         = 1 << 16           # DEADLINE_REXMIT is the persist timer
     TCB_MSS_PROVEN      = 1 << 17           # a segment of SMSS bytes has been acknowledged. Writers: ack, path
     TCB_ABORT           = 1 << 18           # output sends a RST and the connection ends
-    # bits 19 to 21 are free
+    TCB_PROBE_UNMEASURED = 1 << 19          # no round trip has been measured since the last tail loss probe (tlp)
+    # bits 20 and 21 are free
     TCB_PAUSED          = 1 << 22           # on_data left a rest: no more upcalls for data until tcp_resume
     # bit 23 is free
     # pending upcalls, taken by the engine

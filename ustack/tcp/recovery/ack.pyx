@@ -15,8 +15,8 @@ from ustack.tcp.records.life cimport piece_release
 from ustack.tcp.records.marks cimport note_writable
 from ustack.tcp.records.state cimport ESTABLISHED
 from ustack.tcp.records.tcb cimport (
-    OPT_SACK, OPT_TIMESTAMPS, TCB_KEEPALIVE, TCB_MSS_PROVEN, TCB_PERSIST, TCB_PROBE_REPEATED, TCB_REPAIRED, TCB_REXMIT,
-    send_piece_at, send_piece_t, snd_cursor_set, tcb_max_window)
+    OPT_SACK, OPT_TIMESTAMPS, TCB_KEEPALIVE, TCB_MSS_PROVEN, TCB_PERSIST, TCB_PROBE_REPEATED, TCB_PROBE_UNMEASURED,
+    TCB_REPAIRED, TCB_REXMIT, send_piece_at, send_piece_t, snd_cursor_set, tcb_max_window)
 from ustack.tcp.records.work cimport work_add
 from ustack.tcp.recovery.control cimport (
     control_of, control_state, sample_fill_plain, view_load, view_store)
@@ -116,7 +116,8 @@ cdef inline bint is_simple(const tcp_t *tcp, const tcb_t *tcb, const segment_t *
     return (flight != NULL and flight.records == 1 and seg.sack_count == 0 and flight.flags == 0
             and flight.repair == REPAIR_NONE and flight.sacked_bytes == 0 and flight.pipe != 0
             and tcb.snd_max == tcb.snd_nxt and flight.head == TRANSMISSION_FIRST
-            and not flight.first.flags & TX_RETRANSMITTED and not tcb.flags & TCB_PROBE_REPEATED)
+            and not flight.first.flags & TX_RETRANSMITTED
+            and not tcb.flags & (TCB_PROBE_REPEATED | TCB_PROBE_UNMEASURED))
 
 
 cdef inline void take_simple(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
@@ -257,6 +258,7 @@ cdef inline void take_measurements(tcp_t *tcp, tcb_t *tcb, flight_t *flight, ack
         if news.rtt_us == 0:
             news.rtt_us = 1
         rtt_note_min(tcp, tcb, news.rtt_us)
+        tcb.flags &= ~TCB_PROBE_UNMEASURED
     if not moved:
         return
     if oldest_ns == 0:

@@ -7,10 +7,10 @@ from libc.string cimport memset
 from ustack.base.counters cimport FAST_RETRANSMITS, SACK_RENEGED_IN, count
 from ustack.tcp.cc.contract cimport ack_sample_t, cc_ops_t, cc_view_t
 from ustack.tcp.records.flight cimport (
-    FLIGHT_PROBED, FLIGHT_PROBE_AGAIN, FLIGHT_RECOVER, FLIGHT_ROUND, FLIGHT_SEND_ONE, FLIGHT_STAMPED, FLIGHT_UNDO,
-    FRTO_FIRST, FRTO_NONE, FRTO_SECOND, REPAIR_FAST, REPAIR_NONE, REPAIR_RTO, REPAIR_SIZE, TX_LOST, TX_RETRANSMITTED,
-    TX_SACKED, flight_pipe, transmission_at, transmission_bytes, transmission_t)
-from ustack.tcp.records.tcb cimport OPT_SACK, TCB_REPAIRED
+    FLIGHT_PROBE, FLIGHT_PROBE_AGAIN, FLIGHT_PROBED, FLIGHT_RECOVER, FLIGHT_ROUND, FLIGHT_SEND_ONE, FLIGHT_STAMPED,
+    FLIGHT_UNDO, FRTO_FIRST, FRTO_NONE, FRTO_SECOND, REPAIR_FAST, REPAIR_NONE, REPAIR_RTO, REPAIR_SIZE, TX_LOST,
+    TX_RETRANSMITTED, TX_SACKED, flight_pipe, transmission_at, transmission_bytes, transmission_t)
+from ustack.tcp.records.tcb cimport OPT_SACK, TCB_PROBE_REPEATED, TCB_REPAIRED
 from ustack.tcp.records.work cimport work_add
 from ustack.tcp.recovery.control cimport (
     control_lost, control_of, control_owns_repair, control_state, sample_fill, view_load, view_store, view_store_rate)
@@ -78,6 +78,12 @@ cdef void detect_by_duplicates(tcp_t *tcp, tcb_t *tcb, flight_t *flight, ack_new
 
 # ---------------------------------------------------------------- beginning and end
 
+cdef void forget_probe(tcb_t *tcb, flight_t *flight) noexcept nogil:
+    """RFC 8985 section 7.1: a recovery resets TLP.end_seq and TLP.is_retrans: it is itself the answer to the loss."""
+    flight.flags &= ~(FLIGHT_PROBE | FLIGHT_PROBED | FLIGHT_PROBE_AGAIN)
+    tcb.flags &= ~TCB_PROBE_REPEATED
+
+
 cdef void repair_begin(tcp_t *tcp, tcb_t *tcb, flight_t *flight, const ack_news_t *news, uint32_t una) noexcept nogil:
     """RFC 9937 section 6.1, RFC 5681 section 3.2 step 2: FlightSize without what limited transmit has added since the
     first sign of a loss (MUST NOT)."""
@@ -87,12 +93,12 @@ cdef void repair_begin(tcp_t *tcp, tcb_t *tcb, flight_t *flight, const ack_news_
     if flight.flags & FLIGHT_RECOVER and seq_gt(flight.recover, una):
         outstanding = flight.recover - una
     undo_begin(tcb, flight)
+    forget_probe(tcb, flight)
     # What is SACKed, truly or not, makes no window larger: "no more than" equation (4) gives (RFC 5681 section 3.1).
     if outstanding > flight.cwnd_before:
         outstanding = flight.cwnd_before
     flight.repair = REPAIR_FAST
-    # A probe that is out alone repairs nothing any more: one loss reduces the window once (RFC 8985 section 7.4.2).
-    flight.flags = (flight.flags | FLIGHT_RECOVER) & ~(FLIGHT_PROBED | FLIGHT_PROBE_AGAIN)
+    flight.flags |= FLIGHT_RECOVER
     flight.recover = tcb.snd_nxt
     flight.prr_delivered = 0
     flight.prr_out = 0
@@ -168,10 +174,9 @@ cdef void repair_on_ack(tcp_t *tcp, tcb_t *tcb, flight_t *flight, ack_news_t *ne
                         bint duplicate) noexcept nogil:
     cdef bint moved = tcb.snd_una != una
     cdef bint was_fast = flight.repair == REPAIR_FAST
+    cdef bint probe_repaired = tlp_acknowledged(tcp, flight, tcb.snd_una, news, duplicate)
     if news.dsack:
         rack_note_dsack(tcb, flight)
-    if tlp_acknowledged(tcp, flight, tcb.snd_una, news, duplicate):
-        repair_by_probe(tcp, tcb, tcb.snd_nxt - una)
     if undo_detects(tcb, flight, news, moved):
         undo_restore(tcp, tcb, flight)
     elif flight.frto != FRTO_NONE and (moved or news.sack or duplicate):
@@ -184,6 +189,8 @@ cdef void repair_on_ack(tcp_t *tcp, tcb_t *tcb, flight_t *flight, ack_news_t *ne
         detect_by_duplicates(tcp, tcb, flight, news, moved)
     if news.newly_lost and flight.repair == REPAIR_NONE:
         repair_begin(tcp, tcb, flight, news, una)
+    elif probe_repaired:
+        repair_by_probe(tcp, tcb, tcb.snd_nxt - una)
     note_disorder(tcb, flight, news, duplicate)
     control_on_ack(tcp, tcb, flight, news, una, in_flight, was_fast or flight.repair == REPAIR_FAST)
     if flight.repair == REPAIR_FAST:
@@ -235,6 +242,7 @@ cdef void repair_on_reordering_timeout(tcp_t *tcp, tcb_t *tcb, flight_t *flight)
 cdef void repair_on_rto(tcp_t *tcp, tcb_t *tcb, flight_t *flight) noexcept nogil:
     cdef bint first = flight.repair != REPAIR_RTO and tcb.backoff == 0
     undo_begin(tcb, flight)
+    forget_probe(tcb, flight)
     if transmission_at(tcp, flight, flight.head).flags & TX_SACKED:
         count(tcp.counters, SACK_RENEGED_IN)
         transmissions_renege(tcp, flight)
@@ -242,8 +250,7 @@ cdef void repair_on_rto(tcp_t *tcp, tcb_t *tcb, flight_t *flight) noexcept nogil
     flight.repair = REPAIR_RTO
     flight.recover = tcb.snd_nxt            # RFC 6582 section 3.2 step 4
     flight.frto = FRTO_FIRST if first else FRTO_NONE
-    flight.flags = ((flight.flags | FLIGHT_RECOVER | FLIGHT_SEND_ONE)
-                    & ~(FLIGHT_ROUND | FLIGHT_PROBED | FLIGHT_PROBE_AGAIN))
+    flight.flags = (flight.flags | FLIGHT_RECOVER | FLIGHT_SEND_ONE) & ~FLIGHT_ROUND
     flight.duplicate_acks = 0
     flight.duplicate_bytes = 0
 

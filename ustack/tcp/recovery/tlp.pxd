@@ -16,7 +16,7 @@ from libc.stdint cimport uint32_t
 
 from ustack.tcp.records.flight cimport (
     FLIGHT_PROBE, FLIGHT_PROBED, REPAIR_NONE, flight_t)
-from ustack.tcp.records.tcb cimport OPT_SACK, tcb_t, tcp_t
+from ustack.tcp.records.tcb cimport OPT_SACK, TCB_PROBE_REPEATED, TCB_PROBE_UNMEASURED, tcb_t, tcp_t
 from ustack.tcp.recovery.transmissions cimport ack_news_t
 
 cdef enum:
@@ -40,6 +40,9 @@ cdef inline uint32_t tlp_timeout_us(uint32_t srtt_us, bint one_segment) noexcept
     return 2 * srtt_us + (WORST_DELAYED_ACK_US if one_segment else 0)
 
 
+# 7.3: MUST NOT while a probe is out (TLP.end_seq), or until a round trip has been measured since the last one. Without
+# the second a path that has become slow would be probed for each segment, and no ACK would say so (Karn).
 cdef inline bint tlp_may(const tcb_t *tcb, const flight_t *flight) noexcept nogil:
-    return (tcb.options & OPT_SACK and flight.repair == REPAIR_NONE and flight.sacked_bytes == 0
+    return (tcb.options & OPT_SACK and not tcb.flags & (TCB_PROBE_REPEATED | TCB_PROBE_UNMEASURED)
+            and flight.repair == REPAIR_NONE and flight.sacked_bytes == 0
             and not flight.flags & (FLIGHT_PROBED | FLIGHT_PROBE) and flight.lost_first == 0)
