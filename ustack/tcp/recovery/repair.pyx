@@ -154,7 +154,7 @@ cdef bint can_send_new(const tcb_t *tcb) noexcept nogil:
 
 cdef void frto_on_ack(tcp_t *tcp, tcb_t *tcb, flight_t *flight, const ack_news_t *news, bint moved) noexcept nogil:
     cdef frto_verdict_t verdict = frto_step(flight.frto, moved, seq_ge(tcb.snd_una, flight.recover), news.original,
-                                            news.repeated, can_send_new(tcb))
+                                            news.repeated, news.beyond, can_send_new(tcb), tcb.options & OPT_SACK)
     if verdict == FRTO_SPURIOUS:
         undo_restore(tcp, tcb, flight)
     elif verdict == FRTO_SEND_NEW:
@@ -240,7 +240,8 @@ cdef void repair_on_reordering_timeout(tcp_t *tcp, tcb_t *tcb, flight_t *flight)
 
 
 cdef void repair_on_rto(tcp_t *tcp, tcb_t *tcb, flight_t *flight) noexcept nogil:
-    cdef bint first = flight.repair != REPAIR_RTO and tcb.backoff == 0
+    # RFC 5682 section 3.1 step 1: no F-RTO within a recovery. Nor after the timeout has been repeated, which it allows.
+    cdef bint first = flight.repair == REPAIR_NONE and tcb.backoff == 0
     undo_begin(tcb, flight)
     forget_probe(tcb, flight)
     if transmission_at(tcp, flight, flight.head).flags & TX_SACKED:

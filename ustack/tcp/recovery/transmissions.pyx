@@ -323,8 +323,11 @@ cdef inline void measure(tcp_t *tcp, tcb_t *tcb, flight_t *flight, const transmi
             news.rtt_newest_ns = sent.sent_ns
         if cumulatively and (news.rtt_oldest_ns == 0 or sent.sent_ns < news.rtt_oldest_ns):
             news.rtt_oldest_ns = sent.sent_ns
-        if flight.flags & FLIGHT_RECOVER and seq_le(sent.end, flight.recover):
-            news.original = True
+        if flight.flags & FLIGHT_RECOVER:
+            if seq_le(sent.end, flight.recover):
+                news.original = True
+            else:
+                news.beyond = True
         if sent.segment_bytes == tcb.smss and transmission_bytes(sent) >= tcb.smss:
             tcb.flags |= TCB_MSS_PROVEN     # sent once, and it arrived
     elif cumulatively:

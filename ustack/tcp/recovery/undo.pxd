@@ -37,15 +37,18 @@ cdef void undo_restore(tcp_t *tcp, tcb_t *tcb, flight_t *flight) noexcept nogil
 # One step of F-RTO, SACK-enhanced (RFC 5682 section 3.1), with plain answers to its questions.
 # step: frto_t.  moved: the ACK moves SND.UNA.  complete: it reaches `recover`.  original: it acknowledges, or SACKs,
 # something that was sent once and before the timeout.  repeated: it acknowledges something that was sent again.
-# can_send: there is new data, and room in the peer's window.
+# beyond: something that was sent after the timeout.  can_send: there is new data, and room in the peer's window.
+# selective: with SACK (section 3.1); without (section 2.1) a duplicate decides at once.
 cdef inline frto_verdict_t frto_step(int step, bint moved, bint complete, bint original, bint repeated,
-                                     bint can_send) noexcept nogil:
+                                     bint beyond, bint can_send, bint selective) noexcept nogil:
     if step == 1:                           # step 2
+        if not moved and selective:
+            return FRTO_GO_ON               # "stay in step 2 and wait for the next new acknowledgment"
         if not moved or complete or not can_send:
             return FRTO_LOST
         return FRTO_SEND_NEW
     if step == 2:                           # step 3
-        if original and not repeated:
+        if original and not repeated and not (beyond and selective):
             return FRTO_SPURIOUS
         return FRTO_LOST
     return FRTO_GO_ON

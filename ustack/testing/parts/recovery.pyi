@@ -65,5 +65,7 @@ def frto(
     complete: bool = False,
     original: bool = False,
     repeated: bool = False,
+    beyond: bool = False,
     can_send: bool = True,
+    selective: bool = False,
 ) -> str: ...

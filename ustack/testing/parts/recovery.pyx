@@ -265,6 +265,7 @@ def probe_timeout(uint32_t srtt_us, bint one_segment) -> int:
 
 
 def frto(int step, *, bint moved, bint complete=False, bint original=False, bint repeated=False,
-         bint can_send=True) -> str:
+         bint beyond=False, bint can_send=True, bint selective=False) -> str:
     """One step of RFC 5682: "go on", "send new", "lost" or "spurious"."""
-    return ("go on", "send new", "lost", "spurious")[frto_step(step, moved, complete, original, repeated, can_send)]
+    return ("go on", "send new", "lost", "spurious")[
+        frto_step(step, moved, complete, original, repeated, beyond, can_send, selective)]

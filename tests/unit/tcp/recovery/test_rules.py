@@ -121,6 +121,18 @@ def test_frto_is_sure_when_the_second_ack_acknowledges_what_was_never_sent_again
     assert recovery.frto(2, moved=True, original=True) == "spurious"
 
 
+def test_frto_waits_for_an_ack_that_moves_on_where_sack_tells_duplicates_apart() -> None:
+    """RFC 5682 section 3.1 step 2; without SACK a duplicate means conventional recovery (section 2.1 step 2a)."""
+    assert recovery.frto(1, moved=False, selective=True) == "go on"
+    assert recovery.frto(1, moved=False) == "lost"
+
+
+def test_frto_doubts_an_ack_of_what_was_sent_after_the_timeout() -> None:
+    """RFC 5682 section 3.1 step 3a: covers more than RecoveryPoint."""
+    assert recovery.frto(2, moved=True, original=True, beyond=True, selective=True) == "lost"
+    assert recovery.frto(2, moved=True, original=True, beyond=True) == "spurious"
+
+
 @pytest.mark.parametrize("why", [{"original": False}, {"original": True, "repeated": True}])
 def test_frto_gives_up_at_the_second_ack(why: dict[str, bool]) -> None:
     assert recovery.frto(2, moved=True, **why) == "lost"  # type: ignore[arg-type]
