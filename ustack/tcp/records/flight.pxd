@@ -132,7 +132,7 @@ ctypedef struct flight_t:
     uint32_t piece                          # 156 send piece where the latest retransmission ended; 0: unknown
     uint32_t frto_left                      # 160 bytes of new data that F-RTO lets go
     uint32_t seed                           # 164 of the tree's priorities
-    uint32_t rack_fack_known                # 168 rack_fack is valid
+    uint32_t undo_una                       # 168 SND.UNA when the latest repair began
     uint32_t pace_tick                      # 172 of DEADLINE_PACE
     pacer_t pacer                           # 176
     # ---- line 3

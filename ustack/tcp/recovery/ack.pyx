@@ -176,7 +176,6 @@ cdef void take_acknowledgment(tcp_t *tcp, tcb_t *tcb, const segment_t *seg, bint
     news.has_ts = tcb.options & OPT_TIMESTAMPS and seg.has & HAS_TIMESTAMPS and seg.ts_ecr != 0
     news.ts_ecr = seg.ts_ecr
     news.fack = flight.rack_fack
-    news.fack_known = flight.rack_fack_known != 0
     if tcb.options & OPT_SACK:
         if seg.sack_count:
             scoreboard_take(tcp, tcb, flight, seg, &news)

@@ -115,7 +115,7 @@ cdef void repair_end(tcp_t *tcp, tcb_t *tcb, flight_t *flight) noexcept nogil:
     """Everything up to `recover` is acknowledged. RFC 9937 section 6.2: cwnd = ssthresh. Without SACK little is known
     of what is in flight, and RFC 6582 section 3.2 step 3, option (1), lets no burst follow."""
     cdef uint32_t gentle
-    if flight.repair == REPAIR_FAST:
+    if flight.repair != REPAIR_SIZE:
         rack_note_recovered(tcb)
     if flight.repair == REPAIR_FAST and not control_owns_repair(tcp, tcb):
         tcb.cwnd = tcb.ssthresh

@@ -48,7 +48,6 @@ ctypedef struct ack_news_t:
     bint newest_again                       # it had been sent more than once
     bint original                           # something sent once, before `recover`, was delivered (F-RTO)
     bint beyond                             # ... after `recover`
-    bint fack_known                         # fack is valid
     uint32_t fack                           # RACK.fack before this ACK. writer: ack
     bint first_echoed                       # the ACK of something sent again answers its first sending (RFC 3522)
     bint repeated                           # something sent again was acknowledged cumulatively
@@ -164,6 +163,7 @@ cdef inline void transmission_sent(tcp_t *tcp, tcb_t *tcb, uint32_t index, uint3
     # What was sent before was all there was to send: what goes out now says little of the path, until it is delivered.
     flight.app_limited = tcb.delivered | 1
     flight.next_round = tcb.delivered
+    flight.rack_fack = tcb.snd_nxt          # SND.UNA: everything before is delivered
     flight.pipe = end - tcb.snd_nxt
     sent.seq = tcb.snd_nxt
     sent.end = end

@@ -313,11 +313,10 @@ cdef inline void measure(tcp_t *tcp, tcb_t *tcb, flight_t *flight, const transmi
     """A record has been delivered just now: what it says of the round trip, the rate, RACK.segment and reordering."""
     # RFC 8985 section 6.2 step 3. What one ACK delivers is not in the order of delivery, so it counts what was the
     # highest before.
-    if news.fack_known and seq_lt(sent.end, news.fack) and not sent.flags & TX_RETRANSMITTED:
+    if seq_lt(sent.end, news.fack) and not sent.flags & TX_RETRANSMITTED:
         tcb.flags |= TCB_REORDERED
-    if flight.rack_fack_known == 0 or seq_gt(sent.end, flight.rack_fack):
+    if seq_gt(sent.end, flight.rack_fack):
         flight.rack_fack = sent.end
-        flight.rack_fack_known = 1
     if not sent.flags & TX_RETRANSMITTED:
         if sent.sent_ns > news.rtt_newest_ns:
             news.rtt_newest_ns = sent.sent_ns
@@ -363,7 +362,7 @@ cdef void transmission_deliver(tcp_t *tcp, tcb_t *tcb, flight_t *flight, uint32_
 
 cdef inline void note_echo(const tcp_t *tcp, const flight_t *flight, const transmission_t *sent,
                            ack_news_t *news) noexcept nogil:
-    """RFC 3522 section 3.2 (5), of the first that is acknowledged: an echo from strictly before its first
+    """RFC 3522 section 3.2 (4), of the first that is acknowledged: an echo from strictly before its first
     retransmission. A tick of a millisecond may hide one, it never invents one. Of what was sent more than twice only
     the last time is known, and the first retransmission of the repair."""
     cdef uint32_t last = <uint32_t>(sent.sent_ns // 1000000) + tcp.timestamp_offset

@@ -12,6 +12,7 @@ from ustack.tcp.records.tcb cimport TCB_REORDERED, tcp_timestamp
 from ustack.tcp.recovery.control cimport control_of, control_state, view_load, view_store, view_store_rate
 from ustack.tcp.recovery.rtt cimport GRANULARITY_US
 from ustack.tcp.recovery.transmissions cimport transmissions_found
+from ustack.wire.seq cimport seq_gt
 
 
 cdef void undo_begin(tcb_t *tcb, flight_t *flight) noexcept nogil:
@@ -21,6 +22,7 @@ cdef void undo_begin(tcb_t *tcb, flight_t *flight) noexcept nogil:
     flight.cwnd_before = tcb.cwnd
     flight.ssthresh_before = tcb.ssthresh
     flight.undo_bytes = 0
+    flight.undo_una = tcb.snd_una
 
 
 cdef void undo_resent(const tcp_t *tcp, flight_t *flight, uint32_t length) noexcept nogil:
@@ -34,9 +36,10 @@ cdef bint undo_detects(const tcb_t *tcb, flight_t *flight, const ack_news_t *new
     cdef uint32_t length
     if not flight.flags & FLIGHT_UNDO or not flight.flags & FLIGHT_STAMPED:
         return False
-    if moved and news.first_echoed and flight.repair != REPAIR_NONE:
+    if (moved and news.first_echoed and flight.repair != REPAIR_NONE and not news.dsack
+            and (tcb.snd_una != tcb.snd_nxt or tcb.reordering != 0)):
         return True
-    if news.dsack and flight.undo_bytes:
+    if news.dsack and flight.undo_bytes and seq_gt(news.dsack_right, flight.undo_una):
         length = news.dsack_right - news.dsack_left
         flight.undo_bytes -= length if length < flight.undo_bytes else flight.undo_bytes
         return flight.undo_bytes == 0
