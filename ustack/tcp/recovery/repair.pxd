@@ -12,7 +12,7 @@
 #
 # Peers without SACK: three duplicate ACKs (RFC 5681 section 3.2) mark the segment at SND.UNA, partial ACKs the next one
 # (RFC 6582 section 3.2); each duplicate counts as one segment delivered, as far as there are any (RFC 9937 section
-# 6.1). Limited transmit (RFC 3042) needs no rule of its own: what is SACKed, or duplicated, is not in flight any more,
+# 6.2). Limited transmit (RFC 3042) needs no rule of its own: what is SACKed, or duplicated, is not in flight any more,
 # so that new data may go.
 #
 # Above: ack, timers, network_errors, path. Below: rack, tlp, prr, undo, scoreboard, control.

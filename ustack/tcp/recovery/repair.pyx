@@ -35,6 +35,8 @@ cdef void repair_count_duplicate(tcb_t *tcb, flight_t *flight, ack_news_t *news)
     flight.duplicate_acks += 1
     if (flight.repair == REPAIR_RTO or flight.repair == REPAIR_SIZE) and not seq_gt(tcb.snd_nxt, flight.recover):
         return                              # of what was sent before: it is not in flight any more
+    if flight.repair == REPAIR_FAST and flight.prr_delivered + tcb.smss > flight.recover_fs:
+        return                              # RFC 9937 section 6.2: against who invents them, no more than RecoverFS
     if flight.repair == REPAIR_NONE:
         most -= tcb.smss if most > tcb.smss else most
     elif flight.repair == REPAIR_FAST and most > flight.recover - tcb.snd_una:
