@@ -25,8 +25,8 @@ from ustack.tcp.recovery.rack cimport rack_update
 from ustack.tcp.recovery.repair cimport (
     repair_by_probe, repair_count_duplicate, repair_on_ack, repair_resend)
 from ustack.tcp.recovery.rtt cimport (
-    rexmit_restart, rexmit_start, rexmit_stop, rtt_base_rto_ns, rtt_note_min, rtt_progress, rtt_sample,
-    rtt_sample_after_undo)
+    RTO_AFTER_LOST_SYN_US, rexmit_restart, rexmit_start, rexmit_stop, rtt_base_rto_ns, rtt_note_min, rtt_progress,
+    rtt_sample, rtt_sample_after_undo)
 from ustack.tcp.recovery.scoreboard cimport scoreboard_take
 from ustack.tcp.recovery.tlp cimport tlp_schedule
 from ustack.tcp.recovery.transmissions cimport (
@@ -50,8 +50,7 @@ cdef void ack_start(tcp_t *tcp, tcb_t *tcb, bint handshake_lost) noexcept nogil:
     tcb.ssthresh = SSTHRESH_AT_FIRST
     if handshake_lost:
         tcb.cwnd = tcb.smss                 # RFC 5681 section 3.1
-        tcb.srtt_us = 1000000               # RFC 6298 (5.7): an RTO of 3 s when data begins
-        tcb.rttvar_us = 500000
+        tcb.rttvar_us = RTO_AFTER_LOST_SYN_US       # of a connection without SRTT: its RTO (rtt)
 
 
 cdef void ack_set_window(tcb_t *tcb, const segment_t *seg, uint32_t window) noexcept nogil:
@@ -260,7 +259,8 @@ cdef inline void take_measurements(tcp_t *tcp, tcb_t *tcb, flight_t *flight, ack
         tcb.flags &= ~TCB_PROBE_UNMEASURED
     if not moved:
         return
-    if oldest_ns == 0:
+    if oldest_ns == 0 or (news.rtt_oldest_ns == 0 and tcb.srtt_us == 0 and tcb.rttvar_us != 0):
+        # The second: a SYN had to be repeated, and its echo does not end the three seconds of RFC 6298 (5.7).
         rtt_progress(tcp, tcb)
         return
     tcb.backoff = 0

@@ -7,6 +7,14 @@
 # RTTVAR take one per round trip, for which their gains are made (RFC 6298 section 3; RFC 7323 section 4.2 and appendix
 # G say what becomes of RTTVAR otherwise).
 #
+# The RTO is at least config.rto_min_ns, 200 ms, as in Linux, where RFC 6298 (2.4) SHOULD have a second. RFC 8961 leaves
+# such numbers to an implementation that meets its section 4, as this one does: a second before the first measurement, a
+# measurement in each round trip, exponential back-off, a congestion response. Timeouts that were none are found out and
+# taken back (undo).
+#
+# Without SACK every partial ACK restarts the timer, as RFC 6298 (5.3) has it, not only the first one of a recovery (RFC
+# 6582 section 3.2 step 3): a hole per round trip is filled without a timeout.
+#
 # Above: ack, output, timers. Below: tcb, flight. Times on the tcb are microseconds in 32 bits.
 
 from libc.stdint cimport uint32_t, uint64_t
@@ -22,6 +30,7 @@ cdef enum:
     MIN_RTT_AGE_SHIFT = 36
     MIN_RTT_AGE_MAX = 4
     RESTART_THRESHOLD = 4                   # rrthresh of RFC 7765, in segments
+    RTO_AFTER_LOST_SYN_US = 3000000         # RFC 6298 (5.7). In rttvar_us until there is an SRTT
 
 # One measurement (RFC 6298 (2.2), (2.3)); what was taken of it, at least 1.
 cdef uint32_t rtt_sample(tcb_t *tcb, uint32_t rtt_us) noexcept nogil

@@ -44,8 +44,8 @@ cdef void rtt_sample_after_undo(tcb_t *tcb, flight_t *flight, uint32_t rtt_us) n
 
 cdef inline uint64_t base_rto_ns(const tcp_t *tcp, const tcb_t *tcb) noexcept nogil:
     cdef uint64_t variance_us, rto_ns
-    if tcb.srtt_us == 0:
-        return tcp.config.rto_initial_ns                               # (2.1)
+    if tcb.srtt_us == 0:                                               # (2.1), (5.7)
+        return <uint64_t>tcb.rttvar_us * 1000 if tcb.rttvar_us else tcp.config.rto_initial_ns
     variance_us = 4 * <uint64_t>tcb.rttvar_us
     if variance_us < GRANULARITY_US:
         variance_us = GRANULARITY_US
@@ -75,6 +75,7 @@ cdef void rexmit_restart(tcp_t *tcp, tcb_t *tcb, const flight_t *flight) noexcep
     from when the first of them was sent, not from the ACK before it."""
     cdef uint64_t rto_ns = rtt_rto_ns(tcp, tcb), waited_ns
     if (flight != NULL and flight.head and not seq_lt(tcb.snd_nxt, tcb.snd_end)
+            and flight.records < RESTART_THRESHOLD
             and tcb.snd_nxt - tcb.snd_una < RESTART_THRESHOLD * <uint32_t>tcb.smss):
         waited_ns = tcp.now_ns - transmission_at(tcp, flight, flight.head).sent_ns
         if waited_ns < rto_ns:
