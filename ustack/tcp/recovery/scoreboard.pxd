@@ -10,7 +10,9 @@
 #     a block beyond SND.NXT, or empty, is ignored and counted; what lies below SEG.ACK is cut off
 #     the first block below SEG.ACK, or within the second one, is a duplicate SACK (RFC 2883 section 4)
 #     the peer may drop what it has SACKed (RFC 2018 section 8): nothing SACKed is forgotten before SND.UNA passes it,
-#     and when the retransmission timer finds SND.UNA SACKed, all of it is lost again (timers, transmissions_renege)
+#     and when the retransmission timer finds SND.UNA SACKed, all of it is lost again (timers, transmissions_renege).
+#     Section 8 SHOULD turn all bits off at every timeout (RFC 6675 section 5.1, too); that would send everything again
+#     that has arrived, while a peer that has dropped it shows at SND.UNA. Linux does the same
 #
 # Each block costs one search of O(log n) steps and what it marks. It must not: decide what is lost. Above: ack. Below:
 # transmissions.

@@ -4,7 +4,10 @@
 #     undo_begin      the window before a repair is remembered
 #     undo_resent     something is sent again in it
 #     Eifel detection (RFC 3522)      an ACK that moves SND.UNA over something sent again echoes a timestamp from before
-#                                     its first retransmission: the original has arrived (transmissions, first_echoed)
+#                                     its first retransmission: the original has arrived (transmissions, first_echoed).
+#                                     Step (5): not with a duplicate SACK, nor when it acknowledges everything, unless
+#                                     the peer sends duplicate SACKs (it has, within RACK's memory of them). All ACKs
+#                                     may have been lost, and that is congestion, too
 #     F-RTO (RFC 5682 section 3.1)    after a timeout: new data instead of more retransmissions, and the second ACK
 #                                     acknowledges what was never sent again
 #     DSACK (RFC 3708, RFC 2883)      everything that was sent again is reported as a duplicate; what is reported from
