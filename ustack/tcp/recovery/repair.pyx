@@ -39,10 +39,6 @@ cdef void repair_count_duplicate(tcb_t *tcb, flight_t *flight, ack_news_t *news)
         return                              # RFC 9937 section 6.2: against who invents them, no more than RecoverFS
     if flight.repair == REPAIR_NONE:
         most -= tcb.smss if most > tcb.smss else most
-    elif flight.repair == REPAIR_FAST and most > flight.recover - tcb.snd_una:
-        # What duplicates have released is not good for others: an attacker would send them faster than any receiver
-        # (RFC 5681 section 3.2, the note: no more than were outstanding).
-        most = flight.recover - tcb.snd_una
     if flight.duplicate_bytes + tcb.smss <= most:
         flight.duplicate_bytes += tcb.smss
         news.delivered += tcb.smss
