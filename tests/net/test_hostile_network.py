@@ -91,8 +91,8 @@ def test_reader_that_never_reads_is_given_up(local: Callable[..., Any], link: st
     one = local(link, **HASTY)
     server = one.serve(site.path, send_timeout_s=1.0)
     with one.ask("big.bin", receive_buffer=8192):
+        one.drive(lambda: server.stats()["stalled_aborted"] == 1)  # the handshake may not be over when it asks
         one.drive(lambda: one.stack.established == 0)
-        assert server.stats()["stalled_aborted"] == 1
     assert one.counter("window_probes_out") > 0
     assert_serves(one, site)
 
