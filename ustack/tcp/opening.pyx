@@ -69,24 +69,30 @@ cdef tcb_t *listen_arrives(tcp_t *tcp, const flow_key_t *key, const segment_t *s
     return NULL
 
 
-cdef tcb_t *acknowledges_no_record(tcp_t *tcp, const flow_key_t *key, const segment_t *seg) noexcept nogil:
-    """An ACK of no SYN-ACK that is remembered: of a cookie, or of nothing, which is answered with a RST.
+cdef void refuse_ack(tcp_t *tcp, const flow_key_t *key, const segment_t *seg, cookie_t found, uint8_t options,
+                     uint32_t ts_recent) noexcept nogil:
+    """An ACK that proves no cookie is answered with a RST.
 
     COOKIE_UNPROVED is not: the peer has probably completed its handshake, and this is not its first segment, which was
     lost or comes late. It will come again. If it does not, the cookie is soon too old to be taken for one, and the
     peer's next segment gets the RST.
     """
+    if found == COOKIE_UNPROVED:
+        count(tcp.counters, DROP_TCP_FORGOTTEN)
+    else:
+        count(tcp.counters, DROP_TCP_ACK)
+        emit_reset_for(tcp, key, seg, options, ts_recent)
+
+
+cdef tcb_t *acknowledges_no_record(tcp_t *tcp, const flow_key_t *key, const segment_t *seg) noexcept nogil:
+    """An ACK of no SYN-ACK that is remembered: of a cookie, or of nothing."""
     cdef syn_received_t syn
     cdef cookie_t found = COOKIE_NONE
     if not seg.flags & SYN:
         found = cookie_check(tcp, key, seg, &syn)
     if found == COOKIE_RIGHT:
         return handshake_complete(tcp, &syn, 0, seg)
-    if found == COOKIE_UNPROVED:
-        count(tcp.counters, DROP_TCP_FORGOTTEN)
-    else:
-        count(tcp.counters, DROP_TCP_ACK)
-        emit_reset_for(tcp, key, seg, 0, 0)
+    refuse_ack(tcp, key, seg, found, 0, 0)
     return NULL
 
 
@@ -103,11 +109,7 @@ cdef tcb_t *acknowledges_another(tcp_t *tcp, uint32_t index, const segment_t *se
     if found == COOKIE_RIGHT:
         syn_received_remove(tcp, index, False)
         return handshake_complete(tcp, &syn, 0, seg)
-    if found == COOKIE_UNPROVED:
-        count(tcp.counters, DROP_TCP_FORGOTTEN)
-    else:
-        count(tcp.counters, DROP_TCP_ACK)
-        emit_reset_for(tcp, &key, seg, record.options_wscale >> 4, record.ts_recent)
+    refuse_ack(tcp, &key, seg, found, record.options_wscale >> 4, record.ts_recent)
     return NULL
 
 

@@ -235,14 +235,20 @@ def test_a_peer_whose_third_segment_has_no_timestamp_may_stamp_what_follows() ->
         scene.testbed.pump()
 
 
+def answered_twice(scene: Scene) -> ScriptedPeer:
+    """A client that got a cookie while the queue was full, and whose SYN has come again since there is room."""
+    other = honest(scene, 50_001)
+    client = honest(scene, 50_000)
+    other.send("R")
+    scene.testbed.advance(SECOND)
+    client.send("S", seq=0, options=SYN_OPTIONS)
+    return client
+
+
 def test_a_client_whose_syn_came_again_may_answer_the_first_syn_ack() -> None:
     """Its round trip is longer than its RTO: it got a cookie first, and there is a record with another ISS now."""
     with listen(syn_queue=1) as scene:
-        other = honest(scene, 50_001)
-        client = honest(scene, 50_000)
-        other.send("R")
-        scene.testbed.advance(SECOND)
-        client.send("S", seq=0, options=SYN_OPTIONS)
+        client = answered_twice(scene)
         assert client.drain()[-1].seq != client.iss
         assert scene.testbed.stack.leaks()["syns"] == 1
         client.send("PA", seq=1, ack=1, payload=b"GET")
@@ -261,11 +267,7 @@ def test_a_client_whose_syn_came_again_may_answer_the_first_syn_ack() -> None:
 def test_the_ack_of_an_earlier_syn_ack_that_is_forgotten_leaves_the_newer_handshake() -> None:
     """Of a cookie that this segment does not prove: it is further on than the first."""
     with listen(syn_queue=1) as scene:
-        other = honest(scene, 50_001)
-        client = honest(scene, 50_000)
-        other.send("R")
-        scene.testbed.advance(SECOND)
-        client.send("S", seq=0, options=SYN_OPTIONS)
+        client = answered_twice(scene)
         again = client.drain()[-1]
         scene.testbed.mark()
         client.send("A", seq=5, ack=1)
