@@ -92,7 +92,9 @@ cdef void wake_up(void *engine) noexcept:
     (<Engine>engine).waker.ring()
 
 
-cdef void *newest = NULL                     # of all engines of this process, its parent's before the fork included
+# Of all engines of this process, its parent's before the fork included. Not a WeakSet: the collector takes an object
+# out of it before __del__, which may bring it back.
+cdef void *newest = NULL
 
 
 cdef void list_engine(Engine engine) noexcept:

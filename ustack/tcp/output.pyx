@@ -89,7 +89,7 @@ cdef output_t tcp_output(tcp_t *tcp, tcb_t *tcb, uint64_t now_ns) noexcept nogil
     if tcb.extra:
         path_refresh(tcp, tcb)
     if tcb.flight:
-        if flight_of(tcp, tcb).lost_first or flight_of(tcp, tcb).flags & FLIGHT_PROBE:
+        if flight_of(tcp, tcb).to_resend.first or flight_of(tcp, tcb).flags & FLIGHT_PROBE:
             sent = send_again(tcp, tcb, flight_of(tcp, tcb))
             if sent != SEND_OK:
                 return finish(tcp, tcb, sent)
@@ -385,7 +385,7 @@ cdef inline bint may_send_new(const tcp_t *tcp, const tcb_t *tcb) noexcept nogil
     cdef const flight_t *flight = flight_of(tcp, tcb)
     if flight == NULL:
         return tcb.snd_nxt == tcb.snd_una
-    return flight.lost_first == 0 or flight.frto == FRTO_SECOND
+    return flight.to_resend.first == 0 or flight.frto == FRTO_SECOND
 
 
 cdef inline bint short_in_flight(const tcp_t *tcp, const tcb_t *tcb) noexcept nogil:
@@ -493,7 +493,7 @@ cdef inline void await_window(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
 cdef send_t send_again(tcp_t *tcp, tcb_t *tcb, flight_t *flight) noexcept nogil:
     cdef send_t sent = send_lost(tcp, tcb, flight)
     if sent == SEND_OK and flight.flags & FLIGHT_PROBE:
-        if flight.sacked_bytes or flight.lost_first or flight.repair != REPAIR_NONE:
+        if flight.sacked_bytes or flight.to_resend.first or flight.repair != REPAIR_NONE:
             flight.flags &= ~FLIGHT_PROBE   # asked for before a busy turn or a full ring, and answered since
             return SEND_OK
         return send_tail_probe(tcp, tcb, flight)
@@ -523,8 +523,8 @@ cdef send_t send_lost(tcp_t *tcp, tcb_t *tcb, flight_t *flight) noexcept nogil:
     cdef uint32_t largest = largest_segment(tcp, tcb), index, length, data, room, most
     cdef transmission_t *record
     cdef send_t sent
-    while flight.lost_first:
-        index = flight.lost_first
+    while flight.to_resend.first:
+        index = flight.to_resend.first
         record = transmission_at(tcp, flight, index)
         room = lost_window(tcb, flight, record.seq)
         most = largest

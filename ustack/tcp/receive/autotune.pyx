@@ -21,7 +21,7 @@ from libc.string cimport memset
 from ustack.base.counters cimport WINDOWS_GROWN, count
 from ustack.tcp.records.life cimport extra_make, extra_settle
 from ustack.tcp.records.rx_queue cimport rx_memory_short, rx_queue_t
-from ustack.tcp.records.tcb cimport OPT_TIMESTAMPS, autotune_t, extra_t, rx_queue_of, tcp_timestamp
+from ustack.tcp.records.tcb cimport OPT_TIMESTAMPS, autotune_t, extra_t, rx_queue_of, tcp_now_us, tcp_timestamp
 from ustack.wire.seq cimport seq_lt
 from ustack.wire.tcp cimport HAS_TIMESTAMPS
 
@@ -39,13 +39,9 @@ cdef inline uint32_t consumed_seq(const tcp_t *tcp, const tcb_t *tcb) noexcept n
     return tcb.rcv_nxt - (rx.queued_bytes if rx != NULL else 0)
 
 
-cdef inline uint32_t now_us(const tcp_t *tcp) noexcept nogil:
-    return <uint32_t>(tcp.now_ns // 1000)
-
-
 cdef inline void round_begin(const tcp_t *tcp, const tcb_t *tcb, autotune_t *own) noexcept nogil:
     own.round_seq = consumed_seq(tcp, tcb)
-    own.round_us = now_us(tcp)
+    own.round_us = tcp_now_us(tcp)
     own.edge_seq = tcb.rcv_adv
     own.rtt_us = 0
 
@@ -65,7 +61,7 @@ cdef inline void take_sample(const tcp_t *tcp, const tcb_t *tcb, const segment_t
 cdef inline bint round_over(const tcp_t *tcp, const tcb_t *tcb, const autotune_t *own) noexcept nogil:
     cdef uint32_t rtt_us = own.rtt_us if own.rtt_us else tcb.srtt_us
     if rtt_us:
-        return now_us(tcp) - own.round_us >= rtt_us
+        return tcp_now_us(tcp) - own.round_us >= rtt_us
     return not seq_lt(tcb.rcv_nxt, own.edge_seq)
 
 

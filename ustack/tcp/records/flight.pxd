@@ -12,8 +12,8 @@
 #      SND.UNA                                                                             SND.NXT
 #        | 1 sent  | 2 SACKED | 3 LOST | 4 SACKED | 5 sent again | 6 sent     | 7 sent       |
 #        head ───── next ───────────────────────────────────────────────────▶ tail       by sequence (and a tree)
-#                                         oldest ▶ 1 ▶ 6 ▶ 7 ▶ 5 ◀ newest                  by time of the last sending
-#                                                  lost_first ▶ 3 ◀ lost_last              to be sent again
+#                                        by_time ▶ 1 ▶ 6 ▶ 7 ▶ 5 ◀                        by time of the last sending
+#                                      to_resend ▶ 3 ◀                                    in the order to send again
 #
 # Invariants (flight_check asks them in debug builds): the records are neighbours from SND.UNA to SND.NXT without a hole
 # or an overlap; each is in exactly one of three places, the list by time, the list of lost ones, or (SACKED) neither;
@@ -23,6 +23,7 @@
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
+from ustack.base.ilist cimport ilist_hook_t, ilist_t
 from ustack.buf.slab cimport slab_at
 from ustack.tcp.records.tcb cimport tcb_t, tcp_t
 
@@ -50,8 +51,7 @@ ctypedef struct transmission_t:             # one cache line
     uint32_t lower                          # 40  the tree: children by index; 0: none
     uint32_t higher                         # 44
     uint32_t next                           # 48  by sequence
-    uint32_t older                          # 52  the list by time, or of lost ones. SACKED: how many segments it is
-    uint32_t newer                          # 56
+    ilist_hook_t order                      # 52  in by_time or to_resend. SACKED: see sacked_segments
     uint16_t segment_bytes                  # 60  SMSS when it was sent: where it may be split
     uint8_t flags                           # 62  transmission_flags_t
     uint8_t sends                           # 63  how often it was sent, at most 255
@@ -74,7 +74,6 @@ cdef enum flight_flags_t:
     FLIGHT_TIMEOUT_UNDONE = 256             # the RTO was spurious: srtt_before waits for a sample (RFC 4015)
     FLIGHT_REORDER = 512                    # DEADLINE_PROBE is the reordering timer, not the probe's
     FLIGHT_ROUND = 1024                     # round_end is valid
-    FLIGHT_RENEGED = 2048                   # the peer seems to have dropped what it had SACKed: wait for the RTO
 
 cdef enum frto_t:                           # RFC 5682 section 3.1
     FRTO_NONE = 0
@@ -91,10 +90,8 @@ ctypedef struct flight_t:
     uint32_t head                           # 0   by sequence
     uint32_t tail                           # 4
     uint32_t root                           # 8   of the tree
-    uint32_t oldest                         # 12  by time
-    uint32_t newest                         # 16
-    uint32_t lost_first                     # 20
-    uint32_t lost_last                      # 24
+    ilist_t by_time                         # 12  in flight, the oldest first
+    ilist_t to_resend                       # 20  LOST
     uint32_t records                        # 28
     uint32_t pipe                           # 32  bytes in flight: neither SACKED nor LOST
     uint32_t delivered_us                   # 36  C.delivered_time: the latest delivery, or the flight's beginning
@@ -150,6 +147,11 @@ cdef inline transmission_t *transmission_at(const tcp_t *tcp, const flight_t *fl
 
 cdef inline uint32_t transmission_bytes(const transmission_t *sent) noexcept nogil:
     return sent.end - sent.seq
+
+
+# Of a SACKED record, which is in no list and so has no use for its hook: how many segments SACK has told of.
+cdef inline uint32_t *sacked_segments(transmission_t *sent) noexcept nogil:
+    return &sent.order.previous
 
 
 # Bytes that are in the network: RFC 6675's pipe. Without SACK each duplicate ACK says that a segment has left it.

@@ -411,6 +411,11 @@ cdef inline uint32_t tcb_header_bytes(const tcb_t *tcb) noexcept nogil:
     return TCP_HEADER_BYTES + tcb_option_bytes(tcb)
 
 
+# Our own clock as records keep it: microseconds in 32 bits.
+cdef inline uint32_t tcp_now_us(const tcp_t *tcp) noexcept nogil:
+    return <uint32_t>(tcp.now_ns // 1000)
+
+
 # Timestamp clock: 1 ms (RFC 7323 section 5.4). Peers see it with an offset (timestamps.pxd).
 cdef inline uint32_t tcp_timestamp(const tcp_t *tcp) noexcept nogil:
     return <uint32_t>(tcp.now_ns // 1000000) + tcp.timestamp_offset

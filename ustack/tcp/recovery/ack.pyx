@@ -16,7 +16,7 @@ from ustack.tcp.records.marks cimport note_writable
 from ustack.tcp.records.state cimport ESTABLISHED
 from ustack.tcp.records.tcb cimport (
     OPT_SACK, OPT_TIMESTAMPS, TCB_KEEPALIVE, TCB_MSS_PROVEN, TCB_PERSIST, TCB_PROBE_REPEATED, TCB_PROBE_UNMEASURED,
-    TCB_REPAIRED, TCB_REXMIT, send_piece_at, send_piece_t, snd_cursor_set, tcb_max_window)
+    TCB_REPAIRED, TCB_REXMIT, send_piece_at, send_piece_t, snd_cursor_set, tcb_max_window, tcp_now_us)
 from ustack.tcp.records.work cimport work_add
 from ustack.tcp.recovery.control cimport (
     control_of, control_state, sample_fill_plain, view_load, view_store)
@@ -30,7 +30,7 @@ from ustack.tcp.recovery.rtt cimport (
 from ustack.tcp.recovery.scoreboard cimport scoreboard_take
 from ustack.tcp.recovery.tlp cimport tlp_schedule
 from ustack.tcp.recovery.transmissions cimport (
-    ack_news_t, flight_check, flight_release, tcp_now_us, transmission_lose_first, transmissions_acknowledge)
+    ack_news_t, flight_check, flight_release, transmission_lose_first, transmissions_acknowledge)
 from ustack.wire.seq cimport seq_gt, seq_lt
 from ustack.wire.tcp cimport FIN, HAS_TIMESTAMPS, SYN
 
@@ -202,7 +202,7 @@ cdef void take_acknowledgment(tcp_t *tcp, tcb_t *tcb, const segment_t *seg, bint
         repair_by_probe(tcp, tcb, tcb.snd_nxt - una)
         count(tcp.counters, TAIL_PROBE_REPAIRS)
     repair_on_ack(tcp, tcb, flight, &news, una, in_flight, duplicate)
-    if not seq_lt(tcb.snd_nxt, tcb.snd_end) and flight.lost_first == 0 and flight_pipe(flight) < tcb.cwnd:
+    if not seq_lt(tcb.snd_nxt, tcb.snd_end) and flight.to_resend.first == 0 and flight_pipe(flight) < tcb.cwnd:
         flight.app_limited = (tcb.delivered + flight_pipe(flight)) | 1
     if moved:
         go_on(tcp, tcb, flight)

@@ -64,7 +64,10 @@ cdef inline uint32_t reordering_multiplier(uint8_t packed) noexcept nogil:
 
 # A round with duplicate SACKs: RACK.reo_wnd_mult + 1, kept for sixteen recoveries from now.
 cdef inline uint8_t reordering_widened(uint8_t packed) noexcept nogil:
-    return <uint8_t>((REORDERING_PERSISTS - 1) << 4 | ((packed & 15) + 1 if packed & 15 < 15 else 15))
+    cdef uint8_t more = packed & 15
+    if more < REORDERING_MULTIPLIER_MAX - 1:
+        more += 1
+    return <uint8_t>((REORDERING_PERSISTS - 1) << 4 | more)
 
 
 # One recovery less; the last one makes the multiplier 1 again.

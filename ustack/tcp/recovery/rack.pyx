@@ -45,7 +45,7 @@ cdef uint32_t rack_window_us(const tcb_t *tcb, const flight_t *flight) noexcept 
 
 cdef uint32_t rack_detect(tcp_t *tcp, tcb_t *tcb, flight_t *flight, ack_news_t *news) noexcept nogil:
     cdef uint64_t patience_ns, due_ns
-    cdef uint32_t index = flight.oldest, lost = 0, steps = 0
+    cdef uint32_t index = flight.by_time.first, lost = 0, steps = 0
     cdef transmission_t *sent
     if flight.flags & FLIGHT_REORDER:
         flight.flags &= ~FLIGHT_REORDER
@@ -65,11 +65,10 @@ cdef uint32_t rack_detect(tcp_t *tcp, tcb_t *tcb, flight_t *flight, ack_news_t *
             break
         if sent.flags & TX_RETRANSMITTED:
             count(tcp.counters, RETRANSMITS_LOST)
-            news.lost_again = True
         lost += transmission_bytes(sent)
         transmission_lose(tcp, flight, index)
         control_lost(tcp, tcb, flight, index)
-        index = flight.oldest
+        index = flight.by_time.first
     count_add(tcp.counters, TRANSMISSION_STEPS, steps)
     news.newly_lost += lost
     return lost
@@ -93,7 +92,7 @@ cdef void rack_lose_at_timeout(tcp_t *tcp, tcb_t *tcb, flight_t *flight) noexcep
     if not sent.flags & TX_SACKED:
         transmission_lose_first(tcp, flight)
         control_lost(tcp, tcb, flight, flight.head)
-    index = flight.oldest
+    index = flight.by_time.first
     while index:
         sent = transmission_at(tcp, flight, index)
         steps += 1
@@ -101,5 +100,5 @@ cdef void rack_lose_at_timeout(tcp_t *tcp, tcb_t *tcb, flight_t *flight) noexcep
             break
         transmission_lose(tcp, flight, index)
         control_lost(tcp, tcb, flight, index)
-        index = flight.oldest
+        index = flight.by_time.first
     count_add(tcp.counters, TRANSMISSION_STEPS, steps)

@@ -45,4 +45,4 @@ cdef inline uint32_t tlp_timeout_us(uint32_t srtt_us, bint one_segment) noexcept
 cdef inline bint tlp_may(const tcb_t *tcb, const flight_t *flight) noexcept nogil:
     return (tcb.options & OPT_SACK and not tcb.flags & (TCB_PROBE_REPEATED | TCB_PROBE_UNMEASURED)
             and flight.repair == REPAIR_NONE and flight.sacked_bytes == 0
-            and not flight.flags & (FLIGHT_PROBED | FLIGHT_PROBE) and flight.lost_first == 0)
+            and not flight.flags & (FLIGHT_PROBED | FLIGHT_PROBE) and flight.to_resend.first == 0)

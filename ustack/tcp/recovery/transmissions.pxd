@@ -24,7 +24,7 @@ from ustack.base.counters cimport TRANSMISSIONS_REFUSED, count
 from ustack.buf.slab cimport slab_release, slab_take
 from ustack.tcp.records.flight cimport (
     TRANSMISSION_FIRST, TX_APP_LIMITED, TX_USED, flight_of, flight_t, transmission_at, transmission_t)
-from ustack.tcp.records.tcb cimport DEADLINE_PACE, DEADLINE_PROBE, tcb_t, tcp_t
+from ustack.tcp.records.tcb cimport DEADLINE_PACE, DEADLINE_PROBE, tcb_t, tcp_now_us, tcp_t
 
 # What one ACK has told. Zeroed before; filled by scoreboard and transmissions_acknowledge.
 ctypedef struct ack_news_t:
@@ -53,7 +53,6 @@ ctypedef struct ack_news_t:
     bint repeated                           # something sent again was acknowledged cumulatively
     bint sack                               # the ACK carries a SACK block above SND.UNA
     bint dsack                              # ... a duplicate SACK (RFC 2883)
-    bint lost_again                         # a retransmission was found lost
     uint32_t dsack_left
     uint32_t dsack_right
 
@@ -94,10 +93,6 @@ cdef void transmissions_acknowledge(tcp_t *tcp, tcb_t *tcb, flight_t *flight, ui
 cdef void transmissions_end(tcp_t *tcp, tcb_t *tcb) noexcept nogil
 # The invariants of flight.pxd, and that a timer runs. It looks at every record: for ensure() and tests.
 cdef bint flight_check(const tcp_t *tcp, const tcb_t *tcb) noexcept nogil
-
-
-cdef inline uint32_t tcp_now_us(const tcp_t *tcp) noexcept nogil:
-    return <uint32_t>(tcp.now_ns // 1000)
 
 
 # A record for the next frame, before it is sent: its index, 0: none is to be had.
@@ -154,8 +149,8 @@ cdef inline void transmission_sent(tcp_t *tcp, tcb_t *tcb, uint32_t index, uint3
     flight.head = TRANSMISSION_FIRST
     flight.tail = TRANSMISSION_FIRST
     flight.root = TRANSMISSION_FIRST
-    flight.oldest = TRANSMISSION_FIRST
-    flight.newest = TRANSMISSION_FIRST
+    flight.by_time.first = TRANSMISSION_FIRST
+    flight.by_time.last = TRANSMISSION_FIRST
     flight.records = 1
     flight.seed = <uint32_t>tcb.index ^ tcp.transmission_seed
     flight.delivered_us = tcp_now_us(tcp)
@@ -172,7 +167,7 @@ cdef inline void transmission_sent(tcp_t *tcp, tcb_t *tcb, uint32_t index, uint3
     sent.lower = 0
     sent.higher = 0
     sent.next = 0
-    sent.older = 0
-    sent.newer = 0
+    sent.order.previous = 0
+    sent.order.next = 0
     sent.flags = TX_USED | TX_APP_LIMITED
     sent.sends = 1

@@ -5,11 +5,11 @@ from libc.stdint cimport int32_t, uint8_t, uint32_t
 
 from ustack.base.counters cimport TRANSMISSION_STEPS, count_add
 from ustack.base.debug cimport ensure
+from ustack.base.ilist cimport ilist_append, ilist_hook_t, ilist_insert, ilist_prepend, ilist_remove, ilist_t
 from ustack.buf.slab cimport slab_alloc
 from ustack.tcp.records.flight cimport (
-    FLIGHT_RECOVER, TRANSMISSIONS_MAX, TX_LOST, TX_RETRANSMITTED, TX_SACKED,
-    transmission_bytes)
-from ustack.tcp.records.tcb cimport DEADLINE_REXMIT, TCB_MSS_PROVEN, TCB_REORDERED
+    FLIGHT_RECOVER, TRANSMISSIONS_MAX, TX_LOST, TX_RETRANSMITTED, TX_SACKED, sacked_segments, transmission_bytes)
+from ustack.tcp.records.tcb cimport DEADLINE_REXMIT, TCB_MSS_PROVEN, TCB_REORDERED, tcp_now_us
 from ustack.tcp.recovery.rtt cimport rtt_min_us
 from ustack.wire.seq cimport seq_gt, seq_le, seq_lt
 
@@ -98,66 +98,37 @@ cdef uint32_t transmission_floor(tcp_t *tcp, flight_t *flight, uint32_t seq) noe
 
 # ---------------------------------------------------------------- the lists
 
-cdef void time_append(tcp_t *tcp, flight_t *flight, uint32_t index) noexcept nogil:
-    cdef transmission_t *sent = transmission_at(tcp, flight, index)
-    sent.older = flight.newest
-    sent.newer = 0
-    if flight.newest:
-        transmission_at(tcp, flight, flight.newest).newer = index
-    else:
-        flight.oldest = index
-    flight.newest = index
+ctypedef struct records_t:                  # what an index of a record is looked up in
+    const tcp_t *tcp
+    const flight_t *flight
 
 
-cdef void time_prepend(tcp_t *tcp, flight_t *flight, uint32_t index) noexcept nogil:
-    cdef transmission_t *sent = transmission_at(tcp, flight, index)
-    sent.older = 0
-    sent.newer = flight.oldest
-    if flight.oldest:
-        transmission_at(tcp, flight, flight.oldest).older = index
-    else:
-        flight.newest = index
-    flight.oldest = index
+cdef inline ilist_hook_t *order_hook(const void *table, uint32_t index) noexcept nogil:
+    cdef const records_t *records = <const records_t *>table
+    return &transmission_at(records.tcp, records.flight, index).order
 
 
-cdef void lost_append(tcp_t *tcp, flight_t *flight, uint32_t index) noexcept nogil:
-    cdef transmission_t *sent = transmission_at(tcp, flight, index)
-    sent.older = flight.lost_last
-    sent.newer = 0
-    if flight.lost_last:
-        transmission_at(tcp, flight, flight.lost_last).newer = index
-    else:
-        flight.lost_first = index
-    flight.lost_last = index
+cdef inline ilist_t *list_of(flight_t *flight, const transmission_t *sent) noexcept nogil:
+    """Where one that is not SACKED is."""
+    return &flight.to_resend if sent.flags & TX_LOST else &flight.by_time
 
 
-cdef void lost_prepend(tcp_t *tcp, flight_t *flight, uint32_t index) noexcept nogil:
-    cdef transmission_t *sent = transmission_at(tcp, flight, index)
-    sent.older = 0
-    sent.newer = flight.lost_first
-    if flight.lost_first:
-        transmission_at(tcp, flight, flight.lost_first).older = index
-    else:
-        flight.lost_last = index
-    flight.lost_first = index
+cdef void list_append(tcp_t *tcp, flight_t *flight, uint32_t index) noexcept nogil:
+    cdef records_t records = [tcp, flight]
+    ilist_append(list_of(flight, transmission_at(tcp, flight, index)), order_hook, &records, index)
 
 
-cdef void list_remove(tcp_t *tcp, flight_t *flight, transmission_t *sent) noexcept nogil:
+cdef void list_prepend(tcp_t *tcp, flight_t *flight, uint32_t index) noexcept nogil:
+    cdef records_t records = [tcp, flight]
+    ilist_prepend(list_of(flight, transmission_at(tcp, flight, index)), order_hook, &records, index)
+
+
+cdef void list_remove(tcp_t *tcp, flight_t *flight, uint32_t index) noexcept nogil:
     """Out of the list that it is in, and out of that list's sum."""
-    cdef bint lost = sent.flags & TX_LOST
-    if sent.older:
-        transmission_at(tcp, flight, sent.older).newer = sent.newer
-    elif lost:
-        flight.lost_first = sent.newer
-    else:
-        flight.oldest = sent.newer
-    if sent.newer:
-        transmission_at(tcp, flight, sent.newer).older = sent.older
-    elif lost:
-        flight.lost_last = sent.older
-    else:
-        flight.newest = sent.older
-    if lost:
+    cdef records_t records = [tcp, flight]
+    cdef const transmission_t *sent = transmission_at(tcp, flight, index)
+    ilist_remove(list_of(flight, sent), order_hook, &records, index)
+    if sent.flags & TX_LOST:
         flight.lost_bytes -= transmission_bytes(sent)
     else:
         flight.pipe -= transmission_bytes(sent)
@@ -167,22 +138,14 @@ cdef void list_remove(tcp_t *tcp, flight_t *flight, transmission_t *sent) noexce
 
 cdef void list_insert_newer(tcp_t *tcp, flight_t *flight, uint32_t index, uint32_t added) noexcept nogil:
     """Right behind one, into the list that it is in."""
-    cdef transmission_t *sent = transmission_at(tcp, flight, index)
-    cdef transmission_t *other = transmission_at(tcp, flight, added)
-    other.older = index
-    other.newer = sent.newer
-    if sent.newer:
-        transmission_at(tcp, flight, sent.newer).older = added
-    elif sent.flags & TX_LOST:
-        flight.lost_last = added
-    else:
-        flight.newest = added
-    sent.newer = added
+    cdef records_t records = [tcp, flight]
+    cdef const transmission_t *sent = transmission_at(tcp, flight, index)
+    ilist_insert(list_of(flight, sent), order_hook, &records, added, sent.order.next)
 
 
 # ---------------------------------------------------------------- sending
 
-cdef uint32_t take_record(tcp_t *tcp, flight_t *flight) noexcept nogil:
+cdef uint32_t transmission_reserve(tcp_t *tcp, flight_t *flight) noexcept nogil:
     cdef uint32_t index = 0
     if not flight.first.flags & TX_USED:
         return TRANSMISSION_FIRST
@@ -191,10 +154,6 @@ cdef uint32_t take_record(tcp_t *tcp, flight_t *flight) noexcept nogil:
     if index == 0:
         count(tcp.counters, TRANSMISSIONS_REFUSED)
     return index
-
-
-cdef uint32_t transmission_reserve(tcp_t *tcp, flight_t *flight) noexcept nogil:
-    return take_record(tcp, flight)
 
 
 cdef void transmission_append(tcp_t *tcp, tcb_t *tcb, flight_t *flight, uint32_t index, uint32_t end) noexcept nogil:
@@ -214,13 +173,13 @@ cdef void transmission_append(tcp_t *tcp, tcb_t *tcb, flight_t *flight, uint32_t
     transmission_at(tcp, flight, flight.tail).next = index
     flight.tail = index
     flight.records += 1
-    time_append(tcp, flight, index)
+    list_append(tcp, flight, index)
     tree_insert(tcp, flight, index)
 
 
 cdef void transmission_resent(tcp_t *tcp, tcb_t *tcb, flight_t *flight, uint32_t index) noexcept nogil:
     cdef transmission_t *sent = transmission_at(tcp, flight, index)
-    list_remove(tcp, flight, sent)
+    list_remove(tcp, flight, index)
     if flight.pipe == 0:
         flight.first_sent_us = tcp_now_us(tcp)
         flight.delivered_us = flight.first_sent_us
@@ -229,7 +188,7 @@ cdef void transmission_resent(tcp_t *tcp, tcb_t *tcb, flight_t *flight, uint32_t
     sent.flags = <uint8_t>(TX_USED | TX_RETRANSMITTED | (TX_APP_LIMITED if flight.app_limited else 0))
     if sent.sends < 255:
         sent.sends += 1
-    time_append(tcp, flight, index)
+    list_append(tcp, flight, index)
 
 
 # ---------------------------------------------------------------- splitting, joining
@@ -248,7 +207,7 @@ cdef uint32_t transmission_edge_above(const transmission_t *sent, uint32_t at) n
 
 
 cdef uint32_t transmission_split(tcp_t *tcp, flight_t *flight, uint32_t index, uint32_t at) noexcept nogil:
-    cdef uint32_t added = take_record(tcp, flight)
+    cdef uint32_t added = transmission_reserve(tcp, flight)
     cdef transmission_t *sent
     cdef transmission_t *second
     if added == 0:
@@ -284,9 +243,9 @@ cdef void transmission_merge(tcp_t *tcp, flight_t *flight, uint32_t index) noexc
     ensure(sent.flags & (TX_SACKED | TX_LOST) == other.flags & (TX_SACKED | TX_LOST))
     tree_remove(tcp, flight, gone)
     if sent.flags & TX_SACKED:
-        sent.older += other.older
+        sacked_segments(sent)[0] += sacked_segments(other)[0]
     else:
-        list_remove(tcp, flight, other)
+        list_remove(tcp, flight, gone)
         flight.lost_bytes += transmission_bytes(other)
     sent.end = other.end
     sent.next = other.next
@@ -351,11 +310,11 @@ cdef void transmission_deliver(tcp_t *tcp, tcb_t *tcb, flight_t *flight, uint32_
     cdef transmission_t *sent = transmission_at(tcp, flight, index)
     cdef uint32_t length = transmission_bytes(sent)
     measure(tcp, tcb, flight, sent, news, False)
-    list_remove(tcp, flight, sent)
+    list_remove(tcp, flight, index)
     sent.flags = <uint8_t>((sent.flags & ~TX_LOST) | TX_SACKED)
     flight.sacked_bytes += length
-    sent.older = segments_of(sent)
-    flight.sacked_segs += sent.older
+    sacked_segments(sent)[0] = segments_of(sent)
+    flight.sacked_segs += segments_of(sent)
     news.sacked += length
     news.delivered += length
 
@@ -400,17 +359,17 @@ cdef void transmissions_acknowledge(tcp_t *tcp, tcb_t *tcb, flight_t *flight, ui
                     if flight.duplicate_bytes > flight.pipe:
                         flight.duplicate_bytes = flight.pipe
             sent.seq = ack
-            if sent.flags & TX_SACKED and segments_of(sent) < sent.older:
-                flight.sacked_segs -= sent.older - segments_of(sent)
-                sent.older = segments_of(sent)
+            if sent.flags & TX_SACKED and segments_of(sent) < sacked_segments(sent)[0]:
+                flight.sacked_segs -= sacked_segments(sent)[0] - segments_of(sent)
+                sacked_segments(sent)[0] = segments_of(sent)
             return
         if sent.flags & TX_SACKED:
             flight.sacked_bytes -= transmission_bytes(sent)
-            flight.sacked_segs -= sent.older
+            flight.sacked_segs -= sacked_segments(sent)[0]
         else:
             measure(tcp, tcb, flight, sent, news, True)
             news.delivered += transmission_bytes(sent)
-            list_remove(tcp, flight, sent)
+            list_remove(tcp, flight, index)
         tree_remove(tcp, flight, index)
         flight.head = sent.next
         if flight.head == 0:
@@ -422,37 +381,37 @@ cdef void transmissions_acknowledge(tcp_t *tcp, tcb_t *tcb, flight_t *flight, ui
 
 cdef void transmission_lose(tcp_t *tcp, flight_t *flight, uint32_t index) noexcept nogil:
     cdef transmission_t *sent = transmission_at(tcp, flight, index)
-    list_remove(tcp, flight, sent)
+    list_remove(tcp, flight, index)
     sent.flags |= TX_LOST
     flight.lost_bytes += transmission_bytes(sent)
     flight.lost += transmission_bytes(sent)
-    lost_append(tcp, flight, index)
+    list_append(tcp, flight, index)
 
 
 cdef void transmission_lose_first(tcp_t *tcp, flight_t *flight) noexcept nogil:
     cdef transmission_t *sent = transmission_at(tcp, flight, flight.head)
     cdef uint32_t length = transmission_bytes(sent)
     ensure(not sent.flags & TX_SACKED)
-    list_remove(tcp, flight, sent)
+    list_remove(tcp, flight, flight.head)
     if not sent.flags & TX_LOST:
         sent.flags |= TX_LOST
         flight.lost += length
     flight.lost_bytes += length
-    lost_prepend(tcp, flight, flight.head)
+    list_prepend(tcp, flight, flight.head)
 
 
 cdef void transmissions_found(tcp_t *tcp, flight_t *flight) noexcept nogil:
     """They were sent before everything in the list by time, as they were lost before."""
-    cdef uint32_t index = flight.lost_last
+    cdef uint32_t index = flight.to_resend.last
     cdef transmission_t *sent
     while index:
         sent = transmission_at(tcp, flight, index)
-        list_remove(tcp, flight, sent)
+        list_remove(tcp, flight, index)
         sent.flags &= <uint8_t>~TX_LOST
         flight.pipe += transmission_bytes(sent)
         flight.lost -= transmission_bytes(sent)
-        time_prepend(tcp, flight, index)
-        index = flight.lost_last
+        list_prepend(tcp, flight, index)
+        index = flight.to_resend.last
 
 
 cdef void transmissions_renege(tcp_t *tcp, flight_t *flight) noexcept nogil:
@@ -463,7 +422,7 @@ cdef void transmissions_renege(tcp_t *tcp, flight_t *flight) noexcept nogil:
         if sent.flags & TX_SACKED:
             sent.flags = <uint8_t>((sent.flags & ~TX_SACKED) | TX_LOST | TX_RETRANSMITTED)
             flight.lost_bytes += transmission_bytes(sent)
-            lost_append(tcp, flight, index)
+            list_append(tcp, flight, index)
         index = sent.next
     flight.sacked_bytes = 0
     flight.sacked_segs = 0
@@ -498,7 +457,7 @@ cdef bint flight_check(const tcp_t *tcp, const tcb_t *tcb) noexcept nogil:
             return False
         if sent.flags & TX_SACKED:
             sacked += transmission_bytes(sent)
-            segs += sent.older
+            segs += sacked_segments(<transmission_t *>sent)[0]
             if sent.flags & TX_LOST:
                 return False
         elif sent.flags & TX_LOST:
@@ -510,14 +469,14 @@ cdef bint flight_check(const tcp_t *tcp, const tcb_t *tcb) noexcept nogil:
         seq = sent.end
         n += 1
         index = sent.next
-    index = flight.oldest
+    index = flight.by_time.first
     while index:
         in_flight -= 1
-        index = transmission_at(tcp, flight, index).newer
-    index = flight.lost_first
+        index = transmission_at(tcp, flight, index).order.next
+    index = flight.to_resend.first
     while index:
         waiting -= 1
-        index = transmission_at(tcp, flight, index).newer
+        index = transmission_at(tcp, flight, index).order.next
     return (n == flight.records and seq == tcb.snd_nxt and pipe == flight.pipe and lost == flight.lost_bytes
             and sacked == flight.sacked_bytes and segs == flight.sacked_segs and in_flight == 0 and waiting == 0
             and flight.duplicate_bytes <= flight.pipe and tcb.armed >> DEADLINE_REXMIT & 1)

@@ -125,8 +125,8 @@ cdef class Sender:
         cdef transmission_t *sent
         cdef uint32_t index
         done = []
-        while flight != NULL and flight.lost_first and len(done) < most:
-            index = flight.lost_first
+        while flight != NULL and flight.to_resend.first and len(done) < most:
+            index = flight.to_resend.first
             sent = transmission_at(&self.c, flight, index)
             if not flight.flags & FLIGHT_SEND_ONE and flight_pipe(flight) + self.tcb.smss > self.tcb.cwnd:
                 break
