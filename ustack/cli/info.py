@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from ustack import __version__
+from ustack.cli.amounts import amount
 from ustack.cli.tables import print_rows
 from ustack.lab import ingress
 from ustack.obs import info as compiled
@@ -33,19 +34,6 @@ def collect() -> dict[str, Any]:
         "congestion_controls": list(names()),
         **record_sizes(),
     }
-
-
-def amount(name: str, value: int) -> str:
-    """A setting's value in the largest unit that it is a whole number of: 40000000 of rto_min_ns is 40 ms."""
-    steps = [("d", 86400 * 10**9), ("h", 3600 * 10**9), ("min", 60 * 10**9), ("s", 10**9), ("ms", 10**6), ("us", 10**3)]
-    if name.endswith("_bytes"):
-        steps = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)]
-    elif not name.endswith("_ns"):
-        return str(value)
-    for unit, size in steps:
-        if value and value % size == 0:
-            return f"{value // size} {unit}"
-    return f"{value} {name.rpartition('_')[2]}" if value else "0"
 
 
 def _print_settings(as_json: bool) -> None:

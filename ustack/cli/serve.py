@@ -34,6 +34,7 @@ from typing import Any, Literal
 
 import click
 
+from ustack.cli.amounts import read_settings
 from ustack.cli.files import Files
 from ustack.cli.live import Complaints, Live, say, silence_stdout, take
 from ustack.cli.signals import Interrupted, StopSignals, ending
@@ -75,6 +76,7 @@ class Options:
     linger: float = LINGER_S
     user: str | None = None
     cc: str = DEFAULT_CC
+    settings: tuple[tuple[str, int], ...] = ()
 
     @property
     def url(self) -> str:
@@ -127,6 +129,14 @@ class NamedPath(click.Path):
     help="Whom to serve as, once everything is open.  [default: DIRECTORY's owner, or nobody if that is root]",
 )
 @click.option("--cc", metavar="NAME", default=DEFAULT_CC, show_default=True, help="The congestion control.")
+@click.option(
+    "--set",
+    "settings",
+    callback=read_settings,
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="A setting of the stack, as `ustack info --settings` lists them: rto_min_ns=1s. Again for each.",
+)
 @click.option(
     "--linger",
     type=click.FloatRange(0, 3600),
@@ -285,7 +295,7 @@ def _open(options: Options, keeper: Keeper, resources: ExitStack) -> Served:
         link = resources.enter_context(_open_capture(link, options.capture, resources))
     # By its descriptor: the user that this process becomes may not be able to walk to it by name.
     server = resources.enter_context(HttpServer(f"/proc/self/fd/{files.directory}", access_log=files.log))
-    stack = Stack(link, options.address, options.gateway, cc=options.cc)
+    stack = Stack(link, options.address, options.gateway, cc=options.cc, **dict(options.settings))
     resources.callback(stack.close, linger=0.0)
     user = _become_unprivileged(options, files.directory)
     listener = stack.listen(options.port, backlog=4096, application=server)

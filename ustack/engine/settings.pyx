@@ -132,6 +132,8 @@ cdef void fill_table() except *:
     tcp("rto_initial_ns", &TCP.rto_initial_ns, sizeof(TCP.rto_initial_ns), MS, DAY_NS,
         "retransmission timeout before the first measurement (RFC 6298)")
     tcp("rto_min_ns", &TCP.rto_min_ns, sizeof(TCP.rto_min_ns), MS, DAY_NS, "smallest retransmission timeout")
+    tcp("tail_probe_min_ns", &TCP.tail_probe_min_ns, sizeof(TCP.tail_probe_min_ns), 0, DAY_NS,
+        "shortest silence before a tail loss probe (RFC 8985), however short the round trip")
     tcp("rto_max_ns", &TCP.rto_max_ns, sizeof(TCP.rto_max_ns), MS, DAY_NS, "largest retransmission timeout")
     tcp("delayed_ack_ns", &TCP.delayed_ack_ns, sizeof(TCP.delayed_ack_ns), 0, 499999999,
         "how long an ACK may wait for company (RFC 9293 MUST-40: less than 0.5 s)")

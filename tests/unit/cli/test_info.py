@@ -7,7 +7,8 @@ import pytest
 from click.testing import CliRunner
 
 from ustack import Stack
-from ustack.cli.info import amount, info
+from ustack.cli.amounts import amount, number
+from ustack.cli.info import info
 
 
 def test_settings_are_those_of_the_stack() -> None:
@@ -40,6 +41,20 @@ def test_settings_are_a_line_each_in_a_pipe() -> None:
 )
 def test_amounts_have_the_largest_unit_that_divides_them(name: str, value: int, text: str) -> None:
     assert amount(name, value) == text
+    assert number(name, text) == number(name, text.replace(" ", "")) == number(name, str(value)) == value
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        *(("rto_min_ns", text) for text in ("", "s", "-1 s", "1.5 s", "1  s", "1 KiB", "1 S", "0x10", "1_0", "\u0661")),
+        *(("ttl", text) for text in ("64 s", "64 bytes", "yes", "64 ")),
+        *(("rcv_buffer_bytes", text) for text in ("1 s", "64 kB", "9" * 21)),
+    ],
+)
+def test_what_is_no_amount_is_refused(name: str, text: str) -> None:
+    with pytest.raises(ValueError, match=f"bad {name}"):
+        number(name, text)
 
 
 def test_the_congestion_controls_that_a_stack_may_have_are_listed() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from ustack.cli import main
+from ustack.cli.amounts import setting
 from ustack.cli.serve import Options, check
 from ustack.cli.signals import Interrupted, StopSignals
 from ustack.lab import LabError, privilege
@@ -54,6 +55,27 @@ def test_dev_names_its_interface(tmp_path: Path) -> None:
 def test_what_cannot_work_is_refused(tmp_path: Path, fields: dict[str, Any], message: str) -> None:
     with pytest.raises(LabError, match=message):
         check(Options(tmp_path, **fields))
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("rto_min_ns", "not NAME=VALUE of a setting"),
+        ("nonsense=1", "not NAME=VALUE of a setting"),
+        ("=1", "not NAME=VALUE of a setting"),
+        ("ttl=", "bad ttl ''"),
+        ("ttl=0", "ttl is from 1 to 255, not 0"),
+        ("rto_min_ns=100us", "rto_min_ns is from 1 ms to 1 d, not 100 us"),
+    ],
+)
+def test_settings_are_checked(tmp_path: Path, word: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["serve", str(tmp_path), "--link", "veth", "--set", word]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_settings_are_numbers_by_name() -> None:
+    assert setting("rto_min_ns=1 s") == ("rto_min_ns", 1_000_000_000)
+    assert setting("rcv_buffer_bytes=64KiB") == ("rcv_buffer_bytes", 65536)
 
 
 def test_missing_privileges_are_named_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,6 +40,7 @@ BOUNDS = {
     "rto_initial_ns": (MILLISECOND, DAY_NS),
     "rto_min_ns": (MILLISECOND, DAY_NS),
     "rto_max_ns": (MILLISECOND, DAY_NS),
+    "tail_probe_min_ns": (0, DAY_NS),
     "delayed_ack_ns": (0, 499_999_999),
     "msl_ns": (0, DAY_NS),
     "user_timeout_ns": (MILLISECOND, 5 * DAY_NS),

@@ -20,6 +20,7 @@ ctypedef struct tcp_config_t:
     uint16_t mss                            # 0: from the link's MTU
     uint64_t rto_initial_ns
     uint64_t rto_min_ns                     # RFC 6298 (2.4); why less than a second: recovery/rtt.pxd
+    uint64_t tail_probe_min_ns              # recovery/tlp.pxd
     uint64_t rto_max_ns
     uint64_t delayed_ack_ns                 # < 0.5 s (MUST-40)
     uint64_t msl_ns                         # TIME-WAIT lasts twice as long

@@ -29,6 +29,7 @@ cdef void tcp_config_defaults(tcp_config_t *config) noexcept nogil:
     # to 200 ms), Linux has had it since before RFC 6298, and a timeout that was none is found and undone (F-RTO,
     # Eifel).
     config.rto_min_ns = 200 * MS
+    config.tail_probe_min_ns = 2 * MS
     config.rto_max_ns = 60 * SECOND            # RFC 6298 (2.5)
     config.delayed_ack_ns = 40 * MS
     config.msl_ns = 30 * SECOND             # TIME-WAIT of 60 s, as Linux; RFC 9293 section 3.4.2 has 2 min for MSL

@@ -7,6 +7,9 @@
 #     the PTO ──▶ tlp_expired ──▶ output sends: new data, or the last segment again (7.3); then the RTO is left to come
 #     an ACK ───▶ tlp_acknowledged    did the probe repair something? Then a control must know (7.4)
 #
+# The PTO is at least config.tail_probe_min_ns, 2 ms, of which the RFC says nothing: where a round trip takes 100 us, a
+# peer that waits for a processor is no loss. Linux waits for two ticks of its clock, 2 to 8 ms.
+#
 # Where the RTO comes before the PTO, the RTO's moment is the PTO's (7.2: the lesser of the two): tlp_instead says so
 # once. Only with SACK, outside of repairs, while nothing is SACKed, and one at a time.
 #
