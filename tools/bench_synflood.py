@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""How many honest handshakes a flood of SYNs leaves, and what it costs, in memory and in virtual time.
+"""How many honest handshakes a flood of SYNs leaves, and what it costs, in memory and virtual time or on a link.
 
 SYNs with made-up sources come at --rate. Between them honest clients, far away, open connections: the third segment,
 with a request on it, comes --delay ms after the SYN-ACK, when whatever was kept of the SYN has long been pushed out by
@@ -7,30 +7,41 @@ others. Served is whose connection the server has taken, and whose request is ac
 
 Time is virtual, so the share does not depend on the machine. The processor time that the stack's turns take does, and
 says which rate it can bear: `of one core` above 100 % means that this rate cannot be taken at all. Frames are written
-before a turn and read after it, outside of what is timed. No device and no system call is in it: see `bench_attacks`
-for a flood on a real link.
+before a turn and read after it, outside of what is timed. No device and no system call is in it.
 
-    python -m ustack.tools.bench_synflood --rate 200000 --seconds 3
+With --link the same flood goes over a veth pair to `ustack serve` and to nginx, whose kernel has SYN cookies as well,
+one after the other, --rounds times; needs root, two cores, curl and nginx.
 
-Read first: RFC 4987. Neighbours: syn_sender (the flood's frames), station_frames (the clients'), link.memory.
+    python -m ustack.tools.bench_synflood --rate 200000 --seconds 3 [--link]
+
+Read first: RFC 4987. Neighbours: syn_sender (the flood's frames), station_frames (the clients'), link.memory; flooded
+(both on a link).
 """
 
 from __future__ import annotations
 
 import json
+import socket
 import sys
 import time
 from collections import deque
 from dataclasses import asdict, dataclass
+from statistics import median
+from typing import Any
 
 import click
 from rich.console import Console
 from rich.table import Table
 
 from ustack.blocking.stack import Stack
+from ustack.lab import inside as in_namespace
 from ustack.link.memory import MemoryLink
 from ustack.testing.segment import build_arp, flags_to_int, ipv4_bytes, ipv4_text
+from ustack.tools.benchmark import started, two_cores
 from ustack.tools.connection_storm import IdleServer
+from ustack.tools.flooded import Outcome
+from ustack.tools.load import LoadError, inside, run
+from ustack.tools.servers import Nginx, Server, Ustack
 from ustack.tools.station_frames import SegmentMaker
 from ustack.tools.syn_sender import SynSender
 
@@ -158,16 +169,88 @@ def measure(
     return result
 
 
-@click.command(help="The share of honest handshakes that a flood of SYNs leaves, in memory and virtual time.")
+class FloodedUstack(Ustack):
+    """Its answers to the made-up sources have somewhere to go."""
+
+    def command(self) -> list[str]:
+        """The kernel at the other end is its router."""
+        return [*super().command(), "--gateway", GATEWAY]
+
+
+class FloodedNginx(Nginx):
+    """Likewise."""
+
+    def prepare(self) -> None:
+        """The kernel at the other end is its router."""
+        super().prepare()
+        show = ["ip", "-j", "-4", "address", "show", "scope", "global"]
+        [end] = [end for end in json.loads(run([*inside(self.client_netns), *show], timeout_s=10)) if end]
+        route = ["ip", "route", "add", "default", "via", end["addr_info"][0]["local"]]
+        run([*inside(self.pair.server_netns), *route], timeout_s=10)
+
+
+ON_A_LINK: tuple[type[Server], ...] = (FloodedUstack, FloodedNginx)
+
+
+def measure_on_link(server: Server, *, core: int, rate: int, seconds: float, delay_ms: int,
+                    clients_per_second: int) -> Outcome:  # fmt: skip
+    """One flood from the client's core. Raises LoadError with what went wrong."""
+    address = server.url.removeprefix("http://").partition(":")[0]
+    with in_namespace(server.client_netns):
+        ifname = next(name for _, name in socket.if_nameindex() if name != "lo")
+    words = [*inside(server.client_netns, core), sys.executable, "-m", "ustack.tools.flooded", "--ifname", ifname]
+    words += ["--target", address, "--source", f"{address.rpartition('.')[0]}.77", "--rate", str(rate)]
+    words += ["--seconds", str(seconds), "--delay", str(delay_ms), "--clients", str(clients_per_second)]
+    return Outcome(**json.loads(run(words, timeout_s=seconds + delay_ms / 1000 + 60)))
+
+
+def compare_on_link(rounds: int, **how: Any) -> bool:
+    """Floods for each server in turn, and a table. Whether ours served as many as is wanted, in the median."""
+    client_core, server_core = two_cores("bench_synflood")
+    outcomes: dict[str, list[Outcome]] = {kind.name: [] for kind in ON_A_LINK}
+    with started("bench_synflood", ON_A_LINK, server_core) as (_, servers):
+        for _ in range(rounds):
+            for server in servers:
+                try:
+                    outcomes[server.name].append(measure_on_link(server, core=client_core, **how))
+                except LoadError as error:
+                    click.echo(f"bench_synflood: {server.name}: {server.how_it_is() or error}", err=True)
+    table = Table(title=f"{how['rate']:,} SYNs/s on a veth pair, third segment after {how['delay_ms']} ms",
+                  title_justify="left")  # fmt: skip
+    table.add_column("server")
+    for heading in ("SYNs/s", "honest", "served (min - max)", "with nothing sent again"):
+        table.add_column(heading, justify="right")
+    for name, runs in outcomes.items():
+        if not runs:
+            table.add_row(name, *["-"] * 4)
+            continue
+        shares = [one.share for one in runs]
+        at_once = median(one.at_once / max(one.clients, 1) for one in runs)
+        rate = median(one.syns_per_second for one in runs)
+        table.add_row(name, f"{rate:,.0f}", f"{sum(one.clients for one in runs):,}",
+                      f"{median(shares):.2%} ({min(shares):.2%} - {max(shares):.2%})", f"{at_once:.2%}")  # fmt: skip
+    Console(width=None if sys.stdout.isatty() else 120).print(table)
+    ours = outcomes[FloodedUstack.name]
+    return bool(ours) and median(one.share for one in ours) >= WANTED
+
+
+@click.command(help="The share of honest handshakes that a flood of SYNs leaves.")
 @click.option("--rate", default=200_000, show_default=True, type=click.IntRange(1000, 2_000_000), help="SYNs/s.")
 @click.option("--seconds", default=2.0, show_default=True, type=click.FloatRange(0, 60, min_open=True))
 @click.option(
     "--delay", default=600, show_default=True, type=click.IntRange(0, 30_000), help="ms to the third segment."
 )
 @click.option("--clients", default=500, show_default=True, type=click.IntRange(1, 20_000), help="Honest SYNs/s.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
-def main(*, rate: int, seconds: float, delay: int, clients: int, as_json: bool) -> None:
-    """Run without cookies, with them under pressure, and always; exit 1 if the second serves less than is wanted."""
+@click.option("--link", "on_link", is_flag=True, help="Over a veth pair, beside nginx.")
+@click.option("--rounds", default=5, show_default=True, type=click.IntRange(1, 1000), help="With --link.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table; in memory.")
+def main(
+    *, rate: int, seconds: float, delay: int, clients: int, on_link: bool, rounds: int, as_json: bool
+) -> None:  # fmt: skip
+    """Run without cookies, with them under pressure, and always; or each server. Exit 1 if ours serves too few."""
+    if on_link:
+        served = compare_on_link(rounds, rate=rate, seconds=seconds, delay_ms=delay, clients_per_second=clients)
+        sys.exit(0 if served else 1)
     runs = [
         measure(rate=rate, seconds=seconds, delay_ms=delay, clients_per_second=clients, cookies=cookies)
         for cookies in range(len(COOKIES))

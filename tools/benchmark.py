@@ -63,9 +63,9 @@ def prepare_client(netns: str) -> None:
 
 @contextmanager
 def started(
-    program: str, names: Sequence[str], core: int, *, distinct: bool = False
+    program: str, names: Sequence[str | type[Server]], core: int, *, distinct: bool = False
 ) -> Iterator[tuple[Path, list[Server]]]:
-    """A folder for the run, and the servers, each with a site, a client's namespace, and right answers.
+    """A folder for the run, and the servers (named, or a class), each with a site, a client's namespace, right answers.
 
     distinct: the site has the many files for which every path is another. Everything is gone at the end. Ends the
     program with 2 and one line when a server does not start.
@@ -75,7 +75,8 @@ def started(
         make_site(work / "site")
         if distinct:
             make_distinct(work / "site")
-        servers = [SERVERS[name](work, work / "site", core) for name in names]
+        kinds = [SERVERS[name] if isinstance(name, str) else name for name in names]
+        servers = [kind(work, work / "site", core) for kind in kinds]
         try:
             for server in servers:
                 stack.callback(server.stop)
