@@ -36,6 +36,7 @@ class Path:
     queue_bdp: float = 4
     loss: float = 0.0
     reorder: float = 0.0
+    late_ms: int = 5
 
     def network(self) -> dict[str, Any]:
         """Arguments of SimNetwork."""
@@ -47,6 +48,7 @@ class Path:
             "queue_frames": max(10, int(product * self.queue_bdp / MTU)),
             "loss": self.loss,
             "reorder": self.reorder,
+            "reorder_ns": self.late_ms * MILLISECOND,
         }
 
 
@@ -57,6 +59,8 @@ PATHS = (
     Path("loses 1 %", loss=0.01),
     Path("loses 5 %", loss=0.05),
     Path("1 % of frames late", reorder=0.01),
+    Path("66 ms, 1 % late by 5 ms", round_trip_ms=66, queue_bdp=1, reorder=0.01),
+    Path("66 ms, 5 % late by 20 ms", round_trip_ms=66, queue_bdp=1, reorder=0.05, late_ms=20),
     Path("1 Gb/s, queue of one BDP", rate_bps=1_000_000_000, queue_bdp=1),
 )
 

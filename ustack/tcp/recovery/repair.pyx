@@ -189,17 +189,23 @@ cdef void repair_on_ack(tcp_t *tcp, tcb_t *tcb, flight_t *flight, ack_news_t *ne
         repair_begin(tcp, tcb, flight, news, una)
     elif probe_repaired:
         repair_by_probe(tcp, tcb, tcb.snd_nxt - una)
-    note_disorder(tcb, flight, news, duplicate)
+    note_disorder(tcb, flight, news, moved, duplicate)
     control_on_ack(tcp, tcb, flight, news, una, in_flight, was_fast or flight.repair == REPAIR_FAST)
     if flight.repair == REPAIR_FAST:
         set_window(tcp, tcb, flight, news, moved)
 
 
-cdef inline void note_disorder(tcb_t *tcb, flight_t *flight, const ack_news_t *news, bint duplicate) noexcept nogil:
-    """SND.NXT at the first sign of a loss, before limited transmit adds to it."""
+cdef inline void note_disorder(tcb_t *tcb, flight_t *flight, const ack_news_t *news, bint moved,
+                               bint duplicate) noexcept nogil:
+    """SND.NXT at the first sign of a loss, before limited transmit adds to it.
+
+    An ACK that moves SND.UNA ends the run of duplicates (RFC 3042 counts "the first two"; RFC 6675 section 5 resets
+    DupAcks): what has gone since is an answer to new data delivered, and belongs to FlightSize. On a path that reorders
+    all the time there is always a hole, and the first sign of the first one would leave a fraction of the flight.
+    """
     if flight.repair != REPAIR_NONE:
         return
-    if flight.flags & FLIGHT_RECOVER and seq_ge(tcb.snd_una, flight.recover):
+    if moved:
         flight.flags &= ~FLIGHT_RECOVER
     if not flight.flags & FLIGHT_RECOVER and (news.sack or duplicate):
         flight.flags |= FLIGHT_RECOVER

@@ -13,6 +13,7 @@ class Sender:
         flights: int = ...,
         transmissions: int = ...,
         now_ns: int = ...,
+        cc: str = "newreno",
     ) -> None: ...
     @property
     def timestamp(self) -> int: ...

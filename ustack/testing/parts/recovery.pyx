@@ -16,6 +16,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memset
 
 from ustack.base.counters cimport counters_as_dict, counters_t
+from ustack.tcp.cc.registry cimport cc_number
 from ustack.tcp.records.configuration cimport tcp_config_defaults, tcp_config_t
 from ustack.tcp.records.deadlines cimport deadline_clear
 from ustack.tcp.records.flight cimport (
@@ -27,7 +28,7 @@ from ustack.tcp.records.state cimport ESTABLISHED, SYN_SENT
 from ustack.tcp.records.tcb cimport (
     DEADLINE_PROBE, DEADLINE_REXMIT, OPT_SACK, OPT_TIMESTAMPS, TCB_LISTED, TCB_REORDERED, tcb_t, tcp_t, tcp_timestamp)
 from ustack.tcp.recovery.ack cimport ack_input, ack_start
-from ustack.tcp.recovery.control cimport control_begin, control_end
+from ustack.tcp.recovery.control cimport control_begin, control_choose, control_end, control_provide
 from ustack.tcp.recovery.prr cimport prr_recover_fs, prr_send_count
 from ustack.tcp.recovery.rack cimport (
     rack_window_us, reordering_faded, reordering_multiplier, reordering_widened, reordering_window_us)
@@ -54,8 +55,10 @@ cdef class Sender:
     cdef counters_t counters
 
     def __init__(self, *, uint32_t mss=1000, bint sack=True, bint timestamps=False, uint32_t window=1 << 30,
-                 uint32_t cwnd=0, uint32_t flights=1 << 20, uint32_t transmissions=1 << 20, uint64_t now_ns=1 << 40):
+                 uint32_t cwnd=0, uint32_t flights=1 << 20, uint32_t transmissions=1 << 20, uint64_t now_ns=1 << 40,
+                 str cc="newreno"):
         cdef tcp_config_t config
+        cdef int control = cc_number(cc)
         tcp_config_defaults(&config)
         config.flights = flights
         config.transmissions = transmissions
@@ -74,6 +77,9 @@ cdef class Sender:
         self.tcb.snd_max_wnd = <uint16_t>(window >> 14)
         self.tcb.options = <uint8_t>((OPT_SACK if sack else 0) | (OPT_TIMESTAMPS if timestamps else 0))
         ack_start(&self.c, self.tcb, False)
+        if control_provide(&self.c, control) != 0:
+            raise MemoryError
+        control_choose(self.tcb, control)
         control_begin(&self.c, self.tcb)
         if cwnd:
             self.tcb.cwnd = cwnd
