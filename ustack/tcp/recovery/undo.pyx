@@ -9,7 +9,8 @@ from ustack.tcp.records.flight cimport (
     FLIGHT_RECOVER, FLIGHT_SEND_ONE, FLIGHT_STAMPED, FLIGHT_TIMEOUT_UNDONE, FLIGHT_UNDO, FRTO_NONE, REPAIR_FAST,
     REPAIR_NONE, REPAIR_RTO)
 from ustack.tcp.records.tcb cimport TCB_REORDERED, tcp_timestamp
-from ustack.tcp.recovery.control cimport control_of, control_state, view_load, view_store, view_store_rate
+from ustack.tcp.recovery.control cimport (
+    control_of, control_owns_repair, control_state, view_load, view_store, view_store_rate)
 from ustack.tcp.recovery.rtt cimport GRANULARITY_US
 from ustack.tcp.recovery.transmissions cimport transmissions_found
 from ustack.wire.seq cimport seq_gt
@@ -61,6 +62,10 @@ cdef void undo_restore(tcp_t *tcp, tcb_t *tcb, flight_t *flight) noexcept nogil:
         tcb.flags |= TCB_REORDERED
     transmissions_found(tcp, flight)
     view_load(tcp, tcb, &view)
+    # PRR's window of this moment is what was in flight, and one segment more where the repair has just begun. What the
+    # control made of the loss is ssthresh, where repair_end would have left it.
+    if flight.repair == REPAIR_FAST and not control_owns_repair(tcp, tcb) and view.ssthresh < view.cwnd:
+        view.cwnd = view.ssthresh
     ops.on_spurious(control_state(tcp, tcb, ops), &view, flight.cwnd_before, flight.ssthresh_before)
     view_store(tcb, &view)
     view_store_rate(tcp, tcb, &view)
