@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-# What needs Python to answer a request: request.py decides about an unseen head, response.py writes what is refused.
+# What needs Python to answer a request: an unseen head goes through request.py, target.py and selection.py; response.py
+# writes what is refused.
 #
 # The three functions below are called with the GIL, so by no code that runs without it: only the hand-over (asking)
 # calls them. They raise nothing. What goes wrong in them is logged, and the client gets a 500. What a signal handler
@@ -8,8 +9,8 @@
 #
 # Each charges its work to server.units. A decision that is not DECISION_REMEMBERED is the caller's.
 #
-# Above: plainheads, asking, http. Below: loading, filetable, headtable, refusals, ready; request, response, accesslog
-# (.py).
+# Above: plainheads, asking, http. Below: loading, filetable, headtable, refusals, ready; request, target, selection,
+# response, accesslog (.py).
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 

@@ -22,7 +22,7 @@ from ustack.server.records cimport (
 from ustack.server.refusals cimport refusal_decide
 
 from ustack.errors import is_interruption
-from ustack.server import accesslog, request as requests, response as responses
+from ustack.server import accesslog, request as requests, response as responses, selection, target as targets
 
 _log = logging.getLogger("ustack.server")
 _NOT_FOUND = responses.Refusal(404)
@@ -110,19 +110,19 @@ cdef class Decider:
         self.loader.absent = None
         try:
             request = requests.parse(head, self.limits)
-            path = requests.locate(request)
+            path = targets.locate(request)
             requests.check_expectation(request)
             lasting = False
             number = self.loader.find(path)
             if number == ABSENT:
                 decision = self.refusal(_NOT_FOUND, head, request)
             else:
-                choice = requests.decide(request, self.loader.describe(<uint32_t>number), self.s.second)
+                choice = selection.decide(request, self.loader.describe(<uint32_t>number), self.s.second)
                 decision = self.build(request, <uint32_t>number, choice)
                 lasting = choice.lasting
         except responses.Refusal as refusal:
             if refusal.status == 301:
-                refusal.fields = [(b"Location", requests.with_slash(request, path))]
+                refusal.fields = [(b"Location", targets.with_slash(request, path))]
             decision = self.refusal(refusal, head, request)
         else:
             if self.loader.absent is not None:
@@ -320,7 +320,7 @@ cdef class Decider:
                 section.is_plain = 1
                 section.form = request.connection
                 section.closes = section.form == responses.CLOSE
-                section.accepts_gzip = requests.accepts_gzip(request)
+                section.accepts_gzip = selection.accepts_gzip(request)
                 log, split = accesslog.log_text(b"", request.one(b"referer"), request.one(b"user-agent"))
                 log = log[split:]
             section.minor = <uint8_t>minor
@@ -341,7 +341,7 @@ cdef class Decider:
         """The head of a 200 to a file with this extension. NULL: it is too long."""
         cdef shape_t *shape
         cdef uint8_t *text
-        parts = requests.head_in_parts(extension, form, self.server_name)
+        parts = selection.head_in_parts(extension, form, self.server_name)
         cdef bytes whole = b"".join(parts)
         if len(whole) > SHAPE_BYTES:
             return NULL

@@ -6,7 +6,7 @@ cannot, component by component without following any. It must not read file cont
 files is filetable.pyx's.
 
 Read first: openat2(2); RFC 9110 section 8.3 (Content-Type), 8.8 (validators), 12.5.3 (Accept-Encoding).
-Above: request.py, loading.pyx. Below: beneath.pyx, response.py.
+Above: selection.py, loading.pyx. Below: beneath.pyx, response.py.
 """
 
 import errno

@@ -30,7 +30,7 @@ cdef inline bint is_text(uint8_t byte) noexcept nogil:
 
 
 cdef inline bint is_request_target(const uint8_t *data, size_t length) noexcept nogil:
-    """Printable ASCII without a space. request.py judges which of the four forms it is."""
+    """Printable ASCII without a space. target.py judges which of the four forms it is."""
     cdef size_t at
     for at in range(length):
         if data[at] < 0x21 or data[at] > 0x7e:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The HTTP server: static files over HTTP/1.1, as an application of the engine, in nogil Cython.
 
-    bytes ──▶ the same head as last time? ──▶ remembered? ──▶ plain? ──▶ kept until the hand-over: request.py decides
+    bytes ──▶ the same head as last time? ──▶ remembered? ──▶ plain? ──▶ kept until the hand-over: decide.pyx decides
                          │                          │            │                │
                          └──────────────────────────┴────────────┴────────────────┴──▶ decision
                                                     ──▶ ready-made response, lent to the send queue

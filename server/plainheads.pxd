@@ -7,13 +7,14 @@
 #
 #     GET /a/b.css HTTP/1.1\r\n   Host: h\r\nAccept: */*\r\n\r\n
 #         └── normal path ──┘     └── header section: in section_t? ──┘
-#               │                          no, or not plain ──▶ NULL: request.py decides the head
+#               │                          no, or not plain ──▶ NULL: decide.pyx decides the head
 #               ▼
 #     file_t? ── no ──▶ file_open (filetable) ──▶ 404, or a file_t ──▶ ready-made response, else from a shape_t
 #
-# Nothing is judged here that request.py does not judge: which bytes make a normal path, what a section means and how a
-# head of a response looks all come from there, as tables. Whatever is not in them (a percent escape, a condition, a
-# range, a body, a file with a .gz whose response is not made yet, an error) gives NULL, and the general way decides.
+# Nothing is judged here that Python does not judge: which bytes make a normal path (target.py), what a section means
+# (request.py) and how a head of a response looks (selection.py, response.py) all come from there, as tables. Whatever
+# is not in them (a percent escape, a condition, a range, a body, a file with a .gz whose response is not made yet, an
+# error) gives NULL, and the general way decides.
 # tests/unit/server/test_plainheads.py has both ways decide the same heads.
 #
 # A section is learned when it comes the second time, so that a flood of ever other ones costs a hash each, and no call
@@ -28,11 +29,11 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from ustack.server.records cimport decision_t, server_t
 
-# Make the tables from those of request.py. limit: of header sections; 0: every head is decided by request.py.
+# Make the tables from those of target.py. limit: of header sections; 0: every head is decided by decide.pyx.
 cdef int plain_begin(server_t *server, uint32_t limit) except -1
 cdef void plain_end(server_t *server) noexcept nogil        # idempotent
-# Decide and remember an unseen head if it is plain. NULL: request.py has to, or what is not known yet has to be learned
+# Decide and remember an unseen head if it is plain. NULL: decide.pyx has to, or what is not known yet has to be learned
 # first (server.unlearned).
 cdef decision_t *decide_plain(server_t *server, const uint8_t *head, size_t length, uint64_t hashed) noexcept nogil
-# With the GIL, after decide_plain has left something unlearned: learn it, and decide. NULL: request.py has to.
+# With the GIL, after decide_plain has left something unlearned: learn it, and decide. NULL: decide.pyx has to.
 cdef decision_t *decide_learning(server_t *server, const uint8_t *head, size_t length, uint64_t hashed) noexcept

@@ -22,7 +22,7 @@ from ustack.server.records cimport (
     LOOK_UNITS, NO_FILE, PATH_BEGIN, PATH_GO_ON, PLAIN_FILE_UNITS, PLAIN_LOG_BYTES, PLAIN_UNITS, SHAPE_BYTES,
     decision_t, file_t, identity_t, plain_t, ready_t, section_t, server_t, shape_t, variant_t)
 
-from ustack.server import accesslog, files, request as requests, response as responses
+from ustack.server import accesslog, files, request as requests, response as responses, target as targets
 
 
 cdef int plain_begin(server_t *server, uint32_t limit) except -1:
@@ -30,7 +30,7 @@ cdef int plain_begin(server_t *server, uint32_t limit) except -1:
     cdef bytes index = files.INDEX
     if len(index) + 1 > 16:
         raise ValueError("the name of a directory's file is too long")
-    memcpy(server.path_bytes, PyBytes_AS_STRING(requests.normal_path_bytes()), 256)
+    memcpy(server.path_bytes, PyBytes_AS_STRING(targets.normal_path_bytes()), 256)
     memcpy(server.index_name, PyBytes_AS_STRING(index), len(index))
     server.index_length = <uint32_t>len(index)
     server.max_section_bytes = requests.MAX_SECTION_BYTES

@@ -157,7 +157,7 @@ ctypedef struct section_t:
     uint8_t *bytes
     uint32_t length
     uint8_t minor
-    uint8_t is_plain                # 0: request.py has to decide each head that has it
+    uint8_t is_plain                # 0: decide.pyx has to decide each head that has it
     uint8_t form                    # of the response
     uint8_t closes                  # the response ends the connection
     uint8_t accepts_gzip
@@ -314,7 +314,7 @@ ctypedef struct server_t:
     uint8_t path_bytes[256]         # PATH_BEGIN, PATH_GO_ON
     uint8_t index_name[16]
     uint32_t index_length
-    section_t **sections            # by their hash; NULL: request.py decides every head
+    section_t **sections            # by their hash; NULL: decide.pyx decides every head
     uint64_t *sections_seen         # hash of the last section that was looked for in vain
     uint32_t section_mask
     uint32_t max_section_bytes

@@ -5,7 +5,7 @@ Every head has its Date field in the same place, right behind the status line, s
 dated again without being built again. This file opens nothing, parses nothing and reads no clock.
 
 Read first: RFC 9110 section 6.6.1 (Date), 8.6 (Content-Length), 15 (status codes); RFC 9112 section 4 and 9.6.
-Above: request.py, decide.pyx. Below: nothing.
+Above: selection.py, target.py, request.py, decide.pyx. Below: nothing.
 """
 
 from collections.abc import Iterable, Sequence

@@ -80,6 +80,7 @@ IP_FLOORS = {"family": 0, "neighbour": 0, "records": 1, "v4": 2, "layer": 3}
 # keeps them; on top the connection's life and the upcalls.
 SERVER_FLOORS = {
     "response": 0,
+    "host": 0,
     "beneath": 0,
     "grammar": 0,
     "numerals": 0,
@@ -89,7 +90,9 @@ SERVER_FLOORS = {
     "chunks": 1,
     "headscan": 1,
     "logring": 1,
-    "request": 2,
+    "request": 1,
+    "target": 2,
+    "selection": 2,
     "records": 2,
     "ready": 3,
     "settings": 3,

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.unit.server.website import GET, MIDDLE, Site, get
-from ustack.server import request as requests
+from ustack.server import selection
 from ustack.testing.testbed import MILLISECOND, SECOND
 
 # ---------------------------------------------------------------- the end of a connection
@@ -160,7 +160,7 @@ def test_unexpected_error_is_a_500_and_is_counted(
         raise ZeroDivisionError
 
     with monkeypatch.context() as patch:
-        patch.setattr(requests, "decide", broken)
+        patch.setattr(selection, "decide", broken)
         status, fields, _ = site.ask(GET)
     assert (status, fields["Connection"]) == (500, "close")
     assert site.stats()["internal_errors"] == 1
@@ -171,7 +171,7 @@ def test_unexpected_error_is_a_500_and_is_counted(
 
 def test_interrupt_within_an_upcall_is_not_lost(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is raised from poll() once the turn is over, and the client gets its answer all the same."""
-    decide, calls = requests.decide, 0
+    decide, calls = selection.decide, 0
 
     def interrupted(*arguments: Any) -> Any:
         nonlocal calls
@@ -182,7 +182,7 @@ def test_interrupt_within_an_upcall_is_not_lost(site: Site, monkeypatch: pytest.
 
     client = site.client()
     with monkeypatch.context() as patch:
-        patch.setattr(requests, "decide", interrupted)
+        patch.setattr(selection, "decide", interrupted)
         with pytest.raises(KeyboardInterrupt):
             client.send(GET)
     site.settle()
@@ -197,7 +197,7 @@ class Deadline(Exception):
 
 def test_what_a_signal_handler_raises_within_an_upcall_is_not_lost(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """Even if it is an ordinary exception: the handler's frame is in its traceback. No client gets a 500 for it."""
-    decide, calls = requests.decide, 0
+    decide, calls = selection.decide, 0
 
     def handler(number: int, frame: object) -> None:
         raise Deadline
@@ -213,7 +213,7 @@ def test_what_a_signal_handler_raises_within_an_upcall_is_not_lost(site: Site, m
     before = signal.signal(signal.SIGUSR2, handler)
     try:
         with monkeypatch.context() as patch:
-            patch.setattr(requests, "decide", signalled)
+            patch.setattr(selection, "decide", signalled)
             with pytest.raises(Deadline):
                 client.send(GET)
     finally:
@@ -232,7 +232,7 @@ def test_a_client_whose_decision_is_interrupted_again_and_again_is_reset(
 
     client = tcp_site.client()
     with monkeypatch.context() as patch:
-        patch.setattr(requests, "decide", interrupted)
+        patch.setattr(selection, "decide", interrupted)
         with pytest.raises(SystemExit):
             client.send(GET)
     tcp_site.settle()

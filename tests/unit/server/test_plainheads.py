@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Heads that are decided without Python get, byte for byte, what request.py decides for them."""
+"""Heads that are decided without Python get, byte for byte, what decide.pyx decides for them."""
 
 import gzip
 import os
@@ -388,7 +388,7 @@ def test_a_section_is_learned_when_it_comes_again(both: Both, monkeypatch: pytes
 
 
 def test_sections_take_turns_in_a_bounded_table(root: Path, tmp_path: Path) -> None:
-    """With one slot, the last section that came twice has it; the others are decided by request.py."""
+    """With one slot, the last section that came twice has it; the others are decided by decide.pyx."""
     way = Way(root, tmp_path / "log", max_header_sections=1)
     number = 0
     for section, plain in ((b"A: 1", [0, 1, 1]), (b"A: 2", [0, 1, 1]), (b"A: 1", [0, 1]), (b"A: 1", [1])):
@@ -524,7 +524,7 @@ def test_what_a_signal_handler_raises_while_a_section_is_learned_is_not_lost(
     way.close()
 
 
-@pytest.mark.parametrize(("part", "before"), [("plain_request", 1), ("head_in_parts", 2)])
+@pytest.mark.parametrize(("part", "before"), [("request.plain_request", 1), ("selection.head_in_parts", 2)])
 @pytest.mark.parametrize(("error", "counted"), [(AssertionError, 1), (MemoryError, 0)])
 def test_a_fault_of_what_prepares_plain_answers_is_counted_and_logged(
     root: Path,
@@ -547,7 +547,7 @@ def test_a_fault_of_what_prepares_plain_answers_is_counted_and_logged(
         way.ask(head % (b"inline.js", number))
     plain = way.plain()
     with monkeypatch.context() as patch:
-        patch.setattr(requests, part, broken)
+        patch.setattr(f"ustack.server.{part}", broken)
         assert way.ask(head % (b"index.html", 0)).startswith(b"HTTP/1.1 200")
     assert way.plain() == plain
     assert way.server.stats()["internal_errors"] == counted
