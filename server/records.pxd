@@ -252,11 +252,12 @@ ctypedef struct server_t:
     PyObject *owner                 # the Application (HttpServer), borrowed
     application_t *app              # its table
     PyObject *decider               # its Decider, borrowed (decide.pxd)
+    PyObject *wall_clock            # its WallClock, borrowed (wallclock.pxd)
     uint8_t closing                 # every connection is to be aborted at its next event
     uint32_t units                  # of work that was done and is not charged to the turn yet
     uint8_t finishing               # no new connection; each ends with the response that is under way
     http_stats_t stats
-    # ---- time (writer: http): monotonic from the engine, wall clock as an offset to it, set by housekeeping
+    # ---- time (writer: wallclock): monotonic from the engine, wall clock as an offset to it, set by housekeeping
     uint64_t now_ns
     uint64_t next_second_ns         # monotonic time at which `second` ends
     int64_t wall_offset_ns

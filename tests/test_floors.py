@@ -108,7 +108,10 @@ SERVER_FLOORS = {
     "plainheads": 8,
     "receiving": 9,
     "asking": 10,
-    "http": 11,
+    "tables": 9,
+    "wallclock": 8,
+    "upcalls": 11,
+    "http": 12,
 }
 
 IMPORT = re.compile(

@@ -198,7 +198,7 @@ def test_only_the_hand_over_and_the_wall_clock_take_the_gil() -> None:
         for path in sorted((ROOT / "server").glob("*.p[yx][xd]"))
         for name in re.findall(r"^cdef [^\n]* \**(\w+)\((?:(?!^cdef|^def).)*?with gil", path.read_text(), re.M | re.S)
     ]
-    assert found == [("http.pyx", "http_on_hand_over"), ("http.pyx", "set_wall_offset")]
+    assert found == [("upcalls.pyx", "on_hand_over"), ("wallclock.pyx", "set_wall_clock")]
     text = "".join(path.read_text() for path in (ROOT / "server").glob("*.p[yx][xd]"))
     assert text.count("with gil") == len(found)
 
