@@ -4,7 +4,8 @@
 from libc.stdint cimport uint64_t
 
 from ustack.bridge.direction cimport direction_t
-from ustack.link.device cimport Link, LinkUse
+from ustack.link.device cimport Link
+from ustack.link.use cimport LinkUse
 from ustack.link.gate cimport Gate
 
 ctypedef struct wire_t:

@@ -24,10 +24,11 @@ from libc.string cimport memset
 from ustack.base.clock cimport clock_monotonic_ns
 from ustack.bridge.direction cimport (
     direction_free, direction_init, direction_next_ns, direction_receive, direction_send, direction_t)
-from ustack.link.device cimport Link, link_t, link_use
+from ustack.link.device cimport Link, link_t
 from ustack.link.gate cimport Gate
 from ustack.link.impairment cimport impairment_check, impairment_set
 from ustack.link.interface cimport sleep_on
+from ustack.link.use cimport link_use
 from ustack.link.packet_abi cimport relax
 
 cdef enum:

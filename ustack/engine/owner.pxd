@@ -12,7 +12,8 @@ from ustack.application cimport Application, Transport
 from ustack.base.types cimport ip_addr_t
 from ustack.engine.records cimport engine_t
 from ustack.engine.waking cimport Waker
-from ustack.link.device cimport Link, LinkUse
+from ustack.link.device cimport Link
+from ustack.link.use cimport LinkUse
 
 
 cdef class Engine(Transport):
@@ -24,8 +25,6 @@ cdef class Engine(Transport):
     cdef bint come_up                                  # read once a turn: stop(), or something waits for the GIL
     cdef list applications                             # keeps the Application objects alive
     cdef dict closing_balance                          # leaks() after close()
-    cdef void *older                                   # Engine: the list of all, for a child that fork() makes
-    cdef void *newer
     cdef void ensure_new(self) except *
     cdef void ensure_alive(self) except *
     # Between two turns of a long call: deferred work, lent objects, parked exceptions, signal handlers.

@@ -4,7 +4,11 @@
 
 The stack starts no thread: it processes packets only while run(), poll() or a blocking call is running, in the caller's
 thread; the GIL is given up while it does. A process that fork() has made has copies of its parent's stacks, and the
-same devices: the copies lose their links, or both would send. It must not: know the protocol.
+same devices. The copies lose their links (LinkUse.ends_in_child), or both would send: waiting for one raises OSError
+(EBADF), closing it tells no peer, because the connections are the parent's. A link that no stack has used may be used
+in the child.
+
+It must not: know the protocol.
 """
 
 from cpython.exc cimport PyErr_CheckSignals
@@ -26,9 +30,8 @@ from ustack.engine.settings cimport configure, settle_window
 from ustack.engine.transport cimport engine_transport_init
 from ustack.engine.waking cimport Waker
 from ustack.ip.layer cimport ip_announce, ip_config_defaults, ip_config_t, ip_destroy, ip_init
-from ustack.link.closed cimport closed_link_ops
-from ustack.link.device cimport LinkUse, link_use
 from ustack.link.gate cimport warn_unclosed
+from ustack.link.use cimport LinkUse, link_use
 from ustack.tcp.calls cimport tcp_set_listener_cc
 from ustack.tcp.cc.registry cimport cc_number
 from ustack.tcp.cookies cimport cookies_out, cookies_wanted
@@ -92,45 +95,6 @@ cdef void wake_up(void *engine) noexcept:
     (<Engine>engine).waker.ring()
 
 
-# Of all engines of this process, its parent's before the fork included. Not a WeakSet: the collector takes an object
-# out of it before __del__, which may bring it back.
-cdef void *newest = NULL
-
-
-cdef void list_engine(Engine engine) noexcept:
-    global newest
-    engine.older = newest
-    if newest != NULL:
-        (<Engine>newest).newer = <void *>engine
-    newest = <void *>engine
-
-
-cdef void unlist_engine(Engine engine) noexcept:
-    global newest
-    if engine.older != NULL:
-        (<Engine>engine.older).newer = engine.newer
-    if engine.newer != NULL:
-        (<Engine>engine.newer).older = engine.older
-    elif newest == <void *>engine:
-        newest = engine.older
-
-
-def _forked() -> None:
-    """In the child. Its copies send and receive nothing from here on: waiting for one raises OSError (EBADF), closing
-    it tells no peer, because the connections are the parent's. A link that no stack has used may be used in the child.
-    """
-    cdef void *at = newest
-    cdef Engine engine
-    while at != NULL:
-        engine = <Engine>at
-        if engine.alive and engine.link is not None:
-            engine.link.c.ops = closed_link_ops()
-        at = engine.older
-
-
-os.register_at_fork(after_in_child=_forked)
-
-
 cdef class Engine(Transport):
     """The stack of one link: frames in, upcalls out. Python face: ustack.Stack."""
 
@@ -139,7 +103,6 @@ cdef class Engine(Transport):
         self.alive = False
         self.applications = []
         self.waker = Waker()
-        list_engine(self)
 
     def __init__(self, Link link not None, str address not None, str gateway, object seed, object now_ns,
                  dict config not None, object cc="newreno"):
@@ -154,6 +117,7 @@ cdef class Engine(Transport):
         cdef int control = cc_number(cc)
         self.ensure_new()
         use = link_use(link)
+        use.ends_in_child = True
         ip_config_defaults(&ip_config)
         tcp_config_defaults(&tcp_config)
         check_addresses(address, gateway)
@@ -212,7 +176,6 @@ cdef class Engine(Transport):
         self.destroy()
 
     def __dealloc__(self) -> None:
-        unlist_engine(self)
         if self.alive:                      # __del__ could not: say nothing, give the memory back
             self.alive = False
             engine_discard_all(&self.c)

@@ -5,6 +5,8 @@
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
+from ustack.base.forks cimport Forked
+
 cdef enum capture_direction_t:           # the values of pcapng's epb_flags
     CAPTURE_INBOUND = 1
     CAPTURE_OUTBOUND = 2
@@ -31,8 +33,9 @@ ctypedef struct capture_t:
     void *owner                      # the Capture
 
 
-# Owner of the file and the buffer. One that was not opened records nothing.
-cdef class Capture:
+# Owner of the file and the buffer. One that was not opened records nothing. What is buffered when fork() is called is
+# the parent's to write; the child's copy goes on behind it.
+cdef class Capture(Forked):
     cdef capture_t c
     cdef object stream
     cdef object failure              # the exception that ended the capture

@@ -21,6 +21,7 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memmove, memset
 
 from ustack.base.clock cimport clock_monotonic_ns, clock_wall_ns
+from ustack.base.forks cimport Forked
 from ustack.base.posix cimport POLLERR, POLLHUP, POLLOUT, SEEK_CUR, SEEK_SET, ftruncate, lseek, write
 from ustack.link.interface cimport sleep_on
 
@@ -209,7 +210,7 @@ cdef int write_whole(object stream, bytes octets) except -1:
     return 0
 
 
-cdef class Capture:
+cdef class Capture(Forked):
     """A pcapng file and the buffer in front of it."""
 
     def __cinit__(self) -> None:
@@ -273,6 +274,14 @@ cdef class Capture:
         if self.owns_stream and stream is not None:
             stream.close()
         return 0
+
+    cdef void forked(self) noexcept:
+        if self.c.written > self.c.boundary:
+            self.c.ended = True             # nothing fits behind a part of a block but its rest
+        self.c.boundary = 0
+        self.c.written = 0
+        self.c.used = 0
+        self.c.buffered_frames = 0
 
     cdef void raise_parked(self) except *:
         parked = self.parked

@@ -87,11 +87,3 @@ cdef class Link:
     # Raise what Python code on the data path (a filter, a stream) has raised since the last call. The engine's owner
     # asks after each turn.
     cdef void raise_parked(self) except *
-
-
-# The right to drive a link: one stack, or one capture, at a time. It ends with this object.
-cdef class LinkUse:
-    cdef Link link
-
-# Raises ValueError for a link that is closed or in use.
-cdef LinkUse link_use(Link link)

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: MIT
 """The Python face that every link shares: capabilities, counters, close, context manager."""
 
-from cython cimport no_gc
 from libc.string cimport memset
 
 from ustack.link.gate cimport Gate, warn_unclosed
@@ -76,22 +75,3 @@ cdef class Link:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
-
-
-@no_gc      # its end must find the link: the collector would clear that first. A link holds no reference to its users.
-cdef class LinkUse:
-    def __dealloc__(self) -> None:
-        if self.link is not None:
-            self.link.in_use = False
-
-
-cdef LinkUse link_use(Link link):
-    cdef LinkUse use
-    if link.closed or link.c.ops == NULL:
-        raise ValueError("the link is closed")
-    if link.in_use:
-        raise ValueError("the link is in use: it carries one stack at a time, or a capture that carries it")
-    use = LinkUse.__new__(LinkUse)
-    use.link = link
-    link.in_use = True
-    return use

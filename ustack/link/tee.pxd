@@ -4,7 +4,8 @@
 from libc.stdint cimport uint8_t
 
 from ustack.link.capture cimport Capture, capture_t
-from ustack.link.device cimport Link, LinkUse, link_t
+from ustack.link.device cimport Link, link_t
+from ustack.link.use cimport LinkUse
 
 ctypedef struct tee_t:
     link_t *inner

@@ -17,7 +17,8 @@ from ustack.buf.frame cimport frame_t
 from ustack.link.capture cimport (
     CAPTURE_INBOUND, CAPTURE_OUTBOUND, Capture, capture_before_wait, capture_burst_ended, capture_frame)
 from ustack.link.closed cimport closed_link_ops
-from ustack.link.device cimport Link, LinkUse, link_ops_t, link_t, link_use, offload_t
+from ustack.link.device cimport Link, link_ops_t, link_t, offload_t
+from ustack.link.use cimport LinkUse, link_use
 
 
 cdef inline tee_t *tee_of(link_t *link) noexcept nogil:

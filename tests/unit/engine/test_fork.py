@@ -3,16 +3,15 @@
 
 import errno
 import json
-import os
 import socket
 import subprocess
 import sys
 import textwrap
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 
+from tests.children import in_a_child
 from ustack import PacketMmapLink, Stack
 from ustack.lab import namespace
 from ustack.lab.making import Made
@@ -81,26 +80,6 @@ def test_a_child_sends_nothing_of_its_parents_connections(use: str) -> None:
     sent, raised, status, received = json.loads(done.stdout)
     assert (sent, raised, status) == ([0, 0], None, 0)
     assert received == "before and after answer"
-
-
-def in_a_child(body: Callable[[], object]) -> Any:
-    """What body() returns in a process that fork() makes here, or the errno of its OSError."""
-    answer, word = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            try:
-                told: Any = body()
-            except OSError as error:
-                told = error.errno
-            os.write(word, json.dumps(told).encode())
-        finally:
-            os._exit(0)
-    os.close(word)
-    with os.fdopen(answer) as stream:
-        text = stream.read()
-    assert os.waitpid(child, 0)[1] == 0
-    return json.loads(text)
 
 
 @pytest.mark.root

@@ -17,6 +17,7 @@ from scapy.layers.inet import IP, TCP
 from scapy.layers.l2 import Ether
 from scapy.utils import RawPcapNgReader, rdpcap
 
+from tests.children import in_a_child
 from ustack.link.sim import SimNetwork
 from ustack.link.tee import TeeLink
 from ustack.testing.parts.link_driver import LinkDriver
@@ -363,6 +364,64 @@ def test_a_reader_that_takes_nothing_does_not_hold_up_the_end() -> None:
         assert tee.missed > 0
     os.close(write_end)
     os.close(read_end)
+
+
+def test_what_is_buffered_at_a_fork_is_written_by_the_parent_alone(tmp_path: Path) -> None:
+    with SimNetwork() as network:
+        passed, tee = exchange(network, tmp_path / "a.pcapng")
+        assert tee.recorded == len(passed)
+        assert in_a_child(tee.close) is None
+        assert frames_of((tmp_path / "a.pcapng").read_bytes()) == []
+        tee.close()
+    assert frames_of((tmp_path / "a.pcapng").read_bytes()) == passed
+
+
+def test_a_child_may_go_on_with_a_capture_that_no_stack_has_used(tmp_path: Path) -> None:
+    """Both write whole packets at the one end of the one file."""
+    with SimNetwork() as network:
+        passed, tee = exchange(network, tmp_path / "a.pcapng")
+        more = segment(99, 99)
+
+        def use() -> tuple[bool, int]:
+            sent = LinkDriver(tee).send(more)
+            tee.close()
+            return sent, tee.recorded
+
+        assert in_a_child(use) == [True, 1]
+        tee.close()
+    assert frames_of((tmp_path / "a.pcapng").read_bytes()) == [more, *passed]
+
+
+def test_a_child_writes_nothing_into_a_packet_that_its_parent_has_begun() -> None:
+    read_end, write_end = os.pipe()
+    with SimNetwork(segmentation_offload=True) as network:
+        tee = TeeLink(network.a, write_end, epoch_ns=0)
+        driver = LinkDriver(tee)
+        early = [segment(number, 40_000) for number in range(5)]
+        for frame in early:
+            send_large(driver, frame)
+        tee.flush()  # a part of the second fills the pipe
+        assert tee.recorded == len(early)
+
+        def use() -> tuple[int, int]:
+            missed = tee.missed
+            driver.send(segment(99))
+            recorded = tee.recorded
+            tee.close()
+            return recorded, tee.missed - missed
+
+        got = drain(read_end)
+        assert in_a_child(use) == [1, 1]
+        assert drain(read_end) == b""
+        for _ in range(100):
+            tee.flush()
+            got += drain(read_end)
+        assert (tee.error, tee.missed) == (None, 0)
+        tee.close()
+    os.close(write_end)
+    got += drain(read_end)
+    os.close(read_end)
+    assert frames_of(got) == early
 
 
 def test_a_closed_stream_ends_the_capture() -> None:

@@ -12,7 +12,8 @@ from libc.stdint cimport UINT64_MAX, uint64_t
 
 from ustack.base.posix cimport POLLIN, write
 from ustack.link.closed cimport closed_link_ops
-from ustack.link.device cimport Link, LinkUse, link_ops_t, link_t, link_use
+from ustack.link.device cimport Link, link_ops_t, link_t
+from ustack.link.use cimport LinkUse, link_use
 from ustack.link.interface cimport sleep_on
 
 ctypedef struct endless_t:
