@@ -29,7 +29,8 @@ from ustack.blocking.endpoint cimport error_of_status
 from ustack.blocking.events cimport event_bind, event_forget, event_new, event_t
 from ustack.blocking.listener cimport Listener
 from ustack.blocking.sockets cimport SocketApplication
-from ustack.engine.owner cimport Engine, refuse_ipv6
+from ustack.engine.addresses cimport refuse_ipv6
+from ustack.engine.owner cimport Engine
 from ustack.link.device cimport Link
 from ustack.tcp.records.demux cimport flow_connection, flow_slot_count
 from ustack.tcp.records.state cimport CLOSING, FIN_WAIT_1, LAST_ACK

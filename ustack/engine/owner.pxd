@@ -40,6 +40,3 @@ cdef class Engine(Transport):
     cdef void set_listener_control(self, const ip_addr_t *address, uint16_t port, int control) noexcept
     # Inside the gate: tell everybody, free everything, keep the balance for leaks().
     cdef void destroy(self) except *
-
-# Raises ValueError for an IPv6 address, with or without prefix.
-cdef int refuse_ipv6(str address) except -1

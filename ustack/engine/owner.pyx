@@ -16,77 +16,42 @@ from libc.stdint cimport UINT64_MAX, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset, strerror
 
 from ustack.application cimport Application, Transport
-from ustack.base.address cimport ip_addr_from_text, ip_interface_from_text
 from ustack.base.arguments cimport timeout_ns, whole
 from ustack.base.clock cimport clock_monotonic_ns
 from ustack.base.counters cimport counters_as_dict
-from ustack.buf.chunks cimport chunk_held_bytes
 from ustack.buf.lent cimport lent_release_pending, lent_watch
+from ustack.engine.addresses cimport configure_addresses
+from ustack.engine.layers cimport begin_layers, end_layers
 from ustack.engine.poll cimport (
     engine_add_application, engine_discard_all, engine_end_some, engine_flush, engine_hand_over, engine_next_deadline,
     engine_poll, engine_run, engine_wait)
 from ustack.engine.records cimport ENGINE_APPLICATIONS
-from ustack.engine.settings cimport configure, settle_window
+from ustack.engine.report cimport balance_of, pressure_of, state_moves_of
+from ustack.engine.settings cimport configure_all
 from ustack.engine.transport cimport engine_transport_init
 from ustack.engine.waking cimport Waker
-from ustack.ip.layer cimport ip_announce, ip_config_defaults, ip_config_t, ip_destroy, ip_init
+from ustack.ip.layer cimport ip_announce, ip_config_defaults, ip_config_t
 from ustack.link.gate cimport warn_unclosed
-from ustack.link.use cimport LinkUse, link_use
+from ustack.link.use cimport link_use
 from ustack.tcp.calls cimport tcp_set_listener_cc
 from ustack.tcp.cc.registry cimport cc_number
-from ustack.tcp.cookies cimport cookies_out, cookies_wanted
-from ustack.tcp.holders cimport holders_wanted
 from ustack.tcp.records.configuration cimport tcp_config_defaults, tcp_config_t
-from ustack.tcp.records.life cimport tcp_destroy, tcp_init
-from ustack.tcp.records.state cimport STATE_COUNT
-from ustack.tcp.records.tcb cimport tcp_t
-from ustack.tcp.recovery.control cimport control_provide, control_records_in_use
+from ustack.tcp.recovery.control cimport control_provide
 
 import errno
-import ipaddress
 import operator
 import os
-import select
 
 from ustack.errors import CallTimeout, WouldBlock
-from ustack.tcp.records.state import state_name
+
+cdef enum:
+    SECRET_BYTES = 32                   # two keys of SipHash
 
 
 cdef uint64_t slice_end(uint64_t until_ns, bint watches) noexcept nogil:
     """A busy engine comes up for signals ten times per second, for descriptors that it watches a hundred times."""
     cdef uint64_t end_ns = clock_monotonic_ns() + (10000000 if watches else 100000000)
     return end_ns if end_ns < until_ns else until_ns
-
-
-cdef void check_addresses(str address, str gateway) except *:
-    """Refuse what no host can have (RFC 1122 section 3.2.1.3) and a gateway that is not a neighbour.
-
-    Raises ValueError.
-    """
-    refuse_ipv6(address)
-    if gateway is not None:
-        refuse_ipv6(gateway)
-    own = ipaddress.IPv4Interface(address)
-    if "/" not in address:
-        raise ValueError(f"address {address!r}: has no prefix length; write {address}/24 if its network is "
-                         f"{ipaddress.IPv4Interface(f'{address}/24').network}, {address}/32 if it has no neighbours")
-    network = own.network
-    if own.ip.is_multicast or own.ip.is_loopback or own.ip.is_unspecified or int(own.ip) == 0xFFFFFFFF:
-        raise ValueError(f"{own.ip} cannot be a host's address")
-    if network.prefixlen < 31 and own.ip in (network.network_address, network.broadcast_address):
-        raise ValueError(f"{own.ip} is the network's or the broadcast address of {network}")
-    if gateway is not None:
-        hop = ipaddress.IPv4Address(gateway)
-        if hop == own.ip or hop not in network:
-            raise ValueError(f"the gateway {hop} is not another host of {network}")
-
-
-cdef int refuse_ipv6(str address) except -1:
-    try:
-        ipaddress.IPv6Interface(address)
-    except ValueError:
-        return 0
-    raise ValueError(f"address {address!r}: IPv6 is not supported yet, only IPv4")
 
 
 cdef void wake_up(void *engine) noexcept:
@@ -108,37 +73,22 @@ cdef class Engine(Transport):
                  dict config not None, object cc="newreno"):
         cdef ip_config_t ip_config
         cdef tcp_config_t tcp_config
-        cdef int prefix_length
-        cdef uint64_t seed_word
-        cdef uint64_t start_ns
-        cdef bytes secrets
-        cdef bint drawn = False
+        cdef uint64_t seed_word, start_ns
+        cdef bytes secrets = None
         cdef LinkUse use
-        cdef int control = cc_number(cc)
+        tcp_config_defaults(&tcp_config)
+        tcp_config.cc = <uint8_t>cc_number(cc)
         self.ensure_new()
         use = link_use(link)
         use.ends_in_child = True
         ip_config_defaults(&ip_config)
-        tcp_config_defaults(&tcp_config)
-        check_addresses(address, gateway)
-        ip_interface_from_text(address, &ip_config.address, &prefix_length)
-        ip_config.prefix_length = <uint8_t>prefix_length
-        if gateway is not None:
-            ip_addr_from_text(gateway, &ip_config.gateway)
-        for name, value in config.items():
-            configure(&ip_config, &tcp_config, name, value)
-        settle_window(&tcp_config, "rcv_buffer_bytes" in config, "rcv_buffer_max_bytes" in config)
-        tcp_config.cc = <uint8_t>control
-        if tcp_config.rto_min_ns > tcp_config.rto_max_ns:
-            raise ValueError("rto_min_ns is larger than rto_max_ns")
+        configure_addresses(&ip_config, address, gateway)
+        configure_all(&ip_config, &tcp_config, config)
         self.manual_clock = now_ns is not None
-        if now_ns is not None:
-            now_ns = whole("now_ns", now_ns, 0, UINT64_MAX)
-        start_ns = now_ns if self.manual_clock else clock_monotonic_ns()
+        start_ns = whole("now_ns", now_ns, 0, UINT64_MAX) if self.manual_clock else clock_monotonic_ns()
         if seed is None:
             seed = int.from_bytes(os.urandom(8), "little")
-            drawn = True
-            secrets = os.urandom(32)
+            secrets = os.urandom(SECRET_BYTES)
         seed_word = operator.index(seed) & 0xFFFFFFFFFFFFFFFF
         # From here on nothing runs that could let another thread or a callback in.
         link.gate.check("Stack()")
@@ -146,16 +96,8 @@ cdef class Engine(Transport):
         self.c.link = &link.c
         self.c.now_ns = start_ns
         link.c.now_ns = start_ns
-        if ip_init(&self.c.ip, &link.c, &self.c.counters, &ip_config, start_ns) != 0:
-            raise MemoryError("no memory for the IP layer")
-        if tcp_init(&self.c.tcp, &self.c.ip, &self.c.counters, &tcp_config, seed_word, start_ns) != 0:
-            ip_destroy(&self.c.ip)
-            raise MemoryError("no memory for TCP")
-        if control_provide(&self.c.tcp, control) != 0:
-            tcp_destroy(&self.c.tcp)
-            ip_destroy(&self.c.ip)
-            raise MemoryError("no memory for the congestion control")
-        if drawn:                           # what outsiders must not guess is worth more than the generator's 64 bits
+        begin_layers(&self.c, &ip_config, &tcp_config, seed_word)
+        if secrets is not None:             # what outsiders must not guess is worth more than the generator's 64 bits
             memcpy(self.c.tcp.secret, <const char *>secrets, 16)
             memcpy(self.c.tcp.flows.hash_key, <const char *>secrets + 16, 16)
         engine_transport_init(&self.c)
@@ -179,8 +121,7 @@ cdef class Engine(Transport):
         if self.alive:                      # __del__ could not: say nothing, give the memory back
             self.alive = False
             engine_discard_all(&self.c)
-            tcp_destroy(&self.c.tcp)
-            ip_destroy(&self.c.ip)
+            end_layers(&self.c)
             lent_release_pending()
 
     cdef uint64_t now(self) noexcept:
@@ -263,31 +204,18 @@ cdef class Engine(Transport):
             self.hand_over()
         for application in self.applications:
             (<Application>application).detach()
-        self.closing_balance = self.balance()
+        self.closing_balance = balance_of(&self.c)
         self.alive = False
         self.link_use = None
         self.waker.close()
-        tcp_destroy(&self.c.tcp)
-        ip_destroy(&self.c.ip)
-
-    def balance(self) -> dict[str, int]:
-        cdef tcp_t *tcp = &self.c.tcp
-        return {
-            "tcbs": tcp.tcbs.in_use, "syns": tcp.syns.in_use, "time_waits": tcp.time_waits.in_use,
-            "send_pieces": tcp.send_pieces.in_use, "extras": tcp.extras.in_use,
-            "flights": tcp.flights.in_use, "transmissions": tcp.transmissions.in_use,
-            "cc_records": control_records_in_use(tcp),
-            "rx_queues": tcp.rx.queues.in_use,
-            "rx_chunks": tcp.rx.chunks.chunks_in_use, "rx_held_bytes": chunk_held_bytes(&tcp.rx.chunks),
-            "timers": tcp.wheel.armed, "flows": tcp.flows.used, "lent": tcp.lent_held,
-        }
+        end_layers(&self.c)
 
     def leaks(self) -> dict[str, int]:
         """Records of this stack in use, by pool: the present ones, or after close() those that were left: all zero.
 
         lent: references to buffers in its send queues.
         """
-        return self.balance() if self.alive else dict(self.closing_balance)
+        return balance_of(&self.c) if self.alive else dict(self.closing_balance)
 
     def counters(self) -> dict[str, int]:
         """Every event counted since the start, by name (base/counters.pxd)."""
@@ -309,20 +237,11 @@ cdef class Engine(Transport):
         with cookies now. cookies_out: some of the last minute may still come back. holders: at the next handshake peers
         that take nothing of what waits for them are looked for.
         """
-        cdef tcp_t *tcp = &self.c.tcp
-        if not self.alive:
-            return {}
-        return {
-            "half_open": tcp.syns.in_use, "syn_queue": tcp.syns.limit,
-            "connections": tcp.tcbs.in_use, "max_connections": tcp.tcbs.limit,
-            "orphans": tcp.orphans, "max_orphans": tcp.config.max_orphans,
-            "syn_cookies": cookies_wanted(tcp), "cookies_out": cookies_out(tcp), "holders": holders_wanted(tcp),
-        }
+        return pressure_of(&self.c) if self.alive else {}
 
     def state_moves(self) -> set[tuple[str, str]]:
         """Moves between states (RFC 9293 section 3.3.2) that any connection has made: ("SYN-SENT", "ESTABLISHED")."""
-        return {(state_name(before), state_name(after)) for before in range(STATE_COUNT) for after in range(STATE_COUNT)
-                if self.c.tcp.state_moves[<int>before] >> <int>after & 1}
+        return state_moves_of(&self.c)
 
     @property
     def established(self) -> int:
@@ -436,17 +355,11 @@ cdef class Engine(Transport):
         """
         cdef int number = whole("fd", fd, 0, 0x7FFFFFFF)
         self.ensure_alive()
-        self.waker.fd()
-        if number not in self.waker.readers:
-            self.waker.poller.register(number, select.EPOLLIN)
-        self.waker.readers[number] = (callback, args)
+        self.waker.watch(number, callback, args)
 
     def remove_reader(self, fd: int) -> bool:
         """Watch the descriptor no longer; call it before the descriptor is closed. Whether it was watched."""
-        if self.waker.readers.pop(fd, None) is None:
-            return False
-        self.waker.poller.unregister(fd)
-        return True
+        return self.waker.watch_no_more(fd)
 
     @property
     def wakeups(self) -> int:

@@ -182,6 +182,14 @@ cdef void fill_table() except *:
     ip("neighbour_limit", &IP.neighbour_limit, sizeof(IP.neighbour_limit), 2, 65534, "neighbours that are remembered")
 
 
+cdef void configure_all(ip_config_t *ip_config, tcp_config_t *tcp_config, dict config) except *:
+    for name, value in config.items():
+        configure(ip_config, tcp_config, name, value)
+    settle_window(tcp_config, "rcv_buffer_bytes" in config, "rcv_buffer_max_bytes" in config)
+    if tcp_config.rto_min_ns > tcp_config.rto_max_ns:
+        raise ValueError("rto_min_ns is larger than rto_max_ns")
+
+
 cdef void configure(ip_config_t *ip_config, tcp_config_t *tcp_config, str name, object value) except *:
     cdef place_t *place
     cdef char *base

@@ -18,6 +18,11 @@ cdef class Waker:
     cdef object calls                       # deque of (callback, arguments), in order
     cdef dict readers                       # descriptor -> (callback, arguments)
     cdef readonly uint64_t wakeups          # times that the eventfd was read
+    # Have callback(*arguments) called whenever the descriptor can be read, instead of what it was watched for before.
+    # Raises OSError.
+    cdef int watch(self, int fd, object callback, tuple arguments) except -1
+    # Whether it was watched.
+    cdef bint watch_no_more(self, object fd) except -1
     # The descriptor to sleep on. Raises OSError. Opens it when it is first needed.
     cdef int fd(self) except -1
     # End the present sleep, or the next one. Any thread, a signal handler. Does nothing before fd().

@@ -26,6 +26,19 @@ cdef class Waker:
             self.poller = poller
         return self.poller.fileno()
 
+    cdef int watch(self, int fd, object callback, tuple arguments) except -1:
+        self.fd()
+        if fd not in self.readers:
+            self.poller.register(fd, select.EPOLLIN)
+        self.readers[fd] = (callback, arguments)
+        return 0
+
+    cdef bint watch_no_more(self, object fd) except -1:
+        if self.readers.pop(fd, None) is None:
+            return False
+        self.poller.unregister(fd)
+        return True
+
     cdef int ring(self) except -1:
         cdef uint64_t one = 1
         if self.event_fd >= 0:
