@@ -1,15 +1,8 @@
-from ustack.application import Application, Transport
+from ustack.application import Application
 from ustack.testing.memory.client import MemoryClient
+from ustack.testing.memory.turns import MemoryTurns
 
-class MemoryTransport(Transport):
-    @property
-    def upcalls(self) -> int: ...
-    @property
-    def hand_overs(self) -> int: ...
-    @property
-    def events_handed_over(self) -> int: ...
-    @property
-    def accepts_without_memory(self) -> int: ...
+class MemoryTransport(MemoryTurns):
     @property
     def now_ns(self) -> int: ...
     @property

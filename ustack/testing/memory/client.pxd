@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 # A client's end of a connection in memory. Body: client.pyx.
 #
-# The test writes what it sends and wants; a turn (memory_transport.pyx) takes it, writes what came and how it ended.
+# The test writes what it sends and wants; a turn (turns.pyx) takes it, writes what came and how it ended.
 
 from libc.stdint cimport uint16_t, uint32_t, uint64_t
 

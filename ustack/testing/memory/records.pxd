@@ -2,9 +2,9 @@
 # What a transport in memory holds: connections, listeners, what waits in either direction. Bodies: records.pyx.
 #
 # The send queue is a list of lent ranges, as the engine's is; unread bytes are copied. Every field is written by the
-# downcalls (downcalls.pyx) or by a turn (memory_transport.pyx), which never run at the same time.
+# downcalls (downcalls.pyx) or by a turn (turns.pyx), which never run at the same time.
 #
-# Below: application, buf. Above: downcalls, memory_transport.
+# Below: application, buf. Above: downcalls, turns.
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
