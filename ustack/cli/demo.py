@@ -2,7 +2,7 @@
 """`ustack demo`, which `make run` runs: serve the sample site over a link made for it, fetch a page with the real curl
 first, say how to use it.
 
-Above: commands. Below: serve.
+Above: commands. Below: serve, serve_options.
 """
 
 import shutil
@@ -12,7 +12,8 @@ from typing import Any
 
 import click
 
-from ustack.cli.serve import Options, run
+from ustack.cli.serve import run
+from ustack.cli.serve_options import Options
 from ustack.lab import LabError, Made
 
 SITE = Path(__file__).parents[1] / "site"

@@ -10,7 +10,7 @@ from dataclasses import asdict
 
 import click
 
-from ustack.cli.serve import peer_address_for
+from ustack.cli.serve_options import peer_address_for
 from ustack.cli.tables import print_rows
 from ustack.lab import LabError, Made, Plan, making, namespace, privilege
 

@@ -16,12 +16,10 @@ one ends; it also opens the directory and the access log, now and when they are 
     exit status       0 after SIGINT, SIGTERM or SIGHUP; 1 if the link failed while serving; 2 if it could not start,
                       with nothing left behind
 
-Above: cli. Below: everything, signals (what ends it) among it.
+Above: cli. Below: everything, serve_options (what is asked) and signals (what ends it) among it.
 """
 
 import io
-import ipaddress
-import math
 import os
 import stat
 import sys
@@ -30,58 +28,24 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import click
 
 from ustack.cli.amounts import read_settings
 from ustack.cli.files import Files
 from ustack.cli.live import Complaints, Live, say, silence_stdout, take
+from ustack.cli.serve_options import DEFAULT_ADDRESS, DEFAULT_CC, LINGER_S, STANDARD_OUTPUT, Options, check
 from ustack.cli.signals import Interrupted, StopSignals, ending
-from ustack.lab import LabError, Made, Plan, links, privilege
+from ustack.lab import LabError, Made, links, privilege
 from ustack.lab.keeper import DIRECTORY, LOG, Keeper
 from ustack.lab.links import End
-from ustack.lab.making import check as check_plan
-from ustack.lab.making import needs, neighbour_of
 from ustack.lab.opening import open_by_name
 from ustack.lab.privilege import User
 
 SECOND_NS = 1_000_000_000
-LINGER_S = 5.0  # for requests that are under way when the end is asked for
 FINISH_SLICE_NS = 20_000_000  # how often the end looks whether everything is done
-STANDARD_OUTPUT = Path("-")
 RING_MAX = 65536
-DEFAULT_ADDRESS = "198.18.0.2/24"
-DEFAULT_PEER_ADDRESS = "198.18.0.1/24"
-DEFAULT_CC = "newreno"
-
-
-@dataclass(frozen=True)
-class Options:
-    """The command line of `serve`, as it was given: None where there is a default that depends on the rest."""
-
-    directory: Path
-    link: str = "veth"
-    netns: str | None = None
-    peer_netns: str | None = None
-    address: str = DEFAULT_ADDRESS
-    peer_address: str | None = None
-    gateway: str | None = None
-    port: int = 80
-    capture: Path | None = None
-    access_log: Path | None = None
-    busy_poll: Literal["auto", "always", "never"] = "auto"
-    ring: int | None = None
-    json_stats: bool = False
-    linger: float = LINGER_S
-    user: str | None = None
-    cc: str = DEFAULT_CC
-    settings: tuple[tuple[str, int], ...] = ()
-
-    @property
-    def url(self) -> str:
-        """Where clients find the server."""
-        return f"http://{self.address.partition('/')[0]}:{self.port}/"
 
 
 class NamedPath(click.Path):
@@ -166,80 +130,6 @@ def run(options: Options, on_ready: Callable[[Any, Made], None] | None = None, h
                 return _serve(options, keeper, signals, on_ready, hint)
         except Interrupted:
             return 0
-
-
-def check(options: Options) -> Plan:
-    """Raise LabError for what cannot work, before anything is made. Returns the lab to make."""
-    _check_directory(options.directory)
-    for what, path in (("capture", options.capture), ("access log", options.access_log)):
-        if path is not None and path != STANDARD_OUTPUT and not path.absolute().parent.is_dir():
-            raise LabError(f"no directory for the {what} {path}")
-    kind, colon, ifname = options.link.partition(":")
-    if kind not in ("veth", "tap", "dev") or (kind == "dev") != bool(colon) or bool(colon) != bool(ifname):
-        raise LabError(f"bad link {options.link!r}: veth, tap or dev:IFNAME")
-    if kind == "dev" and (options.peer_netns or options.peer_address):
-        raise LabError("--peer-netns and --peer-address make no sense with dev: the interface exists and has its peer")
-    if kind == "tap" and options.ring is not None:
-        raise LabError("--ring makes no sense with tap: there the kernel keeps what waits")
-    if math.isnan(options.linger):  # which is in every range
-        raise LabError("bad --linger nan: a number of seconds")
-    _check_cc(options.cc)
-    if options.capture == STANDARD_OUTPUT:
-        _check_capture_to_stdout(options)
-    plan = Plan(
-        name=f"serve-{os.getpid()}",
-        link=kind,
-        netns=options.netns,
-        peer_netns=options.peer_netns,
-        ifname=ifname or None,
-        address=options.address,
-        peer_address=peer_address_for(options.address) if options.peer_address is None else options.peer_address,
-    )
-    check_plan(plan)
-    if options.gateway is not None:
-        _check_gateway(options.gateway, options.address)
-    privilege.require("ustack serve", needs(plan))
-    if options.user is not None:
-        privilege.choose_user(options.user, options.directory.stat())
-    return plan
-
-
-def peer_address_for(address: str) -> str:
-    """The peer's address where only the stack's is given."""
-    return DEFAULT_PEER_ADDRESS if address == DEFAULT_ADDRESS else neighbour_of(address)
-
-
-def _check_capture_to_stdout(options: Options) -> None:
-    if options.json_stats:
-        raise LabError("--capture - and --json-stats both want standard output: write the capture to a file")
-    if sys.stdout.isatty():
-        raise LabError("--capture - would write to a terminal: give it a pipe, or name a file")
-
-
-def _check_cc(name: str) -> None:
-    from ustack.tcp.cc.registry import names
-
-    if name not in names():
-        raise LabError(f"no congestion control {name!r}; there are: {', '.join(names())}")
-
-
-def _check_directory(directory: Path) -> None:
-    if not directory.exists():
-        raise LabError(f"no directory {directory}")
-    if not directory.is_dir():
-        raise LabError(f"{directory} is not a directory")
-    if not os.access(directory, os.R_OK | os.X_OK):
-        raise LabError(f"directory {directory} cannot be read")
-
-
-def _check_gateway(gateway: str, address: str) -> None:
-    interface = ipaddress.IPv4Interface(address)
-    try:
-        router = ipaddress.IPv4Address(gateway)
-    except ValueError:
-        raise LabError(f"bad gateway {gateway!r}: an IPv4 address") from None
-    if router not in interface.network or router == interface.ip:
-        raise LabError(f"gateway {router} is not a neighbour in {interface.network}")
 
 
 def _serve(

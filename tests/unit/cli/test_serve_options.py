@@ -10,7 +10,7 @@ import pytest
 
 from ustack.cli import main
 from ustack.cli.amounts import setting
-from ustack.cli.serve import Options, check
+from ustack.cli.serve_options import Options, check
 from ustack.cli.signals import Interrupted, StopSignals
 from ustack.lab import LabError, privilege
 
