@@ -39,7 +39,7 @@ SAID: list[dict[str, Any]] = [
     {"gso_size": 1000, "checksum": "partial"},
     {"gso_size": 65535, "checksum": "verified", "vlan_id": 4095},
 ]
-REASONS = ("queue_dropped", "lost", "too_long", "no_room")
+REASONS = ("queue_dropped", "lost", "beyond_mtu", "too_long", "no_room")
 
 
 class Joined:

@@ -20,7 +20,10 @@ cpdef enum counter_t:
     ICMP_ERRORS_OUT
     PATH_MTU_REDUCED            # segments of a connection became smaller
     PATH_MTU_DEFERRED           # a claim that progress contradicts: it waits for a retransmission timeout
-    PATH_MTU_RAISED             # a reduction was forgotten after its time
+    PATH_MTU_RAISED             # segments became larger: a reduction was forgotten after its time, or a probe arrived
+    MTU_PROBES                  # segments larger than those before, sent to see whether the path takes them
+    MTU_PROBES_LOST             # ... that did not arrive
+    BLACK_HOLES                 # full segments stopped getting through, and nobody said why: they became smaller
     ICMP_SOFT_ERRORS            # an ICMP error about a segment in flight, remembered with its connection
     SEGMENTS_IN
     SEGMENTS_OUT

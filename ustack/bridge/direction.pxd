@@ -24,6 +24,7 @@ ctypedef struct direction_counters_t:
     uint64_t forwarded_bytes
     uint64_t queue_dropped           # the queue in front of the wire was full
     uint64_t lost
+    uint64_t beyond_mtu              # packets longer than path_mtu
     uint64_t reordered
     uint64_t duplicated
     uint64_t marked                  # Congestion Experienced was set

@@ -11,7 +11,8 @@ from ustack.bridge.store cimport (
 from ustack.buf.frame cimport frame_t
 from ustack.link.device cimport link_t
 from ustack.link.impairment cimport (
-    fate_t, impairment_admit, impairment_decide, impairment_free, impairment_init, impairment_lateness)
+    fate_t, impairment_admit, impairment_carries, impairment_decide, impairment_free, impairment_init,
+    impairment_lateness)
 from ustack.wire.ethernet cimport ETHERNET_HEADER_BYTES, VLAN_TAG_BYTES
 
 cdef enum:
@@ -60,6 +61,9 @@ cdef void carry(direction_t *direction, const cutter_t *cutter, uint32_t length,
     fate.due_ns += fate.jitter_ns
     if fate.lost:
         counters.lost += 1
+        return
+    if not impairment_carries(&direction.impairment, length):
+        counters.beyond_mtu += 1
         return
     if fate.reordered:
         counters.reordered += 1

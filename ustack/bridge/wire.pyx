@@ -42,7 +42,7 @@ cdef enum:
 
 cdef tuple IMPAIRMENTS = (
     "delay_ns", "jitter_ns", "rate_bps", "queue_bytes", "queue_frames", "mark_bytes", "loss", "reorder", "reorder_ns",
-    "duplicate")
+    "duplicate", "path_mtu")
 
 
 # ---------------------------------------------------------------- the loop
@@ -125,7 +125,7 @@ cdef int wire_run(wire_t *wire, uint64_t until_ns) noexcept nogil:
 # ---------------------------------------------------------------- Python face
 cdef class Wire:
     """Wire(a, b, *, seed=0, delay_ns=0, jitter_ns=0, rate_bps=0, queue_bytes=None, queue_frames=None, mark_bytes=0,
-loss=0.0, reorder=0.0, reorder_ns=5000000, duplicate=0.0, memory_bytes=None, spin_ns=0, batch_ns=50000)
+loss=0.0, reorder=0.0, reorder_ns=5000000, duplicate=0.0, path_mtu=0, memory_bytes=None, spin_ns=0, batch_ns=50000)
 --
 
     A wire from link a to link b and back. It uses both links, and leaves them open.
@@ -136,7 +136,8 @@ loss=0.0, reorder=0.0, reorder_ns=5000000, duplicate=0.0, memory_bytes=None, spi
     queue_frames: what may wait for the wire when it has a rate, the packet on it included; later ones are dropped.
     Without either, 1,000 packets. mark_bytes: packets that find more than this waiting, and can say so, are marked
     Congestion Experienced; 0: none is. delay_ns: propagation. jitter_ns: up to so much more, order kept. loss, reorder,
-    duplicate: probabilities of one packet; a reordered one arrives reorder_ns later.
+    duplicate: probabilities of one packet; a reordered one arrives reorder_ns later. path_mtu: bytes of the largest IP
+    packet that arrives; what is longer vanishes, and nobody is told (0: none does).
 
     seed: the n-th packet of a direction is lost, late and doubled as the seed says, whatever happens to others.
     memory_bytes: for packets on their way, for each direction and twice with reordering; by default what rate, delay

@@ -39,6 +39,12 @@ def _reorder(text: str) -> dict[str, Any]:
     return {"reorder": share(part, "reorder"), "reorder_ns": late_ns}
 
 
+def _mtu(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not MTU_LEAST <= int(text) <= MTU_MOST:
+        raise LabError(f"bad mtu {text!r}: bytes of an IP packet, {MTU_LEAST} to {MTU_MOST}")
+    return int(text)
+
+
 # The words of --forward and --backward, and of the options: what a setting's text means to a Wire.
 SETTINGS: dict[str, Any] = {
     "rate": lambda text: {"rate_bps": rate_bps(text)},
@@ -49,8 +55,9 @@ SETTINGS: dict[str, Any] = {
     "loss": lambda text: {"loss": share(text, "loss")},
     "reorder": _reorder,
     "duplicate": lambda text: {"duplicate": share(text, "duplicate")},
+    "mtu": lambda text: {"path_mtu": _mtu(text)},
 }
-MTU_LEAST = 68
+MTU_LEAST, MTU_MOST = 68, 65535
 TIMER_SLACK = Path("/proc/self/timerslack_ns")
 
 
@@ -97,6 +104,7 @@ class WireEnd:
 @click.option("--loss", metavar="SHARE", help="1%")
 @click.option("--reorder", metavar="SHARE:TIME", help="A share of the packets comes later: 1%:5ms.")
 @click.option("--duplicate", metavar="SHARE", help="0.1%")
+@click.option("--mtu", metavar="BYTES", help="Longer IP packets vanish, and no ICMP tells of it: a black hole.")
 @click.option("--forward", metavar="NAME=VALUE,...", help="Only from A to B, by the options' names: loss=5%,delay=1ms.")
 @click.option("--backward", metavar="NAME=VALUE,...", help="Only from B to A.")
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True, help="Of chance.")

@@ -120,6 +120,8 @@ cdef void fill_table() except *:
         "segments in the first flight (RFC 6928)")
     tcp("mss", &TCP.mss, sizeof(TCP.mss), 64, 65495,
         "largest segment offered to peers, in bytes; the default 0 takes it from the link's MTU")
+    tcp("mtu_probe_base_bytes", &TCP.mtu_probe_base_bytes, sizeof(TCP.mtu_probe_base_bytes), 552, 65535,
+        "packet that any path is believed to carry, headers included: where mtu_probing begins")
     tcp("cc_records", &TCP.cc_records, sizeof(TCP.cc_records), 0, INDEX_MAX,
         "records of one congestion control; a connection that gets none has newreno")
     tcp("extra_records", &TCP.extra_records, sizeof(TCP.extra_records), 0, INDEX_MAX,
@@ -170,6 +172,8 @@ cdef void fill_table() except *:
     tcp("sack", &TCP.sack, sizeof(TCP.sack), 0, 1, "offer and accept selective acknowledgements (RFC 2018)")
     tcp("window_scaling", &TCP.window_scaling, sizeof(TCP.window_scaling), 0, 1,
         "offer and accept window scaling (RFC 7323)")
+    tcp("mtu_probing", &TCP.mtu_probing, sizeof(TCP.mtu_probing), 0, 2,
+        "look for the path's MTU without ICMP (RFC 4821): 0 never, 1 when full segments stop arriving, 2 always")
     # Neighbours (ARP).
     ip("neighbour_reachable_ns", &IP.neighbour_reachable_ns, sizeof(IP.neighbour_reachable_ns), MS, DAY_NS,
        "a confirmed neighbour is used without asking again for this long")

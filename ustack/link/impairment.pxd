@@ -3,6 +3,7 @@
 # model for two media: frames in memory on a manual clock (simwire), and real ones between two interfaces (bridge).
 #
 #     admit:   queue (tail drop) ─▶ serialised at rate_bps ─▶ delay
+#     carries: not what is longer than path_mtu: a black hole, no ICMP tells of it
 #     decide:  lost? corrupted? late? twice? jitter
 #
 # It must not: hold a frame, read a clock or a system's randomness. The same seed, lengths and times give the same
@@ -28,6 +29,7 @@ ctypedef struct impairment_t:
     uint64_t queue_bytes                    # limits of what waits, the frame being serialised included
     uint64_t queue_frames
     uint64_t mark_bytes                     # a frame that finds more than this waiting is to be marked; 0: none is
+    uint64_t path_mtu                       # bytes of the largest IP packet that arrives; 0: any does
     double loss
     double reorder
     double duplicate
@@ -61,6 +63,11 @@ cdef bint impairment_admit(impairment_t *impairment, uint32_t length, uint64_t n
 # becomes of it: one frame's fate does not depend on another's. Who decides before the frame is admitted makes it
 # independent of the queue as well: the n-th frame then has the same fate for the same seed.
 cdef void impairment_decide(impairment_t *impairment, fate_t *fate) noexcept nogil
+
+
+# Whether the path is wide enough for a frame of `length` bytes, its Ethernet header included.
+cdef inline bint impairment_carries(const impairment_t *impairment, uint64_t length) noexcept nogil:
+    return impairment.path_mtu == 0 or length <= impairment.path_mtu + 14
 
 
 # How much later a reordered frame arrives: reorder_least_ns to reorder_ns. A constant takes no number.

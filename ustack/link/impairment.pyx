@@ -99,6 +99,7 @@ cdef dict BOUNDS = {
     "loss": (0.0, 1.0), "reorder": (0.0, 1.0), "duplicate": (0.0, 1.0), "corrupt": (0.0, 1.0),
     "delay_ns": (0, 1 << 60), "jitter_ns": (0, 1 << 60), "rate_bps": (0, 1 << 60), "reorder_ns": (1, 1 << 60),
     "queue_frames": (1, QUEUE_FRAMES_MAX), "queue_bytes": (1, UINT64_MAX), "mark_bytes": (0, UINT64_MAX),
+    "path_mtu": (0, 65535),
 }
 
 
@@ -139,6 +140,8 @@ cdef int impairment_set(impairment_t *impairment, str name, object value) except
         impairment.reorder_least_ns = value
     elif name == "queue_frames":
         impairment.queue_frames = value
+    elif name == "path_mtu":
+        impairment.path_mtu = value
     elif name == "queue_bytes":
         impairment.queue_bytes = value
     else:

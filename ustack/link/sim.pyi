@@ -24,6 +24,7 @@ class SimNetwork:
         duplicate: _Probability = 0.0,
         corrupt: _Probability = 0.0,
         reorder_ns: _Count = 5_000_000,
+        path_mtu: _Count = 0,
         checksum_offload: bool = False,
         segmentation_offload: bool = False,
         now_ns: int = 0,

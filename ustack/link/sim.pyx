@@ -19,13 +19,14 @@ from ustack.link.sim_end cimport SimLink
 from ustack.link.simwire cimport SIM_PACKET_MAX, SimWire, sim_advance, sim_direction_t, sim_next_ns, sim_wire_drain
 
 cdef tuple IMPAIRMENTS = (
-    "delay_ns", "rate_bps", "queue_frames", "loss", "reorder", "duplicate", "corrupt", "reorder_ns")
+    "delay_ns", "rate_bps", "queue_frames", "loss", "reorder", "duplicate", "corrupt", "reorder_ns", "path_mtu")
 
 
 cdef class SimNetwork:
     """SimNetwork(seed=0, *, mtu=1500, delay_ns=0, rate_bps=0, queue_frames=1000, loss=0.0, reorder=0.0,
-duplicate=0.0, corrupt=0.0, reorder_ns=5000000, checksum_offload=False,
-segmentation_offload=False, now_ns=0, rx_slots=4096, tx_slots=1024)
+duplicate=0.0, corrupt=0.0, reorder_ns=5000000, path_mtu=0,
+checksum_offload=False, segmentation_offload=False, now_ns=0, rx_slots=4096,
+tx_slots=1024)
 --
 
     Two links, `a` and `b`, and the wire between them.
@@ -35,6 +36,7 @@ segmentation_offload=False, now_ns=0, rx_slots=4096, tx_slots=1024)
     delay_ns: propagation. rate_bps: serialisation, 0 takes no time. queue_frames: frames that may wait for the wire
     when it has a rate; later ones are dropped. loss, reorder, duplicate, corrupt: probabilities of one frame. A
     reordered frame is held back for 1 to reorder_ns more. A corrupted one has one bit flipped, anywhere.
+    path_mtu: bytes of the largest IP packet that arrives; what is longer vanishes, and nobody is told (0: none does).
     checksum_offload, segmentation_offload (which implies the first): capabilities of both ends; super-frames are
     delivered whole. rx_slots: frames that an end holds for its reader. tx_slots: frames between two submits.
     """
@@ -46,9 +48,9 @@ segmentation_offload=False, now_ns=0, rx_slots=4096, tx_slots=1024)
                  rate_bps: int | tuple[int, int] = 0, queue_frames: int | tuple[int, int] = 1000,
                  loss: float | tuple[float, float] = 0.0, reorder: float | tuple[float, float] = 0.0,
                  duplicate: float | tuple[float, float] = 0.0, corrupt: float | tuple[float, float] = 0.0,
-                 reorder_ns: int | tuple[int, int] = 5_000_000, checksum_offload: bool = False,
-                 segmentation_offload: bool = False, now_ns: int = 0, rx_slots: int = 4096,
-                 tx_slots: int = 1024) -> None:
+                 reorder_ns: int | tuple[int, int] = 5_000_000, path_mtu: int | tuple[int, int] = 0,
+                 checksum_offload: bool = False, segmentation_offload: bool = False, now_ns: int = 0,
+                 rx_slots: int = 4096, tx_slots: int = 1024) -> None:
         if not 68 <= mtu <= SIM_PACKET_MAX:
             raise ValueError(f"mtu {mtu}: must be 68 to {SIM_PACKET_MAX}")
         for name, value in (("rx_slots", rx_slots), ("tx_slots", tx_slots)):
@@ -61,7 +63,8 @@ segmentation_offload=False, now_ns=0, rx_slots=4096, tx_slots=1024)
         self.a = SimLink(self.wire, 0, checksum_offload=checksum_offload, segmentation_offload=segmentation_offload)
         self.b = SimLink(self.wire, 1, checksum_offload=checksum_offload, segmentation_offload=segmentation_offload)
         self.impair(delay_ns=delay_ns, rate_bps=rate_bps, queue_frames=queue_frames, loss=loss, reorder=reorder,
-                    duplicate=duplicate, corrupt=corrupt, reorder_ns=reorder_ns)
+                    duplicate=duplicate, corrupt=corrupt, reorder_ns=reorder_ns,
+                    path_mtu=path_mtu)
 
     def impair(self, **impairments: object) -> None:
         """Change impairments from now on, by the constructor's names; frames on their way are not touched."""
@@ -155,7 +158,7 @@ cdef dict stats_of(const sim_direction_t *direction):
     return {
         "sent": direction.stats.sent, "delivered": direction.stats.delivered, "filtered": direction.stats.filtered,
         "queue_dropped": direction.stats.queue_dropped, "lost": direction.stats.lost,
-        "reordered": direction.stats.reordered, "duplicated": direction.stats.duplicated,
-        "corrupted": direction.stats.corrupted, "ring_dropped": direction.stats.ring_dropped,
-        "no_memory": direction.stats.no_memory,
+        "beyond_mtu": direction.stats.beyond_mtu, "reordered": direction.stats.reordered,
+        "duplicated": direction.stats.duplicated, "corrupted": direction.stats.corrupted,
+        "ring_dropped": direction.stats.ring_dropped, "no_memory": direction.stats.no_memory,
     }

@@ -37,6 +37,7 @@ ctypedef struct sim_stats_t:
     uint64_t filtered                       # dropped by the filter
     uint64_t queue_dropped                  # tail drop in front of the wire
     uint64_t lost
+    uint64_t beyond_mtu                     # longer than path_mtu
     uint64_t reordered
     uint64_t duplicated
     uint64_t corrupted

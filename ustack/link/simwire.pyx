@@ -6,7 +6,8 @@ It reads no clock and no system randomness: the same seed, calls and times give 
     filter (a Python callable, if set) -> queue (tail drop) -> serialised at rate_bps -> lost? corrupted? held back?
     -> delay -> heap ordered by arrival -> the receiver's ring (dropped when it is full) -> a second copy if duplicated
 
-A super-frame is one frame here: lost, delayed and corrupted as a whole, as on a veth. Below: impairment, which decides
+A super-frame is one frame here: lost, delayed and corrupted as a whole, as on a veth; too long for the path (path_mtu)
+if its segments are. Below: impairment, which decides
 what becomes of a frame, and when it arrives. Above: sim.
 """
 
@@ -19,7 +20,8 @@ from ustack.base.debug cimport IS_DEBUG, ensure
 from ustack.base.prng cimport prng_below
 from ustack.buf.frame cimport CHECKSUM_UNKNOWN
 from ustack.link.impairment cimport (
-    fate_t, impairment_admit, impairment_decide, impairment_free, impairment_init, impairment_lateness)
+    fate_t, impairment_admit, impairment_carries, impairment_decide, impairment_free, impairment_init,
+    impairment_lateness)
 
 cdef enum:
     SMALL_BYTES = 2048                  # records of this capacity are kept for reuse
@@ -190,6 +192,17 @@ cdef void flip_one_bit(sim_direction_t *direction, sim_frame_t *frame) noexcept 
     frame.checksum = CHECKSUM_UNKNOWN
 
 
+cdef uint32_t longest_packet(sim_frame_t *frame) noexcept nogil:
+    """Bytes of the longest packet that a device would make of it: a super-frame's headers, and a segment."""
+    cdef const uint8_t *data = sim_frame_data(frame)
+    cdef uint32_t headers
+    if frame.gso_size == 0 or frame.length < 54:
+        return frame.length
+    headers = 14 + (data[14] & 15) * 4
+    headers += (data[headers + 12] >> 4) * 4 if headers + 12 < frame.length else 0
+    return min(frame.length, headers + frame.gso_size)
+
+
 cdef void sim_send(sim_end_t *end, sim_frame_t *frame) noexcept nogil:
     cdef sim_wire_t *wire = end.wire
     cdef sim_direction_t *direction = end.out
@@ -212,6 +225,10 @@ cdef void sim_send(sim_end_t *end, sim_frame_t *frame) noexcept nogil:
     impairment_decide(&direction.impairment, &fate)
     if fate.lost:
         direction.stats.lost += 1
+        sim_frame_free(wire, frame)
+        return
+    if not impairment_carries(&direction.impairment, longest_packet(frame)):
+        direction.stats.beyond_mtu += 1
         sim_frame_free(wire, frame)
         return
     if fate.duplicated or verdict == FILTER_DUPLICATE:

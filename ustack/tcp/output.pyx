@@ -6,7 +6,7 @@
                  ├── what is lost             send_lost: as much of it as the window has room for
                  ├── a quiet tail             send_tail_probe (RFC 8985 section 7.3)
                  ├── TCB_PROBE                send_probe: closed window or keep-alive
-                 ├── the send queue           send_data: new data, FIN
+                 ├── the send queue           send_data: new data, FIN; first send_size_probe, if one is due
                  └── an ACK still owed        send_acks
 
 A data segment is built from the lent buffers straight into the transmit slot. Where the link segments, one frame
@@ -50,7 +50,9 @@ from ustack.tcp.recovery.ack cimport initial_window
 from ustack.tcp.recovery.control cimport (
     control_begin, control_of, control_sent, control_start, control_state, view_load, view_store)
 from ustack.tcp.recovery.pacing cimport pacing_allows, pacing_quantum, pacing_sent, pacing_wait_ns
-from ustack.tcp.recovery.path cimport path_fragments, path_identification, path_refresh
+from ustack.tcp.recovery.path cimport (
+    path_fragments, path_identification, path_is_probe, path_probe_begin, path_probe_cancel, path_probe_due,
+    path_probe_sent, path_refresh, path_resent)
 from ustack.tcp.recovery.repair cimport repair_note_sent
 from ustack.tcp.recovery.rtt cimport rexmit_start
 from ustack.tcp.recovery.tlp cimport WORST_DELAYED_ACK_US, tlp_schedule
@@ -75,6 +77,7 @@ cdef enum send_t:
     SEND_OK = 0
     SEND_BLOCKED = 1                        # ring full
     SEND_FAILED = 2                         # nothing was sent; the connection ends, or the timer will try again
+    SEND_HELD = 3                           # nothing may go before a probe of the path's MTU
 
 
 cdef output_t tcp_output(tcp_t *tcp, tcb_t *tcb, uint64_t now_ns) noexcept nogil:
@@ -286,7 +289,7 @@ cdef send_t send_segment(tcp_t *tcp, tcb_t *tcb, uint32_t seq, uint32_t length, 
     fill_header(tcp, tcb, &header, seq, flags)
     segment_emit(out, &header)
     ip_commit(tcp.ip, header_bytes + length, TCP_CHECKSUM_OFFSET, <uint16_t>header_bytes,
-              tcb.smss if length > tcb.smss else 0)
+              tcb.smss if length > tcb.smss and not (tcb.extra and path_is_probe(tcp, tcb, seq)) else 0)
     turn_charge(tcp, SEGMENT_UNITS + (length >> UNIT_BYTES_SHIFT))
     count(tcp.counters, SEGMENTS_OUT)
     return SEND_OK
@@ -325,6 +328,10 @@ cdef send_t send_data(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
         return SEND_OK
     largest = tcb.smss
     if tcb.snd_end - tcb.snd_una > largest:
+        if tcb.extra:
+            sent = send_size_probe(tcp, tcb)
+            if sent != SEND_OK:
+                return sent if sent != SEND_HELD else SEND_OK
         largest = largest_segment(tcp, tcb)
     while True:
         unsent = tcb.snd_end - tcb.snd_nxt if seq_lt(tcb.snd_nxt, tcb.snd_end) else 0
@@ -372,6 +379,35 @@ cdef send_t send_data(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
         if tcp.turn.budget.stage_left <= 0:
             work_add(tcp, tcb)              # a wide window is not one turn's work: others come first
             return SEND_OK
+
+
+cdef send_t send_size_probe(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
+    """A probe of the path's MTU, if one is due (path.pxd): one segment of new data, larger than SMSS. Until the window
+    has room for it nothing else is sent (RFC 4821 section 7.4 allows the delay): at most a probe's length of it stays
+    empty, for as long as the ACKs of that take."""
+    cdef uint32_t length = path_probe_due(tcp, tcb), largest = tcb.smss, index, short_end
+    cdef flight_t *flight = flight_of(tcp, tcb)
+    cdef send_t sent
+    if length == 0 or pacing_allows(&flight.pacer, tcp.now_ns, tcb.smss, largest) == 0:
+        return SEND_OK
+    if usable_window(tcp, tcb) < length:
+        flight.app_limited = (tcb.delivered + flight_pipe(flight)) | 1      # the path could take more
+        return SEND_HELD
+    index = transmission_prepare(tcp, tcb)
+    if index == 0:
+        return SEND_OK
+    path_probe_begin(tcp, tcb, length)
+    sent = send_segment(tcp, tcb, tcb.snd_nxt, length, 0)
+    if sent != SEND_OK:
+        path_probe_cancel(tcp, tcb)
+        transmission_cancel(tcp, tcb, index)
+        return sent
+    short_end = snd_short_end(tcp, tcb)[0]
+    note_sent(tcp, tcb, index, length, False)
+    snd_short_end(tcp, tcb)[0] = short_end  # it is not a short one
+    path_probe_sent(tcp, tcb, index)
+    pacing_sent(&flight.pacer, tcp.now_ns, length, tcb.smss, largest)
+    return SEND_OK
 
 
 cdef void await_pace(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
@@ -578,6 +614,7 @@ cdef send_t send_record(tcp_t *tcp, tcb_t *tcb, uint32_t seq, uint32_t length) n
 
 
 cdef void note_resent(tcp_t *tcp, tcb_t *tcb, flight_t *flight, uint32_t index, uint32_t length) noexcept nogil:
+    cdef bint of_probe = tcb.extra and path_resent(tcp, tcb, transmission_at(tcp, flight, index).seq, length)
     flight.flags &= ~FLIGHT_SEND_ONE
     if flight.repair == REPAIR_FAST:
         count(tcp.counters, RETRANSMITTED_FAST)
@@ -585,7 +622,8 @@ cdef void note_resent(tcp_t *tcp, tcb_t *tcb, flight_t *flight, uint32_t index, 
         count(tcp.counters, RETRANSMITTED_RTO)
     transmission_resent(tcp, tcb, flight, index)
     repair_note_sent(tcp, flight, length, True)
-    if index == flight.head and flight.repair == REPAIR_FAST or not deadline_is_set(tcb, DEADLINE_REXMIT):
+    if (index == flight.head and (flight.repair == REPAIR_FAST or of_probe)
+            or not deadline_is_set(tcb, DEADLINE_REXMIT)):
         rexmit_start(tcp, tcb)              # it has a whole RTO from now on
     control_sent(tcp, tcb, length)
 
@@ -622,6 +660,8 @@ cdef send_t send_tail_probe(tcp_t *tcp, tcb_t *tcb, flight_t *flight) noexcept n
         if sent != SEND_OK:
             return sent
         flight.flags = (flight.flags & ~FLIGHT_PROBE) | FLIGHT_PROBED | FLIGHT_PROBE_AGAIN
+        if tcb.extra:
+            path_resent(tcp, tcb, record.seq, transmission_bytes(record))
         transmission_resent(tcp, tcb, flight, index)
         count(tcp.counters, RETRANSMITTED_PROBE)
         control_sent(tcp, tcb, length)

@@ -8,6 +8,7 @@ from ustack.tcp.records.marks cimport tcb_unsent
 from ustack.tcp.records.rx_queue cimport rx_queue_t
 from ustack.tcp.records.tcb cimport OPT_AGREED, rx_queue_of
 from ustack.tcp.recovery.control cimport control_name
+from ustack.tcp.recovery.path cimport path_mtu
 from ustack.tcp.recovery.rtt cimport rtt_rto_ns
 
 from ustack.tcp.records.state import state_name
@@ -26,6 +27,7 @@ cdef dict connection_status(const tcp_t *tcp, const tcb_t *tcb):
         "rcv_nxt": tcb.rcv_nxt, "rcv_wnd": tcb.rcv_adv - tcb.rcv_nxt,
         "rcv_queued_bytes": rx.queued_bytes if rx != NULL else 0,
         "cc": control_name(tcb).decode(), "cwnd": tcb.cwnd, "ssthresh": tcb.ssthresh, "smss": tcb.smss,
+        "path_mtu": path_mtu(tcb),
         "srtt_us": tcb.srtt_us, "rttvar_us": tcb.rttvar_us, "rto_ns": rtt_rto_ns(tcp, tcb), "backoff": tcb.backoff,
         "snd_wscale": tcb.snd_wscale, "rcv_wscale": tcb.rcv_wscale, "options": tcb.options & OPT_AGREED,
         "ts_recent": tcb.ts_recent, "ttl": tcb.ttl, "tos": tcb.tos,

@@ -17,7 +17,7 @@ from ustack.link.sim import SimNetwork
 
 MILLISECOND = 1_000_000
 MACS: dict[str, Any] = {"src": "02:00:00:00:00:01", "dst": "02:00:00:00:00:02"}
-REASONS = ("queue_dropped", "lost", "too_long", "no_room")
+REASONS = ("queue_dropped", "lost", "beyond_mtu", "too_long", "no_room")
 
 
 def frame(number: int, length: int = 1000) -> bytes:

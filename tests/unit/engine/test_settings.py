@@ -21,6 +21,8 @@ BOUNDS = {
     "max_connections": (1, LARGEST_INDEX),
     "syn_queue": (1, LARGEST_INDEX),
     "syn_cookies": (0, 2),
+    "mtu_probing": (0, 2),
+    "mtu_probe_base_bytes": (552, 65535),
     "challenge_acks_per_second": (1, 1 << 24),
     "holder_bytes_per_second": (0, 1 << 20),
     "holder_interval_ns": (MILLISECOND, DAY_NS),

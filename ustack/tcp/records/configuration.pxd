@@ -18,6 +18,8 @@ ctypedef struct tcp_config_t:
     uint32_t snd_unsent_low_water_bytes     # (marks.pxd). tcp_init makes them usable
     uint16_t initial_window_segments        # RFC 6928
     uint16_t mss                            # 0: from the link's MTU
+    uint16_t mtu_probe_base_bytes           # the packet that any path is believed to carry (RFC 4821 section 7.2)
+    uint8_t mtu_probing                     # MTU_PROBING_OFF, ..._SUSPECTED, ..._ALWAYS (recovery/path.pxd)
     uint64_t rto_initial_ns
     uint64_t rto_min_ns                     # RFC 6298 (2.4); why less than a second: recovery/rtt.pxd
     uint64_t tail_probe_min_ns              # recovery/tlp.pxd

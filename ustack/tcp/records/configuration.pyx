@@ -23,6 +23,11 @@ cdef void tcp_config_defaults(tcp_config_t *config) noexcept nogil:
     config.snd_low_water_bytes = 128 * 1024
     config.snd_unsent_low_water_bytes = 1u << 30   # the largest queue: no mark, as on Linux (tcp_notsent_lowat)
     config.initial_window_segments = 10
+    config.mtu_probe_base_bytes = 1024         # RFC 4821 section 7.2
+    # RFC 2923 section 2.1: a path that drops large packets in silence lets connections open, and then they hang until
+    # they time out. To look for the size only where a connection stands still costs nothing anywhere else, and there
+    # nothing is left to lose. (Linux: tcp_mtu_probing, 0 by default.)
+    config.mtu_probing = 1
     config.rto_initial_ns = SECOND             # RFC 6298 (2.1)
     # RFC 6298 (2.4) says one second (SHOULD), for clocks of 500 ms and peers that delay ACKs so long. RFC 8961 section
     # 4 takes another minimum where there is experience with it: 200 ms is above the delayed ACKs of today's systems (40

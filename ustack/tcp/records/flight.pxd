@@ -37,6 +37,7 @@ cdef enum transmission_flags_t:
     TX_LOST = 4                             # waits to be sent again. Neither: it is in flight
     TX_RETRANSMITTED = 8                    # more than once: an ACK does not say of which (Karn)
     TX_APP_LIMITED = 16                     # sent while the application, not the window, was the limit
+    TX_SIZE_PROBE = 32                      # asks for a larger path MTU: its loss is no sign of congestion (path.pxd)
 
 ctypedef struct transmission_t:             # one cache line
     uint32_t seq                            # 0   first byte

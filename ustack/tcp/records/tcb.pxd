@@ -179,15 +179,26 @@ ctypedef struct send_piece_t:               # 32 bytes
     uint32_t next
     uint32_t note                           # of the queue, not of this piece: see above
 
-# What a path has said that is smaller than the first hop's MTU (path.pxd). All zero: nothing.
-ctypedef struct path_t:                     # 24 bytes
-    uint64_t raise_at_ns                    # when SMSS is full_smss again; 0: it is now
+# What is known of a path that is narrower than the first hop, or that is searched (path.pxd). All zero: nothing.
+cdef enum path_flags_t:
+    PATH_SEARCHES = 1                       # SMSS is what the path is known to carry, and probes ask for more
+    PATH_TOP_FIRST = 2                      # the next probe has search_high itself
+    PATH_PROBE_LOST = 4                     # the probe that is out has been found lost
+    PATH_PROBE_RESENT = 8                   # ... and something of it was sent again
+
+ctypedef struct path_t:                     # 32 bytes
+    uint64_t raise_at_ns                    # SMSS is full_smss again, or the search goes on; 0: it is, or does, now
     uint32_t claimed_seq                    # what the waiting claim is about
+    uint32_t probe_seq                      # where the probe begins
+    uint32_t lost_before                    # C.lost when it was sent
     uint16_t claimed_mtu                    # 0: no claim waits
     uint16_t full_smss
+    uint16_t search_high                    # the largest packet that may still get through. The smallest: SMSS
+    uint16_t probe_bytes                    # data in the probe that is out; 0: none
     uint8_t may_fragment                    # DF is clear: the path is narrower than any segment we send
-    uint8_t reductions                      # since the size was full_smss
-    uint8_t pad[6]
+    uint8_t reductions                      # by claims, since the size was full_smss
+    uint8_t tries                           # probes of the present size that have said nothing
+    uint8_t flags                           # path_flags_t
 
 # How large the receive window has become (autotune.pxd). All zero: config.rcv_buffer_bytes, and no round has begun.
 ctypedef struct autotune_t:                 # 20 bytes
@@ -204,7 +215,7 @@ ctypedef struct extra_t:                    # one cache line
     uint32_t low_water_bytes                # writer: marks. What they mean: marks.pxd
     uint32_t unsent_low_water_bytes
     autotune_t autotune                     # writer: autotune
-    uint8_t pad[12]
+    uint8_t pad[4]
 
 # ---------------------------------------------------------------- mini-records
 ctypedef struct syn_received_t:             # one cache line; a passive open before its handshake is complete

@@ -20,7 +20,7 @@ from ustack.tcp.records.tcb cimport (
 from ustack.tcp.records.work cimport work_add
 from ustack.tcp.recovery.control cimport (
     control_of, control_state, sample_fill_plain, view_load, view_store)
-from ustack.tcp.recovery.path cimport path_acknowledged
+from ustack.tcp.recovery.path cimport MTU_PROBING_ALWAYS, path_acknowledged, path_search
 from ustack.tcp.recovery.rack cimport rack_update
 from ustack.tcp.recovery.repair cimport (
     repair_by_probe, repair_count_duplicate, repair_on_ack, repair_resend)
@@ -51,6 +51,8 @@ cdef void ack_start(tcp_t *tcp, tcb_t *tcb, bint handshake_lost) noexcept nogil:
     if handshake_lost:
         tcb.cwnd = tcb.smss                 # RFC 5681 section 3.1
         tcb.rttvar_us = RTO_AFTER_LOST_SYN_US       # of a connection without SRTT: its RTO (rtt)
+    if tcp.config.mtu_probing == <int>MTU_PROBING_ALWAYS:
+        path_search(tcp, tcb)
 
 
 cdef void ack_set_window(tcb_t *tcb, const segment_t *seg, uint32_t window) noexcept nogil:

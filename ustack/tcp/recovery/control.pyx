@@ -10,7 +10,8 @@ from ustack.buf.slab cimport slab_alloc, slab_at, slab_init, slab_release, slab_
 from ustack.tcp.cc.contract cimport loss_sample_t
 from ustack.tcp.cc.registry cimport CC_FIRST, cc_table
 from ustack.tcp.records.deadlines cimport tcp_tick, tick_after, tick_reached
-from ustack.tcp.records.flight cimport TX_APP_LIMITED, transmission_at, transmission_bytes, transmission_t
+from ustack.tcp.records.flight cimport (
+    TX_APP_LIMITED, TX_SIZE_PROBE, transmission_at, transmission_bytes, transmission_t)
 from ustack.tcp.records.tcb cimport CC_USED, CC_WAITING, TCP_MAX_CC, tcb_at
 
 
@@ -218,7 +219,7 @@ cdef void control_hears_lost(tcp_t *tcp, tcb_t *tcb, const flight_t *flight, uin
     cdef const transmission_t *sent = transmission_at(tcp, flight, index)
     cdef cc_view_t view
     cdef loss_sample_t lost
-    if not ops.hears_lost:
+    if not ops.hears_lost or sent.flags & TX_SIZE_PROBE:
         return
     lost.seq = sent.seq
     lost.bytes = transmission_bytes(sent)

@@ -5,16 +5,20 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from libc.string cimport memset
 
 from ustack.base.counters cimport (
-    DROP_ICMP_PATH_MTU, DROP_NO_MEMORY, PATH_MTU_DEFERRED, PATH_MTU_RAISED, PATH_MTU_REDUCED, count)
+    BLACK_HOLES, DROP_ICMP_PATH_MTU, DROP_NO_MEMORY, MTU_PROBES, MTU_PROBES_LOST, PATH_MTU_DEFERRED, PATH_MTU_RAISED,
+    PATH_MTU_REDUCED, count)
 from ustack.base.prng cimport siphash24
 from ustack.base.types cimport ip_addr_t
-from ustack.ip.layer cimport ip_header_bytes
 from ustack.tcp.cc.contract cimport cc_ops_t, cc_view_t
+from ustack.tcp.records.flight cimport (
+    FLIGHT_PROBE, FLIGHT_PROBED, REPAIR_NONE, TX_SACKED, TX_SIZE_PROBE, flight_of, flight_t, transmission_at,
+    transmission_bytes, transmission_t)
 from ustack.tcp.records.life cimport extra_make, extra_settle
 from ustack.tcp.records.state cimport ESTABLISHED
-from ustack.tcp.records.tcb cimport TCB_MSS_PROVEN, extra_t, tcb_header_bytes
+from ustack.tcp.records.tcb cimport (
+    PATH_PROBE_RESENT, PATH_SEARCHES, PATH_TOP_FIRST, TCB_MSS_PROVEN, extra_t)
 from ustack.tcp.recovery.control cimport control_of, control_state, view_load, view_store
-from ustack.wire.seq cimport seq_ge, seq_gt
+from ustack.wire.seq cimport seq_ge, seq_gt, seq_lt
 
 
 cdef enum:
@@ -46,9 +50,12 @@ cdef inline path_t *path_of(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     return &extra.path
 
 
-cdef inline uint16_t smss_for(const tcb_t *tcb, uint16_t mtu) noexcept nogil:
-    cdef uint32_t overhead = ip_header_bytes(&tcb.key.raddr) + tcb_header_bytes(tcb)
-    cdef uint16_t smss = <uint16_t>((mtu if mtu > MINIMUM_PATH_MTU else MINIMUM_PATH_MTU) - overhead)
+cdef inline uint32_t overhead_bytes(const tcb_t *tcb) noexcept nogil:
+    return path_mtu(tcb) - tcb.smss
+
+
+cdef inline uint16_t smss_for(const tcb_t *tcb, uint32_t mtu) noexcept nogil:
+    cdef uint16_t smss = <uint16_t>((mtu if mtu > MINIMUM_PATH_MTU else MINIMUM_PATH_MTU) - overhead_bytes(tcb))
     return smss if smss < tcb.smss else tcb.smss
 
 
@@ -64,7 +71,10 @@ cdef void resize(tcp_t *tcp, tcb_t *tcb, uint16_t smss) noexcept nogil:
     view_store(tcb, &view)
 
 
+# ---------------------------------------------------------------- what routers say
+
 cdef void reduce(tcp_t *tcp, tcb_t *tcb, path_t *path, uint16_t mtu) noexcept nogil:
+    forget_probe(path)
     path.claimed_mtu = 0
     if path.reductions < PROMPT_CLAIMS:
         path.reductions += 1
@@ -72,6 +82,9 @@ cdef void reduce(tcp_t *tcp, tcb_t *tcb, path_t *path, uint16_t mtu) noexcept no
     if mtu < MINIMUM_PATH_MTU:
         path.may_fragment = 1
     resize(tcp, tcb, smss_for(tcb, mtu))
+    if path.flags & PATH_SEARCHES:
+        path.search_high = <uint16_t>path_mtu(tcb)
+        path.flags &= <uint8_t>~PATH_TOP_FIRST
     count(tcp.counters, PATH_MTU_REDUCED)
 
 
@@ -79,6 +92,8 @@ cdef bint path_claimed(tcp_t *tcp, tcb_t *tcb, uint16_t mtu, uint32_t quoted_byt
     cdef path_t *path
     if mtu < LOWEST_MTU:
         mtu = plateau_below(quoted_bytes)
+    if tcb.extra and claimed_of_probe(tcp, tcb, path_at(tcp, tcb.extra), mtu, seq):
+        return False
     if tcb.state < ESTABLISHED or (smss_for(tcb, mtu) >= tcb.smss and (
             mtu >= MINIMUM_PATH_MTU or path_fragments(tcp, tcb))):
         count(tcp.counters, DROP_ICMP_PATH_MTU)
@@ -95,26 +110,52 @@ cdef bint path_claimed(tcp_t *tcp, tcb_t *tcb, uint16_t mtu, uint32_t quoted_byt
     return True
 
 
+cdef inline bint is_of_probe(const path_t *path, uint32_t seq) noexcept nogil:
+    return path.probe_bytes != 0 and seq - path.probe_seq < path.probe_bytes
+
+
+cdef bint claimed_of_probe(tcp_t *tcp, tcb_t *tcb, path_t *path, uint16_t mtu, uint32_t seq) noexcept nogil:
+    """RFC 4821 section 7.6.2, RFC 8899 section 4.6.2: what lies between the size that arrives and that of the probe may
+    be true. It is kept until the probe is lost, and is then the size of the next one. Nothing is sent for it."""
+    if not is_of_probe(path, seq) or mtu < path_mtu(tcb) or mtu >= path.probe_bytes + overhead_bytes(tcb):
+        return False
+    path.claimed_mtu = mtu
+    path.claimed_seq = seq
+    count(tcp.counters, PATH_MTU_DEFERRED)
+    return True
+
+
 cdef inline void forget_if_idle(tcp_t *tcp, tcb_t *tcb, path_t *path) noexcept nogil:
-    if path.raise_at_ns == 0 and path.claimed_mtu == 0:
+    if path.raise_at_ns == 0 and path.claimed_mtu == 0 and not path.flags & PATH_SEARCHES:
         memset(path, 0, sizeof(path_t))
         extra_settle(tcp, tcb)
 
 
+# ---------------------------------------------------------------- events
+
 cdef void path_timed_out(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     cdef path_t *path
-    if tcb.extra == 0:
-        return
-    path = path_at(tcp, tcb.extra)
-    if path.claimed_mtu and seq_ge(path.claimed_seq, tcb.snd_una):
-        reduce(tcp, tcb, path, path.claimed_mtu)
+    if tcb.extra:
+        path = path_at(tcp, tcb.extra)
+        if path.probe_bytes:
+            # Whether it was the size is not known: a timeout has causes of its own (RFC 4821 section 7.6.4).
+            probe_inconclusive(tcp, tcb, path)
+        elif path.claimed_mtu and seq_ge(path.claimed_seq, tcb.snd_una):
+            reduce(tcp, tcb, path, path.claimed_mtu)
+            return
+    if tcp.config.mtu_probing and stands_still(tcp, tcb):
+        black_hole(tcp, tcb)
 
 
 cdef void path_acknowledged(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     cdef path_t *path = path_at(tcp, tcb.extra)
-    if path.claimed_mtu and seq_gt(tcb.snd_una, path.claimed_seq):
+    if path.full_smss == 0:
+        return
+    if path.probe_bytes and seq_ge(tcb.snd_una, path.probe_seq + path.probe_bytes):
+        probe_acknowledged(tcp, tcb, path)
+    if path.claimed_mtu and seq_gt(tcb.snd_una, path.claimed_seq) and not is_of_probe(path, path.claimed_seq):
         path.claimed_mtu = 0
-        forget_if_idle(tcp, tcb, path)
+    forget_if_idle(tcp, tcb, path)
 
 
 cdef void path_refresh(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
@@ -123,9 +164,190 @@ cdef void path_refresh(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
         return
     path.raise_at_ns = 0
     path.may_fragment = 0
+    if path.flags & PATH_SEARCHES:
+        if search_size(path_mtu(tcb), path.search_high, path.flags & PATH_TOP_FIRST) == 0:
+            search_begin(tcb, path, path.full_smss + overhead_bytes(tcb))       # RFC 4821 section 7.3
+        return
     resize(tcp, tcb, path.full_smss)
     count(tcp.counters, PATH_MTU_RAISED)
     forget_if_idle(tcp, tcb, path)
+
+
+# ---------------------------------------------------------------- black holes
+
+cdef bint stands_still(const tcp_t *tcp, const tcb_t *tcb) noexcept nogil:
+    """RFC 4821 section 7.7: a full-stop timeout. What is at SND.UNA is a full segment and has been sent again R1 times,
+    and it is not the first timeout, or the second, since anything was measured. A short segment says nothing of the
+    path's MTU, and something that came through a lossy path at last has no timeouts in a row."""
+    cdef const flight_t *flight = flight_of(tcp, tcb)
+    cdef const transmission_t *sent
+    if tcb.state < ESTABLISHED:
+        return False
+    if flight == NULL:                      # no record says how often: transmissions.pxd
+        return tcb.backoff >= BLACK_HOLE_RETRANSMISSIONS and tcb.snd_nxt - tcb.snd_una >= tcb.smss
+    sent = transmission_at(tcp, flight, flight.head)
+    return (sent.sends > BLACK_HOLE_RETRANSMISSIONS and tcb.backoff + 1 >= BLACK_HOLE_RETRANSMISSIONS
+            and transmission_bytes(sent) >= tcb.smss and not sent.flags & TX_SACKED)
+
+
+cdef void black_hole(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
+    cdef uint32_t mtu = path_mtu(tcb), size = black_hole_size(mtu, tcp.config.mtu_probe_base_bytes)
+    cdef path_t *path
+    if size >= mtu:
+        return
+    path = path_of(tcp, tcb)
+    if path == NULL:
+        return
+    # A further timeout before any probe has said something is of the same black hole, or outage.
+    if not path.flags & PATH_SEARCHES or not path.flags & PATH_TOP_FIRST:
+        search_begin(tcb, path, mtu)
+    path.raise_at_ns = 0
+    resize(tcp, tcb, smss_for(tcb, size))
+    count(tcp.counters, BLACK_HOLES)
+
+
+# ---------------------------------------------------------------- the search
+
+cdef inline void forget_probe(path_t *path) noexcept nogil:
+    path.probe_bytes = 0
+    path.flags &= <uint8_t>~(PATH_PROBE_LOST | PATH_PROBE_RESENT)
+
+
+cdef void search_begin(tcb_t *tcb, path_t *path, uint32_t high) noexcept nogil:
+    forget_probe(path)
+    path.flags |= PATH_SEARCHES | PATH_TOP_FIRST
+    path.search_high = <uint16_t>high
+    path.tries = 0
+    path.claimed_mtu = 0
+
+
+cdef void path_search(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
+    """RFC 4821 section 7.2: from an MTU that is likely to work everywhere."""
+    cdef uint32_t mtu = path_mtu(tcb), base = tcp.config.mtu_probe_base_bytes
+    cdef path_t *path
+    if mtu <= base:
+        return
+    path = path_of(tcp, tcb)
+    if path == NULL:
+        return
+    search_begin(tcb, path, mtu)
+    resize(tcp, tcb, smss_for(tcb, base))
+
+
+cdef void search_settle(tcp_t *tcp, tcb_t *tcb, path_t *path) noexcept nogil:
+    """A probe has moved a bound. Where the range has become too small the search rests, or is over."""
+    if tcb.smss == path.full_smss:
+        path.flags = 0
+        path.raise_at_ns = 0
+    elif search_size(path_mtu(tcb), path.search_high, path.flags & PATH_TOP_FIRST) == 0:
+        path.raise_at_ns = tcp.now_ns + tcp.config.path_mtu_expires_ns
+
+
+cdef uint32_t path_probe_due(tcp_t *tcp, const tcb_t *tcb) noexcept nogil:
+    """RFC 4821 section 7.4: no probe is out, nothing is lost, or may be; the window and the data suffice for the probe
+    and for what has to follow it, and something is in flight, whose ACKs make room."""
+    cdef const path_t *path = path_at(tcp, tcb.extra)
+    cdef const flight_t *flight = flight_of(tcp, tcb)
+    cdef uint32_t size, needed
+    if (not path.flags & PATH_SEARCHES or path.probe_bytes or path.raise_at_ns or path.claimed_mtu
+            or path.may_fragment or tcb.backoff or flight == NULL):
+        return 0
+    if (flight.repair != REPAIR_NONE or flight.to_resend.first or flight.sacked_bytes or flight.duplicate_acks
+            or flight.flags & (FLIGHT_PROBE | FLIGHT_PROBED)):
+        return 0
+    size = search_size(path_mtu(tcb), path.search_high, path.flags & PATH_TOP_FIRST)
+    if size == 0:
+        return 0
+    size -= overhead_bytes(tcb)
+    needed = size + PROBE_FOLLOWERS * tcb.smss
+    if not seq_lt(tcb.snd_nxt, tcb.snd_end) or tcb.snd_end - tcb.snd_nxt < needed:
+        return 0
+    return size if tcb.cwnd >= needed and tcb.snd_wnd >= needed else 0
+
+
+cdef void path_probe_begin(tcp_t *tcp, tcb_t *tcb, uint32_t length) noexcept nogil:
+    cdef path_t *path = path_at(tcp, tcb.extra)
+    path.probe_seq = tcb.snd_nxt
+    path.probe_bytes = <uint16_t>length
+    path.lost_before = flight_of(tcp, tcb).lost
+
+
+cdef void path_probe_sent(tcp_t *tcp, tcb_t *tcb, uint32_t index) noexcept nogil:
+    """A peer may have all of it or nothing: a SACK of a part splits no record."""
+    cdef transmission_t *sent = transmission_at(tcp, flight_of(tcp, tcb), index)
+    sent.flags |= TX_SIZE_PROBE
+    sent.segment_bytes = path_at(tcp, tcb.extra).probe_bytes
+    count(tcp.counters, MTU_PROBES)
+
+
+cdef void path_probe_cancel(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
+    forget_probe(path_at(tcp, tcb.extra))
+
+
+cdef void path_probe_lost(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
+    cdef path_t *path
+    if tcb.extra == 0 or path_at(tcp, tcb.extra).probe_bytes == 0:
+        return                              # its answer is not waited for any more
+    path = path_at(tcp, tcb.extra)
+    path.flags |= PATH_PROBE_LOST
+    count(tcp.counters, MTU_PROBES_LOST)
+
+
+cdef bint path_resent(tcp_t *tcp, tcb_t *tcb, uint32_t seq, uint32_t length) noexcept nogil:
+    cdef path_t *path = path_at(tcp, tcb.extra)
+    if (path.probe_bytes == 0 or not seq_lt(seq, path.probe_seq + path.probe_bytes)
+            or not seq_gt(seq + length, path.probe_seq)):
+        return False
+    if not path.flags & PATH_PROBE_LOST:    # its ACK will not say which of the two has arrived
+        probe_inconclusive(tcp, tcb, path)
+        return False
+    path.flags |= PATH_PROBE_RESENT
+    return True
+
+
+cdef void probe_acknowledged(tcp_t *tcp, tcb_t *tcb, path_t *path) noexcept nogil:
+    """What the probe carried has arrived: in the probe, if nothing of it was sent again (RFC 4821 section 7.6.1)."""
+    cdef const flight_t *flight = flight_of(tcp, tcb)
+    if not path.flags & PATH_PROBE_RESENT:
+        probe_arrived(tcp, tcb, path)
+    elif flight == NULL or flight.repair != REPAIR_NONE or flight.lost != path.lost_before:
+        probe_inconclusive(tcp, tcb, path)
+    else:
+        probe_failed(tcp, tcb, path)
+
+
+cdef void probe_arrived(tcp_t *tcp, tcb_t *tcb, path_t *path) noexcept nogil:
+    cdef uint16_t smss = path.probe_bytes
+    forget_probe(path)
+    path.flags &= <uint8_t>~PATH_TOP_FIRST
+    path.tries = 0
+    path.claimed_mtu = 0
+    resize(tcp, tcb, smss)
+    tcb.flags |= TCB_MSS_PROVEN             # sent once, and it arrived
+    count(tcp.counters, PATH_MTU_RAISED)
+    search_settle(tcp, tcb, path)
+
+
+cdef void probe_failed(tcp_t *tcp, tcb_t *tcb, path_t *path) noexcept nogil:
+    path.search_high = <uint16_t>(path.probe_bytes + overhead_bytes(tcb) - 1)
+    path.flags &= <uint8_t>~PATH_TOP_FIRST
+    if path.claimed_mtu and is_of_probe(path, path.claimed_seq):
+        path.search_high = path.claimed_mtu
+        path.flags |= PATH_TOP_FIRST
+        path.claimed_mtu = 0
+    forget_probe(path)
+    path.tries = 0
+    path.raise_at_ns = tcp.now_ns + probe_wait_ns(tcb.cwnd, tcb.smss, tcb.srtt_us)
+    search_settle(tcp, tcb, path)
+
+
+cdef void probe_inconclusive(tcp_t *tcp, tcb_t *tcb, path_t *path) noexcept nogil:
+    """RFC 4821 section 7.6.4: the same size again. Where it has no answer again and again, that is one (RFC 8899)."""
+    path.tries += 1
+    if path.tries >= PROBE_TRIES or (path.claimed_mtu and is_of_probe(path, path.claimed_seq)):
+        probe_failed(tcp, tcb, path)
+    else:
+        forget_probe(path)
 
 
 # ---------------------------------------------------------------- identification without DF

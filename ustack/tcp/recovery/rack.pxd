@@ -39,7 +39,8 @@ cdef void rack_note_dsack(tcb_t *tcb, flight_t *flight) noexcept nogil
 # A recovery is over.
 cdef void rack_note_recovered(tcb_t *tcb) noexcept nogil
 cdef uint32_t rack_window_us(const tcb_t *tcb, const flight_t *flight) noexcept nogil
-# Marks what is lost. Bytes; the timer is set for what may be lost when it fires.
+# Marks what is lost. Bytes, those of a probe of the path's MTU not counted; the timer is set for what may be lost when
+# it fires.
 cdef uint32_t rack_detect(tcp_t *tcp, tcb_t *tcb, flight_t *flight, ack_news_t *news) noexcept nogil
 cdef void rack_lose_at_timeout(tcp_t *tcp, tcb_t *tcb, flight_t *flight) noexcept nogil
 

@@ -6,10 +6,11 @@ from libc.stdint cimport uint32_t, uint64_t
 from ustack.base.counters cimport RETRANSMITS_LOST, TRANSMISSION_STEPS, count, count_add
 from ustack.tcp.records.deadlines cimport deadline_clear, deadline_set_probe
 from ustack.tcp.records.flight cimport (
-    FLIGHT_DSACK_ROUND, FLIGHT_REORDER, REPAIR_NONE, TX_LOST, TX_RETRANSMITTED, TX_SACKED, transmission_at,
-    transmission_bytes, transmission_t)
+    FLIGHT_DSACK_ROUND, FLIGHT_REORDER, REPAIR_NONE, TX_LOST, TX_RETRANSMITTED, TX_SACKED, TX_SIZE_PROBE,
+    transmission_at, transmission_bytes, transmission_t)
 from ustack.tcp.records.tcb cimport DEADLINE_PROBE, OPT_SACK, TCB_REORDERED
 from ustack.tcp.recovery.control cimport control_lost
+from ustack.tcp.recovery.path cimport path_probe_lost
 from ustack.tcp.recovery.rtt cimport rtt_min_us
 from ustack.tcp.recovery.transmissions cimport transmission_lose, transmission_lose_first
 from ustack.wire.seq cimport seq_ge
@@ -65,7 +66,10 @@ cdef uint32_t rack_detect(tcp_t *tcp, tcb_t *tcb, flight_t *flight, ack_news_t *
             break
         if sent.flags & TX_RETRANSMITTED:
             count(tcp.counters, RETRANSMITS_LOST)
-        lost += transmission_bytes(sent)
+        if sent.flags & TX_SIZE_PROBE:
+            path_probe_lost(tcp, tcb)
+        else:
+            lost += transmission_bytes(sent)
         transmission_lose(tcp, flight, index)
         control_lost(tcp, tcb, flight, index)
         index = flight.by_time.first

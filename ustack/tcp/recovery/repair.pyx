@@ -9,11 +9,12 @@ from ustack.tcp.cc.contract cimport ack_sample_t, cc_ops_t, cc_view_t
 from ustack.tcp.records.flight cimport (
     FLIGHT_PROBE, FLIGHT_PROBE_AGAIN, FLIGHT_PROBED, FLIGHT_RECOVER, FLIGHT_ROUND, FLIGHT_SEND_ONE, FLIGHT_STAMPED,
     FLIGHT_UNDO, FRTO_FIRST, FRTO_NONE, FRTO_SECOND, REPAIR_FAST, REPAIR_NONE, REPAIR_RTO, REPAIR_SIZE, TX_LOST,
-    TX_RETRANSMITTED, TX_SACKED, flight_pipe, transmission_at, transmission_bytes, transmission_t)
+    TX_RETRANSMITTED, TX_SACKED, TX_SIZE_PROBE, flight_pipe, transmission_at, transmission_bytes, transmission_t)
 from ustack.tcp.records.tcb cimport OPT_SACK, TCB_PROBE_REPEATED, TCB_REPAIRED
 from ustack.tcp.records.work cimport work_add
 from ustack.tcp.recovery.control cimport (
     control_lost, control_of, control_owns_repair, control_state, sample_fill, view_load, view_store, view_store_rate)
+from ustack.tcp.recovery.path cimport path_probe_is_lost, path_probe_lost
 from ustack.tcp.recovery.prr cimport prr_recover_fs, prr_send_count
 from ustack.tcp.recovery.rack cimport (
     DUPLICATE_THRESHOLD, rack_detect, rack_lose_at_timeout, rack_note_dsack, rack_note_recovered)
@@ -66,10 +67,16 @@ cdef void detect_by_duplicates(tcp_t *tcp, tcb_t *tcb, flight_t *flight, ack_new
         # RFC 6582 section 3.2 step 1: not for duplicates that the repair just ended has caused.
         if flight.duplicate_acks < DUPLICATE_THRESHOLD or tcb.flags & TCB_REPAIRED:
             return
+        if tcb.extra and path_probe_is_lost(tcp, tcb):
+            return                          # they come of what was sent behind the probe
     elif flight.repair != REPAIR_FAST or not moved or sent.flags & TX_RETRANSMITTED:
         return
     if flight.repair == REPAIR_FAST:
         flight.flags |= FLIGHT_SEND_ONE     # at once, whatever PRR has left
+    if sent.flags & TX_SIZE_PROBE:          # RFC 4821 section 7.6.2: no sign of congestion
+        path_probe_lost(tcp, tcb)
+        transmission_lose_first(tcp, flight)
+        return
     lose_first_segment(tcp, tcb, flight)
     news.newly_lost += flight.lost_bytes - lost
 
@@ -235,6 +242,8 @@ cdef void repair_on_reordering_timeout(tcp_t *tcp, tcb_t *tcb, flight_t *flight)
     cdef ack_news_t news
     memset(&news, 0, sizeof(news))
     if rack_detect(tcp, tcb, flight, &news) == 0:
+        if flight.to_resend.first:          # a probe of the path's MTU, and nothing else
+            work_add(tcp, tcb)
         return
     if flight.repair == REPAIR_NONE:
         repair_begin(tcp, tcb, flight, &news, tcb.snd_una)

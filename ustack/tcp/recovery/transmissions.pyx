@@ -8,7 +8,8 @@ from ustack.base.debug cimport ensure
 from ustack.base.ilist cimport ilist_append, ilist_hook_t, ilist_insert, ilist_prepend, ilist_remove, ilist_t
 from ustack.buf.slab cimport slab_alloc
 from ustack.tcp.records.flight cimport (
-    FLIGHT_RECOVER, TRANSMISSIONS_MAX, TX_LOST, TX_RETRANSMITTED, TX_SACKED, sacked_segments, transmission_bytes)
+    FLIGHT_RECOVER, TRANSMISSIONS_MAX, TX_LOST, TX_RETRANSMITTED, TX_SACKED, TX_SIZE_PROBE, sacked_segments,
+    transmission_bytes)
 from ustack.tcp.records.tcb cimport DEADLINE_REXMIT, TCB_MSS_PROVEN, TCB_REORDERED, tcp_now_us
 from ustack.tcp.recovery.rtt cimport rtt_min_us
 from ustack.wire.seq cimport seq_gt, seq_le, seq_lt
@@ -247,6 +248,9 @@ cdef void transmission_merge(tcp_t *tcp, flight_t *flight, uint32_t index) noexc
     else:
         list_remove(tcp, flight, gone)
         flight.lost_bytes += transmission_bytes(other)
+        if (sent.flags ^ other.flags) & TX_SIZE_PROBE:      # the whole counts, or nothing of it
+            flight.lost += transmission_bytes(sent if sent.flags & TX_SIZE_PROBE else other)
+            sent.flags &= <uint8_t>~TX_SIZE_PROBE
     sent.end = other.end
     sent.next = other.next
     sent.flags |= other.flags & TX_RETRANSMITTED
@@ -379,12 +383,17 @@ cdef void transmissions_acknowledge(tcp_t *tcp, tcb_t *tcb, flight_t *flight, ui
 
 # ---------------------------------------------------------------- lost, and found again
 
+cdef inline uint32_t counted_bytes(const transmission_t *sent) noexcept nogil:
+    """What C.lost has of it. Not a probe of the path's MTU, whose loss says nothing of the path's rate."""
+    return 0 if sent.flags & TX_SIZE_PROBE else transmission_bytes(sent)
+
+
 cdef void transmission_lose(tcp_t *tcp, flight_t *flight, uint32_t index) noexcept nogil:
     cdef transmission_t *sent = transmission_at(tcp, flight, index)
     list_remove(tcp, flight, index)
     sent.flags |= TX_LOST
     flight.lost_bytes += transmission_bytes(sent)
-    flight.lost += transmission_bytes(sent)
+    flight.lost += counted_bytes(sent)
     list_append(tcp, flight, index)
 
 
@@ -395,7 +404,7 @@ cdef void transmission_lose_first(tcp_t *tcp, flight_t *flight) noexcept nogil:
     list_remove(tcp, flight, flight.head)
     if not sent.flags & TX_LOST:
         sent.flags |= TX_LOST
-        flight.lost += length
+        flight.lost += counted_bytes(sent)
     flight.lost_bytes += length
     list_prepend(tcp, flight, flight.head)
 
@@ -409,7 +418,7 @@ cdef void transmissions_found(tcp_t *tcp, flight_t *flight) noexcept nogil:
         list_remove(tcp, flight, index)
         sent.flags &= <uint8_t>~TX_LOST
         flight.pipe += transmission_bytes(sent)
-        flight.lost -= transmission_bytes(sent)
+        flight.lost -= counted_bytes(sent)
         list_prepend(tcp, flight, index)
         index = flight.to_resend.last
 

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: MIT
+"""Paths that drop large packets and tell nobody (RFC 2923 section 2.1), in virtual time: what is sent arrives, and the
+size is found.
+
+The link's MTU is 9000 or 1500, the path's is less in both directions; no ICMP.
+"""
+
+from contextlib import suppress
+from typing import Any
+
+import pytest
+
+from ustack import WouldBlock
+from ustack.testing.pair import Pair
+from ustack.testing.testbed import MILLISECOND, SECOND, read_available
+
+GAP = 8
+
+
+class Transfer:
+    """`a` sends to `b`, or as much as it may for some time; what arrives is compared."""
+
+    def __init__(self, *, mtu: int = 9000, seed: int = 3, a: dict[str, Any] | None = None, **network: Any) -> None:
+        wire = {"rate_bps": 20_000_000, "delay_ns": 10 * MILLISECOND, "queue_frames": 50, "mtu": mtu} | network
+        options = {"mtu_probing": 1, "rcv_buffer_bytes": 1 << 20} | (a or {})
+        self.pair = Pair(seed=seed, network=wire, a=options, b={"rcv_buffer_bytes": 1 << 20})
+        receiver, self.sender = self.pair.connect()
+        self.receiver = receiver
+        self.queued = self.arrived = 0
+        self.begin_ns = self.pair.now_ns
+
+    def run(self, seconds: float) -> int:
+        """Bytes that arrive in that time, while the sender always has more."""
+        before, until_ns = self.arrived, self.pair.now_ns + int(seconds * SECOND)
+        while self.pair.now_ns < until_ns:
+            with suppress(WouldBlock):
+                self.queued += self.sender.send(block(self.queued), timeout=0)
+            self.pair.advance(20 * MILLISECOND)
+            data = read_available(self.receiver)[0]
+            assert data == pattern(self.arrived, len(data))
+            self.arrived += len(data)
+        return self.arrived - before
+
+    def info(self) -> dict[str, Any]:
+        """The sender's view."""
+        return self.pair.a.connections()[0]
+
+    def counters(self) -> dict[str, int]:
+        return self.pair.a.counters()
+
+    def find(self, path: int, seconds: int = 120) -> None:
+        """Go on until the sender knows the path's MTU, to the search's gap."""
+        for _ in range(seconds // 5):
+            assert self.run(5) > 0 or self.pair.now_ns < 20 * SECOND + self.begin_ns
+            if path - GAP <= self.info()["path_mtu"] <= path:
+                return
+        raise AssertionError(f"{self.info()['path_mtu']} is not {path}")
+
+    def end(self) -> None:
+        self.sender.abort()
+        self.pair.pump()
+        self.pair.close()
+
+
+def pattern(start: int, length: int) -> bytes:
+    """Bytes of a stream that has no period of any segment's size."""
+    first = start // 251
+    return b"".join(bytes([(n * 7) & 0xFF]) * 251 for n in range(first, (start + length) // 251 + 1))[
+        start - first * 251 :
+    ][:length]
+
+
+def block(start: int) -> bytes:
+    return pattern(start, 1 << 18)
+
+
+PATHS = [(9000, 1500), (9000, 4000), (1500, 1400), (1500, 1280), (1500, 600), (9000, 600)]
+
+
+@pytest.mark.parametrize(("mtu", "path"), PATHS)
+def test_a_black_hole_is_found_and_the_size_behind_it(mtu: int, path: int) -> None:
+    """The handshake fits, full segments do not: RFC 4821 section 7.7, then the search of section 7.3."""
+    transfer = Transfer(mtu=mtu, path_mtu=path)
+    transfer.find(path)
+    counted = transfer.counters()
+    assert counted["black_holes"] == (2 if path < 1024 else 1)
+    assert counted["mtu_probes"] == counted["mtu_probes_lost"] + counted["path_mtu_raised"]
+    assert counted["retransmit_timeouts"] == 3 + counted["black_holes"]  # none after it was found
+    transfer.end()
