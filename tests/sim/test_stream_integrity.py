@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.sim.wire_rules import WireRules
 from ustack import Connection, StackError
 from ustack.testing.leaks import refusals
 from ustack.testing.pair import FrameHash, Pair
@@ -94,7 +95,7 @@ class Application:
         return self.error is not None or (self.finished and self.end_seen)
 
 
-def draw_pair(generator: random.Random, seed: int, hashed: FrameHash | None) -> Pair:
+def draw_pair(generator: random.Random, seed: int, observer: FrameHash | WireRules | None) -> Pair:
     """A wire and two stacks."""
     network: dict[str, Any] = {
         "loss": generator.choice(LOSS),
@@ -125,20 +126,20 @@ def draw_pair(generator: random.Random, seed: int, hashed: FrameHash | None) -> 
         a=stack() | {"cc": CONTROLS[seed % len(CONTROLS)]},
         b=stack() | {"cc": CONTROLS[seed // 3 % len(CONTROLS)]},
     )
-    if hashed is not None:
+    if observer is not None:
 
         def record(frame: bytes, now_ns: int) -> None:
-            hashed.add(now_ns, frame)
+            observer.add(now_ns, frame)
 
         pair.network.filter_ab = record
         pair.network.filter_ba = record
     return pair
 
 
-def run(seed: int, hashed: FrameHash | None = None) -> tuple[Application, Application, Counter[str]]:
+def run(seed: int, observer: FrameHash | WireRules | None = None) -> tuple[Application, Application, Counter[str]]:
     """One whole life of a connection; returns both applications and what both stacks counted."""
     generator = random.Random(seed)
-    with draw_pair(generator, seed, hashed) as pair:
+    with draw_pair(generator, seed, observer) as pair:
         client, server = pair.connect(limit_ns=LIMIT_NS)
         ends = [
             Application(
@@ -193,6 +194,16 @@ def test_same_seed_gives_the_same_frames() -> None:
             assert hashed.frames > 0
             hashes.append((hashed.frames, hashed.hexdigest()))
         assert hashes[0] == hashes[1]
+
+
+def test_both_ends_keep_the_rules_of_the_wire() -> None:
+    """What they send, judged by itself (wire_rules); and each rule that needs an occasion had one."""
+    total: Counter[str] = Counter()
+    for seed in range(0, SEEDS, 5):
+        rules = WireRules()
+        run(seed, rules)
+        total.update({name: getattr(rules, name) for name in ("segments", "probes", "selective", "duplicates")})
+    assert all(total[name] > 0 for name in ("segments", "probes", "selective", "duplicates")), total
 
 
 def test_the_grid_reaches_what_it_is_for() -> None:

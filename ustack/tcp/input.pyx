@@ -29,6 +29,7 @@ from ustack.tcp.receive.reassembly cimport (
     reassembly_advance, reassembly_append, reassembly_forget, reassembly_insert, reassembly_sure)
 from ustack.tcp.records.deadlines cimport deadline_set, tcb_needs_refresh, tcb_refresh
 from ustack.tcp.records.demux cimport FLOW_CONNECTION, FLOW_SYN_RECEIVED, FLOW_TIME_WAIT, flow_find, flow_t
+from ustack.tcp.records.duplicates cimport duplicate_note
 from ustack.tcp.records.moves cimport set_state
 from ustack.tcp.records.rx_queue cimport rx_queue_t
 from ustack.tcp.records.state cimport (
@@ -242,12 +243,13 @@ cdef inline void owe_ack(tcp_t *tcp, tcb_t *tcb, counter_t reason) noexcept nogi
     work_add(tcp, tcb)
 
 
-cdef void correct(tcp_t *tcp, tcb_t *tcb, const segment_t *seg, counter_t reason) noexcept nogil:
-    """The same, as often as throttle allows: two ends out of step must not answer each other for ever."""
+cdef bint correct(tcp_t *tcp, tcb_t *tcb, const segment_t *seg, counter_t reason) noexcept nogil:
+    """The same, as often as throttle allows (is it?): two ends out of step must not answer each other for ever."""
     if corrective_allowed(tcp, tcb, seg):
         owe_ack(tcp, tcb, reason)
-    else:
-        count(tcp.counters, reason)
+        return True
+    count(tcp.counters, reason)
+    return False
 
 
 cdef void challenge(tcp_t *tcp, tcb_t *tcb, counter_t reason) noexcept nogil:
@@ -303,7 +305,10 @@ cdef inline bint check_sequence(tcp_t *tcp, tcb_t *tcb, const segment_t *seg) no
     if seg.flags & RST:
         count(tcp.counters, DROP_TCP_RST)
     else:
-        correct(tcp, tcb, seg, DROP_TCP_DUPLICATE if seg_len > 0 and seq_lt(last, tcb.rcv_nxt) else DROP_TCP_SEQUENCE)
+        if seg_len == 0 or not seq_lt(last, tcb.rcv_nxt):
+            correct(tcp, tcb, seg, DROP_TCP_SEQUENCE)
+        elif correct(tcp, tcb, seg, DROP_TCP_DUPLICATE) and seg.flags & ACK and ack_is_possible(tcb, seg.ack):
+            duplicate_note(tcp, tcb, seg.seq, seg.seq + seg.length)     # not what somebody off the path made up
         if seg.seq == tcb.rcv_nxt - 1 and seg.length <= 1 and seg.flags & (ACK | SYN | FIN) == ACK:
             take_ack_of_probe(tcp, tcb, seg)
     return False
@@ -348,10 +353,15 @@ cdef inline bint check_ack(tcp_t *tcp, tcb_t *tcb, const segment_t *seg) noexcep
         return False
     if seg.ack - tcb.snd_una <= tcb.snd_max - tcb.snd_una:
         return True
-    if seq_gt(seg.ack, tcb.snd_max) or seq_lt(seg.ack, tcb.snd_una - tcb_max_window(tcb)):
+    if not ack_is_possible(tcb, seg.ack):
         challenge(tcp, tcb, DROP_TCP_ACK)
         return False
     return True
+
+
+cdef inline bint ack_is_possible(const tcb_t *tcb, uint32_t ack) noexcept nogil:
+    """RFC 5961 section 5.2: SND.UNA - MAX.SND.WND =< SEG.ACK =< SND.NXT."""
+    return not seq_gt(ack, tcb.snd_max) and not seq_lt(ack, tcb.snd_una - tcb_max_window(tcb))
 
 
 cdef inline void take_timestamp(tcb_t *tcb, const segment_t *seg) noexcept nogil:
@@ -434,6 +444,7 @@ cdef void accept_text(tcp_t *tcp, tcb_t *tcb, uint32_t seq, const segment_t *seg
         known = tcb.rcv_nxt - seq
         if known > length:
             known = length
+        duplicate_note(tcp, tcb, seq, seq + known)
         data += known
         length -= known
         seq += known

@@ -31,6 +31,7 @@ from ustack.tcp.receive.window cimport tcb_receive_window
 from ustack.tcp.records.deadlines cimport (
     deadline_clear, deadline_is_set, deadline_set, deadline_set_pace, deadline_tick, tcb_needs_refresh, tcb_refresh,
     tcp_tick, tick_reached)
+from ustack.tcp.records.duplicates cimport duplicate_of
 from ustack.tcp.records.flight cimport (
     FLIGHT_PROBE, FLIGHT_PROBED, FLIGHT_PROBE_AGAIN, FLIGHT_SEND_ONE, FRTO_SECOND, REPAIR_FAST, REPAIR_NONE, REPAIR_RTO,
     TX_LOST, TX_RETRANSMITTED, flight_of, flight_pipe, flight_t, transmission_at, transmission_bytes, transmission_t)
@@ -730,6 +731,8 @@ cdef send_t send_acks(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
         if owed > MAX_DUPLICATE_ACKS_AT_ONCE:
             owed = MAX_DUPLICATE_ACKS_AT_ONCE
         tcb.flags |= TCB_ACK_NOW
+    if tcp.duplicates_waiting and duplicate_of(tcp, tcb) != NULL:
+        tcb.flags |= TCB_ACK_NOW            # no segment with data has carried it
     if not tcb.flags & TCB_ACK_NOW:
         not_acknowledged = tcb.rcv_nxt - tcb.last_ack_sent
         # SHLD-19, where the window that the peer knows has room for a second segment: otherwise none can come.
@@ -767,7 +770,7 @@ cdef ip_status_t pure_ack(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     cdef header_t header
     cdef ip_status_t status
     fill_header(tcp, tcb, &header, tcb_bare_seq(tcb), 0)
-    if tcb.options & OPT_SACK and tcb.rx:
+    if tcb.options & OPT_SACK and (tcb.rx or tcp.duplicates_waiting):
         header.sack_count = <uint8_t>sack_blocks(
             tcp, tcb, header.sack,
             SACK_BLOCKS_WITH_TIMESTAMPS if tcb.options & OPT_TIMESTAMPS else SACK_BLOCKS_MAX)

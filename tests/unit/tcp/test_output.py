@@ -197,6 +197,23 @@ def test_sender_never_passes_the_right_edge() -> None:
         scene.abort()
 
 
+def test_an_ack_that_advances_sets_the_window_from_a_segment_before_the_last() -> None:
+    """Section 3.10.7.4 compares SEG.SEQ with SND.WL1; here the segment is old by that, and its ACK is new: what fills
+    a hole, sent again after what lies beyond it."""
+    with established(wnd=5000) as scene:
+        peer = scene.peer
+        peer.send("A", seq=6, payload=b"second")
+        peer.drain()
+        scene.send(bytes(20_000))
+        sent = sum(len(segment.payload) for segment in peer.drain())
+        assert sent == 3 * 1460
+        # Nobody reads: the edge stays at 1 + 5000.
+        peer.send("A", seq=1, payload=b"first", ack=1 + 2 * 1460, wnd=5000 - 2 * 1460)
+        assert scene.info()["snd_wnd"] == 5000 - 2 * 1460
+        assert all(peer.relative(segment)[0] + len(segment.payload) <= 1 + 5000 for segment in peer.drain())
+        scene.abort()
+
+
 # ---------------------------------------------------------------- silly window, receiver (MUST-39, SHLD-14)
 
 

@@ -19,6 +19,7 @@ from ustack.base.counters cimport DROP_NO_MEMORY, DROP_TCP_REASSEMBLY_FULL, REAS
 from ustack.buf.chunks cimport chunk_free_bytes
 from ustack.tcp.receive.pressure cimport pressure_allow, pressure_allow_beyond
 from ustack.tcp.receive.window cimport rcv_limit
+from ustack.tcp.records.duplicates cimport duplicate_note
 from ustack.tcp.records.life cimport rx_queue_release
 from ustack.tcp.records.runs cimport (
     RUNS_MAX, run_t, runs_above, runs_add, runs_floor, runs_growth_bytes, runs_highest, runs_lowest, runs_memory_bytes,
@@ -213,7 +214,9 @@ cdef int add_bytes(tcp_t *tcp, tcb_t *tcb, rx_queue_t *rx, runs_view_t *view, ui
         joined = NULL                       # it ends before
     if joined != NULL:
         if seq_le(end, joined.right):
+            duplicate_note(tcp, tcb, seq, end)
             return 0                        # all of it is held
+        duplicate_note(tcp, tcb, seq, joined.right)
         at = joined.right
     rx_queue_fit(rx, at, end - at, UINT64_MAX, &cost)
     if joined == NULL:

@@ -8,13 +8,27 @@ ACK is built, in O(log n) each.
 from libc.stdint cimport uint32_t
 
 from ustack.base.counters cimport REASSEMBLY_STEPS, count_add
+from ustack.tcp.records.duplicates cimport duplicate_forget, duplicate_of
 from ustack.tcp.records.runs cimport run_t, runs_above, runs_floor, runs_lowest, runs_view_t
 from ustack.tcp.records.rx_queue cimport rx_queue_t, rx_runs_view
-from ustack.tcp.records.tcb cimport rx_queue_of
+from ustack.tcp.records.tcb cimport duplicate_t, rx_queue_of
 from ustack.wire.seq cimport seq_lt
 
 
 cdef uint32_t sack_blocks(tcp_t *tcp, const tcb_t *tcb, sack_block_t *blocks, uint32_t max_blocks) noexcept nogil:
+    cdef duplicate_t *duplicate
+    if tcp.duplicates_waiting:
+        duplicate = duplicate_of(tcp, tcb)
+        if duplicate != NULL:
+            blocks[0].left = duplicate.left
+            blocks[0].right = duplicate.right
+            duplicate_forget(tcp, tcb)
+            # RFC 2883 section 4: where it lies in a run, that is the next block. It is the latest segment's, too.
+            return 1 + run_blocks(tcp, tcb, &blocks[1], max_blocks - 1)
+    return run_blocks(tcp, tcb, blocks, max_blocks)
+
+
+cdef uint32_t run_blocks(tcp_t *tcp, const tcb_t *tcb, sack_block_t *blocks, uint32_t max_blocks) noexcept nogil:
     cdef rx_queue_t *rx = rx_queue_of(tcp, tcb)
     cdef uint32_t count = 0, i
     cdef runs_view_t view

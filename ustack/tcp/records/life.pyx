@@ -11,6 +11,7 @@ from ustack.buf.slab cimport slab_alloc, slab_destroy, slab_init
 from ustack.tcp.cc.registry cimport CC_FIRST, cc_default_table, cc_table
 from ustack.tcp.records.configuration cimport usable_low_water, usable_unsent_low_water
 from ustack.tcp.records.demux cimport flow_table_free, flow_table_init
+from ustack.tcp.records.duplicates cimport duplicate_forget
 from ustack.tcp.records.flight cimport flight_t, transmission_t
 from ustack.tcp.records.rx_queue cimport rx_memory_destroy, rx_memory_init, rx_queue_free, rx_queue_t
 from ustack.tcp.records.tcb cimport (
@@ -103,6 +104,7 @@ cdef tcb_t *tcb_alloc(tcp_t *tcp) noexcept nogil:
 cdef void tcb_release(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     send_queue_release(tcp, tcb)
     rx_queue_release(tcp, tcb)
+    duplicate_forget(tcp, tcb)
     if tcb.timer != TIMER_NONE:
         wheel_cancel(&tcp.wheel, tcb.timer)
     if tcb.extra:

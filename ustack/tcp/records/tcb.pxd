@@ -38,6 +38,7 @@ cdef enum:
     TCP_EPHEMERAL_COUNTERS = 256
     TIMESTAMP_PAIRS = 1024                  # 2^10: the shift in timestamps.pxd
     ALLOWANCE_SHARES = 256
+    DUPLICATE_PLACES = 16
 
 # ---------------------------------------------------------------- identity
 # What the application sees as its connection's endpoints.
@@ -258,6 +259,11 @@ ctypedef struct holder_mark_t:              # 24 bytes (holders.pxd)
     uint32_t snd_una
     uint64_t at_ms
 
+ctypedef struct duplicate_t:                # 12 bytes: data that came twice (duplicates.pxd)
+    uint32_t index                          # of its connection; 0: none
+    uint32_t left
+    uint32_t right
+
 ctypedef struct cookies_t:                  # all that is kept of SYN cookies. writer: cookies
     bint sent                               # one has been, and sent_ns is when the last one was
     uint64_t sent_ns
@@ -333,6 +339,8 @@ ctypedef struct tcp_t:
     uint64_t holders_at                     # where they go on in the flow table
     uint32_t timestamp_offset               # where our clock began
     timestamp_pair_t timestamp_pairs[TIMESTAMP_PAIRS]       # writer: timestamps
+    uint32_t duplicates_waiting             # places that are taken. writer: duplicates
+    duplicate_t duplicates[DUPLICATE_PLACES]
     uint32_t transmission_seed              # nobody outside can tell how a flight's tree is balanced
     # Bit `after` of state_moves[before]: a connection has made that move between states. writer: moves
     uint16_t state_moves[STATE_COUNT]

@@ -88,9 +88,14 @@ cdef inline bint is_duplicate(const tcb_t *tcb, const segment_t *seg, uint32_t w
 
 
 cdef void update_window(tcp_t *tcp, tcb_t *tcb, const segment_t *seg, uint32_t window) noexcept nogil:
-    """Only from a segment that is not older than the last one used, so that a reordered one cannot close the window."""
+    """Only from a segment that is not older than the last one used, so that a reordered one cannot close the window.
+
+    RFC 9293 (3.10.7.4) takes SEG.SEQ for a segment's age. But one that acknowledges more is never older, though it may
+    be sent again and have a lower number: where it was passed over, SND.UNA would move and take the old SND.WND with
+    it, to the right of what the peer has promised. Linux does the same. SND.WL2 =< SEG.ACK always holds here.
+    """
     cdef flight_t *flight
-    if not (seq_lt(tcb.snd_wl1, seg.seq) or (tcb.snd_wl1 == seg.seq and not seq_gt(tcb.snd_wl2, seg.ack))):
+    if seq_lt(seg.seq, tcb.snd_wl1) and not seq_gt(seg.ack, tcb.snd_wl2):
         return
     if window != tcb.snd_wnd:
         work_add(tcp, tcb)

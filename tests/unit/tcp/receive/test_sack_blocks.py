@@ -1,16 +1,20 @@
 # SPDX-License-Identifier: MIT
-"""SACK generation: RFC 2018 section 4."""
+"""SACK generation: RFC 2018 section 4; what has come twice: RFC 2883 section 4."""
+
+from collections.abc import Iterator
 
 import pytest
 
-from ustack.testing.states import ALL_OPTIONS, Scene, established
+from ustack.testing.peer import ScriptedPeer
+from ustack.testing.states import ALL_OPTIONS, PEER_PORT, STACK_PORT, SYN_OPTIONS, Scene, established
+from ustack.testing.testbed import SECOND
 
 SACK_ONLY = {"mss": 1460, "sack_permitted": True}
 
 
-def blocks(scene: Scene) -> list[tuple[int, int]]:
+def blocks(scene: Scene, ack: int = 1) -> list[tuple[int, int]]:
     """The SACK blocks of the next segment, relative."""
-    found = scene.peer.expect("A", ack=1).options.get("sack", [])
+    found = scene.peer.expect("A", ack=ack).options.get("sack", [])
     return [
         ((left - scene.peer.isn) & 0xFFFFFFFF, (right - scene.peer.isn) & 0xFFFFFFFF) for left, right in found
     ]  # fmt: skip
@@ -49,12 +53,12 @@ def test_sack_joins_touching_segments() -> None:
         assert found == [(101, 401)]
 
 
-def test_sack_of_an_overlapping_segment_is_one_block() -> None:
+def test_sack_of_an_overlapping_segment_is_one_block_behind_what_came_twice() -> None:
     with established(options=SACK_ONLY) as scene:
         scene.peer.send("A", seq=101, payload=b"x" * 100)
         blocks(scene)
         scene.peer.send("A", seq=151, payload=b"x" * 100)
-        assert blocks(scene) == [(101, 251)]
+        assert blocks(scene) == [(151, 201), (101, 251)]
 
 
 def test_sack_reports_a_repeated_island_first() -> None:
@@ -63,7 +67,7 @@ def test_sack_reports_a_repeated_island_first() -> None:
             scene.peer.send("A", seq=seq, payload=b"x" * 100)
             blocks(scene)
         scene.peer.send("A", seq=101, payload=b"x" * 100)
-        assert blocks(scene)[0] == (101, 201)
+        assert blocks(scene)[1:] == [(101, 201), (301, 401)]
 
 
 def test_sack_stops_when_the_hole_is_filled() -> None:
@@ -93,3 +97,110 @@ def test_sack_is_on_data_segments_as_well() -> None:
         scene.send(b"y" * 2000)
         for segment in scene.peer.drain():
             assert len(segment.payload) + 4 * len(segment.options.get("sack", [])) <= 1460
+
+
+# ---------------------------------------------------------------- what has come twice
+
+
+def take(scene: Scene, *pieces: tuple[int, int]) -> None:
+    """Segments of data that end where they end, in one burst."""
+    for seq, end in pieces:
+        scene.peer.send("A", seq=seq, payload=b"x" * (end - seq), pump=False)
+    scene.testbed.pump()
+
+
+@pytest.fixture
+def scene() -> Iterator[Scene]:
+    """300 bytes have arrived, and are acknowledged."""
+    with established(options=SACK_ONLY) as made:
+        take(made, (1, 101), (101, 201), (201, 301))
+        made.testbed.advance(SECOND)
+        made.peer.rcv_nxt = 1
+        made.peer.drain()
+        yield made
+
+
+def test_a_segment_that_comes_again_is_reported_once(scene: Scene) -> None:
+    take(scene, (101, 201))
+    assert blocks(scene, ack=301) == [(101, 201)]
+    take(scene, (301, 302))
+    scene.testbed.advance(SECOND)
+    assert blocks(scene, ack=302) == []
+
+
+def test_the_part_that_was_known_is_reported_at_once(scene: Scene) -> None:
+    take(scene, (250, 350))
+    assert blocks(scene, ack=350) == [(250, 301)]
+
+
+def test_a_duplicate_beyond_a_hole_is_followed_by_its_run(scene: Scene) -> None:
+    take(scene, (401, 501))
+    take(scene, (501, 601))
+    take(scene, (801, 901))
+    scene.peer.drain()
+    take(scene, (501, 601))
+    assert blocks(scene, ack=301) == [(501, 601), (401, 601), (801, 901)]
+
+
+def test_a_duplicate_below_a_hole_leaves_room_for_what_lies_beyond(scene: Scene) -> None:
+    take(scene, (401, 501))
+    scene.peer.drain()
+    take(scene, (1, 101))
+    assert blocks(scene, ack=301) == [(1, 101), (401, 501)]
+
+
+def test_what_joins_a_run_reports_what_was_in_it(scene: Scene) -> None:
+    take(scene, (401, 501))
+    scene.peer.drain()
+    take(scene, (450, 600))
+    assert blocks(scene, ack=301) == [(450, 501), (401, 600)]
+
+
+def test_pieces_of_one_burst_that_touch_are_one_block(scene: Scene) -> None:
+    """An ACK is sent for all of them, and a block is a contiguous sequence (section 3)."""
+    take(scene, (201, 301), (1, 101), (101, 201))
+    assert blocks(scene, ack=301) == [(1, 201)]
+    scene.peer.expect_nothing()
+
+
+def test_more_blocks_than_fit_are_not_sent(scene: Scene) -> None:
+    for index in range(6):
+        take(scene, (1001 + 300 * index, 1101 + 300 * index))
+    scene.peer.drain()
+    take(scene, (1, 101))
+    assert len(blocks(scene, ack=301)) == 4
+
+
+def test_a_peer_without_sack_is_told_nothing() -> None:
+    with established(options=SYN_OPTIONS) as scene:
+        take(scene, (1, 101), (1, 101))
+        scene.peer.expect("A", ack=101, options={"sack": None})
+
+
+def test_what_cannot_be_the_peers_is_not_reported(scene: Scene) -> None:
+    """It would take back a repair that was needed: an ACK that RFC 5961 section 5.2 refuses is somebody else's."""
+    scene.peer.send("A", seq=101, payload=b"x" * 100, ack=1 + (1 << 30))
+    scene.peer.expect("A", ack=301, options={"sack": None})
+
+
+def test_data_that_waits_to_be_sent_does_not_swallow_a_report(scene: Scene) -> None:
+    scene.peer.send("A", seq=101, payload=b"x" * 100, pump=False)
+    scene.conn.send(b"answer")
+    scene.testbed.pump()
+    answers = scene.peer.drain()
+    assert [bool(answer.options.get("sack")) for answer in answers].count(True) == 1
+    assert b"".join(answer.payload for answer in answers) == b"answer"
+
+
+def test_a_connection_that_ends_leaves_no_report_behind() -> None:
+    """The next one has its record: there is one."""
+    with established(options=SACK_ONLY, max_connections=1) as scene:
+        scene.peer.send("A", payload=b"x" * 100, pump=False)
+        scene.peer.send("A", seq=1, payload=b"x" * 100, pump=False)
+        scene.peer.send("R", seq=101)
+        newcomer = ScriptedPeer(scene.testbed, port=PEER_PORT + 1, stack_port=STACK_PORT)
+        newcomer.send("S", options=SACK_ONLY)
+        newcomer.expect("SA", seq=0, ack=1)
+        newcomer.send("A", payload=b"x" * 2920)
+        newcomer.expect("A", ack=2921, options={"sack": None})
+        newcomer.send("R")
