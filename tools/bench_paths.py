@@ -101,7 +101,7 @@ def transfer(path: Path, cc: str, seconds: int, seed: int) -> Outcome:
 
 
 @click.command(help="Measure goodput over bad paths between two stacks, in virtual time.")
-@click.option("--cc", "controls", multiple=True, default=("newreno",), help="A congestion control; may be repeated.")
+@click.option("--cc", "controls", multiple=True, default=("cubic",), show_default=True, help="One or more.")
 @click.option("--seconds", default=20, show_default=True, type=click.IntRange(1, 3600), help="Virtual ones, a path.")
 @click.option("--seed", default=1, show_default=True, type=int, help="Of what is lost and when.")
 @click.option("--only", default="", help="Paths whose names contain this.")

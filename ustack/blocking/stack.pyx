@@ -60,7 +60,7 @@ cdef inline bint is_closing(const tcb_t *conn) noexcept nogil:
 
 
 cdef class Stack(Engine):
-    """Stack(link, address='198.18.0.2/24', gateway=None, *, cc='newreno', seed=None, now_ns=None, **config)
+    """Stack(link, address='198.18.0.2/24', gateway=None, *, cc='cubic', seed=None, now_ns=None, **config)
 --
 
     A TCP/IP stack on one link.
@@ -80,7 +80,7 @@ cdef class Stack(Engine):
         self.sockets = SocketApplication(self)
 
     def __init__(self, link: Link, address: str = "198.18.0.2/24", gateway: str | None = None, *,
-                 cc: str = "newreno", seed: int | None = None, now_ns: int | None = None, **config: int) -> None:
+                 cc: str = "cubic", seed: int | None = None, now_ns: int | None = None, **config: int) -> None:
         Engine.__init__(self, link, address, gateway, seed, now_ns, config, cc)
 
     def listen(self, port: int, *, address: str | None = None, backlog: int = 128,

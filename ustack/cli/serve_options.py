@@ -20,7 +20,7 @@ LINGER_S = 5.0  # for requests that are under way when the end is asked for
 STANDARD_OUTPUT = Path("-")
 DEFAULT_ADDRESS = "198.18.0.2/24"
 DEFAULT_PEER_ADDRESS = "198.18.0.1/24"
-DEFAULT_CC = "newreno"
+DEFAULT_CC = "cubic"
 
 
 @dataclass(frozen=True)

@@ -70,7 +70,7 @@ cdef class Engine(Transport):
         self.waker = Waker()
 
     def __init__(self, Link link not None, str address not None, str gateway, object seed, object now_ns,
-                 dict config not None, object cc="newreno"):
+                 dict config not None, object cc="cubic"):
         cdef ip_config_t ip_config
         cdef tcp_config_t tcp_config
         cdef uint64_t seed_word, start_ns

@@ -481,8 +481,8 @@ cdef inline void note_sent(tcp_t *tcp, tcb_t *tcb, uint32_t index, uint32_t leng
 
 
 cdef inline uint64_t begin_sending(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
-    """Nothing is in flight. The first data begins the connection's control. Later, an RTO after the last data, the ACK
-    clock has stopped: begin with the restart window (RFC 5681 section 4.1).
+    """Nothing is in flight. The first data begins the connection's control, unless that begins late. An RTO after the
+    last data the ACK clock has stopped: begin with the restart window (RFC 5681 section 4.1).
 
     The tick of DEADLINE_REXMIT is that moment: the timer was last started with the last data or its ACK, one RTO
     before. (What the peer has sent since does not count: a request that wakes an idle connection is no ACK clock.)
@@ -490,7 +490,7 @@ cdef inline uint64_t begin_sending(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     """
     if tcb_needs_refresh(tcp, tcb):
         tcb_refresh(tcp, tcb)
-    if tcb.cc & CC_WAITING and not control_begin(tcp, tcb):
+    if tcb.cc & CC_WAITING and not control_of(tcp, tcb).begins_late and not control_begin(tcp, tcb):
         return control_start(tcp, tcb)
     tcb.cc |= CC_USED
     if not deadline_is_set(tcb, DEADLINE_REXMIT) and tick_reached(deadline_tick(tcp, tcb, DEADLINE_REXMIT),

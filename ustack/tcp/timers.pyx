@@ -28,7 +28,7 @@ from ustack.tcp.records.tcb cimport (
     syn_at, syn_received_t, syn_retries, tcb_at, tcb_t, time_wait_at)
 from ustack.tcp.records.work cimport work_add
 from ustack.tcp.recovery.control cimport (
-    control_of, control_state, controls_rest, controls_rest_ns, view_load, view_store, view_store_rate)
+    control_awake, control_state, controls_rest, controls_rest_ns, view_load, view_store, view_store_rate)
 from ustack.tcp.recovery.path cimport path_timed_out
 from ustack.tcp.recovery.repair cimport repair_on_reordering_timeout, repair_on_rto
 from ustack.tcp.recovery.rtt cimport rexmit_start, rexmit_stop, rtt_r2_ns, rtt_waited_ns
@@ -205,7 +205,7 @@ cdef void pace_timeout(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
 
 
 cdef void congestion_on_rto(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
-    cdef const cc_ops_t *ops = control_of(tcp, tcb)
+    cdef const cc_ops_t *ops = control_awake(tcp, tcb)
     cdef const flight_t *flight = flight_of(tcp, tcb)
     cdef uint32_t outstanding = tcb.snd_nxt - tcb.snd_una
     cdef cc_view_t view

@@ -4,7 +4,8 @@
 # Finding losses and repairing them is recovery's work (tcp/recovery). Recovery calls a control at each event; the
 # control answers by writing view.cwnd and view.ssthresh. What it remembers between events is its own record.
 #
-#     first data is about to go ──▶ init                              its record, zeroed; the window as it is
+#     first data is about to go ──▶ init                              its record, zeroed; the window as it is.
+#                                                                     begins_late: not before the window limits
 #     nothing is in flight ───────▶ on_start                          data is about to go
 #     a frame with data or a FIN ─▶ on_sent
 #     something is delivered ─────▶ on_ack                            in recovery as well (sample.in_recovery)
@@ -25,6 +26,11 @@
 # none. STATE_IN_PLACE bytes or fewer are kept in the tcb itself and cost nothing; more come from a slab per control
 # (tcp_t.cc_records). Where none is to be had, the connection falls back to the first control of the registry, whose
 # record is in place.
+#
+# begins_late: what such a control would do while the window does not limit the sender, nothing is lost and the timer
+# does not fire is what the default bodies do: nothing on an ACK, the restart window after a pause. Until the first of
+# these it has no record and hears nothing, so that a connection of small responses never pays for it. It must have no
+# on_sent, on_start or on_lost, and not own the repair.
 #
 # While a loss is being repaired (RFC 9937) the window is recovery's, unless the control says owns_repair: on_loss
 # says to which ssthresh it shrinks, on_ack is told what happens, but what it leaves in the view is not used until the
@@ -101,6 +107,7 @@ ctypedef struct cc_ops_t:
     const char *name
     uint32_t state_bytes            # 0: none
     bint owns_repair                # what it leaves in the view holds while a loss is repaired, too
+    bint begins_late                # it need not know of what does not fill the window: see above
     bint hears_sent                 # writer: cc_register. It names on_sent
     bint hears_start                # ... on_start
     bint hears_lost                 # ... on_lost

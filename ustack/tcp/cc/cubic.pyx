@@ -250,6 +250,7 @@ cdef void cubic_wake(void *state, cc_view_t *view, uint32_t kept) noexcept nogil
 cdef cc_ops_t OPS
 OPS.name = b"cubic"
 OPS.state_bytes = sizeof(cubic_t)
+OPS.begins_late = True
 OPS.rest = cubic_rest
 OPS.wake = cubic_wake
 OPS.on_ack = cubic_on_ack

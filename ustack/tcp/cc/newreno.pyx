@@ -66,6 +66,7 @@ cdef void newreno_on_rto(void *state, cc_view_t *view, uint32_t flight, bint fir
 cdef cc_ops_t OPS
 OPS.name = b"newreno"
 OPS.state_bytes = sizeof(newreno_t)
+OPS.begins_late = True
 OPS.on_ack = newreno_on_ack
 OPS.on_loss = newreno_on_loss
 OPS.on_ecn = newreno_on_ecn

@@ -2,8 +2,9 @@
 # The congestion controls of this process, by name. Only the control side looks here (with the GIL held): a connection
 # has its control's number, and its TCP the tables by the same numbers (recovery/control.pxd).
 #
-# Controls are registered when their modules are imported, and stay. The first one is NewReno: the default, and what a
-# connection falls back to when there is no memory for another's record.
+# Controls are registered when their modules are imported, and stay. The first one is NewReno: what a connection falls
+# back to when there is no memory for another's record. A stack that is not told otherwise has CUBIC (RFC 9438 section
+# 1: the most widely deployed one).
 #
 # Above: recovery, engine, blocking, cli. Below: contract, defaults, the controls.
 
@@ -11,6 +12,7 @@ from ustack.tcp.cc.contract cimport cc_ops_t
 
 cdef enum:
     CC_FIRST = 0                    # the number of NewReno
+    CC_DEFAULT = 1                  # ... of CUBIC
     CC_ERR_UNKNOWN = -1             # no control has that name
     CC_ERR_TAKEN = -2               # another table has it
     CC_ERR_FULL = -3                # CC_MAX controls are registered
@@ -23,7 +25,7 @@ cdef int cc_register(cc_ops_t *ops) noexcept
 cdef int cc_find(const char *name) noexcept
 # The table of a number that cc_register or cc_find has given.
 cdef const cc_ops_t *cc_table(int number) noexcept nogil
-# Default bodies alone: of a connection whose control has not begun (CC_WAITING).
-cdef const cc_ops_t *cc_default_table() noexcept nogil
+# Default bodies alone: of a connection whose control has not begun (CC_WAITING). late: it is one that begins late.
+cdef const cc_ops_t *cc_default_table(bint late) noexcept nogil
 # The number of the control that a caller asks for. Raises ValueError, which lists the names there are.
 cdef int cc_number(object name) except -1

@@ -15,9 +15,11 @@ from ustack.tcp.cc.newreno cimport newreno_ops
 
 cdef cc_ops_t *TABLES[CC_MAX]
 cdef int COUNT = 0
-cdef cc_ops_t DEFAULT                       # zeroed: nothing but default bodies, no record
-DEFAULT.name = b""
-cc_fill_defaults(&DEFAULT)
+cdef cc_ops_t[2] DEFAULTS                   # zeroed: nothing but default bodies, no record. By begins_late
+DEFAULTS[0].name = DEFAULTS[1].name = b""
+DEFAULTS[1].begins_late = True
+cc_fill_defaults(&DEFAULTS[0])
+cc_fill_defaults(&DEFAULTS[1])
 
 
 cdef int cc_find(const char *name) noexcept:
@@ -49,8 +51,8 @@ cdef const cc_ops_t *cc_table(int number) noexcept nogil:
     return TABLES[number]
 
 
-cdef const cc_ops_t *cc_default_table() noexcept nogil:
-    return &DEFAULT
+cdef const cc_ops_t *cc_default_table(bint late) noexcept nogil:
+    return &DEFAULTS[1 if late else 0]
 
 
 cdef int cc_number(object name) except -1:
@@ -66,7 +68,7 @@ cdef int cc_number(object name) except -1:
 
 
 def names() -> tuple[str, ...]:
-    """The congestion controls there are, the default one first."""
+    """The congestion controls there are: the one that connections fall back to, the default one, the others."""
     cdef int number
     return tuple([TABLES[number].name.decode() for number in range(COUNT)])
 
@@ -77,5 +79,5 @@ def state_bytes(name: str) -> int:
 
 
 cc_register(newreno_ops())                  # CC_FIRST
-cc_register(cubic_ops())
+cc_register(cubic_ops())                    # CC_DEFAULT
 cc_register(bbr_ops())

@@ -39,7 +39,8 @@ cdef int tcp_init(tcp_t *tcp, ip_t *ip, counters_t *counters, const tcp_config_t
     tcp.now_ns = now_ns
     tcp.cc[<int>CC_FIRST] = cc_table(CC_FIRST)
     for i in range(TCP_MAX_CC):
-        tcp.cc[<int>CC_WAITING + i] = cc_default_table()
+        tcp.cc[<int>CC_WAITING + i] = cc_default_table(False)
+    tcp.cc[<int>CC_WAITING + <int>CC_FIRST] = cc_default_table(tcp.cc[<int>CC_FIRST].begins_late)
     prng_seed(&prng, seed)
     word[0] = prng_next(&prng)
     word[1] = prng_next(&prng)

@@ -19,7 +19,7 @@ from ustack.tcp.records.tcb cimport (
     TCB_REPAIRED, TCB_REXMIT, send_piece_at, send_piece_t, snd_cursor_set, tcb_max_window, tcp_now_us)
 from ustack.tcp.records.work cimport work_add
 from ustack.tcp.recovery.control cimport (
-    control_of, control_state, sample_fill_plain, view_load, view_store)
+    control_awake, control_sleeps, control_state, sample_fill_plain, view_load, view_store)
 from ustack.tcp.recovery.path cimport MTU_PROBING_ALWAYS, path_acknowledged, path_search
 from ustack.tcp.recovery.rack cimport rack_update
 from ustack.tcp.recovery.repair cimport (
@@ -129,16 +129,29 @@ cdef inline bint is_simple(const tcp_t *tcp, const tcb_t *tcb, const segment_t *
 cdef inline void take_simple(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     """What take_acknowledgment comes to there."""
     cdef flight_t *flight = flight_of(tcp, tcb)
-    cdef const cc_ops_t *ops = control_of(tcp, tcb)
     cdef uint32_t acked = flight.pipe, rtt_us
-    cdef ack_sample_t sample
-    cdef cc_view_t view
     rtt_us = rtt_sample(tcb, <uint32_t>((tcp.now_ns - flight.first.sent_ns) // 1000))
     rtt_note_min(tcp, tcb, rtt_us)
     if acked >= tcb.smss and flight.first.segment_bytes == tcb.smss:
         tcb.flags |= TCB_MSS_PROVEN         # sent once, and it arrived
     tcb.delivered += acked
     tcb.backoff = 0
+    if not control_sleeps(tcb, acked):
+        control_on_simple(tcp, tcb, flight, acked, rtt_us)
+    flight_release(tcp, tcb)
+    una_moved(tcp, tcb, tcb.snd_nxt)
+    rexmit_stop(tcb)                        # RFC 6298 (5.2)
+    if tcb.flags & TCB_KEEPALIVE:
+        deadlines_arm(tcp, tcb)
+    note_writable(tcp, tcb)
+    work_add(tcp, tcb)
+
+
+cdef void control_on_simple(tcp_t *tcp, tcb_t *tcb, const flight_t *flight, uint32_t acked,
+                            uint32_t rtt_us) noexcept nogil:
+    cdef const cc_ops_t *ops = control_awake(tcp, tcb)
+    cdef ack_sample_t sample
+    cdef cc_view_t view
     view_load(tcp, tcb, &view)
     sample_fill_plain(tcb, &sample, acked, acked, acked)
     sample.rtt_us = rtt_us
@@ -151,13 +164,6 @@ cdef inline void take_simple(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     sample.round_start = True
     ops.on_ack(control_state(tcp, tcb, ops), &view, &sample)
     view_store(tcb, &view)
-    flight_release(tcp, tcb)
-    una_moved(tcp, tcb, tcb.snd_nxt)
-    rexmit_stop(tcb)                        # RFC 6298 (5.2)
-    if tcb.flags & TCB_KEEPALIVE:
-        deadlines_arm(tcp, tcb)
-    note_writable(tcp, tcb)
-    work_add(tcp, tcb)
 
 
 cdef inline void una_moved(tcp_t *tcp, tcb_t *tcb, uint32_t ack) noexcept nogil:
@@ -310,7 +316,7 @@ cdef void take_life(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
 
 cdef void take_unrecorded(tcp_t *tcp, tcb_t *tcb, const segment_t *seg) noexcept nogil:
     """There was no memory for a flight (transmissions.pxd), or the byte of a window probe was taken: no measurement."""
-    cdef const cc_ops_t *ops = control_of(tcp, tcb)
+    cdef const cc_ops_t *ops
     cdef cc_view_t view
     cdef ack_sample_t sample
     cdef uint32_t una = tcb.snd_una
@@ -319,11 +325,13 @@ cdef void take_unrecorded(tcp_t *tcp, tcb_t *tcb, const segment_t *seg) noexcept
     una_moved(tcp, tcb, seg.ack)
     if seq_lt(tcb.snd_nxt, seg.ack):
         tcb.snd_nxt = seg.ack
-    view_load(tcp, tcb, &view)
-    sample_fill_plain(tcb, &sample, seg.ack - una, tcb.snd_nxt - una, tcb.snd_nxt - una)
-    sample.delivered_total = tcb.delivered
-    ops.on_ack(control_state(tcp, tcb, ops), &view, &sample)
-    view_store(tcb, &view)
+    if not control_sleeps(tcb, tcb.snd_nxt - una):
+        ops = control_awake(tcp, tcb)
+        view_load(tcp, tcb, &view)
+        sample_fill_plain(tcb, &sample, seg.ack - una, tcb.snd_nxt - una, tcb.snd_nxt - una)
+        sample.delivered_total = tcb.delivered
+        ops.on_ack(control_state(tcp, tcb, ops), &view, &sample)
+        view_store(tcb, &view)
     if tcb.snd_una == tcb.snd_max:
         rexmit_stop(tcb)
         if tcb.flags & TCB_KEEPALIVE:

@@ -2,16 +2,17 @@
 # A connection and its congestion control: which one, its record, how it is called (tcp/cc/contract.pxd).
 #
 #     tcb.cc         the control's number, and so the index of its table in tcp.cc; with CC_WAITING until the first data
-#                    is about to go: there the tables have default bodies and no record. CC_HEARS_SENT: frames are many,
-#                    and most controls do not count them
+#                    is about to go, or, where the control begins late, until it is needed: there the tables have
+#                    default bodies and no record. CC_HEARS_SENT: frames are many, and most controls do not count them
 #     tcb.cc_word    the index of its record in tcp.cc_records[number], 0: none; a record of STATE_IN_PLACE bytes or
 #                    fewer is the word itself
 #
-# An idle connection that never sent has no record. One that has sent keeps it for ten to twenty seconds
-# (CONTROL_REST_NS) after its last data: then a control that has a `rest` keeps one word of it (tcb.cc_word, with
+# An idle connection that never sent has no record, nor one whose responses never filled its initial window, if its
+# control begins late (NewReno and CUBIC do). Who has one keeps it for ten to twenty seconds
+# (CONTROL_REST_NS) after the last data: then a control that has a `rest` keeps one word of it (tcb.cc_word, with
 # CC_WAITING), and the record goes. How long ago the last data was is not written down: the records of a control are a
 # list, in the order in which they were last looked at, and one that comes round is asked whether a flight has begun
-# since (CC_USED).
+# since (CC_USED; with CC_WAITING: whether data has flowed at all).
 #
 # Above: ack, path, output, timers, ending, calls. Below: tcb, cc. It must not: decide when.
 
@@ -21,7 +22,7 @@ from libc.string cimport memset
 from ustack.buf.slab cimport slab_at
 from ustack.tcp.cc.contract cimport CC_MAX, STATE_IN_PLACE, ack_sample_t, cc_ops_t, cc_view_t
 from ustack.tcp.records.flight cimport flight_of, flight_pipe, flight_t
-from ustack.tcp.records.tcb cimport CC_HEARS_MORE, CC_HEARS_SENT, CC_TABLE, OPT_SACK, tcb_t, tcp_t
+from ustack.tcp.records.tcb cimport CC_HEARS_MORE, CC_HEARS_SENT, CC_TABLE, CC_USED, CC_WAITING, OPT_SACK, tcb_t, tcp_t
 from ustack.tcp.recovery.pacing cimport PACING_FRAME_MAX, pacing_set_rate
 from ustack.tcp.recovery.rtt cimport rtt_min_us
 from ustack.tcp.recovery.transmissions cimport ack_news_t
@@ -30,8 +31,8 @@ from ustack.tcp.recovery.transmissions cimport ack_news_t
 cdef int control_provide(tcp_t *tcp, int number) noexcept nogil
 # Choose the control of a connection that is being made; `number` has been provided.
 cdef void control_choose(tcb_t *tcb, int number) noexcept nogil
-# Data is about to go: the control gets its record and begins, or wakes (True). Without one the connection falls back to
-# CC_FIRST (CONTROLS_REPLACED). Only while CC_WAITING.
+# Data is about to go, or more has happened than the default bodies answer: the control gets its record and begins, or
+# wakes (True). Without one the connection falls back to CC_FIRST (CONTROLS_REPLACED). Only while CC_WAITING.
 cdef bint control_begin(tcp_t *tcp, tcb_t *tcb) noexcept nogil
 # Look at records that are due: those of connections that are idle go. How many were looked at.
 cdef uint32_t controls_rest(tcp_t *tcp) noexcept nogil
@@ -56,6 +57,26 @@ cdef const char *control_name(const tcb_t *tcb) noexcept nogil
 
 cdef inline const cc_ops_t *control_of(const tcp_t *tcp, const tcb_t *tcb) noexcept nogil:
     return tcp.cc[tcb.cc & CC_TABLE]
+
+
+# For an event that the default bodies do not answer: one that begins late begins with it. (Not with a SYN or a FIN,
+# before data has flowed.)
+cdef inline const cc_ops_t *control_awake(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
+    if tcb.cc & CC_WAITING and tcb.cc & CC_USED:
+        control_begin(tcp, tcb)
+    return control_of(tcp, tcb)
+
+
+# The window was what held the sender back (RFC 9293 section 3.8.2, RFC 7661), as far as the bytes that were in flight
+# tell. In slow start half a window is enough: it is twice what it was when the first of them went.
+cdef inline bint window_limits(const tcb_t *tcb, uint32_t prior_in_flight) noexcept nogil:
+    return (prior_in_flight + tcb.smss >= tcb.cwnd
+            or (tcb.cwnd < tcb.ssthresh and prior_in_flight * 2 >= tcb.cwnd))
+
+
+# An ACK is nothing to a control that has not begun: the window does not limit, or it is a SYN's or a FIN's.
+cdef inline bint control_sleeps(const tcb_t *tcb, uint32_t prior_in_flight) noexcept nogil:
+    return tcb.cc & CC_WAITING and not (tcb.cc & CC_USED and window_limits(tcb, prior_in_flight))
 
 
 cdef inline void *control_state(tcp_t *tcp, tcb_t *tcb, const cc_ops_t *ops) noexcept nogil:
@@ -125,7 +146,7 @@ cdef inline void sample_fill_plain(const tcb_t *tcb, ack_sample_t *sample, uint3
     sample.min_rtt_us = rtt_min_us(tcb)
     sample.selective = tcb.options & OPT_SACK
     sample.unsent = <int32_t>(tcb.snd_end - tcb.snd_nxt)
-    sample.cwnd_limited = prior + tcb.smss >= tcb.cwnd or (tcb.cwnd < tcb.ssthresh and prior * 2 >= tcb.cwnd)
+    sample.cwnd_limited = window_limits(tcb, prior)
 
 
 # draft-ietf-ccwg-bbr section 4.1.2.3: the rate at which what was sent with the newest delivered segment has arrived.

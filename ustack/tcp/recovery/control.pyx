@@ -8,7 +8,7 @@ from ustack.base.ilist cimport ilist_append, ilist_hook_t, ilist_remove
 from ustack.base.wheel cimport WHEEL_TICK_SHIFT
 from ustack.buf.slab cimport slab_alloc, slab_at, slab_init, slab_release, slab_t
 from ustack.tcp.cc.contract cimport loss_sample_t
-from ustack.tcp.cc.registry cimport CC_FIRST, cc_table
+from ustack.tcp.cc.registry cimport CC_FIRST, cc_default_table, cc_table
 from ustack.tcp.records.deadlines cimport tcp_tick, tick_after, tick_reached
 from ustack.tcp.records.flight cimport (
     TX_APP_LIMITED, TX_SIZE_PROBE, transmission_at, transmission_bytes, transmission_t)
@@ -44,6 +44,7 @@ cdef int control_provide(tcp_t *tcp, int number) noexcept nogil:
             &tcp.cc_records[number], record_bytes(ops), tcp.config.cc_records) != 0:
         return -1
     tcp.cc[number] = ops
+    tcp.cc[<int>CC_WAITING + number] = cc_default_table(ops.begins_late)
     return 0
 
 
@@ -138,11 +139,12 @@ cdef void control_end(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
 
 
 cdef int control_change(tcp_t *tcp, tcb_t *tcb, int number) noexcept nogil:
+    cdef bint late = tcp.cc[number].begins_late
     cdef uint32_t word
     if number == control_number(tcb):
         return 0
-    if tcb.cc & CC_WAITING:
-        control_choose(tcb, number)
+    if tcb.cc & CC_WAITING and (late or not tcb.cc & CC_USED or tcb.snd_una == tcb.snd_max):
+        tcb.cc = <uint8_t>(number | CC_WAITING | (tcb.cc & CC_USED if late else 0))
         tcb.cc_word = 0                     # the other one's
         return 0
     if not take_record(tcp, number, &word):

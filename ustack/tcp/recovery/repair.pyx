@@ -13,7 +13,8 @@ from ustack.tcp.records.flight cimport (
 from ustack.tcp.records.tcb cimport OPT_SACK, TCB_PROBE_REPEATED, TCB_REPAIRED
 from ustack.tcp.records.work cimport work_add
 from ustack.tcp.recovery.control cimport (
-    control_lost, control_of, control_owns_repair, control_state, sample_fill, view_load, view_store, view_store_rate)
+    control_awake, control_lost, control_owns_repair, control_sleeps, control_state, sample_fill, view_load, view_store,
+    view_store_rate)
 from ustack.tcp.recovery.path cimport path_probe_is_lost, path_probe_lost
 from ustack.tcp.recovery.prr cimport prr_recover_fs, prr_send_count
 from ustack.tcp.recovery.rack cimport (
@@ -92,7 +93,7 @@ cdef void forget_probe(tcb_t *tcb, flight_t *flight) noexcept nogil:
 cdef void repair_begin(tcp_t *tcp, tcb_t *tcb, flight_t *flight, const ack_news_t *news, uint32_t una) noexcept nogil:
     """RFC 9937 section 6.1, RFC 5681 section 3.2 step 2: FlightSize without what limited transmit has added since the
     first sign of a loss (MUST NOT)."""
-    cdef const cc_ops_t *ops = control_of(tcp, tcb)
+    cdef const cc_ops_t *ops = control_awake(tcp, tcb)
     cdef cc_view_t view
     cdef uint32_t outstanding = tcb.snd_nxt - una
     if flight.flags & FLIGHT_RECOVER and seq_gt(flight.recover, una):
@@ -221,11 +222,12 @@ cdef inline void note_disorder(tcb_t *tcb, flight_t *flight, const ack_news_t *n
 
 cdef inline void control_on_ack(tcp_t *tcp, tcb_t *tcb, flight_t *flight, const ack_news_t *news, uint32_t una,
                                 uint32_t in_flight, bint in_recovery) noexcept nogil:
-    cdef const cc_ops_t *ops = control_of(tcp, tcb)
+    cdef const cc_ops_t *ops
     cdef cc_view_t view
     cdef ack_sample_t sample
-    if news.delivered == 0 and news.newly_lost == 0 and news.acked == 0:
+    if (news.delivered == 0 and news.newly_lost == 0 and news.acked == 0) or control_sleeps(tcb, in_flight):
         return
+    ops = control_awake(tcp, tcb)
     view_load(tcp, tcb, &view)
     sample_fill(tcp, tcb, flight, news, &sample, una, in_flight)
     sample.in_recovery = in_recovery
@@ -301,7 +303,7 @@ cdef void repair_note_sent(tcp_t *tcp, flight_t *flight, uint32_t length, bint a
 
 
 cdef void repair_by_probe(tcp_t *tcp, tcb_t *tcb, uint32_t flight_bytes) noexcept nogil:
-    cdef const cc_ops_t *ops = control_of(tcp, tcb)
+    cdef const cc_ops_t *ops = control_awake(tcp, tcb)
     cdef cc_view_t view
     view_load(tcp, tcb, &view)
     ops.on_loss(control_state(tcp, tcb, ops), &view, flight_bytes)

@@ -10,7 +10,7 @@ from ustack.tcp.records.flight cimport (
     REPAIR_NONE, REPAIR_RTO)
 from ustack.tcp.records.tcb cimport TCB_REORDERED, tcp_timestamp
 from ustack.tcp.recovery.control cimport (
-    control_of, control_owns_repair, control_state, view_load, view_store, view_store_rate)
+    control_awake, control_owns_repair, control_state, view_load, view_store, view_store_rate)
 from ustack.tcp.recovery.rtt cimport GRANULARITY_US
 from ustack.tcp.recovery.transmissions cimport transmissions_found
 from ustack.wire.seq cimport seq_gt
@@ -49,7 +49,7 @@ cdef bint undo_detects(const tcb_t *tcb, flight_t *flight, const ack_news_t *new
 
 cdef void undo_restore(tcp_t *tcp, tcb_t *tcb, flight_t *flight) noexcept nogil:
     """RFC 4015 section 3: what was believed lost is in flight, the window is as before, the RTO learns from it."""
-    cdef const cc_ops_t *ops = control_of(tcp, tcb)
+    cdef const cc_ops_t *ops = control_awake(tcp, tcb)
     cdef cc_view_t view
     count(tcp.counters, REPAIRS_UNDONE)
     if flight.repair == REPAIR_RTO:

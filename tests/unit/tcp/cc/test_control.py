@@ -11,6 +11,7 @@ import pytest
 
 from ustack import SimNetwork, Stack, StackError
 from ustack.errors import SendAfterEnd
+from ustack.tcp.cc.registry import names
 from ustack.testing.pair import Pair
 from ustack.testing.parts import controls
 from ustack.testing.peer import ScriptedPeer
@@ -50,9 +51,9 @@ def sent(scene: Scene) -> list[int]:
 # ---------------------------------------------------------------- who chooses
 
 
-def test_a_stack_has_newreno_when_it_is_not_told_otherwise() -> None:
+def test_a_stack_has_cubic_when_it_is_not_told_otherwise() -> None:
     with established() as scene:
-        assert scene.conn.cc == scene.conn.info()["cc"] == scene.info()["cc"] == "newreno"
+        assert scene.conn.cc == scene.conn.info()["cc"] == scene.info()["cc"] == names()[1] == "cubic"
 
 
 @pytest.mark.parametrize("role", ["passive", "active"])
@@ -99,7 +100,7 @@ def test_a_control_that_is_not_there_is_refused_everywhere(name: str) -> None:
         with pytest.raises(ValueError, match="there are: newreno"):
             scene.conn.cc = name
         stack.listen(81).close()  # the port was not taken
-        assert (scene.conn.cc, len(stack.connections())) == ("newreno", 1)
+        assert (scene.conn.cc, len(stack.connections())) == ("cubic", 1)
 
 
 # ---------------------------------------------------------------- the record
@@ -128,6 +129,59 @@ def test_the_record_comes_with_the_first_data() -> None:
         assert records(scene) == 1
         scene.abort()
         assert records(scene) == 0
+
+
+@pytest.mark.parametrize("cc", ["newreno", "cubic"])
+def test_one_that_begins_late_has_none_while_its_responses_do_not_fill_the_window(cc: str) -> None:
+    """Half a window is one that limits in slow start; below that these controls do nothing on an ACK."""
+    with established(cc=cc) as scene:
+        for length in (1, 100, IW // 2 - 1) * 20:
+            scene.send(bytes(length))
+            scene.peer.catch_up()
+            scene.peer.send("A")
+            scene.testbed.advance(SECOND)
+        assert (records(scene), scene.conn.cc, scene.info()["cwnd"]) == (0, cc, IW)
+        scene.send(bytes(IW // 2))
+        scene.peer.catch_up()
+        scene.peer.send("A")
+        assert (records(scene), scene.info()["cwnd"]) == (1 if cc == "cubic" else 0, IW + IW // 2)
+        scene.abort()
+        assert records(scene) == 0
+
+
+@pytest.mark.parametrize("cc", ["newreno", "cubic"])
+def test_one_that_begins_late_begins_with_a_loss(cc: str) -> None:
+    """Of a flight that did not fill the window: five segments, the first of them lost."""
+    with established(cc=cc, initial_window_segments=20) as scene:
+        scene.send(bytes(5 * MSS))
+        for _ in range(3):
+            scene.peer.send("A", ack=1)
+        at_loss = scene.info()["ssthresh"]
+        assert (records(scene), at_loss) == ((1, 35 * MSS // 10) if cc == "cubic" else (0, 5 * MSS // 2))
+        scene.abort()
+
+
+def test_one_that_begins_late_begins_with_a_timeout() -> None:
+    with established(cc="cubic") as scene:
+        scene.send(bytes(MSS))
+        scene.testbed.advance(5 * SECOND)
+        assert (records(scene), scene.info()["cwnd"], scene.info()["ssthresh"]) == (1, MSS, 2 * MSS)
+        scene.abort()
+
+
+@pytest.mark.parametrize("cc", ["aimd", "nothing", "newreno"])
+def test_in_a_flight_one_that_has_not_begun_gives_way_at_once(cc: str) -> None:
+    """To one that is told of everything: it might wait forever for the next flight."""
+    with established(cc="cubic") as scene:
+        scene.send(bytes(100))
+        scene.conn.cc = cc
+        told = controls.take_calls()
+        assert (scene.conn.cc, records(scene)) == (cc, 1 if cc == "aimd" else 0)
+        assert [call[0] for call in told] == (["init"] if cc == "aimd" else [])
+        scene.peer.catch_up()
+        scene.peer.send("A")
+        assert [call[0] for call in controls.take_calls()] == (["on_ack"] if cc == "aimd" else [])
+        scene.abort()
 
 
 def test_data_that_waits_for_a_window_has_one() -> None:
@@ -171,7 +225,7 @@ def test_it_stays_while_the_connection_is_idle() -> None:
 def test_a_control_that_can_rest_does_so_ten_seconds_after_the_last_data() -> None:
     """What an idle connection costs does not depend on its control: one word of the record stays, and the window."""
     with established(cc="cubic") as scene:
-        scene.send(bytes(100))
+        scene.send(bytes(IW))
         scene.peer.catch_up()
         scene.peer.send("A")
         window = scene.info()["cwnd"]
@@ -179,7 +233,9 @@ def test_a_control_that_can_rest_does_so_ten_seconds_after_the_last_data() -> No
         assert records(scene) == 1
         scene.testbed.advance(12 * SECOND)
         assert (records(scene), scene.conn.cc, scene.info()["cwnd"]) == (0, "cubic", window)
-        scene.send(bytes(100))
+        scene.send(bytes(IW))
+        scene.peer.catch_up()
+        scene.peer.send("A")
         assert records(scene) == 1
         scene.abort()
         assert records(scene) == 0
@@ -187,8 +243,8 @@ def test_a_control_that_can_rest_does_so_ten_seconds_after_the_last_data() -> No
 
 def test_it_does_not_while_data_flows_or_is_in_flight() -> None:
     with established(cc="cubic") as scene:
-        for _ in range(8):
-            scene.send(bytes(100))
+        for length in (IW, *(100,) * 7):
+            scene.send(bytes(length))
             scene.peer.catch_up()
             scene.peer.send("A")
             scene.testbed.advance(5 * SECOND)
@@ -599,7 +655,7 @@ def test_newreno_begins_anew_when_it_comes_back() -> None:
 
 
 def test_in_the_middle_of_a_repair() -> None:
-    with established(initial_window_segments=20) as scene:
+    with established(initial_window_segments=20, cc="newreno") as scene:
         scene.send(bytes(20 * MSS))
         for _ in range(4):
             scene.peer.send("A", ack=1)

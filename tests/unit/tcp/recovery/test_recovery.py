@@ -24,7 +24,7 @@ def seq_of(index: int) -> int:
 
 def started(segments: int, *, total: int = 200, **config: Any) -> Scene:
     """A long transfer whose first `segments` segments are in flight; none is acknowledged."""
-    scene = established(initial_window_segments=segments, wnd=WINDOW, **config)
+    scene = established(initial_window_segments=segments, wnd=WINDOW, cc="newreno", **config)
     scene.send(bytes(total * MSS))
     assert sent(scene) == [seq_of(index) for index in range(segments)]
     return scene

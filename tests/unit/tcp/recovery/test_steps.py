@@ -129,7 +129,7 @@ def test_timeout_without_sack_means_everything() -> None:
 
 def probed(segments: int) -> Scene:
     """`segments` in flight, and the probe that repeats the last of them."""
-    scene = established(options=SACK, wnd=WINDOW, initial_window_segments=segments)
+    scene = established(options=SACK, wnd=WINDOW, initial_window_segments=segments, cc="newreno")
     answered(scene)
     scene.send(bytes(segments * MSS))
     assert len(starts(scene)) == segments
