@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 # What has arrived twice and is still to be reported: RFC 2883, the receiver's half.
 #
-#     a segment whose data is here already ──▶ duplicate_note ──▶ the next pure ACK: duplicate_take, its first SACK block
+#     a segment whose data is here already ──▶ duplicate_note ──▶ the next pure ACK: its first SACK block
 #
 # Few connections have one, and only until the turn's output: 16 places for all, by the connection's index. Where two
 # meet the later one stays: a report is advice, from which the peer learns that it need not have sent something again.
