@@ -6,10 +6,9 @@ from libc.stdlib cimport free
 
 from ustack.application cimport conn_t, transport_t, turn_charge
 from ustack.base.prng cimport siphash13
-from ustack.buf.slab cimport slab_at
 from ustack.server.connection cimport connection_abort, connection_close
 from ustack.server.decide cimport decide_unseen
-from ustack.server.exchange cimport exchange_end, exchange_of
+from ustack.server.exchange cimport exchange_at, exchange_end, exchange_of
 from ustack.server.plainheads cimport decide_learning
 from ustack.server.receiving cimport answer, recall
 from ustack.server.records cimport (
@@ -24,7 +23,7 @@ cdef uint32_t decide_waiting(server_t *server, const transport_t *transport) noe
     cdef exchange_t *exchange
     cdef uint32_t decided = 0, units = 0
     while server.undecided.first and units < HAND_OVER_MAX_UNITS:
-        exchange = <exchange_t *>slab_at(&server.exchanges, server.undecided.first)
+        exchange = exchange_at(server, server.undecided.first)
         if server.closing:
             connection_abort(server, transport, exchange.conn)
         else:

@@ -22,7 +22,7 @@ cdef int beneath_open(int directory_fd, const char *path, int flags) noexcept no
     cdef open_how how
     cdef long fd
     memset(&how, 0, sizeof(how))
-    how.flags = <uint64_t>(flags | O_CLOEXEC)
+    how.flags = flags | O_CLOEXEC
     how.resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS
     fd = syscall(SYS_openat2, directory_fd, path, &how, sizeof(how))
     return <int>fd if fd >= 0 else -errno

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: MIT
 """Reader of chunked bodies, a byte of framing at a time (contract: chunks.pxd)."""
 
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport uint8_t, uint64_t
 from libc.string cimport memset
 
+from ustack.base.bytestring cimport data_of, size_of
 from ustack.server.grammar cimport hex_digit, is_text, is_token
 
 from ustack.server.response import Refusal
@@ -117,7 +117,7 @@ cdef int chunks_read(chunks_t *chunks, const uint8_t *data, size_t length, size_
         if chunks.state == CHUNK_DATA:
             step = length - at
             if step > chunks.size:
-                step = <size_t>chunks.size
+                step = chunks.size
             if step > chunks.left:
                 return 413
             at += step
@@ -148,8 +148,7 @@ cdef class ChunkedBody:
     def feed(self, bytes data not None):
         """(bytes of `data` that belong to the body, has it ended with them). Raises Refusal(413) or Refusal(400)."""
         cdef size_t used = 0
-        cdef int verdict = chunks_read(&self.chunks, <const uint8_t *>PyBytes_AS_STRING(data),
-                                       <size_t>PyBytes_GET_SIZE(data), &used)
+        cdef int verdict = chunks_read(&self.chunks, data_of(data), size_of(data), &used)
         if verdict > 1:
             raise Refusal(verdict, close=True)
         return used, verdict == 1

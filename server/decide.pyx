@@ -3,12 +3,13 @@
 
 import logging
 
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.bytes cimport PyBytes_AS_STRING
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, strdup
 
 from ustack.application cimport Application
+from ustack.base.bytestring cimport bytes_from, data_of, size_of
 from ustack.base.prng cimport siphash13
 from ustack.buf.lent cimport lent_from_copy, lent_t
 from ustack.server.filetable cimport responses_make_room
@@ -50,7 +51,7 @@ cdef decision_t *decide_unseen(server_t *server, const uint8_t *head, size_t len
     server.units += UNSEEN_UNITS + <uint32_t>(length >> HEAD_BYTES_UNIT_SHIFT)
     for _i in range(INTERRUPTIONS):
         try:
-            return decider.decide_head(<bytes>(<const char *>head)[:length], hashed)
+            return decider.decide_head(bytes_from(head, length), hashed)
         except MemoryError:
             return NULL
         except BaseException as error:
@@ -64,7 +65,7 @@ cdef section_t *section_learn(server_t *server, const uint8_t *data, size_t leng
     cdef Decider decider = <Decider>server.decider
     server.units += UNSEEN_UNITS + <uint32_t>(length >> HEAD_BYTES_UNIT_SHIFT)
     try:
-        return decider.learn_section(<bytes>(<const char *>data)[:length], minor)
+        return decider.learn_section(bytes_from(data, length), minor)
     except MemoryError:
         return NULL
     except BaseException as error:
@@ -144,13 +145,13 @@ cdef class Decider:
             raise
         # A 503 is about this moment: there was no room for the response.
         if lasting and decision.status != 503 and not self.s.finishing:
-            head_remember(self.s, decision, <const uint8_t *>PyBytes_AS_STRING(head), <size_t>len(head), hashed)
+            head_remember(self.s, decision, data_of(head), size_of(head), hashed)
         return decision
 
     cdef int status_of(self, bytes head) except -1:
         self.s.skip_file_open = 0
         cdef decision_t *decision = self.decide_head(head, siphash13(
-            self.s.hash_key, <const uint8_t *>PyBytes_AS_STRING(head), <size_t>PyBytes_GET_SIZE(head)))
+            self.s.hash_key, data_of(head), size_of(head)))
         cdef int status = decision.status
         if decision.flags & DECISION_REMEMBERED:
             head_drop(self.s, decision)
@@ -264,9 +265,9 @@ cdef class Decider:
         cdef bytes text = head + body
         cdef lent_t *lent = NULL
         if not counted:
-            lent = lent_from_copy(<const uint8_t *>PyBytes_AS_STRING(text), <uint64_t>PyBytes_GET_SIZE(text))
-        elif responses_make_room(self.s, <uint64_t>PyBytes_GET_SIZE(text), keep, whole):
-            lent = counted_copy(self.s, <const uint8_t *>PyBytes_AS_STRING(text), <uint64_t>PyBytes_GET_SIZE(text))
+            lent = lent_from_copy(data_of(text), size_of(text))
+        elif responses_make_room(self.s, size_of(text), keep, whole):
+            lent = counted_copy(self.s, data_of(text), size_of(text))
         if lent == NULL:
             self.s.stats.responses_refused += 1
             raise responses.Refusal(503, close=True)
@@ -285,8 +286,7 @@ cdef class Decider:
         if request is not None:
             referer, agent = request.one(b"referer"), request.one(b"user-agent")
         text, split = accesslog.log_text(line, referer, agent)
-        decision.log_text = counted_copy(self.s, <const uint8_t *>PyBytes_AS_STRING(text),
-                                         <uint64_t>PyBytes_GET_SIZE(text))
+        decision.log_text = counted_copy(self.s, data_of(text), size_of(text))
         decision.log_split = split
         if decision.log_text == NULL:
             self.s.log.lost_lines += 1

@@ -38,9 +38,18 @@ cdef void request_note(server_t *server, conn_t *conn, exchange_t *exchange, uin
 cdef void request_release(server_t *server, exchange_t *exchange) noexcept nogil    # it is not kept any more
 
 
+cdef inline exchange_t *exchange_at(const server_t *server, uint32_t index) noexcept nogil:
+    return <exchange_t *>slab_at(&server.exchanges, index)
+
+
+# Which record the connection has; 0: none.
+cdef inline uint32_t exchange_index(const conn_t *conn) noexcept nogil:
+    return conn.user_data & EXCHANGE_MASK
+
+
 cdef inline exchange_t *exchange_of(server_t *server, const conn_t *conn) noexcept nogil:
-    cdef uint32_t index = <uint32_t>(conn.user_data & EXCHANGE_MASK)
-    return <exchange_t *>slab_at(&server.exchanges, index) if index else NULL
+    cdef uint32_t index = exchange_index(conn)
+    return exchange_at(server, index) if index else NULL
 
 
 cdef inline void exchange_end(server_t *server, const transport_t *transport, conn_t *conn) noexcept nogil:

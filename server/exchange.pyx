@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: MIT
 """Records of connections in the middle of something (contract: exchange.pxd)."""
 
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport free
 from libc.string cimport memset
 
 from ustack.application cimport conn_t, transport_t
 from ustack.base.ilist cimport ilist_append, ilist_hook_t, ilist_remove, ilist_t
 from ustack.buf.lent cimport lent_unref
-from ustack.buf.slab cimport slab_alloc, slab_at, slab_destroy, slab_init, slab_release
+from ustack.buf.slab cimport slab_alloc, slab_destroy, slab_init, slab_release
 from ustack.server.headtable cimport decision_free
 from ustack.server.logring cimport log_keep
 from ustack.server.records cimport (
@@ -34,8 +34,8 @@ cdef exchange_t *exchange_take(server_t *server, conn_t *conn, phase_t phase) no
     if index == 0:
         server.stats.busy_refused += 1
         return NULL
-    exchange = <exchange_t *>slab_at(&server.exchanges, index)
-    exchange.phase = <uint8_t>phase
+    exchange = exchange_at(server, index)
+    exchange.phase = phase
     exchange.file = NO_FILE
     conn.user_data = index
     return exchange
@@ -62,7 +62,7 @@ cdef void exchange_clear(server_t *server, const transport_t *transport, conn_t 
 
 cdef void exchange_drop(server_t *server, const transport_t *transport, conn_t *conn) noexcept nogil:
     exchange_clear(server, transport, conn, exchange_of(server, conn))
-    slab_release(&server.exchanges, <uint32_t>(conn.user_data & EXCHANGE_MASK))
+    slab_release(&server.exchanges, exchange_index(conn))
     conn.user_data &= ~EXCHANGE_MASK
 
 
@@ -77,7 +77,7 @@ cdef void exchange_log(server_t *server, const transport_t *transport, conn_t *c
 
 
 cdef inline ilist_hook_t *request_hook(const void *server, uint32_t index) noexcept nogil:
-    return &(<exchange_t *>slab_at(&(<const server_t *>server).exchanges, index)).order
+    return &exchange_at(<const server_t *>server, index).order
 
 
 cdef inline ilist_t *request_list(server_t *server, const exchange_t *exchange) noexcept nogil:
@@ -87,7 +87,7 @@ cdef inline ilist_t *request_list(server_t *server, const exchange_t *exchange) 
 cdef void request_note(server_t *server, conn_t *conn, exchange_t *exchange, uint32_t more_bytes) noexcept nogil:
     if exchange.held_bytes == 0:
         exchange.conn = conn
-        ilist_append(request_list(server, exchange), request_hook, server, <uint32_t>(conn.user_data & EXCHANGE_MASK))
+        ilist_append(request_list(server, exchange), request_hook, server, exchange_index(conn))
     if exchange.phase == PHASE_UNDECIDED:
         server.undecided_bytes += more_bytes
     exchange.held_bytes += more_bytes
@@ -102,4 +102,4 @@ cdef void request_release(server_t *server, exchange_t *exchange) noexcept nogil
         server.undecided_bytes -= exchange.held_bytes
     exchange.held_bytes = 0
     ilist_remove(request_list(server, exchange), request_hook, server,
-                 <uint32_t>(exchange.conn.user_data & EXCHANGE_MASK))
+                 exchange_index(exchange.conn))

@@ -53,6 +53,11 @@ cdef bint still_missing(server_t *server, decision_t *decision) noexcept nogil
 cdef bint responses_make_room(server_t *server, uint64_t wanted, uint32_t keep, bint whole) noexcept nogil
 
 
+# Where it is in server.files.
+cdef inline uint32_t file_number(const server_t *server, const file_t *file) noexcept nogil:
+    return <uint32_t>(file - server.files)
+
+
 cdef inline bint file_fresh(server_t *server, file_t *file) noexcept nogil:
     """As it is on the disk? Asked with two stat(2), once a burst as long as this second's budget lasts, so that a quiet
     server sees every change at once and a busy one pays a bounded part of its time; after that once in revalidate_ns.

@@ -121,7 +121,7 @@ cdef void file_appear(server_t *server, file_t *file, size_t path_length, uint64
     file.path_length = <uint32_t>path_length
     file.path_hash = hashed
     file.next = bucket[0]
-    bucket[0] = <uint32_t>(file - server.files) + 1
+    bucket[0] = file_number(server, file) + 1
     file.checked_ns = server.now_ns
     file.referenced = 1
     file.live = 1
@@ -179,7 +179,7 @@ cdef void variant_clear(server_t *server, variant_t *variant) noexcept nogil:
 
 cdef void file_drop(server_t *server, file_t *file) noexcept nogil:
     cdef uint32_t *link = &server.file_buckets[file.path_hash & server.file_bucket_mask]
-    cdef uint32_t slot = <uint32_t>(file - server.files) + 1
+    cdef uint32_t slot = file_number(server, file) + 1
     if not file.live:
         return
     while link[0] != slot:
@@ -190,7 +190,7 @@ cdef void file_drop(server_t *server, file_t *file) noexcept nogil:
     file.live = 0
     file.generation += 1
     server.file_count -= 1
-    server.free_files[server.file_limit - server.file_count - 1] = <uint32_t>(file - server.files)
+    server.free_files[server.file_limit - server.file_count - 1] = file_number(server, file)
 
 
 cdef uint32_t file_make_room(server_t *server, uint64_t bytes_wanted, uint64_t copied_wanted) noexcept nogil:

@@ -3,11 +3,12 @@
 
 import os
 
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.bytes cimport PyBytes_AS_STRING
 from libc.errno cimport errno
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memset, strdup
 
+from ustack.base.bytestring cimport data_of, size_of
 from ustack.base.posix cimport fstatat, stat_t
 from ustack.base.prng cimport siphash13
 from ustack.buf.lent cimport lent_from_copy, lent_from_file, lent_t
@@ -20,7 +21,7 @@ from ustack.server import files, response as responses
 
 
 cdef lent_t *lent_from_bytes(bytes data) except NULL:
-    cdef lent_t *lent = lent_from_copy(<const uint8_t *>PyBytes_AS_STRING(data), <uint64_t>PyBytes_GET_SIZE(data))
+    cdef lent_t *lent = lent_from_copy(data_of(data), size_of(data))
     if lent == NULL:
         raise MemoryError
     return lent
@@ -55,8 +56,8 @@ cdef class Loader:
         cdef lent_t *body = NULL
         cdef int verdict = OPEN_IN_GENERAL
         cdef size_t length = <size_t>len(path)
-        cdef uint64_t hashed = siphash13(self.s.hash_key, <const uint8_t *>PyBytes_AS_STRING(path), length)
-        cdef file_t *file = file_lookup(self.s, <const uint8_t *>PyBytes_AS_STRING(path), length, hashed)
+        cdef uint64_t hashed = siphash13(self.s.hash_key, data_of(path), length)
+        cdef file_t *file = file_lookup(self.s, data_of(path), length, hashed)
         if file != NULL and file_fresh(self.s, file):
             file.referenced = 1
             return file - self.s.files

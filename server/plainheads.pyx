@@ -12,7 +12,7 @@ from ustack.buf.lent cimport lent_t
 from ustack.server.dates cimport DATE_BYTES, write_http_date
 from ustack.server.decide cimport section_free, section_learn, shape_learn
 from ustack.server.filetable cimport (
-    OPEN_IN_GENERAL, PATH_BYTES, file_fresh, file_lookup, file_open, file_take, responses_make_room)
+    OPEN_IN_GENERAL, PATH_BYTES, file_fresh, file_lookup, file_number, file_open, file_take, responses_make_room)
 from ustack.server.headscan cimport VERSION_BYTES
 from ustack.server.headtable cimport decision_free, head_remember
 from ustack.server.numerals cimport write_decimal, write_hex
@@ -35,7 +35,7 @@ cdef int plain_begin(server_t *server, uint32_t limit) except -1:
     server.index_length = <uint32_t>len(index)
     server.max_section_bytes = requests.MAX_SECTION_BYTES
     server.max_log_text_bytes = accesslog.MAX_TEXT_BYTES
-    server.shared_404 = <uint8_t>(responses.shared_index(404) * FULL_FORMS)
+    server.shared_404 = responses.shared_index(404) * FULL_FORMS
     if limit == 0:
         return 0
     while slots * 2 <= limit:
@@ -171,7 +171,7 @@ cdef shape_t *shape_find(server_t *server, const file_t *file, uint8_t form) noe
                 and memcmp(shape.extension, extension, length) == 0):
             return shape
     server.unlearned = 1
-    server.unlearned_file = <uint32_t>(file - server.files)
+    server.unlearned_file = file_number(server, file)
     server.unlearned_form = form
     return NULL
 
@@ -228,7 +228,7 @@ cdef bint full_make(server_t *server, file_t *file, uint8_t form) noexcept nogil
     if variant.body != NULL and not variant.mapped and variant.identity.size <= INLINE_BYTES:
         memcpy(text + at, variant.body.data, variant.identity.size)
         at += variant.identity.size
-    if not responses_make_room(server, at, <uint32_t>(file - server.files), True):
+    if not responses_make_room(server, at, file_number(server, file), True):
         return False
     ready.lent = counted_copy(server, text, at)
     if ready.lent == NULL:
@@ -295,7 +295,7 @@ cdef bint plain_note(server_t *server, decision_t *decision, const uint8_t *head
 cdef bint plain_answer(server_t *server, decision_t *decision, file_t *file, const section_t *section) noexcept nogil:
     """Answer with the whole file. False: the general way has to."""
     cdef variant_t *variant
-    decision.file = <uint32_t>(file - server.files)
+    decision.file = file_number(server, file)
     decision.generation = file.generation
     decision.variant = file.has_gzip and section.accepts_gzip
     decision.status = 200

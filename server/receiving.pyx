@@ -8,10 +8,9 @@ from libc.string cimport memchr, memcpy
 from ustack.application cimport conn_t, transport_t
 from ustack.base.prng cimport siphash13
 from ustack.buf.lent cimport lent_ref
-from ustack.buf.slab cimport slab_at
 from ustack.server.chunks cimport chunks_read
 from ustack.server.connection cimport connection_abort, connection_idle, exchange_begin
-from ustack.server.exchange cimport exchange_end, exchange_of, request_note, request_release
+from ustack.server.exchange cimport exchange_at, exchange_end, exchange_of, request_note, request_release
 from ustack.server.filetable cimport decision_valid
 from ustack.server.headscan cimport head_end, line_fault, starts_no_request
 from ustack.server.headtable cimport decision_free, head_drop, head_lookup
@@ -31,7 +30,7 @@ cdef void request_hold(server_t *server, const transport_t *transport, conn_t *c
     """Count what is kept of a request, after others have made room for it."""
     cdef exchange_t *oldest
     while server.request_bytes + more_bytes > server.max_request_bytes and server.request_order.first:
-        oldest = <exchange_t *>slab_at(&server.exchanges, server.request_order.first)
+        oldest = exchange_at(server, server.request_order.first)
         if oldest == exchange:
             break                       # it alone fits, by the bounds on a head
         server.stats.requests_displaced += 1
@@ -289,7 +288,7 @@ cdef bint head_may_go_on(server_t *server, const transport_t *transport, conn_t 
 cdef size_t body_more(server_t *server, const transport_t *transport, conn_t *conn, exchange_t *exchange,
                       const uint8_t *data, size_t length) noexcept nogil:
     cdef decision_t *pending
-    cdef size_t used = length if length < exchange.left else <size_t>exchange.left
+    cdef size_t used = length if length < exchange.left else exchange.left
     cdef int verdict = 0
     if exchange.pending.flags & DECISION_CHUNKED:
         verdict = chunks_read(&exchange.chunks, data, length, &used)

@@ -43,7 +43,7 @@ cdef class WallClock:
     """Where the time of day comes from."""
 
     cdef int set(self, uint64_t now_ns) except -1:
-        self.s.wall_offset_ns = <int64_t>self.read() - <int64_t>now_ns
+        self.s.wall_offset_ns = self.read() - now_ns
         self.s.wall_known = 1
         self.s.next_second_ns = 0
         tick(self.s, now_ns)

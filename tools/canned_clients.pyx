@@ -197,7 +197,7 @@ cdef void read_frame(canned_t *canned, const uint8_t *frame, uint32_t length) no
 
 
 cdef void read_segment(canned_t *canned, const segment_t *segment) noexcept nogil:
-    cdef uint32_t index = <uint32_t>segment.dport - FIRST_PORT
+    cdef uint32_t index = segment.dport - FIRST_PORT
     cdef client_t *client
     if index >= canned.client_count or segment.flags & (RST | FIN):
         canned.unexpected += 1

@@ -6,13 +6,14 @@ import ipaddress
 from libc.stdint cimport uint32_t
 from libc.string cimport memcpy
 
+from ustack.base.bytestring cimport data_of
 from ustack.base.types cimport ip_addr_set_v4, ip_addr_t
 
 
 cdef int _write(object address, ip_addr_t *out) except -1:
     cdef uint32_t address_be
     cdef bytes packed = address.packed
-    memcpy(&address_be, <const char *>packed, 4)
+    memcpy(&address_be, data_of(packed), 4)
     ip_addr_set_v4(out, address_be)
     return 0
 

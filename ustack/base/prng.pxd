@@ -19,7 +19,7 @@ cdef double prng_unit(prng_t *prng) noexcept nogil                       # 0.0 <
 
 # SipHash-c-d of `length` bytes under a 128-bit key. 2-4 for what an outsider must not predict (ISNs),
 # 1-3 for hash tables.
-cdef uint64_t siphash24(const uint8_t *key, const uint8_t *data, size_t length) noexcept nogil
-cdef uint64_t siphash13(const uint8_t *key, const uint8_t *data, size_t length) noexcept nogil
+cdef uint64_t siphash24(const uint8_t *key, const void *data, size_t length) noexcept nogil
+cdef uint64_t siphash13(const uint8_t *key, const void *data, size_t length) noexcept nogil
 # SipHash-1-3 of twelve bytes that are in registers: `word` and then `half`, each as if stored little-endian.
 cdef uint64_t siphash13_of_12(const uint8_t *key, uint64_t word, uint32_t half) noexcept nogil

@@ -120,29 +120,30 @@ cdef inline uint64_t _sip_end(sip_t *s, int final_rounds) noexcept nogil:
     return s.v0 ^ s.v1 ^ s.v2 ^ s.v3
 
 
-cdef inline uint64_t _siphash(const uint8_t *key, const uint8_t *data, size_t length,
+cdef inline uint64_t _siphash(const uint8_t *key, const void *message, size_t length,
                               int block_rounds, int final_rounds) noexcept nogil:
     cdef sip_t s
     cdef uint64_t word
     cdef uint64_t last = <uint64_t>length << 56
-    cdef int i
+    cdef const uint8_t *data = <const uint8_t *>message
+    cdef size_t i
     _sip_begin(&s, key)
     while length >= 8:
         memcpy(&word, data, 8)
         _sip_word(&s, le64(word), block_rounds)
         data += 8
         length -= 8
-    for i in range(<int>length):
+    for i in range(length):
         last |= <uint64_t>data[i] << (8 * i)
     _sip_word(&s, last, block_rounds)
     return _sip_end(&s, final_rounds)
 
 
-cdef uint64_t siphash24(const uint8_t *key, const uint8_t *data, size_t length) noexcept nogil:
+cdef uint64_t siphash24(const uint8_t *key, const void *data, size_t length) noexcept nogil:
     return _siphash(key, data, length, 2, 4)
 
 
-cdef uint64_t siphash13(const uint8_t *key, const uint8_t *data, size_t length) noexcept nogil:
+cdef uint64_t siphash13(const uint8_t *key, const void *data, size_t length) noexcept nogil:
     return _siphash(key, data, length, 1, 3)
 
 

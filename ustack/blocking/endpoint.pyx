@@ -7,7 +7,6 @@ What reads or writes a byte, or waits, is in connection. Above: connection. Belo
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 
-from cpython.bytes cimport PyBytes_FromStringAndSize
 
 from ustack.application cimport (
     CALL_BAD_ADDRESS, CALL_IN_USE, CALL_NO_MEMORY, CALL_NO_PORT, CALL_NO_ROUTE, CALL_OK, CALL_STATE, CALL_UNSUPPORTED,
@@ -15,6 +14,7 @@ from ustack.application cimport (
     OPTION_TOS, OPTION_TTL, OPTION_UNSENT_LOW_WATER, OPTION_USER_TIMEOUT_S)
 from ustack.base.address cimport ip_addr_text
 from ustack.base.arguments cimport whole
+from ustack.base.bytestring cimport bytes_from
 from ustack.blocking.events cimport event_conn, event_hold, event_release, event_t
 
 import errno
@@ -73,7 +73,7 @@ cdef class Endpoint:
 
     cdef void keep_rest(self, event_t *event) noexcept:
         if event.rest != NULL:
-            self.rest = PyBytes_FromStringAndSize(<const char *>event.rest, <Py_ssize_t>event.rest_bytes)
+            self.rest = bytes_from(event.rest, event.rest_bytes)
         self.end = event.reason
 
     cdef void leave_backlog(self) noexcept:

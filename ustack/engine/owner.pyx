@@ -17,6 +17,7 @@ from libc.string cimport memcpy, memset, strerror
 
 from ustack.application cimport Application, Transport
 from ustack.base.arguments cimport timeout_ns, whole
+from ustack.base.bytestring cimport data_of
 from ustack.base.clock cimport clock_monotonic_ns
 from ustack.base.counters cimport counters_as_dict
 from ustack.buf.lent cimport lent_release_pending, lent_watch
@@ -98,8 +99,8 @@ cdef class Engine(Transport):
         link.c.now_ns = start_ns
         begin_layers(&self.c, &ip_config, &tcp_config, seed_word)
         if secrets is not None:             # what outsiders must not guess is worth more than the generator's 64 bits
-            memcpy(self.c.tcp.secret, <const char *>secrets, 16)
-            memcpy(self.c.tcp.flows.hash_key, <const char *>secrets + 16, 16)
+            memcpy(self.c.tcp.secret, data_of(secrets), 16)
+            memcpy(self.c.tcp.flows.hash_key, data_of(secrets) + 16, 16)
         engine_transport_init(&self.c)
         self.table = &self.c.transport
         self.link = link

@@ -37,4 +37,4 @@ cdef dict pressure_of(engine_t *engine):
 
 cdef set state_moves_of(engine_t *engine):
     return {(state_name(before), state_name(after)) for before in range(STATE_COUNT) for after in range(STATE_COUNT)
-            if engine.tcp.state_moves[<int>before] >> <int>after & 1}
+            if engine.tcp.state_moves[before] >> after & 1}

@@ -14,12 +14,12 @@ import io
 import os
 import stat
 
-from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.errno cimport EAGAIN, EINTR, errno
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memmove, memset
 
+from ustack.base.bytestring cimport bytes_from
 from ustack.base.clock cimport clock_monotonic_ns, clock_wall_ns
 from ustack.base.forks cimport Forked
 from ustack.base.posix cimport POLLERR, POLLHUP, POLLOUT, SEEK_CUR, SEEK_SET, ftruncate, lseek, write
@@ -167,7 +167,7 @@ cdef bint write_to_stream(capture_t *capture) noexcept with gil:
     """A stream that raises ends the capture. What is no Exception (an interrupt) is kept for the next Python call."""
     cdef Capture owner = <Capture>capture.owner
     try:
-        write_whole(owner.stream, PyBytes_FromStringAndSize(<char *>capture.buffer, capture.used))
+        write_whole(owner.stream, bytes_from(capture.buffer, capture.used))
     except BaseException as error:  # noqa: B036 - raised again by raise_parked
         owner.failure = error
         if is_interruption(error):
@@ -222,7 +222,7 @@ cdef class Capture(Forked):
 
     cdef int open(self, object file, str interface_name, object epoch_ns, object buffer_bytes) except -1:
         if not BUFFER_MIN <= buffer_bytes <= BUFFER_MAX:
-            raise ValueError(f"buffer_bytes {buffer_bytes}: must be {<int>BUFFER_MIN} to {<int>BUFFER_MAX}")
+            raise ValueError(f"buffer_bytes {buffer_bytes}: must be {BUFFER_MIN} to {BUFFER_MAX}")
         if epoch_ns is None:
             epoch_ns = <int64_t>(clock_wall_ns() - clock_monotonic_ns())
         if not 0 <= epoch_ns < 1 << 63:

@@ -15,10 +15,11 @@ Below: memory_ring (what moves the frames), wire (for packets). Above: tunnels, 
 
 from errno import EBADF
 
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from libc.string cimport memcpy
 
+from ustack.base.bytestring cimport bytes_from, data_of
 from ustack.buf.frame cimport CHECKSUM_PARTIAL, CHECKSUM_UNKNOWN, CHECKSUM_VERIFIED, frame_t
 from ustack.link.closed cimport closed_link_ops
 from ustack.link.device cimport Link, offload_t
@@ -153,7 +154,7 @@ ring_bytes=4194304)
         sent = far_next(&self.memory)
         if sent == NULL:
             return None
-        frame = PyBytes_FromStringAndSize(<const char *>sent.data, sent.length)
+        frame = bytes_from(sent.data, sent.length)
         far_release(&self.memory)
         return frame
 
@@ -224,7 +225,7 @@ ring_bytes=4194304)
         cdef arp_t arp
         cdef uint32_t asked_be
         cdef uint8_t *room
-        if (arp_parse(<const uint8_t *>PyBytes_AS_STRING(frame) + ETHERNET_HEADER_BYTES,
+        if (arp_parse(data_of(frame) + ETHERNET_HEADER_BYTES,
                       <uint32_t>PyBytes_GET_SIZE(frame) - ETHERNET_HEADER_BYTES, &arp) != 0
                 or arp.operation != ARP_REQUEST or arp.target_be == arp.sender_be or arp.sender_be == 0):
             return                          # an announcement or a probe of its own address is no question

@@ -78,7 +78,7 @@ cdef int mmap_wait(link_t *link, uint64_t deadline_ns) noexcept nogil:
         events |= POLLOUT
     if deadline_ns > now_ns:
         link.counters.waits += 1
-    error = sleep_on_all(ring.fd, events, ring.rx[<int>SMALL_FRAMES].fd, link.wake_fd, deadline_ns, &revents)
+    error = sleep_on_all(ring.fd, events, ring.rx[SMALL_FRAMES].fd, link.wake_fd, deadline_ns, &revents)
     if error < 0:
         return error
     if not always and deadline_ns > now_ns:
@@ -202,12 +202,12 @@ peer_frame_bytes=65549, busy_poll='auto', mac=None)
         """Readable while a received frame waits in a ring: the packet socket, or what watches both of them."""
         if self.ring == NULL:
             raise OSError(EBADF, "the link is closed")
-        if self.ring.rx[<int>SMALL_FRAMES].fd < 0:
+        if self.ring.rx[SMALL_FRAMES].fd < 0:
             return self.ring.fd
         if self.watch is None:
             self.watch = select.epoll()
             self.watch.register(self.ring.fd, select.EPOLLIN)
-            self.watch.register(self.ring.rx[<int>SMALL_FRAMES].fd, select.EPOLLIN)
+            self.watch.register(self.ring.rx[SMALL_FRAMES].fd, select.EPOLLIN)
         return self.watch.fileno()
 
     @property
@@ -215,12 +215,12 @@ peer_frame_bytes=65549, busy_poll='auto', mac=None)
         """Slots of the receive ring for frames of any length and of the transmit ring; (0, 0) when closed."""
         if self.ring == NULL:
             return 0, 0
-        return self.ring.rx[<int>LARGE_FRAMES].ring.count, self.ring.tx.count
+        return self.ring.rx[LARGE_FRAMES].ring.count, self.ring.tx.count
 
     @property
     def small_slots(self) -> int:
         """Slots of the receive ring for frames of one MTU at most; 0: there is none, or the link is closed."""
-        return self.ring.rx[<int>SMALL_FRAMES].ring.count if self.ring != NULL else 0
+        return self.ring.rx[SMALL_FRAMES].ring.count if self.ring != NULL else 0
 
     @property
     def ring_drops(self) -> tuple[int, int]:
@@ -228,7 +228,7 @@ peer_frame_bytes=65549, busy_poll='auto', mac=None)
         if self.ring == NULL:
             return self.last_drops
         mmap_refresh_counters(&self.c)
-        return self.ring.rx[<int>LARGE_FRAMES].drops, self.ring.rx[<int>SMALL_FRAMES].drops
+        return self.ring.rx[LARGE_FRAMES].drops, self.ring.rx[SMALL_FRAMES].drops
 
     @property
     def device_segments(self) -> bool:

@@ -109,8 +109,8 @@ cdef inline uint32_t run_length(rx_ring_t *rx, uint32_t limit) noexcept nogil:
 
 cdef uint32_t merged_burst(link_t *link, frame_t *frames, uint32_t max_frames) noexcept nogil:
     cdef packet_ring_t *ring = ring_of(link)
-    cdef rx_ring_t *large = &ring.rx[<int>LARGE_FRAMES]
-    cdef rx_ring_t *small = &ring.rx[<int>SMALL_FRAMES]
+    cdef rx_ring_t *large = &ring.rx[LARGE_FRAMES]
+    cdef rx_ring_t *small = &ring.rx[SMALL_FRAMES]
     cdef uint32_t n = 0, run
     while n < max_frames:
         run = run_length(small, max_frames - n)
@@ -136,9 +136,9 @@ cdef uint32_t merged_burst(link_t *link, frame_t *frames, uint32_t max_frames) n
 
 cdef uint32_t packet_rx_burst(link_t *link, frame_t *frames, uint32_t max_frames) noexcept nogil:
     cdef packet_ring_t *ring = ring_of(link)
-    cdef rx_ring_t *only = &ring.rx[<int>LARGE_FRAMES]
+    cdef rx_ring_t *only = &ring.rx[LARGE_FRAMES]
     cdef uint32_t n = 0
-    if ring.rx[<int>SMALL_FRAMES].fd >= 0:
+    if ring.rx[SMALL_FRAMES].fd >= 0:
         return merged_burst(link, frames, max_frames)
     while n < max_frames and received(only, 0) != NULL:
         lend_next(link, ring, LARGE_FRAMES, &frames[n])

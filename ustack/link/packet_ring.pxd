@@ -100,7 +100,7 @@ cdef inline tpacket2_hdr *received(rx_ring_t *rx, uint32_t ahead) noexcept nogil
 
 
 cdef inline bint ring_ready(packet_ring_t *ring) noexcept nogil:
-    return received(&ring.rx[<int>LARGE_FRAMES], 0) != NULL or received(&ring.rx[<int>SMALL_FRAMES], 0) != NULL
+    return received(&ring.rx[LARGE_FRAMES], 0) != NULL or received(&ring.rx[SMALL_FRAMES], 0) != NULL
 
 
 # Open sockets, bound to the interface and receiving. interface: filled in. Raises OSError and leaves

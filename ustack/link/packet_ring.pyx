@@ -213,7 +213,7 @@ cdef uint32_t small_frame_bytes(uint32_t mtu) noexcept:
 
 cdef int open_small(packet_ring_t *ring, const ring_plan_t *plan, uint32_t frame_bytes) except -1:
     """The second receive ring, on a socket of its own; both sockets get a filter that divides the frames."""
-    cdef rx_ring_t *small = &ring.rx[<int>SMALL_FRAMES]
+    cdef rx_ring_t *small = &ring.rx[SMALL_FRAMES]
     cdef tpacket_req receive
     cdef uint32_t slot_bytes = (frame_bytes + RX_HEAD_BYTES + TPACKET_ALIGNMENT - 1) // TPACKET_ALIGNMENT
     cdef uint32_t slots = plan.rx_small_slots
@@ -233,8 +233,8 @@ cdef int open_small(packet_ring_t *ring, const ring_plan_t *plan, uint32_t frame
 
 cdef int open_all(packet_ring_t *ring, str ifname, bytes name, const ring_plan_t *plan,
                   interface_t *interface) except -1:
-    cdef rx_ring_t *large = &ring.rx[<int>LARGE_FRAMES]
-    cdef rx_ring_t *small = &ring.rx[<int>SMALL_FRAMES]
+    cdef rx_ring_t *large = &ring.rx[LARGE_FRAMES]
+    cdef rx_ring_t *small = &ring.rx[SMALL_FRAMES]
     cdef tpacket_req receive, transmit
     cdef long processors = sysconf(_SC_NPROCESSORS_CONF)
     ring.stores_max = <uint32_t>min(max(processors, 1), <long>STORES_MAX)

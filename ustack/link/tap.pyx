@@ -15,6 +15,7 @@ from libc.stdint cimport UINT64_MAX, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
 
+from ustack.base.bytestring cimport data_of
 from ustack.base.clock cimport clock_monotonic_ns
 from ustack.base.debug cimport ensure
 from ustack.base.posix cimport (
@@ -183,7 +184,7 @@ cdef int ask_for_device(int fd, str ifname, bytes name) except -1:
     cdef ifreq request
     cdef int header_bytes = sizeof(virtio_net_hdr)
     memset(&request, 0, sizeof(ifreq))
-    memcpy(request.ifr_name, <const char *>name, len(name))
+    memcpy(request.ifr_name, data_of(name), len(name))
     request.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR
     if ioctl(fd, TUNSETIFF, &request) < 0:
         if errno == EPERM:

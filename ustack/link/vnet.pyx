@@ -4,6 +4,7 @@
 from libc.stdint cimport uint8_t
 from libc.string cimport memset
 
+from ustack.base.bytestring cimport bytes_from, data_of
 from ustack.buf.frame cimport CHECKSUM_PARTIAL, CHECKSUM_VERIFIED, frame_t
 from ustack.link.device cimport offload_t
 from ustack.link.packet_abi cimport virtio_net_hdr
@@ -15,7 +16,7 @@ def parsed(header: bytes) -> tuple[str, int]:
     if len(header) != sizeof(virtio_net_hdr):
         raise ValueError(f"a header of {len(header)} bytes: it has {sizeof(virtio_net_hdr)}")
     memset(&frame, 0xFF, sizeof(frame_t))
-    vnet_parse(<const uint8_t *><const char *>header, &frame)
+    vnet_parse(data_of(header), &frame)
     status = "partial" if frame.checksum == CHECKSUM_PARTIAL else (
         "verified" if frame.checksum == CHECKSUM_VERIFIED else "unknown")
     return status, frame.gso_size
@@ -34,4 +35,4 @@ def emitted(linear_bytes: int, *, csum_start: int = 0, csum_offset: int = 0, gso
     vnet_emit(at, &offload, linear_bytes)
     if shortened_to is not None:
         vnet_shorten_linear(at, shortened_to)
-    return (<const char *>at)[:sizeof(virtio_net_hdr)]
+    return bytes_from(at, sizeof(virtio_net_hdr))

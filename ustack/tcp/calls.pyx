@@ -109,7 +109,7 @@ cdef bint choose_port(tcp_t *tcp, flow_key_t *key) noexcept nogil:
     """RFC 6056 section 3.3.4: a keyed offset for each destination, then upwards by a counter that it shares with few
     others. (By one that all shared, section 3.3.3, a server that we connect to could count our connections to others.)
     """
-    cdef uint64_t mixed = siphash24(tcp.secret, <const uint8_t *>key, sizeof(flow_key_t))
+    cdef uint64_t mixed = siphash24(tcp.secret, key, sizeof(flow_key_t))
     cdef uint16_t *next_port = &tcp.ephemeral_next[mixed >> 56]
     cdef uint32_t offset = <uint32_t>mixed
     cdef int _i

@@ -52,14 +52,14 @@ cdef inline const uint8_t *key_of(tcp_t *tcp, uint64_t epoch) noexcept nogil:
         seed.epoch = epoch
         for half in range(2):
             seed.half = half
-            word = siphash24(tcp.secret, <const uint8_t *>&seed, sizeof(seed))
+            word = siphash24(tcp.secret, &seed, sizeof(seed))
             memcpy(&tcp.cookies.keys[at][8 * half], &word, 8)
         tcp.cookies.epochs[at] = epoch + 1
     return tcp.cookies.keys[at]
 
 
 cdef inline uint64_t veil_of(const uint8_t *secret, const flow_key_t *key) noexcept nogil:
-    return siphash24(secret, <const uint8_t *>key, sizeof(flow_key_t))
+    return siphash24(secret, key, sizeof(flow_key_t))
 
 
 cdef inline uint64_t proof_of(const uint8_t *secret, uint64_t veil, uint32_t irs, uint64_t slot, uint8_t mss_index,
@@ -70,7 +70,7 @@ cdef inline uint64_t proof_of(const uint8_t *secret, uint64_t veil, uint32_t irs
     proved.slot = <uint16_t>slot
     proved.mss_index = mss_index
     proved.said = said
-    return siphash24(secret, <const uint8_t *>&proved, sizeof(proved))
+    return siphash24(secret, &proved, sizeof(proved))
 
 
 cdef inline uint32_t veiled(uint64_t slot, uint64_t veil) noexcept nogil:

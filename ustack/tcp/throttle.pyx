@@ -52,14 +52,14 @@ ctypedef struct asker_t:                    # 40 bytes, hashed whole; nothing el
 cdef void begin_second(tcp_t *tcp) noexcept nogil:
     """N / 2 to 3 N / 2 of each kind, N on the average. With 8 bytes the secret hashes nothing else."""
     cdef allowance_t *allowance = &tcp.allowance
-    cdef uint64_t drawn = siphash24(tcp.secret, <const uint8_t *>&tcp.now_ns, sizeof(tcp.now_ns))
+    cdef uint64_t drawn = siphash24(tcp.secret, &tcp.now_ns, sizeof(tcp.now_ns))
     cdef uint32_t mean = tcp.config.challenge_acks_per_second
     memset(allowance, 0, sizeof(allowance_t))
     allowance.since_ns = tcp.now_ns
-    allowance.left[<int>CHALLENGE] = mean // 2 + <uint32_t>drawn % mean
-    allowance.left[<int>CORRECTIVE] = CORRECTIVE_TIMES * (mean // 2 + <uint32_t>(drawn >> 32) % mean)
-    allowance.share[<int>CHALLENGE] = allowance.left[<int>CHALLENGE] // SHARE + 1
-    allowance.share[<int>CORRECTIVE] = allowance.left[<int>CORRECTIVE] // SHARE + 1
+    allowance.left[CHALLENGE] = mean // 2 + <uint32_t>drawn % mean
+    allowance.left[CORRECTIVE] = CORRECTIVE_TIMES * (mean // 2 + <uint32_t>(drawn >> 32) % mean)
+    allowance.share[CHALLENGE] = allowance.left[CHALLENGE] // SHARE + 1
+    allowance.share[CORRECTIVE] = allowance.left[CORRECTIVE] // SHARE + 1
 
 
 cdef bint in_total(tcp_t *tcp, const ip_addr_t *raddr, int kind) noexcept nogil:
@@ -67,12 +67,12 @@ cdef bint in_total(tcp_t *tcp, const ip_addr_t *raddr, int kind) noexcept nogil:
     cdef allowance_t *allowance = &tcp.allowance
     cdef asker_t asker
     cdef uint32_t *spent
-    if tcp.now_ns - allowance.since_ns >= 1000000000 or allowance.share[<int>CHALLENGE] == 0:
+    if tcp.now_ns - allowance.since_ns >= 1000000000 or allowance.share[CHALLENGE] == 0:
         begin_second(tcp)
     memset(&asker, 0, sizeof(asker))
     asker.raddr = raddr[0]
     asker.since_ns = allowance.since_ns
-    spent = &allowance.spent[kind][siphash24(tcp.secret, <const uint8_t *>&asker, sizeof(asker)) % ALLOWANCE_SHARES]
+    spent = &allowance.spent[kind][siphash24(tcp.secret, &asker, sizeof(asker)) % ALLOWANCE_SHARES]
     if spent[0] >= allowance.share[kind]:
         count(tcp.counters, CHALLENGE_ACKS_PEER_LIMITED if kind == CHALLENGE else CORRECTIVE_ACKS_LIMITED)
         return False

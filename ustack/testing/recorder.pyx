@@ -13,12 +13,12 @@ calls do. Read first: application.pxd. Above: tests. Below: application.
 
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
-from cpython.bytes cimport PyBytes_FromStringAndSize
 
 from ustack.application cimport (
     ACCEPT_REFUSED, ACCEPT_TAKEN, ACCEPT_WAITING, CALL_OK, CONN_ACTIVE, OPTION_LOW_WATER, OPTION_UNSENT_LOW_WATER,
     Application, application_t, close_reason_t, conn_t, transport_t, turn_charge, turn_spent)
 from ustack.base.address cimport ip_addr_from_text
+from ustack.base.bytestring cimport bytes_from
 from ustack.base.types cimport ip_addr_t
 from ustack.buf.lent cimport lent_from_object, lent_t, lent_unref
 
@@ -193,9 +193,13 @@ cdef class Recorder(Application):
                 self.errors.append(error)
 
 
+cdef inline Recorder recorder_of(const application_t *app):
+    return <Recorder>app.context
+
+
 cdef int recorder_on_accept(application_t *app, const transport_t *transport, conn_t *conn) noexcept nogil:
     with gil:
-        return accept_with_gil(<Recorder>app.context, transport, conn)
+        return accept_with_gil(recorder_of(app), transport, conn)
 
 
 cdef int accept_with_gil(Recorder recorder, const transport_t *transport, conn_t *conn) noexcept:
@@ -211,13 +215,13 @@ cdef int accept_with_gil(Recorder recorder, const transport_t *transport, conn_t
 cdef size_t recorder_on_data(application_t *app, const transport_t *transport, conn_t *conn, const uint8_t *data,
                              size_t length) noexcept nogil:
     with gil:
-        return data_with_gil(<Recorder>app.context, transport, conn, data, length)
+        return data_with_gil(recorder_of(app), transport, conn, data, length)
 
 
 cdef size_t data_with_gil(Recorder recorder, const transport_t *transport, conn_t *conn, const uint8_t *data,
                           size_t length) noexcept:
     cdef size_t used = length
-    cdef bytes octets = PyBytes_FromStringAndSize(<const char *>data, <Py_ssize_t>length)
+    cdef bytes octets = bytes_from(data, length)
     if recorder.consume is not None and recorder.consume < length:
         used = recorder.consume
     if recorder.charge:
@@ -242,31 +246,32 @@ cdef size_t afford(const transport_t *transport, conn_t *conn, uint32_t units, s
 
 cdef void recorder_on_writable(application_t *app, const transport_t *transport, conn_t *conn) noexcept nogil:
     with gil:
-        (<Recorder>app.context).record("writable", transport, conn, None)
+        recorder_of(app).record("writable", transport, conn, None)
 
 
 cdef void recorder_on_eof(application_t *app, const transport_t *transport, conn_t *conn) noexcept nogil:
     with gil:
-        (<Recorder>app.context).record("eof", transport, conn, None)
+        recorder_of(app).record("eof", transport, conn, None)
 
 
 cdef void recorder_on_timeout(application_t *app, const transport_t *transport, conn_t *conn) noexcept nogil:
     with gil:
-        (<Recorder>app.context).record("timeout", transport, conn, None)
+        recorder_of(app).record("timeout", transport, conn, None)
 
 
 cdef void recorder_on_closed(application_t *app, const transport_t *transport, conn_t *conn,
                              close_reason_t reason) noexcept nogil:
     with gil:
-        (<Recorder>app.context).record("closed", transport, conn, reason_name(reason))
-        (<Recorder>app.context).live.pop((<Recorder>app.context).peer_port(conn), None)
+        recorder = recorder_of(app)
+        recorder.record("closed", transport, conn, reason_name(reason))
+        recorder.live.pop(recorder.peer_port(conn), None)
 
 
 cdef void recorder_on_burst_begin(application_t *app, uint64_t now_ns) noexcept nogil:
     with gil:
-        (<Recorder>app.context).log.append(("burst_begin", now_ns))
+        recorder_of(app).log.append(("burst_begin", now_ns))
 
 
 cdef void recorder_on_burst_end(application_t *app, uint64_t now_ns) noexcept nogil:
     with gil:
-        (<Recorder>app.context).log.append(("burst_end", now_ns))
+        recorder_of(app).log.append(("burst_end", now_ns))

@@ -4,6 +4,7 @@
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from libc.string cimport memcpy
 
+from ustack.base.bytestring cimport bytes_from, data_of
 from ustack.base.counters cimport counter_t
 from ustack.wire.ethernet cimport ETHERTYPE_IPV4, mac_is_group, mac_is_zero
 from ustack.wire.ipv4 cimport ipv4_is_broadcast, ipv4_is_loopback, ipv4_is_multicast
@@ -27,16 +28,16 @@ cdef inline bint _sender_is_possible(const arp_t *arp) noexcept nogil:
 cdef int arp_parse(const uint8_t *packet, uint32_t length, arp_t *out) noexcept nogil:
     if (length < ARP_BYTES or read_u16(packet) != HARDWARE_ETHERNET or read_u16(packet + 2) != ETHERTYPE_IPV4
             or packet[4] != 6 or packet[5] != 4):
-        return <int>counter_t.DROP_ARP_MALFORMED
+        return counter_t.DROP_ARP_MALFORMED
     out.operation = read_u16(packet + 6)
     memcpy(out.sender_mac, packet + 8, 6)
     out.sender_be = read_u32_be(packet + 14)
     memcpy(out.target_mac, packet + 18, 6)
     out.target_be = read_u32_be(packet + 24)
     if out.operation != ARP_REQUEST and out.operation != ARP_REPLY:
-        return <int>counter_t.DROP_ARP_MALFORMED
+        return counter_t.DROP_ARP_MALFORMED
     if not _sender_is_possible(out):
-        return <int>counter_t.DROP_ARP_MALFORMED
+        return counter_t.DROP_ARP_MALFORMED
     return 0
 
 
@@ -56,14 +57,14 @@ cdef void arp_emit(uint8_t *out, const arp_t *fields) noexcept nogil:
 def parse(packet: bytes) -> dict[str, object] | int:
     """Fields by name (addresses as bytes), or the counter_t that the frame is dropped under."""
     cdef arp_t fields
-    cdef int reason = arp_parse(<const uint8_t *><const char *>packet, <uint32_t>len(packet), &fields)
+    cdef int reason = arp_parse(data_of(packet), <uint32_t>len(packet), &fields)
     if reason:
         return reason
     return {
         "operation": fields.operation,
-        "sender_mac": (<const char *>fields.sender_mac)[:6],
+        "sender_mac": bytes_from(fields.sender_mac, 6),
         "sender": (<const char *>&fields.sender_be)[:4],
-        "target_mac": (<const char *>fields.target_mac)[:6],
+        "target_mac": bytes_from(fields.target_mac, 6),
         "target": (<const char *>&fields.target_be)[:4],
     }
 
@@ -75,9 +76,9 @@ def emit(operation: int, sender_mac: bytes, sender: bytes, target_mac: bytes, ta
     if (len(sender_mac), len(sender), len(target_mac), len(target)) != (6, 4, 6, 4):
         raise ValueError("a station address has 6 bytes, an IPv4 address 4")
     fields.operation = <uint16_t>operation
-    memcpy(fields.sender_mac, <const char *>sender_mac, 6)
-    memcpy(&fields.sender_be, <const char *>sender, 4)
-    memcpy(fields.target_mac, <const char *>target_mac, 6)
-    memcpy(&fields.target_be, <const char *>target, 4)
+    memcpy(fields.sender_mac, data_of(sender_mac), 6)
+    memcpy(&fields.sender_be, data_of(sender), 4)
+    memcpy(fields.target_mac, data_of(target_mac), 6)
+    memcpy(&fields.target_be, data_of(target), 4)
     arp_emit(out, &fields)
-    return (<const char *>out)[:ARP_BYTES]
+    return bytes_from(out, ARP_BYTES)

@@ -4,13 +4,14 @@
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from libc.string cimport memcpy
 
+from ustack.base.bytestring cimport bytes_from, data_of
 from ustack.base.counters cimport counter_t
 from ustack.wire.octets cimport read_u16
 
 
 cdef int ethernet_parse(const uint8_t *frame, uint32_t length, ethernet_t *out) noexcept nogil:
     if length < ETHERNET_HEADER_BYTES:
-        return <int>counter_t.DROP_FRAME_TRUNCATED
+        return counter_t.DROP_FRAME_TRUNCATED
     memcpy(out.destination, frame, 6)
     memcpy(out.source, frame + 6, 6)
     out.ethertype = read_u16(frame + 12)
@@ -19,7 +20,7 @@ cdef int ethernet_parse(const uint8_t *frame, uint32_t length, ethernet_t *out) 
 
 cdef int vlan_tag_parse(const uint8_t *tag, uint32_t length, vlan_tag_t *out) noexcept nogil:
     if length < VLAN_TAG_BYTES:
-        return <int>counter_t.DROP_FRAME_TRUNCATED
+        return counter_t.DROP_FRAME_TRUNCATED
     out.vlan_id = read_u16(tag) & VLAN_ID_MASK
     out.ethertype = read_u16(tag + 2)
     return 0
@@ -29,12 +30,12 @@ cdef int vlan_tag_parse(const uint8_t *tag, uint32_t length, vlan_tag_t *out) no
 def parse(frame: bytes) -> dict[str, object] | int:
     """Fields by name, or the counter_t that the frame is dropped under."""
     cdef ethernet_t fields
-    cdef int reason = ethernet_parse(<const uint8_t *><const char *>frame, <uint32_t>len(frame), &fields)
+    cdef int reason = ethernet_parse(data_of(frame), <uint32_t>len(frame), &fields)
     if reason:
         return reason
     return {
-        "destination": (<const char *>fields.destination)[:6],
-        "source": (<const char *>fields.source)[:6],
+        "destination": bytes_from(fields.destination, 6),
+        "source": bytes_from(fields.source, 6),
         "ethertype": fields.ethertype,
     }
 
@@ -44,6 +45,6 @@ def emit(destination: bytes, source: bytes, ethertype: int) -> bytes:
     cdef uint8_t out[ETHERNET_HEADER_BYTES]
     if len(destination) != MAC_BYTES or len(source) != MAC_BYTES:
         raise ValueError("a station address has 6 bytes")
-    ethernet_emit(out, <const uint8_t *><const char *>destination, <const uint8_t *><const char *>source,
+    ethernet_emit(out, data_of(destination), data_of(source),
                   <uint16_t>ethertype)
-    return (<const char *>out)[:ETHERNET_HEADER_BYTES]
+    return bytes_from(out, ETHERNET_HEADER_BYTES)

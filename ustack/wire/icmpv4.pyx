@@ -4,6 +4,7 @@
 from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memcpy
 
+from ustack.base.bytestring cimport data_of
 from ustack.base.counters cimport counter_t
 from ustack.wire.checksum cimport checksum_emit, checksum_fold, checksum_partial
 from ustack.wire.octets cimport read_u32_be, write_u16_be, write_u32_be
@@ -11,9 +12,9 @@ from ustack.wire.octets cimport read_u32_be, write_u16_be, write_u32_be
 
 cdef int icmp_parse(const uint8_t *message, uint32_t length, icmp_t *out) noexcept nogil:
     if length < ICMP_HEADER_BYTES:
-        return <int>counter_t.DROP_ICMP_TRUNCATED
+        return counter_t.DROP_ICMP_TRUNCATED
     if checksum_fold(checksum_partial(message, length, 0)) != 0xFFFF:
-        return <int>counter_t.DROP_ICMP_CHECKSUM
+        return counter_t.DROP_ICMP_CHECKSUM
     out.type = message[0]
     out.code = message[1]
     out.rest_be = read_u32_be(message + 4)
@@ -32,7 +33,7 @@ cdef void icmp_emit(uint8_t *out, uint32_t length, const icmp_t *fields) noexcep
 def parse(message: bytes) -> dict[str, object] | int:
     """Fields by name, or the counter_t that the packet is dropped under."""
     cdef icmp_t fields
-    cdef const uint8_t *data = <const uint8_t *><const char *>message
+    cdef const uint8_t *data = data_of(message)
     cdef int reason = icmp_parse(data, <uint32_t>len(message), &fields)
     if reason:
         return reason
@@ -49,6 +50,6 @@ def emit(type: int, code: int, rest: bytes, data: bytes) -> bytes:
         raise ValueError("bytes 4 to 7 are four")
     message = bytearray(ICMP_HEADER_BYTES) + data
     fields.type, fields.code = <uint8_t>type, <uint8_t>code
-    memcpy(&fields.rest_be, <const char *>rest, 4)
+    memcpy(&fields.rest_be, data_of(rest), 4)
     icmp_emit(<uint8_t *><char *>message, <uint32_t>len(message), &fields)
     return bytes(message)

@@ -4,6 +4,7 @@
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from libc.string cimport memcpy
 
+from ustack.base.bytestring cimport bytes_from, data_of
 from ustack.base.counters cimport counter_t
 from ustack.wire.checksum cimport checksum_fold, checksum_partial
 from ustack.wire.octets cimport read_u16, read_u32_be
@@ -30,30 +31,30 @@ cdef inline void _read(const uint8_t *packet, ipv4_t *out) noexcept nogil:
 cdef int ipv4_parse(const uint8_t *packet, uint32_t length, ipv4_t *out) noexcept nogil:
     cdef uint32_t sum
     if length < IPV4_HEADER_BYTES:
-        return <int>counter_t.DROP_IP_TRUNCATED
+        return counter_t.DROP_IP_TRUNCATED
     if packet[0] >> 4 != 4:                                      # RFC 1122 section 3.2.1.1
-        return <int>counter_t.DROP_IP_VERSION
+        return counter_t.DROP_IP_VERSION
     _read(packet, out)
     if out.header_length < IPV4_HEADER_BYTES:
-        return <int>counter_t.DROP_IP_HEADER_LENGTH
+        return counter_t.DROP_IP_HEADER_LENGTH
     if out.header_length > length:
-        return <int>counter_t.DROP_IP_TRUNCATED
+        return counter_t.DROP_IP_TRUNCATED
     if out.total_length < out.header_length or out.total_length > length:
-        return <int>counter_t.DROP_IP_TOTAL_LENGTH
+        return counter_t.DROP_IP_TOTAL_LENGTH
     sum = ipv4_header_sum(packet)                                # RFC 1122 section 3.2.1.2
     if out.header_length > IPV4_HEADER_BYTES:
         sum = checksum_partial(packet + IPV4_HEADER_BYTES, out.header_length - IPV4_HEADER_BYTES, sum)
     if checksum_fold(sum) != 0xFFFF:
-        return <int>counter_t.DROP_IP_CHECKSUM
+        return counter_t.DROP_IP_CHECKSUM
     return 0
 
 
 cdef int ipv4_parse_quoted(const uint8_t *packet, uint32_t length, ipv4_t *out) noexcept nogil:
     if length < IPV4_HEADER_BYTES or packet[0] >> 4 != 4:
-        return <int>counter_t.DROP_ICMP_TRUNCATED
+        return counter_t.DROP_ICMP_TRUNCATED
     _read(packet, out)
     if out.header_length < IPV4_HEADER_BYTES or out.header_length > length:
-        return <int>counter_t.DROP_ICMP_TRUNCATED
+        return counter_t.DROP_ICMP_TRUNCATED
     return 0
 
 
@@ -70,9 +71,9 @@ cdef int ipv4_check_options(const uint8_t *packet, uint32_t header_length) noexc
             at += 1
             continue
         if at + 1 >= header_length or packet[at + 1] < 2 or at + packet[at + 1] > header_length:
-            return <int>counter_t.DROP_IP_OPTION
+            return counter_t.DROP_IP_OPTION
         if kind == OPTION_LOOSE_SOURCE_ROUTE or kind == OPTION_STRICT_SOURCE_ROUTE:
-            return <int>counter_t.DROP_IP_OPTION
+            return counter_t.DROP_IP_OPTION
         at += packet[at + 1]
     return 0
 
@@ -81,7 +82,7 @@ cdef int ipv4_check_options(const uint8_t *packet, uint32_t header_length) noexc
 def parse(packet: bytes, quoted: bool = False) -> dict[str, object] | int:
     """Fields by name, or the counter_t that the packet is dropped under (options included)."""
     cdef ipv4_t fields
-    cdef const uint8_t *data = <const uint8_t *><const char *>packet
+    cdef const uint8_t *data = data_of(packet)
     cdef int reason
     if quoted:
         reason = ipv4_parse_quoted(data, <uint32_t>len(packet), &fields)
@@ -109,10 +110,10 @@ def emit(src: bytes, dst: bytes, *, tos: int, ttl: int, protocol: int, total_len
     fields.tos, fields.ttl, fields.protocol = <uint8_t>tos, <uint8_t>ttl, <uint8_t>protocol
     fields.total_length, fields.identification = <uint16_t>total_length, <uint16_t>identification
     fields.fragment = <uint16_t>fragment
-    memcpy(&fields.src_be, <const char *>src, 4)
-    memcpy(&fields.dst_be, <const char *>dst, 4)
+    memcpy(&fields.src_be, data_of(src), 4)
+    memcpy(&fields.dst_be, data_of(dst), 4)
     ipv4_emit(out, &fields)
-    return (<const char *>out)[:IPV4_HEADER_BYTES]
+    return bytes_from(out, IPV4_HEADER_BYTES)
 
 
 def pseudo_sum(src: bytes, dst: bytes, protocol: int, length: int) -> bytes:
@@ -121,7 +122,7 @@ def pseudo_sum(src: bytes, dst: bytes, protocol: int, length: int) -> bytes:
     cdef uint16_t folded
     if len(src) != 4 or len(dst) != 4:
         raise ValueError("an IPv4 address has 4 bytes")
-    memcpy(&src_be, <const char *>src, 4)
-    memcpy(&dst_be, <const char *>dst, 4)
+    memcpy(&src_be, data_of(src), 4)
+    memcpy(&dst_be, data_of(dst), 4)
     folded = checksum_fold(ipv4_pseudo_sum(src_be, dst_be, <uint8_t>protocol, <uint32_t>length))
     return (<const char *>&folded)[:2]

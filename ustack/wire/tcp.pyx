@@ -26,10 +26,10 @@ cdef enum:
 cdef int segment_parse(const uint8_t *header, uint32_t length, segment_t *out) noexcept nogil:
     cdef uint32_t header_bytes
     if length < TCP_HEADER_BYTES:
-        return <int>DROP_TCP_TRUNCATED
+        return DROP_TCP_TRUNCATED
     header_bytes = <uint32_t>(header[12] >> 4) * 4
     if header_bytes < TCP_HEADER_BYTES or header_bytes > length:
-        return <int>DROP_TCP_DATA_OFFSET
+        return DROP_TCP_DATA_OFFSET
     out.sport = read_u16(header)
     out.dport = read_u16(header + 2)
     out.seq = read_u32(header + 4)
@@ -63,7 +63,7 @@ cdef int parse_options(const uint8_t *at, uint32_t left, segment_t *out) noexcep
             left -= 1
             continue
         if left < 2 or at[1] < 2 or at[1] > left:
-            return <int>DROP_TCP_OPTION                     # MUST-7
+            return DROP_TCP_OPTION                     # MUST-7
         size = at[1]
         if at[0] == OPTION_MSS and size == 4:
             out.has |= HAS_MSS

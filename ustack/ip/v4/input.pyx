@@ -33,16 +33,16 @@ cdef inline int _judge_addresses(const ip_t *ip, const ipv4_t *header, bint to_g
                                  uint8_t *broadcast) noexcept nogil:
     # RFC 1122 section 3.2.1.3. 0, or the counter_t to drop the packet under.
     if not ip_is_foreign_host(ip, header.src_be):
-        return <int>counter_t.DROP_IP_SOURCE
+        return counter_t.DROP_IP_SOURCE
     broadcast[0] = header.dst_be != ip.address_be
     if not broadcast[0]:
         # RFC 1122 section 3.3.6: what everybody on the link received but one host is named in is not for us.
-        return <int>counter_t.DROP_NOT_FOR_US if to_group else 0
+        return counter_t.DROP_NOT_FOR_US if to_group else 0
     # 224.0.0.1 is the one group that every host is in (RFC 1112 section 4).
     if (ipv4_is_broadcast(header.dst_be) or header.dst_be == htonl(0xE0000001U)
             or (header.dst_be == ip.subnet_broadcast_be and ip.subnet_broadcast_be != 0)):
         return 0
-    return <int>counter_t.DROP_NOT_FOR_US
+    return counter_t.DROP_NOT_FOR_US
 
 
 cdef bint _udp_is_intact(const packet_t *packet) noexcept nogil:
@@ -78,7 +78,7 @@ cdef ip_verdict_t _ipv4(ip_t *ip, frame_t *frame, uint32_t offset, bint to_group
     if reason == 0 and header.header_length > IPV4_HEADER_BYTES:
         reason = ipv4_check_options(start, header.header_length)
     if reason == 0 and header.fragment & (IPV4_MORE_FRAGMENTS | IPV4_FRAGMENT_OFFSET):
-        reason = <int>counter_t.DROP_IP_FRAGMENT
+        reason = counter_t.DROP_IP_FRAGMENT
     if reason:
         return _drop(ip, reason)
     # A TTL of 0 is none of the destination's business (RFC 1122 section 3.2.1.7).
@@ -111,7 +111,7 @@ cdef int _skip_priority_tags(const frame_t *frame, ethernet_t *header, uint32_t 
         if reason:
             return reason
         if tag.vlan_id:
-            return <int>counter_t.DROP_VLAN
+            return counter_t.DROP_VLAN
         header.ethertype = tag.ethertype
         offset[0] += VLAN_TAG_BYTES
     return 0

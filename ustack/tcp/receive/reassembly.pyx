@@ -180,7 +180,7 @@ cdef int reassembly_insert(tcp_t *tcp, tcb_t *tcb, uint32_t seq, const uint8_t *
     cdef runs_view_t view
     cdef int reason = 0
     if rx == NULL:
-        return <int>DROP_NO_MEMORY
+        return DROP_NO_MEMORY
     rx_runs_view(&tcp.rx, rx, &view)
     if rx.fin_ooo and seq_gt(seq + length, rx.fin_seq):     # nothing can follow a FIN
         length = rx.fin_seq - seq if seq_lt(seq, rx.fin_seq) else 0
@@ -224,9 +224,9 @@ cdef int add_bytes(tcp_t *tcp, tcb_t *tcb, rx_queue_t *rx, runs_view_t *view, ui
         if following == NULL or seq_gt(following.left, end):
             cost += runs_growth_bytes(view.runs)
             if view.runs.count >= runs_allowed(tcp, tcb):
-                return <int>DROP_TCP_REASSEMBLY_FULL
+                return DROP_TCP_REASSEMBLY_FULL
     if cost > 0 and cost > pressure_allow_beyond(tcp, tcb):
-        return <int>DROP_TCP_REASSEMBLY_FULL
+        return DROP_TCP_REASSEMBLY_FULL
     while True:
         following = runs_above(view, at)
         gap = end - at
@@ -235,14 +235,14 @@ cdef int add_bytes(tcp_t *tcp, tcb_t *tcb, rx_queue_t *rx, runs_view_t *view, ui
         else:
             following = NULL
         if gap > 0 and rx_queue_put(&tcp.rx, rx, at, data + (at - seq), gap) != 0:
-            reason = <int>DROP_NO_MEMORY
+            reason = DROP_NO_MEMORY
             break
         at += gap
         if joined != NULL:
             joined.right = at
         elif following == NULL:
             if runs_add(view, seq, at) == NULL:
-                reason = <int>DROP_NO_MEMORY
+                reason = DROP_NO_MEMORY
             break
         if following == NULL:
             break

@@ -38,7 +38,7 @@ cdef void flow_remove(tcp_t *tcp, const flow_key_t *key) noexcept nogil
 # The keyed hash of what differs between keys: three words of IPv4's, all of IPv6's.
 cdef inline uint32_t flow_hash(const tcp_t *tcp, const flow_key_t *key) noexcept nogil:
     if not ip_addr_is_v4(&key.raddr):
-        return <uint32_t>siphash13(tcp.flows.hash_key, <const uint8_t *>key, sizeof(flow_key_t))
+        return <uint32_t>siphash13(tcp.flows.hash_key, key, sizeof(flow_key_t))
     return <uint32_t>siphash13_of_12(tcp.flows.hash_key,
                                      <uint64_t>key.laddr.words_be[3] << 32 | key.raddr.words_be[3],
                                      <uint32_t>key.lport << 16 | key.rport)

@@ -37,10 +37,10 @@ cdef int tcp_init(tcp_t *tcp, ip_t *ip, counters_t *counters, const tcp_config_t
     tcp.config.snd_low_water_bytes = usable_low_water(config, config.snd_low_water_bytes)
     tcp.config.snd_unsent_low_water_bytes = usable_unsent_low_water(config, config.snd_unsent_low_water_bytes)
     tcp.now_ns = now_ns
-    tcp.cc[<int>CC_FIRST] = cc_table(CC_FIRST)
+    tcp.cc[CC_FIRST] = cc_table(CC_FIRST)
     for i in range(TCP_MAX_CC):
-        tcp.cc[<int>CC_WAITING + i] = cc_default_table(False)
-    tcp.cc[<int>CC_WAITING + <int>CC_FIRST] = cc_default_table(tcp.cc[<int>CC_FIRST].begins_late)
+        tcp.cc[CC_WAITING + i] = cc_default_table(False)
+    tcp.cc[CC_WAITING + CC_FIRST] = cc_default_table(tcp.cc[CC_FIRST].begins_late)
     prng_seed(&prng, seed)
     word[0] = prng_next(&prng)
     word[1] = prng_next(&prng)

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: MIT
 """What our timestamp clock says to whom. See timestamps.pxd."""
 
-from libc.stdint cimport uint8_t
 
 from ustack.base.prng cimport siphash24
 from ustack.base.types cimport ip_addr_t
@@ -19,7 +18,7 @@ cdef uint32_t timestamp_offset_of(tcp_t *tcp, const flow_key_t *key) noexcept no
     cdef uint32_t offset
     addresses.laddr = key.laddr
     addresses.raddr = key.raddr
-    offset = <uint32_t>siphash24(tcp.secret, <const uint8_t *>&addresses, sizeof(addresses))
+    offset = <uint32_t>siphash24(tcp.secret, &addresses, sizeof(addresses))
     if ip_addr_is_v4(&key.raddr):
         entry.pair = pair
         entry.offset = offset

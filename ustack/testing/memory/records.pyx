@@ -8,6 +8,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy, memmove
 
+from ustack.base.bytestring cimport bytes_from
 from ustack.buf.lent cimport lent_unref
 
 
@@ -35,7 +36,7 @@ cdef bytes queue_take(memory_conn_t *record, uint64_t wanted):
     while wanted > 0 and record.head != NULL:
         piece = record.head
         step = piece.length if piece.length < wanted else wanted
-        parts.append((<const char *>piece.data)[:<Py_ssize_t>step])
+        parts.append(bytes_from(piece.data, step))
         piece.data += step
         piece.length -= step
         record.queued -= <uint32_t>step

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: MIT
 """Turns of a transport in memory: the upcalls, in the order in which the engine makes them. See turns.pxd."""
 
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free
 from libc.string cimport memset
@@ -9,6 +8,7 @@ from libc.string cimport memset
 from ustack.application cimport (
     ACCEPT_NO_MEMORY, ACCEPT_REFUSED, ACCEPT_WAITING, CLOSE_ABORTED, CLOSE_NORMAL, CLOSE_RESET, CLOSE_TIMEOUT,
     Application, Transport, application_t, close_reason_t, conn_t, turn_budget_t)
+from ustack.base.bytestring cimport data_of, size_of
 from ustack.buf.lent cimport lent_release_pending
 from ustack.link.gate cimport Gate
 from ustack.testing.memory.client cimport MemoryClient
@@ -149,22 +149,22 @@ cdef class MemoryTurns(Transport):
                 client.segments.clear()
                 return happened + 1
             segment = client.segments[0]
-            length = <size_t>PyBytes_GET_SIZE(segment)
+            length = size_of(segment)
             if self.memory.budget.stage_left <= 0 or (
                     record.end > record.start and record.end - record.start + length > RECEIVE_BYTES):
                 break
             client.segments.popleft()
             happened += 1
             if record.end > record.start:
-                unread_append(record, <const uint8_t *>PyBytes_AS_STRING(segment), length)
+                unread_append(record, data_of(segment), length)
                 if not record.flags & PAUSED:
                     self.offer_unread(record)
                 continue
             app = self.begin(record)
             record.offering = True
-            used = app.on_data(app, self.table, <conn_t *>record, <const uint8_t *>PyBytes_AS_STRING(segment), length)
+            used = app.on_data(app, self.table, <conn_t *>record, data_of(segment), length)
             record.offering = False
-            self.keep_rest(record, <const uint8_t *>PyBytes_AS_STRING(segment) + used, length - used)
+            self.keep_rest(record, data_of(segment) + used, length - used)
         if client.fin_sent and not client.segments and not record.flags & PEER_FIN:
             record.flags |= PEER_FIN
             happened += 1

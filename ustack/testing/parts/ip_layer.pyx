@@ -9,6 +9,7 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
 from ustack.base.address cimport ip_addr_from_text, ip_addr_text, ip_interface_from_text
+from ustack.base.bytestring cimport bytes_from, data_of
 from ustack.base.counters cimport counters_as_dict, counters_t
 from ustack.base.types cimport ip_addr_t
 from ustack.buf.frame cimport CHECKSUM_PARTIAL, CHECKSUM_UNKNOWN, CHECKSUM_VERIFIED, frame_t
@@ -86,7 +87,7 @@ cdef class IpLayer:
         if data == NULL:
             raise MemoryError
         try:
-            memcpy(data, <const char *>frame, length)
+            memcpy(data, data_of(frame), length)
             memset(&packet, 0, sizeof(packet))
             view.data = data
             view.length = <uint32_t>length
@@ -100,7 +101,7 @@ cdef class IpLayer:
                 return verdict, {}
             return verdict, {
                 "src": ip_addr_text(&packet.src), "dst": ip_addr_text(&packet.dst),
-                "payload": (<const char *>packet.payload)[:packet.payload_length],
+                "payload": bytes_from(packet.payload, packet.payload_length),
                 "gso_size": packet.gso_size, "checksum": packet.checksum, "tos": packet.tos, "ttl": packet.ttl,
                 "broadcast": packet.broadcast, "icmp_type": packet.icmp_type, "icmp_code": packet.icmp_code,
                 "icmp_mtu": packet.icmp_mtu,
@@ -142,7 +143,7 @@ cdef class IpLayer:
         if out != NULL and commit:
             memset(&source, 0xEE, sizeof(source))        # nothing of the route is read any more
             memset(&destination, 0xEE, sizeof(destination))
-            memcpy(out, <const char *>payload, len(payload))
+            memcpy(out, data_of(payload), len(payload))
             ip_commit(&self.ip, len(payload), csum_offset, header_length, gso_size)
         return STATUSES[status]
 

@@ -7,10 +7,11 @@ Below: link/device. Not for the data path.
 
 from typing import NamedTuple
 
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport UINT64_MAX, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
+from ustack.base.bytestring cimport bytes_from
 from ustack.base.clock cimport clock_monotonic_ns
 from ustack.buf.frame cimport CHECKSUM_PARTIAL, CHECKSUM_VERIFIED, frame_t
 from ustack.link.device cimport Link, link_t, offload_t
@@ -31,7 +32,7 @@ class LentFrame(NamedTuple):
 cdef object copy_of(const frame_t *frame):
     checksum = "partial" if frame.checksum == CHECKSUM_PARTIAL else (
         "verified" if frame.checksum == CHECKSUM_VERIFIED else "unknown")
-    return LentFrame(PyBytes_FromStringAndSize(<char *>frame.data, frame.length), frame.wire_length, frame.gso_size,
+    return LentFrame(bytes_from(frame.data, frame.length), frame.wire_length, frame.gso_size,
                      checksum)
 
 

@@ -37,21 +37,22 @@ cdef class ReceiveRings:
 
     def __cinit__(self, slots: int, processors: int) -> None:
         cdef rx_ring_t *rx
+        cdef int which, i
         memset(&self.ring, 0, sizeof(packet_ring_t))
         memset(&self.link, 0, sizeof(link_t))
         self.in_hand = set()
         for which in range(RX_RINGS_MAX):
-            rx = &self.ring.rx[<int>which]
-            self.memory[<int>which] = <uint8_t *>calloc(slots, SLOT_BYTES)
+            rx = &self.ring.rx[which]
+            self.memory[which] = <uint8_t *>calloc(slots, SLOT_BYTES)
             rx.ring.slots = <uint8_t **>calloc(slots, sizeof(uint8_t *))
-            if self.memory[<int>which] == NULL or rx.ring.slots == NULL:
+            if self.memory[which] == NULL or rx.ring.slots == NULL:
                 raise MemoryError
             for i in range(slots):
-                rx.ring.slots[<int>i] = self.memory[<int>which] + <size_t>i * SLOT_BYTES
+                rx.ring.slots[i] = self.memory[which] + <size_t>i * SLOT_BYTES
             rx.ring.count = slots
             rx.ring.slot_bytes = SLOT_BYTES
             rx.fd = 0                       # there is such a ring; nothing here uses the descriptor
-            self.reserved[<int>which] = 0
+            self.reserved[which] = 0
         self.ring.lent_room = 2 * slots
         self.ring.lent_from = <uint8_t *>calloc(self.ring.lent_room, 1)
         if self.ring.lent_from == NULL:
@@ -60,24 +61,25 @@ cdef class ReceiveRings:
         self.link.impl = &self.ring
 
     def __dealloc__(self) -> None:
+        cdef int which
         for which in range(RX_RINGS_MAX):
-            free(self.memory[<int>which])
-            free(self.ring.rx[<int>which].ring.slots)
+            free(self.memory[which])
+            free(self.ring.rx[which].ring.slots)
         free(self.ring.lent_from)
 
-    def reserve(self, which: int) -> int | None:
+    def reserve(self, int which) -> int | None:
         """The slot that a processor gets for its next frame; None: the ring is full."""
-        cdef rx_ring_t *rx = &self.ring.rx[<int>which]
-        slot = self.reserved[<int>which] % rx.ring.count
+        cdef rx_ring_t *rx = &self.ring.rx[which]
+        slot = self.reserved[which] % rx.ring.count
         if slot_header(&rx.ring, slot).tp_status != TP_STATUS_KERNEL or (which, slot) in self.in_hand:
             return None
-        self.reserved[<int>which] += 1
+        self.reserved[which] += 1
         self.in_hand.add((which, slot))
         return slot
 
-    def stamp(self, which: int, slot: int, number: int, time_ns: int) -> None:
+    def stamp(self, int which, slot: int, number: int, time_ns: int) -> None:
         """The frame is copied into its slot and stamped."""
-        cdef tpacket2_hdr *header = slot_header(&self.ring.rx[<int>which].ring, slot)
+        cdef tpacket2_hdr *header = slot_header(&self.ring.rx[which].ring, slot)
         cdef uint32_t frame = number
         header.tp_mac = MAC_OFFSET
         header.tp_len = sizeof(uint32_t)
@@ -86,9 +88,9 @@ cdef class ReceiveRings:
         header.tp_nsec = time_ns % 1000000000
         memcpy(<uint8_t *>header + MAC_OFFSET, &frame, sizeof(uint32_t))
 
-    def finish(self, which: int, slot: int, *, stamped_on_arrival: bool = False) -> None:
+    def finish(self, int which, slot: int, *, stamped_on_arrival: bool = False) -> None:
         """The slot's status: it is the reader's now."""
-        cdef tpacket2_hdr *header = slot_header(&self.ring.rx[<int>which].ring, slot)
+        cdef tpacket2_hdr *header = slot_header(&self.ring.rx[which].ring, slot)
         self.in_hand.remove((which, slot))
         header.tp_status = TP_STATUS_USER | (TP_STATUS_TS_SOFTWARE if stamped_on_arrival else 0)
 
@@ -96,10 +98,10 @@ cdef class ReceiveRings:
         """The link's rx_burst: the numbers of the frames that it lent."""
         cdef frame_t frames[BURST_MAX]
         cdef uint32_t number
-        cdef uint32_t n = packet_rx_burst(&self.link, frames, min(max_frames, BURST_MAX))
+        cdef uint32_t i, n = packet_rx_burst(&self.link, frames, min(max_frames, BURST_MAX))
         numbers = []
         for i in range(n):
-            memcpy(&number, frames[<int>i].data, sizeof(uint32_t))
+            memcpy(&number, frames[i].data, sizeof(uint32_t))
             numbers.append(number)
         return numbers
 
