@@ -252,6 +252,51 @@ def test_timers_events_are_in_their_turns_hand_over(bed: Testbed, recorder: Even
     peer.send("R")
 
 
+@pytest.mark.parametrize("sends", [False, True])
+def test_run_hands_over_in_a_turn_without_a_frame(sends: bool) -> None:
+    """A real clock: a timer's event is told in the timer's turn, and what is sent then leaves with it."""
+    network = SimNetwork()
+    with Stack(network.a, "198.18.0.1/24", msl_ns=0) as client, Stack(network.b, "198.18.0.2/24", msl_ns=0) as server:
+
+        def cross() -> None:
+            network.advance(max(network.next_event_ns or 0, network.now_ns))
+
+        recorder = EventRecorder()
+        recorder.timeout_ns = MILLISECOND
+        server.listen(80, application=recorder)
+        connection = client.connect("198.18.0.2", 80, wait=False)
+        while connection.state != "ESTABLISHED":
+            cross()
+            server.poll()
+            cross()
+            client.poll()
+        assert recorder.log == []  # its ACK has not crossed
+        connection.send(b"data", timeout=0)
+        cross()
+        seen: list[tuple[tuple[str, ...], dict[str, int]]] = []
+
+        def told(_port: int, names: tuple[str, ...]) -> None:
+            seen.append((names, server.counters() | server.turns()))
+            recorder.echo = sends  # not before the timeout
+            if names == ("timeout",):
+                server.stop()
+
+        recorder.told = told
+        server.run(60 * SECOND)
+        after = server.counters() | server.turns()
+        [(names, first), (last_names, last)] = seen
+        assert (names, last_names) == (("accepted", "data"), ("timeout",))
+        assert first["frames_in"] == last["frames_in"] == after["frames_in"]
+        assert after["turns"] == last["turns"] + 1
+        assert after["hand_overs_at_return"] == 0
+        assert after["segments_out"] == last["segments_out"] + sends
+        cross()
+        client.poll()
+        if sends:
+            assert connection.receive(timeout=0) == b"data"
+        assert recorder.errors == []
+
+
 def test_what_output_ends_is_told_before_the_poll_returns(bed: Testbed) -> None:
     """Its RST ends the connection: too late for the turn's hand-over, with the GIL that the caller has anyway."""
     listener = bed.stack.listen(80)
