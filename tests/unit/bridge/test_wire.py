@@ -366,6 +366,19 @@ def test_a_packet_beyond_the_mtu_is_dropped_and_counted() -> None:
         assert wire.counters()["forward"]["forwarded"] == 2
 
 
+def test_what_a_narrow_path_does_not_carry_vanishes_and_is_counted() -> None:
+    with MemoryLink(mtu=9000) as a, MemoryLink(mtu=9000) as b, Wire(a, b, path_mtu=(1400, 0)) as wire:
+        for number, length in enumerate((1414, 1415, 9014)):
+            a.inject(frame(number, length))
+            b.inject(frame(number, length))
+        wire.turn(0)
+        assert [number_of(data) for data in b.receive_all()] == [0]
+        assert len(a.receive_all()) == 3
+        counters = wire.counters()
+        assert (counters["forward"]["beyond_mtu"], counters["backward"]["beyond_mtu"]) == (2, 0)
+        assert counters["forward"]["too_long"] == 0
+
+
 def test_a_packet_that_the_other_link_would_never_take_holds_up_nobody() -> None:
     with MemoryLink() as a, MemoryLink(mtu=1500, max_frame=1514) as b, Wire(a, b) as wire:
         for number, length in enumerate((1518, 1514)):

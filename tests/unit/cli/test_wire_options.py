@@ -61,9 +61,17 @@ def test_reordering_says_how_late() -> None:
     assert made == {"reorder": (0.01, 0.0), "reorder_ns": (5_000_000, 1)}
 
 
+def test_a_narrow_path_has_an_mtu() -> None:
+    assert pairs({"mtu": "1500"}, {"mtu": "1280"}, {}) == {"path_mtu": (1280, 1500)}
+    assert pairs({}, {}, {"mtu": "68"}) == {"path_mtu": (0, 68)}
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (["a", "b", "--mtu", "67"], "bad mtu '67'"),
+        (["a", "b", "--mtu", "65536"], "bad mtu '65536'"),
+        (["a", "b", "--mtu", "1k"], "bad mtu '1k'"),
         (["a"], "Missing argument 'B'"),
         (["a", "a"], "both ends are a"),
         (["a", "b", "--rate", "fast"], "bad rate 'fast'"),

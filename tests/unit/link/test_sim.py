@@ -129,6 +129,35 @@ def test_a_corrupted_frame_keeps_no_promise_about_its_checksum() -> None:
         assert frame.checksum == "unknown"
 
 
+def test_a_narrow_path_swallows_what_is_longer_and_counts_it() -> None:
+    """By the IP packet, without its Ethernet header; the link's own MTU is another matter."""
+    with SimNetwork(mtu=9000, path_mtu=(1500, 0)) as network:
+        for length in (60, 1514, 1515, 9014):
+            network.a.inject(bytes(length))
+            network.b.inject(bytes(length))
+        assert [len(frame) for frame in drain(network.b)] == [60, 1514]
+        assert len(drain(network.a)) == 4
+        assert [network.stats()[way]["beyond_mtu"] for way in ("ab", "ba")] == [2, 0]
+        network.impair(path_mtu=1280)
+        network.a.inject(bytes(1294))
+        network.a.inject(bytes(1295))
+        assert [len(frame) for frame in drain(network.b)] == [1294]
+
+
+@pytest.mark.parametrize(("path", "arrives"), [(1500, True), (1499, False)])
+def test_a_super_frame_is_too_long_for_a_path_if_its_segments_are(path: int, arrives: bool) -> None:
+    """Headers of 54 bytes and 1460 in each segment are packets of 1500."""
+    frame = bytearray(54 + 5 * 1460)
+    frame[14], frame[46] = 0x45, 0x50
+    with SimNetwork(segmentation_offload=True, path_mtu=path) as network:
+        network.a.inject(bytes(frame), gso_size=1460)
+        assert (network.b.receive() is not None) is arrives
+
+
+def drain(end: SimLink) -> list[bytes]:
+    return list(iter(end.receive, None))
+
+
 IMPAIRED = {
     "loss": 0.1, "reorder": 0.2, "duplicate": 0.1, "corrupt": 0.1, "delay_ns": 5_000, "rate_bps": 10**9,
     "queue_frames": 20,

@@ -26,8 +26,8 @@
 #
 #     enough data, room, ──▶ probe: new data in one ──┬─▶ acknowledged, sent once: SMSS is its size
 #     nothing lost (7.4)     segment of the size          ├─▶ it alone is lost: search_high is below it (7.6.2). No sign
-#          ▲                 in question (7.5)            │   of congestion; the next one waits for as many round trips
-#          │                                              │   as cwnd has segments
+#          ▲                 in question (7.5)            │   of congestion; the next one waits until congestion would
+#          │                                              │   have caused a loss (probe_wait_ns)
 #          └──────────────────────────────────────────────┴─▶ other losses beside it, a timeout, sent again before its
 #                                                             fate was known: nothing (7.6.4), PROBE_TRIES times
 #     the size: first search_high itself, because an outage looks like a black hole, and a path that has become wide
@@ -124,7 +124,15 @@ cdef inline uint32_t black_hole_size(uint32_t mtu, uint32_t base) noexcept nogil
     return size if size > MINIMUM_PATH_MTU else MINIMUM_PATH_MTU
 
 
-# Section 7.6.2: after a loss that was not taken for congestion no other one before congestion would have caused one:
-# as many round trips as the window has segments.
+# Section 7.6.2: after a loss that was not taken for congestion MUST NOT come another one before congestion would have
+# caused one, under standard congestion control: in as many round trips as the window has segments, its simplest
+# estimate; or, if that is sooner, in the time K after which CUBIC is back where it was (RFC 9438 section 4.2: the cube
+# root of W * (1 - beta) / C seconds, here of 0.75 * W), so that a window of thousands does not end the search.
 cdef inline uint64_t probe_wait_ns(uint32_t cwnd, uint32_t smss, uint32_t srtt_us) noexcept nogil:
-    return <uint64_t>(cwnd // smss + 1) * srtt_us * 1000
+    cdef uint64_t segments = cwnd // smss + 1, cube = 750000000 * segments, k_ms = 0, bit = 1 << 20
+    cdef uint64_t rounds_ns = segments * srtt_us * 1000
+    while bit:
+        if (k_ms + bit) * (k_ms + bit) * (k_ms + bit) <= cube:
+            k_ms += bit
+        bit >>= 1
+    return rounds_ns if rounds_ns < k_ms * 1000000 else k_ms * 1000000

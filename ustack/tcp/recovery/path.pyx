@@ -125,6 +125,11 @@ cdef bint claimed_of_probe(tcp_t *tcp, tcb_t *tcb, path_t *path, uint16_t mtu, u
     return True
 
 
+cdef inline bint claim_is_of_probe(const tcb_t *tcb, const path_t *path) noexcept nogil:
+    """The claim that waits explains the loss of the probe."""
+    return is_of_probe(path, path.claimed_seq) and path.claimed_mtu >= path_mtu(tcb)
+
+
 cdef inline void forget_if_idle(tcp_t *tcp, tcb_t *tcb, path_t *path) noexcept nogil:
     if path.raise_at_ns == 0 and path.claimed_mtu == 0 and not path.flags & PATH_SEARCHES:
         memset(path, 0, sizeof(path_t))
@@ -137,12 +142,12 @@ cdef void path_timed_out(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     cdef path_t *path
     if tcb.extra:
         path = path_at(tcp, tcb.extra)
+        if path.claimed_mtu and path.claimed_mtu < path_mtu(tcb) and seq_ge(path.claimed_seq, tcb.snd_una):
+            reduce(tcp, tcb, path, path.claimed_mtu)
+            return
         if path.probe_bytes:
             # Whether it was the size is not known: a timeout has causes of its own (RFC 4821 section 7.6.4).
             probe_inconclusive(tcp, tcb, path)
-        elif path.claimed_mtu and seq_ge(path.claimed_seq, tcb.snd_una):
-            reduce(tcp, tcb, path, path.claimed_mtu)
-            return
     if tcp.config.mtu_probing and stands_still(tcp, tcb):
         black_hole(tcp, tcb)
 
@@ -331,7 +336,7 @@ cdef void probe_arrived(tcp_t *tcp, tcb_t *tcb, path_t *path) noexcept nogil:
 cdef void probe_failed(tcp_t *tcp, tcb_t *tcb, path_t *path) noexcept nogil:
     path.search_high = <uint16_t>(path.probe_bytes + overhead_bytes(tcb) - 1)
     path.flags &= <uint8_t>~PATH_TOP_FIRST
-    if path.claimed_mtu and is_of_probe(path, path.claimed_seq):
+    if claim_is_of_probe(tcb, path):
         path.search_high = path.claimed_mtu
         path.flags |= PATH_TOP_FIRST
         path.claimed_mtu = 0
@@ -344,7 +349,7 @@ cdef void probe_failed(tcp_t *tcp, tcb_t *tcb, path_t *path) noexcept nogil:
 cdef void probe_inconclusive(tcp_t *tcp, tcb_t *tcb, path_t *path) noexcept nogil:
     """RFC 4821 section 7.6.4: the same size again. Where it has no answer again and again, that is one (RFC 8899)."""
     path.tries += 1
-    if path.tries >= PROBE_TRIES or (path.claimed_mtu and is_of_probe(path, path.claimed_seq)):
+    if path.tries >= PROBE_TRIES or claim_is_of_probe(tcb, path):
         probe_failed(tcp, tcb, path)
     else:
         forget_probe(path)

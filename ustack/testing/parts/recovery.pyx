@@ -29,6 +29,7 @@ from ustack.tcp.records.tcb cimport (
     DEADLINE_PROBE, DEADLINE_REXMIT, OPT_SACK, OPT_TIMESTAMPS, TCB_LISTED, TCB_REORDERED, tcb_t, tcp_t, tcp_timestamp)
 from ustack.tcp.recovery.ack cimport ack_input, ack_start
 from ustack.tcp.recovery.control cimport control_begin, control_choose, control_end, control_provide
+from ustack.tcp.recovery.path cimport black_hole_size, probe_wait_ns, search_size
 from ustack.tcp.recovery.prr cimport prr_recover_fs, prr_send_count
 from ustack.tcp.recovery.rack cimport (
     rack_window_us, reordering_faded, reordering_multiplier, reordering_widened, reordering_window_us)
@@ -275,3 +276,18 @@ def frto(int step, *, bint moved, bint complete=False, bint original=False, bint
     """One step of RFC 5682: "go on", "send new", "lost" or "spurious"."""
     return ("go on", "send new", "lost", "spurious")[
         frto_step(step, moved, complete, original, repeated, beyond, can_send, selective)]
+
+
+def path_search_size(uint32_t low, uint32_t high, bint top_first=False) -> int:
+    """RFC 4821 section 7.3: the packet to try next; 0: none."""
+    return search_size(low, high, top_first)
+
+
+def path_black_hole_size(uint32_t mtu, uint32_t base) -> int:
+    """RFC 4821 section 7.7: the packet to send where those of `mtu` bytes do not arrive."""
+    return black_hole_size(mtu, base)
+
+
+def path_probe_wait(uint32_t cwnd, uint32_t smss, uint32_t srtt_us) -> int:
+    """RFC 4821 section 7.6.2: nanoseconds between a probe that failed and the next one."""
+    return probe_wait_ns(cwnd, smss, srtt_us)
