@@ -89,8 +89,8 @@ cdef extern from "<sys/mman.h>" nogil:
     int mprotect(void *address, size_t length, int protection)
     int madvise(void *address, size_t length, int advice)
     void *MAP_FAILED
-    const int PROT_READ, PROT_WRITE
-    const int MAP_SHARED, MAP_PRIVATE, MAP_ANONYMOUS, MAP_POPULATE, MREMAP_MAYMOVE
+    const int PROT_NONE, PROT_READ, PROT_WRITE
+    const int MAP_SHARED, MAP_PRIVATE, MAP_ANONYMOUS, MAP_NORESERVE, MAP_POPULATE, MREMAP_MAYMOVE
     const int MADV_DONTNEED, MADV_NOHUGEPAGE, MADV_WILLNEED
 
 

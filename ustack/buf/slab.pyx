@@ -3,71 +3,71 @@
 
 It must not know what a record means, and it is not for several threads.
 
-    pages ──▶ page 0   | unused | record 1 | record 2 | ...    256 KiB each, mapped when first needed,
-              page 1   | record n | ...                        never moved, never given back before the end
+    records ──▶ page 0   | unused | record 1 | record 2 | ...    256 KiB each: memory when first needed, given back at
+                page 1   | record n | ...                        the end
+                ...                                              addresses without memory, up to the limit
 
-    freed records   free_head ──▶ record ──▶ record ──▶ 0      through their first four bytes, last in first out:
-                                                               the next one handed out is still in the cache
+    freed records   free_head ──▶ record ──▶ record ──▶ 0        through their first four bytes, last in first out:
+                                                                 the next one handed out is still in the cache
 
-Debug builds keep one bit a record behind each page's records, so that a double release is found exactly, and fill
-what was released with 0xDD. Under AddressSanitizer a record that is not in use is poisoned: a stale pointer is caught
-at its first use.
+Addresses cost nothing: what is reserved is neither in memory nor counted against what the machine may promise
+(PROT_NONE). So a lookup needs no table of pages, which every segment would go through a dozen times.
+
+Debug builds keep one bit for each record, so that a double release is found exactly, and fill what was released with
+0xDD. Under AddressSanitizer a record that is not in use is poisoned: a stale pointer is caught at its first use.
 """
 
 from libc.stdint cimport UINT32_MAX, uint8_t, uint32_t
-from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy, memset
 
 from ustack.base.debug cimport IS_DEBUG, ensure, poison, unpoison
-from ustack.base.posix cimport MAP_ANONYMOUS, MAP_FAILED, MAP_PRIVATE, PROT_READ, PROT_WRITE, mmap, munmap
+from ustack.base.posix cimport (
+    MAP_ANONYMOUS, MAP_FAILED, MAP_NORESERVE, MAP_PRIVATE, PROT_NONE, PROT_READ, PROT_WRITE, mmap, mprotect, munmap)
 
 
 cdef enum:
     PAGE_BYTES = 256 * 1024
+    PROTECTION_BYTES = 65536        # what a processor protects at once divides this
     POISON_GRAIN = 8                # AddressSanitizer tells eight bytes apart, not fewer
 
 
-cdef inline size_t _records_bytes(const slab_t *slab) noexcept nogil:
+cdef inline size_t _page_bytes(const slab_t *slab) noexcept nogil:
     return <size_t>slab.record_bytes << slab.page_shift
 
 
-cdef inline size_t _mapping_bytes(const slab_t *slab) noexcept nogil:
-    cdef size_t size = _records_bytes(slab)
-    if IS_DEBUG:
-        size += ((<size_t>1 << slab.page_shift) + 7) // 8
-    return size
+cdef inline size_t _reserved_bytes(const slab_t *slab) noexcept nogil:
+    return ((slab.reserved >> slab.page_shift) + <size_t>1) * _page_bytes(slab)
+
+
+cdef inline size_t _bits_bytes(const slab_t *slab) noexcept nogil:
+    return <size_t>slab.reserved // 8 + 1
 
 
 cdef inline uint8_t *_record(const slab_t *slab, uint32_t index) noexcept nogil:
     # As slab_at, for records that are not in use.
-    cdef uint32_t within = index & ((1u << slab.page_shift) - 1)
-    return slab.pages[index >> slab.page_shift] + <size_t>within * slab.record_bytes
+    return slab.records + <size_t>index * slab.record_bytes
 
 
 cdef void _mark(slab_t *slab, uint32_t index, bint used) noexcept nogil:
     """Debug only: flip the record's bit, which must have had the other value."""
-    cdef uint32_t within = index & ((1u << slab.page_shift) - 1)
-    cdef uint8_t *bits = slab.pages[index >> slab.page_shift] + _records_bytes(slab)
-    cdef uint8_t bit = <uint8_t>(1 << (within & 7))
-    ensure(((bits[within >> 3] & bit) == 0) == used)            # a double release, or a free list gone astray
-    bits[within >> 3] ^= bit
+    cdef uint8_t bit = <uint8_t>(1 << (index & 7))
+    ensure(((slab.in_use_bits[index >> 3] & bit) == 0) == used)     # a double release, or a free list gone astray
+    slab.in_use_bits[index >> 3] ^= bit
+
+
+cdef inline uint8_t *_reserve(size_t size, int protection, int flags) noexcept nogil:
+    cdef void *found = mmap(NULL, size, protection, MAP_PRIVATE | MAP_ANONYMOUS | flags, -1, 0)
+    return <uint8_t *>found if found != MAP_FAILED else NULL
 
 
 cdef int _add_page(slab_t *slab) noexcept nogil:
-    cdef void *page
-    cdef void *grown
-    # The array of pages doubles when the count is a power of two. It may move: the pages themselves do not.
-    if slab.page_count & (slab.page_count - 1) == 0:
-        grown = realloc(slab.pages, (<size_t>slab.page_count * 2 + 1) * sizeof(uint8_t *))
-        if grown == NULL:
-            return -1
-        slab.pages = <uint8_t **>grown
-    page = mmap(NULL, _mapping_bytes(slab), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
-    if page == MAP_FAILED:
+    cdef size_t begin = slab.page_count * _page_bytes(slab)
+    cdef size_t end = begin + _page_bytes(slab)
+    begin -= begin % PROTECTION_BYTES       # a page may end within what is protected at once
+    if mprotect(slab.records + begin, end - begin, PROT_READ | PROT_WRITE) != 0:
         return -1
     if slab.record_bytes >= POISON_GRAIN:
-        poison(page, _records_bytes(slab))
-    slab.pages[slab.page_count] = <uint8_t *>page
+        poison(slab.records + slab.page_count * _page_bytes(slab), _page_bytes(slab))
     slab.page_count += 1
     return 0
 
@@ -81,16 +81,25 @@ cdef int slab_init(slab_t *slab, uint32_t record_bytes, uint32_t limit) noexcept
         slab.page_shift += 1
     # Index 0 stands for "none", so one index fewer than 2^32 can be in use.
     slab.limit = limit if limit < UINT32_MAX else UINT32_MAX - 1
+    slab.reserved = slab.limit
     slab.next_unused = 1
+    slab.records = _reserve(_reserved_bytes(slab), PROT_NONE, 0)
+    if slab.records == NULL:
+        return -1
+    if IS_DEBUG:
+        slab.in_use_bits = _reserve(_bits_bytes(slab), PROT_READ | PROT_WRITE, MAP_NORESERVE)
+        if slab.in_use_bits == NULL:
+            slab_destroy(slab)
+            return -1
     return 0
 
 
 cdef void slab_destroy(slab_t *slab) noexcept nogil:
-    cdef uint32_t i
-    for i in range(slab.page_count):
-        unpoison(slab.pages[i], _records_bytes(slab))
-        munmap(slab.pages[i], _mapping_bytes(slab))
-    free(slab.pages)
+    if slab.records != NULL:
+        unpoison(slab.records, slab.page_count * _page_bytes(slab))
+        munmap(slab.records, _reserved_bytes(slab))
+    if slab.in_use_bits != NULL:
+        munmap(slab.in_use_bits, _bits_bytes(slab))
     memset(slab, 0, sizeof(slab_t))
 
 
@@ -119,14 +128,12 @@ cdef uint32_t slab_alloc(slab_t *slab) noexcept nogil:
     return index
 
 
-cdef void slab_release(slab_t *slab, uint32_t index) noexcept nogil:
-    cdef uint8_t *record
+cdef void slab_release_checked(slab_t *slab, uint32_t index) noexcept nogil:
+    cdef uint8_t *record = _record(slab, index)
     ensure(index != 0)
     ensure(index < slab.next_unused)
-    record = _record(slab, index)
-    if IS_DEBUG:
-        _mark(slab, index, False)
-        memset(record, 0xDD, slab.record_bytes)
+    _mark(slab, index, False)
+    memset(record, 0xDD, slab.record_bytes)
     memcpy(record, &slab.free_head, sizeof(uint32_t))
     if slab.record_bytes >= POISON_GRAIN:
         poison(record, slab.record_bytes)
@@ -175,7 +182,7 @@ cdef class Slab:
 
     @property
     def page_count(self) -> int:
-        """Pages mapped so far."""
+        """Pages that have memory so far."""
         return self.c.page_count
 
     @property

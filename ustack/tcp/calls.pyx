@@ -9,7 +9,7 @@ from ustack.application cimport (
 from ustack.base.counters cimport CONNECTIONS_OPENED, ORPHANS_REFUSED, count
 from ustack.base.prng cimport siphash24
 from ustack.buf.lent cimport lent_ref
-from ustack.buf.slab cimport slab_alloc
+from ustack.buf.slab cimport slab_take
 from ustack.ip.layer cimport ip_is_local, ip_is_valid_remote
 from ustack.tcp.emit cimport advertised_wscale, default_mss
 from ustack.tcp.ending cimport connection_end, time_wait_remove
@@ -195,7 +195,7 @@ cdef int64_t tcp_send(tcp_t *tcp, tcb_t *conn, lent_t *lent, uint64_t offset, ui
     if tail != NULL and tail.lent == lent and tail.data + tail.length == lent.data + offset:
         tail.length += accepted             # the next slice of the same buffer
     else:
-        index = slab_alloc(&tcp.send_pieces)
+        index = slab_take(&tcp.send_pieces)
         if index == 0:
             return CALL_NO_MEMORY
         short_end = conn.snd_una            # none in flight

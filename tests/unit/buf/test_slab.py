@@ -80,6 +80,19 @@ def test_records_do_not_move_when_pages_are_added() -> None:
     assert slab.read(first) == b"\x5a" * 4096
 
 
+@pytest.mark.parametrize("size", SIZES)
+def test_a_record_is_found_by_a_multiplication(size: int) -> None:
+    slab = Slab(size, 3000)
+    first = slab.address(slab.alloc())
+    for n in range(1, 3000 if size <= 4096 else 5):
+        assert slab.address(slab.alloc()) == first + n * size
+
+
+def test_addresses_are_given_back() -> None:
+    for _ in range(300):                    # a terabyte each: more than twice what a process has
+        assert Slab(4096, 1 << 28).alloc() == 1
+
+
 def test_pages_come_with_need_and_stay_for_reuse() -> None:
     slab = Slab(4096, 1000)
     held = [slab.alloc() for _ in range(200)]

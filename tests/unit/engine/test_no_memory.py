@@ -59,6 +59,7 @@ def make_memory_link() -> None:
         ("ustack.tcp.records.demux", "mmap", make_stack, 1),
         ("ustack.ip.neighbour", "calloc", make_stack, 3),
         ("ustack.base.wheel", "mmap", make_stack, 1),
+        ("ustack.buf.slab", "mmap", make_stack, 8),
         ("ustack.link.simwire", "calloc", make_stack, 1),
         ("ustack.link.simwire", "malloc", make_stack, 1),
         ("ustack.link.memory_ring", "malloc", make_memory_link, 2),
@@ -116,8 +117,7 @@ def live(bed: Testbed, listener: Listener, first_port: int) -> None:
 @pytest.mark.parametrize(
     ("module", "function"),
     [
-        ("ustack.buf.slab", "mmap"),
-        ("ustack.buf.slab", "realloc"),
+        ("ustack.buf.slab", "mprotect"),
         ("ustack.buf.chunks", "mmap"),
         ("ustack.buf.chunks", "realloc"),
         ("ustack.buf.chunks", "malloc"),

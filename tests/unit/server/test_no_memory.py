@@ -82,7 +82,7 @@ def answered(transport: MemoryTransport, request: bytes) -> bytes:
         ("ustack.server.ready", "calloc"),
         ("ustack.server.receiving", "malloc"),
         ("ustack.buf.lent", "malloc"),
-        ("ustack.buf.slab", "realloc"),
+        ("ustack.buf.slab", "mprotect"),
         ("ustack.buf.slab", "mmap"),
     ],
 )

@@ -7,7 +7,7 @@ from libc.string cimport memcpy, memset
 
 from ustack.base.prng cimport prng_next, prng_seed, prng_t
 from ustack.base.wheel cimport TIMER_NONE, wheel_cancel, wheel_free, wheel_init
-from ustack.buf.slab cimport slab_alloc, slab_destroy, slab_init
+from ustack.buf.slab cimport SLAB_MOST, slab_alloc, slab_destroy, slab_init
 from ustack.tcp.cc.registry cimport CC_FIRST, cc_default_table, cc_table
 from ustack.tcp.records.configuration cimport usable_low_water, usable_unsent_low_water
 from ustack.tcp.records.demux cimport flow_table_free, flow_table_init
@@ -58,7 +58,7 @@ cdef int tcp_init(tcp_t *tcp, ip_t *ip, counters_t *counters, const tcp_config_t
             or slab_init(&tcp.tcbs, sizeof(tcb_t), config.max_connections) != 0
             or slab_init(&tcp.syns, sizeof(syn_received_t), config.syn_queue) != 0
             or slab_init(&tcp.time_waits, sizeof(time_wait_t), config.time_wait_limit) != 0
-            or slab_init(&tcp.send_pieces, sizeof(send_piece_t), 0x7FFFFFFF) != 0
+            or slab_init(&tcp.send_pieces, sizeof(send_piece_t), SLAB_MOST) != 0
             or slab_init(&tcp.extras, sizeof(extra_t), config.extra_records) != 0
             or slab_init(&tcp.flights, sizeof(flight_t), config.flights) != 0
             or slab_init(&tcp.transmissions, sizeof(transmission_t), config.transmissions) != 0

@@ -8,7 +8,7 @@ from ustack.base.ilist cimport ilist_append, ilist_hook_t, ilist_remove
 from ustack.buf.chunks cimport (
     CHUNK_BYTES, CHUNK_IS_SMALL, CHUNK_SHIFT, SMALL_CHUNK_BYTES, chunk_alloc, chunk_at, chunk_bytes, chunk_map,
     chunk_pool_destroy, chunk_pool_init, chunk_release, chunk_unmap)
-from ustack.buf.slab cimport slab_alloc, slab_destroy, slab_init, slab_release
+from ustack.buf.slab cimport SLAB_MOST, slab_alloc, slab_destroy, slab_init, slab_release
 from ustack.tcp.records.runs cimport runs_clear, runs_memory_bytes
 from ustack.wire.seq cimport seq_gt, seq_lt
 
@@ -25,7 +25,7 @@ cdef int rx_memory_init(rx_memory_t *memory, uint64_t limit_bytes, uint64_t rand
     memset(memory, 0, sizeof(rx_memory_t))
     chunk_pool_init(&memory.chunks, limit_bytes)
     memory.random = random
-    return slab_init(&memory.queues, sizeof(rx_queue_t), 0x7FFFFFFF)
+    return slab_init(&memory.queues, sizeof(rx_queue_t), SLAB_MOST)
 
 
 cdef void rx_memory_destroy(rx_memory_t *memory) noexcept nogil:

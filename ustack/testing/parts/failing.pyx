@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Calls of one module to the C library that fail: memory that runs out, a device that answers with an error.
 
-    with Failing("ustack.buf.slab", "realloc", errno.ENOMEM, after=1) as calls:
+    with Failing("ustack.buf.chunks", "realloc", errno.ENOMEM, after=1) as calls:
         ...                                 # its second realloc() returns NULL
     assert calls.failed == 1
 
