@@ -85,6 +85,13 @@ cpdef enum counter_t:
     CONNECTIONS_MEMORY_ABORTED  # held much unread data for long while receive memory was full
     WINDOWS_GROWN               # a connection's receive window was made larger (receive/autotune)
     TIMESTAMPS_MISSING_IN       # taken without the timestamps that were agreed on
+    ECN_AGREED                  # connections that use ECN (RFC 3168), in both directions or as a receiver
+    CE_IN                       # segments with data that arrived marked Congestion Experienced, and were reported
+    ECE_IN                      # ... ACKs that report such marks of what we have sent
+    CWR_IN                      # ... data of a peer that has slowed down
+    CWR_OUT
+    ECN_REDUCTIONS              # congestion windows that became smaller for a mark
+    ECN_IGNORED_IN              # a mark, ECE or CWR where none can be: not agreed on, or on a segment without data
     SYN_FIN_IN                  # a SYN with a FIN opened a connection; the FIN has to come again
     # -- drops, link and Ethernet
     DROP_FRAME_TRUNCATED

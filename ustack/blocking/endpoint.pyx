@@ -272,7 +272,8 @@ cdef class Endpoint:
         return 0
 
     def set_tos(self, tos: int) -> None:
-        """The byte of DiffServ and ECN bits in every IP header from now on (MUST-48, SHLD-21)."""
+        """The byte of DiffServ bits in every IP header from now on (MUST-48, SHLD-21). Its last two bits are ECN's (RFC
+        3168), and not looked at."""
         cdef uint8_t value = whole("tos", tos, 0, 255)
         cdef Transport stack = self.enter("set_tos()")
         try:

@@ -8,12 +8,11 @@ from ustack.base.debug cimport ensure
 from ustack.base.posix cimport htonl
 from ustack.buf.frame cimport CHECKSUM_PARTIAL, frame_t
 from ustack.link.device cimport offload_t
-from ustack.wire.checksum cimport (
-    checksum_add, checksum_emit, checksum_fold, checksum_partial, checksum_update16)
+from ustack.wire.checksum cimport checksum_add, checksum_emit, checksum_fold, checksum_partial
 from ustack.wire.ethernet cimport (
     ETHERNET_HEADER_BYTES, ETHERTYPE_IPV4, ETHERTYPE_VLAN, MAC_BYTES, VLAN_TAG_BYTES, VLAN_TAGS_MAX, ethertype_is_tag)
-from ustack.wire.ipv4 cimport IPV4_FRAGMENT_OFFSET, IPV4_HEADER_BYTES, IPV4_MORE_FRAGMENTS
-from ustack.wire.octets cimport read_u16, read_u16_be, read_u32, write_u16, write_u16_be, write_u32
+from ustack.wire.ipv4 cimport IPV4_FRAGMENT_OFFSET, IPV4_HEADER_BYTES, IPV4_MORE_FRAGMENTS, ipv4_mark
+from ustack.wire.octets cimport read_u16, read_u32, write_u16, write_u16_be, write_u32
 from ustack.wire.tcp cimport CWR, FIN, PSH, TCP_CHECKSUM_OFFSET, TCP_HEADER_BYTES
 
 cdef enum:
@@ -215,12 +214,8 @@ cdef void cutter_write(const cutter_t *cutter, uint8_t *packet, offload_t *offlo
 
 cdef bint packet_mark(const cutter_t *cutter, uint8_t *packet) noexcept nogil:
     cdef uint8_t *ip = packet + (VLAN_TAG_BYTES if cutter.tag != 0 else 0) + cutter.network
-    cdef uint16_t before
-    if cutter.family == 4 and ip[1] & ECN_CE:
-        before = read_u16_be(ip)
-        ip[1] |= ECN_CE
-        write_u16_be(ip + 10, checksum_update16(read_u16_be(ip + 10), before, read_u16_be(ip)))
-        return True
+    if cutter.family == 4:
+        return ipv4_mark(ip)
     if cutter.family == 6 and ip[1] & (ECN_CE << 4):
         ip[1] |= ECN_CE << 4
         return True

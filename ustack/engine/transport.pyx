@@ -21,6 +21,7 @@ from ustack.tcp.records.tcb cimport (
     TCB_ABORT, TCB_ACCEPTED, TCB_ACTIVE, TCB_FIN_RECEIVED, TCB_KEEPALIVE, TCB_NODELAY, tcb_t, tcp_t)
 from ustack.tcp.recovery.control cimport control_number
 from ustack.tcp.status cimport connection_status
+from ustack.wire.ipv4 cimport IPV4_ECN_MASK
 
 from ustack.tcp.records.state import state_name
 
@@ -119,7 +120,7 @@ cdef uint32_t get_option(const transport_t *transport, const conn_t *conn, int o
     if option == OPTION_USER_TIMEOUT_S:
         return tcb.user_timeout_s
     if option == OPTION_TOS:
-        return tcb.tos
+        return tcb.tos & ~IPV4_ECN_MASK
     if option == OPTION_TTL:
         return tcb.ttl
     if option == OPTION_CC:

@@ -19,6 +19,7 @@ class SimNetwork:
         delay_ns: _Count = 0,
         rate_bps: _Count = 0,
         queue_frames: _Count = 1000,
+        mark_bytes: _Count = 0,
         loss: _Probability = 0.0,
         reorder: _Probability = 0.0,
         duplicate: _Probability = 0.0,

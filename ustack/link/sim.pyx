@@ -19,11 +19,12 @@ from ustack.link.sim_end cimport SimLink
 from ustack.link.simwire cimport SIM_PACKET_MAX, SimWire, sim_advance, sim_direction_t, sim_next_ns, sim_wire_drain
 
 cdef tuple IMPAIRMENTS = (
-    "delay_ns", "rate_bps", "queue_frames", "loss", "reorder", "duplicate", "corrupt", "reorder_ns", "path_mtu")
+    "delay_ns", "rate_bps", "queue_frames", "mark_bytes", "loss", "reorder", "duplicate", "corrupt", "reorder_ns",
+    "path_mtu")
 
 
 cdef class SimNetwork:
-    """SimNetwork(seed=0, *, mtu=1500, delay_ns=0, rate_bps=0, queue_frames=1000, loss=0.0, reorder=0.0,
+    """SimNetwork(seed=0, *, mtu=1500, delay_ns=0, rate_bps=0, queue_frames=1000, mark_bytes=0, loss=0.0, reorder=0.0,
 duplicate=0.0, corrupt=0.0, reorder_ns=5000000, path_mtu=0,
 checksum_offload=False, segmentation_offload=False, now_ns=0, rx_slots=4096,
 tx_slots=1024)
@@ -34,8 +35,10 @@ tx_slots=1024)
     Every impairment is a number for both directions or a pair (a to b, b to a); impair() changes it later.
 
     delay_ns: propagation. rate_bps: serialisation, 0 takes no time. queue_frames: frames that may wait for the wire
-    when it has a rate; later ones are dropped. loss, reorder, duplicate, corrupt: probabilities of one frame. A
-    reordered frame is held back for 1 to reorder_ns more. A corrupted one has one bit flipped, anywhere.
+    when it has a rate; later ones are dropped. mark_bytes: IPv4 packets that find more than this waiting, and say that
+    their transport knows ECN, are marked Congestion Experienced; a super-frame whole; 0 marks none. loss, reorder,
+    duplicate, corrupt: probabilities of one frame. A reordered frame is held back for 1 to reorder_ns more. A corrupted
+    one has one bit flipped, anywhere.
     path_mtu: bytes of the largest IP packet that arrives; what is longer vanishes, and nobody is told (0: none does).
     checksum_offload, segmentation_offload (which implies the first): capabilities of both ends; super-frames are
     delivered whole. rx_slots: frames that an end holds for its reader. tx_slots: frames between two submits.
@@ -46,9 +49,10 @@ tx_slots=1024)
 
     def __init__(self, seed: int = 0, *, mtu: int = 1500, delay_ns: int | tuple[int, int] = 0,
                  rate_bps: int | tuple[int, int] = 0, queue_frames: int | tuple[int, int] = 1000,
-                 loss: float | tuple[float, float] = 0.0, reorder: float | tuple[float, float] = 0.0,
-                 duplicate: float | tuple[float, float] = 0.0, corrupt: float | tuple[float, float] = 0.0,
-                 reorder_ns: int | tuple[int, int] = 5_000_000, path_mtu: int | tuple[int, int] = 0,
+                 mark_bytes: int | tuple[int, int] = 0, loss: float | tuple[float, float] = 0.0,
+                 reorder: float | tuple[float, float] = 0.0, duplicate: float | tuple[float, float] = 0.0,
+                 corrupt: float | tuple[float, float] = 0.0, reorder_ns: int | tuple[int, int] = 5_000_000,
+                 path_mtu: int | tuple[int, int] = 0,
                  checksum_offload: bool = False, segmentation_offload: bool = False, now_ns: int = 0,
                  rx_slots: int = 4096, tx_slots: int = 1024) -> None:
         if not 68 <= mtu <= SIM_PACKET_MAX:
@@ -62,8 +66,8 @@ tx_slots=1024)
         self.wire = SimWire(seed & 0xFFFFFFFFFFFFFFFF, mtu, rx_slots, tx_slots, now_ns)
         self.a = SimLink(self.wire, 0, checksum_offload=checksum_offload, segmentation_offload=segmentation_offload)
         self.b = SimLink(self.wire, 1, checksum_offload=checksum_offload, segmentation_offload=segmentation_offload)
-        self.impair(delay_ns=delay_ns, rate_bps=rate_bps, queue_frames=queue_frames, loss=loss, reorder=reorder,
-                    duplicate=duplicate, corrupt=corrupt, reorder_ns=reorder_ns,
+        self.impair(delay_ns=delay_ns, rate_bps=rate_bps, queue_frames=queue_frames, mark_bytes=mark_bytes, loss=loss,
+                    reorder=reorder, duplicate=duplicate, corrupt=corrupt, reorder_ns=reorder_ns,
                     path_mtu=path_mtu)
 
     def impair(self, **impairments: object) -> None:
@@ -160,5 +164,6 @@ cdef dict stats_of(const sim_direction_t *direction):
         "queue_dropped": direction.stats.queue_dropped, "lost": direction.stats.lost,
         "beyond_mtu": direction.stats.beyond_mtu, "reordered": direction.stats.reordered,
         "duplicated": direction.stats.duplicated, "corrupted": direction.stats.corrupted,
-        "ring_dropped": direction.stats.ring_dropped, "no_memory": direction.stats.no_memory,
+        "ring_dropped": direction.stats.ring_dropped, "marked": direction.stats.marked,
+        "no_memory": direction.stats.no_memory,
     }

@@ -42,6 +42,7 @@ ctypedef struct sim_stats_t:
     uint64_t duplicated
     uint64_t corrupted
     uint64_t ring_dropped                   # the other end's ring was full, or the end was closed
+    uint64_t marked                         # Congestion Experienced, set here or before
     uint64_t no_memory
 
 ctypedef struct sim_direction_t:

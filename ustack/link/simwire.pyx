@@ -22,6 +22,9 @@ from ustack.buf.frame cimport CHECKSUM_UNKNOWN
 from ustack.link.impairment cimport (
     fate_t, impairment_admit, impairment_carries, impairment_decide, impairment_free, impairment_init,
     impairment_lateness)
+from ustack.wire.ethernet cimport ETHERNET_HEADER_BYTES, ETHERTYPE_IPV4
+from ustack.wire.ipv4 cimport IPV4_HEADER_BYTES, ipv4_mark
+from ustack.wire.octets cimport read_u16
 
 cdef enum:
     SMALL_BYTES = 2048                  # records of this capacity are kept for reuse
@@ -203,6 +206,14 @@ cdef uint32_t longest_packet(sim_frame_t *frame) noexcept nogil:
     return min(frame.length, headers + frame.gso_size)
 
 
+cdef bint mark(sim_frame_t *frame) noexcept nogil:
+    cdef uint8_t *data = sim_frame_data(frame)
+    if (frame.length < ETHERNET_HEADER_BYTES + IPV4_HEADER_BYTES or read_u16(data + 12) != ETHERTYPE_IPV4
+            or data[ETHERNET_HEADER_BYTES] >> 4 != 4):
+        return False
+    return ipv4_mark(data + ETHERNET_HEADER_BYTES)
+
+
 cdef void sim_send(sim_end_t *end, sim_frame_t *frame) noexcept nogil:
     cdef sim_wire_t *wire = end.wire
     cdef sim_direction_t *direction = end.out
@@ -231,6 +242,8 @@ cdef void sim_send(sim_end_t *end, sim_frame_t *frame) noexcept nogil:
         direction.stats.beyond_mtu += 1
         sim_frame_free(wire, frame)
         return
+    if fate.marked and mark(frame):
+        direction.stats.marked += 1
     if fate.duplicated or verdict == FILTER_DUPLICATE:
         twin = frame_copy(wire, frame)
     if fate.corrupted:

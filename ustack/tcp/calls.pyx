@@ -32,6 +32,7 @@ from ustack.tcp.records.tcb cimport (
     flow_key_t, listener_t, rx_queue_of, send_piece_at, send_piece_t, time_wait_at)
 from ustack.tcp.records.work cimport work_add
 from ustack.tcp.recovery.control cimport control_change
+from ustack.wire.ipv4 cimport IPV4_ECN_MASK
 from ustack.wire.seq cimport seq_gt
 
 
@@ -375,7 +376,7 @@ cdef int tcp_set_unsent_low_water(tcp_t *tcp, tcb_t *conn, uint32_t wanted_bytes
 
 
 cdef void tcp_set_tos(tcb_t *conn, uint8_t tos) noexcept nogil:
-    conn.tos = tos
+    conn.tos = <uint8_t>((tos & ~IPV4_ECN_MASK) | (conn.tos & IPV4_ECN_MASK))     # ECN is not the application's
 
 
 cdef void tcp_set_ttl(tcb_t *conn, uint8_t ttl) noexcept nogil:

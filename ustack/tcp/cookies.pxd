@@ -11,7 +11,7 @@
 #                                         +------------+-----------------------+-------+
 #     our TSval, back as TSecr            31                           6 5 4 3         0
 #     (only if the peer offers            +-----------------------------+-+-+-----------+
-#     timestamps: RFC 7323)               |       timestamp clock       |0|S| its shift |   shift 15: no window scale
+#     timestamps: RFC 7323)               |       timestamp clock       |E|S| its shift |   shift 15: no window scale
 #                                         +-----------------------------+-+-+-----------+
 #
 # slot    time in steps of 17.2 s. A cookie is good for its own slot and the two after it: 34 to 52 s
@@ -25,9 +25,11 @@
 # Of 2^32 numbers 24 are right at one time, eight values of MSS in three slots: a blind guess has one chance in 179
 # million. The key is another one every 69 s, made of the secret by the number of that time.
 #
-# What it costs the peer in a flood: without timestamps there is no window scaling and no SACK, the SYN-ACK is not sent
-# again by ourselves, and of its MSS up to 11 % is lost. So records come first, and no record makes room for another: a
-# flood that fills the queue can not push out who is in it.
+# E, S    ECN and SACK are agreed on
+#
+# What it costs the peer in a flood: without timestamps there is no window scaling, no SACK and no ECN, the SYN-ACK is
+# not sent again by ourselves, and of its MSS up to 11 % is lost. So records come first, and no record makes room for
+# another: a flood that fills the queue can not push out who is in it.
 #
 # A third segment that comes again after its connection has ended must not open a second one. So the cookies that have
 # become connections are remembered, in four bytes each, the latest few thousand of them; one that was sent costs

@@ -8,7 +8,7 @@ from libc.string cimport memcpy, memset
 from ustack.base.counters cimport (
     SYN_COOKIES_REFUSED, SYN_COOKIES_REFUSED_ECHO, SYN_COOKIES_REFUSED_SPENT, SYN_COOKIES_SENT, count)
 from ustack.base.prng cimport siphash24
-from ustack.tcp.records.tcb cimport OPT_SACK, OPT_TIMESTAMPS, OPT_WSCALE, tcp_timestamp
+from ustack.tcp.records.tcb cimport OPT_ECN, OPT_SACK, OPT_TIMESTAMPS, OPT_WSCALE, tcp_timestamp
 from ustack.wire.tcp cimport HAS_TIMESTAMPS
 
 
@@ -23,6 +23,7 @@ cdef enum:
     SAID_WSCALE = 0x0F
     SAID_NO_WSCALE = 0x0F
     SAID_SACK = 0x10
+    SAID_ECN = 0x20
     ECHO_MOST_MS = 52000                    # as long as a cookie is good
     SPENT = 4096                            # a power of two
 
@@ -91,6 +92,8 @@ cdef uint32_t cookie_make(tcp_t *tcp, syn_received_t *syn) noexcept nogil:
         said = (syn.options_wscale & SAID_WSCALE) if options & OPT_WSCALE else SAID_NO_WSCALE
         if options & OPT_SACK:
             said |= SAID_SACK
+        if options & OPT_ECN:
+            said |= SAID_ECN
         # Never ahead of the clock: what the connection says afterwards is not older (RFC 7323 section 4.1).
         ts_val = ((ts_val - said) & ~<uint32_t>SAID_MASK) | said
     else:
@@ -163,6 +166,8 @@ cdef cookie_t proved(tcp_t *tcp, const flow_key_t *key, const segment_t *seg, ui
         options = OPT_TIMESTAMPS
         if said & SAID_SACK:
             options |= OPT_SACK
+        if said & SAID_ECN:
+            options |= OPT_ECN
         if said & SAID_WSCALE != SAID_NO_WSCALE:
             options |= OPT_WSCALE
             shift = said & SAID_WSCALE

@@ -7,11 +7,12 @@ from libc.string cimport memset
 from ustack.base.counters cimport PURE_ACKS_OUT, RESETS_OUT, SEGMENTS_OUT, count
 from ustack.ip.layer cimport (
     IP_OK, IP_PROTO_TCP, ip_commit, ip_default_packet_bytes, ip_header_bytes, ip_payload_mtu, ip_reserve, ip_route_t)
-from ustack.tcp.records.tcb cimport OPT_SACK, OPT_TIMESTAMPS, OPT_WSCALE, tcb_bare_seq, tcp_timestamp
+from ustack.tcp.records.tcb cimport OPT_ECN, OPT_SACK, OPT_TIMESTAMPS, OPT_WSCALE, tcb_bare_seq, tcp_timestamp
 from ustack.tcp.records.timestamps cimport timestamp_for, timestamp_offset
+from ustack.wire.ipv4 cimport IPV4_ECN_MASK
 from ustack.wire.tcp cimport (
-    ACK, FIN, HAS_MSS, HAS_SACK_PERMITTED, HAS_TIMESTAMPS, HAS_WSCALE, RST, SYN, TCP_CHECKSUM_OFFSET, TCP_HEADER_BYTES,
-    TCP_MAX_OPTION_BYTES, TCP_WSCALE_MAX, segment_emit)
+    ACK, ECE, FIN, HAS_MSS, HAS_SACK_PERMITTED, HAS_TIMESTAMPS, HAS_WSCALE, RST, SYN, TCP_CHECKSUM_OFFSET,
+    TCP_HEADER_BYTES, TCP_MAX_OPTION_BYTES, TCP_WSCALE_MAX, segment_emit)
 
 
 cdef ip_status_t emit_bare(tcp_t *tcp, const flow_key_t *key, header_t *header, uint8_t ttl, uint8_t tos,
@@ -24,7 +25,7 @@ cdef ip_status_t emit_bare(tcp_t *tcp, const flow_key_t *key, header_t *header, 
     route.dst = &key.raddr
     route.neighbour = neighbour
     route.protocol = IP_PROTO_TCP
-    route.tos = tos
+    route.tos = tos & <uint8_t>~IPV4_ECN_MASK       # RFC 3168 sections 6.1.1 and 6.1.4: none of these is new data
     route.ttl = ttl
     route.may_fragment = 0                  # 80 bytes at most: less than any MTU in use
     out = ip_reserve(tcp.ip, &route, TCP_HEADER_BYTES + TCP_MAX_OPTION_BYTES, &status, tcp.now_ns)
@@ -120,6 +121,8 @@ cdef ip_status_t emit_cookie(tcp_t *tcp, const syn_received_t *syn, uint32_t ts_
     header.seq = syn.iss
     header.ack = syn.irs + 1
     header.flags = SYN | ACK
+    if options & OPT_ECN:
+        header.flags |= ECE
     header.window = first_window(tcp)
     header.has = HAS_MSS
     header.mss = advertised_mss(tcp)

@@ -15,8 +15,8 @@ from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from ustack.base.counters cimport (
     DROP_NO_MEMORY, DROP_TCP_ACK, DROP_TCP_AFTER_CLOSE, DROP_TCP_AFTER_FIN, DROP_TCP_BROADCAST, DROP_TCP_CHECKSUM,
-    DROP_TCP_DUPLICATE, DROP_TCP_FLAGS, DROP_TCP_PAWS, DROP_TCP_RST, DROP_TCP_SEQUENCE, DROP_TCP_SYN, OUT_OF_ORDER_IN,
-    SEGMENTS_IN, TIMESTAMPS_MISSING_IN, count, counter_t)
+    DROP_TCP_DUPLICATE, DROP_TCP_FLAGS, DROP_TCP_PAWS, DROP_TCP_RST, DROP_TCP_SEQUENCE, DROP_TCP_SYN, ECN_AGREED,
+    OUT_OF_ORDER_IN, SEGMENTS_IN, TIMESTAMPS_MISSING_IN, count, counter_t)
 from ustack.base.types cimport ip_addr_is_v4
 from ustack.buf.frame cimport CHECKSUM_UNKNOWN
 from ustack.ip.layer cimport IP_PROTO_TCP, ip_confirm
@@ -27,6 +27,7 @@ from ustack.tcp.opening cimport (
 from ustack.tcp.receive.autotune cimport autotune_note
 from ustack.tcp.receive.reassembly cimport (
     reassembly_advance, reassembly_append, reassembly_forget, reassembly_insert, reassembly_sure)
+from ustack.tcp.records.configuration cimport ECN_OFFER
 from ustack.tcp.records.deadlines cimport deadline_set, tcb_needs_refresh, tcb_refresh
 from ustack.tcp.records.demux cimport FLOW_CONNECTION, FLOW_SYN_RECEIVED, FLOW_TIME_WAIT, flow_find, flow_t
 from ustack.tcp.records.duplicates cimport duplicate_note
@@ -42,11 +43,14 @@ from ustack.tcp.records.tcb cimport (
 from ustack.tcp.records.timestamps cimport timestamp_echoed
 from ustack.tcp.records.work cimport work_add
 from ustack.tcp.recovery.ack cimport ack_input, ack_set_window, ack_start
+from ustack.tcp.recovery.ecn cimport ECN_NOTHING, ecn_agree, ecn_arrives, ecn_heard_t, ecn_refuse, ecn_settle
 from ustack.tcp.throttle cimport challenge_allowed, corrective_allowed, repeated_syn_allowed
 from ustack.wire.checksum cimport checksum_add, checksum_fold, checksum_partial
+from ustack.wire.ipv4 cimport IPV4_ECN_CE
 from ustack.wire.octets cimport htons
 from ustack.wire.seq cimport seq_gt, seq_le, seq_lt
-from ustack.wire.tcp cimport ACK, FIN, HAS_MSS, HAS_TIMESTAMPS, RST, SYN, segment_parse, segment_t
+from ustack.wire.tcp cimport (
+    ACK, CE, CWR, ECE, FIN, HAS_MSS, HAS_TIMESTAMPS, RST, SYN, segment_parse, segment_t)
 
 
 # ---------------------------------------------------------------- which record
@@ -71,6 +75,8 @@ cdef void tcp_input(tcp_t *tcp, const packet_t *packet, uint64_t now_ns, deliver
     if packet.broadcast:
         count(tcp.counters, DROP_TCP_BROADCAST)                         # MUST-57
         return
+    if ~packet.tos & IPV4_ECN_CE == 0:
+        seg.flags |= CE
     key.laddr = packet.dst
     key.raddr = packet.src
     key.lport = seg.dport
@@ -139,6 +145,7 @@ cdef void syn_sent_arrives(tcp_t *tcp, tcb_t *tcb, const segment_t *seg, deliver
     if options & OPT_TIMESTAMPS:
         tcb.ts_recent = seg.ts_val
     apply_negotiated(tcp, tcb, options, seg.mss if seg.has & HAS_MSS else default_mss(&tcb.key.raddr), seg.wscale)
+    agree_on_ecn(tcp, tcb, seg)
     tcb_heard(tcp, tcb)
     work_add(tcp, tcb)
     if not acceptable:                                                  # simultaneous open (MUST-10)
@@ -153,6 +160,21 @@ cdef void syn_sent_arrives(tcp_t *tcp, tcb_t *tcb, const segment_t *seg, deliver
     established(tcp, tcb, seg, seg.window)
     ack_input(tcp, tcb, seg, seg.window)
     accept_text(tcp, tcb, seg.seq + 1, seg, delivery)
+
+
+cdef void agree_on_ecn(tcp_t *tcp, tcb_t *tcb, const segment_t *seg) noexcept nogil:
+    """The answer to an offer of ours: ECE alone on a SYN-ACK. Both flags come from who reflects what it got (RFC 3168
+    section 6.1.1.2), or are the offer of a simultaneous open.
+
+    Where our SYN went again without the offer, what answers the first one commits us to report marks, but our own data
+    must not ask for them (section 6.1.1). A simultaneous open is then without ECN.
+    """
+    cdef uint16_t expected = ECE if seg.flags & ACK else ECE | CWR
+    if tcp.config.ecn != ECN_OFFER or seg.flags & (ECE | CWR) != expected:
+        return
+    if tcb.backoff == 0 or seg.flags & ACK:
+        ecn_agree(tcb, tcb.backoff == 0)
+        count(tcp.counters, ECN_AGREED)
 
 
 cdef void established(tcp_t *tcp, tcb_t *tcb, const segment_t *seg, uint32_t window) noexcept nogil:
@@ -189,6 +211,8 @@ cdef void synchronized_arrives(tcp_t *tcp, tcb_t *tcb, const segment_t *seg, del
                 tcb.flags |= TCB_ACK_NOW
                 work_add(tcp, tcb)
             return
+        if seg.flags & (ECE | CWR) != ECE:  # RFC 3168 section 6.1.1: "SHOULD NOT set ECT on data packets"
+            ecn_refuse(tcb)
         trimmed = seg[0]
         trim_syn_ack(tcb, &trimmed)
         seg = &trimmed
@@ -198,19 +222,40 @@ cdef void synchronized_arrives(tcp_t *tcp, tcb_t *tcb, const segment_t *seg, del
         return
     if not check_sequence(tcp, tcb, seg):
         return
+    if seg.flags & (RST | SYN | ACK | ECE | CWR | CE) == ACK:
+        take_segment(tcp, tcb, seg, delivery, False)
+    else:
+        unusual_arrives(tcp, tcb, seg, delivery)
+
+
+cdef void unusual_arrives(tcp_t *tcp, tcb_t *tcb, const segment_t *seg, delivery_t *delivery) noexcept nogil:
+    """A segment in the window with other control bits than ACK, or with a mark of the network's."""
     if seg.flags & RST:
         check_reset(tcp, tcb, seg)
-        return
-    if seg.flags & SYN:
+    elif seg.flags & SYN:
         check_syn(tcp, tcb)
-        return
+    elif not seg.flags & ACK:
+        count(tcp.counters, DROP_TCP_FLAGS)
+    else:
+        take_segment(tcp, tcb, seg, delivery, True)
+
+
+cdef inline void take_segment(tcp_t *tcp, tcb_t *tcb, const segment_t *seg, delivery_t *delivery,
+                              bint ecn) noexcept nogil:
+    """From the fifth step on. ecn: the segment says something of congestion (RFC 3168). What is outside of the window,
+    or acknowledges nothing of ours, is not heard (section 6.1.5)."""
+    cdef ecn_heard_t heard = ECN_NOTHING
     if not check_ack(tcp, tcb, seg):
         return
     take_timestamp(tcb, seg)
     tcb_heard(tcp, tcb)
     tcb.keepalive_probes = 0
+    if ecn:
+        heard = ecn_arrives(tcp, tcb, seg)
     if not take_ack(tcp, tcb, seg):
         return
+    if heard != ECN_NOTHING:
+        ecn_settle(tcp, tcb, heard)
     if seg.length >= tcb.smss:
         autotune_note(tcp, tcb, seg)
     if is_next_text(tcb, seg):
@@ -229,7 +274,7 @@ cdef void trim_syn_ack(const tcb_t *tcb, segment_t *seg) noexcept nogil:
     cdef uint32_t cut = known if known < seg.length else seg.length
     if known > seg.length:                  # as far as its FIN
         seg.flags &= ~FIN
-    seg.flags &= ~SYN
+    seg.flags &= ~(SYN | ECE | CWR)         # ECE of a SYN-ACK is no echo
     seg.seq = tcb.rcv_nxt
     seg.data += cut
     seg.length -= cut
@@ -342,9 +387,6 @@ cdef void check_syn(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
 
 cdef inline bint check_ack(tcp_t *tcp, tcb_t *tcb, const segment_t *seg) noexcept nogil:
     """Fifth, what makes it acceptable: an ACK of what was sent, and of no long ago (RFC 5961 section 5.2, MAY-12)."""
-    if not seg.flags & ACK:
-        count(tcp.counters, DROP_TCP_FLAGS)
-        return False
     if tcb.state == SYN_RECEIVED:
         if seq_gt(seg.ack, tcb.snd_una) and seq_le(seg.ack, tcb.snd_max):
             return True

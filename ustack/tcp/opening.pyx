@@ -12,8 +12,8 @@ from libc.string cimport memset
 from ustack.base.counters cimport (
     ACCEPT_QUEUE_OVERFLOW, CONNECTIONS_ACCEPTED, DROP_NO_MEMORY, DROP_TCP_ACK, DROP_TCP_AFTER_FIN, DROP_TCP_DUPLICATE,
     DROP_TCP_FLAGS, DROP_TCP_FORGOTTEN, DROP_TCP_NO_LISTENER, DROP_TCP_PAWS, DROP_TCP_RST, DROP_TCP_SEQUENCE,
-    DROP_TCP_SYN, DROP_TCP_SYN_QUEUE, SYN_COOKIES_ACCEPTED, SYN_FIN_IN, SYN_QUEUE_EVICTED, TIME_WAIT_REUSED, count,
-    counter_t)
+    DROP_TCP_SYN, DROP_TCP_SYN_QUEUE, ECN_AGREED, SYN_COOKIES_ACCEPTED, SYN_FIN_IN, SYN_QUEUE_EVICTED, TIME_WAIT_REUSED,
+    count, counter_t)
 from ustack.base.ilist cimport ilist_append
 from ustack.base.wheel cimport wheel_arm
 from ustack.buf.slab cimport slab_alloc
@@ -26,6 +26,7 @@ from ustack.tcp.emit cimport (
     emit_time_wait_ack, first_edge, first_window)
 from ustack.tcp.ending cimport syn_received_remove, time_wait_remove, time_wait_restart
 from ustack.tcp.holders cimport holders_look
+from ustack.tcp.records.configuration cimport ECN_OFF
 from ustack.tcp.records.deadlines cimport TIMER_SYN_RECEIVED
 from ustack.tcp.records.demux cimport (
     FLOW_CONNECTION, FLOW_SYN_RECEIVED, flow_insert, flow_retarget, initial_sequence_number, listener_find)
@@ -33,15 +34,16 @@ from ustack.tcp.records.life cimport tcb_alloc, tcb_release
 from ustack.tcp.records.moves cimport note_move, take_over_state
 from ustack.tcp.records.state cimport ESTABLISHED, LISTEN, SYN_RECEIVED
 from ustack.tcp.records.tcb cimport (
-    OPT_AGREED, OPT_SACK, OPT_TIMESTAMPS, OPT_WSCALE, TCB_EV_ACCEPT, flow_key_t, listener_t, syn_at,
+    OPT_AGREED, OPT_ECN, OPT_SACK, OPT_TIMESTAMPS, OPT_WSCALE, TCB_EV_ACCEPT, flow_key_t, listener_t, syn_at,
     syn_hook, syn_received_t, syn_retries, tcb_heard, tcb_option_bytes, time_wait_at, time_wait_t)
 from ustack.tcp.records.work cimport work_add
 from ustack.tcp.recovery.ack cimport ack_set_window, ack_start
 from ustack.tcp.recovery.control cimport control_choose
+from ustack.tcp.recovery.ecn cimport ecn_agree
 from ustack.tcp.throttle cimport syn_received_answer_allowed, time_wait_challenge_allowed, time_wait_corrective_allowed
 from ustack.wire.seq cimport seq_gt, seq_le
 from ustack.wire.tcp cimport (
-    ACK, FIN, HAS_MSS, HAS_SACK_PERMITTED, HAS_TIMESTAMPS, HAS_WSCALE, RST, SYN, TCP_HEADER_BYTES, segment_t)
+    ACK, CWR, ECE, FIN, HAS_MSS, HAS_SACK_PERMITTED, HAS_TIMESTAMPS, HAS_WSCALE, RST, SYN, TCP_HEADER_BYTES, segment_t)
 
 
 cdef enum:
@@ -161,6 +163,11 @@ cdef void half_open(tcp_t *tcp, const flow_key_t *key, const segment_t *seg, uin
     emit_syn_ack(tcp, syn)
 
 
+cdef inline bint offers_ecn(const segment_t *seg) noexcept nogil:
+    """An ECN-setup SYN has both flags (RFC 3168 section 6.1.1). AE beside them (RFC 9768) takes nothing from it."""
+    return seg.flags & (ECE | CWR) == (ECE | CWR)
+
+
 cdef inline void note_syn(const tcp_t *tcp, syn_received_t *syn, const segment_t *seg) noexcept nogil:
     """What a SYN says."""
     cdef uint8_t options = offered_options(tcp, seg)
@@ -169,6 +176,8 @@ cdef inline void note_syn(const tcp_t *tcp, syn_received_t *syn, const segment_t
     syn.irs = seg.seq
     if options & OPT_TIMESTAMPS:
         syn.ts_recent = seg.ts_val
+    if tcp.config.ecn != ECN_OFF and offers_ecn(seg):
+        options |= OPT_ECN
     syn.options_wscale = <uint8_t>(options << 4 | (seg.wscale if options & OPT_WSCALE else 0))
     syn.peer_mss = seg.mss if seg.has & HAS_MSS else default_mss(&syn.key.raddr)
 
@@ -208,6 +217,8 @@ cdef tcb_t *syn_received_arrives(tcp_t *tcp, uint32_t index, const segment_t *se
         count(tcp.counters, DROP_TCP_DUPLICATE)                         # its SYN again: our SYN-ACK was lost
         if stamped and not older:
             syn.ts_recent = seg.ts_val
+        if not offers_ecn(seg):             # the peer blames ECN for the silence: RFC 3168 section 6.1.1.1, (3) and (4)
+            syn.options_wscale &= <uint8_t>~(OPT_ECN << 4)
         if syn_received_answer_allowed(tcp, syn, False):
             emit_syn_ack(tcp, syn)
         return NULL
@@ -274,6 +285,9 @@ cdef tcb_t *handshake_complete(tcp_t *tcp, const syn_received_t *syn, uint32_t i
     tcb.ts_recent = syn.ts_recent
     tcb_heard(tcp, tcb)
     apply_negotiated(tcp, tcb, options, syn.peer_mss, syn.options_wscale & 0x0F)
+    if options & OPT_ECN:
+        ecn_agree(tcb, True)
+        count(tcp.counters, ECN_AGREED)
     ack_set_window(tcb, seg, <uint32_t>seg.window << tcb.snd_wscale)
     if index != 0:
         flow_retarget(tcp, &tcb.key, FLOW_CONNECTION, tcb.index)
@@ -310,7 +324,7 @@ cdef void apply_negotiated(tcp_t *tcp, tcb_t *tcb, uint8_t options, uint16_t pee
     """What both ends offered. Effective send MSS: MUST-16, less the options that every segment carries."""
     cdef uint32_t mss = peer_mss if peer_mss > MINIMUM_MSS else MINIMUM_MSS
     cdef uint32_t room = ip_payload_mtu(tcp.ip) - TCP_HEADER_BYTES
-    tcb.options = <uint8_t>((tcb.options & ~OPT_AGREED) | options)
+    tcb.options = <uint8_t>((tcb.options & ~OPT_AGREED) | (options & OPT_AGREED))
     if room < mss:
         mss = room
     tcb.smss = <uint16_t>(mss - tcb_option_bytes(tcb))

@@ -28,6 +28,7 @@ from ustack.tcp.emit cimport advertised_mss, advertised_wscale, emit_bare, emit_
 from ustack.tcp.ending cimport connection_end
 from ustack.tcp.receive.sack_blocks cimport sack_blocks
 from ustack.tcp.receive.window cimport tcb_receive_window
+from ustack.tcp.records.configuration cimport ECN_OFFER
 from ustack.tcp.records.deadlines cimport (
     deadline_clear, deadline_is_set, deadline_set, deadline_set_pace, deadline_tick, tcb_needs_refresh, tcb_refresh,
     tcp_tick, tick_reached)
@@ -41,15 +42,16 @@ from ustack.tcp.records.state cimport (
     CLOSED, CLOSE_ABORTED, CLOSE_NET_UNREACHABLE, SYN_RECEIVED, SYN_SENT, close_reason_t)
 from ustack.tcp.records.tcb cimport (
     CC_USED, CC_WAITING, DEADLINE_ACK, DEADLINE_PACE, DEADLINE_REXMIT, OPT_SACK, OPT_TIMESTAMPS, OPT_WSCALE,
-    TCB_ABORT, TCB_ACK_DELAYED, TCB_ACK_NOW, TCB_FIN_QUEUED, TCB_FIN_SENT, TCB_NODELAY, TCB_PERSIST, TCB_PROBE,
-    TCB_PROBE_UNMEASURED, TCB_REXMIT, rx_queue_of, send_piece_at, send_piece_t, snd_cursor, snd_cursor_set,
-    snd_short_end, tcb_bare_seq, tcb_header_bytes, tcb_max_window)
+    TCB_ABORT, TCB_ACK_DELAYED, TCB_ACK_NOW, TCB_CWR_OWED, TCB_ECN, TCB_ECN_SAYS, TCB_FIN_QUEUED, TCB_FIN_SENT,
+    TCB_NODELAY, TCB_PERSIST, TCB_PROBE, TCB_PROBE_UNMEASURED, TCB_REXMIT, rx_queue_of, send_piece_at, send_piece_t,
+    snd_cursor, snd_cursor_set, snd_short_end, tcb_bare_seq, tcb_header_bytes, tcb_max_window)
 from ustack.tcp.records.timestamps cimport timestamp_for
 from ustack.tcp.records.turn cimport UNIT_BYTES_SHIFT
 from ustack.tcp.records.work cimport turn_charge, work_add
 from ustack.tcp.recovery.ack cimport initial_window
 from ustack.tcp.recovery.control cimport (
     control_begin, control_of, control_sent, control_start, control_state, view_load, view_store)
+from ustack.tcp.recovery.ecn cimport ecn_say
 from ustack.tcp.recovery.pacing cimport pacing_allows, pacing_quantum, pacing_sent, pacing_wait_ns
 from ustack.tcp.recovery.path cimport (
     path_fragments, path_identification, path_is_probe, path_probe_begin, path_probe_cancel, path_probe_due,
@@ -60,10 +62,11 @@ from ustack.tcp.recovery.tlp cimport WORST_DELAYED_ACK_US, tlp_schedule
 from ustack.tcp.recovery.transmissions cimport (
     flight_check, transmission_cancel, transmission_merge, transmission_prepare, transmission_resent,
     transmission_sent, transmission_split)
+from ustack.wire.ipv4 cimport IPV4_ECN_MASK
 from ustack.wire.seq cimport seq_gt, seq_le, seq_lt
 from ustack.wire.tcp cimport (
-    ACK, FIN, HAS_MSS, HAS_SACK_PERMITTED, HAS_TIMESTAMPS, HAS_WSCALE, PSH, SYN, TCP_CHECKSUM_OFFSET, header_t,
-    segment_emit)
+    ACK, CWR, ECE, FIN, HAS_MSS, HAS_SACK_PERMITTED, HAS_TIMESTAMPS, HAS_WSCALE, PSH, SYN, TCP_CHECKSUM_OFFSET,
+    header_t, segment_emit)
 
 
 cdef enum:
@@ -132,8 +135,9 @@ cdef send_t abort(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
 
 # ---------------------------------------------------------------- headers
 
-cdef inline void fill_header(tcp_t *tcp, tcb_t *tcb, header_t *header, uint32_t seq, uint8_t flags) noexcept nogil:
-    """Every segment of a synchronized connection carries the newest ACK and window."""
+cdef inline void fill_header(tcp_t *tcp, tcb_t *tcb, header_t *header, uint32_t seq, uint16_t flags,
+                             bint fresh) noexcept nogil:
+    """Every segment of a synchronized connection carries the newest ACK and window. fresh: with new data (ECN)."""
     cdef uint32_t field = tcb_receive_window(tcp, tcb) >> tcb.rcv_wscale
     cdef uint32_t edge
     header.seq = seq
@@ -152,6 +156,8 @@ cdef inline void fill_header(tcp_t *tcp, tcb_t *tcb, header_t *header, uint32_t 
     if seq_gt(edge, tcb.rcv_adv):
         tcb.rcv_adv = edge
     tcb.last_ack_sent = tcb.rcv_nxt
+    if tcb.flags & TCB_ECN_SAYS:
+        ecn_say(tcp, tcb, header, fresh)
     tcb.flags &= ~(TCB_ACK_NOW | TCB_ACK_DELAYED)
     deadline_clear(tcb, DEADLINE_ACK)
 
@@ -168,6 +174,10 @@ cdef send_t send_syn(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     memset(&header, 0, sizeof(header))
     header.seq = tcb.snd_una
     header.flags = SYN
+    if answering and tcb.flags & TCB_ECN:
+        header.flags |= ECE
+    elif not answering and tcp.config.ecn == ECN_OFFER and tcb.backoff == 0:
+        header.flags |= ECE | CWR           # not again: what dropped it may do so for them (RFC 3168 section 6.1.1.1)
     header.window = first_window(tcp)
     header.has = HAS_MSS
     header.mss = advertised_mss(tcp)
@@ -263,8 +273,10 @@ cdef bint copy_out_pieces(tcp_t *tcp, tcb_t *tcb, uint32_t seq, uint8_t *out, ui
         piece = send_piece_at(tcp, index)
 
 
-cdef send_t send_segment(tcp_t *tcp, tcb_t *tcb, uint32_t seq, uint32_t length, uint8_t flags) noexcept nogil:
-    """One frame: `length` bytes from `seq`, as a super-frame if they are more than SMSS."""
+cdef send_t send_segment(tcp_t *tcp, tcb_t *tcb, uint32_t seq, uint32_t length, uint16_t flags,
+                         uint8_t tos) noexcept nogil:
+    """One frame: `length` bytes from `seq`, as a super-frame if they are more than SMSS. tos: the tcb's, or
+    unmarkable."""
     cdef header_t header
     cdef ip_route_t route
     cdef int status = 0
@@ -274,7 +286,7 @@ cdef send_t send_segment(tcp_t *tcp, tcb_t *tcb, uint32_t seq, uint32_t length, 
     route.dst = &tcb.key.raddr
     route.neighbour = &tcb.neighbour
     route.protocol = IP_PROTO_TCP
-    route.tos = tcb.tos
+    route.tos = tos
     route.ttl = tcb.ttl
     route.may_fragment = 0
     if path_fragments(tcp, tcb):
@@ -287,7 +299,7 @@ cdef send_t send_segment(tcp_t *tcp, tcb_t *tcb, uint32_t seq, uint32_t length, 
         tcb.close_reason = CLOSE_ABORTED
         tcb.flags |= TCB_ABORT
         return SEND_FAILED
-    fill_header(tcp, tcb, &header, seq, flags)
+    fill_header(tcp, tcb, &header, seq, flags, tos & IPV4_ECN_MASK)
     segment_emit(out, &header)
     ip_commit(tcp.ip, header_bytes + length, TCP_CHECKSUM_OFFSET, <uint16_t>header_bytes,
               tcb.smss if length > tcb.smss and not (tcb.extra and path_is_probe(tcp, tcb, seq)) else 0)
@@ -296,12 +308,19 @@ cdef send_t send_segment(tcp_t *tcp, tcb_t *tcb, uint32_t seq, uint32_t length, 
     return SEND_OK
 
 
+cdef inline uint8_t unmarkable(const tcb_t *tcb) noexcept nogil:
+    """The TOS of all but new data (RFC 3168 sections 6.1.4 to 6.1.6): what is sent again, probes, a FIN alone."""
+    return tcb.tos & <uint8_t>~IPV4_ECN_MASK
+
+
 cdef inline uint32_t largest_segment(const tcp_t *tcp, const tcb_t *tcb) noexcept nogil:
     """Bytes of data in one frame: SMSS, or a whole number of them where the link segments (which numbers the packets by
-    itself: not where DF is clear)."""
+    itself: not where DF is clear). CWR goes on one segment alone: not every device that segments knows to leave it
+    on the first."""
     cdef uint32_t header_bytes = tcb_header_bytes(tcb)
     cdef uint32_t room = ip_payload_max(tcp.ip) - header_bytes
-    if not tcp.ip.link.caps.tx_segmentation or room < 2 * <uint32_t>tcb.smss or path_fragments(tcp, tcb):
+    if not tcp.ip.link.caps.tx_segmentation or room < 2 * <uint32_t>tcb.smss or path_fragments(tcp, tcb) or (
+            tcb.flags & TCB_CWR_OWED):
         return tcb.smss
     return room - room % tcb.smss
 
@@ -361,7 +380,8 @@ cdef send_t send_data(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
         if index == 0 and (tcb.flight or tcb.snd_nxt != tcb.snd_una):
             return SEND_OK                              # an ACK gives a record back, or there is no flight (see there)
         sent = send_segment(tcp, tcb, tcb.snd_nxt, length,
-                            (PSH if length == unsent and length > 0 else 0) | (FIN if fin else 0))
+                            (PSH if length == unsent and length > 0 else 0) | (FIN if fin else 0),
+                            tcb.tos if length > 0 else unmarkable(tcb))
         if sent != SEND_OK:
             transmission_cancel(tcp, tcb, index)
             if sent == SEND_FAILED and not deadline_is_set(tcb, DEADLINE_REXMIT):
@@ -398,7 +418,9 @@ cdef send_t send_size_probe(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     if index == 0:
         return SEND_OK
     path_probe_begin(tcp, tcb, length)
-    sent = send_segment(tcp, tcb, tcb.snd_nxt, length, 0)
+    # It says nothing of ECN: CWR must be on what is answered with a smaller window if it is lost (RFC 3168 section
+    # 6.1.2).
+    sent = send_segment(tcp, tcb, tcb.snd_nxt, length, 0, unmarkable(tcb))
     if sent != SEND_OK:
         path_probe_cancel(tcp, tcb)
         transmission_cancel(tcp, tcb, index)
@@ -521,7 +543,7 @@ cdef inline void await_window(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     if tcb.snd_max == tcb.snd_una and not deadline_is_set(tcb, DEADLINE_REXMIT):
         tcb.flags |= TCB_PERSIST
         tcb.backoff = 0
-        if tcb.snd_wnd == 0:
+        if tcb.snd_wnd == 0 or tcb.cwnd < tcb.smss:     # a closed window, or a mark in a flight of one (ecn_settle)
             rexmit_start(tcp, tcb)
         else:
             deadline_set(tcp, tcb, DEADLINE_REXMIT, OVERRIDE_NS)
@@ -608,7 +630,7 @@ cdef send_t send_record(tcp_t *tcp, tcb_t *tcb, uint32_t seq, uint32_t length) n
     cdef bint fin = seq_gt(seq + length, tcb.snd_end)
     cdef uint32_t data = length - (1 if fin else 0)
     cdef send_t sent = send_segment(tcp, tcb, seq, data, (PSH if data and seq + data == tcb.snd_end else 0)
-                                    | (FIN if fin else 0))
+                                    | (FIN if fin else 0), unmarkable(tcb))
     if sent == SEND_OK:
         count(tcp.counters, SEGMENTS_RETRANSMITTED)
     return sent
@@ -641,7 +663,7 @@ cdef send_t send_tail_probe(tcp_t *tcp, tcb_t *tcb, flight_t *flight) noexcept n
     if length and outstanding + length <= tcb.snd_wnd:
         index = transmission_prepare(tcp, tcb)
     if index:
-        sent = send_segment(tcp, tcb, tcb.snd_nxt, length, PSH if length == unsent else 0)
+        sent = send_segment(tcp, tcb, tcb.snd_nxt, length, PSH if length == unsent else 0, tcb.tos)
         if sent != SEND_OK:
             transmission_cancel(tcp, tcb, index)
             return sent
@@ -699,11 +721,11 @@ cdef send_t send_probe(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     if override_due(tcb):
         return SEND_OK                                  # send_data's work
     if data:
-        sent = send_segment(tcp, tcb, tcb.snd_una, 1, 0)
+        sent = send_segment(tcp, tcb, tcb.snd_una, 1, 0, unmarkable(tcb))
     elif fin:
-        sent = send_segment(tcp, tcb, tcb.snd_una, 0, FIN)
+        sent = send_segment(tcp, tcb, tcb.snd_una, 0, FIN, unmarkable(tcb))
     else:
-        sent = send_segment(tcp, tcb, tcb.snd_una - 1, 0, 0)
+        sent = send_segment(tcp, tcb, tcb.snd_una - 1, 0, 0, unmarkable(tcb))
     if sent != SEND_OK:
         return sent
     tcb.flags &= ~TCB_PROBE
@@ -769,7 +791,7 @@ cdef inline bint window_opened(const tcp_t *tcp, const tcb_t *tcb) noexcept nogi
 cdef ip_status_t pure_ack(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     cdef header_t header
     cdef ip_status_t status
-    fill_header(tcp, tcb, &header, tcb_bare_seq(tcb), 0)
+    fill_header(tcp, tcb, &header, tcb_bare_seq(tcb), 0, False)
     if tcb.options & OPT_SACK and (tcb.rx or tcp.duplicates_waiting):
         header.sack_count = <uint8_t>sack_blocks(
             tcp, tcb, header.sack,

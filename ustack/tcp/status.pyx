@@ -6,10 +6,11 @@ from libc.stdint cimport int32_t
 from ustack.base.address cimport ip_addr_text
 from ustack.tcp.records.marks cimport tcb_unsent
 from ustack.tcp.records.rx_queue cimport rx_queue_t
-from ustack.tcp.records.tcb cimport OPT_AGREED, rx_queue_of
+from ustack.tcp.records.tcb cimport OPT_AGREED, TCB_ECN, rx_queue_of
 from ustack.tcp.recovery.control cimport control_name
 from ustack.tcp.recovery.path cimport path_mtu
 from ustack.tcp.recovery.rtt cimport rtt_rto_ns
+from ustack.wire.ipv4 cimport IPV4_ECN_MASK
 
 from ustack.tcp.records.state import state_name
 
@@ -30,6 +31,7 @@ cdef dict connection_status(const tcp_t *tcp, const tcb_t *tcb):
         "path_mtu": path_mtu(tcb),
         "srtt_us": tcb.srtt_us, "rttvar_us": tcb.rttvar_us, "rto_ns": rtt_rto_ns(tcp, tcb), "backoff": tcb.backoff,
         "snd_wscale": tcb.snd_wscale, "rcv_wscale": tcb.rcv_wscale, "options": tcb.options & OPT_AGREED,
-        "ts_recent": tcb.ts_recent, "ttl": tcb.ttl, "tos": tcb.tos,
+        "ecn": "classic" if tcb.flags & TCB_ECN else "none",
+        "ts_recent": tcb.ts_recent, "ttl": tcb.ttl, "tos": tcb.tos & ~IPV4_ECN_MASK,
         "soft_error": (tcb.soft_error >> 4, tcb.soft_error & 0x0F) if tcb.soft_error else None,
     }

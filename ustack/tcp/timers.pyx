@@ -18,7 +18,7 @@ from ustack.tcp.emit cimport emit_syn_ack
 from ustack.tcp.ending cimport connection_end, syn_received_remove, time_wait_remove
 from ustack.tcp.records.deadlines cimport (
     TIMER_SYN_RECEIVED, deadline_clear, deadline_expired, deadlines_arm, tcp_tick, tick_reached)
-from ustack.tcp.records.flight cimport FLIGHT_PROBE, FLIGHT_REORDER, flight_of, flight_t
+from ustack.tcp.records.flight cimport FLIGHT_MARKED, FLIGHT_PROBE, FLIGHT_REORDER, flight_of, flight_t
 from ustack.tcp.records.state cimport (
     CLOSED, CLOSE_HOST_UNREACHABLE, CLOSE_KEEPALIVE, CLOSE_TIMEOUT, SYN_RECEIVED, SYN_SENT, close_reason_t,
     reason_of_icmp)
@@ -29,6 +29,7 @@ from ustack.tcp.records.tcb cimport (
 from ustack.tcp.records.work cimport work_add
 from ustack.tcp.recovery.control cimport (
     control_awake, control_state, controls_rest, controls_rest_ns, view_load, view_store, view_store_rate)
+from ustack.tcp.recovery.ecn cimport ecn_has_reduced, ecn_note_reduced
 from ustack.tcp.recovery.path cimport path_timed_out
 from ustack.tcp.recovery.repair cimport repair_on_reordering_timeout, repair_on_rto
 from ustack.tcp.recovery.rtt cimport rexmit_start, rexmit_stop, rtt_r2_ns, rtt_waited_ns
@@ -206,19 +207,34 @@ cdef void pace_timeout(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
 
 cdef void congestion_on_rto(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     cdef const cc_ops_t *ops = control_awake(tcp, tcb)
-    cdef const flight_t *flight = flight_of(tcp, tcb)
+    cdef flight_t *flight = flight_of(tcp, tcb)
     cdef uint32_t outstanding = tcb.snd_nxt - tcb.snd_una
+    cdef bint first = tcb.backoff == 0
     cdef cc_view_t view
+    ecn_note_reduced(tcb)
     if flight != NULL and outstanding > flight.cwnd_before:     # see repair_begin
         outstanding = flight.cwnd_before
+    if flight != NULL:
+        if ecn_has_reduced(tcb, flight):    # no smaller ssthresh for the same window (RFC 3168 section 6.1.2)
+            first = False
+        flight.flags &= ~FLIGHT_MARKED
     view_load(tcp, tcb, &view)
-    ops.on_rto(control_state(tcp, tcb, ops), &view, outstanding, tcb.backoff == 0)
+    ops.on_rto(control_state(tcp, tcb, ops), &view, outstanding, first)
     view_store(tcb, &view)
     view_store_rate(tcp, tcb, &view)
 
 
 cdef void override_timeout(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
-    """Section 3.8.6.2.1 rule 4: the window has stayed too small for a segment worth sending. Output fills it."""
+    """Section 3.8.6.2.1 rule 4: the window has stayed too small for a segment worth sending. Output fills it.
+
+    Or our own was shut by a mark in a flight of one segment, and opens again by one (ecn_settle).
+    """
+    if tcb.cwnd < tcb.smss:
+        tcb.cwnd = tcb.smss
+        tcb.flags &= ~TCB_PERSIST
+        rexmit_stop(tcb)
+        work_add(tcp, tcb)
+        return
     tcb.flags |= TCB_PROBE
     rexmit_start(tcp, tcb)
     work_add(tcp, tcb)

@@ -17,12 +17,19 @@
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 from ustack.base.posix cimport htonl, ntohs
-from ustack.wire.checksum cimport checksum_add, checksum_emit
-from ustack.wire.octets cimport read_u32_be, write_u32_be
+from ustack.wire.checksum cimport checksum_add, checksum_emit, checksum_update16
+from ustack.wire.octets cimport read_u16_be, read_u32_be, write_u16_be, write_u32_be
 
 cdef enum:
     IPV4_HEADER_BYTES = 20               # without options
     IPV4_MAX_BYTES = 65535
+
+cdef enum ipv4_ecn_t:                    # of ipv4_t.tos: RFC 3168 section 5
+    IPV4_ECN_NOT = 0
+    IPV4_ECN_ECT1 = 1
+    IPV4_ECN_ECT0 = 2
+    IPV4_ECN_CE = 3
+    IPV4_ECN_MASK = 3
 
 cdef enum ipv4_fragment_t:               # of ipv4_t.fragment
     IPV4_DONT_FRAGMENT = 0x4000
@@ -85,6 +92,17 @@ cdef inline void ipv4_finish(uint8_t *out, uint16_t total_length, uint16_t ident
     write_u32_be(out, first)
     write_u32_be(out + 4, second)
     write_u32_be(out + 8, third | htonl(ntohs(checksum_emit(checksum_add(<uint32_t>sum, <uint32_t>(sum >> 32))))))
+
+
+# Set Congestion Experienced in a header whose sender's transport knows ECN (RFC 3168 section 5). Whether it is set now.
+cdef inline bint ipv4_mark(uint8_t *header) noexcept nogil:
+    cdef uint16_t before
+    if header[1] & IPV4_ECN_MASK == IPV4_ECN_NOT:
+        return False
+    before = read_u16_be(header)
+    header[1] |= IPV4_ECN_CE
+    write_u16_be(header + 10, checksum_update16(read_u16_be(header + 10), before, read_u16_be(header)))
+    return True
 
 
 # ---- kinds of addresses (RFC 1122 section 3.2.1.3)

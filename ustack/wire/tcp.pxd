@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-# TCP segments: bytes to fields and back (RFC 9293 section 3.1, options of RFC 7323 and RFC 2018).
+# TCP segments: bytes to fields and back (RFC 9293 section 3.1, options of RFC 7323 and RFC 2018, flags of RFC 3168).
 #
 # It must not: know any state, or trust any length. Neighbours: above, tcp; below, nothing.
 #
@@ -9,7 +9,7 @@
 #  0  |          source port          |       destination port        |
 #  4  |                        sequence number                        |
 #  8  |                     acknowledgment number                     |
-# 12  | offset|  res  |     flags     |            window             |
+# 12  | offset| res |A|     flags     |            window             |
 # 16  |           checksum            |         urgent pointer        |
 # 20  |                      options, then data                       |
 
@@ -33,6 +33,9 @@ cdef enum tcp_header_flags_t:
     URG = 0x20
     ECE = 0x40
     CWR = 0x80
+    AE = 0x100                          # RFC 9768: the last of the reserved bits
+    # Not of the header: the packet around the segment was marked (RFC 3168 section 5). writer: tcp/input
+    CE = 0x200
 
 cdef enum segment_has_t:                # which options were there
     HAS_MSS = 1
@@ -55,7 +58,7 @@ ctypedef struct segment_t:
     uint16_t window                     # as on the wire, not scaled (MUST-1)
     uint16_t urgent
     uint16_t mss
-    uint8_t flags
+    uint16_t flags                      # tcp_header_flags_t
     uint8_t has                         # segment_has_t
     uint8_t wscale                      # clamped to TCP_WSCALE_MAX
     uint8_t sack_count
@@ -74,7 +77,7 @@ ctypedef struct header_t:
     uint16_t dport
     uint16_t window
     uint16_t mss
-    uint8_t flags
+    uint16_t flags
     uint8_t has
     uint8_t wscale
     uint8_t sack_count

@@ -91,7 +91,7 @@ ctypedef struct ack_sample_t:
     uint32_t rate_prior_delivered   # RS.prior_delivered: C.delivered when the rate's segment was sent
     uint32_t rate_in_flight         # RS.tx_in_flight: bytes in the network then, itself included
     uint32_t rate_lost              # RS.lost: bytes lost since
-    uint32_t ecn_marks              # segments marked CE since the last ACK. 0: ECN is not negotiated yet
+    uint32_t ecn_marks              # 1: this ACK says ECE (RFC 3168), so that the window must not grow by it
 
 # One frame, or what is left of it, that has been found lost.
 ctypedef struct loss_sample_t:
@@ -130,7 +130,8 @@ ctypedef struct cc_ops_t:
     void (*on_lost)(void *state, cc_view_t *view, const loss_sample_t *lost) noexcept nogil
     # flight: FlightSize of RFC 5681, without what limited transmit has added.
     void (*on_loss)(void *state, cc_view_t *view, uint32_t flight) noexcept nogil
-    # The network has marked what it would have dropped (RFC 3168, once per window). Not called yet: see ecn_marks.
+    # The network has marked what it would have dropped (RFC 3168): once per window of data, and not while a loss is
+    # repaired. A larger window than before it is not taken.
     void (*on_ecn)(void *state, cc_view_t *view, uint32_t flight) noexcept nogil
     # The last loss, or timeout, was none: cwnd and ssthresh before it (Eifel, F-RTO, DSACK: recovery/undo.pxd).
     void (*on_spurious)(void *state, cc_view_t *view, uint32_t cwnd_before, uint32_t ssthresh_before) noexcept nogil

@@ -5,6 +5,12 @@
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
+cdef enum:
+    # config.ecn (RFC 3168), numbered as Linux numbers net.ipv4.tcp_ecn
+    ECN_OFF = 0
+    ECN_OFFER = 1                           # and accept
+    ECN_ACCEPT = 2                          # when a peer offers it
+
 ctypedef struct tcp_config_t:
     uint32_t max_connections
     uint32_t syn_queue                      # half-open records. Beyond: cookies, or the oldest makes room
@@ -44,6 +50,7 @@ ctypedef struct tcp_config_t:
     uint8_t timestamps
     uint8_t sack
     uint8_t window_scaling
+    uint8_t ecn                             # ECN_OFF, ECN_OFFER, ECN_ACCEPT
     uint8_t cc                              # number of the default congestion control
     uint32_t cc_records                     # records that one control keeps for connections; one more has the first
     uint32_t extra_records                  # connections with marks, a path or a window of their own (extra_t)

@@ -55,6 +55,9 @@ cdef void tcp_config_defaults(tcp_config_t *config) noexcept nogil:
     config.timestamps = 1
     config.sack = 1
     config.window_scaling = 1
+    # Who offers ECN knows its path; whoever else offers it to all may wait a second more for a host behind equipment
+    # that drops such a SYN (RFC 3168 section 6.1.1.1). Linux has the same default.
+    config.ecn = ECN_ACCEPT
     config.cc = CC_FIRST
     config.cc_records = 16u << 20              # every connection may have one
     config.extra_records = 16u << 20

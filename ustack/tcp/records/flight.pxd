@@ -75,6 +75,9 @@ cdef enum flight_flags_t:
     FLIGHT_TIMEOUT_UNDONE = 256             # the RTO was spurious: srtt_before waits for a sample (RFC 4015)
     FLIGHT_REORDER = 512                    # DEADLINE_PROBE is the reordering timer, not the probe's
     FLIGHT_ROUND = 1024                     # round_end is valid
+    FLIGHT_MARKED = 2048                    # mark_end is valid (ecn)
+    FLIGHT_ECHO = 4096                      # the ACK in hand says ECE: no window grows by it
+    FLIGHT_MARKED_REPAIR = 8192             # ECE has come since the latest repair began: its window does not come back
 
 cdef enum frto_t:                           # RFC 5682 section 3.1
     FRTO_NONE = 0
@@ -128,7 +131,7 @@ ctypedef struct flight_t:
     uint32_t srtt_before_us                 # 148 RFC 4015
     uint32_t rttvar_before_us               # 152
     uint32_t piece                          # 156 send piece where the latest retransmission ended; 0: unknown
-    uint32_t frto_left                      # 160 bytes of new data that F-RTO lets go
+    uint32_t frto_left                      # 160 bytes of new data that F-RTO lets go; outside of a repair: mark_end
     uint32_t seed                           # 164 of the tree's priorities
     uint32_t undo_una                       # 168 SND.UNA when the latest repair began
     uint32_t pace_tick                      # 172 of DEADLINE_PACE
@@ -153,6 +156,12 @@ cdef inline uint32_t transmission_bytes(const transmission_t *sent) noexcept nog
 # Of a SACKED record, which is in no list and so has no use for its hook: how many segments SACK has told of.
 cdef inline uint32_t *sacked_segments(transmission_t *sent) noexcept nogil:
     return &sent.order.previous
+
+
+# SND.NXT when the window last shrank, for a mark or a loss: until more is acknowledged, no echo shrinks it again
+# (ecn.pxd). Valid with FLIGHT_MARKED, and while nothing is repaired: F-RTO is part of a repair.
+cdef inline uint32_t *mark_end(flight_t *flight) noexcept nogil:
+    return &flight.frto_left
 
 
 # Bytes that are in the network: RFC 6675's pipe. Without SACK each duplicate ACK says that a segment has left it.

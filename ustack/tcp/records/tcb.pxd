@@ -66,9 +66,10 @@ cdef enum tcb_flags_t:
     TCB_MSS_PROVEN      = 1 << 17           # a segment of SMSS bytes has been acknowledged. Writers: ack, path
     TCB_ABORT           = 1 << 18           # output sends a RST and the connection ends
     TCB_PROBE_UNMEASURED = 1 << 19          # no round trip has been measured since the last tail loss probe (tlp)
-    # bits 20 and 21 are free
+    TCB_ECN             = 1 << 20           # agreed on: RFC 3168 (recovery/ecn.pxd)
+    TCB_ECE_OWED        = 1 << 21           # every segment says ECE, until the peer says CWR. writer: recovery/ecn
     TCB_PAUSED          = 1 << 22           # on_data left a rest: no more upcalls for data until tcp_resume
-    # bit 23 is free
+    TCB_CWR_OWED        = 1 << 23           # the next new data says CWR
     # pending upcalls, taken by the engine
     TCB_EV_ACCEPT       = 1 << 24
     TCB_EV_DATA         = 1 << 25           # the receive queue has in-order data to offer (with TCB_PAUSED: resumed)
@@ -78,6 +79,7 @@ cdef enum tcb_flags_t:
     TCB_EV_CLOSED       = 1 << 29           # with close_reason; the record is freed after the upcall
     TCB_ACCEPTED        = 1 << 30           # the application has it
     TCB_CORRECTED       = 1u << 31          # corrective_tick holds a time (throttle)
+    TCB_ECN_SAYS        = TCB_ECE_OWED | TCB_CWR_OWED
 
 cdef enum tcb_options_t:
     OPT_WSCALE = 1
@@ -86,6 +88,7 @@ cdef enum tcb_options_t:
     OPT_AGREED = 7                          # what both ends agreed on; the rest is the tcb's own:
     OPT_TS_STALE = 8                        # TS.Recent is older than 24 days and proves nothing (RFC 7323 section 5.5)
     OPT_CORRECTED = 8                       # in a TIME-WAIT record: corrective_tick holds a time
+    OPT_ECN = 8                             # in a half-open record: its SYN offers ECN, and we accept (RFC 3168)
     OPT_EPOCH_SHIFT = 4                     # bits 4 to 7: bits 32 to 35 of last_received_ms
 
 # ---------------------------------------------------------------- tcb.deadlines
@@ -154,7 +157,7 @@ ctypedef struct tcb_t:
     uint8_t armed                           # 181  bit `kind`: the deadline is set. writer: deadlines
     uint16_t neighbour                      # 182  ip's hint
     uint8_t ttl                             # 184
-    uint8_t tos                             # 185
+    uint8_t tos                             # 185  its last two bits are what new data says of ECN. writer: recovery/ecn
     uint8_t soft_error                      # 186  last ICMP soft error since an ACK: type << 4 | code (MUST-47)
     uint8_t reordering                      # 187  RACK's reordering window: rack.pxd
     uint8_t backoff                         # 188  RTO doublings or probes without an answer

@@ -9,8 +9,8 @@ from ustack.base.debug cimport ensure
 from ustack.tcp.cc.contract cimport SSTHRESH_AT_FIRST, ack_sample_t, cc_ops_t, cc_view_t
 from ustack.tcp.records.deadlines cimport deadlines_arm
 from ustack.tcp.records.flight cimport (
-    FLIGHT_PROBE_AGAIN, FLIGHT_ROUND, FLIGHT_SEND_ONE, FLIGHT_TIMEOUT_UNDONE, REPAIR_NONE, TRANSMISSION_FIRST,
-    TX_RETRANSMITTED, TX_SACKED, flight_of, flight_pipe, flight_t, transmission_at)
+    FLIGHT_MARKED, FLIGHT_PROBE_AGAIN, FLIGHT_ROUND, FLIGHT_SEND_ONE, FLIGHT_TIMEOUT_UNDONE, REPAIR_NONE,
+    TRANSMISSION_FIRST, TX_RETRANSMITTED, TX_SACKED, flight_of, flight_pipe, flight_t, mark_end, transmission_at)
 from ustack.tcp.records.life cimport piece_release
 from ustack.tcp.records.marks cimport note_writable
 from ustack.tcp.records.state cimport ESTABLISHED
@@ -283,6 +283,8 @@ cdef inline void take_measurements(tcp_t *tcp, tcb_t *tcb, flight_t *flight, ack
         rtt_sample(tcb, <uint32_t>((tcp.now_ns - oldest_ns) // 1000))
     else:
         return
+    if flight.flags & FLIGHT_MARKED and flight.repair == REPAIR_NONE and seq_gt(tcb.snd_una, mark_end(flight)[0]):
+        flight.flags &= ~FLIGHT_MARKED
     flight.flags |= FLIGHT_ROUND
     flight.round_end = tcb.snd_nxt
 

@@ -21,7 +21,7 @@ from libc.string cimport memset
 
 from ustack.buf.slab cimport slab_at
 from ustack.tcp.cc.contract cimport CC_MAX, STATE_IN_PLACE, ack_sample_t, cc_ops_t, cc_view_t
-from ustack.tcp.records.flight cimport flight_of, flight_pipe, flight_t
+from ustack.tcp.records.flight cimport FLIGHT_ECHO, flight_of, flight_pipe, flight_t
 from ustack.tcp.records.tcb cimport CC_HEARS_MORE, CC_HEARS_SENT, CC_TABLE, CC_USED, CC_WAITING, OPT_SACK, tcb_t, tcp_t
 from ustack.tcp.recovery.pacing cimport PACING_FRAME_MAX, pacing_set_rate
 from ustack.tcp.recovery.rtt cimport rtt_min_us
@@ -133,6 +133,9 @@ cdef inline void sample_fill(tcp_t *tcp, tcb_t *tcb, flight_t *flight, const ack
     sample.delivered_total = tcb.delivered
     sample.lost_total = flight.lost
     sample_rate(flight, news, sample)
+    if flight.flags & FLIGHT_ECHO:
+        sample.cwnd_limited = False
+        sample.ecn_marks = 1
 
 
 # What any ACK has.

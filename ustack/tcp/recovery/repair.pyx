@@ -15,6 +15,7 @@ from ustack.tcp.records.work cimport work_add
 from ustack.tcp.recovery.control cimport (
     control_awake, control_lost, control_owns_repair, control_sleeps, control_state, sample_fill, view_load, view_store,
     view_store_rate)
+from ustack.tcp.recovery.ecn cimport ecn_has_reduced, ecn_note_reduced, ecn_repair_ended
 from ustack.tcp.recovery.path cimport path_probe_is_lost, path_probe_lost
 from ustack.tcp.recovery.prr cimport prr_recover_fs, prr_send_count
 from ustack.tcp.recovery.rack cimport (
@@ -92,8 +93,9 @@ cdef void forget_probe(tcb_t *tcb, flight_t *flight) noexcept nogil:
 
 cdef void repair_begin(tcp_t *tcp, tcb_t *tcb, flight_t *flight, const ack_news_t *news, uint32_t una) noexcept nogil:
     """RFC 9937 section 6.1, RFC 5681 section 3.2 step 2: FlightSize without what limited transmit has added since the
-    first sign of a loss (MUST NOT)."""
+    first sign of a loss (MUST NOT). Not for what a mark has answered (RFC 3168 section 6.1.2)."""
     cdef const cc_ops_t *ops = control_awake(tcp, tcb)
+    cdef bint marked = ecn_has_reduced(tcb, flight)
     cdef cc_view_t view
     cdef uint32_t outstanding = tcb.snd_nxt - una
     if flight.flags & FLIGHT_RECOVER and seq_gt(flight.recover, una):
@@ -110,10 +112,12 @@ cdef void repair_begin(tcp_t *tcp, tcb_t *tcb, flight_t *flight, const ack_news_
     flight.prr_out = 0
     flight.recover_fs = prr_recover_fs(tcb.snd_nxt - tcb.snd_una, flight.sacked_bytes + flight.duplicate_bytes,
                                        news.sacked if tcb.options & OPT_SACK else news.delivered, news.acked)
-    view_load(tcp, tcb, &view)
-    ops.on_loss(control_state(tcp, tcb, ops), &view, outstanding)
-    view_store(tcb, &view)
-    view_store_rate(tcp, tcb, &view)
+    ecn_note_reduced(tcb)
+    if not marked or control_owns_repair(tcp, tcb):
+        view_load(tcp, tcb, &view)
+        ops.on_loss(control_state(tcp, tcb, ops), &view, outstanding)
+        view_store(tcb, &view)
+        view_store_rate(tcp, tcb, &view)
     count(tcp.counters, FAST_RETRANSMITS)
 
 
@@ -123,6 +127,7 @@ cdef void repair_end(tcp_t *tcp, tcb_t *tcb, flight_t *flight) noexcept nogil:
     cdef uint32_t gentle
     if flight.repair != REPAIR_SIZE:
         rack_note_recovered(tcb)
+        ecn_repair_ended(tcb, flight)
     if flight.repair == REPAIR_FAST and not control_owns_repair(tcp, tcb):
         tcb.cwnd = tcb.ssthresh
         if not tcb.options & OPT_SACK:
@@ -305,6 +310,7 @@ cdef void repair_note_sent(tcp_t *tcp, flight_t *flight, uint32_t length, bint a
 cdef void repair_by_probe(tcp_t *tcp, tcb_t *tcb, uint32_t flight_bytes) noexcept nogil:
     cdef const cc_ops_t *ops = control_awake(tcp, tcb)
     cdef cc_view_t view
+    ecn_note_reduced(tcb)
     view_load(tcp, tcb, &view)
     ops.on_loss(control_state(tcp, tcb, ops), &view, flight_bytes)
     view_store(tcb, &view)

@@ -6,8 +6,8 @@ from libc.stdint cimport uint32_t
 from ustack.base.counters cimport REPAIRS_UNDONE, TIMEOUTS_UNDONE, count
 from ustack.tcp.cc.contract cimport cc_ops_t, cc_view_t
 from ustack.tcp.records.flight cimport (
-    FLIGHT_RECOVER, FLIGHT_SEND_ONE, FLIGHT_STAMPED, FLIGHT_TIMEOUT_UNDONE, FLIGHT_UNDO, FRTO_NONE, REPAIR_FAST,
-    REPAIR_NONE, REPAIR_RTO)
+    FLIGHT_MARKED_REPAIR, FLIGHT_RECOVER, FLIGHT_SEND_ONE, FLIGHT_STAMPED, FLIGHT_TIMEOUT_UNDONE, FLIGHT_UNDO,
+    FRTO_NONE, REPAIR_FAST, REPAIR_NONE, REPAIR_RTO)
 from ustack.tcp.records.tcb cimport TCB_REORDERED, tcp_timestamp
 from ustack.tcp.recovery.control cimport (
     control_awake, control_owns_repair, control_state, view_load, view_store, view_store_rate)
@@ -19,7 +19,7 @@ from ustack.wire.seq cimport seq_gt
 cdef void undo_begin(tcb_t *tcb, flight_t *flight) noexcept nogil:
     if flight.repair == REPAIR_FAST or flight.repair == REPAIR_RTO:
         return                              # a timeout within a recovery: the window before that
-    flight.flags = (flight.flags | FLIGHT_UNDO) & ~FLIGHT_STAMPED
+    flight.flags = (flight.flags | FLIGHT_UNDO) & ~(FLIGHT_STAMPED | FLIGHT_MARKED_REPAIR)
     flight.cwnd_before = tcb.cwnd
     flight.ssthresh_before = tcb.ssthresh
     flight.undo_bytes = 0
@@ -64,9 +64,11 @@ cdef void undo_restore(tcp_t *tcp, tcb_t *tcb, flight_t *flight) noexcept nogil:
     view_load(tcp, tcb, &view)
     # PRR's window of this moment is what was in flight, and one segment more where the repair has just begun. What the
     # control made of the loss is ssthresh, where repair_end would have left it.
-    if flight.repair == REPAIR_FAST and not control_owns_repair(tcp, tcb) and view.ssthresh < view.cwnd:
+    if flight.repair == REPAIR_FAST and not control_owns_repair(tcp, tcb) and (
+            view.ssthresh < view.cwnd or flight.flags & FLIGHT_MARKED_REPAIR):
         view.cwnd = view.ssthresh
-    ops.on_spurious(control_state(tcp, tcb, ops), &view, flight.cwnd_before, flight.ssthresh_before)
+    if not flight.flags & FLIGHT_MARKED_REPAIR:         # a mark in the meantime was none of those losses
+        ops.on_spurious(control_state(tcp, tcb, ops), &view, flight.cwnd_before, flight.ssthresh_before)
     view_store(tcb, &view)
     view_store_rate(tcp, tcb, &view)
     flight.rack_sent_ns = 0                 # what proves a loss comes from now on

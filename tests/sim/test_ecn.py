@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: MIT
+"""A bottleneck that marks what it would otherwise drop, in virtual time: marks instead of losses (RFC 3168, RFC 8511)."""
+
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+import pytest
+
+from ustack import WouldBlock
+from ustack.testing.pair import Pair
+from ustack.testing.testbed import MILLISECOND, SECOND, read_available
+
+RATE_BPS = 50_000_000
+GOODPUT_BPS = RATE_BPS * 1448 / 1514  # what headers leave
+BDP_BYTES = RATE_BPS * 20 // 8 // 1000
+MARKED = {"rate_bps": RATE_BPS, "delay_ns": 10 * MILLISECOND, "queue_frames": 1000, "mark_bytes": BDP_BYTES // 2}
+DROPPED = {"rate_bps": RATE_BPS, "delay_ns": 10 * MILLISECOND, "queue_frames": BDP_BYTES // 2 // 1514}
+SECONDS = 8
+
+
+class Bulk(NamedTuple):
+    """What became of a stream of SECONDS."""
+
+    bps: float  # goodput from the second second on
+    sender: dict[str, int]
+    receiver: dict[str, int]
+    wire: dict[str, int]
+    ecn: str
+
+
+def bulk(network: dict[str, Any], *, up: bool = True, **config: Any) -> Bulk:
+    """The opener sends to the accepter (up), or the other way round, as fast as it may."""
+    pair = Pair(seed=5, network=network, rcv_buffer_bytes=4_000_000, **config)
+    opener, accepter = pair.connect()
+    sender, receiver = (opener, accepter) if up else (accepter, opener)
+    begin_ns, arrived, at_first = pair.now_ns, 0, 0
+    while pair.now_ns - begin_ns < SECONDS * SECOND:
+        with suppress(WouldBlock):
+            sender.send(bytes(1 << 18), timeout=0)
+        pair.advance(20 * MILLISECOND)
+        arrived += len(read_available(receiver)[0])
+        if pair.now_ns - begin_ns <= SECOND:
+            at_first = arrived
+    ecn = pair.a.connections()[0]["ecn"]
+    stacks = (pair.b, pair.a) if up else (pair.a, pair.b)
+    found = Bulk(
+        (arrived - at_first) * 8 / (SECONDS - 1),
+        stacks[0].counters(),
+        stacks[1].counters(),
+        pair.network.stats()["ba" if up else "ab"],
+        ecn,
+    )
+    sender.abort()
+    pair.pump()
+    pair.close()
+    return found
+
+
+@pytest.mark.parametrize("up", [True, False], ids=["opener", "accepter"])
+@pytest.mark.parametrize(("cc", "at_least"), [("newreno", 0.9), ("cubic", 0.93), ("bbr", 0.9)])
+def test_a_queue_that_marks_loses_nothing(cc: str, at_least: float, up: bool) -> None:
+    found = bulk(MARKED, cc=cc, ecn=1, up=up)
+    assert found.ecn == "classic"
+    assert found.wire["queue_dropped"] == 0
+    assert found.sender["segments_retransmitted"] == 0
+    assert found.receiver["ce_in"] > 0
+    assert 0 <= found.wire["marked"] - found.receiver["ce_in"] <= 2 * BDP_BYTES // 1514     # those are still on their way
+    assert found.sender["ecn_reductions"] > 0
+    assert 0 <= found.sender["ecn_reductions"] - found.sender["cwr_out"] <= 1
+    assert 0 <= found.sender["cwr_out"] - found.receiver["cwr_in"] <= 1
+    assert found.bps >= at_least * GOODPUT_BPS
+
+
+@pytest.mark.parametrize("cc", ["newreno", "cubic"])
+def test_marks_cost_no_more_than_drops_at_the_same_length(cc: str) -> None:
+    """The same queue, once marking and once dropping: as much goodput or more, and nothing is sent twice."""
+    marked = bulk(MARKED, cc=cc, ecn=1)
+    dropped = bulk(DROPPED, cc=cc, ecn=1)
+    assert dropped.wire["queue_dropped"] > 0
+    assert dropped.sender["segments_retransmitted"] > 0
+    assert marked.bps >= 0.98 * dropped.bps
+
+
+@pytest.mark.parametrize("config", [{"ecn": 0}, {"ecn": 2}, {"a": {"ecn": 0}, "b": {"ecn": 1}}])
+def test_without_an_agreement_nothing_is_marked(config: dict[str, Any]) -> None:
+    found = bulk({**MARKED, "queue_frames": BDP_BYTES // 1514}, cc="cubic", **config)
+    assert found.ecn == "none"
+    assert found.wire["marked"] == 0
+    assert found.receiver["ce_in"] == found.sender["ece_in"] == found.sender["cwr_out"] == 0
+
+
+def test_one_reduction_per_round_trip_at_most() -> None:
+    """A queue that marks everything: the window falls once per round trip (20 ms and what the queue adds)."""
+    found = bulk({**MARKED, "mark_bytes": 1}, cc="newreno", ecn=1)
+    assert found.sender["segments_retransmitted"] == 0
+    assert 20 < found.sender["ecn_reductions"] <= SECONDS * 1000 // 20
+    assert found.sender["ece_in"] > found.sender["ecn_reductions"]
+
+
+def test_marks_and_losses_together_end_where_they_should() -> None:
+    """Loss, reordering and duplicates beside marks: all bytes arrive, and the books agree (debug builds ask them)."""
+    network = {**MARKED, "loss": 0.005, "reorder": 0.01, "duplicate": 0.01, "mark_bytes": 3000}
+    found = bulk(network, cc="cubic", ecn=1)
+    assert found.sender["ecn_reductions"] > 0
+    assert found.sender["fast_retransmits"] > 0
+    assert found.bps > 0
+
+
+def test_super_frames_are_marked_whole_and_cwr_goes_on_a_segment_of_its_own() -> None:
+    seen: list[int] = []
+
+    def look(frame: bytes, _index: int) -> None:
+        if len(frame) > 54 and frame[23] == 6 and frame[47] & 0x80 and not frame[47] & 0x02:
+            seen.append(len(frame))
+
+    pair = Pair(seed=5, network={**MARKED, "segmentation_offload": True}, rcv_buffer_bytes=4_000_000, ecn=1)
+    pair.network.filter_ba = look
+    sender, receiver = pair.connect()
+    for _ in range(200):
+        with suppress(WouldBlock):
+            sender.send(bytes(1 << 18), timeout=0)
+        pair.advance(20 * MILLISECOND)
+        read_available(receiver)
+    assert seen
+    assert max(seen) <= 1514
+    assert len(seen) == pair.b.counters()["cwr_out"]
+    assert pair.b.counters()["segments_retransmitted"] == 0
+    sender.abort()
+    pair.pump()
+    pair.close()
