@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A bottleneck that marks what it would otherwise drop, in virtual time: marks instead of losses (RFC 3168, RFC 8511)."""
+"""A bottleneck that marks what it would otherwise drop, in virtual time (RFC 3168, RFC 8511)."""
 
 from contextlib import suppress
 from typing import Any, NamedTuple
@@ -64,7 +64,7 @@ def test_a_queue_that_marks_loses_nothing(cc: str, at_least: float, up: bool) ->
     assert found.wire["queue_dropped"] == 0
     assert found.sender["segments_retransmitted"] == 0
     assert found.receiver["ce_in"] > 0
-    assert 0 <= found.wire["marked"] - found.receiver["ce_in"] <= 2 * BDP_BYTES // 1514     # those are still on their way
+    assert 0 <= found.wire["marked"] - found.receiver["ce_in"] <= 2 * BDP_BYTES // 1514  # still travelling
     assert found.sender["ecn_reductions"] > 0
     assert 0 <= found.sender["ecn_reductions"] - found.sender["cwr_out"] <= 1
     assert 0 <= found.sender["cwr_out"] - found.receiver["cwr_in"] <= 1

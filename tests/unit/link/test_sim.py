@@ -3,6 +3,7 @@
 
 import gc
 import sys
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,8 +14,10 @@ from ustack.link.sim import SimNetwork
 from ustack.link.sim_end import SimLink
 from ustack.obs.info import build_mode
 from ustack.testing.parts.link_driver import LinkDriver
+from ustack.testing.segment import Segment, build_frame, internet_checksum
 
 FRAME = bytes(range(60))
+MAC = "02:00:00:00:00:01"
 
 
 def frames_of(count: int) -> list[bytes]:
@@ -79,6 +82,22 @@ def test_the_queue_in_front_of_a_slow_wire_drops_its_tail() -> None:
         assert carry(network, frames_of(5)) == frames_of(5)[:3]
         assert network.stats()["ab"]["queue_dropped"] == 2
         assert carry(network, frames_of(3)) == frames_of(3)
+
+
+def test_what_finds_too_much_waiting_is_marked_if_it_says_that_it_may_be() -> None:
+    """RFC 3168 section 5: ECT(0) and ECT(1) become CE, not-ECT stays. The header's checksum follows."""
+    ends = Segment("198.18.0.1", "198.18.0.2", 1, 2, 3, payload=bytes(946))
+    sent = [build_frame(replace(ends, tos=tos), src_mac=MAC, dst_mac=MAC) for tos in (2, 0, 0xB9, 0xBA, 3)]
+    assert {len(frame) for frame in sent} == {1000}
+    with SimNetwork(rate_bps=8_000_000, mark_bytes=999) as network:
+        got = carry(network, [*sent, FRAME])
+        assert [frame[15] for frame in got[:5]] == [2, 0, 0xBB, 0xBB, 3]
+        assert [internet_checksum(frame[14:34]) for frame in got[:5]] == [0] * 5
+        assert got[5] == FRAME
+        assert network.stats()["ab"]["marked"] == 3
+    with SimNetwork(rate_bps=8_000_000) as network:
+        assert carry(network, sent) == sent
+        assert network.stats()["ab"]["marked"] == 0
 
 
 def test_loss_takes_about_its_share_and_counts_it() -> None:

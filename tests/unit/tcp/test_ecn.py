@@ -92,7 +92,7 @@ def data_of(segments: list[Segment]) -> list[Segment]:
 def test_a_listener_answers_an_offer_by_its_setting(setting: int, answer: str, ecn: str) -> None:
     with listen(ecn=setting) as scene:
         scene.peer.send("SEC", options=SYN_OPTIONS)
-        assert scene.peer.expect(answer).tos == NOT_ECT         # "MUST NOT set ECT on SYN or SYN-ACK packets"
+        assert scene.peer.expect(answer).tos == NOT_ECT  # "MUST NOT set ECT on SYN or SYN-ACK packets"
         scene.peer.send("A")
         scene.accept()
         assert scene.info()["ecn"] == ecn
@@ -104,7 +104,7 @@ def test_a_listener_answers_an_offer_by_its_setting(setting: int, answer: str, e
 
 @pytest.mark.parametrize("flags", ["S", "SE", "SC"])
 def test_a_syn_with_one_flag_or_none_is_no_offer(flags: str) -> None:
-    """"Otherwise, it MUST NOT send an ECN-setup SYN-ACK packet"."""
+    """RFC 3168: "Otherwise, it MUST NOT send an ECN-setup SYN-ACK packet"."""
     with listen(ecn=OFFER) as scene:
         scene.peer.send(flags, options=SYN_OPTIONS)
         scene.peer.expect("SA")
@@ -132,7 +132,7 @@ def test_an_offer_is_taken_by_ece_alone(answer: str, ecn: str) -> None:
         assert scene.info()["ecn"] == ecn
         scene.send(b"x")
         assert scene.peer.expect("PA", payload=b"x").tos == (ECT0 if ecn == "classic" else NOT_ECT)
-        assert scene.testbed.counted().get("ece_in", 0) == 0    # of the SYN-ACK: no echo
+        assert scene.testbed.counted().get("ece_in", 0) == 0  # of the SYN-ACK: no echo
         scene.abort()
 
 
@@ -154,7 +154,7 @@ def test_a_syn_that_goes_again_offers_nothing() -> None:
 
 
 def test_an_answer_to_the_first_of_two_syns_lets_us_report_marks_and_not_ask_for_them() -> None:
-    """"has sent no non-ECN-setup SYN" is a condition of ECT; "the commitment to respond appropriately to incoming
+    """To have "sent no non-ECN-setup SYN" is a condition of ECT; "the commitment to respond appropriately to incoming
     packets with the CE codepoint set remains"."""
     with offered() as scene:
         scene.peer.expect_after(SECOND, "S", seq=0)
@@ -164,7 +164,7 @@ def test_an_answer_to_the_first_of_two_syns_lets_us_report_marks_and_not_ask_for
         assert scene.peer.expect(payload=b"x").tos == NOT_ECT
         scene.peer.send("A", payload=b"y", tos=CE)
         scene.peer.expect("AE", ack=2)
-        scene.peer.send("AE")                                   # no mark of ours can there be
+        scene.peer.send("AE")  # no mark of ours can there be
         assert (scene.testbed.counted()["ecn_ignored_in"], scene.testbed.counted().get("ecn_reductions", 0)) == (1, 0)
 
 
@@ -176,7 +176,7 @@ def test_a_syn_that_comes_again_without_the_offer_takes_it_back() -> None:
         scene.testbed.advance(SECOND // 2)
         scene.peer.send("S", options=SYN_OPTIONS)
         scene.peer.expect("SA")
-        scene.peer.expect_after(SECOND // 2, "SA")              # the timer's, too
+        scene.peer.expect_after(SECOND // 2, "SA")  # the timer's, too
         scene.peer.send("A")
         scene.accept()
         assert scene.info()["ecn"] == "none"
@@ -201,8 +201,7 @@ def test_a_syn_ack_that_goes_again_says_the_same() -> None:
 def test_a_simultaneous_open_agrees_where_both_offer_and_both_confirm(
     syn: str, answer: str, syn_ack: str, ecn: str
 ) -> None:
-    """"If a host has received at least one non-ECN-setup SYN or non-ECN-setup SYN-ACK packet, then it SHOULD NOT set
-    ECT on data packets"."""
+    """Who "has received at least one non-ECN-setup SYN or non-ECN-setup SYN-ACK packet ... SHOULD NOT set ECT"."""
     with offered() as scene:
         scene.peer.send(syn, options=SYN_OPTIONS)
         assert scene.peer.expect(answer, seq=0, ack=1).tos == NOT_ECT
@@ -249,13 +248,13 @@ def test_a_cookie_of_a_peer_without_ecn_remembers_none() -> None:
 def test_new_data_alone_is_ect0(role: str) -> None:
     with agreed(role=role) as scene:
         scene.peer.send("A", payload=b"x")
-        assert scene.peer.expect_after(40 * MILLISECOND, "A", ack=2).tos == NOT_ECT             # a pure ACK
+        assert scene.peer.expect_after(40 * MILLISECOND, "A", ack=2).tos == NOT_ECT  # a pure ACK
         scene.send(bytes(2 * MSS))
         for _ in range(2):
             assert scene.peer.expect(payload=length(MSS)).tos == ECT0
         scene.peer.send("A")
         scene.shutdown()
-        assert scene.peer.expect("FA").tos == NOT_ECT           # a FIN without data
+        assert scene.peer.expect("FA").tos == NOT_ECT  # a FIN without data
         scene.peer.send("R", seq=scene.peer.snd_nxt)
 
 
@@ -277,7 +276,7 @@ def test_what_goes_again_cannot_be_marked() -> None:
         scene.peer.send("A", ack=seq_of(7))
         scene.send(bytes(2 * MSS))
         assert [segment.tos for segment in scene.peer.drain()] == [ECT0, ECT0]
-        for _ in range(2):                                      # the probe, the timer
+        for _ in range(2):  # the probe, the timer
             scene.peer.wait(3 * SECOND)
             assert [segment.tos for segment in scene.peer.drain()] == [NOT_ECT]
         counted = scene.testbed.counted()
@@ -324,17 +323,17 @@ def test_the_application_cannot_reach_the_two_bits() -> None:
 def test_a_mark_is_echoed_at_once_and_until_cwr(role: str) -> None:
     with agreed(role=role) as scene:
         scene.peer.send("A", payload=b"1", tos=ECT0)
-        scene.peer.expect_nothing()                             # an ACK that waits for company
+        scene.peer.expect_nothing()  # an ACK that waits for company
         scene.peer.send("A", payload=b"2", tos=CE)
         scene.peer.expect("AE", ack=3)
         scene.peer.send("A", payload=b"3", tos=ECT0)
         scene.peer.expect_after(40 * MILLISECOND, "AE", ack=4)
         scene.send(b"x")
-        scene.peer.expect("PAE", payload=b"x")                  # data acknowledges, too
+        scene.peer.expect("PAE", payload=b"x")  # data acknowledges, too
         scene.peer.send("A", payload=b"4", tos=CE)
         scene.peer.expect_after(40 * MILLISECOND, "AE", ack=5)
         scene.peer.send("AC", payload=b"5", tos=ECT0)
-        scene.peer.expect("A", ack=6)                           # at once: its window may be one segment
+        scene.peer.expect("A", ack=6)  # at once: its window may be one segment
         scene.peer.send("A", payload=b"6", tos=ECT0)
         scene.peer.expect_after(40 * MILLISECOND, "A", ack=7)
         counted = scene.testbed.counted()
@@ -424,7 +423,7 @@ def test_an_echo_shrinks_the_window_once_by_the_factor_of_rfc_8511(cc: str, tent
         assert data_of(scene.peer.drain()) == []
         for index in range(3, 21):
             scene.peer.send("AE", ack=seq_of(index))
-            assert scene.info()["cwnd"] == after                # "SHOULD NOT increase"
+            assert scene.info()["cwnd"] == after  # "SHOULD NOT increase"
         counted = scene.testbed.counted()
         assert (counted["ecn_reductions"], counted["ece_in"]) == (1, 19)
         assert counted.get("segments_retransmitted", 0) == 0
@@ -450,7 +449,7 @@ def test_the_next_window_may_shrink_again() -> None:
         scene.peer.send("AE", ack=seq_of(6))
         first = scene.info()["cwnd"]
         assert data_of(scene.peer.drain())[0].flags == "AC"
-        scene.peer.send("AE", ack=seq_of(11))                   # all that was out then: CWR was sent right behind it
+        scene.peer.send("AE", ack=seq_of(11))  # all that was out then: CWR was sent right behind it
         assert scene.testbed.counted()["ecn_reductions"] == 1
         assert scene.info()["cwnd"] == first
         scene.peer.send("AE", ack=seq_of(12))
@@ -465,7 +464,7 @@ def test_echoes_of_a_flight_that_is_over_are_no_news_in_the_next() -> None:
         assert scene.testbed.counted()["ecn_reductions"] == 1
         scene.send(bytes(3 * MSS))
         assert [segment.flags for segment in scene.peer.drain()] == ["AC", "A", "PA"]
-        scene.peer.send("AE", ack=seq_of(11), payload=b"x")     # sent before CWR could arrive
+        scene.peer.send("AE", ack=seq_of(11), payload=b"x")  # sent before CWR could arrive
         assert scene.testbed.counted()["ecn_reductions"] == 1
         scene.peer.send("A", ack=seq_of(14))
         scene.read()
@@ -484,7 +483,7 @@ def test_after_a_quiet_window_growth_goes_on() -> None:
 
 
 def test_a_loss_in_a_window_that_a_mark_has_shrunk_shrinks_nothing_again() -> None:
-    """"reduced only once in response to a series of dropped and/or CE packets from a single window of data"."""
+    """It is "reduced only once in response to a series of dropped and/or CE packets from a single window of data"."""
     with flying(20, cc="newreno", options={"mss": MSS, "sack_permitted": True}) as scene:
         assert scene.peer.iss is not None
         scene.peer.send("AE", ack=seq_of(2))
@@ -506,7 +505,7 @@ def test_an_echo_while_a_loss_is_repaired_shrinks_nothing_again() -> None:
         assert counted["fast_retransmits"] == 1
         ssthresh = scene.info()["ssthresh"]
         scene.peer.drain()
-        scene.peer.send("AE", ack=seq_of(21))                   # everything: the repair is over
+        scene.peer.send("AE", ack=seq_of(21))  # everything: the repair is over
         assert scene.info()["ssthresh"] == ssthresh
         scene.peer.send("AE", ack=seq_of(21), payload=b"x")
         assert scene.info()["ssthresh"] == ssthresh
@@ -514,7 +513,7 @@ def test_an_echo_while_a_loss_is_repaired_shrinks_nothing_again() -> None:
 
 
 def test_cwr_follows_a_fast_retransmit_and_a_timeout() -> None:
-    """"When an ECN-Capable TCP sender reduces its congestion window for any reason"; not on what goes again."""
+    """Section 6.1.2: after a reduction "for any reason"; not on what goes again."""
     with flying(6, total=30, cc="newreno", options={"mss": MSS, "sack_permitted": True}) as scene:
         assert scene.peer.iss is not None
         edges = tuple((scene.peer.iss + seq_of(index)) & 0xFFFFFFFF for index in (2, 7))
@@ -525,7 +524,7 @@ def test_cwr_follows_a_fast_retransmit_and_a_timeout() -> None:
         scene.peer.send("A", ack=seq_of(7))
         fresh = sent[1:] + data_of(scene.peer.drain())
         assert [("C" in segment.flags, segment.tos) for segment in fresh][:2] == [(True, ECT0), (False, ECT0)]
-        scene.testbed.advance(2 * SECOND)                       # nothing is acknowledged any more
+        scene.testbed.advance(2 * SECOND)  # nothing is acknowledged any more
         assert all("C" not in segment.flags for segment in scene.peer.drain())
         assert scene.testbed.counted()["retransmit_timeouts"] >= 1
         scene.peer.send("A", ack=(scene.info()["snd_nxt"] - scene.peer.iss) & 0xFFFFFFFF)
@@ -539,7 +538,7 @@ def test_a_mark_during_a_repair_keeps_the_window_from_coming_back() -> None:
         with flying(20, cc="newreno", options={**ALL_OPTIONS, "mss": 1472}, network={"mtu": 1512}) as scene:
             assert scene.peer.iss is not None
             before = scene.info()["cwnd"]
-            stamp = scene.peer.ts_recent                        # of what was sent first
+            stamp = scene.peer.ts_recent  # of what was sent first
             edges = tuple((scene.peer.iss + seq_of(index)) & 0xFFFFFFFF for index in (2, 16))
             scene.peer.send("A", ack=seq_of(1), options={"timestamps": (scene.peer.ts_now, stamp), "sack": [edges]})
             assert scene.testbed.counted()["fast_retransmits"] == 1
@@ -552,7 +551,7 @@ def test_a_mark_during_a_repair_keeps_the_window_from_coming_back() -> None:
 
 
 def test_a_mark_in_a_flight_of_one_segment_waits_for_the_timer() -> None:
-    """"MUST reset the retransmit timer ... able to send a new packet only when the retransmit timer expires"."""
+    """Section 6.1.2: "able to send a new packet only when the retransmit timer expires"."""
     with agreed(cc="cubic", initial_window_segments=1) as scene:
         scene.send(bytes(MSS))
         scene.testbed.advance(ROUND_TRIP)
@@ -560,14 +559,14 @@ def test_a_mark_in_a_flight_of_one_segment_waits_for_the_timer() -> None:
         scene.peer.send("A")
         scene.conn.send(bytes(20 * MSS))
         scene.testbed.pump()
-        scene.testbed.advance(3 * SECOND)                       # a timeout: the window is one segment
+        scene.testbed.advance(3 * SECOND)  # a timeout: the window is one segment
         scene.peer.drain()
         scene.testbed.mark()
         window = scene.info()["snd_nxt"] - (scene.peer.iss or 0) & 0xFFFFFFFF
         scene.peer.send("A", ack=window)
         rest = data_of(scene.peer.drain())
         assert rest
-        for _ in range(6):                                      # echoes of each window: smaller and smaller
+        for _ in range(6):  # echoes of each window: smaller and smaller
             scene.peer.send("AE", ack=scene.info()["snd_nxt"] - (scene.peer.iss or 0) & 0xFFFFFFFF)
             if scene.info()["cwnd"] == 0:
                 break
