@@ -88,6 +88,21 @@ def test_the_whole_ring_can_be_one_frame_and_an_empty_one_starts_at_the_front() 
         assert link.counters()["rx_dropped"] == 5
 
 
+def test_a_sender_goes_on_at_the_front_where_what_was_taken_has_left_room() -> None:
+    frames = [bytes([number]) * 1100 for number in range(5)]
+    with MemoryLink(ring_bytes=4096) as link:
+        driver = LinkDriver(link)
+        for frame in frames[:3]:
+            assert driver.send(frame)
+        assert not driver.send(frames[3])  # neither behind the third nor before the first
+        driver.submit()
+        assert link.receive() == frames[0]
+        assert driver.send(frames[3])
+        assert not driver.send(frames[4])
+        driver.submit()
+        assert [link.receive() for _ in range(4)] == [*frames[1:4], None]
+
+
 def test_a_far_end_that_takes_nothing_holds_the_stack_up() -> None:
     with MemoryLink(held_frames=3) as link:
         driver = LinkDriver(link)

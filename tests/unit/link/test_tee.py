@@ -352,6 +352,32 @@ def test_a_reader_that_is_slow_costs_packets_and_no_time() -> None:
     assert (tee.recorded, tee.missed) == (40 - missed, missed)
 
 
+def test_a_reader_that_lags_makes_room_by_what_it_has_read() -> None:
+    """More than half of the buffer is in the pipe's past: the rest moves to the front, and a frame more is kept."""
+    read_end, write_end = os.pipe()
+    with SimNetwork(segmentation_offload=True) as network:
+        tee = TeeLink(network.a, write_end, epoch_ns=0, buffer_bytes=262144)
+        driver = LinkDriver(tee)
+        frames = [segment(number, 40_000) for number in range(6)]
+        for frame in frames:
+            send_large(driver, frame)
+        got = b""
+        for _ in range(2):  # 64 KiB at a time, and as much behind it
+            got += drain(read_end)
+            tee.flush()
+        frames.append(segment(6, 60_000))
+        send_large(driver, frames[-1])
+        assert tee.missed == 0
+        for _ in range(100):
+            got += drain(read_end)
+            tee.flush()
+        tee.close()
+    os.close(write_end)
+    got += drain(read_end)
+    os.close(read_end)
+    assert frames_of(got) == frames
+
+
 def test_a_reader_that_takes_nothing_does_not_hold_up_the_end() -> None:
     read_end, write_end = os.pipe()
     with SimNetwork(segmentation_offload=True) as network:

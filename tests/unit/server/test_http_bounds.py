@@ -284,3 +284,28 @@ def test_response_in_flight_keeps_its_octets_when_it_is_dated_again(make_site: C
         client.read()
     dates = [client.responses()[0][1]["Date"] for client in clients]
     assert len(set(dates)) == 3
+
+
+def test_a_response_keeps_its_date_where_a_copy_finds_no_room(make_site: Callable[..., Site]) -> None:
+    """Somebody is sent the ready-made one, so it cannot be dated again, and others in flight have all the memory."""
+    site = make_site(memory=True, max_response_bytes=1 << 20)
+    (site.root / "s48").write_bytes(b"s" * 49_000)
+    for number in range(60):
+        (site.root / f"f{number}").write_bytes(b"f" * 4000)
+
+    def ask_and_read_nothing(request: bytes) -> None:
+        client = site.client()
+        client.connection.window_bytes = 0
+        client.connection.send(request)
+        site.settle()
+
+    for number in range(300):
+        ask_and_read_nothing(get("/s48", f"Range: bytes={number}-{number + 4000}"))
+    number = 0
+    while site.stats()["response_bytes"] <= (1 << 20) - 4300:  # an eighth is for files
+        ask_and_read_nothing(get(f"/f{(number := number + 1)}"))
+    site.pass_time(2 * SECOND)
+    status, fields, body = site.ask(get(f"/f{number}"))
+    assert (status, body) == (200, b"f" * 4000)
+    assert site.stats()["dates_kept"] == 1
+    assert fields["Date"].endswith("22:13:20 GMT")

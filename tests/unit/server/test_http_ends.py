@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.server.website import GET, MIDDLE, Site, get
+from tests.unit.server.website import GET, MIDDLE, MemorySite, Site, get
 from ustack.server import selection
 from ustack.testing.testbed import MILLISECOND, SECOND
 
@@ -250,3 +250,24 @@ def test_closed_server_lets_go_of_its_connections(root: Path) -> None:
     with pytest.raises(ConnectionResetError):
         site.client()
     site.pair.close()
+
+
+@pytest.mark.parametrize("event", ["data", "writable", "eof", "timeout"])
+@pytest.mark.parametrize("kind", [Site, MemorySite])
+def test_connections_of_a_closed_server_end_with_their_next_event(root: Path, kind: type[Site], event: str) -> None:
+    site = kind(root)
+    client = site.client()
+    if event == "writable":
+        client.connection.send(get("/big") * 4)  # most of it waits for the client to read
+        site.settle()
+    site.server.close()
+    assert site.stats()["connections_open"] == 1
+    if event == "data":
+        client.send(GET)
+    elif event == "writable":
+        client.read_until(1 << 30)
+    elif event == "eof":
+        client.connection.shutdown()
+    site.pass_time(100 * SECOND if event == "timeout" else SECOND)
+    assert site.stats()["connections_open"] == 0
+    site.close_transport()

@@ -258,6 +258,35 @@ def test_the_total_is_a_setting(rate: int) -> None:
             peer.send("R")
 
 
+@pytest.mark.parametrize("kind", ["SYN in window", "RST in window"])
+def test_challenges_of_half_open_records_are_in_the_total(kind: str) -> None:
+    """Of one a second, on the average, none is left for this one."""
+    with syn_received(challenge_acks_per_second=1) as scene:
+        assert send_often(scene, kind) == 0
+        assert scene.testbed.counted()["challenge_acks_limited"] == 100
+        assert scene.state == "SYN-RECEIVED"
+
+
+@pytest.mark.parametrize(
+    ("kind", "counter"),
+    [
+        ("SYN out of window", "challenge_acks_limited"),
+        ("RST in window", "challenge_acks_limited"),
+        ("ACK out of window", "corrective_acks_limited"),
+    ],
+)
+def test_answers_of_time_wait_records_are_in_the_total(kind: str, counter: str) -> None:
+    """The next one may be answered at once: what was refused for the others' sake counts for no half second."""
+    with time_wait(challenge_acks_per_second=1) as scene:
+        assert scene.listener is not None
+        scene.listener.close()
+        scene.listener = None
+        scene.testbed.advance(10 * MILLISECOND)
+        assert send_often(scene, kind) == 0
+        assert scene.testbed.counted()[counter] == 100
+        assert scene.state == "TIME-WAIT"
+
+
 def test_corrective_acks_are_limited_per_peer_and_leave_what_is_due_to_it() -> None:
     """3,200 connections of one peer, each with an ACK out of the window and then a keep-alive, at one instant."""
     with listen() as scene:

@@ -146,6 +146,39 @@ def test_a_fin_behind_text_that_may_find_no_memory_is_left_to_come_again(stage: 
     assert stage.acknowledged(peer, peer.drain()[-1].ack) == 12
 
 
+def test_a_fin_beyond_a_hole_is_forgotten_where_the_text_before_it_may_find_no_memory(stage: Stage) -> None:
+    """It was never acknowledged. The text is used at once, and the peer sends the FIN again."""
+    peer = stage.open(SERVED)
+    peer.send("FA", seq=11)
+    stage.fill()
+    peer.send("A", seq=1, payload=b"last words")
+    assert stage.served.received[peer.port] == b"last words"
+    stage.bed.advance(SECOND // 4)
+    assert stage.acknowledged(peer, peer.drain()[-1].ack) == 11
+    assert "eof" not in stage.served.names(peer.port)
+    peer.send("FA", seq=11)
+    assert "eof" in stage.served.names(peer.port)
+
+
+def test_what_lies_beyond_a_hole_makes_room_for_what_closes_it(stage: Stage) -> None:
+    """A connection whose share has become smaller than what it holds: its own data in order goes first."""
+    peer = stage.open(HOARDED)
+    for at in range(20_001, 50_001, 5000):
+        peer.send("A", seq=at, payload=bytes(5000))
+    for hoarder in [stage.open(HOARDED) for _ in range(3)]:
+        stage.send_all(hoarder, b"h" * 1024)
+    assert MEMORY // 2 < stage.held() < MEMORY
+    stage.bed.mark()
+    held = stage.held()
+    peer.drain()
+    peer.send("A", seq=1, payload=bytes(5000))
+    stage.bed.advance(SECOND // 4)
+    assert stage.bed.counted()["sack_reneged"] == 1
+    assert stage.acknowledged(peer, peer.drain()[-1].ack) == 5001
+    assert stage.hoard.receivable(peer.port) == 5000
+    assert stage.held() < held
+
+
 def test_a_rest_before_a_fin_that_was_taken_finds_its_memory(stage: Stage) -> None:
     """The segment that closes the hole covers runs whose memory it needs again for what the application leaves: more
     than a share, but no more than the connection held before."""

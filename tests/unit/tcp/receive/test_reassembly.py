@@ -118,6 +118,20 @@ def test_fin_beyond_a_hole_is_only_taken_in_order(order: tuple[int, ...]) -> Non
         assert scene.state == "CLOSE-WAIT"
 
 
+@pytest.mark.parametrize("held", [False, True])
+def test_data_that_fills_a_hole_ends_where_the_fin_behind_it_was(held: bool) -> None:
+    """Nothing follows a FIN (RFC 9293 section 3.10.7.4, eighth): what contradicts one that has come is cut off."""
+    with established() as scene:
+        scene.peer.send("FA", seq=6)
+        if held:
+            scene.peer.send("A", seq=1, payload=b"a")
+            scene.peer.send("A", seq=2, payload=b"bcde and more")
+        else:
+            scene.peer.send("A", seq=1, payload=b"abcde and more")
+        assert read_available(scene.conn) == (b"abcde", True)
+        assert scene.state == "CLOSE-WAIT"
+
+
 def test_data_after_an_out_of_order_fin_is_not_taken() -> None:
     with established() as scene:
         scene.peer.send("FA", seq=4)
