@@ -141,7 +141,7 @@ def test_losses_beside_it_do_not_mislead_the_search_for_long(seed: int) -> None:
 
 
 def test_a_path_that_becomes_narrower_and_wide_again() -> None:
-    """In mid connection: a black hole for 1280 bytes, then, ten minutes after the search, the full size in one probe."""
+    """In mid connection: a black hole for 1280 bytes; ten minutes after the search the full size, with one probe."""
     transfer = Transfer(mtu=1500, path_mtu=0)
     transfer.run(5)
     assert transfer.info()["path_mtu"] == 1500

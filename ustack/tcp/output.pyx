@@ -408,10 +408,17 @@ cdef send_t send_size_probe(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     empty, for as long as the ACKs of that take."""
     cdef uint32_t length = path_probe_due(tcp, tcb), largest = tcb.smss, index, short_end
     cdef flight_t *flight = flight_of(tcp, tcb)
+    cdef uint64_t rate = 0
     cdef send_t sent
-    if length == 0 or pacing_allows(&flight.pacer, tcp.now_ns, tcb.smss, largest) == 0:
+    if length == 0:
         return SEND_OK
-    if usable_window(tcp, tcb) < length:
+    if flight == NULL:                      # the first of what is queued: the rest follows it
+        rate = begin_sending(tcp, tcb)
+        if path_probe_due(tcp, tcb) == 0:   # the restart window is too small
+            return SEND_OK
+    elif pacing_allows(&flight.pacer, tcp.now_ns, tcb.smss, largest) == 0:
+        return SEND_OK
+    elif usable_window(tcp, tcb) < length:
         flight.app_limited = (tcb.delivered + flight_pipe(flight)) | 1      # the path could take more
         return SEND_HELD
     index = transmission_prepare(tcp, tcb)
@@ -429,6 +436,10 @@ cdef send_t send_size_probe(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     note_sent(tcp, tcb, index, length, False)
     snd_short_end(tcp, tcb)[0] = short_end  # it is not a short one
     path_probe_sent(tcp, tcb, index)
+    flight = flight_of(tcp, tcb)
+    if rate:
+        flight.pacer.rate = rate
+        flight.pacer.next_ns = tcp.now_ns
     pacing_sent(&flight.pacer, tcp.now_ns, length, tcb.smss, largest)
     return SEND_OK
 

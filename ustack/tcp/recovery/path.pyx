@@ -16,8 +16,9 @@ from ustack.tcp.records.flight cimport (
 from ustack.tcp.records.life cimport extra_make, extra_settle
 from ustack.tcp.records.state cimport ESTABLISHED
 from ustack.tcp.records.tcb cimport (
-    PATH_PROBE_RESENT, PATH_SEARCHES, PATH_TOP_FIRST, TCB_MSS_PROVEN, extra_t)
+    PATH_PROBE_RESENT, PATH_SEARCHES, PATH_TOP_FIRST, TCB_MSS_PROVEN, TCB_PERSIST, extra_t)
 from ustack.tcp.recovery.control cimport control_of, control_state, view_load, view_store
+from ustack.tcp.recovery.rtt cimport rtt_min_us
 from ustack.wire.seq cimport seq_ge, seq_gt, seq_lt
 
 
@@ -25,6 +26,7 @@ cdef enum:
     LOWEST_MTU = 68                         # RFC 791: every link carries this
     PLATEAUS = 8
     ROUNDS = 4
+    UNMEASURED_US = 1000000                 # a round trip that nobody has measured: RFC 6298 (2.1)
 
 # RFC 1191 section 7.1, table 7-1. The last is below MINIMUM_PATH_MTU already.
 cdef uint16_t[PLATEAUS] PLATEAU = [32000, 17914, 8166, 4352, 2002, 1492, 1006, 508]
@@ -250,15 +252,11 @@ cdef void search_settle(tcp_t *tcp, tcb_t *tcb, path_t *path) noexcept nogil:
 
 cdef uint32_t path_probe_due(tcp_t *tcp, const tcb_t *tcb) noexcept nogil:
     """RFC 4821 section 7.4: no probe is out, nothing is lost, or may be; the window and the data suffice for the probe
-    and for what has to follow it, and something is in flight, whose ACKs make room."""
+    and for what has to follow it."""
     cdef const path_t *path = path_at(tcp, tcb.extra)
-    cdef const flight_t *flight = flight_of(tcp, tcb)
     cdef uint32_t size, needed
     if (not path.flags & PATH_SEARCHES or path.probe_bytes or path.raise_at_ns or path.claimed_mtu
-            or path.may_fragment or tcb.backoff or flight == NULL):
-        return 0
-    if (flight.repair != REPAIR_NONE or flight.to_resend.first or flight.sacked_bytes or flight.duplicate_acks
-            or flight.flags & (FLIGHT_PROBE | FLIGHT_PROBED)):
+            or path.may_fragment or tcb.backoff or tcb.flags & TCB_PERSIST or in_disorder(tcp, tcb)):
         return 0
     size = search_size(path_mtu(tcb), path.search_high, path.flags & PATH_TOP_FIRST)
     if size == 0:
@@ -268,6 +266,15 @@ cdef uint32_t path_probe_due(tcp_t *tcp, const tcb_t *tcb) noexcept nogil:
     if not seq_lt(tcb.snd_nxt, tcb.snd_end) or tcb.snd_end - tcb.snd_nxt < needed:
         return 0
     return size if tcb.cwnd >= needed and tcb.snd_wnd >= needed else 0
+
+
+cdef inline bint in_disorder(const tcp_t *tcp, const tcb_t *tcb) noexcept nogil:
+    """Something in flight is lost, may be, or has no record."""
+    cdef const flight_t *flight = flight_of(tcp, tcb)
+    if flight == NULL:
+        return tcb.snd_nxt != tcb.snd_una or tcb.snd_nxt != tcb.snd_max
+    return (flight.repair != REPAIR_NONE or flight.to_resend.first != 0 or flight.sacked_bytes != 0
+            or flight.duplicate_acks != 0 or flight.flags & (FLIGHT_PROBE | FLIGHT_PROBED) != 0)
 
 
 cdef void path_probe_begin(tcp_t *tcp, tcb_t *tcb, uint32_t length) noexcept nogil:
@@ -333,6 +340,13 @@ cdef void probe_arrived(tcp_t *tcp, tcb_t *tcb, path_t *path) noexcept nogil:
     search_settle(tcp, tcb, path)
 
 
+cdef inline uint32_t round_trip_us(const tcb_t *tcb) noexcept nogil:
+    """In a first flight only SACKs may have measured, or nothing."""
+    if tcb.srtt_us:
+        return tcb.srtt_us
+    return rtt_min_us(tcb) if tcb.min_rtt else UNMEASURED_US
+
+
 cdef void probe_failed(tcp_t *tcp, tcb_t *tcb, path_t *path) noexcept nogil:
     path.search_high = <uint16_t>(path.probe_bytes + overhead_bytes(tcb) - 1)
     path.flags &= <uint8_t>~PATH_TOP_FIRST
@@ -342,7 +356,7 @@ cdef void probe_failed(tcp_t *tcp, tcb_t *tcb, path_t *path) noexcept nogil:
         path.claimed_mtu = 0
     forget_probe(path)
     path.tries = 0
-    path.raise_at_ns = tcp.now_ns + probe_wait_ns(tcb.cwnd, tcb.smss, tcb.srtt_us)
+    path.raise_at_ns = tcp.now_ns + probe_wait_ns(tcb.cwnd, tcb.smss, round_trip_us(tcb))
     search_settle(tcp, tcb, path)
 
 

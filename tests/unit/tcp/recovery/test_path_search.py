@@ -5,10 +5,11 @@ that drops large packets and tells nobody (RFC 2923 section 2.1)."""
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
+from ustack.tcp.cc.scripted import Ack, CongestionControl, Window, register
 from ustack.testing.parts.recovery import path_black_hole_size, path_probe_wait, path_search_size
 from ustack.testing.segment import Segment
 from ustack.testing.states import ALL_OPTIONS, Scene, established
@@ -357,8 +358,27 @@ def test_a_connection_that_always_searches_begins_with_the_base_and_its_window_i
     with scene:
         assert scene.info()["path_mtu"] == BASE
         assert scene.info()["cwnd"] == 10 * (BASE - HEADERS)
-        assert {size_of(segment) for segment in scene.peer.drain()} == {BASE}
+        assert {size_of(segment) for segment in scene.peer.drain()} == {1500, BASE}
         scene.abort()
+
+
+@pytest.mark.parametrize("octets", [1, 984, 4000])
+def test_what_is_little_goes_in_small_segments(octets: int) -> None:
+    """No probe without something behind it; and nothing that is not known to arrive."""
+    scene, receiver = searching(octets)
+    with scene:
+        while scene.info()["snd_queued_bytes"]:
+            assert all(size <= BASE for size in receiver.round())
+        assert scene.testbed.counted().get("mtu_probes", 0) == 0
+
+
+def test_a_response_of_five_segments_has_room_for_a_probe() -> None:
+    """It is the first of them: otherwise a server of small files would never come back from an outage."""
+    scene, receiver = searching(MSS + 3 * (BASE - HEADERS))
+    with scene:
+        assert [size_of(segment) for segment in scene.peer.queue] == [1500, BASE, BASE, BASE]
+        receiver.round()
+        assert scene.info()["path_mtu"] == 1500
 
 
 def test_the_first_probe_has_the_links_mtu_and_is_one_segment() -> None:
@@ -396,16 +416,14 @@ def test_one_probe_at_a_time() -> None:
         scene.abort()
 
 
-@pytest.mark.parametrize(("more", "probes"), [(MSS + 3 * (BASE - HEADERS), 1), (MSS + 3 * (BASE - HEADERS) - 1, 0)])
-def test_only_with_enough_data_behind_it(more: int, probes: int) -> None:
-    """Three segments follow, by which its loss would be found without a timeout."""
-    scene = established(options=SACK, mtu_probing=2)
+@pytest.mark.parametrize(("missing", "probes"), [(0, 1), (1, 0)])
+@pytest.mark.parametrize("before", [0, 3])
+def test_only_with_enough_data_behind_it(before: int, missing: int, probes: int) -> None:
+    """Three segments follow, by which its loss would be found without a timeout; at the beginning of a flight or in
+    it."""
+    scene, _ = searching(before * (BASE - HEADERS))
     with scene:
-        smss = BASE - HEADERS
-        scene.send(bytes(10 * smss + more))
-        scene.peer.drain()
-        scene.testbed.advance(ROUND_TRIP)
-        scene.peer.send("A", ack=1 + 10 * smss - smss)
+        scene.send(bytes(MSS + 3 * (BASE - HEADERS) - missing))
         assert scene.testbed.counted().get("mtu_probes", 0) == probes
         scene.abort()
 
@@ -423,31 +441,21 @@ def test_only_where_the_peers_window_has_room_for_it(wnd: int, probes: int) -> N
 
 
 def test_not_while_a_loss_is_being_repaired() -> None:
-    scene, receiver = searching()
+    scene, receiver = searching(4 * (BASE - HEADERS))
     with scene:
         lost: list[int] = []
 
         def drop(segment: Segment) -> bool:
-            start = scene.peer.relative(segment)[0]
-            if start == 1 + (BASE - HEADERS) and not lost:
-                lost.append(start)
-                return True
-            return False
+            lost.append(segment.seq)
+            return len(lost) == 1
 
         receiver.drop = drop
-        scene.testbed.advance(ROUND_TRIP)
-        for segment in scene.peer.drain():
-            receiver.arrive(segment)
-        scene.peer.send("A", ack=1 + (BASE - HEADERS), options={"sack": sacks(scene, receiver)})
+        receiver.round()
         assert scene.testbed.counted()["fast_retransmits"] == 1
+        scene.send(bytes(1 << 16))
         assert scene.testbed.counted().get("mtu_probes", 0) == 0
         receiver.until(lambda: scene.testbed.counted().get("mtu_probes", 0) == 1)
         scene.abort()
-
-
-def sacks(scene: Scene, receiver: Receiver) -> list[tuple[int, int]]:
-    iss = scene.peer.iss or 0
-    return [((iss + left) & 0xFFFFFFFF, (iss + right) & 0xFFFFFFFF) for left, right in receiver.held[:3]]
 
 
 # ---------------------------------------------------------------- what becomes of it (section 7.6)
@@ -471,6 +479,35 @@ def test_a_probe_that_alone_is_lost_is_no_sign_of_congestion() -> None:
         receiver.until(lambda: scene.testbed.counted()["mtu_probes"] == 2)
         sizes = [size_of(segment) for segment in scene.peer.queue]
         assert max(sizes) == path_search_size(BASE, 1499)
+        scene.abort()
+
+
+class Written(CongestionControl):
+    """Writes down what it is told of losses."""
+
+    name = "written"
+    told: ClassVar[list[str]] = []
+
+    def on_ack(self, window: Window, ack: Ack) -> None:
+        if ack.newly_lost or ack.in_recovery:
+            self.told.append("ack")
+
+    def on_loss(self, window: Window, flight: int) -> None:
+        self.told.append("loss")
+
+    def on_timeout(self, window: Window, flight: int, first: bool) -> None:
+        self.told.append("timeout")
+
+
+def test_the_control_hears_nothing_of_a_probe_that_is_lost() -> None:
+    register(Written)
+    Written.told.clear()
+    scene, receiver = searching(path=1400, cc="written")
+    with scene:
+        receiver.until(lambda: scene.testbed.counted().get("mtu_probes_lost", 0) == 3)
+        for _ in range(4):
+            receiver.round()
+        assert Written.told == []
         scene.abort()
 
 
@@ -533,15 +570,11 @@ def test_a_size_that_has_no_answer_three_times_is_too_large() -> None:
     """RFC 8899 section 5.1.2: MAX_PROBES. A timeout each time says nothing about the size by itself (section 7.6.4)."""
     scene, receiver = searching(4 << 20, path=1400)
     with scene:
-        probes = 0
         top: list[int] = []
-        while scene.testbed.counted().get("mtu_probes", 0) < 4:
-            receiver.round()
-            sent = scene.testbed.counted().get("mtu_probes", 0)
-            if sent > probes:
-                probes = sent
-                top.append(max(size_of(segment) for segment in scene.peer.queue))
-                time_out(scene)
+        for probes in range(1, 5):
+            receiver.until(lambda least=probes: scene.testbed.counted().get("mtu_probes", 0) >= least)  # type: ignore[misc]
+            top.append(max(size_of(segment) for segment in scene.peer.queue))
+            time_out(scene)
         assert top == [1500, 1500, 1500, path_search_size(BASE, 1499)]
         scene.abort()
 
@@ -558,7 +591,7 @@ def test_a_timeout_with_a_probe_out_is_answered_as_any_other() -> None:
 
 
 def test_without_sack_three_duplicates_find_it_and_no_more_than_it_goes_again() -> None:
-    scene, receiver, _ = probing(path=1400, options={"mss": MSS})
+    scene, receiver, _ = probing(path=1400, octets=4 << 20, options={"mss": MSS})
     with scene:
         before = scene.info()
         for _ in range(4):
@@ -668,12 +701,30 @@ def test_a_claim_that_a_probe_fits_is_refused(mtu: int) -> None:
 @pytest.mark.parametrize("mtu", [68, 600, 1023])
 def test_a_claim_below_what_arrives_waits_for_a_timeout_as_ever(mtu: int) -> None:
     """A segment of the present size has been acknowledged: a forged message that quotes a probe does no more."""
-    scene, receiver, index = probing()
+    scene, receiver = searching(3 * (BASE - HEADERS))
     with scene:
-        claim(scene, mtu, scene.peer.relative(scene.peer.queue[index])[0])
+        receiver.round()
+        scene.send(bytes(1 << 16))
+        assert size_of(scene.peer.queue[0]) == 1500
+        claim(scene, mtu, receiver.next)
         assert scene.info()["path_mtu"] == BASE
+        assert scene.testbed.counted()["path_mtu_deferred"] == 1
         receiver.round()
         assert scene.info()["path_mtu"] == 1500
+        scene.abort()
+
+
+@pytest.mark.parametrize("mtu", [600, 1023])
+def test_a_claim_below_what_arrives_counts_at_the_timeout(mtu: int) -> None:
+    """The path has become narrow, with a probe out: what the router says is the size, and there is no guessing."""
+    scene, receiver = searching(3 * (BASE - HEADERS))
+    with scene:
+        receiver.round()
+        scene.send(bytes(1 << 16))
+        claim(scene, mtu, receiver.next)
+        time_out(scene)
+        assert scene.info()["path_mtu"] == mtu
+        assert max(size_of(segment) for segment in scene.peer.queue) <= mtu
         scene.abort()
 
 
