@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from ustack.testing.peer import ScriptedPeer, length, one_of
-from ustack.testing.segment import Segment
+from ustack.testing.segment import Segment, with_reserved_bits
 from ustack.testing.states import (
     ALL_OPTIONS,
     PEER_SERVICE,
@@ -134,6 +134,18 @@ def test_an_offer_is_taken_by_ece_alone(answer: str, ecn: str) -> None:
         assert scene.peer.expect("PA", payload=b"x").tos == (ECT0 if ecn == "classic" else NOT_ECT)
         assert scene.testbed.counted().get("ece_in", 0) == 0  # of the SYN-ACK: no echo
         scene.abort()
+
+
+def test_an_offer_of_accurate_feedback_is_one_of_this_too() -> None:
+    """RFC 9768 section 3.1.2: who answers with ECE alone has the three flags of the SYN for those of RFC 3168."""
+    with listen() as scene:
+        syn = scene.peer.segment("SEC", options=SYN_OPTIONS)
+        scene.peer.snd_nxt += 1
+        scene.testbed.inject(with_reserved_bits(scene.peer.frame(syn), 1))
+        scene.peer.expect("SAE", seq=0, ack=1)
+        scene.peer.send("A")
+        scene.accept()
+        assert scene.info()["ecn"] == "classic"
 
 
 def test_an_answer_that_was_not_asked_for_agrees_on_nothing() -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from ustack import ConnectionReset, ConnectionTimeout, StackError, Unreachable
 from ustack.testing.peer import length
+from ustack.testing.segment import with_reserved_bits
 from ustack.testing.states import established
 from ustack.testing.testbed import MILLISECOND, SECOND, read_available
 
@@ -179,9 +180,13 @@ def test_established_options_in_any_segment_are_accepted() -> None:
 
 
 def test_established_reserved_and_ecn_bits_are_ignored() -> None:
+    """Without an agreement on ECN (test_ecn.py)."""
     with established() as scene:
         scene.peer.send("AEC", payload=b"x")
         assert scene.read() == b"x"
+        scene.testbed.inject(with_reserved_bits(scene.peer.frame(scene.peer.segment("A", payload=b"y")), 0x0F))
+        assert scene.read() == b"y"
+        scene.peer.snd_nxt += 1
 
 
 # ---------------------------------------------------------------- ICMP
