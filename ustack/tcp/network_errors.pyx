@@ -15,13 +15,14 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from ustack.base.counters cimport DROP_ICMP_NO_CONNECTION, ICMP_SOFT_ERRORS, count
 from ustack.tcp.ending cimport connection_end
 from ustack.tcp.records.demux cimport FLOW_CONNECTION, FLOW_SYN_RECEIVED, flow_find, flow_t
-from ustack.tcp.records.flight cimport flight_of, flight_t
+from ustack.tcp.records.flight cimport flight_t
 from ustack.tcp.records.state cimport CLOSE_HOST_UNREACHABLE, SYN_SENT, reason_of_icmp
 from ustack.tcp.records.tcb cimport (
     TCB_REXMIT, flow_key_t, syn_at, tcb_at, tcb_t, tcp_t)
 from ustack.tcp.records.work cimport work_add
 from ustack.tcp.recovery.path cimport path_claimed, path_fragments
 from ustack.tcp.recovery.repair cimport repair_resend
+from ustack.tcp.recovery.transmissions cimport flight_of
 from ustack.wire.octets cimport read_u16, read_u32
 from ustack.wire.seq cimport seq_ge, seq_lt
 from ustack.wire.tcp cimport TCP_HEADER_BYTES

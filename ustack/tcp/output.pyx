@@ -35,7 +35,7 @@ from ustack.tcp.records.deadlines cimport (
 from ustack.tcp.records.duplicates cimport duplicate_of
 from ustack.tcp.records.flight cimport (
     FLIGHT_PROBE, FLIGHT_PROBED, FLIGHT_PROBE_AGAIN, FLIGHT_SEND_ONE, FRTO_SECOND, REPAIR_FAST, REPAIR_NONE, REPAIR_RTO,
-    TX_LOST, TX_RETRANSMITTED, flight_of, flight_pipe, flight_t, transmission_at, transmission_bytes, transmission_t)
+    TX_LOST, TX_RETRANSMITTED, flight_pipe, flight_raw, flight_t, transmission_at, transmission_bytes, transmission_t)
 from ustack.tcp.records.marks cimport note_writable
 from ustack.tcp.records.rx_queue cimport rx_queue_t
 from ustack.tcp.records.state cimport (
@@ -60,7 +60,7 @@ from ustack.tcp.recovery.repair cimport repair_note_sent
 from ustack.tcp.recovery.rtt cimport rexmit_start
 from ustack.tcp.recovery.tlp cimport WORST_DELAYED_ACK_US, tlp_schedule
 from ustack.tcp.recovery.transmissions cimport (
-    flight_check, transmission_cancel, transmission_merge, transmission_prepare, transmission_resent,
+    flight_check, flight_of, transmission_cancel, transmission_merge, transmission_prepare, transmission_resent,
     transmission_sent, transmission_split)
 from ustack.wire.ipv4 cimport IPV4_ECN_MASK
 from ustack.wire.seq cimport seq_gt, seq_le, seq_lt
@@ -85,6 +85,7 @@ cdef enum send_t:
 
 
 cdef output_t tcp_output(tcp_t *tcp, tcb_t *tcb, uint64_t now_ns) noexcept nogil:
+    cdef const flight_t *flight
     cdef send_t sent
     tcp.now_ns = now_ns
     if tcb.state == CLOSED:
@@ -96,7 +97,8 @@ cdef output_t tcp_output(tcp_t *tcp, tcb_t *tcb, uint64_t now_ns) noexcept nogil
     if tcb.extra:
         path_refresh(tcp, tcb)
     if tcb.flight:
-        if flight_of(tcp, tcb).to_resend.first or flight_of(tcp, tcb).flags & FLIGHT_PROBE:
+        flight = flight_raw(tcp, tcb)
+        if flight.to_resend.first or flight.flags & FLIGHT_PROBE:
             sent = send_again(tcp, tcb, flight_of(tcp, tcb))
             if sent != SEND_OK:
                 return finish(tcp, tcb, sent)
@@ -239,9 +241,11 @@ cdef bint copy_out_pieces(tcp_t *tcp, tcb_t *tcb, uint32_t seq, uint8_t *out, ui
     """
     cdef uint32_t index = snd_cursor(tcp, tcb)
     cdef send_piece_t *piece = send_piece_at(tcp, index)
-    cdef flight_t *flight = flight_of(tcp, tcb)
+    cdef flight_t *flight = NULL
     cdef bint newest = seq == tcb.snd_nxt
     cdef uint32_t skip, step
+    if not newest:
+        flight = flight_of(tcp, tcb)
     if seq_lt(seq, piece.seq):
         index = tcb.snd_head
         if flight != NULL and flight.piece and seq_le(send_piece_at(tcp, flight.piece).seq, seq):
@@ -363,7 +367,7 @@ cdef send_t send_data(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
         if rate:
             most = pacing_quantum(rate, tcb.smss, largest)
         elif tcb.flight:
-            most = pacing_allows(&flight_of(tcp, tcb).pacer, tcp.now_ns, tcb.smss, largest)
+            most = pacing_allows(&flight_raw(tcp, tcb).pacer, tcp.now_ns, tcb.smss, largest)
             if most == 0 and not override_due(tcb):
                 if unsent == 0 or segment_length(tcp, tcb, unsent, largest):
                     await_pace(tcp, tcb)
@@ -390,10 +394,10 @@ cdef send_t send_data(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
         note_sent(tcp, tcb, index, length, fin)
         if index:
             if rate:
-                flight_of(tcp, tcb).pacer.rate = rate
-                flight_of(tcp, tcb).pacer.next_ns = tcp.now_ns
+                flight_raw(tcp, tcb).pacer.rate = rate
+                flight_raw(tcp, tcb).pacer.next_ns = tcp.now_ns
                 rate = 0
-            pacing_sent(&flight_of(tcp, tcb).pacer, tcp.now_ns, length, tcb.smss, largest)
+            pacing_sent(&flight_raw(tcp, tcb).pacer, tcp.now_ns, length, tcb.smss, largest)
         if fin:
             tcb.flags |= TCB_FIN_SENT
             return SEND_OK
@@ -447,14 +451,15 @@ cdef send_t send_size_probe(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
 cdef void await_pace(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     """Something may go, but for the pacing."""
     if not deadline_is_set(tcb, DEADLINE_PACE):
-        deadline_set_pace(tcp, tcb, pacing_wait_ns(&flight_of(tcp, tcb).pacer, tcp.now_ns))
+        deadline_set_pace(tcp, tcb, pacing_wait_ns(&flight_raw(tcp, tcb).pacer, tcp.now_ns))
 
 
 cdef inline bint may_send_new(const tcp_t *tcp, const tcb_t *tcb) noexcept nogil:
     """Not before what is lost has been sent again (but for F-RTO, which wants that), nor behind what has no record."""
-    cdef const flight_t *flight = flight_of(tcp, tcb)
-    if flight == NULL:
+    cdef const flight_t *flight
+    if tcb.flight == 0:
         return tcb.snd_nxt == tcb.snd_una
+    flight = flight_raw(tcp, tcb)
     return flight.to_resend.first == 0 or flight.frto == FRTO_SECOND
 
 
@@ -503,12 +508,13 @@ cdef inline void note_sent(tcp_t *tcp, tcb_t *tcb, uint32_t index, uint32_t leng
         tcb.flags &= ~(TCB_PERSIST | TCB_PROBE)
         rexmit_start(tcp, tcb)                          # RFC 6298 (5.1)
     if index:
-        flight = flight_of(tcp, tcb)
+        flight = flight_raw(tcp, tcb)
         if flight.repair != REPAIR_NONE:
             repair_note_sent(tcp, flight, seg_len, False)
         # A tail loss probe of a lone segment waits for SRTT and the delayed ACK's time longer than this: the
         # retransmission timer, at 200 ms or more, comes first and sends the probe itself (tlp.pxd).
-        elif flight.pipe > tcb.smss or 4 * <uint64_t>tcb.rttvar_us > tcb.srtt_us + <uint64_t>WORST_DELAYED_ACK_US:
+        elif (tcb.snd_nxt - tcb.snd_una > tcb.smss
+                or 4 * <uint64_t>tcb.rttvar_us > tcb.srtt_us + <uint64_t>WORST_DELAYED_ACK_US):
             tlp_schedule(tcp, tcb, flight)
     control_sent(tcp, tcb, seg_len)
 

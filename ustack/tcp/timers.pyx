@@ -18,7 +18,7 @@ from ustack.tcp.emit cimport emit_syn_ack
 from ustack.tcp.ending cimport connection_end, syn_received_remove, time_wait_remove
 from ustack.tcp.records.deadlines cimport (
     TIMER_SYN_RECEIVED, deadline_clear, deadline_expired, deadlines_arm, tcp_tick, tick_reached)
-from ustack.tcp.records.flight cimport FLIGHT_MARKED, FLIGHT_PROBE, FLIGHT_REORDER, flight_of, flight_t
+from ustack.tcp.records.flight cimport FLIGHT_MARKED, FLIGHT_PROBE, FLIGHT_REORDER, flight_t
 from ustack.tcp.records.state cimport (
     CLOSED, CLOSE_HOST_UNREACHABLE, CLOSE_KEEPALIVE, CLOSE_TIMEOUT, SYN_RECEIVED, SYN_SENT, close_reason_t,
     reason_of_icmp)
@@ -34,6 +34,7 @@ from ustack.tcp.recovery.path cimport path_timed_out
 from ustack.tcp.recovery.repair cimport repair_on_reordering_timeout, repair_on_rto
 from ustack.tcp.recovery.rtt cimport rexmit_start, rexmit_stop, rtt_r2_ns, rtt_waited_ns
 from ustack.tcp.recovery.tlp cimport tlp_expired, tlp_instead
+from ustack.tcp.recovery.transmissions cimport flight_of
 
 
 cdef enum:

@@ -14,7 +14,7 @@
 from libc.stdint cimport int32_t, uint32_t, uint64_t
 
 from ustack.base.wheel cimport TIMER_NONE, WHEEL_TICK_SHIFT, tick_before, wheel_deadline_tick, wheel_tick_of
-from ustack.tcp.records.flight cimport flight_of
+from ustack.tcp.records.flight cimport flight_raw
 from ustack.tcp.records.tcb cimport (
     DEADLINE_PACE, DEADLINE_PROBE, DEADLINE_REXMIT, DEADLINES_STORED, OPT_TS_STALE, deadline_t,
     tcb_last_received_ms, tcb_t, tcp_t)
@@ -50,7 +50,7 @@ cdef inline bint deadline_is_set(const tcb_t *tcb, deadline_t kind) noexcept nog
 cdef inline uint32_t deadline_tick(const tcp_t *tcp, const tcb_t *tcb, uint32_t kind) noexcept nogil:
     if kind < DEADLINES_STORED:
         return tcb.deadlines[kind]
-    return flight_of(tcp, tcb).probe_tick if kind == DEADLINE_PROBE else flight_of(tcp, tcb).pace_tick
+    return flight_raw(tcp, tcb).probe_tick if kind == DEADLINE_PROBE else flight_raw(tcp, tcb).pace_tick
 
 
 cdef inline uint32_t tcp_tick(const tcp_t *tcp) noexcept nogil:
@@ -74,7 +74,7 @@ cdef inline void deadline_set(tcp_t *tcp, tcb_t *tcb, deadline_t kind, uint64_t 
 # DEADLINE_PROBE, of a connection with a flight.
 cdef inline void deadline_set_probe(tcp_t *tcp, tcb_t *tcb, uint64_t delay_ns) noexcept nogil:
     cdef uint32_t tick = tick_after(tcp, delay_ns)
-    flight_of(tcp, tcb).probe_tick = tick
+    flight_raw(tcp, tcb).probe_tick = tick
     tcb.armed |= 1 << DEADLINE_PROBE
     deadline_arm(tcp, tcb, tick)
 
@@ -82,7 +82,7 @@ cdef inline void deadline_set_probe(tcp_t *tcp, tcb_t *tcb, uint64_t delay_ns) n
 # DEADLINE_PACE, of a connection with a flight.
 cdef inline void deadline_set_pace(tcp_t *tcp, tcb_t *tcb, uint64_t delay_ns) noexcept nogil:
     cdef uint32_t tick = tick_after(tcp, delay_ns)
-    flight_of(tcp, tcb).pace_tick = tick
+    flight_raw(tcp, tcb).pace_tick = tick
     tcb.armed |= 1 << DEADLINE_PACE
     deadline_arm(tcp, tcb, tick)
 

@@ -9,6 +9,12 @@
 # The first transmission of a flight lies in it (`first`), so that a small response costs one record. The others come
 # from a slab. Plain data: what happens to it is in recovery (transmissions, scoreboard, rack, tlp, prr, undo, repair).
 #
+# A flight is lone (FLIGHT_LONE) while it is one frame to which nothing has happened: the usual fate of a small
+# response, all of which the peer's next segment acknowledges. All that is worth knowing of it is when it was sent and in
+# segments of which size; the rest follows from the tcb, which has not moved either. So only the fields marked L are
+# written, and flight_of (recovery/transmissions.pxd) writes the others when somebody wants them. flight_raw is for who
+# does not.
+#
 #      SND.UNA                                                                             SND.NXT
 #        | 1 sent  | 2 SACKED | 3 LOST | 4 SACKED | 5 sent again | 6 sent     | 7 sent       |
 #        head ───── next ───────────────────────────────────────────────────▶ tail       by sequence (and a tree)
@@ -78,6 +84,7 @@ cdef enum flight_flags_t:
     FLIGHT_MARKED = 2048                    # mark_end is valid (ecn)
     FLIGHT_ECHO = 4096                      # the ACK in hand says ECE: no window grows by it
     FLIGHT_MARKED_REPAIR = 8192             # ECE has come since the latest repair began: its window does not come back
+    FLIGHT_LONE = 16384                     # only the fields marked L are written
 
 cdef enum frto_t:                           # RFC 5682 section 3.1
     FRTO_NONE = 0
@@ -95,18 +102,18 @@ ctypedef struct flight_t:
     uint32_t tail                           # 4
     uint32_t root                           # 8   of the tree
     ilist_t by_time                         # 12  in flight, the oldest first
-    ilist_t to_resend                       # 20  LOST
-    uint32_t records                        # 28
+    ilist_t to_resend                       # 20  LOST. L: `first`, 0
+    uint32_t records                        # 28  L: 1; 0 while the frame is being made
     uint32_t pipe                           # 32  bytes in flight: neither SACKED nor LOST
     uint32_t delivered_us                   # 36  C.delivered_time: the latest delivery, or the flight's beginning
     uint32_t first_sent_us                  # 40  C.first_sent_time
     uint32_t app_limited                    # 44  C.app_limited: until so much is delivered; 0: not
-    uint16_t flags                          # 48  flight_flags_t
-    uint8_t repair                          # 50  repair_state_t
-    uint8_t frto                            # 51  frto_t
+    uint16_t flags                          # 48  flight_flags_t. L: no other
+    uint8_t repair                          # 50  repair_state_t. L
+    uint8_t frto                            # 51  frto_t. L
     uint32_t duplicate_acks                 # 52  without SACK, since SND.UNA moved
     uint32_t duplicate_bytes                # 56  what they say has left the network; 0 with SACK
-    uint32_t sacked_bytes                   # 60
+    uint32_t sacked_bytes                   # 60  L
     # ---- lines 1 and 2: flights with trouble
     uint64_t rack_sent_ns                   # 64  RFC 8985: RACK.xmit_ts; 0: nothing is delivered yet
     uint32_t rack_end                       # 72  RACK.end_seq
@@ -121,7 +128,7 @@ ctypedef struct flight_t:
     uint32_t prr_out                        # 108
     uint32_t recover_fs                     # 112
     uint32_t tlp_end                        # 116 RFC 8985 section 7: TLP.end_seq
-    uint32_t probe_tick                     # 120 of DEADLINE_PROBE
+    uint32_t probe_tick                     # 120 of DEADLINE_PROBE. L: as ever, while it is set
     uint32_t round_end                      # 124 RFC 6298 takes one sample per round trip: from what lies beyond
     uint32_t next_round                     # 128 C.delivered at which a round trip has passed
     uint32_t cwnd_before                    # 132 of the latest repair
@@ -135,12 +142,13 @@ ctypedef struct flight_t:
     uint32_t seed                           # 164 of the tree's priorities
     uint32_t undo_una                       # 168 SND.UNA when the latest repair began
     uint32_t pace_tick                      # 172 of DEADLINE_PACE
-    pacer_t pacer                           # 176
+    pacer_t pacer                           # 176 L
     # ---- line 3
-    transmission_t first                    # 192
+    transmission_t first                    # 192 L: sent_ns, segment_bytes
 
-cdef inline flight_t *flight_of(const tcp_t *tcp, const tcb_t *tcb) noexcept nogil:
-    return <flight_t *>slab_at(&tcp.flights, tcb.flight) if tcb.flight else NULL
+# Of a connection with something in flight. It may be lone.
+cdef inline flight_t *flight_raw(const tcp_t *tcp, const tcb_t *tcb) noexcept nogil:
+    return <flight_t *>slab_at(&tcp.flights, tcb.flight)
 
 
 cdef inline transmission_t *transmission_at(const tcp_t *tcp, const flight_t *flight, uint32_t index) noexcept nogil:

@@ -9,8 +9,8 @@ from ustack.base.debug cimport ensure
 from ustack.tcp.cc.contract cimport SSTHRESH_AT_FIRST, ack_sample_t, cc_ops_t, cc_view_t
 from ustack.tcp.records.deadlines cimport deadlines_arm
 from ustack.tcp.records.flight cimport (
-    FLIGHT_MARKED, FLIGHT_PROBE_AGAIN, FLIGHT_ROUND, FLIGHT_SEND_ONE, FLIGHT_TIMEOUT_UNDONE, REPAIR_NONE,
-    TRANSMISSION_FIRST, TX_RETRANSMITTED, TX_SACKED, flight_of, flight_pipe, flight_t, mark_end, transmission_at)
+    FLIGHT_LONE, FLIGHT_MARKED, FLIGHT_PROBE_AGAIN, FLIGHT_ROUND, FLIGHT_SEND_ONE, FLIGHT_TIMEOUT_UNDONE, REPAIR_NONE,
+    TX_SACKED, flight_pipe, flight_raw, flight_t, mark_end, transmission_at)
 from ustack.tcp.records.life cimport piece_release
 from ustack.tcp.records.marks cimport note_writable
 from ustack.tcp.records.state cimport ESTABLISHED
@@ -30,7 +30,7 @@ from ustack.tcp.recovery.rtt cimport (
 from ustack.tcp.recovery.scoreboard cimport scoreboard_take
 from ustack.tcp.recovery.tlp cimport tlp_schedule
 from ustack.tcp.recovery.transmissions cimport (
-    ack_news_t, flight_check, flight_release, transmission_lose_first, transmissions_acknowledge)
+    ack_news_t, flight_check, flight_of, flight_release, transmission_lose_first, transmissions_acknowledge)
 from ustack.wire.seq cimport seq_gt, seq_lt
 from ustack.wire.tcp cimport FIN, HAS_TIMESTAMPS, SYN
 
@@ -117,27 +117,25 @@ cdef void update_window(tcp_t *tcp, tcb_t *tcb, const segment_t *seg, uint32_t w
 # ---------------------------------------------------------------- the common case
 
 cdef inline bint is_simple(const tcp_t *tcp, const tcb_t *tcb, const segment_t *seg) noexcept nogil:
-    """One frame is out, sent once, and this acknowledges all of it: nothing else can be learned."""
-    cdef const flight_t *flight = flight_of(tcp, tcb)
-    return (flight != NULL and flight.records == 1 and seg.sack_count == 0 and flight.flags == 0
-            and flight.repair == REPAIR_NONE and flight.sacked_bytes == 0 and flight.pipe != 0
-            and tcb.snd_max == tcb.snd_nxt and flight.head == TRANSMISSION_FIRST
-            and not flight.first.flags & TX_RETRANSMITTED
-            and not tcb.flags & (TCB_PROBE_REPEATED | TCB_PROBE_UNMEASURED))
+    """SEG.ACK = SND.NXT. One frame is out, sent once, and this acknowledges all of it: nothing else can be learned."""
+    return (tcb.flight != 0 and flight_raw(tcp, tcb).flags == FLIGHT_LONE and seg.sack_count == 0
+            and tcb.snd_max == tcb.snd_nxt and not tcb.flags & (TCB_PROBE_REPEATED | TCB_PROBE_UNMEASURED))
 
 
 cdef inline void take_simple(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
-    """What take_acknowledgment comes to there."""
-    cdef flight_t *flight = flight_of(tcp, tcb)
-    cdef uint32_t acked = flight.pipe, rtt_us
-    rtt_us = rtt_sample(tcb, <uint32_t>((tcp.now_ns - flight.first.sent_ns) // 1000))
+    """What take_acknowledgment comes to there: with nothing SACKed, lost or sent again, and nothing left in flight, each
+    of its steps but the round trip, the control and the timer finds nothing to do (test_lone.py compares the two)."""
+    cdef const flight_t *flight = flight_raw(tcp, tcb)
+    cdef uint32_t acked = tcb.snd_nxt - tcb.snd_una
+    cdef uint32_t waited_us = <uint32_t>((tcp.now_ns - flight.first.sent_ns) // 1000), rtt_us
+    rtt_us = rtt_sample(tcb, waited_us)
     rtt_note_min(tcp, tcb, rtt_us)
     if acked >= tcb.smss and flight.first.segment_bytes == tcb.smss:
         tcb.flags |= TCB_MSS_PROVEN         # sent once, and it arrived
     tcb.delivered += acked
     tcb.backoff = 0
     if not control_sleeps(tcb, acked):
-        control_on_simple(tcp, tcb, flight, acked, rtt_us)
+        control_on_simple(tcp, tcb, acked, waited_us, rtt_us)
     flight_release(tcp, tcb)
     una_moved(tcp, tcb, tcb.snd_nxt)
     rexmit_stop(tcb)                        # RFC 6298 (5.2)
@@ -147,8 +145,7 @@ cdef inline void take_simple(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     work_add(tcp, tcb)
 
 
-cdef void control_on_simple(tcp_t *tcp, tcb_t *tcb, const flight_t *flight, uint32_t acked,
-                            uint32_t rtt_us) noexcept nogil:
+cdef void control_on_simple(tcp_t *tcp, tcb_t *tcb, uint32_t acked, uint32_t waited_us, uint32_t rtt_us) noexcept nogil:
     cdef const cc_ops_t *ops = control_awake(tcp, tcb)
     cdef ack_sample_t sample
     cdef cc_view_t view
@@ -157,8 +154,8 @@ cdef void control_on_simple(tcp_t *tcp, tcb_t *tcb, const flight_t *flight, uint
     sample.rtt_us = rtt_us
     sample.delivered_total = tcb.delivered
     sample.rate_delivered = acked
-    sample.rate_interval_us = rtt_us
-    sample.rate_prior_delivered = flight.first.delivered
+    sample.rate_interval_us = waited_us
+    sample.rate_prior_delivered = tcb.delivered - acked
     sample.rate_in_flight = acked
     sample.is_app_limited = True
     sample.round_start = True

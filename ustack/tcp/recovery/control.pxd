@@ -21,7 +21,7 @@ from libc.string cimport memset
 
 from ustack.buf.slab cimport slab_at
 from ustack.tcp.cc.contract cimport CC_MAX, STATE_IN_PLACE, ack_sample_t, cc_ops_t, cc_view_t
-from ustack.tcp.records.flight cimport FLIGHT_ECHO, flight_of, flight_pipe, flight_t
+from ustack.tcp.records.flight cimport FLIGHT_ECHO, flight_pipe, flight_raw, flight_t
 from ustack.tcp.records.tcb cimport CC_HEARS_MORE, CC_HEARS_SENT, CC_TABLE, CC_USED, CC_WAITING, OPT_SACK, tcb_t, tcp_t
 from ustack.tcp.recovery.pacing cimport PACING_FRAME_MAX, pacing_set_rate
 from ustack.tcp.recovery.rtt cimport rtt_min_us
@@ -44,11 +44,10 @@ cdef int control_change(tcp_t *tcp, tcb_t *tcb, int number) noexcept nogil
 cdef void control_end(tcp_t *tcp, tcb_t *tcb) noexcept nogil
 # Records of all controls in use.
 cdef uint32_t control_records_in_use(const tcp_t *tcp) noexcept nogil
-# Out of line, to keep the usual way short: control_sent and view_store.
+# Out of line, to keep the usual way short: control_sent, control_lost, control_start and view_store.
 cdef void control_hears_sent(tcp_t *tcp, tcb_t *tcb, uint32_t length) noexcept nogil
 cdef void control_hears_lost(tcp_t *tcp, tcb_t *tcb, const flight_t *flight, uint32_t index) noexcept nogil
-# The first data of a flight is about to go. The pacing rate that it goes at; 0: none.
-cdef uint64_t control_start(tcp_t *tcp, tcb_t *tcb) noexcept nogil
+cdef uint64_t control_hears_start(tcp_t *tcp, tcb_t *tcb) noexcept nogil
 cdef void window_widen(tcb_t *tcb) noexcept nogil
 # The number and the name of the connection's control.
 cdef int control_number(const tcb_t *tcb) noexcept nogil
@@ -91,7 +90,7 @@ cdef inline void view_load(const tcp_t *tcp, const tcb_t *tcb, cc_view_t *view) 
     view.smss = tcb.smss
     view.srtt_us = tcb.srtt_us
     view.now_ns = tcp.now_ns
-    view.pacing_rate = flight_of(tcp, tcb).pacer.rate if tcb.flight else 0
+    view.pacing_rate = flight_raw(tcp, tcb).pacer.rate if tcb.flight else 0
     view.hold_samples = False
     view.seed = 0
     view.delivered_total = tcb.delivered
@@ -107,13 +106,18 @@ cdef inline void view_store(tcb_t *tcb, const cc_view_t *view) noexcept nogil:
 
 # ... and the rate, into the flight.
 cdef inline void view_store_rate(tcp_t *tcp, tcb_t *tcb, const cc_view_t *view) noexcept nogil:
-    if tcb.flight and view.pacing_rate != flight_of(tcp, tcb).pacer.rate:
-        pacing_set_rate(&flight_of(tcp, tcb).pacer, tcp.now_ns, view.pacing_rate, tcb.smss, PACING_FRAME_MAX)
+    if tcb.flight and view.pacing_rate != flight_raw(tcp, tcb).pacer.rate:
+        pacing_set_rate(&flight_raw(tcp, tcb).pacer, tcp.now_ns, view.pacing_rate, tcb.smss, PACING_FRAME_MAX)
 
 
 # The window in a repair is the control's own, not PRR's.
 cdef inline bint control_owns_repair(const tcp_t *tcp, const tcb_t *tcb) noexcept nogil:
     return tcb.cc & CC_HEARS_MORE and control_of(tcp, tcb).owns_repair
+
+
+# The first data of a flight is about to go. The pacing rate that it goes at; 0: none.
+cdef inline uint64_t control_start(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
+    return control_hears_start(tcp, tcb) if tcb.cc & CC_HEARS_MORE else 0
 
 
 # A frame has been found lost.

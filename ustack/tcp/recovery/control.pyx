@@ -235,10 +235,10 @@ cdef void control_hears_lost(tcp_t *tcp, tcb_t *tcb, const flight_t *flight, uin
     view_store_rate(tcp, tcb, &view)
 
 
-cdef uint64_t control_start(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
+cdef uint64_t control_hears_start(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     cdef const cc_ops_t *ops = control_of(tcp, tcb)
     cdef cc_view_t view
-    if not tcb.cc & CC_HEARS_MORE or not ops.hears_start:
+    if not ops.hears_start:
         return 0
     view_load(tcp, tcb, &view)
     ops.on_start(control_state(tcp, tcb, ops), &view)

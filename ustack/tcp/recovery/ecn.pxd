@@ -22,8 +22,9 @@
 
 from libc.stdint cimport uint32_t
 
-from ustack.tcp.records.flight cimport FLIGHT_MARKED, REPAIR_NONE, flight_of, flight_t, mark_end
+from ustack.tcp.records.flight cimport FLIGHT_MARKED, REPAIR_NONE, flight_t, mark_end
 from ustack.tcp.records.tcb cimport TCB_CWR_OWED, TCB_ECE_OWED, TCB_ECN, tcb_t, tcp_t
+from ustack.tcp.recovery.transmissions cimport flight_of
 from ustack.wire.ipv4 cimport IPV4_ECN_ECT0, IPV4_ECN_MASK
 from ustack.wire.seq cimport seq_lt
 from ustack.wire.tcp cimport CWR, ECE, header_t, segment_t

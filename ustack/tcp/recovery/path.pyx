@@ -11,14 +11,15 @@ from ustack.base.prng cimport siphash24
 from ustack.base.types cimport ip_addr_t
 from ustack.tcp.cc.contract cimport cc_ops_t, cc_view_t
 from ustack.tcp.records.flight cimport (
-    FLIGHT_PROBE, FLIGHT_PROBED, REPAIR_NONE, TX_SACKED, TX_SIZE_PROBE, flight_of, flight_t, transmission_at,
-    transmission_bytes, transmission_t)
+    FLIGHT_PROBE, FLIGHT_PROBED, REPAIR_NONE, TX_SACKED, TX_SIZE_PROBE, flight_t, transmission_at, transmission_bytes,
+    transmission_t)
 from ustack.tcp.records.life cimport extra_make, extra_settle
 from ustack.tcp.records.state cimport ESTABLISHED
 from ustack.tcp.records.tcb cimport (
     PATH_PROBE_RESENT, PATH_SEARCHES, PATH_TOP_FIRST, TCB_MSS_PROVEN, TCB_PERSIST, extra_t)
 from ustack.tcp.recovery.control cimport control_of, control_state, view_load, view_store
 from ustack.tcp.recovery.rtt cimport rtt_min_us
+from ustack.tcp.recovery.transmissions cimport flight_of
 from ustack.wire.seq cimport seq_ge, seq_gt, seq_lt
 
 
@@ -281,14 +282,16 @@ cdef void path_probe_begin(tcp_t *tcp, tcb_t *tcb, uint32_t length) noexcept nog
     cdef path_t *path = path_at(tcp, tcb.extra)
     path.probe_seq = tcb.snd_nxt
     path.probe_bytes = <uint16_t>length
-    path.lost_before = flight_of(tcp, tcb).lost
 
 
 cdef void path_probe_sent(tcp_t *tcp, tcb_t *tcb, uint32_t index) noexcept nogil:
     """A peer may have all of it or nothing: a SACK of a part splits no record."""
-    cdef transmission_t *sent = transmission_at(tcp, flight_of(tcp, tcb), index)
+    cdef path_t *path = path_at(tcp, tcb.extra)
+    cdef flight_t *flight = flight_of(tcp, tcb)
+    cdef transmission_t *sent = transmission_at(tcp, flight, index)
     sent.flags |= TX_SIZE_PROBE
-    sent.segment_bytes = path_at(tcp, tcb.extra).probe_bytes
+    sent.segment_bytes = path.probe_bytes
+    path.lost_before = flight.lost
     count(tcp.counters, MTU_PROBES)
 
 

@@ -25,6 +25,7 @@ from ustack.tcp.recovery.transmissions cimport ack_news_t
 cdef enum:
     WORST_DELAYED_ACK_US = 200000           # TLP.max_ack_delay: Linux's and RFC 8985's own
 
+# The flight may be lone.
 cdef void tlp_schedule(tcp_t *tcp, tcb_t *tcb, flight_t *flight) noexcept nogil
 # The retransmission timer has come: a probe first? Then it is asked for.
 cdef bint tlp_instead(tcp_t *tcp, tcb_t *tcb, flight_t *flight) noexcept nogil

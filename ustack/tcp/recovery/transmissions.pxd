@@ -17,14 +17,13 @@
 #
 # It must not: decide what is lost, know of windows. Below: flight. Above: scoreboard, rack, tlp, repair, ack, output.
 
-from libc.stdint cimport uint16_t, uint32_t, uint64_t
-from libc.string cimport memset
+from libc.stdint cimport uint32_t, uint64_t
 
 from ustack.base.counters cimport TRANSMISSIONS_REFUSED, count
 from ustack.buf.slab cimport slab_release, slab_take
 from ustack.tcp.records.flight cimport (
-    TRANSMISSION_FIRST, TX_APP_LIMITED, TX_USED, flight_of, flight_t, transmission_at, transmission_t)
-from ustack.tcp.records.tcb cimport DEADLINE_PACE, DEADLINE_PROBE, tcb_t, tcp_now_us, tcp_t
+    FLIGHT_LONE, FRTO_NONE, REPAIR_NONE, TRANSMISSION_FIRST, flight_raw, flight_t, transmission_t)
+from ustack.tcp.records.tcb cimport DEADLINE_PACE, DEADLINE_PROBE, tcb_t, tcp_t
 
 # What one ACK has told. Zeroed before; filled by scoreboard and transmissions_acknowledge.
 ctypedef struct ack_news_t:
@@ -55,6 +54,9 @@ ctypedef struct ack_news_t:
     bint dsack                              # ... a duplicate SACK (RFC 2883)
     uint32_t dsack_left
     uint32_t dsack_right
+
+# A lone flight becomes one like any other.
+cdef void flight_write_out(const tcp_t *tcp, const tcb_t *tcb, flight_t *flight) noexcept nogil
 
 # ---------------------------------------------------------------- sending
 cdef uint32_t transmission_reserve(tcp_t *tcp, flight_t *flight) noexcept nogil
@@ -95,26 +97,35 @@ cdef void transmissions_end(tcp_t *tcp, tcb_t *tcb) noexcept nogil
 cdef bint flight_check(const tcp_t *tcp, const tcb_t *tcb) noexcept nogil
 
 
-# A record for the next frame, before it is sent: its index, 0: none is to be had.
-cdef inline uint32_t transmission_prepare(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
+# What is in flight; NULL: nothing, or there was no memory for it. (const: what it says is the same before and after.)
+cdef inline flight_t *flight_of(const tcp_t *tcp, const tcb_t *tcb) noexcept nogil:
     cdef flight_t *flight
+    if tcb.flight == 0:
+        return NULL
+    flight = flight_raw(tcp, tcb)
+    if flight.flags & FLIGHT_LONE:
+        flight_write_out(tcp, tcb, flight)
+    return flight
+
+
+# A record for the next frame, before it is sent: its index, 0: none is to be had. Until it is sent, or cancelled,
+# nobody asks for the flight of a first one.
+cdef inline uint32_t transmission_prepare(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     if tcb.flight:
         return transmission_reserve(tcp, flight_of(tcp, tcb))
     tcb.flight = slab_take(&tcp.flights)
     if tcb.flight == 0:
         count(tcp.counters, TRANSMISSIONS_REFUSED)
         return 0
-    flight = flight_of(tcp, tcb)
-    memset(flight, 0, sizeof(flight_t) - sizeof(transmission_t))
+    flight_raw(tcp, tcb).records = 0
     return TRANSMISSION_FIRST
 
 
 # The frame was not sent after all.
 cdef inline void transmission_cancel(tcp_t *tcp, tcb_t *tcb, uint32_t index) noexcept nogil:
-    cdef flight_t *flight = flight_of(tcp, tcb)
     if index == 0:
         return
-    if flight.records == 0:
+    if flight_raw(tcp, tcb).records == 0:
         flight_release(tcp, tcb)
     elif index != TRANSMISSION_FIRST:
         slab_release(&tcp.transmissions, index)
@@ -126,48 +137,19 @@ cdef inline void flight_release(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     tcb.flight = 0
 
 
-# What a record says of one sending.
-cdef inline void transmission_stamp(const tcp_t *tcp, const tcb_t *tcb, flight_t *flight,
-                                    transmission_t *sent) noexcept nogil:
-    sent.sent_ns = tcp.now_ns
-    sent.delivered = tcb.delivered
-    sent.delivered_us = flight.delivered_us
-    sent.first_sent_us = flight.first_sent_us
-    sent.in_flight = flight.pipe
-    sent.lost = flight.lost
-    sent.segment_bytes = tcb.smss
-
-
 # [SND.NXT, end) has been sent for the first time, as the record that was prepared. SND.NXT has not moved yet.
 cdef inline void transmission_sent(tcp_t *tcp, tcb_t *tcb, uint32_t index, uint32_t end) noexcept nogil:
-    cdef flight_t *flight = flight_of(tcp, tcb)
-    cdef transmission_t *sent
+    cdef flight_t *flight = flight_raw(tcp, tcb)
     if flight.records:
         transmission_append(tcp, tcb, flight, index, end)
         return
-    sent = &flight.first
-    flight.head = TRANSMISSION_FIRST
-    flight.tail = TRANSMISSION_FIRST
-    flight.root = TRANSMISSION_FIRST
-    flight.by_time.first = TRANSMISSION_FIRST
-    flight.by_time.last = TRANSMISSION_FIRST
     flight.records = 1
-    flight.seed = <uint32_t>tcb.index ^ tcp.transmission_seed
-    flight.delivered_us = tcp_now_us(tcp)
-    flight.first_sent_us = flight.delivered_us
-    # What was sent before was all there was to send: what goes out now says little of the path, until it is delivered.
-    flight.app_limited = tcb.delivered | 1
-    flight.next_round = tcb.delivered
-    flight.rack_fack = tcb.snd_nxt          # SND.UNA: everything before is delivered
-    flight.pipe = end - tcb.snd_nxt
-    sent.seq = tcb.snd_nxt
-    sent.end = end
-    sent.first_us = flight.delivered_us
-    transmission_stamp(tcp, tcb, flight, sent)
-    sent.lower = 0
-    sent.higher = 0
-    sent.next = 0
-    sent.order.previous = 0
-    sent.order.next = 0
-    sent.flags = TX_USED | TX_APP_LIMITED
-    sent.sends = 1
+    flight.flags = FLIGHT_LONE
+    flight.repair = REPAIR_NONE
+    flight.frto = FRTO_NONE
+    flight.to_resend.first = 0
+    flight.sacked_bytes = 0
+    flight.pacer.rate = 0
+    flight.pacer.next_ns = 0
+    flight.first.sent_ns = tcp.now_ns
+    flight.first.segment_bytes = tcb.smss

@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: MIT
 """The record of transmissions. See transmissions.pxd for the contract and flight.pxd for the layout."""
 
-from libc.stdint cimport int32_t, uint8_t, uint32_t
+from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memset
 
 from ustack.base.counters cimport TRANSMISSION_STEPS, count_add
 from ustack.base.debug cimport ensure
 from ustack.base.ilist cimport ilist_append, ilist_hook_t, ilist_insert, ilist_prepend, ilist_remove, ilist_t
 from ustack.buf.slab cimport slab_alloc
 from ustack.tcp.records.flight cimport (
-    FLIGHT_RECOVER, TRANSMISSIONS_MAX, TX_LOST, TX_RETRANSMITTED, TX_SACKED, TX_SIZE_PROBE, sacked_segments,
-    transmission_bytes)
+    FLIGHT_RECOVER, TRANSMISSIONS_MAX, TX_APP_LIMITED, TX_LOST, TX_RETRANSMITTED, TX_SACKED, TX_SIZE_PROBE, TX_USED,
+    pacer_t, sacked_segments, transmission_at, transmission_bytes)
 from ustack.tcp.records.tcb cimport DEADLINE_REXMIT, TCB_MSS_PROVEN, TCB_REORDERED, tcp_now_us
 from ustack.tcp.recovery.rtt cimport rtt_min_us
 from ustack.wire.seq cimport seq_gt, seq_le, seq_lt
@@ -146,6 +147,51 @@ cdef void list_insert_newer(tcp_t *tcp, flight_t *flight, uint32_t index, uint32
 
 # ---------------------------------------------------------------- sending
 
+cdef inline void stamp(const tcb_t *tcb, const flight_t *flight, transmission_t *sent, uint64_t sent_ns) noexcept nogil:
+    """What a record says of one sending."""
+    sent.sent_ns = sent_ns
+    sent.delivered = tcb.delivered
+    sent.delivered_us = flight.delivered_us
+    sent.first_sent_us = flight.first_sent_us
+    sent.in_flight = flight.pipe
+    sent.lost = flight.lost
+
+
+cdef void flight_write_out(const tcp_t *tcp, const tcb_t *tcb, flight_t *flight) noexcept nogil:
+    """SND.UNA, SND.NXT and C.delivered are what they were when the frame had been sent: what moves them asks for the
+    flight before. SMSS may be another."""
+    cdef uint64_t sent_ns = flight.first.sent_ns
+    cdef uint16_t segment_bytes = flight.first.segment_bytes
+    cdef uint32_t probe_tick = flight.probe_tick
+    cdef pacer_t pacer = flight.pacer
+    cdef transmission_t *sent = &flight.first
+    ensure(flight.records == 1 and tcb.snd_nxt != tcb.snd_una)
+    memset(flight, 0, sizeof(flight_t))
+    flight.probe_tick = probe_tick
+    flight.pacer = pacer
+    flight.head = TRANSMISSION_FIRST
+    flight.tail = TRANSMISSION_FIRST
+    flight.root = TRANSMISSION_FIRST
+    flight.by_time.first = TRANSMISSION_FIRST
+    flight.by_time.last = TRANSMISSION_FIRST
+    flight.records = 1
+    flight.seed = tcb.index ^ tcp.transmission_seed
+    flight.delivered_us = <uint32_t>(sent_ns // 1000)
+    flight.first_sent_us = flight.delivered_us
+    # What was sent before was all there was to send: what goes out now says little of the path, until it is delivered.
+    flight.app_limited = tcb.delivered | 1
+    flight.next_round = tcb.delivered
+    flight.rack_fack = tcb.snd_una          # everything before is delivered
+    flight.pipe = tcb.snd_nxt - tcb.snd_una
+    sent.seq = tcb.snd_una
+    sent.end = tcb.snd_nxt
+    sent.first_us = flight.delivered_us
+    stamp(tcb, flight, sent, sent_ns)
+    sent.segment_bytes = segment_bytes
+    sent.flags = TX_USED | TX_APP_LIMITED
+    sent.sends = 1
+
+
 cdef uint32_t transmission_reserve(tcp_t *tcp, flight_t *flight) noexcept nogil:
     cdef uint32_t index = 0
     if not flight.first.flags & TX_USED:
@@ -167,7 +213,8 @@ cdef void transmission_append(tcp_t *tcp, tcb_t *tcb, flight_t *flight, uint32_t
     sent.end = end
     sent.first_us = now_us
     flight.pipe += end - tcb.snd_nxt
-    transmission_stamp(tcp, tcb, flight, sent)
+    stamp(tcb, flight, sent, tcp.now_ns)
+    sent.segment_bytes = tcb.smss
     sent.next = 0
     sent.flags = <uint8_t>(TX_USED | (TX_APP_LIMITED if flight.app_limited else 0))
     sent.sends = 1
@@ -185,7 +232,8 @@ cdef void transmission_resent(tcp_t *tcp, tcb_t *tcb, flight_t *flight, uint32_t
         flight.first_sent_us = tcp_now_us(tcp)
         flight.delivered_us = flight.first_sent_us
     flight.pipe += transmission_bytes(sent)
-    transmission_stamp(tcp, tcb, flight, sent)
+    stamp(tcb, flight, sent, tcp.now_ns)
+    sent.segment_bytes = tcb.smss
     sent.flags = <uint8_t>(TX_USED | TX_RETRANSMITTED | (TX_APP_LIMITED if flight.app_limited else 0))
     if sent.sends < 255:
         sent.sends += 1
@@ -438,7 +486,7 @@ cdef void transmissions_renege(tcp_t *tcp, flight_t *flight) noexcept nogil:
 
 
 cdef void transmissions_end(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
-    cdef flight_t *flight = flight_of(tcp, tcb)
+    cdef const flight_t *flight = flight_of(tcp, tcb)
     cdef uint32_t index, following
     if flight == NULL:
         return
@@ -454,11 +502,16 @@ cdef void transmissions_end(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
 # ---------------------------------------------------------------- invariants
 
 cdef bint flight_check(const tcp_t *tcp, const tcb_t *tcb) noexcept nogil:
-    cdef const flight_t *flight = flight_of(tcp, tcb)
+    cdef const flight_t *flight
     cdef const transmission_t *sent
     cdef uint32_t index, seq = tcb.snd_una, pipe = 0, lost = 0, sacked = 0, segs = 0, n = 0, in_flight = 0, waiting = 0
-    if flight == NULL:
+    if tcb.flight == 0:
         return True
+    flight = flight_raw(tcp, tcb)
+    if flight.flags & FLIGHT_LONE:
+        return (flight.flags == FLIGHT_LONE and flight.records == 1 and seq_lt(tcb.snd_una, tcb.snd_nxt)
+                and flight.to_resend.first == 0 and flight.repair == REPAIR_NONE and flight.sacked_bytes == 0
+                and tcb.armed >> DEADLINE_REXMIT & 1)
     index = flight.head
     while index:
         sent = transmission_at(tcp, flight, index)

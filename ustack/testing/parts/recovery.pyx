@@ -16,11 +16,12 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memset
 
 from ustack.base.counters cimport counters_as_dict, counters_t
+from ustack.tcp.cc.contract cimport cc_ops_t
 from ustack.tcp.cc.registry cimport cc_number
 from ustack.tcp.records.configuration cimport tcp_config_defaults, tcp_config_t
 from ustack.tcp.records.deadlines cimport deadline_clear
 from ustack.tcp.records.flight cimport (
-    FLIGHT_PROBE, FLIGHT_REORDER, FLIGHT_SEND_ONE, TX_LOST, TX_SACKED, flight_of, flight_pipe, flight_t,
+    FLIGHT_LONE, FLIGHT_PROBE, FLIGHT_REORDER, FLIGHT_SEND_ONE, TX_LOST, TX_SACKED, flight_pipe, flight_raw, flight_t,
     transmission_at, transmission_bytes, transmission_t)
 from ustack.tcp.records.life cimport tcb_alloc, tcb_release, tcp_destroy, tcp_init
 from ustack.tcp.records.moves cimport set_state
@@ -28,7 +29,8 @@ from ustack.tcp.records.state cimport ESTABLISHED, SYN_SENT
 from ustack.tcp.records.tcb cimport (
     DEADLINE_PROBE, DEADLINE_REXMIT, OPT_SACK, OPT_TIMESTAMPS, TCB_LISTED, TCB_REORDERED, tcb_t, tcp_t, tcp_timestamp)
 from ustack.tcp.recovery.ack cimport ack_input, ack_start
-from ustack.tcp.recovery.control cimport control_begin, control_choose, control_end, control_provide
+from ustack.tcp.recovery.control cimport (
+    control_begin, control_choose, control_end, control_of, control_provide, control_state)
 from ustack.tcp.recovery.path cimport black_hole_size, probe_wait_ns, search_size
 from ustack.tcp.recovery.prr cimport prr_recover_fs, prr_send_count
 from ustack.tcp.recovery.rack cimport (
@@ -38,7 +40,8 @@ from ustack.tcp.recovery.repair cimport (
 from ustack.tcp.recovery.rtt cimport rexmit_start, rtt_min_us
 from ustack.tcp.recovery.tlp cimport tlp_timeout_us
 from ustack.tcp.recovery.transmissions cimport (
-    flight_check, transmission_prepare, transmission_resent, transmission_sent, transmission_split, transmissions_end)
+    flight_check, flight_of, transmission_prepare, transmission_resent, transmission_sent, transmission_split,
+    transmissions_end)
 from ustack.tcp.recovery.undo cimport frto_step
 from ustack.wire.tcp cimport ACK, HAS_TIMESTAMPS, segment_t
 
@@ -121,7 +124,8 @@ cdef class Sender:
             if self.tcb.snd_nxt - self.tcb.snd_end < 0x80000000u:
                 self.tcb.snd_end = self.tcb.snd_nxt
             rexmit_start(&self.c, self.tcb)
-            repair_note_sent(&self.c, flight_of(&self.c, self.tcb), size, False)
+            if not flight_raw(&self.c, self.tcb).flags & FLIGHT_LONE:
+                repair_note_sent(&self.c, flight_of(&self.c, self.tcb), size, False)
             done += 1
         self.check()
         return done
@@ -167,6 +171,21 @@ cdef class Sender:
         if check:
             self.check()
         return self.steps - before
+
+    @property
+    def lone(self) -> bool:
+        """What is in flight is one frame, of which only the least has been written (flight.pxd)."""
+        return self.tcb.flight != 0 and flight_raw(&self.c, self.tcb).flags & FLIGHT_LONE != 0
+
+    def write_out(self) -> None:
+        """All of it is written from now on."""
+        flight_of(&self.c, self.tcb)
+
+    def image(self) -> tuple[bytes, bytes]:
+        """The connection and its control, byte by byte, without a look at what is in flight."""
+        cdef const cc_ops_t *ops = control_of(&self.c, self.tcb)
+        return ((<const uint8_t *>self.tcb)[:sizeof(tcb_t)],
+                (<const uint8_t *>control_state(&self.c, self.tcb, ops))[:ops.state_bytes])
 
     def rto(self) -> None:
         """The retransmission timer expires."""
