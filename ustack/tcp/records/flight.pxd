@@ -10,8 +10,8 @@
 # from a slab. Plain data: what happens to it is in recovery (transmissions, scoreboard, rack, tlp, prr, undo, repair).
 #
 # A flight is lone (FLIGHT_LONE) while it is one frame to which nothing has happened: the usual fate of a small
-# response, all of which the peer's next segment acknowledges. All that is worth knowing of it is when it was sent and in
-# segments of which size; the rest follows from the tcb, which has not moved either. So only the fields marked L are
+# response, all of which the peer's next segment acknowledges. All that is worth knowing of it is when it was sent and
+# in segments of which size; the rest follows from the tcb, which has not moved either. So only the fields marked L are
 # written, and flight_of (recovery/transmissions.pxd) writes the others when somebody wants them. flight_raw is for who
 # does not.
 #

@@ -123,8 +123,8 @@ cdef inline bint is_simple(const tcp_t *tcp, const tcb_t *tcb, const segment_t *
 
 
 cdef inline void take_simple(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
-    """What take_acknowledgment comes to there: with nothing SACKed, lost or sent again, and nothing left in flight, each
-    of its steps but the round trip, the control and the timer finds nothing to do (test_lone.py compares the two)."""
+    """What take_acknowledgment comes to there: with nothing SACKed, lost or sent again, and nothing left in flight,
+    each of its steps but the round trip, the control and the timer finds nothing to do (test_lone.py compares both)."""
     cdef const flight_t *flight = flight_raw(tcp, tcb)
     cdef uint32_t acked = tcb.snd_nxt - tcb.snd_una
     cdef uint32_t waited_us = <uint32_t>((tcp.now_ns - flight.first.sent_ns) // 1000), rtt_us

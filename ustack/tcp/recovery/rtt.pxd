@@ -20,8 +20,9 @@
 from libc.stdint cimport uint32_t, uint64_t
 
 from ustack.base.wheel cimport WHEEL_TICK_SHIFT
+from ustack.tcp.records.deadlines cimport deadline_clear
 from ustack.tcp.records.flight cimport flight_t
-from ustack.tcp.records.tcb cimport tcb_t, tcp_t
+from ustack.tcp.records.tcb cimport DEADLINE_REXMIT, TCB_PERSIST, TCB_PROBE, tcb_t, tcp_t
 
 cdef enum:
     GRANULARITY_US = (1 << WHEEL_TICK_SHIFT) // 1000    # G: the timing wheel's tick
@@ -32,13 +33,10 @@ cdef enum:
     RESTART_THRESHOLD = 4                   # rrthresh of RFC 7765, in segments
     RTO_AFTER_LOST_SYN_US = 3000000         # RFC 6298 (5.7). In rttvar_us until there is an SRTT
 
-# One measurement (RFC 6298 (2.2), (2.3)); what was taken of it, at least 1.
-cdef uint32_t rtt_sample(tcb_t *tcb, uint32_t rtt_us) noexcept nogil
 # The timeout in force: computed, bounded by config.rto_min_ns and rto_max, doubled tcb.backoff times (5.5).
 cdef uint64_t rtt_rto_ns(const tcp_t *tcp, const tcb_t *tcb) noexcept nogil
-# (5.1), (5.3): start or restart the retransmission timer. (5.2): stop it.
+# (5.1), (5.3): start or restart the retransmission timer.
 cdef void rexmit_start(tcp_t *tcp, tcb_t *tcb) noexcept nogil
-cdef void rexmit_stop(tcb_t *tcb) noexcept nogil
 # Time that has passed without an answer when `backoff` timeouts have: what R2 is compared with (MUST-20).
 cdef uint64_t rtt_waited_ns(const tcp_t *tcp, const tcb_t *tcb, uint32_t timeouts) noexcept nogil
 # R2, from the last progress. An orphan, which its application has closed, has less: nobody here waits for it any more
@@ -53,6 +51,31 @@ cdef void rexmit_restart(tcp_t *tcp, tcb_t *tcb, const flight_t *flight) noexcep
 cdef uint64_t rtt_base_rto_ns(const tcp_t *tcp, const tcb_t *tcb) noexcept nogil
 # A sample after a timeout that was none (RFC 4015 section 4): no less patient than before.
 cdef void rtt_sample_after_undo(tcb_t *tcb, flight_t *flight, uint32_t rtt_us) noexcept nogil
+
+
+# One measurement (RFC 6298 (2.2), (2.3)); what was taken of it, at least 1.
+cdef inline uint32_t rtt_sample(tcb_t *tcb, uint32_t rtt_us) noexcept nogil:
+    cdef uint32_t error
+    if rtt_us == 0:
+        rtt_us = 1
+    if rtt_us > MAX_SAMPLE_US:
+        rtt_us = MAX_SAMPLE_US
+    if tcb.srtt_us == 0:                                            # (2.2)
+        tcb.srtt_us = rtt_us
+        tcb.rttvar_us = rtt_us // 2
+        return rtt_us
+    error = tcb.srtt_us - rtt_us if tcb.srtt_us > rtt_us else rtt_us - tcb.srtt_us
+    tcb.rttvar_us = tcb.rttvar_us - tcb.rttvar_us // 4 + error // 4     # (2.3), beta = 1/4
+    tcb.srtt_us = tcb.srtt_us - tcb.srtt_us // 8 + rtt_us // 8          # alpha = 1/8
+    if tcb.srtt_us == 0:
+        tcb.srtt_us = 1
+    return rtt_us
+
+
+# (5.2): stop the timer.
+cdef inline void rexmit_stop(tcb_t *tcb) noexcept nogil:
+    deadline_clear(tcb, DEADLINE_REXMIT)
+    tcb.flags &= ~(TCB_PERSIST | TCB_PROBE)
 
 
 cdef inline uint32_t rtt_min_us(const tcb_t *tcb) noexcept nogil:

@@ -6,9 +6,9 @@ It measures and computes; when a sample may be taken is ack's decision, what a t
 
 from libc.stdint cimport uint32_t, uint64_t
 
-from ustack.tcp.records.deadlines cimport deadline_clear, deadline_set
+from ustack.tcp.records.deadlines cimport deadline_set
 from ustack.tcp.records.flight cimport FLIGHT_TIMEOUT_UNDONE, transmission_at
-from ustack.tcp.records.tcb cimport DEADLINE_REXMIT, TCB_CLOSED_BY_APP, TCB_PERSIST, TCB_PROBE
+from ustack.tcp.records.tcb cimport DEADLINE_REXMIT, TCB_CLOSED_BY_APP
 from ustack.wire.seq cimport seq_lt
 
 
@@ -16,24 +16,6 @@ cdef enum:
     LASTING_BACKOFF = 6                     # doublings that outlive progress without a measurement: 1 s becomes 64 s
 
 cdef uint64_t SECOND_NS = 1000000000
-
-
-cdef uint32_t rtt_sample(tcb_t *tcb, uint32_t rtt_us) noexcept nogil:
-    cdef uint32_t error
-    if rtt_us == 0:
-        rtt_us = 1
-    if rtt_us > MAX_SAMPLE_US:
-        rtt_us = MAX_SAMPLE_US
-    if tcb.srtt_us == 0:                                            # (2.2)
-        tcb.srtt_us = rtt_us
-        tcb.rttvar_us = rtt_us // 2
-        return rtt_us
-    error = tcb.srtt_us - rtt_us if tcb.srtt_us > rtt_us else rtt_us - tcb.srtt_us
-    tcb.rttvar_us = tcb.rttvar_us - tcb.rttvar_us // 4 + error // 4     # (2.3), beta = 1/4
-    tcb.srtt_us = tcb.srtt_us - tcb.srtt_us // 8 + rtt_us // 8          # alpha = 1/8
-    if tcb.srtt_us == 0:
-        tcb.srtt_us = 1
-    return rtt_us
 
 
 cdef void rtt_sample_after_undo(tcb_t *tcb, flight_t *flight, uint32_t rtt_us) noexcept nogil:
@@ -85,11 +67,6 @@ cdef void rexmit_restart(tcp_t *tcp, tcb_t *tcb, const flight_t *flight) noexcep
 
 cdef void rexmit_start(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     deadline_set(tcp, tcb, DEADLINE_REXMIT, rtt_rto_ns(tcp, tcb))
-
-
-cdef void rexmit_stop(tcb_t *tcb) noexcept nogil:
-    deadline_clear(tcb, DEADLINE_REXMIT)
-    tcb.flags &= ~(TCB_PERSIST | TCB_PROBE)
 
 
 cdef uint64_t rtt_waited_ns(const tcp_t *tcp, const tcb_t *tcb, uint32_t timeouts) noexcept nogil:
