@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from tests.net.patience import PATIENT, make_patient
 from ustack import Stack, WouldBlock
 from ustack.bridge.wire import Wire
 from ustack.lab import inside
@@ -151,7 +152,8 @@ def stream(both: Ends, connection: Any, kernel: socket.socket, sender: str) -> i
 @pytest.mark.parametrize("opener", ["kernel", "stack"])
 @pytest.mark.parametrize("sender", ["kernel", "stack"])
 def test_marks_slow_the_sender_and_nothing_is_lost(make_lab: Callable[..., Made], opener: str, sender: str) -> None:
-    with ends(make_lab, kernel_ecn=1, ecn=1) as both, ExitStack() as resources:
+    with ends(make_lab, kernel_ecn=1, ecn=1, **PATIENT) as both, ExitStack() as resources:
+        make_patient(inside(both.netns))
         connection, kernel = both.open(opener, resources)
         assert both.stack.connections()[0]["ecn"] == "classic"
         assert stream(both, connection, kernel, sender) >= BYTES

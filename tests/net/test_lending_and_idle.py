@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.net.patience import PATIENT
 from ustack.buf.lent import alive
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]
@@ -162,8 +163,8 @@ def take(connection: Any, into: bytearray) -> bool:
 
 
 def test_two_stacks_against_each_other_10_mib_each_way(local: Callable[..., Any]) -> None:
-    server = local("veth")
-    client = local("veth", at_peer_of=server)
+    server = local("veth", **PATIENT)
+    client = local("veth", at_peer_of=server, **PATIENT)
     listener = server.stack.listen(80)
     opened = client.stack.connect(ADDRESS, 80, wait=False)
     meet(server, client, lambda: listener.pending and opened.established)

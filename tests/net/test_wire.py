@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: MIT
 """What is on the wire: only what our stack sends, once; and captures of which Wireshark does not complain."""
 
-import json
 import os
 import random
 import shutil
@@ -15,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.net.patience import PATIENT, make_patient
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]
 
@@ -193,27 +194,13 @@ def with_flag(frames: list[dict[str, str]], flag: int) -> list[str]:
     return [frame["ip.src"] for frame in frames if int(frame["tcp.flags"], 16) & flag]
 
 
-# Where a process waits for a processor the other end is silent, and either stack sends again: it expects answers as
-# quick as the last ones, probes after milliseconds and repeats after 200. Captures are of patient stacks.
-PATIENT = {"tail_probe_min_ns": 10_000_000_000, "rto_min_ns": 10_000_000_000, "rto_initial_ns": 10_000_000_000}
-
-
-def make_patient(peer: Any) -> None:
-    """The same for the kernel at the other end."""
-    with peer.inside():
-        Path("/proc/sys/net/ipv4/tcp_early_retrans").write_text("0")
-    network = ("198.18.0.0/24",)
-    [route] = json.loads(peer.run("ip", "-json", "route", "show", *network).stdout)
-    peer.run("ip", "route", "change", *network, "dev", route["dev"], "src", PEER, "rto_min", "10s")
-
-
 def test_capture_of_a_clean_download(
     serving: Callable[..., Any], link: str, site: Any, tmp_path: Path, tshark: Callable[..., Any]
 ) -> None:
     capture = tmp_path / "served.pcapng"
     patience = [word for name, value in PATIENT.items() for word in ("--set", f"{name}={value}")]
     server = serving(link, "--capture", str(capture), *patience)
-    make_patient(server)
+    make_patient(server.inside())
     assert server.get("ten.bin") == site.body("ten.bin")
     head = server.get("ten.bin", "-I")
     assert server.stop() == 0
@@ -243,7 +230,7 @@ def test_capture_of_a_clean_upload_and_download(
     """Our active open; 10 MiB each way, one after the other: the receiving half is looked at as well."""
     capture = tmp_path / "opened.pcapng"
     one = local(link, capture=capture, **PATIENT)
-    make_patient(one)
+    make_patient(one.inside())
     port = int(one.start(sys.executable, "-c", UPLOAD).stdout.readline())
     data = random.Random("capture").randbytes(10 << 20)
     received = bytearray()

@@ -78,6 +78,20 @@ class Wire:
         """An IPv6 address for the peer. Only where it is needed: with it, the kernel multicasts whenever it likes."""
         self.run(f"ip -n {self.peer_ns} address add {PEER[6]}/64 dev {self.peer} nodad")
         self.run(f"ip -n {self.peer_ns} neighbour replace {OURS[6]} lladdr {link.mac} dev {self.peer} nud permanent")
+        self.await_local_route()
+
+    def await_local_route(self) -> None:
+        """Wait until the peer takes packets to its IPv6 address. It may send from it at once; the route by which it
+        delivers to itself is made by a worker of the kernel's (addrconf_dad_work), at any time on a busy machine, also
+        where no duplicate is looked for. Until then it drops what is sent to it."""
+        for _ in range(10_000):
+            shown = subprocess.run(
+                ["ip", "-n", self.peer_ns, "-6", "route", "show", "table", "local", PEER[6]],
+                check=True, capture_output=True, text=True,
+            ).stdout  # fmt: skip
+            if shown.startswith("local"):
+                return
+        raise AssertionError(f"{PEER[6]} has no local route")
 
     def socket(self, family: int = 4, kind: int = socket.SOCK_DGRAM, port: int = 0) -> socket.socket:
         """A socket of the peer's kernel, bound to its address."""

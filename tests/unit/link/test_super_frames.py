@@ -2,6 +2,7 @@
 """Super-frames against the kernel's TCP, over veth and TAP, for both families: each side segments for nobody."""
 
 import ctypes
+import errno
 import fcntl
 import socket
 import struct
@@ -40,13 +41,15 @@ class Peer:
             wire.add_ipv6(driver.link)
         self.socket = wire.socket(family, socket.SOCK_STREAM)
         self.socket.setblocking(False)
-        self.socket.connect_ex((ADDRESSES[family][0], 80))
+        assert self.socket.connect_ex((ADDRESSES[family][0], 80)) == errno.EINPROGRESS
         syn = self.take_tcp()
         header = self.tcp_of(syn)
         self.port, self.seq, self.ack = header.sport, ISS, header.seq + 1
-        self.send("SA", options=[("MSS", MSS[family]), ("WScale", 7)])
+        while True:
+            self.send("SA", options=[("MSS", MSS[family]), ("WScale", 7)])
+            if "S" not in self.tcp_of(self.take_tcp()).flags:
+                break  # else its SYN came again before it had seen our answer
         self.seq += 1
-        self.take_tcp()
         self.socket.settimeout(10)
 
     def tcp_of(self, frame: LentFrame) -> Any:
@@ -132,6 +135,8 @@ def test_the_largest_super_frame_passes(wire: Wire, family: int) -> None:
 
 @pytest.mark.parametrize("family", [4, 6])
 def test_the_kernel_sends_super_frames(wire: Wire, family: int) -> None:
+    """What comes twice is passed over: the kernel repeats what we were too slow to acknowledge (a tail loss probe after
+    a few milliseconds, RFC 8985 section 7; a SYN, after which it begins with one segment at a time)."""
     peer = Peer(wire, wire.open(), family)
     payload = bytes(range(256)) * 40
     peer.socket.sendall(payload)
@@ -139,12 +144,15 @@ def test_the_kernel_sends_super_frames(wire: Wire, family: int) -> None:
     sizes = []
     while len(got) < len(payload):
         frame = peer.take_tcp()
+        assert frame.wire_length == len(frame.data)
         segment = peer.tcp_of(frame)
-        assert segment.seq == (peer.ack + len(got)) % 2**32
         data = bytes(segment.payload)
+        if len(data) == 0 or segment.seq != peer.ack % 2**32:
+            continue
         got += data
         sizes.append((len(data), frame.gso_size, frame.checksum))
-        assert frame.wire_length == len(frame.data)
+        peer.ack += len(data)
+        peer.send("A")
     assert got == payload
     large = [size for size in sizes if size[0] > MSS[family]]
     assert large
