@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
 """A bottleneck that marks what it would otherwise drop, in virtual time (RFC 3168, RFC 8511)."""
 
+import random
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -8,6 +10,7 @@ import pytest
 
 from ustack import WouldBlock
 from ustack.testing.pair import Pair
+from ustack.testing.segment import internet_checksum
 from ustack.testing.testbed import MILLISECOND, SECOND, read_available
 
 RATE_BPS = 50_000_000
@@ -127,4 +130,59 @@ def test_super_frames_are_marked_whole_and_cwr_goes_on_a_segment_of_its_own() ->
     assert pair.b.counters()["segments_retransmitted"] == 0
     sender.abort()
     pair.pump()
+    pair.close()
+
+
+def vandal(seed: int) -> Callable[[bytes, int], bytes | None]:
+    """Who draws lots for the IP header's ECN bits of every second frame, and for ECE and CWR behind the handshake."""
+    lots = random.Random(seed)
+
+    def change(frame: bytes, _index: int) -> bytes | None:
+        if len(frame) < 54 or frame[12:14] != b"\x08\x00" or frame[23] != 6 or lots.random() < 0.5:
+            return None
+        out = bytearray(frame)
+        out[15] = out[15] & 0xFC | lots.randrange(4)
+        out[24:26] = bytes(2)
+        out[24:26] = internet_checksum(bytes(out[14:34])).to_bytes(2, "big")
+        if not out[47] & 0x02:
+            out[47] = out[47] & 0x3F | lots.randrange(4) << 6
+            end = 14 + int.from_bytes(out[16:18], "big")
+            out[50:52] = bytes(2)
+            pseudo = bytes(out[26:34]) + b"\0\x06" + (end - 34).to_bytes(2, "big")
+            out[50:52] = internet_checksum(pseudo + bytes(out[34:end])).to_bytes(2, "big")
+        return bytes(out)
+
+    return change
+
+
+@pytest.mark.parametrize("cc", ["newreno", "cubic", "bbr"])
+@pytest.mark.parametrize("agreed", [True, False])
+def test_streams_survive_who_changes_every_bit_of_ecn(cc: str, agreed: bool) -> None:
+    """Both ways at once, through loss and reordering: every byte arrives, in its order, and nothing is left over."""
+    network = {**MARKED, "loss": 0.01, "reorder": 0.02, "duplicate": 0.01, "mark_bytes": 3000}
+    pair = Pair(seed=9, network=network, cc=cc, ecn=1 if agreed else 0)
+    pair.network.filter_ab, pair.network.filter_ba = vandal(1), vandal(2)
+    ends = pair.connect()
+    assert pair.a.connections()[0]["ecn"] == ("classic" if agreed else "none")
+    streams = [random.Random(index).randbytes(1_500_000) for index in range(2)]
+    for end, stream in zip(ends, streams, strict=True):
+        end.send(stream)
+        end.shutdown()
+    got = [bytearray(), bytearray()]
+
+    def step() -> bool:
+        for index in range(2):
+            got[index] += read_available(ends[1 - index])[0]
+        return all(len(got[index]) == len(streams[index]) for index in range(2))
+
+    pair.run_until(step, 600 * SECOND)
+    assert [bytes(stream) for stream in got] == streams
+    for stack in (pair.a, pair.b):
+        counters = stack.counters()
+        assert counters["ecn_ignored_in"] > 0
+        assert (counters["ce_in"] > 0) is agreed
+        assert (counters["ecn_reductions"] > 0) is agreed
+    for end in ends:
+        end.close()
+    pair.run_until(pair.at_rest, 300 * SECOND)
     pair.close()
