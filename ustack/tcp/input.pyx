@@ -38,8 +38,8 @@ from ustack.tcp.records.state cimport (
     LAST_ACK, SYN_RECEIVED, SYN_SENT)
 from ustack.tcp.records.tcb cimport (
     DEADLINE_APPLICATION, OPT_TIMESTAMPS, OPT_TS_STALE, TCB_ABORT, TCB_ACK_DELAYED, TCB_ACK_NOW, TCB_CLOSED_BY_APP,
-    TCB_EV_ACCEPT, TCB_EV_DATA, TCB_EV_EOF, TCB_FIN_QUEUED, TCB_FIN_RECEIVED, TCB_FIN_SENT, TCB_PAUSED, TCB_PERSIST,
-    TCB_REXMIT, flow_key_t, rx_queue_of, tcb_at, tcb_heard, tcb_max_window, time_wait_at)
+    TCB_ECN, TCB_EV_ACCEPT, TCB_EV_DATA, TCB_EV_EOF, TCB_FIN_QUEUED, TCB_FIN_RECEIVED, TCB_FIN_SENT, TCB_PAUSED,
+    TCB_PERSIST, TCB_REXMIT, flow_key_t, rx_queue_of, tcb_at, tcb_heard, tcb_max_window, time_wait_at)
 from ustack.tcp.records.timestamps cimport timestamp_echoed
 from ustack.tcp.records.work cimport work_add
 from ustack.tcp.recovery.ack cimport ack_input, ack_set_window, ack_start
@@ -174,7 +174,6 @@ cdef void agree_on_ecn(tcp_t *tcp, tcb_t *tcb, const segment_t *seg) noexcept no
         return
     if tcb.backoff == 0 or seg.flags & ACK:
         ecn_agree(tcb, tcb.backoff == 0)
-        count(tcp.counters, ECN_AGREED)
 
 
 cdef void established(tcp_t *tcp, tcb_t *tcb, const segment_t *seg, uint32_t window) noexcept nogil:
@@ -187,6 +186,8 @@ cdef void established(tcp_t *tcp, tcb_t *tcb, const segment_t *seg, uint32_t win
         tcb.flags |= TCB_EV_EOF
     if tcb.rx != 0:
         tcb.flags |= TCB_EV_DATA
+    if tcb.flags & TCB_ECN:
+        count(tcp.counters, ECN_AGREED)
     ack_set_window(tcb, seg, window)
     ack_start(tcp, tcb, tcb.backoff > 0)
     tcb.backoff = 0

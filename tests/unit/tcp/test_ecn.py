@@ -221,6 +221,7 @@ def test_a_simultaneous_open_agrees_where_both_offer_and_both_confirm(
         scene.peer.drain()
         assert scene.state == "ESTABLISHED"
         assert scene.info()["ecn"] == ecn
+        assert scene.testbed.counted().get("ecn_agreed", 0) == (ecn == "classic")
         scene.send(b"x")
         assert scene.peer.expect("PA", payload=b"x").tos == (ECT0 if ecn == "classic" else NOT_ECT)
         assert scene.testbed.counted().get("ece_in", 0) == 0

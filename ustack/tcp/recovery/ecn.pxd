@@ -10,7 +10,7 @@
 #
 # One window of data: what was in flight at the reduction. SND.NXT of then is mark_end, and an echo counts again when
 # more than that is acknowledged: CWR travels with what lies right behind it, and until it has arrived the receiver
-# repeats itself. A loss among the same data shrinks nothing again, nor does an echo while a loss is repaired.
+# repeats itself. In a new flight the same is true of SND.UNA. A loss among the same data shrinks nothing again, nor does an echo while a loss is repaired.
 #
 # What this trusts the peer with: a receiver that hides marks gets more than its share, as one does that acknowledges
 # what was lost (section 7; RFC 3540's nonce, which could have told, is historic by RFC 8311). The queue that marks
@@ -22,7 +22,7 @@
 
 from libc.stdint cimport uint32_t
 
-from ustack.tcp.records.flight cimport FLIGHT_MARKED, REPAIR_NONE, flight_t, mark_end
+from ustack.tcp.records.flight cimport FLIGHT_MARKED, flight_t, mark_end
 from ustack.tcp.records.tcb cimport TCB_CWR_OWED, TCB_ECE_OWED, TCB_ECN, tcb_t, tcp_t
 from ustack.tcp.recovery.transmissions cimport flight_of
 from ustack.wire.ipv4 cimport IPV4_ECN_ECT0, IPV4_ECN_MASK

@@ -33,6 +33,7 @@ cdef ecn_heard_t reduce(tcp_t *tcp, tcb_t *tcb, flight_t *flight) noexcept nogil
     if flight != NULL:
         flight.flags |= FLIGHT_MARKED
         mark_end(flight)[0] = tcb.snd_nxt
+    # A control that owns the repair paces by a model, and has a window of one for a timeout's sake alone.
     return ECN_STOP if before <= tcb.smss and not control_owns_repair(tcp, tcb) else ECN_ECHO
 
 
@@ -44,14 +45,14 @@ cdef ecn_heard_t echo_arrives(tcp_t *tcp, tcb_t *tcb, const segment_t *seg) noex
     count(tcp.counters, ECE_IN)
     if seq_lt(seg.ack, tcb.snd_una) or tcb.snd_una == tcb.snd_nxt:
         return ECN_NOTHING                  # older than what has been answered, or there is nothing to send less of
-    if flight == NULL:
-        return reduce(tcp, tcb, NULL)       # one frame is out at a time (transmissions.pxd): each is a window
+    if flight == NULL:                      # one frame is out at a time (transmissions.pxd): each is a window
+        return reduce(tcp, tcb, NULL) if seq_gt(seg.ack, tcb.snd_una) else ECN_NOTHING
     flight.flags |= FLIGHT_ECHO
     if flight.repair == REPAIR_FAST or flight.repair == REPAIR_RTO:
         flight.flags |= FLIGHT_MARKED_REPAIR
         return ECN_ECHO
-    if flight.flags & FLIGHT_MARKED and not seq_gt(seg.ack, mark_end(flight)[0]):
-        return ECN_ECHO
+    if not seq_gt(seg.ack, mark_end(flight)[0] if flight.flags & FLIGHT_MARKED else tcb.snd_una):
+        return ECN_ECHO                     # sent before the peer had our CWR; if not, what it says next says ECE, too
     flight.flags |= FLIGHT_MARKED_REPAIR
     return reduce(tcp, tcb, flight)
 
@@ -108,7 +109,6 @@ cdef ecn_heard_t ecn_arrives(tcp_t *tcp, tcb_t *tcb, const segment_t *seg) noexc
 # ---------------------------------------------------------------- what we say
 
 cdef void ecn_say(tcp_t *tcp, tcb_t *tcb, header_t *header, bint fresh) noexcept nogil:
-    cdef flight_t *flight = flight_of(tcp, tcb)
     if tcb.flags & TCB_ECE_OWED:
         header.flags |= ECE
     if not fresh or not tcb.flags & TCB_CWR_OWED:
@@ -116,6 +116,3 @@ cdef void ecn_say(tcp_t *tcp, tcb_t *tcb, header_t *header, bint fresh) noexcept
     header.flags |= CWR
     tcb.flags &= ~TCB_CWR_OWED
     count(tcp.counters, CWR_OUT)
-    if flight != NULL and flight.repair == REPAIR_NONE:
-        flight.flags |= FLIGHT_MARKED       # echoes of what was before it are no news in a new flight, either
-        mark_end(flight)[0] = header.seq
