@@ -44,6 +44,7 @@ cdef enum transmission_flags_t:
     TX_RETRANSMITTED = 8                    # more than once: an ACK does not say of which (Karn)
     TX_APP_LIMITED = 16                     # sent while the application, not the window, was the limit
     TX_SIZE_PROBE = 32                      # asks for a larger path MTU: its loss is no sign of congestion (path.pxd)
+    TX_FOUND = 64                           # it had been lost and was found (undo) since it was sent last
 
 ctypedef struct transmission_t:             # one cache line
     uint32_t seq                            # 0   first byte

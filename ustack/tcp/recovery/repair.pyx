@@ -188,7 +188,7 @@ cdef void repair_on_ack(tcp_t *tcp, tcb_t *tcb, flight_t *flight, ack_news_t *ne
     cdef bint probe_repaired = tlp_acknowledged(tcp, flight, tcb.snd_una, news, duplicate)
     if news.dsack:
         rack_note_dsack(tcb, flight)
-    if undo_detects(tcb, flight, news, moved):
+    if undo_detects(tcp, tcb, flight, news, moved):
         undo_restore(tcp, tcb, flight)
     elif flight.frto != FRTO_NONE and (moved or news.sack or duplicate):
         frto_on_ack(tcp, tcb, flight, news, moved)

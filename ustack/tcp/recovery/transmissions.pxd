@@ -83,8 +83,10 @@ cdef void transmission_merge(tcp_t *tcp, flight_t *flight, uint32_t index) noexc
 cdef void transmission_lose(tcp_t *tcp, flight_t *flight, uint32_t index) noexcept nogil
 # The first record, which is not SACKed: it is lost, and the first to be sent again.
 cdef void transmission_lose_first(tcp_t *tcp, flight_t *flight) noexcept nogil
-# Everything that waits to be sent again is in flight after all: the loss was none.
-cdef void transmissions_found(tcp_t *tcp, flight_t *flight) noexcept nogil
+# Everything that waits to be sent again is in flight after all: the loss was none. Each record once for each time that
+# it is sent, so that a peer who says so again and again has not all of them marked again and again: what has been found
+# before stays lost, and so does what was sent before it. again: all the same.
+cdef void transmissions_found(tcp_t *tcp, flight_t *flight, bint again) noexcept nogil
 # The peer no longer has what it had SACKed (RFC 2018 section 8): all of that is lost.
 cdef void transmissions_renege(tcp_t *tcp, flight_t *flight) noexcept nogil
 # Everything below `ack` is acknowledged and goes. A flight without records is its

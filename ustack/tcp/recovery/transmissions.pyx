@@ -9,8 +9,8 @@ from ustack.base.debug cimport ensure
 from ustack.base.ilist cimport ilist_append, ilist_hook_t, ilist_insert, ilist_prepend, ilist_remove, ilist_t
 from ustack.buf.slab cimport slab_alloc
 from ustack.tcp.records.flight cimport (
-    FLIGHT_RECOVER, TRANSMISSIONS_MAX, TX_APP_LIMITED, TX_LOST, TX_RETRANSMITTED, TX_SACKED, TX_SIZE_PROBE, TX_USED,
-    pacer_t, sacked_segments, transmission_at, transmission_bytes)
+    FLIGHT_RECOVER, TRANSMISSIONS_MAX, TX_APP_LIMITED, TX_FOUND, TX_LOST, TX_RETRANSMITTED, TX_SACKED, TX_SIZE_PROBE,
+    TX_USED, pacer_t, sacked_segments, transmission_at, transmission_bytes)
 from ustack.tcp.records.tcb cimport DEADLINE_REXMIT, TCB_MSS_PROVEN, TCB_REORDERED, tcp_now_us
 from ustack.tcp.recovery.rtt cimport rtt_min_us
 from ustack.wire.seq cimport seq_gt, seq_le, seq_lt
@@ -457,18 +457,22 @@ cdef void transmission_lose_first(tcp_t *tcp, flight_t *flight) noexcept nogil:
     list_prepend(tcp, flight, flight.head)
 
 
-cdef void transmissions_found(tcp_t *tcp, flight_t *flight) noexcept nogil:
+cdef void transmissions_found(tcp_t *tcp, flight_t *flight, bint again) noexcept nogil:
     """They were sent before everything in the list by time, as they were lost before."""
-    cdef uint32_t index = flight.to_resend.last
+    cdef uint32_t index = flight.to_resend.last, steps = 0
     cdef transmission_t *sent
     while index:
         sent = transmission_at(tcp, flight, index)
+        steps += 1
+        if sent.flags & TX_FOUND and not again:
+            break
         list_remove(tcp, flight, index)
-        sent.flags &= <uint8_t>~TX_LOST
+        sent.flags = <uint8_t>((sent.flags & ~TX_LOST) | TX_FOUND)
         flight.pipe += transmission_bytes(sent)
         flight.lost -= counted_bytes(sent)
         list_prepend(tcp, flight, index)
         index = flight.to_resend.last
+    count_add(tcp.counters, TRANSMISSION_STEPS, steps)
 
 
 cdef void transmissions_renege(tcp_t *tcp, flight_t *flight) noexcept nogil:

@@ -36,7 +36,8 @@ cdef enum frto_verdict_t:
 cdef void undo_begin(tcb_t *tcb, flight_t *flight) noexcept nogil
 cdef void undo_resent(const tcp_t *tcp, flight_t *flight, uint32_t length) noexcept nogil
 # The ACK shows that the latest repair was none. moved: it moves SND.UNA.
-cdef bint undo_detects(const tcb_t *tcb, flight_t *flight, const ack_news_t *news, bint moved) noexcept nogil
+cdef bint undo_detects(const tcp_t *tcp, const tcb_t *tcb, flight_t *flight, const ack_news_t *news,
+                       bint moved) noexcept nogil
 cdef void undo_restore(tcp_t *tcp, tcb_t *tcb, flight_t *flight) noexcept nogil
 
 

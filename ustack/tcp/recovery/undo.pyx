@@ -7,7 +7,7 @@ from ustack.base.counters cimport REPAIRS_UNDONE, TIMEOUTS_UNDONE, count
 from ustack.tcp.cc.contract cimport cc_ops_t, cc_view_t
 from ustack.tcp.records.flight cimport (
     FLIGHT_MARKED_REPAIR, FLIGHT_RECOVER, FLIGHT_SEND_ONE, FLIGHT_STAMPED, FLIGHT_TIMEOUT_UNDONE, FLIGHT_UNDO,
-    FRTO_NONE, REPAIR_FAST, REPAIR_NONE, REPAIR_RTO)
+    FRTO_NONE, REPAIR_FAST, REPAIR_NONE, REPAIR_RTO, TX_FOUND, transmission_at)
 from ustack.tcp.records.tcb cimport TCB_REORDERED, tcp_timestamp
 from ustack.tcp.recovery.control cimport (
     control_awake, control_owns_repair, control_state, view_load, view_store, view_store_rate)
@@ -33,9 +33,18 @@ cdef void undo_resent(const tcp_t *tcp, flight_t *flight, uint32_t length) noexc
         flight.resent_ts = tcp_timestamp(tcp)
 
 
-cdef bint undo_detects(const tcb_t *tcb, flight_t *flight, const ack_news_t *news, bint moved) noexcept nogil:
+cdef inline bint is_found_twice(const tcp_t *tcp, const flight_t *flight) noexcept nogil:
+    """What waits to be sent again has been found before: the loss is believed this time (transmissions_found)."""
+    cdef uint32_t index = flight.to_resend.last
+    return index != 0 and transmission_at(tcp, flight, index).flags & TX_FOUND
+
+
+cdef bint undo_detects(const tcp_t *tcp, const tcb_t *tcb, flight_t *flight, const ack_news_t *news,
+                       bint moved) noexcept nogil:
     cdef uint32_t length
     if not flight.flags & FLIGHT_UNDO or not flight.flags & FLIGHT_STAMPED:
+        return False
+    if flight.repair == REPAIR_FAST and is_found_twice(tcp, flight):
         return False
     if (moved and news.first_echoed and flight.repair != REPAIR_NONE and not news.dsack
             and (tcb.snd_una != tcb.snd_nxt or tcb.reordering != 0)):
@@ -60,7 +69,7 @@ cdef void undo_restore(tcp_t *tcp, tcb_t *tcb, flight_t *flight) noexcept nogil:
         tcb.backoff = 0
     else:
         tcb.flags |= TCB_REORDERED
-    transmissions_found(tcp, flight)
+    transmissions_found(tcp, flight, flight.repair == REPAIR_RTO)      # a timeout is rare, and looks at all anyway
     view_load(tcp, tcb, &view)
     # PRR's window of this moment is what was in flight, and one segment more where the repair has just begun. What the
     # control made of the loss is ssthresh, where repair_end would have left it.

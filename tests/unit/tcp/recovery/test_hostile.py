@@ -130,3 +130,50 @@ def test_a_loss_makes_no_window_larger() -> None:
     made.now_ns += ROUND_TRIP
     made.ack(end)
     assert int(str(made.state["cwnd"])) <= window
+
+
+def test_the_same_losses_are_not_taken_back_again_and_again() -> None:
+    """A peer that has one segment sent again, says by a timestamp that it was not needed, and by one more SACK that all
+    the rest is lost after all: each record is found once for each time that it is sent, whatever is said."""
+    frames, rounds = 2000, 100
+    made = Sender(mss=1000, cwnd=1 << 29, timestamps=True)
+    made.send(1)
+    made.now_ns += ROUND_TRIP
+    made.ack(1000, ecr=made.timestamp - 20)
+    made.send(frames)
+    stamp = made.timestamp
+    made.now_ns += ROUND_TRIP
+    before = made.steps
+    for una in range(1, rounds + 1):
+        made.send(1)
+        top = (frames + 1 + una) * 1000
+        made.now_ns += 2 * ROUND_TRIP
+        made.ack(una * 1000, sack=[(top - 1000, top)], ecr=stamp, check=False)
+        assert made.resend(1) == [(una * 1000, una * 1000 + 1000)]
+        made.ack(una * 1000 + 1000, ecr=stamp - 1, check=False)
+    made.check()
+    assert made.counted()["repairs_undone"] == 1
+    assert made.steps - before <= 3 * frames + 100 * rounds  # lost, found, lost; and the trees
+
+
+def test_losses_of_what_was_sent_since_are_taken_back_each_time() -> None:
+    """A path that becomes slow now and then has each of its mistakes undone."""
+    made = Sender(mss=1000, cwnd=1 << 29, timestamps=True)
+    made.send(1)
+    made.now_ns += ROUND_TRIP
+    made.ack(1000, ecr=made.timestamp - 20)
+    acked = 1
+    for undone in range(1, 6):
+        made.send(20)
+        stamp = made.timestamp
+        made.now_ns += 2 * ROUND_TRIP
+        made.ack(acked * 1000, sack=[((acked + 16) * 1000, (acked + 20) * 1000)], ecr=stamp)
+        if made.state["repair"] == "none":
+            made.now_ns += 2 * ROUND_TRIP
+            made.reordering_timeout()
+        made.resend(1)
+        made.now_ns += ROUND_TRIP
+        made.ack((acked + 1) * 1000, ecr=stamp)
+        assert made.counted()["repairs_undone"] == undone
+        acked += 20
+        made.ack(acked * 1000, ecr=stamp)
