@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 
+from tests.net.wires import running
 from ustack.bridge.wire import Wire
 from ustack.lab import inside
 from ustack.lab.making import Made
@@ -79,24 +80,7 @@ def joined(ends: Ends, **impairments: Any) -> Iterator[Wire]:
     """A wire that runs in a thread as long as the block lasts."""
     with ExitStack() as resources:
         a, b = ends.open(resources)
-        wire = resources.enter_context(Wire(a, b, **impairments))
-        failures: list[BaseException] = []
-
-        def run() -> None:
-            try:
-                wire.run()
-            except BaseException as error:
-                failures.append(error)
-
-        thread = threading.Thread(target=run)
-        thread.start()
-        try:
-            yield wire
-        finally:
-            wire.stop()
-            thread.join(LIMIT_S)
-        assert not thread.is_alive()
-        assert failures == []
+        yield resources.enter_context(running(resources.enter_context(Wire(a, b, **impairments))))
 
 
 def transfer(ends: Ends, data: bytes, control: bytes = b"") -> bytes:

@@ -7,7 +7,6 @@ kernel, net.ipv4.tcp_ecn=1 ── veth ── [ wire: rate, delay, mark ] ──
 import select
 import socket
 import struct
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -17,6 +16,7 @@ from typing import Any
 import pytest
 
 from tests.net.patience import PATIENT, make_patient
+from tests.net.wires import running
 from ustack import Stack, WouldBlock
 from ustack.bridge.wire import Wire
 from ustack.lab import inside
@@ -79,26 +79,6 @@ class Ends:
 
 
 @contextmanager
-def _running(wire: Wire) -> Iterator[None]:
-    failures: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            wire.run()
-        except BaseException as error:
-            failures.append(error)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    try:
-        yield
-    finally:
-        wire.stop()
-        thread.join(LIMIT_S)
-    assert failures == []
-
-
-@contextmanager
 def ends(make_lab: Callable[..., Made], *, kernel_ecn: int, **config: Any) -> Iterator[Ends]:
     """Both, joined by a wire that marks."""
     labs = [make_lab(link="veth", address=f"{BESIDE}/24", peer_address=f"{KERNEL}/24"),
@@ -115,7 +95,7 @@ def ends(make_lab: Callable[..., Made], *, kernel_ecn: int, **config: Any) -> It
         with inside(ours):
             device = resources.enter_context(PacketMmapLink(labs[1].peer_ifname, busy_poll="never"))
         stack = resources.enter_context(Stack(device, f"{STACK}/24", **config))
-        with _running(wire):
+        with running(wire):
             yield Ends(netns, stack, wire)
 
 

@@ -6,7 +6,9 @@ Read first: ARCHITECTURE.md, "Memory"; ustack/base/counters.pxd. Above: testbed,
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Protocol, TypeVar
 
 from ustack import Stack
 from ustack.buf.lent import alive as lent_alive
@@ -46,3 +48,29 @@ def refusals(counters: Mapping[str, int]) -> dict[str, int]:
 def difference(after: Mapping[str, int], before: Mapping[str, int]) -> dict[str, int]:
     """What changed between two snapshots of the counters."""
     return {name: count - before[name] for name, count in after.items() if count != before[name]}
+
+
+_World = TypeVar("_World")
+
+
+class _Stacks(Protocol):
+    def close(self) -> None: ...
+    def stacks(self) -> Sequence[Stack]: ...
+
+
+class LeakChecked:
+    """A world whose close() asserts that nothing leaked, as a context."""
+
+    def __enter__(self: _World) -> _World:
+        """Return self."""
+        return self
+
+    def __exit__(
+        self: _Stacks, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Close; after an exception without the leak check, which would hide it."""
+        if kind is None:
+            self.close()
+        else:
+            for stack in self.stacks():
+                stack.close()

@@ -14,18 +14,17 @@ Above: test suites. Below: sim.world, stack, link.sim, leaks.
 from __future__ import annotations
 
 import hashlib
-from types import TracebackType
 from typing import Any
 
 from ustack import Connection, Listener, Stack
 from ustack.buf.lent import alive as lent_alive
 from ustack.link.sim import SimNetwork
 from ustack.sim.world import SECOND, World
-from ustack.testing.leaks import assert_no_leaks, holds_nothing
+from ustack.testing.leaks import LeakChecked, assert_no_leaks, holds_nothing
 from ustack.testing.testbed import PEER_ADDRESS, STACK_ADDRESS, START_NS
 
 
-class Pair(World):
+class Pair(LeakChecked, World):
     """Stack `a` at STACK_ADDRESS and stack `b` at PEER_ADDRESS.
 
     seed: of the wire and both stacks.  network: keyword arguments of SimNetwork.  a, b: configuration of one stack;
@@ -80,20 +79,6 @@ class Pair(World):
         assert_no_leaks(self.b, self._lent_before)
         self.network.a.close()
         self.network.b.close()
-
-    def __enter__(self) -> Pair:
-        """Return self."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        """Close; after an exception without the leak check, which would hide it."""
-        if kind is None:
-            self.close()
-        else:
-            self.a.close()
-            self.b.close()
 
 
 class FrameHash:

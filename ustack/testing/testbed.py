@@ -10,14 +10,13 @@ sim.world, blocking, link.sim.
 
 from __future__ import annotations
 
-from types import TracebackType
 from typing import Any, Protocol
 
 from ustack import Connection, Stack
 from ustack.buf.lent import alive as lent_alive
 from ustack.link.sim import SimNetwork
 from ustack.sim.world import MICROSECOND, MILLISECOND, SECOND, TICK_NS, World
-from ustack.testing.leaks import assert_no_leaks, difference, drops
+from ustack.testing.leaks import LeakChecked, assert_no_leaks, difference, drops
 from ustack.testing.segment import Segment, build_arp, internet_checksum, ipv4_bytes, ipv4_text, parse_frame
 
 __all__ = [
@@ -51,7 +50,7 @@ class Taker(Protocol):
         """A segment for it has arrived. False: it is for nobody."""
 
 
-class Testbed(World):
+class Testbed(LeakChecked, World):
     """A stack on one end of a SimNetwork, a script on the other.
 
     config: as Stack's.  network: keyword arguments of SimNetwork.  It is a context manager: leaving it without an
@@ -168,19 +167,6 @@ class Testbed(World):
         assert_no_leaks(self.stack, self._lent_before)
         self.network.a.close()
         self.network.b.close()
-
-    def __enter__(self) -> Testbed:
-        """Return self."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        """Close; after an exception without the leak check, which would hide it."""
-        if kind is None:
-            self.close()
-        else:
-            self.stack.close()
 
 
 def read_available(connection: Connection) -> tuple[bytes, bool]:

@@ -4,7 +4,6 @@
 import json
 import os
 import resource
-import select
 import signal
 import socket
 import subprocess
@@ -16,6 +15,7 @@ from pathlib import Path
 import pytest
 from scapy.utils import rdpcap
 
+from tests.children import wait_for_end
 from tests.net.serve.running import BODY, COMMAND, Server, Start, nothing_left, refused
 from ustack.lab import ingress, labs, links, namespace, ownership, sweep
 from ustack.lab.links import End
@@ -266,17 +266,6 @@ def test_the_server_has_given_its_capabilities_up(serve: Start) -> None:
         status = Path(f"/proc/{server.process.pid}/status").read_text()
         effective = int(next(line for line in status.splitlines() if line.startswith("CapEff")).split()[1], 16)
         assert not effective & (1 << 12 | 1 << 13 | 1 << 21)
-
-
-def wait_for_end(pid: int) -> None:
-    try:
-        descriptor = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return
-    try:
-        assert select.select([descriptor], [], [], 60)[0]
-    finally:
-        os.close(descriptor)
 
 
 def keeper_of(server: Server) -> int:

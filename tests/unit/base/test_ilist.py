@@ -2,15 +2,12 @@
 """Intrusive lists: order, ends, records that move, the work of each step, and what debug builds catch."""
 
 import itertools
-import os
-import signal
-import subprocess
-import sys
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.children import assert_aborts
 from ustack.buf.slab import Slab
 from ustack.testing.parts.lists import Lists
 
@@ -136,13 +133,4 @@ def test_debug_builds_abort_on_a_record_that_is_not_in_the_list(misuse: str) -> 
         "from ustack.testing.parts.lists import Lists\n"
         f"s = Lists(9)\nfor i in (1, 2, 3): s.append(0, i)\nfor i in (4, 5, 6): s.append(1, i)\n{misuse}"
     )
-    child = subprocess.run(
-        [sys.executable, "-c", code],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))},
-        cwd="/",  # or the working directory's modules would come first
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert child.returncode == -signal.SIGABRT
-    assert "ensure(" in child.stderr
+    assert_aborts(code)

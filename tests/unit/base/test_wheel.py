@@ -1,15 +1,11 @@
 # SPDX-License-Identifier: MIT
 """The timing wheel against a sorted list, on all four levels and across the wrap of the 32-bit tick."""
 
-import os
-import signal
-import subprocess
-import sys
-
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from tests.children import assert_aborts
 from ustack.base.wheel import Wheel
 from ustack.buf.slab import Slab
 
@@ -380,13 +376,4 @@ def test_nodes_grow_and_are_used_again() -> None:
     "misuse", ["w.cancel(t); w.cancel(t)", "w.expire(9); w.cancel(t)", "w.cancel(0)", "w.move(5, 1)"]
 )
 def test_debug_builds_abort_on_a_timer_that_is_not_armed(misuse: str) -> None:
-    child = subprocess.run(
-        [sys.executable, "-c", f"from ustack.base.wheel import Wheel\nw = Wheel()\nt = w.arm(0, 0, 1)\n{misuse}"],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))},
-        cwd="/",  # or the working directory's modules would come first
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert child.returncode == -signal.SIGABRT
-    assert "ensure(" in child.stderr
+    assert_aborts(f"from ustack.base.wheel import Wheel\nw = Wheel()\nt = w.arm(0, 0, 1)\n{misuse}")

@@ -2,15 +2,12 @@
 """Slab pools: indices, zeroed records, the limit, pages, and what debug builds catch."""
 
 import itertools
-import os
-import signal
-import subprocess
-import sys
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.children import assert_aborts
 from ustack.buf.slab import Slab
 
 SIZES = [4, 8, 16, 32, 64, 128, 192, 256, 4096, 262144, 262208]
@@ -89,7 +86,7 @@ def test_a_record_is_found_by_a_multiplication(size: int) -> None:
 
 
 def test_addresses_are_given_back() -> None:
-    for _ in range(300):                    # a terabyte each: more than twice what a process has
+    for _ in range(300):  # a terabyte each: more than twice what a process has
         assert Slab(4096, 1 << 28).alloc() == 1
 
 
@@ -143,13 +140,4 @@ MISUSES = {
 @pytest.mark.parametrize("misuse", MISUSES.values(), ids=MISUSES.keys())
 def test_debug_builds_abort_on_misuse(misuse: str, size: int) -> None:
     code = f"from ustack.buf.slab import Slab\ns = Slab({size}, 9)\nfor _ in range(3): s.alloc()\n{misuse}"
-    child = subprocess.run(
-        [sys.executable, "-c", code],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))},
-        cwd="/",  # or the working directory's modules would come first
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert child.returncode == -signal.SIGABRT
-    assert "ensure(" in child.stderr
+    assert_aborts(code)

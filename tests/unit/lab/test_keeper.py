@@ -3,7 +3,6 @@
 
 import json
 import os
-import select
 import signal
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.children import wait_for_end
 from ustack.lab import InUseError, Lab, LabError, Plan, namespace, ownership, sweep
 from ustack.lab.keeper import DIRECTORY, LOG, Keeper
 
@@ -49,18 +49,6 @@ def keeper_of(name: str, owner: int) -> int:
     record = ownership.load(name)
     assert record is not None
     return next(pid for pid, _ in record.owners if pid != owner)
-
-
-def wait_for_end(pid: int) -> None:
-    """Until a process that need not be our child has ended."""
-    try:
-        descriptor = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return
-    try:
-        select.select([descriptor], [], [], 30)
-    finally:
-        os.close(descriptor)
 
 
 def test_the_lab_lasts_as_long_as_the_block(unique: Callable[[str], str]) -> None:

@@ -1,14 +1,13 @@
 # SPDX-License-Identifier: MIT
 """The table of legal moves between states, and its one gate: RFC 9293 figure 5 and section 3.10."""
 
-import os
 import re
 import subprocess
-import sys
 from collections.abc import Callable
 
 import pytest
 
+from tests.children import run_python
 from tests.tree import ROOT, sources
 from ustack.buf.slab import Slab
 from ustack.tcp.records.state import MOVES, Move, state_name, tcp_state_t
@@ -184,15 +183,7 @@ def path_to(state: tcp_state_t) -> list[tcp_state_t]:
 
 
 def walk(*states: int) -> subprocess.CompletedProcess[str]:
-    code = f"from ustack.testing.parts.tcp import walk_states; walk_states(*{list(map(int, states))})"
-    return subprocess.run(
-        [sys.executable, "-c", code],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))},
-        cwd="/",  # or the working directory's modules would come first
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return run_python(f"from ustack.testing.parts.tcp import walk_states; walk_states(*{list(map(int, states))})")
 
 
 def test_a_walk_over_every_legal_move_is_let_through() -> None:
