@@ -121,7 +121,8 @@ class WireRules:
                 assert left > ack, f"SACK [{left}, {right}) reaches below the ACK {ack}"
                 self.selective += 1
         apart = sorted(block for block in blocks if block[0] > ack)
-        if len(apart) == len(set(apart)) and not any(b[0] <= a[0] and a[1] <= b[1] for a in apart for b in apart if a != b):
+        inside = any(b[0] <= a[0] and a[1] <= b[1] for a in apart for b in apart if a != b)
+        if len(apart) == len(set(apart)) and not inside:
             assert all(a[1] < b[0] for a, b in itertools.pairwise(apart)), f"SACK blocks touch: {apart}"
 
     def timestamps(self, segment: Segment, end: End, other: End) -> None:

@@ -86,6 +86,20 @@ def test_file_cut_under_a_response_never_looks_complete(site: Site, fields: tupl
     assert len(site.ask(get("/big"))[2]) == left  # and the server lives on
 
 
+def test_file_cut_before_its_first_byte_is_sent_is_seen_while_it_is_copied(make_site: Callable[..., Site]) -> None:
+    """Between two looks at the disk. Its head is in the segment already: neither goes out, and the connection ends."""
+    site = make_site(checks_per_second=0, revalidate_s=1000)
+    site.ask(get("/big"))
+    os.truncate(site.root / "big", 0)
+    client = site.client()
+    client.send(get("/big"))
+    site.pass_time(SECOND)
+    client.read()
+    assert (client.received, client.ended) == (b"", "ConnectionReset")
+    site.server.housekeeping()
+    assert site.ask(get("/big"))[2] == b""
+
+
 def test_table_of_files_is_bounded(make_site: Callable[..., Site]) -> None:
     site = make_site(max_files=4)
     for number in range(20):
