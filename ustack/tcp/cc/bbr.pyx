@@ -245,6 +245,7 @@ cdef cc_ops_t OPS
 OPS.name = b"bbr"
 OPS.state_bytes = sizeof(bbr_t)
 OPS.owns_repair = True
+OPS.paces = True
 OPS.rest = bbr_rest
 OPS.wake = bbr_wake
 OPS.init = bbr_init

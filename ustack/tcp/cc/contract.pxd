@@ -24,8 +24,8 @@
 #
 # The record: state_bytes of the control's own, aligned to its size up to 64. A connection that has sent no data has
 # none. STATE_IN_PLACE bytes or fewer are kept in the tcb itself and cost nothing; more come from a slab per control
-# (tcp_t.cc_records). Where none is to be had, the connection falls back to the first control of the registry, whose
-# record is in place.
+# (tcp_t.cc_records). Where none is to be had, the connection falls back to the first control of the registry, which
+# does without: its calls get NULL for state.
 #
 # begins_late: what such a control would do while the window does not limit the sender, nothing is lost and the timer
 # does not fire is what the default bodies do: nothing on an ACK, the restart window after a pause. Until the first of
@@ -39,8 +39,10 @@
 # Delivery rate: the sample names what draft-ietf-ccwg-bbr section 4.1 calls C., P. and RS.; C.delivered counts from the
 # connection's beginning, modulo 2^32. A rate is rate_delivered / rate_interval_us where the interval is not 0.
 #
-# Pacing: a rate holds while something is in flight (recovery/pacing.pxd); on_start says that of the next flight. Units:
-# bytes, microseconds where a name says _us, nanoseconds where it says _ns.
+# Pacing: a rate holds while something is in flight (recovery/pacing.pxd); on_start says that of the next flight. To a
+# control that says no rate (`paces`), what is in view.pacing_rate only tells whether it is paced: the rate is the
+# window's, where the setting `pacing` is on. Units: bytes, microseconds where a name says _us, nanoseconds where it says
+# _ns.
 #
 # Above: recovery. Read first: RFC 5681 section 3, RFC 9293 section 3.8.2. To add a control: a file like newreno.pyx, a
 # line in registry.pyx, a test like tests/unit/tcp/cc/test_newreno.py.
@@ -107,6 +109,7 @@ ctypedef struct cc_ops_t:
     const char *name
     uint32_t state_bytes            # 0: none
     bint owns_repair                # what it leaves in the view holds while a loss is repaired, too
+    bint paces                      # it says a rate of its own: the setting `pacing` is nothing to it
     bint begins_late                # it need not know of what does not fill the window: see above
     bint hears_sent                 # writer: cc_register. It names on_sent
     bint hears_start                # ... on_start

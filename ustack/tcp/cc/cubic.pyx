@@ -11,14 +11,15 @@ in 1/1024 of a segment (W_est in 2^-32, as one ACK adds little to it), times in 
 than a tick, and W_cubic by less than 3/1024 of a segment for it and for its own rounding, wherever the curve is flatter
 than two segments a tick. What one ACK adds to the window is carried on to 2^-32 of a byte.
 
-Read first: RFC 9438 section 4. Above: registry. Below: hystart, contract, defaults.
+Read first: RFC 9438 section 4. Above: registry. Below: hystart, validation, contract, defaults.
 """
 
 from libc.stdint cimport uint32_t, uint64_t
 
 from ustack.tcp.cc.contract cimport CWND_GROWS_BELOW, SSTHRESH_AT_FIRST, ack_sample_t, cc_view_t
-from ustack.tcp.cc.defaults cimport cc_default_on_mtu, slow_start_again
+from ustack.tcp.cc.defaults cimport cc_default_on_idle, cc_default_on_mtu, slow_start_again
 from ustack.tcp.cc.hystart cimport hystart_on_ack, hystart_t
+from ustack.tcp.cc.validation cimport validation_base, validation_forget, validation_on_ack, validation_t
 
 
 cdef enum:
@@ -49,6 +50,7 @@ ctypedef struct cubic_t:
     uint32_t carried                        # 2^-32 of a byte: what is not yet worth one
     uint32_t srtt_us
     hystart_t hystart
+    validation_t validation
 
 
 cdef uint32_t cube_root(uint64_t value) noexcept nogil:
@@ -146,6 +148,9 @@ cdef void cubic_on_ack(void *state, cc_view_t *view, const ack_sample_t *sample)
             own.srtt_us = sample.rtt_us
         else:
             own.srtt_us += (sample.rtt_us >> RTT_WEIGHT_SHIFT) - (own.srtt_us >> RTT_WEIGHT_SHIFT)
+    if validation_on_ack(&own.validation, view, sample):
+        own.now.epoch_ns = 0
+        return
     if sample.in_recovery:
         return
     if view.cwnd < view.ssthresh and view.ssthresh == SSTHRESH_AT_FIRST:
@@ -179,9 +184,13 @@ cdef inline uint32_t reduced(uint32_t flight, uint32_t hundredths) noexcept nogi
 
 
 cdef void cubic_on_loss(void *state, cc_view_t *view, uint32_t flight) noexcept nogil:
-    """Section 4.6, by FlightSize."""
+    """Section 4.6, by FlightSize; by what was used of the window, where that was not validated (RFC 7661 section
+    4.4.1): that is W_max then, and half of it safe."""
+    cdef uint32_t base = validation_base(&(<cubic_t *>state).validation, view, flight, True)
+    if base and base < view.cwnd:
+        view.cwnd = base
     note_event(<cubic_t *>state, view)
-    view.ssthresh = reduced(flight, 10 * BETA_TENTHS)
+    view.ssthresh = base // 2 if base else reduced(flight, 10 * BETA_TENTHS)
     if view.ssthresh < 2 * view.smss:
         view.ssthresh = 2 * view.smss
     view.cwnd = view.ssthresh
@@ -189,8 +198,9 @@ cdef void cubic_on_loss(void *state, cc_view_t *view, uint32_t flight) noexcept 
 
 cdef void cubic_on_ecn(void *state, cc_view_t *view, uint32_t flight) noexcept nogil:
     """Section 4.6 with the factor of RFC 8511. The window goes down to one segment; below that it is the timer's."""
+    cdef uint32_t base = validation_base(&(<cubic_t *>state).validation, view, flight, False)
     note_event(<cubic_t *>state, view)
-    view.ssthresh = reduced(flight, BETA_ECN_HUNDREDTHS)
+    view.ssthresh = base // 2 if base else reduced(flight, BETA_ECN_HUNDREDTHS)
     view.cwnd = view.ssthresh if view.ssthresh > view.smss else view.smss
     if view.ssthresh < 2 * view.smss:
         view.ssthresh = 2 * view.smss
@@ -198,6 +208,7 @@ cdef void cubic_on_ecn(void *state, cc_view_t *view, uint32_t flight) noexcept n
 
 cdef void cubic_on_rto(void *state, cc_view_t *view, uint32_t flight, bint first) noexcept nogil:
     """Section 4.8: as RFC 5681 but for the factor."""
+    validation_forget(&(<cubic_t *>state).validation)
     if first:
         cubic_on_loss(state, view, flight)
     (<cubic_t *>state).now.epoch_ns = 0
@@ -209,6 +220,7 @@ cdef void cubic_on_spurious(void *state, cc_view_t *view, uint32_t cwnd_before,
                             uint32_t ssthresh_before) noexcept nogil:
     """Section 4.9: all of it as it was, unless the window has grown beyond that since."""
     cdef cubic_t *own = <cubic_t *>state
+    validation_forget(&own.validation)
     if view.cwnd >= cwnd_before:
         return
     own.now = own.before
@@ -218,8 +230,8 @@ cdef void cubic_on_spurious(void *state, cc_view_t *view, uint32_t cwnd_before,
 
 cdef void cubic_on_idle(void *state, cc_view_t *view, uint32_t restart_window) noexcept nogil:
     (<cubic_t *>state).now.epoch_ns = 0     # a new stage begins where slow start has led back to
-    if view.cwnd > restart_window:
-        view.cwnd = restart_window
+    validation_forget(&(<cubic_t *>state).validation)
+    cc_default_on_idle(state, view, restart_window)
 
 
 cdef void in_larger_segments(cubic_curve_t *curve, uint32_t smss, uint32_t old_smss) noexcept nogil:

@@ -20,7 +20,8 @@ cdef void cc_default_on_rto(void *state, cc_view_t *view, uint32_t flight, bint 
 # RFC 4015 section 4: back to what was, if that is more.
 cdef void cc_default_on_spurious(void *state, cc_view_t *view, uint32_t cwnd_before,
                                  uint32_t ssthresh_before) noexcept nogil
-# RFC 5681 section 4.1: no more than the restart window.
+# RFC 5681 section 4.1: no more than the restart window. Slow start leads back to three quarters of what there was (as
+# where RFC 7661 section 4.4.3 takes a window back, and in Linux).
 cdef void cc_default_on_idle(void *state, cc_view_t *view, uint32_t restart_window) noexcept nogil
 # As many segments as before where they have become smaller: ten routers' complaints about one flight are no loss. RFC
 # 1191 section 6.4 leaves the window as it is, when windows were counted in segments anyway. Where they become larger

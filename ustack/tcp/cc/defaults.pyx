@@ -64,8 +64,11 @@ cdef void cc_default_on_spurious(void *state, cc_view_t *view, uint32_t cwnd_bef
 
 
 cdef void cc_default_on_idle(void *state, cc_view_t *view, uint32_t restart_window) noexcept nogil:
-    if view.cwnd > restart_window:
-        view.cwnd = restart_window
+    if view.cwnd <= restart_window:
+        return
+    if view.ssthresh < view.cwnd - view.cwnd // 4:
+        view.ssthresh = view.cwnd - view.cwnd // 4
+    view.cwnd = restart_window
 
 
 cdef void cc_default_on_mtu(void *state, cc_view_t *view, uint32_t old_smss) noexcept nogil:

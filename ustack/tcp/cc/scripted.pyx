@@ -28,7 +28,7 @@ from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memset
 
 from ustack.tcp.cc.contract cimport CC_NAME_MAX, CWND_GROWS_BELOW, ack_sample_t, cc_ops_t, cc_view_t
-from ustack.tcp.cc.newreno cimport newreno_ops
+from ustack.tcp.cc.newreno cimport newreno_ops, newreno_t
 from ustack.tcp.cc.registry cimport CC_ERR_FULL, CC_ERR_TAKEN, cc_register
 
 
@@ -43,9 +43,9 @@ cdef enum event_t:
     ON_IDLE = 5
     ON_MTU = 6
 
-ctypedef struct scripted_t:                 # 16 bytes
+ctypedef struct scripted_t:                 # 40 bytes
     PyObject *control                       # NULL: it has failed, and:
-    uint32_t newreno                        # its record
+    newreno_t newreno                       # its record
 
 
 cdef class Window:
@@ -203,7 +203,7 @@ cdef bint answered(scripted_t *own, cc_view_t *view, str method, tuple arguments
     except BaseException as error:
         report(control, error)
         let_go(own)
-        own.newreno = 0
+        memset(&own.newreno, 0, sizeof(newreno_t))
         newreno_ops().init(&own.newreno, view)
         return False
     return True
@@ -337,6 +337,7 @@ def register(control: type[CongestionControl]) -> None:
     memset(ops, 0, sizeof(cc_ops_t))
     ops.name = name
     ops.state_bytes = sizeof(scripted_t)
+    ops.paces = True                        # window.pacing_rate is the class's
     if number == 0:
         ops.init = init_0
     elif number == 1:

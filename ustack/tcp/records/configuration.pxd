@@ -52,6 +52,7 @@ ctypedef struct tcp_config_t:
     uint8_t window_scaling
     uint8_t ecn                             # ECN_OFF, ECN_OFFER, ECN_ACCEPT
     uint8_t cc                              # number of the default congestion control
+    uint8_t pacing                          # 1: by the window, where the control says no rate
     uint32_t cc_records                     # records that one control keeps for connections; one more has the first
     uint32_t extra_records                  # connections with marks, a path or a window of their own (extra_t)
     uint32_t flights                        # connections with something in flight (flight_t)

@@ -15,7 +15,7 @@ from ustack.tcp.records.duplicates cimport duplicate_forget
 from ustack.tcp.records.flight cimport flight_t, transmission_t
 from ustack.tcp.records.rx_queue cimport rx_memory_destroy, rx_memory_init, rx_queue_free, rx_queue_t
 from ustack.tcp.records.tcb cimport (
-    CC_WAITING, TCP_EPHEMERAL_COUNTERS, TCP_MAX_CC, extra_at, flow_slot_t, send_piece_t, syn_received_t, tcb_at,
+    CC_PACED, CC_WAITING, TCP_EPHEMERAL_COUNTERS, TCP_MAX_CC, extra_at, flow_slot_t, send_piece_t, syn_received_t, tcb_at,
     time_wait_t)
 
 
@@ -98,7 +98,7 @@ cdef tcb_t *tcb_alloc(tcp_t *tcp) noexcept nogil:
     tcb = tcb_at(tcp, index)
     tcb.index = index
     tcb.ttl = tcp.config.ttl
-    tcb.cc = <uint8_t>(tcp.config.cc | CC_WAITING)
+    tcb.cc = <uint8_t>(tcp.config.cc | CC_WAITING | (CC_PACED if tcp.config.pacing else 0))
     return tcb
 
 

@@ -34,6 +34,7 @@ cdef enum:
     CC_HEARS_SENT = 2 * CC_MAX              # it has an on_sent of its own
     CC_HEARS_MORE = 8 * CC_MAX              # ... an on_start or on_lost, or owns_repair
     CC_USED = 4 * CC_MAX                    # a flight has begun since its record was last looked at, or at all
+    CC_PACED = 16 * CC_MAX                  # by its window, unless its control says a rate (setting pacing)
     CC_TABLE = 2 * CC_MAX - 1               # number and CC_WAITING: index in tcp.cc
     TCP_EPHEMERAL_COUNTERS = 256
     TIMESTAMP_PAIRS = 1024                  # 2^10: the shift in timestamps.pxd

@@ -4,8 +4,8 @@
 #     tcb.cc         the control's number, and so the index of its table in tcp.cc; with CC_WAITING until the first data
 #                    is about to go, or, where the control begins late, until it is needed: there the tables have
 #                    default bodies and no record. CC_HEARS_SENT: frames are many, and most controls do not count them
-#     tcb.cc_word    the index of its record in tcp.cc_records[number], 0: none; a record of STATE_IN_PLACE bytes or
-#                    fewer is the word itself
+#     tcb.cc_word    the index of its record in tcp.cc_records[number], 0: none (of CC_FIRST, which does without where
+#                    there is no memory); a record of STATE_IN_PLACE bytes or fewer is the word itself
 #
 # An idle connection that never sent has no record, nor one whose responses never filled its initial window, if its
 # control begins late (NewReno and CUBIC do). Who has one keeps it for ten to twenty seconds
@@ -22,7 +22,8 @@ from libc.string cimport memset
 from ustack.buf.slab cimport slab_at
 from ustack.tcp.cc.contract cimport CC_MAX, STATE_IN_PLACE, ack_sample_t, cc_ops_t, cc_view_t
 from ustack.tcp.records.flight cimport FLIGHT_ECHO, flight_pipe, flight_raw, flight_t
-from ustack.tcp.records.tcb cimport CC_HEARS_MORE, CC_HEARS_SENT, CC_TABLE, CC_USED, CC_WAITING, OPT_SACK, tcb_t, tcp_t
+from ustack.tcp.records.tcb cimport (
+    CC_HEARS_MORE, CC_HEARS_SENT, CC_PACED, CC_TABLE, CC_USED, CC_WAITING, OPT_SACK, tcb_t, tcp_t)
 from ustack.tcp.recovery.pacing cimport PACING_FRAME_MAX, pacing_set_rate
 from ustack.tcp.recovery.rtt cimport rtt_min_us
 from ustack.tcp.recovery.transmissions cimport ack_news_t
@@ -49,6 +50,7 @@ cdef void control_hears_sent(tcp_t *tcp, tcb_t *tcb, uint32_t length) noexcept n
 cdef void control_hears_lost(tcp_t *tcp, tcb_t *tcb, const flight_t *flight, uint32_t index) noexcept nogil
 cdef uint64_t control_hears_start(tcp_t *tcp, tcb_t *tcb) noexcept nogil
 cdef void window_widen(tcb_t *tcb) noexcept nogil
+cdef void pace_by_window(tcp_t *tcp, tcb_t *tcb, cc_view_t *view) noexcept nogil
 # The number and the name of the connection's control.
 cdef int control_number(const tcb_t *tcb) noexcept nogil
 cdef const char *control_name(const tcb_t *tcb) noexcept nogil
@@ -81,7 +83,7 @@ cdef inline bint control_sleeps(const tcb_t *tcb, uint32_t prior_in_flight) noex
 cdef inline void *control_state(tcp_t *tcp, tcb_t *tcb, const cc_ops_t *ops) noexcept nogil:
     if ops.state_bytes <= <uint32_t>STATE_IN_PLACE:
         return &tcb.cc_word
-    return slab_at(&tcp.cc_records[tcb.cc & (CC_MAX - 1)], tcb.cc_word)
+    return slab_at(&tcp.cc_records[tcb.cc & (CC_MAX - 1)], tcb.cc_word) if tcb.cc_word else NULL
 
 
 cdef inline void view_load(const tcp_t *tcp, const tcb_t *tcb, cc_view_t *view) noexcept nogil:
@@ -105,7 +107,9 @@ cdef inline void view_store(tcb_t *tcb, const cc_view_t *view) noexcept nogil:
 
 
 # ... and the rate, into the flight.
-cdef inline void view_store_rate(tcp_t *tcp, tcb_t *tcb, const cc_view_t *view) noexcept nogil:
+cdef inline void view_store_rate(tcp_t *tcp, tcb_t *tcb, cc_view_t *view) noexcept nogil:
+    if tcb.cc & CC_PACED:
+        pace_by_window(tcp, tcb, view)
     if tcb.flight and view.pacing_rate != flight_raw(tcp, tcb).pacer.rate:
         pacing_set_rate(&flight_raw(tcp, tcb).pacer, tcp.now_ns, view.pacing_rate, tcb.smss, PACING_FRAME_MAX)
 
@@ -117,7 +121,7 @@ cdef inline bint control_owns_repair(const tcp_t *tcp, const tcb_t *tcb) noexcep
 
 # The first data of a flight is about to go. The pacing rate that it goes at; 0: none.
 cdef inline uint64_t control_start(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
-    return control_hears_start(tcp, tcb) if tcb.cc & CC_HEARS_MORE else 0
+    return control_hears_start(tcp, tcb) if tcb.cc & (CC_HEARS_MORE | CC_PACED) else 0
 
 
 # A frame has been found lost.

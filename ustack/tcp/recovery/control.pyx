@@ -12,7 +12,8 @@ from ustack.tcp.cc.registry cimport CC_FIRST, cc_default_table, cc_table
 from ustack.tcp.records.deadlines cimport tcp_tick, tick_after, tick_reached
 from ustack.tcp.records.flight cimport (
     TX_APP_LIMITED, TX_SIZE_PROBE, transmission_at, transmission_bytes, transmission_t)
-from ustack.tcp.records.tcb cimport CC_USED, CC_WAITING, TCP_MAX_CC, tcb_at
+from ustack.tcp.records.tcb cimport CC_PACED, CC_USED, CC_WAITING, TCP_MAX_CC, tcb_at
+from ustack.tcp.recovery.pacing cimport pacing_rate_of_window
 
 
 cdef enum:
@@ -38,8 +39,8 @@ cdef uint32_t record_bytes(const cc_ops_t *ops) noexcept nogil:
 
 cdef int control_provide(tcp_t *tcp, int number) noexcept nogil:
     cdef const cc_ops_t *ops = cc_table(number)
-    if tcp.cc[number] != NULL:
-        return 0
+    if tcp.cc[number] != NULL and (number != CC_FIRST or tcp.cc_records[number].record_bytes != 0):
+        return 0                            # CC_FIRST is there from the beginning, without records
     if ops.state_bytes > <uint32_t>STATE_IN_PLACE and slab_init(
             &tcp.cc_records[number], record_bytes(ops), tcp.config.cc_records) != 0:
         return -1
@@ -49,7 +50,7 @@ cdef int control_provide(tcp_t *tcp, int number) noexcept nogil:
 
 
 cdef void control_choose(tcb_t *tcb, int number) noexcept nogil:
-    tcb.cc = <uint8_t>(number | CC_WAITING)
+    tcb.cc = <uint8_t>(number | CC_WAITING | (tcb.cc & CC_PACED))
 
 
 cdef int control_number(const tcb_t *tcb) noexcept nogil:
@@ -98,19 +99,22 @@ cdef inline bint is_listed(const cc_ops_t *ops) noexcept nogil:
 cdef void begin_with(tcp_t *tcp, tcb_t *tcb, int number, uint32_t word, uint32_t kept) noexcept nogil:
     cdef cc_view_t view
     cdef const cc_ops_t *ops = tcp.cc[number]
-    tcb.cc = <uint8_t>(number | (CC_HEARS_SENT if ops.hears_sent else 0)
+    tcb.cc = <uint8_t>(number | (tcb.cc & CC_PACED) | (CC_HEARS_SENT if ops.hears_sent else 0)
                        | (CC_HEARS_MORE if ops.hears_start or ops.hears_lost or ops.owns_repair else 0))
     tcb.cc_word = word
-    if is_listed(ops):
+    if is_listed(ops) and word:
         resting_at(&tcp.cc_records[number], word).owner = tcb.index
         list_record(tcp, number, word)
     view_load(tcp, tcb, &view)
     view.seed = (tcb.index * 2654435761u) ^ tcp.transmission_seed
+    if not ops.paces:
+        view.pacing_rate = 0                # of the control before
     if kept:
         ops.wake(control_state(tcp, tcb, ops), &view, kept)
     else:
         ops.init(control_state(tcp, tcb, ops), &view)
     view_store(tcb, &view)
+    view_store_rate(tcp, tcb, &view)
 
 
 cdef bint control_begin(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
@@ -130,9 +134,9 @@ cdef void control_end(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     if tcb.cc & CC_WAITING:
         return
     ops.release(control_state(tcp, tcb, ops))
-    if is_listed(ops):
+    if is_listed(ops) and tcb.cc_word:
         unlist_record(tcp, control_number(tcb), tcb.cc_word)
-    if ops.state_bytes > <uint32_t>STATE_IN_PLACE:
+    if ops.state_bytes > <uint32_t>STATE_IN_PLACE and tcb.cc_word:
         slab_release(&tcp.cc_records[control_number(tcb)], tcb.cc_word)
     tcb.cc_word = 0
     control_choose(tcb, control_number(tcb))
@@ -144,7 +148,7 @@ cdef int control_change(tcp_t *tcp, tcb_t *tcb, int number) noexcept nogil:
     if number == control_number(tcb):
         return 0
     if tcb.cc & CC_WAITING and (late or not tcb.cc & CC_USED or tcb.snd_una == tcb.snd_max):
-        tcb.cc = <uint8_t>(number | CC_WAITING | (tcb.cc & CC_USED if late else 0))
+        tcb.cc = <uint8_t>(number | CC_WAITING | (tcb.cc & CC_PACED) | (tcb.cc & CC_USED if late else 0))
         tcb.cc_word = 0                     # the other one's
         return 0
     if not take_record(tcp, number, &word):
@@ -238,12 +242,22 @@ cdef void control_hears_lost(tcp_t *tcp, tcb_t *tcb, const flight_t *flight, uin
 cdef uint64_t control_hears_start(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     cdef const cc_ops_t *ops = control_of(tcp, tcb)
     cdef cc_view_t view
-    if not ops.hears_start:
-        return 0
     view_load(tcp, tcb, &view)
-    ops.on_start(control_state(tcp, tcb, ops), &view)
-    view_store(tcb, &view)
+    if ops.hears_start:
+        ops.on_start(control_state(tcp, tcb, ops), &view)
+        view_store(tcb, &view)
+    if tcb.cc & CC_PACED:
+        pace_by_window(tcp, tcb, &view)
     return view.pacing_rate
+
+
+cdef void pace_by_window(tcp_t *tcp, tcb_t *tcb, cc_view_t *view) noexcept nogil:
+    cdef uint32_t window = view.cwnd
+    if control_of(tcp, tcb).paces:
+        return
+    if tcb.snd_nxt - tcb.snd_una > window:  # just reduced: what is out was sent by the one before (Linux: packets_out)
+        window = tcb.snd_nxt - tcb.snd_una
+    view.pacing_rate = pacing_rate_of_window(window, view.ssthresh, tcb.srtt_us)
 
 
 cdef void window_widen(tcb_t *tcb) noexcept nogil:

@@ -21,7 +21,7 @@ cdef enum:
     PACING_QUANTUM_MIN_SEGS = 2
     PACING_FRAME_MAX = 65535
     PACING_SLOW_START_PERCENT = 200         # the window doubles in a round trip: as much again must find its place
-    PACING_AVOIDANCE_PERCENT = 125          # room to grow, and for what has to be sent again
+    PACING_AVOIDANCE_PERCENT = 120          # room to grow, and for what has to be sent again. Both as in Linux
 
 cdef inline uint64_t pacing_time_ns(uint64_t rate, uint32_t length) noexcept nogil:
     return <uint64_t>length * 1000000000ULL // rate
@@ -75,7 +75,7 @@ cdef inline void pacing_set_rate(pacer_t *pacer, uint64_t now_ns, uint64_t rate,
             pacer.next_ns = now_ns + longest_ns
 
 
-# For controls that say no rate: the window in a round trip, times 2 in slow start and 1.25 afterwards. 0: nothing is
+# For controls that say no rate: the window in a round trip, times 2 in slow start and 1.2 afterwards. 0: nothing is
 # known of the path, so that the initial window goes at once (RFC 6928).
 cdef inline uint64_t pacing_rate_of_window(uint32_t cwnd, uint32_t ssthresh, uint32_t srtt_us) noexcept nogil:
     cdef uint64_t percent = PACING_SLOW_START_PERCENT if cwnd < ssthresh else PACING_AVOIDANCE_PERCENT

@@ -367,7 +367,7 @@ cdef class Control:
                   uint32_t prior_in_flight=0, uint32_t in_flight=0, bint in_recovery=False, bint selective=True,
                   bint is_app_limited=False, uint32_t delivered_total=0, uint32_t rate_delivered=0,
                   uint32_t rate_interval_us=0, uint32_t rate_prior_delivered=0, uint32_t rate_in_flight=0,
-                  uint32_t rate_lost=0) -> None:
+                  uint32_t rate_lost=0, uint32_t newly_lost=0) -> None:
         """An ACK with a delivery rate."""
         cdef ack_sample_t sample
         memset(&sample, 0, sizeof(sample))
@@ -387,6 +387,7 @@ cdef class Control:
         sample.rate_prior_delivered = rate_prior_delivered
         sample.rate_in_flight = rate_in_flight
         sample.rate_lost = rate_lost
+        sample.newly_lost = newly_lost
         self.view.hold_samples = False
         self.ops.on_ack(self.record, &self.view, &sample)
 

@@ -13,6 +13,7 @@ from ustack.base.types cimport ip_addr_set_v4, ip_addr_t
 from ustack.base.wheel cimport TIMER_NONE, timer_event_t, wheel_deadline_tick, wheel_expire
 from ustack.buf.slab cimport slab_alloc, slab_release
 from ustack.tcp.cc.contract cimport SSTHRESH_AT_FIRST, ack_sample_t, cc_ops_t, cc_view_t
+from ustack.tcp.cc.newreno cimport newreno_t
 from ustack.tcp.cc.registry cimport cc_find, cc_table
 from ustack.tcp.records.configuration cimport tcp_config_defaults, tcp_config_t
 from ustack.tcp.records.deadlines cimport (
@@ -284,14 +285,14 @@ cdef class NewReno:
     """The window under NewReno. smss and flight are the caller's to set before each event, in bytes."""
 
     cdef cc_view_t view
-    cdef uint32_t own                       # the control's record
+    cdef newreno_t own                      # the control's record
     cdef uint32_t in_flight
     cdef const cc_ops_t *ops
 
     def __init__(self, uint32_t smss, uint32_t initial_window):
         self.ops = cc_table(cc_find(b"newreno"))
         memset(&self.view, 0, sizeof(self.view))
-        self.own = 0
+        memset(&self.own, 0, sizeof(self.own))
         self.view.smss = smss
         self.view.cwnd = initial_window
         self.view.ssthresh = SSTHRESH_AT_FIRST

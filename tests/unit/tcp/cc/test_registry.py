@@ -15,7 +15,7 @@ from ustack.testing.parts import controls
 
 ROOM = Path(__file__).parents[4] / "ustack" / "tcp" / "cc"
 # One for each file that is a control; the others are parts of some.
-PARTS = {"bbr_model", "bbr_phases", "defaults", "hystart", "registry", "scripted"}
+PARTS = {"bbr_model", "bbr_phases", "defaults", "hystart", "registry", "scripted", "validation"}
 SHIPPED = {path.stem for path in ROOM.glob("*.pyx")} - PARTS
 CC_MAX = 8
 
@@ -43,7 +43,7 @@ def test_every_control_of_the_room_is_there_and_nothing_else_until_somebody_regi
 def test_what_is_registered_has_a_name_and_a_record() -> None:
     for name in controls.register():
         assert name in names()
-    assert [state_bytes(name) for name in ("newreno", "bare", "fixed", "aimd")] == [4, 0, 0, 32]
+    assert [state_bytes(name) for name in ("newreno", "bare", "fixed", "aimd")] == [28, 0, 0, 32]
 
 
 def test_registering_again_changes_nothing() -> None:

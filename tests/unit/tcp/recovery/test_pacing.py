@@ -93,7 +93,7 @@ def test_a_faster_rate_holds_at_once() -> None:
 
 def test_a_control_without_a_rate_has_the_windows() -> None:
     assert rate_of_window(100_000, 0x7FFFFFFF, 100_000) == 2_000_000
-    assert rate_of_window(100_000, 100_000, 100_000) == 1_250_000
+    assert rate_of_window(100_000, 100_000, 100_000) == 1_200_000
     assert rate_of_window(100_000, 100_000, 0) == 0
     assert rate_of_window(1, 1, 0xFFFFFFFF) == 1
     assert rate_of_window(0x40000000, 0x7FFFFFFF, 1) == 0x40000000 * 2_000_000

@@ -44,7 +44,9 @@ def test_holes_that_close_again_leave_flight_size_whole(holes: int) -> None:
     made.now_ns += ROUND_TRIP // 2
     made.reordering_timeout()
     assert made.state["repair"] == "fast"
-    assert 0.7 * 36 * K <= number(made, "ssthresh") <= 0.7 * 40 * K
+    # Half of it, not CUBIC's 0.7: only one segment had been acknowledged before, so that the window is not validated
+    # (RFC 7661 section 4.4.1).
+    assert 36 * K <= 2 * number(made, "ssthresh") <= 40 * K
 
 
 def test_what_limited_transmit_adds_is_no_flight_size() -> None:
