@@ -10,7 +10,8 @@
 #
 # One window of data: what was in flight at the reduction. SND.NXT of then is mark_end, and an echo counts again when
 # more than that is acknowledged: CWR travels with what lies right behind it, and until it has arrived the receiver
-# repeats itself. In a new flight the same is true of SND.UNA. A loss among the same data shrinks nothing again, nor does an echo while a loss is repaired.
+# repeats itself. In a new flight the same is true of SND.UNA. A loss among the same data shrinks nothing again, nor
+# does an echo while a loss is repaired.
 #
 # What this trusts the peer with: a receiver that hides marks gets more than its share, as one does that acknowledges
 # what was lost (section 7; RFC 3540's nonce, which could have told, is historic by RFC 8311). The queue that marks
