@@ -28,6 +28,8 @@ DUPLICATE = (0.0, 0.0, 0.05, 0.2)
 CORRUPT = (0.0, 0.0, 0.02, 0.1)
 DELAY_NS = (0, 100 * MICROSECOND, 5 * MILLISECOND, 80 * MILLISECOND)
 MTU = (576, 1500, 1500, 9000)
+PATH_MTU = (0, 0, 0, 600, 0, 1280, 0)
+"""What is longer vanishes: a black hole, where the link's MTU is more. 0: nothing does."""
 CONTROLS = ("newreno", "cubic", "bbr")
 RCV_BUFFER = (2048, 5000, 20_000, 65_535, 512 * 1024)
 SIZES = (0, 1, 1459, 20_000, 100_000, 300_000, 1_000_000)
@@ -110,6 +112,7 @@ def draw_pair(generator: random.Random, seed: int, observer: FrameHash | WireRul
     }
     if network["checksum_offload"] and generator.random() < 0.5 and not network["corrupt"]:
         network["segmentation_offload"] = True
+    network["path_mtu"] = PATH_MTU[seed % len(PATH_MTU)]
 
     def stack() -> dict[str, Any]:
         return {
@@ -123,8 +126,8 @@ def draw_pair(generator: random.Random, seed: int, observer: FrameHash | WireRul
     pair = Pair(
         seed=seed,
         network=network,
-        a=stack() | {"cc": CONTROLS[seed % len(CONTROLS)]},
-        b=stack() | {"cc": CONTROLS[seed // 3 % len(CONTROLS)]},
+        a=stack() | {"cc": CONTROLS[seed % len(CONTROLS)], "mtu_probing": 1 + seed // 2 % 2},
+        b=stack() | {"cc": CONTROLS[seed // 3 % len(CONTROLS)], "mtu_probing": 1 + seed // 4 % 2},
     )
     if observer is not None:
 

@@ -19,7 +19,7 @@
 # Where the router is silent, or what it says is filtered, full segments vanish and small ones arrive: a black hole (RFC
 # 2923 section 2.1). With config.mtu_probing:
 #
-#     the segment at SND.UNA is a full one, was sent again R1 times, and the timer fires: segments become as small as
+#     the segment at SND.UNA is a large one, was sent again R1 times, and the timer fires: segments become as small as
 #         config.mtu_probe_base_bytes says, at each further timeout half of that, never less than MINIMUM_PATH_MTU
 #         (RFC 4821 section 7.7); what is lost goes again in such
 #     then, upwards from SMSS, which is both search_low and eff_pmtu (section 7.1):

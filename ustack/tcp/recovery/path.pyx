@@ -184,18 +184,21 @@ cdef void path_refresh(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
 # ---------------------------------------------------------------- black holes
 
 cdef bint stands_still(const tcp_t *tcp, const tcb_t *tcb) noexcept nogil:
-    """RFC 4821 section 7.7: a full-stop timeout. What is at SND.UNA is a full segment and has been sent again R1 times,
-    and it is not the first timeout, or the second, since anything was measured. A short segment says nothing of the
-    path's MTU, and something that came through a lossy path at last has no timeouts in a row."""
+    """RFC 4821 section 7.7: a full-stop timeout. What is at SND.UNA is larger than what would be sent instead, and has
+    been sent again R1 times; and it is not the first timeout, or the second, since anything was measured. (A full
+    segment it need not be: a peer's window may be less than one.) What is small says nothing of the path's MTU, and
+    something that came through a lossy path at last has no timeouts in a row."""
     cdef const flight_t *flight = flight_of(tcp, tcb)
     cdef const transmission_t *sent
+    cdef uint32_t instead = black_hole_size(path_mtu(tcb), tcp.config.mtu_probe_base_bytes), length
     if tcb.state < ESTABLISHED:
         return False
     if flight == NULL:                      # no record says how often: transmissions.pxd
-        return tcb.backoff >= BLACK_HOLE_RETRANSMISSIONS and tcb.snd_nxt - tcb.snd_una >= tcb.smss
+        length = tcb.snd_nxt - tcb.snd_una
+        return tcb.backoff >= BLACK_HOLE_RETRANSMISSIONS and length + overhead_bytes(tcb) > instead
     sent = transmission_at(tcp, flight, flight.head)
     return (sent.sends > BLACK_HOLE_RETRANSMISSIONS and tcb.backoff + 1 >= BLACK_HOLE_RETRANSMISSIONS
-            and transmission_bytes(sent) >= tcb.smss and not sent.flags & TX_SACKED)
+            and transmission_bytes(sent) + overhead_bytes(tcb) > instead and not sent.flags & TX_SACKED)
 
 
 cdef void black_hole(tcp_t *tcp, tcb_t *tcb) noexcept nogil:

@@ -216,7 +216,27 @@ def test_a_full_segment_that_was_sent_again_three_times_is_in_a_black_hole() -> 
         scene.abort()
 
 
-@pytest.mark.parametrize("octets", [1, 500, MSS - 1])
+@pytest.mark.parametrize("octets", [BASE - HEADERS + 1, MSS - 1])
+def test_what_is_larger_than_the_base_need_not_be_a_full_segment(octets: int) -> None:
+    """The end of a write, say. The tail loss probe was one of the times that it was sent."""
+    scene, _ = stalled(octets)
+    with scene:
+        time_out(scene, 2)
+        assert scene.info()["path_mtu"] == 1500
+        time_out(scene)
+        assert scene.info()["path_mtu"] == BASE
+        scene.abort()
+
+
+def test_a_window_of_less_than_a_segment_hides_no_black_hole() -> None:
+    scene, _ = stalled(octets=1 << 16, wnd=1300)
+    with scene:
+        time_out(scene, 3)
+        assert scene.info()["path_mtu"] == BASE
+        scene.abort()
+
+
+@pytest.mark.parametrize("octets", [1, 500, BASE - HEADERS])
 def test_a_short_segment_that_does_not_arrive_says_nothing_of_the_size(octets: int) -> None:
     scene, _ = stalled(octets)
     with scene:
