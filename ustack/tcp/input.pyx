@@ -223,46 +223,43 @@ cdef void synchronized_arrives(tcp_t *tcp, tcb_t *tcb, const segment_t *seg, del
         return
     if not check_sequence(tcp, tcb, seg):
         return
-    if seg.flags & (RST | SYN | ACK | ECE | CWR | CE) == ACK:
-        take_segment(tcp, tcb, seg, delivery, False)
-    else:
-        unusual_arrives(tcp, tcb, seg, delivery)
-
-
-cdef void unusual_arrives(tcp_t *tcp, tcb_t *tcb, const segment_t *seg, delivery_t *delivery) noexcept nogil:
-    """A segment in the window with other control bits than ACK, or with a mark of the network's."""
-    if seg.flags & RST:
-        check_reset(tcp, tcb, seg)
-    elif seg.flags & SYN:
-        check_syn(tcp, tcb)
-    elif not seg.flags & ACK:
-        count(tcp.counters, DROP_TCP_FLAGS)
-    else:
-        take_segment(tcp, tcb, seg, delivery, True)
-
-
-cdef inline void take_segment(tcp_t *tcp, tcb_t *tcb, const segment_t *seg, delivery_t *delivery,
-                              bint ecn) noexcept nogil:
-    """From the fifth step on. ecn: the segment says something of congestion (RFC 3168). What is outside of the window,
-    or acknowledges nothing of ours, is not heard (section 6.1.5)."""
-    cdef ecn_heard_t heard = ECN_NOTHING
+    if seg.flags & (RST | SYN | ACK) != ACK:
+        unusual_arrives(tcp, tcb, seg)
+        return
     if not check_ack(tcp, tcb, seg):
         return
     take_timestamp(tcb, seg)
     tcb_heard(tcp, tcb)
     tcb.keepalive_probes = 0
-    if ecn:
-        heard = ecn_arrives(tcp, tcb, seg)
-    if not take_ack(tcp, tcb, seg):
+    if not (take_ack(tcp, tcb, seg) if not seg.flags & (ECE | CWR | CE) else take_signs(tcp, tcb, seg)):
         return
-    if heard != ECN_NOTHING:
-        ecn_settle(tcp, tcb, heard)
     if seg.length >= tcb.smss:
         autotune_note(tcp, tcb, seg)
     if is_next_text(tcb, seg):
         take_next_text(tcp, tcb, seg.data, seg.length, delivery)
     elif seg.length > 0 or seg.flags & FIN:
         accept_text(tcp, tcb, seg.seq, seg, delivery)
+
+
+cdef void unusual_arrives(tcp_t *tcp, tcb_t *tcb, const segment_t *seg) noexcept nogil:
+    """Second and fourth, and fifth without an ACK."""
+    if seg.flags & RST:
+        check_reset(tcp, tcb, seg)
+    elif seg.flags & SYN:
+        check_syn(tcp, tcb)
+    else:
+        count(tcp.counters, DROP_TCP_FLAGS)
+
+
+cdef bint take_signs(tcp_t *tcp, tcb_t *tcb, const segment_t *seg) noexcept nogil:
+    """Fifth, of a segment that says something of congestion (RFC 3168). What is outside of the window, or acknowledges
+    nothing of ours, is not heard (section 6.1.5)."""
+    cdef ecn_heard_t heard = ecn_arrives(tcp, tcb, seg)
+    if not take_ack(tcp, tcb, seg):
+        return False
+    if heard != ECN_NOTHING:
+        ecn_settle(tcp, tcb, heard)
+    return True
 
 
 cdef void trim_syn_ack(const tcb_t *tcb, segment_t *seg) noexcept nogil:

@@ -137,9 +137,8 @@ cdef send_t abort(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
 
 # ---------------------------------------------------------------- headers
 
-cdef inline void fill_header(tcp_t *tcp, tcb_t *tcb, header_t *header, uint32_t seq, uint16_t flags,
-                             bint fresh) noexcept nogil:
-    """Every segment of a synchronized connection carries the newest ACK and window. fresh: with new data (ECN)."""
+cdef inline void fill_header(tcp_t *tcp, tcb_t *tcb, header_t *header, uint32_t seq, uint8_t flags) noexcept nogil:
+    """Every segment of a synchronized connection carries the newest ACK and window."""
     cdef uint32_t field = tcb_receive_window(tcp, tcb) >> tcb.rcv_wscale
     cdef uint32_t edge
     header.seq = seq
@@ -158,8 +157,6 @@ cdef inline void fill_header(tcp_t *tcp, tcb_t *tcb, header_t *header, uint32_t 
     if seq_gt(edge, tcb.rcv_adv):
         tcb.rcv_adv = edge
     tcb.last_ack_sent = tcb.rcv_nxt
-    if tcb.flags & TCB_ECN_SAYS:
-        ecn_say(tcp, tcb, header, fresh)
     tcb.flags &= ~(TCB_ACK_NOW | TCB_ACK_DELAYED)
     deadline_clear(tcb, DEADLINE_ACK)
 
@@ -277,7 +274,7 @@ cdef bint copy_out_pieces(tcp_t *tcp, tcb_t *tcb, uint32_t seq, uint8_t *out, ui
         piece = send_piece_at(tcp, index)
 
 
-cdef send_t send_segment(tcp_t *tcp, tcb_t *tcb, uint32_t seq, uint32_t length, uint16_t flags,
+cdef send_t send_segment(tcp_t *tcp, tcb_t *tcb, uint32_t seq, uint32_t length, uint8_t flags,
                          uint8_t tos) noexcept nogil:
     """One frame: `length` bytes from `seq`, as a super-frame if they are more than SMSS. tos: the tcb's, or
     unmarkable."""
@@ -303,7 +300,9 @@ cdef send_t send_segment(tcp_t *tcp, tcb_t *tcb, uint32_t seq, uint32_t length, 
         tcb.close_reason = CLOSE_ABORTED
         tcb.flags |= TCB_ABORT
         return SEND_FAILED
-    fill_header(tcp, tcb, &header, seq, flags, tos & IPV4_ECN_MASK)
+    fill_header(tcp, tcb, &header, seq, flags)
+    if tcb.flags & TCB_ECN_SAYS:
+        ecn_say(tcp, tcb, &header, tos & IPV4_ECN_MASK)
     segment_emit(out, &header)
     ip_commit(tcp.ip, header_bytes + length, TCP_CHECKSUM_OFFSET, <uint16_t>header_bytes,
               tcb.smss if length > tcb.smss and not (tcb.extra and path_is_probe(tcp, tcb, seq)) else 0)
@@ -346,6 +345,7 @@ cdef send_t send_data(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     cdef uint32_t largest
     cdef uint32_t unsent, length, index, most
     cdef uint64_t rate = 0
+    cdef uint8_t tos = tcb.tos
     cdef send_t sent
     cdef bint fin
     if not may_send_new(tcp, tcb):
@@ -359,8 +359,10 @@ cdef send_t send_data(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
         largest = largest_segment(tcp, tcb)
     while True:
         unsent = tcb.snd_end - tcb.snd_nxt if seq_lt(tcb.snd_nxt, tcb.snd_end) else 0
-        if unsent == 0 and not (tcb.flags & TCB_FIN_QUEUED and tcb.snd_nxt == tcb.snd_end):
-            return SEND_OK
+        if unsent == 0:
+            if not tcb.flags & TCB_FIN_QUEUED or tcb.snd_nxt != tcb.snd_end:
+                return SEND_OK
+            tos = unmarkable(tcb)                       # a FIN alone
         if unsent > 0 and tcb.snd_nxt == tcb.snd_una and tcb.snd_nxt == tcb.snd_max:
             rate = begin_sending(tcp, tcb)
         most = largest
@@ -385,7 +387,7 @@ cdef send_t send_data(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
             return SEND_OK                              # an ACK gives a record back, or there is no flight (see there)
         sent = send_segment(tcp, tcb, tcb.snd_nxt, length,
                             (PSH if length == unsent and length > 0 else 0) | (FIN if fin else 0),
-                            tcb.tos if length > 0 else unmarkable(tcb))
+                            tos)
         if sent != SEND_OK:
             transmission_cancel(tcp, tcb, index)
             if sent == SEND_FAILED and not deadline_is_set(tcb, DEADLINE_REXMIT):
@@ -808,7 +810,9 @@ cdef inline bint window_opened(const tcp_t *tcp, const tcb_t *tcb) noexcept nogi
 cdef ip_status_t pure_ack(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     cdef header_t header
     cdef ip_status_t status
-    fill_header(tcp, tcb, &header, tcb_bare_seq(tcb), 0, False)
+    fill_header(tcp, tcb, &header, tcb_bare_seq(tcb), 0)
+    if tcb.flags & TCB_ECN_SAYS:
+        ecn_say(tcp, tcb, &header, False)
     if tcb.options & OPT_SACK and (tcb.rx or tcp.duplicates_waiting):
         header.sack_count = <uint8_t>sack_blocks(
             tcp, tcb, header.sack,

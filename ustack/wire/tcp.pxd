@@ -9,7 +9,7 @@
 #  0  |          source port          |       destination port        |
 #  4  |                        sequence number                        |
 #  8  |                     acknowledgment number                     |
-# 12  | offset| res |A|     flags     |            window             |
+# 12  | offset|  res  |     flags     |            window             |
 # 16  |           checksum            |         urgent pointer        |
 # 20  |                      options, then data                       |
 
@@ -33,9 +33,7 @@ cdef enum tcp_header_flags_t:
     URG = 0x20
     ECE = 0x40
     CWR = 0x80
-    AE = 0x100                          # RFC 9768: the last of the reserved bits
-    # Not of the header: the packet around the segment was marked (RFC 3168 section 5). writer: tcp/input
-    CE = 0x200
+    CE = 0x100                          # not of the header: the packet around was marked (RFC 3168). writer: tcp/input
 
 cdef enum segment_has_t:                # which options were there
     HAS_MSS = 1

@@ -24,18 +24,17 @@ cdef enum:
 
 
 cdef int segment_parse(const uint8_t *header, uint32_t length, segment_t *out) noexcept nogil:
-    cdef uint32_t header_bytes, offset_flags
+    cdef uint32_t header_bytes
     if length < TCP_HEADER_BYTES:
         return DROP_TCP_TRUNCATED
-    offset_flags = read_u16(header + 12)
-    header_bytes = offset_flags >> 10 & 0x3C
+    header_bytes = <uint32_t>(header[12] >> 4) * 4
     if header_bytes < TCP_HEADER_BYTES or header_bytes > length:
         return DROP_TCP_DATA_OFFSET
     out.sport = read_u16(header)
     out.dport = read_u16(header + 2)
     out.seq = read_u32(header + 4)
     out.ack = read_u32(header + 8)
-    out.flags = <uint16_t>(offset_flags & (AE | 0xFF))
+    out.flags = header[13]
     out.window = read_u16(header + 14)
     out.urgent = read_u16(header + 18)
     out.has = 0
@@ -102,6 +101,7 @@ cdef uint32_t segment_emit(uint8_t *out, const header_t *header) noexcept nogil:
     write_u32(out + 4, header.seq)
     write_u32(out + 8, header.ack)
     write_u16(out + 14, header.window)
+    out[13] = <uint8_t>header.flags
     write_u32(out + 16, 0)                                  # checksum: ip_commit; urgent pointer: never sent
     if header.has & HAS_MSS:
         at[0] = OPTION_MSS
@@ -141,7 +141,7 @@ cdef uint32_t segment_emit(uint8_t *out, const header_t *header) noexcept nogil:
             write_u32(at + 4, header.sack[i].right)
             at += 8
     header_bytes = <uint32_t>(at - out)
-    write_u16(out + 12, <uint16_t>(header_bytes << 10 | header.flags))      # offset in words, in the upper four bits
+    out[12] = <uint8_t>(header_bytes << 2)                  # offset in words, in the upper four bits
     return header_bytes
 
 

