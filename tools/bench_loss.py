@@ -7,6 +7,7 @@ same fates packet by packet as far as they send the same. A run that fails says 
 
     python -m ustack.tools.bench_loss --quick                      # some cells, within some minutes
     python -m ustack.tools.bench_loss --only bulk --rate 1000 --cc cubic --json figures.jsonl
+    python -m ustack.tools.bench_loss --cell "reorder, 66 ms, 1%"   # one cell; --list names them all
 
 Needs root and two cores: the server has one, client and wire share the other.
 """
@@ -34,7 +35,19 @@ from ustack.tools import report
 from ustack.tools.benchmark import choose, two_cores
 from ustack.tools.compare import Measurement, Summary
 from ustack.tools.load import CpuTimes, CpuUse, LoadError
-from ustack.tools.loss_cells import BODIES, KINDS, LONG, SHORT, SHORT_BYTES, Cell, Row, cells, percentile, rows
+from ustack.tools.loss_cells import (
+    BODIES,
+    KINDS,
+    LONG,
+    SHORT,
+    SHORT_BYTES,
+    Cell,
+    Row,
+    cells,
+    longest_s,
+    percentile,
+    rows,
+)
 from ustack.tools.loss_client import download, responses
 from ustack.tools.wired import CONTESTANTS, KERNEL, contestants
 
@@ -145,6 +158,8 @@ class Bench:
 @click.option("--rate", default=100, show_default=True, type=click.IntRange(1, 10000), help="Of the wire, in Mb/s.")
 @click.option("--queue", "products", default=1.0, show_default=True, type=click.FloatRange(0.1, 100), help="In BDPs.")
 @click.option("--only", default=",".join(KINDS), show_default=True, help="Kinds of cells.")
+@click.option("--cell", "named", multiple=True, help="Only cells that --list shows so, or beginning so. Repeatable.")
+@click.option("--list", "listing", is_flag=True, help="Name the cells, run nothing.")
 @click.option("--servers", "names", default=",".join(CONTESTANTS), show_default=True, help="Servers to compare.")
 @click.option("--cc", default="cubic", show_default=True, help="The congestion control of both.")
 @click.option("--quick", is_flag=True, help="Some cells, three rounds of five seconds.")
@@ -158,13 +173,21 @@ def main(
     rate: int,
     products: float,
     only: str,
+    named: tuple[str, ...],
+    listing: bool,
     names: str,
     cc: str,
     quick: bool,
     json_file: str | None,
 ) -> None:
     """Run, print, exit 0; exit 2 with one line when it cannot be run."""
-    chosen = cells(choose(only, list(KINDS), "kind"), quick=quick)
+    chosen = cells(choose(only, list(KINDS), "kind"), quick=quick, named=named)
+    if not chosen:
+        raise click.BadParameter(f"{', '.join(named)}: no cell is called that", param_hint="--cell")
+    if listing:
+        for cell in chosen:
+            click.echo(f"{cell.kind}, {cell.name}")
+        return
     contesting = choose(names, list(CONTESTANTS), "server")
     client_core, server_core = two_cores("bench_loss")
     if quick:
@@ -181,6 +204,9 @@ def main(
             sys.exit(2)
         bench = Bench(servers, chosen, rounds, duration, rate, products, client_core, Console(stderr=True), out)
         settings = {"rate_mbit": rate, "queue_bdp": products, "cc": cc, "rounds": rounds, "seconds": duration}
+        runs = rounds * len(chosen) * len(servers)
+        at_most_min = longest_s(chosen, rounds, len(servers), duration) / 60
+        bench.console.print(f"{runs} runs, {at_most_min:.0f} minutes at most", highlight=False)
         bench.write({"settings": settings, "machine": report.machine()})
         bench.run()
         made = rows(chosen, bench.measurements, contesting)

@@ -22,19 +22,26 @@ SHORT_BYTES = 16_384
 LONG_BYTES = 64 << 20
 SHORT, LONG = "/short.bin", "/long.bin"
 BODIES = {SHORT: SHORT_BYTES, LONG: LONG_BYTES}
-KINDS = ("bulk", "reorder", "short", "queue")
+FAST_MBIT = 1000
+FAST_RTTS_MS = (20, 100)
+KINDS = ("bulk", "reorder", "short", "queue", "fast")
+BESIDE_A_RUN_S = 5.0  # a wire that starts and ends, and connections that have their grace
 MS_BETWEEN_RESPONSES = 5  # so many connections at once that one ends about this often, whatever the round trip
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One path and one load. late: of `ustack wire --reorder`. loaded: a download fills the queue meanwhile."""
+    """One path and one load.
+
+    late: of `ustack wire --reorder`. loaded: a download fills the queue meanwhile. rate_mbit: 0 is the rate of all.
+    """
 
     kind: str
     rtt_ms: int
     loss_percent: float = 0.0
     late: str = ""
     loaded: bool = False
+    rate_mbit: int = 0
 
     @property
     def name(self) -> str:
@@ -45,6 +52,8 @@ class Cell:
             path = f"{self.rtt_ms} ms, {part} late by {later}"
         if self.kind == "queue":
             path = f"{self.rtt_ms} ms, {'a full' if self.loaded else 'an empty'} queue"
+        if self.rate_mbit:
+            path = f"{self.rtt_ms} ms, {self.rate_mbit} Mb/s"
         return path
 
     @property
@@ -64,6 +73,7 @@ class Cell:
 
     def settings(self, rate_mbit: int, products: float, seed: int) -> list[str]:
         """The arguments of `ustack wire`: both directions alike. products: of rate and delay, in the queue."""
+        rate_mbit = self.rate_mbit or rate_mbit
         queue_bytes = max(QUEUE_LEAST_BYTES, round(products * rate_mbit * 1e6 / 8 * self.rtt_ms / 1e3))
         words = ["--rate", f"{rate_mbit}mbit", "--delay", f"{self.rtt_ms * 500}us", "--queue", f"{queue_bytes}B"]
         if self.loss_percent:
@@ -73,8 +83,9 @@ class Cell:
         return [*words, "--seed", str(seed)]
 
 
-def cells(kinds: Sequence[str], *, quick: bool) -> list[Cell]:
-    """The cells of these kinds, in the order of the table. quick: some of each."""
+def cells(kinds: Sequence[str], *, quick: bool, named: Sequence[str] = ()) -> list[Cell]:
+    """The cells of these kinds, in the order of the table. quick: some of each. named: only those whose "kind, name"
+    begins with one of these."""
     losses: Sequence[float] = (0.0, 1.0) if quick else LOSSES_PERCENT
     rtts: Sequence[int] = (20, 60) if quick else RTTS_MS
     found = []
@@ -87,7 +98,17 @@ def cells(kinds: Sequence[str], *, quick: bool) -> list[Cell]:
         found += [Cell("short", rtt, loss) for rtt, loss in grid]
     if "queue" in kinds:
         found += [Cell("queue", 20, loaded=loaded) for loaded in (False, True)]
+    if "fast" in kinds:
+        found += [Cell("fast", rtt, rate_mbit=FAST_MBIT) for rtt in (FAST_RTTS_MS[:1] if quick else FAST_RTTS_MS)]
+    if named:
+        found = [cell for cell in found if f"{cell.kind}, {cell.name}".startswith(tuple(named))]
     return found
+
+
+def longest_s(chosen: Sequence[Cell], rounds: int, servers: int, seconds: float) -> float:
+    """What all runs take at most: a cell with a load has half as long again to fill the queue first."""
+    each = sum(seconds * (1.5 if cell.loaded else 1) + cell.rtt_ms / 1e3 + BESIDE_A_RUN_S for cell in chosen)
+    return rounds * servers * each
 
 
 def percentile(values: Sequence[float], percent: float) -> float:

@@ -137,12 +137,19 @@ def test_a_wire_that_loses_packets_by_itself_makes_no_figure() -> None:
         (["--rounds", "0"], "--rounds"),
         (["--rate", "0"], "--rate"),
         (["--queue", "0"], "--queue"),
+        (["--cell", "bulk, 7 ms"], "no cell is called that"),
     ],
 )
 def test_wrong_options_are_refused(words: list[str], message: str) -> None:
     result = CliRunner().invoke(main, words)
     assert result.exit_code == 2
     assert message in result.output
+
+
+def test_the_list_is_of_the_cells_that_would_run() -> None:
+    result = CliRunner().invoke(main, ["--list", "--only", "reorder"])
+    assert result.exit_code == 0
+    assert result.output.splitlines() == ["reorder, 66 ms, 1% late by 5ms", "reorder, 66 ms, 5% late by 20ms"]
 
 
 # ---------------------------------------------------------------- the client

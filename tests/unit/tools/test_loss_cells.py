@@ -5,7 +5,17 @@ import pytest
 
 from ustack.cli.wire import SETTINGS, pairs
 from ustack.tools.compare import Measurement
-from ustack.tools.loss_cells import KINDS, QUEUE_LEAST_BYTES, Cell, cells, is_met, percentile, rows
+from ustack.tools.loss_cells import (
+    BESIDE_A_RUN_S,
+    KINDS,
+    QUEUE_LEAST_BYTES,
+    Cell,
+    cells,
+    is_met,
+    longest_s,
+    percentile,
+    rows,
+)
 
 
 def measured(round_number: int, column: str, server: str, value: float, **errors: int) -> Measurement:
@@ -36,11 +46,26 @@ def test_the_settings_are_those_of_the_command(cell: Cell) -> None:
     assert options.pop("--seed") == "9"
     made = pairs({name.removeprefix("--"): value for name, value in options.items()}, {}, {})
     assert set(options) <= {f"--{name}" for name in SETTINGS}
-    assert made["rate_bps"] == (100_000_000,) * 2
+    rate_bps = cell.rate_mbit * 1_000_000 or 100_000_000
+    assert made["rate_bps"] == (rate_bps,) * 2
     assert made["delay_ns"] == (cell.rtt_ms * 500_000,) * 2
-    assert made["queue_bytes"][0] == max(QUEUE_LEAST_BYTES, cell.rtt_ms * 25_000)
+    assert made["queue_bytes"][0] == max(QUEUE_LEAST_BYTES, cell.rtt_ms * 25_000 * rate_bps // 100_000_000)
     assert made.get("loss", (0, 0))[1] == pytest.approx(cell.loss_percent / 100)
     assert ("reorder" in made) == (cell.kind == "reorder")
+
+
+def test_a_cell_can_be_chosen_by_how_its_name_begins() -> None:
+    one = cells(KINDS, quick=False, named=["reorder, 66 ms, 1%"])
+    assert [cell.late for cell in one] == ["1%:5ms"]
+    two = cells(KINDS, quick=False, named=["bulk, 20 ms, loss 1 %", "fast, 100"])
+    assert [(cell.kind, cell.rtt_ms) for cell in two] == [("bulk", 20), ("fast", 100)]
+    assert cells(KINDS, quick=False, named=["nothing"]) == []
+
+
+def test_the_time_is_bounded_by_what_is_run() -> None:
+    plain, loaded = Cell("bulk", 1000), Cell("queue", 1000, loaded=True)
+    assert longest_s([plain], 1, 1, 10) == 10 + 1 + BESIDE_A_RUN_S
+    assert longest_s([plain, loaded], 3, 2, 10) == 6 * (10 + 15 + 2 * (1 + BESIDE_A_RUN_S))
 
 
 def test_a_percentile_is_a_value_that_was_measured() -> None:
