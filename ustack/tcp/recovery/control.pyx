@@ -11,9 +11,10 @@ from ustack.tcp.cc.contract cimport loss_sample_t
 from ustack.tcp.cc.registry cimport CC_FIRST, cc_default_table, cc_table
 from ustack.tcp.records.deadlines cimport tcp_tick, tick_after, tick_reached
 from ustack.tcp.records.flight cimport (
-    TX_APP_LIMITED, TX_SIZE_PROBE, transmission_at, transmission_bytes, transmission_t)
+    FLIGHT_MARKED, REPAIR_FAST, TX_APP_LIMITED, TX_SIZE_PROBE, transmission_at, transmission_bytes, transmission_t)
 from ustack.tcp.records.tcb cimport CC_PACED, CC_USED, CC_WAITING, TCP_MAX_CC, tcb_at
 from ustack.tcp.recovery.pacing cimport pacing_rate_of_window
+from ustack.tcp.recovery.transmissions cimport flight_of
 
 
 cdef enum:
@@ -142,8 +143,26 @@ cdef void control_end(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     control_choose(tcb, control_number(tcb))
 
 
+cdef void take_over(tcp_t *tcp, tcb_t *tcb, flight_t *flight) noexcept nogil:
+    """The control before had windows of its own for losses and marks, and no ssthresh, which a repair ends with
+    (repair_end): this one hears of the loss that is being repaired, and what a mark was the answer to is no excuse for
+    the next (repair_begin)."""
+    cdef const cc_ops_t *ops = control_of(tcp, tcb)
+    cdef uint32_t outstanding = tcb.snd_nxt - tcb.snd_una
+    cdef cc_view_t view
+    flight.flags &= ~FLIGHT_MARKED
+    if flight.repair != REPAIR_FAST:
+        return
+    flight.prr_delivered = 0
+    flight.prr_out = 0
+    view_load(tcp, tcb, &view)
+    ops.on_loss(control_state(tcp, tcb, ops), &view,
+                outstanding if outstanding < flight.cwnd_before else flight.cwnd_before)
+    view_store(tcb, &view)
+
+
 cdef int control_change(tcp_t *tcp, tcb_t *tcb, int number) noexcept nogil:
-    cdef bint late = tcp.cc[number].begins_late
+    cdef bint late = tcp.cc[number].begins_late, owned = control_owns_repair(tcp, tcb)
     cdef uint32_t word
     if number == control_number(tcb):
         return 0
@@ -155,6 +174,8 @@ cdef int control_change(tcp_t *tcp, tcb_t *tcb, int number) noexcept nogil:
         return -1
     control_end(tcp, tcb)
     begin_with(tcp, tcb, number, word, 0)
+    if owned and tcb.flight and not control_owns_repair(tcp, tcb):
+        take_over(tcp, tcb, flight_of(tcp, tcb))
     return 0
 
 

@@ -15,7 +15,7 @@ from ustack.tcp.cc.registry import names
 from ustack.testing.pair import Pair
 from ustack.testing.parts import controls
 from ustack.testing.peer import ScriptedPeer
-from ustack.testing.states import ALL_OPTIONS, Scene, established, fin_wait_1, syn_sent
+from ustack.testing.states import ALL_OPTIONS, Scene, established, fin_wait_1, listen, syn_sent
 from ustack.testing.testbed import MILLISECOND, PEER_ADDRESS, SECOND, STACK_ADDRESS, Testbed, read_available
 
 MSS = 1460
@@ -665,6 +665,60 @@ def test_in_the_middle_of_a_repair() -> None:
         scene.peer.send("A", ack=1 + 20 * MSS)
         assert taken() == [acks(20 * MSS, 20 * MSS, in_recovery=True, cwnd_limited=True, rtt_us=1)]
         assert scene.info()["cwnd"] == 2 * MSS
+        scene.abort()
+
+
+@pytest.mark.parametrize("cc", ["newreno", "cubic"])
+def test_in_the_middle_of_a_repair_of_one_that_has_its_own_window_for_it(cc: str) -> None:
+    """It has set no ssthresh, which a repair ends with (RFC 9937 section 6.2): the next one is told of the loss."""
+    with established(initial_window_segments=20, cc="bbr") as scene:
+        scene.send(bytes(40 * MSS))
+        for _ in range(4):
+            scene.peer.send("A", ack=1)
+        assert scene.testbed.counted()["fast_retransmits"] == 1
+        scene.conn.cc = cc
+        assert scene.info()["ssthresh"] <= 14 * MSS  # 0.7 of what is in flight, or half of it
+        scene.testbed.advance(MILLISECOND)
+        scene.peer.catch_up()
+        scene.peer.send("A")
+        assert scene.info()["cwnd"] <= 14 * MSS
+        scene.abort()
+
+
+@pytest.mark.parametrize("cc", ["newreno", "cubic"])
+def test_a_mark_that_the_one_before_has_answered_is_no_excuse_for_a_loss(cc: str) -> None:
+    with listen(initial_window_segments=20, cc="bbr") as scene:
+        scene.peer.send("SEC", options={"mss": MSS})
+        scene.peer.expect("SAE")
+        scene.peer.send("A")
+        scene.accept()
+        scene.send(bytes(40 * MSS))
+        scene.testbed.advance(20 * MILLISECOND)  # at its rate
+        scene.peer.send("AE", ack=1 + 4 * MSS)
+        scene.conn.cc = cc
+        for _ in range(4):
+            scene.peer.send("A", ack=1 + 4 * MSS)
+        assert scene.testbed.counted()["fast_retransmits"] == 1
+        assert scene.info()["ssthresh"] <= 20 * MSS
+        scene.testbed.advance(MILLISECOND)
+        scene.peer.catch_up()
+        scene.peer.send("A")
+        assert scene.info()["cwnd"] <= 20 * MSS
+        scene.abort()
+
+
+def test_the_rate_of_the_one_before_does_not_stay() -> None:
+    """BBR has paced; NewReno, which does not, sends what its window allows at once."""
+    with established(cc="bbr") as scene:
+        scene.send(bytes(400 * MSS))
+        scene.testbed.advance(100 * MILLISECOND)  # a round trip, and a rate that it makes of it
+        scene.peer.catch_up()
+        scene.peer.send("A")
+        assert scene.peer.catch_up()
+        assert scene.info()["snd_nxt"] - scene.info()["snd_una"] & 0xFFFFFFFF < scene.info()["cwnd"] - MSS
+        scene.conn.cc = "newreno"
+        scene.testbed.pump()
+        assert scene.info()["snd_nxt"] - scene.info()["snd_una"] & 0xFFFFFFFF > scene.info()["cwnd"] - MSS
         scene.abort()
 
 
