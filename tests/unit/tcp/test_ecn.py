@@ -642,3 +642,32 @@ def test_an_old_ack_with_an_echo_is_not_heard() -> None:
         assert scene.info()["cwnd"] == before
         assert scene.testbed.counted().get("ecn_reductions", 0) == 0
         scene.abort()
+
+
+@pytest.mark.parametrize("flights", [0, 100])
+@pytest.mark.parametrize("cc", ["newreno", "cubic", "bbr"])
+def test_echoes_in_duplicates_do_not_put_the_timer_off(cc: str, flights: int) -> None:
+    """A peer that acknowledges nothing and says ECE more often than the timer fires: R2 ends it all the same."""
+    with agreed(cc=cc, flights=flights, user_timeout_ns=100 * SECOND) as scene:
+        scene.send(bytes(40 * MSS))
+        for _ in range(2000):
+            scene.testbed.advance(100 * MILLISECOND)
+            scene.peer.drain()
+            if scene.state == "CLOSED":
+                break
+            scene.peer.send("AE", ack=1)
+        assert scene.state == "CLOSED"
+        assert scene.testbed.counted()["retransmit_timeouts"] >= 5
+
+
+@pytest.mark.parametrize("cc", ["newreno", "cubic"])
+def test_another_control_may_follow_a_mark_in_a_flight_of_one_segment(cc: str) -> None:
+    """The window is nothing until the timer fires (section 6.1.2), whoever counts it then."""
+    with flying(1, total=30, cc=cc) as scene:
+        for other in ("bbr", "newreno", "cubic", "bbr"):
+            scene.peer.send("AE", ack=scene.info()["snd_nxt"] - (scene.peer.iss or 0) & 0xFFFFFFFF)
+            scene.conn.cc = other
+            scene.testbed.pump()
+            scene.peer.wait(2 * SECOND)
+            scene.peer.drain()
+        scene.abort()
