@@ -389,10 +389,7 @@ cdef send_t send_data(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
                             (PSH if length == unsent and length > 0 else 0) | (FIN if fin else 0),
                             tos)
         if sent != SEND_OK:
-            transmission_cancel(tcp, tcb, index)
-            if sent == SEND_FAILED and not deadline_is_set(tcb, DEADLINE_REXMIT):
-                rexmit_start(tcp, tcb)
-            return sent
+            return note_unsent(tcp, tcb, index, sent)
         note_sent(tcp, tcb, index, length, fin)
         if index:
             if rate:
@@ -436,8 +433,7 @@ cdef send_t send_size_probe(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     sent = send_segment(tcp, tcb, tcb.snd_nxt, length, 0, unmarkable(tcb))
     if sent != SEND_OK:
         path_probe_cancel(tcp, tcb)
-        transmission_cancel(tcp, tcb, index)
-        return sent
+        return note_unsent(tcp, tcb, index, sent)
     short_end = snd_short_end(tcp, tcb)[0]
     note_sent(tcp, tcb, index, length, False)
     snd_short_end(tcp, tcb)[0] = short_end  # it is not a short one
@@ -493,6 +489,14 @@ cdef inline uint32_t segment_length(const tcp_t *tcp, const tcb_t *tcb, uint32_t
     if tcb.snd_nxt == tcb.snd_una and length >= tcb_max_window(tcb) // 2:
         return length                                   # a peer with a small buffer (rule 3)
     return 0
+
+
+cdef send_t note_unsent(tcp_t *tcp, tcb_t *tcb, uint32_t index, send_t sent) noexcept nogil:
+    """New data has not gone out. Where the ring is full output comes again by itself, otherwise a timer asks it to."""
+    transmission_cancel(tcp, tcb, index)
+    if sent == SEND_FAILED and not deadline_is_set(tcb, DEADLINE_REXMIT):
+        rexmit_start(tcp, tcb)
+    return sent
 
 
 cdef inline void note_sent(tcp_t *tcp, tcb_t *tcb, uint32_t index, uint32_t length, bint fin) noexcept nogil:
