@@ -3,13 +3,15 @@
 
 One connection sends a stream whose every byte is known. The peer acknowledges what it never got or too little, SACKs
 what was never sent, backwards, byte by byte and twice, echoes timestamps of no time, closes its window and takes it
-back, falls silent, and complains about the path's MTU. Rings are small, records are refused. Between two lies it may
-be honest for a while.
+back, falls silent, and complains about the path's MTU, of probes of it (RFC 4821), too. The path may be narrow and say
+nothing. The peer echoes marks that never were (RFC 3168), marks its own data and sends it twice. Rings are small,
+records are refused, the congestion control is exchanged. Between two lies it may be honest for a while.
 
 What must hold always: every byte on the wire is the stream's (RFC 9293 section 3.4), none lies beyond what was queued
 or beyond the peer's window but for a probe (section 3.8.6), the window does not grow by more than what was acknowledged
 (RFC 5681 section 3.1), a turn and a span of time cost a bounded number of polls, the record of transmissions is as
-flight.pxd says (ensure(), in debug builds), and a peer that becomes honest gets everything.
+flight.pxd says (ensure(), in debug builds), what waits to be sent waits for an ACK or a timer, nothing says anything of
+ECN that was not agreed on, what is reported as received was sent, and a peer that becomes honest gets everything.
 
     sudo make asan-test ARGS="tests/fuzz/test_hostile_acks.py"
 """
@@ -21,10 +23,11 @@ from typing import Any
 
 import pytest
 
+from ustack.errors import StackError
 from ustack.testing import testbed as bed
-from ustack.testing.peer import ScriptedPeer
+from ustack.testing.peer import ANY, ScriptedPeer
 from ustack.testing.segment import SEQUENCE_MASK, Segment, parse_frame
-from ustack.testing.states import ALL_OPTIONS, PEER_PORT, STACK_PORT, SYN_OPTIONS, Scene, established
+from ustack.testing.states import ALL_OPTIONS, PEER_PORT, STACK_PORT, SYN_OPTIONS, Scene, listen
 from ustack.testing.testbed import MILLISECOND, SECOND
 
 SACK_ONLY = {"mss": 1460, "sack_permitted": True}
@@ -35,6 +38,11 @@ TIMES = tuple(duration * MILLISECOND for duration in (0, 1, 1, 5, 20, 100, 1000,
 WRITES = (1, 10, 100, 1459, 1460, 1461, 5000, 20_000, 65_000)
 WINDOWS = (0, 1, 100, 1459, 3000, 20_000, 65_535, 65_535, 65_535)
 POLLS_PER_STEP = 4000
+CONTROLS = ("newreno", "cubic", "bbr")
+CLAIMS = (0, 68, 296, 552, 576, 1006, 1024, 1100, 1280, 1400, 1492, 1499, 1500, 65_535)
+PATHS = (65_535, 65_535, 65_535, 1400, 1100, 600)
+HEADERS = 40
+NOT_ECT, ECT0, CE = 0, 2, 3
 
 
 def signed(number: int) -> int:
@@ -61,6 +69,12 @@ class Foe:
         self.acked = 0
         self.reset = False
         self.may_sack = True  # it was agreed upon
+        self.ecn = False  # likewise
+        self.path = 65_535  # bytes of a packet that arrives
+        self.carried = 0  # bytes that have come, again and again
+        self.has_had_bbr = False
+        self.said = 1  # the end of what we have sent
+        self.pumped = True  # the stack has had time to act on what came last
         self.fillers: list[ScriptedPeer] = []
 
     # ------------------------------------------------------------ what has come
@@ -78,6 +92,16 @@ class Foe:
         assert self.peer.iss is not None
         start = self.una + signed(segment.seq - self.peer.iss - self.una)
         end = start + len(segment.payload)
+        self.look_at_reports(segment)
+        if segment.tos != NOT_ECT:
+            assert self.ecn
+            assert segment.tos == ECT0
+            assert segment.payload
+            assert start >= self.top - 1, f"[{start}, {end}) goes again and may be marked"  # but a window probe's byte
+        assert self.ecn or not set("EC") & set(segment.flags)
+        if "C" in segment.flags:
+            assert segment.tos == ECT0
+            assert len(segment.payload) <= 1460, "CWR on more than one segment"
         if not segment.payload and "F" not in segment.flags:
             return
         assert segment.payload == STREAM[start - 1 : end - 1], f"other bytes at {start}"
@@ -88,8 +112,18 @@ class Foe:
             end += 1
         assert end <= self.edge + 1 or start <= self.una, f"[{start}, {end}) is beyond the window's edge {self.edge}"
         self.top = max(self.top, end)
-        if self.generator.random() >= self.lose:
+        self.carried += end - start
+        if self.generator.random() >= self.lose and len(segment.payload) + HEADERS <= self.path:
             self.keep(start, end)
+
+    def look_at_reports(self, segment: Segment) -> None:
+        """SACK blocks are of what we have sent; the first may be of what has come twice (RFC 2883 section 4)."""
+        ack = signed(segment.ack - self.peer.isn)
+        assert 1 <= ack <= self.said + 1
+        for number, block in enumerate(segment.options.get("sack", ())):
+            left, right = (signed(edge - self.peer.isn) for edge in block)
+            assert 1 <= left < right <= self.said, f"[{left}, {right}) was never sent"
+            assert left > ack or (number == 0 and right <= ack), f"[{left}, {right}) with ACK {ack}"
 
     def keep(self, start: int, end: int) -> None:
         """It has arrived."""
@@ -117,7 +151,10 @@ class Foe:
             self.una = ack
             self.edge = max(self.edge, ack + (window << self.scale))
         self.edge = max(self.edge, ack + (window << self.scale)) if ack <= self.top else self.edge
-        self.peer.send("A", ack=ack, wnd=window, options=options, pump=self.generator.random() < 0.8)
+        self.pumped = self.generator.random() < 0.8
+        flags = "A" + self.generator.choice(("", "", "E", "C", "EC"))
+        tos = self.generator.choice((NOT_ECT, NOT_ECT, CE))
+        self.peer.send(flags, ack=ack, wnd=window, options=options, pump=self.pumped, tos=tos)
 
     def tell_truth(self, window: int = 65_535) -> None:
         """What has arrived is acknowledged, with the SACK blocks that belong to it."""
@@ -164,9 +201,30 @@ class Foe:
         self.answer(ack, generator.choice(WINDOWS), blocks if self.may_sack else [], echo)
 
     def complain(self) -> None:
-        """A router says that segments are too big."""
-        about = self.peer.from_stack(seq=self.una, payload=bytes(1460))
-        self.peer.send_icmp_error(3, 4, about, mtu=self.generator.choice((0, 68, 296, 576, 1006, 1492)))
+        """A router says that segments are too big: the first that is missing, or any, a probe too."""
+        generator = self.generator
+        seq = generator.choice((self.una, self.una, generator.randint(self.una, self.top), self.top - 1))
+        about = self.peer.from_stack(seq=seq, payload=bytes(1460))
+        self.peer.send_icmp_error(3, 4, about, mtu=generator.choice(CLAIMS))
+
+    def talk(self) -> None:
+        """Data of ours, new, beyond a hole, or known: marked or not."""
+        generator = self.generator
+        size = generator.choice((1, 100, 1460))
+        known = generator.randint(1, self.said)
+        seq = generator.choice((None, None, self.said + 2000, known, max(1, self.said - size)))
+        self.pumped = generator.random() < 0.7
+        self.edge = max(self.edge, self.una + (self.peer.wnd << self.scale))
+        self.peer.send(
+            "A" + generator.choice(("", "", "C", "E")),
+            seq=seq,
+            ack=self.una,
+            payload=bytes(size),
+            tos=generator.choice((NOT_ECT, ECT0, CE)),
+            pump=self.pumped,
+        )
+        self.said = max(self.said, (self.said if seq is None else seq) + size)
+        self.peer.snd_nxt = self.said
 
     # ------------------------------------------------------------ the application
 
@@ -182,21 +240,29 @@ class Foe:
     def step(self) -> None:
         """Anything."""
         what = self.generator.random()
-        if what < 0.25:
+        self.pumped = True
+        if what < 0.22:
             self.write()
+        elif what < 0.25:
+            self.talk()
         elif what < 0.50:
             self.lie()
         elif what < 0.70:
             self.tell_truth(self.generator.choice(WINDOWS))
-        elif what < 0.72:
+        elif what < 0.725:
             self.complain()
-        elif what < 0.725 and not self.shut:
+        elif what < 0.73 and not self.shut:
             self.shut = True
             self.scene.shutdown()
         elif what < 0.75:
             self.crowd()
-        elif what < 0.78:
+        elif what < 0.77:
             self.lose = self.generator.choice((0.0, 0.05, 0.5, 1.0))
+        elif what < 0.775:
+            self.path = self.generator.choice(PATHS)
+        elif what < 0.78:
+            with suppress(StackError):  # no record for it
+                self.scene.conn.cc = self.generator.choice(CONTROLS)
         else:
             self.scene.testbed.advance(self.generator.choice(TIMES))
 
@@ -228,11 +294,14 @@ def assert_in_order(foe: Foe) -> bool:
     row = foe.row()
     if row is None or row["state"] == "CLOSED" or foe.reset:
         return False
+    foe.has_had_bbr = foe.has_had_bbr or row["cc"] == "bbr"
     outstanding = (row["snd_nxt"] - row["snd_una"]) & SEQUENCE_MASK
     assert outstanding < 1 << 31
-    assert row["cwnd"] <= INITIAL_WINDOW + foe.acked + 4 * 1460
-    if outstanding:
-        assert foe.scene.testbed.stack.next_deadline_ns is not None
+    # BBR counts what is SACKed as well, each time that the peer says so, though it has forgotten it in the meantime.
+    if not (foe.has_had_bbr and foe.may_sack):
+        assert row["cwnd"] <= INITIAL_WINDOW + (foe.carried if foe.has_had_bbr else foe.acked) + 4 * 1460, str(row)
+    if outstanding or (foe.pumped and row["snd_unsent_bytes"]):
+        assert foe.scene.testbed.stack.next_deadline_ns is not None, f"waits for nothing: {row}"
     return True
 
 
@@ -245,13 +314,19 @@ def without_checksum(segment: Segment | None) -> Segment | None:
 def test_a_lying_peer_breaks_nothing(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     generator = random.Random(seed)
     config: dict[str, Any] = {
-        "cc": generator.choice(("newreno", "cubic")),
+        "cc": generator.choice(CONTROLS),
+        "mtu_probing": generator.randrange(3),
+        "ecn": generator.randrange(3),
         "user_timeout_ns": generator.choice((100, 86_400, 86_400)) * SECOND,
     }
     if generator.random() < 0.3:
         config["flights"] = generator.choice((0, 1))
     if generator.random() < 0.3:
         config["transmissions"] = generator.choice((0, 1, 2, 5))
+    if generator.random() < 0.2:
+        config["extra_records"] = generator.choice((0, 1))
+    if generator.random() < 0.2:
+        config["cc_records"] = generator.choice((0, 1))
     offload = generator.random() < 0.4
     network = {
         "tx_slots": generator.choice((2, 3, 64, 1024)),
@@ -261,8 +336,12 @@ def test_a_lying_peer_breaks_nothing(seed: int, monkeypatch: pytest.MonkeyPatch)
     if offload:  # checksums are the device's
         monkeypatch.setattr(bed, "parse_frame", lambda frame: without_checksum(parse_frame(frame)))
     options = generator.choice((SYN_OPTIONS, SACK_ONLY, ALL_OPTIONS, ALL_OPTIONS))
-    with established(options=options, wnd=65_535, seed=1, network=network, **config) as scene:
+    flags = generator.choice(("S", "SEC"))
+    with opened(flags, options, network=network, **config) as scene:
         foe = Foe(generator, scene, int(options.get("wscale", 0)))
+        foe.ecn = scene.info()["ecn"] != "none"
+        assert foe.ecn == (flags == "SEC" and config["ecn"] != 0)
+        foe.path = generator.choice(PATHS) if not offload else foe.path
         if network["tx_slots"] < 4:
             foe.fillers = [another(scene, port) for port in range(PEER_PORT + 1, PEER_PORT + 5)]
         foe.may_sack = "sack_permitted" in options
@@ -280,6 +359,18 @@ def test_a_lying_peer_breaks_nothing(seed: int, monkeypatch: pytest.MonkeyPatch)
             filler.send("R")
 
 
+def opened(flags: str, options: dict[str, Any], **config: Any) -> Scene:
+    """ESTABLISHED by a SYN with these flags, of a peer that says no more for now."""
+    scene = listen(seed=1, **config)
+    scene.peer.send(flags, options=options)
+    scene.peer.expect(ANY, seq=0, ack=1)
+    scene.peer.timestamps = "timestamps" in options
+    scene.peer.send("A")
+    scene.accept()
+    scene.peer.expect_nothing()
+    return scene
+
+
 def another(scene: Scene, port: int) -> ScriptedPeer:
     """A connection that only owes ACKs."""
     peer = ScriptedPeer(scene.testbed, port=port, stack_port=STACK_PORT)
@@ -293,6 +384,7 @@ def become_honest(foe: Foe) -> None:
     """Everything that was queued arrives. What was acknowledged without having arrived is gone."""
     testbed = foe.scene.testbed
     foe.lose = 0.0
+    foe.path = 65_535
     want = foe.queued + (1 if foe.shut else 0)
     for turn in range(2500):
         testbed.pump()
