@@ -52,6 +52,32 @@ def test_a_connection_keeps_its_stack_usable() -> None:
     gc.collect()
 
 
+@pytest.mark.parametrize("how", ["the link goes away", "a callback closes the stack"])
+def test_a_stack_that_lingers_ends_when_there_is_nothing_to_wait_for(how: str) -> None:
+    """A closed connection whose FIN is never acknowledged, and a minute of patience that is not needed."""
+    network = SimNetwork()
+    server = Stack(network.b, PEER_ADDRESS + "/24")
+    client = Stack(network.a, STACK_ADDRESS + "/24")
+    listener = server.listen(80)
+    connection = client.connect(PEER_ADDRESS, 80, wait=False)
+    while not listener.pending:
+        network.advance(max(network.next_event_ns or 0, network.now_ns))
+        client.poll()
+        server.poll()
+    connection.send(b"never acknowledged", timeout=0)
+    connection.close()
+    assert client.closing_connections() == 1
+    turns = client.turns()["turns"]
+    if how == "the link goes away":
+        network.a.close()
+    else:
+        client.call_soon_threadsafe(lambda: client.close(linger=0))
+    client.close(linger=60)
+    assert client.turns()["turns"] < turns + 100
+    assert not any(client.leaks().values())
+    server.close(linger=0)
+
+
 def test_a_listener_of_a_closed_stack_accepts_nothing_and_closes() -> None:
     network = SimNetwork()
     stack = Stack(network.a, now_ns=0)
