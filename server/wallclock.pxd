@@ -18,7 +18,21 @@ cdef class WallClock:
     # now_ns: the engine's time now. Raises what reading it raises.
     cdef int set(self, uint64_t now_ns) except -1
 
+# A second has begun: write its date. Above: tick.
+cdef void begin_second(server_t *server, uint64_t now_ns) noexcept nogil
+# The offset is not known: read the wall clock, with the GIL. Above: begin_burst.
+cdef void learn_offset(server_t *server, uint64_t now_ns) noexcept nogil
+
+
 # Take the engine's time; at a new second, write the date.
-cdef void tick(server_t *server, uint64_t now_ns) noexcept nogil
+cdef inline void tick(server_t *server, uint64_t now_ns) noexcept nogil:
+    server.now_ns = now_ns
+    if now_ns >= server.next_second_ns:
+        begin_second(server, now_ns)
+
+
 # A burst has begun: set the wall clock if its offset is not known, and take the time.
-cdef void begin_burst(server_t *server, uint64_t now_ns) noexcept nogil
+cdef inline void begin_burst(server_t *server, uint64_t now_ns) noexcept nogil:
+    if not server.wall_known:
+        learn_offset(server, now_ns)
+    tick(server, now_ns)

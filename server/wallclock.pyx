@@ -12,22 +12,16 @@ from ustack.server.records cimport server_t
 _log = logging.getLogger("ustack.server")
 
 
-cdef void tick(server_t *server, uint64_t now_ns) noexcept nogil:
-    cdef uint64_t wall_ns
-    server.now_ns = now_ns
-    if now_ns < server.next_second_ns:
-        return
-    wall_ns = <uint64_t>(<int64_t>now_ns + server.wall_offset_ns)
+cdef void begin_second(server_t *server, uint64_t now_ns) noexcept nogil:
+    cdef uint64_t wall_ns = <uint64_t>(<int64_t>now_ns + server.wall_offset_ns)
     server.second = <int64_t>(wall_ns / 1_000_000_000)
     server.next_second_ns = now_ns + 1_000_000_000 - wall_ns % 1_000_000_000
     server.checks_left = server.checks_per_second
     write_http_date(server.date, server.second)
 
 
-cdef void begin_burst(server_t *server, uint64_t now_ns) noexcept nogil:
-    if not server.wall_known:
-        set_wall_clock(server, now_ns)
-    tick(server, now_ns)
+cdef void learn_offset(server_t *server, uint64_t now_ns) noexcept nogil:
+    set_wall_clock(server, now_ns)
 
 
 cdef void set_wall_clock(server_t *server, uint64_t now_ns) noexcept with gil:
