@@ -60,8 +60,8 @@ from ustack.tcp.recovery.repair cimport repair_note_sent
 from ustack.tcp.recovery.rtt cimport rexmit_start
 from ustack.tcp.recovery.tlp cimport WORST_DELAYED_ACK_US, tlp_schedule
 from ustack.tcp.recovery.transmissions cimport (
-    flight_check, flight_of, transmission_cancel, transmission_merge, transmission_prepare, transmission_resent,
-    transmission_sent, transmission_split)
+    flight_check, flight_of, transmission_cancel, transmission_lose_first, transmission_merge, transmission_prepare,
+    transmission_resent, transmission_sent, transmission_split)
 from ustack.wire.ipv4 cimport IPV4_ECN_MASK
 from ustack.wire.seq cimport seq_gt, seq_le, seq_lt
 from ustack.wire.tcp cimport (
@@ -575,7 +575,7 @@ cdef inline void await_window(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
 cdef send_t send_again(tcp_t *tcp, tcb_t *tcb, flight_t *flight) noexcept nogil:
     cdef send_t sent = send_lost(tcp, tcb, flight)
     if sent == SEND_OK and flight.flags & FLIGHT_PROBE:
-        if flight.sacked_bytes or flight.to_resend.first or flight.repair != REPAIR_NONE:
+        if flight.sacked_bytes or flight.to_resend.first or flight.repair != REPAIR_NONE or tcb.snd_wnd == 0:
             flight.flags &= ~FLIGHT_PROBE   # asked for before a busy turn or a full ring, and answered since
             return SEND_OK
         return send_tail_probe(tcp, tcb, flight)
@@ -624,6 +624,9 @@ cdef send_t send_lost(tcp_t *tcp, tcb_t *tcb, flight_t *flight) noexcept nogil:
         data = length - (1 if seq_gt(record.end, tcb.snd_end) else 0)       # a FIN takes no room
         if data > room or room == 0:
             if room < tcb.smss:
+                if beyond_window(tcp, tcb, flight, index):
+                    transmission_lose_first(tcp, flight)
+                    continue
                 return SEND_OK
             length = room - room % tcb.smss
             transmission_split(tcp, flight, index, record.seq + length)
@@ -636,6 +639,16 @@ cdef send_t send_lost(tcp_t *tcp, tcb_t *tcb, flight_t *flight) noexcept nogil:
             work_add(tcp, tcb)
             return SEND_OK
     return SEND_OK
+
+
+cdef inline bint beyond_window(const tcp_t *tcp, const tcb_t *tcb, const flight_t *flight,
+                               uint32_t index) noexcept nogil:
+    """The window has shrunk, the first to be sent again lies beyond it, and what is at SND.UNA waits behind: that goes
+    first. It always fits (RFC 9293 section 3.8.6, SHLD-16), and its ACK moves the window on; what lies beyond MAY go
+    (MAY-7), and would be refused."""
+    return (index != flight.head and tcb.snd_wnd != 0
+            and transmission_at(tcp, flight, flight.head).flags & TX_LOST
+            and transmission_at(tcp, flight, index).seq - tcb.snd_una >= tcb.snd_wnd)
 
 
 cdef void join_lost(tcp_t *tcp, tcb_t *tcb, flight_t *flight, uint32_t index, uint32_t room) noexcept nogil:

@@ -35,7 +35,8 @@ cdef bint tlp_instead(tcp_t *tcp, tcb_t *tcb, flight_t *flight) noexcept nogil:
 
 cdef void tlp_expired(tcp_t *tcp, tcb_t *tcb, flight_t *flight) noexcept nogil:
     deadline_clear(tcb, DEADLINE_PROBE)
-    if not tlp_may(tcb, flight):
+    # A window that was taken back to nothing is probed by the retransmission timer (RFC 9293 section 3.8.6, MUST-35).
+    if not tlp_may(tcb, flight) or tcb.snd_wnd == 0:
         return
     flight.flags |= FLIGHT_PROBE
     work_add(tcp, tcb)
