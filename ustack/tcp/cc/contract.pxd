@@ -82,6 +82,7 @@ ctypedef struct ack_sample_t:
     bint cwnd_limited               # the window was what held the sender back (RFC 9293 / 7661), as far as it tells
     int32_t unsent                  # bytes queued and not sent when it came; 0 or less: the application is the limit
     bint in_recovery                # a loss is being repaired: see above
+    bint after_timeout              # what was outstanding at a timeout is being repaired, or has been by this ACK
     bint selective                  # the peer says by SACK what has arrived
     bint round_start                # what was sent after the last such ACK is delivered: a round trip has passed
     bint is_app_limited             # the rate's segment was sent while the application was the limit

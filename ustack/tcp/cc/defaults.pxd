@@ -29,5 +29,5 @@ cdef void cc_default_on_idle(void *state, cc_view_t *view, uint32_t restart_wind
 cdef void cc_default_on_mtu(void *state, cc_view_t *view, uint32_t old_smss) noexcept nogil
 # No default, but what controls have in common: an ACK in a slow start that is not the first one, before which there was
 # a loss. It may cover much that arrived long ago, so it counts for two segments at most (RFC 3465 section 2.3, L = 2),
-# and leads to ssthresh, not beyond.
+# for one while what was outstanding at a timeout is not acknowledged (there: L = 1), and leads to ssthresh, not beyond.
 cdef void slow_start_again(cc_view_t *view, const ack_sample_t *sample) noexcept nogil

@@ -184,7 +184,7 @@ cdef void frto_on_ack(tcp_t *tcp, tcb_t *tcb, flight_t *flight, const ack_news_t
 cdef void repair_on_ack(tcp_t *tcp, tcb_t *tcb, flight_t *flight, ack_news_t *news, uint32_t una, uint32_t in_flight,
                         bint duplicate) noexcept nogil:
     cdef bint moved = tcb.snd_una != una
-    cdef bint was_fast = flight.repair == REPAIR_FAST
+    cdef bint was_fast = flight.repair == REPAIR_FAST, was_rto = flight.repair == REPAIR_RTO
     cdef bint probe_repaired = tlp_acknowledged(tcp, flight, tcb.snd_una, news, duplicate)
     if news.dsack:
         rack_note_dsack(tcb, flight)
@@ -203,7 +203,7 @@ cdef void repair_on_ack(tcp_t *tcp, tcb_t *tcb, flight_t *flight, ack_news_t *ne
     elif probe_repaired:
         repair_by_probe(tcp, tcb, tcb.snd_nxt - una)
     note_disorder(tcb, flight, news, moved, duplicate)
-    control_on_ack(tcp, tcb, flight, news, una, in_flight, was_fast or flight.repair == REPAIR_FAST)
+    control_on_ack(tcp, tcb, flight, news, una, in_flight, was_fast or flight.repair == REPAIR_FAST, was_rto)
     if flight.repair == REPAIR_FAST:
         set_window(tcp, tcb, flight, news, moved)
 
@@ -226,7 +226,7 @@ cdef inline void note_disorder(tcb_t *tcb, flight_t *flight, const ack_news_t *n
 
 
 cdef inline void control_on_ack(tcp_t *tcp, tcb_t *tcb, flight_t *flight, const ack_news_t *news, uint32_t una,
-                                uint32_t in_flight, bint in_recovery) noexcept nogil:
+                                uint32_t in_flight, bint in_recovery, bint after_timeout) noexcept nogil:
     cdef const cc_ops_t *ops
     cdef cc_view_t view
     cdef ack_sample_t sample
@@ -236,6 +236,7 @@ cdef inline void control_on_ack(tcp_t *tcp, tcb_t *tcb, flight_t *flight, const 
     view_load(tcp, tcb, &view)
     sample_fill(tcp, tcb, flight, news, &sample, una, in_flight)
     sample.in_recovery = in_recovery
+    sample.after_timeout = after_timeout
     ops.on_ack(control_state(tcp, tcb, ops), &view, &sample)
     if not in_recovery or control_owns_repair(tcp, tcb):
         view_store(tcb, &view)

@@ -79,15 +79,16 @@ def test_slow_start_counts_no_more_than_what_was_acknowledged() -> None:
 
 
 def test_slow_start_after_a_loss_counts_two_segments_an_ack_at_most() -> None:
-    """One ACK after a timeout may cover what arrived long ago, so it counts for L = 2 segments (RFC 3465 section 2.2).
-
-    RFC 5681 section 3.1 counts one. So does RFC 3465 section 2.3 after a timeout.
-    """
+    """One ACK after a timeout may cover what arrived long ago, so it counts for one segment until all that was
+    outstanding is acknowledged, and for L = 2 from then on (RFC 3465 section 2.3; RFC 5681 section 3.1)."""
     with started(20) as scene:
         scene.peer.wait(5 * SECOND)
         scene.peer.drain()
         scene.peer.send("A", ack=seq_of(20))
-        assert scene.info()["cwnd"] == (1 + 2) * MSS
+        assert scene.info()["cwnd"] == (1 + 1) * MSS
+        assert len(sent(scene)) == 2
+        scene.peer.send("A", ack=seq_of(22))
+        assert scene.info()["cwnd"] == (1 + 1 + 2) * MSS
         scene.abort()
 
 
