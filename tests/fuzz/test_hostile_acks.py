@@ -17,6 +17,7 @@ ECN that was not agreed on, what is reported as received was sent, and a peer th
 """
 
 import random
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -317,6 +318,7 @@ def test_a_lying_peer_breaks_nothing(seed: int, monkeypatch: pytest.MonkeyPatch)
         "cc": generator.choice(CONTROLS),
         "mtu_probing": generator.randrange(3),
         "ecn": generator.randrange(3),
+        "pacing": generator.randrange(2),
         "user_timeout_ns": generator.choice((100, 86_400, 86_400)) * SECOND,
     }
     if generator.random() < 0.3:
@@ -359,7 +361,7 @@ def test_a_lying_peer_breaks_nothing(seed: int, monkeypatch: pytest.MonkeyPatch)
             filler.send("R")
 
 
-def opened(flags: str, options: dict[str, Any], **config: Any) -> Scene:
+def opened(flags: str, options: Mapping[str, Any], **config: Any) -> Scene:
     """ESTABLISHED by a SYN with these flags, of a peer that says no more for now."""
     scene = listen(seed=1, **config)
     scene.peer.send(flags, options=options)

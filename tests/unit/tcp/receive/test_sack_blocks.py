@@ -204,3 +204,66 @@ def test_a_connection_that_ends_leaves_no_report_behind() -> None:
         newcomer.send("A", payload=b"x" * 2920)
         newcomer.expect("A", ack=2921, options={"sack": None})
         newcomer.send("R")
+
+
+def test_a_flood_of_duplicates_on_many_connections_is_one_ack_each_and_tells_nobody_of_anothers() -> None:
+    """There are 16 places for all of them: who finds none says nothing, and nobody says what is not his own."""
+    with established(options=SACK_ONLY) as scene:
+        peers = [ScriptedPeer(scene.testbed, port=PEER_PORT + 1 + index, stack_port=STACK_PORT) for index in range(200)]
+        accepted = []
+        assert scene.listener is not None
+        for index, peer in enumerate(peers):
+            peer.send("S", options=SACK_ONLY)
+            peer.expect("SA", seq=0, ack=1)
+            peer.send("A", payload=b"x" * (index + 1))
+            accepted.append(scene.listener.accept(timeout=0))
+            scene.testbed.advance(SECOND)
+            peer.drain()
+        scene.testbed.mark()
+        for _ in range(3):
+            for index, peer in enumerate(peers):
+                peer.send("A", seq=1, payload=b"x" * (index + 1), pump=False)
+            scene.testbed.pump()
+        told = 0
+        for index, peer in enumerate(peers):
+            answers = peer.drain()
+            assert len(answers) <= 3
+            for answer in answers:
+                found = [
+                    tuple(edge - peer.isn & 0xFFFFFFFF for edge in pair) for pair in answer.options.get("sack", [])
+                ]
+                assert found in ([], [(1, index + 2)])
+                told += len(found)
+        assert told >= 16
+        assert scene.testbed.counted()["pure_acks_out"] <= 600
+        scene.testbed.advance(SECOND)
+        for index, peer in enumerate(peers):  # and what has not been said then is not said later
+            peer.send("A", payload=b"y" * 2920)
+            peer.expect("A", ack=index + 2922, options={"sack": None})
+            peer.send("R")
+        accepted.clear()
+
+
+@pytest.mark.parametrize("state", ["FIN-WAIT-1", "FIN-WAIT-2", "CLOSE-WAIT", "CLOSING", "LAST-ACK", "TIME-WAIT"])
+def test_what_comes_twice_is_reported_to_the_end_of_a_connection(scene: Scene, state: str) -> None:
+    """All but TIME-WAIT, whose record has no room for it. The FIN that comes again is no data."""
+    peer = scene.peer
+    peer.snd_nxt = 301
+    fin = 0
+    if state in ("CLOSE-WAIT", "LAST-ACK"):
+        peer.send("FA")
+        fin = 1
+    if state != "CLOSE-WAIT":
+        scene.shutdown()
+    peer.catch_up()
+    if state in ("FIN-WAIT-2", "TIME-WAIT"):
+        peer.send("A", ack=2)
+    if state in ("CLOSING", "TIME-WAIT"):
+        peer.send("FA", ack=1 if state == "CLOSING" else 2)
+        fin = 1
+    peer.drain()
+    assert scene.state == state
+    scene.testbed.advance(SECOND // 100)
+    peer.drain()
+    peer.send("FA" if fin else "A", seq=201, ack=1, payload=b"x" * 100)
+    assert blocks(scene, ack=301 + fin) == ([(201, 301)] if state != "TIME-WAIT" else [])
