@@ -27,9 +27,11 @@ from cpython.ref cimport Py_DECREF, Py_INCREF, PyObject
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memset
 
-from ustack.tcp.cc.contract cimport CC_NAME_MAX, CWND_GROWS_BELOW, ack_sample_t, cc_ops_t, cc_view_t
+from ustack.tcp.cc.contract cimport CC_MAX, CC_NAME_MAX, CWND_GROWS_BELOW, ack_sample_t, cc_ops_t, cc_view_t
 from ustack.tcp.cc.newreno cimport newreno_ops, newreno_t
 from ustack.tcp.cc.registry cimport CC_ERR_FULL, CC_ERR_TAKEN, cc_register
+
+from ustack.tcp.cc.registry import names
 
 
 cdef enum:
@@ -315,6 +317,10 @@ cdef void init_3(void *state, cc_view_t *view) noexcept nogil:
     begin(state, view, 3)
 
 
+cdef list scripted_names():
+    return [name.decode() for name in NAMES]
+
+
 def register(control: type[CongestionControl]) -> None:
     """Make a class known by its name; as often as you like. Another class of that name takes its place for connections
     that begin from now on: a changed control needs no new process. Raises ValueError: no name, one that is taken by
@@ -331,7 +337,7 @@ def register(control: type[CongestionControl]) -> None:
         CLASSES[NAMES.index(name)] = control
         return
     if len(NAMES) == SCRIPTED_MAX:
-        raise ValueError(f"{SCRIPTED_MAX} controls written in Python are registered")
+        raise ValueError(f"{SCRIPTED_MAX} controls written in Python are registered: {', '.join(scripted_names())}")
     number = len(NAMES)
     ops = &TABLES[number]
     memset(ops, 0, sizeof(cc_ops_t))
@@ -358,6 +364,6 @@ def register(control: type[CongestionControl]) -> None:
     if result == CC_ERR_TAKEN:
         raise ValueError(f"name={control.name!r}: there is such a control already")
     if result == CC_ERR_FULL:
-        raise ValueError("no more controls can be registered")
+        raise ValueError(f"no more than {CC_MAX} controls can be registered; there are: {', '.join(names())}")
     NAMES.append(name)
     CLASSES.append(control)

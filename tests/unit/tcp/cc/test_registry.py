@@ -92,3 +92,37 @@ def test_a_name_that_is_none_is_refused_with_those_there_are(name: str) -> None:
 def test_what_is_no_name_is_refused(name: Any) -> None:
     with pytest.raises(ValueError, match="cc is a name: newreno"):
         Stack(SimNetwork().a, now_ns=0, cc=name)
+
+
+def test_the_bound_on_controls_written_in_python_is_said() -> None:
+    """A control's number has three bits in the record of a connection. Four are for classes; the fifth is refused."""
+    code = """
+from ustack.tcp.cc.scripted import CongestionControl, register
+from ustack.testing.parts import controls
+told = []
+for name in ("one", "two", "three", "four", "five"):
+    try:
+        register(type("Named", (CongestionControl,), {"name": name}))
+    except ValueError as error:
+        told.append(str(error))
+print(json.dumps([names(), told]))
+"""
+    there, told = in_a_fresh_process(code)
+    assert there[3:] == ["one", "two", "three", "four"]
+    assert told == ["4 controls written in Python are registered: one, two, three, four"]
+
+
+def test_the_bound_on_all_controls_is_said() -> None:
+    code = """
+from ustack.tcp.cc.scripted import CongestionControl, register
+from ustack.testing.parts import controls
+controls.register()
+register(type("Named", (CongestionControl,), {"name": "one"}))
+try:
+    register(type("Named", (CongestionControl,), {"name": "two"}))
+except ValueError as error:
+    print(json.dumps([names(), str(error)]))
+"""
+    there, told = in_a_fresh_process(code)
+    assert len(there) == CC_MAX
+    assert told == f"no more than {CC_MAX} controls can be registered; there are: {', '.join(there)}"
