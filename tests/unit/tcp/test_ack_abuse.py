@@ -11,7 +11,8 @@ from ustack.testing.peer import ScriptedPeer
 from ustack.testing.states import Scene, established
 from ustack.testing.testbed import MILLISECOND, SECOND
 
-CONTROLS = ("newreno", "cubic")
+BY_WINDOW = ("newreno", "cubic")
+CONTROLS = (*BY_WINDOW, "bbr")
 SMSS = 1460
 FIRST_WINDOW = 10 * SMSS
 
@@ -35,7 +36,7 @@ def acknowledge(scene: Scene, start: int, end: int, step: int) -> None:
         scene.peer.send("A", ack=min(ack, end), wnd=16384)
 
 
-@pytest.mark.parametrize("cc", CONTROLS)
+@pytest.mark.parametrize("cc", BY_WINDOW)
 @pytest.mark.parametrize("pieces", [2, 10, 100])
 def test_in_slow_start_an_ack_in_pieces_opens_the_window_no_further_than_a_whole_one(cc: str, pieces: int) -> None:
     """By the bytes that are acknowledged (RFC 3465 section 2.2), and never by ACKs: 1,000 of them cover one flight."""
@@ -52,7 +53,7 @@ def test_in_slow_start_an_ack_in_pieces_opens_the_window_no_further_than_a_whole
     assert windows[1] <= windows[0]
 
 
-@pytest.mark.parametrize("cc", CONTROLS)
+@pytest.mark.parametrize("cc", BY_WINDOW)
 def test_in_congestion_avoidance_a_window_acknowledged_byte_by_byte_opens_it_by_a_segment(cc: str) -> None:
     """RFC 5681 section 3.1, equation (3), by bytes (RFC 3465 section 2.1). Byte by byte: thousands of ACKs."""
     with sending(cc) as scene:

@@ -41,8 +41,9 @@
 #
 # Pacing: a rate holds while something is in flight (recovery/pacing.pxd); on_start says that of the next flight. To a
 # control that says no rate (`paces`), what is in view.pacing_rate only tells whether it is paced: the rate is the
-# window's, where the setting `pacing` is on. Units: bytes, microseconds where a name says _us, nanoseconds where it says
-# _ns.
+# window's, where the setting `pacing` is on.
+#
+# Units: bytes, microseconds where a name says _us, nanoseconds where it says _ns.
 #
 # Above: recovery. Read first: RFC 5681 section 3, RFC 9293 section 3.8.2. To add a control: a file like newreno.pyx, a
 # line in registry.pyx, a test like tests/unit/tcp/cc/test_newreno.py.

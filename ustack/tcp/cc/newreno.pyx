@@ -3,8 +3,8 @@
 
 It decides how much may be in flight, never what is sent. What happens to the window during fast recovery is recovery's
 (recovery/prr.pxd), for every control. Read first: RFC 5681 section 3, RFC 3465
-(appropriate byte counting, L = 2), RFC 7661 (validation). Its record: the bytes acknowledged toward the next increase of
-one SMSS, and what validates the window.
+(appropriate byte counting, L = 2), RFC 7661 (validation). Its record: the bytes acknowledged toward the next increase
+of one SMSS, and what validates the window.
 
 It is what a connection falls back to, and so does without a record: state may be NULL. Then the window is increased by
 equation (3) of RFC 5681, which needs no memory, and is not validated.

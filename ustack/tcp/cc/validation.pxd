@@ -3,8 +3,8 @@
 #
 #     pipeACK     the most that was acknowledged in a round trip, of late (section 4.2). Undefined at first, after a
 #                 timeout, and after a repair in the non-validated phase
-#     validated   pipeACK is half the window or more, or was within the last round trip (it is measured as ACKs come), or
-#                 is undefined; or the window is no larger than any connection's first. Nothing is different
+#     validated   pipeACK is half the window or more, or was within the last round trip (it is measured as ACKs come),
+#                 or is undefined; or the window is no larger than any connection's first. Nothing is different
 #     otherwise   the phase in which it is not (NVP): the window is kept for five minutes, and does not grow unless it
 #                 limits the sender (ack_sample_t.cwnd_limited; section 4.4). Then it is halved (section 4.4.3). A loss
 #                 shows that keeping it was wrong: what counts is what was used (section 4.4.1)

@@ -15,8 +15,8 @@ from ustack.tcp.records.duplicates cimport duplicate_forget
 from ustack.tcp.records.flight cimport flight_t, transmission_t
 from ustack.tcp.records.rx_queue cimport rx_memory_destroy, rx_memory_init, rx_queue_free, rx_queue_t
 from ustack.tcp.records.tcb cimport (
-    CC_PACED, CC_WAITING, TCP_EPHEMERAL_COUNTERS, TCP_MAX_CC, extra_at, flow_slot_t, send_piece_t, syn_received_t, tcb_at,
-    time_wait_t)
+    CC_PACED, CC_WAITING, TCP_EPHEMERAL_COUNTERS, TCP_MAX_CC, extra_at, flow_slot_t, send_piece_t, syn_received_t,
+    tcb_at, time_wait_t)
 
 
 cdef enum:
