@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: MIT
+"""Bulk transfer in virtual time where ACKs are lost or frames come late, and to peers that lack SACK or timestamps."""
+
+from typing import Any
+
+import pytest
+
+from ustack.testing.pair import Pair
+from ustack.testing.testbed import MILLISECOND, SECOND
+
+PIECE = bytes(1 << 20)
+SECONDS = 4
+ROUND_TRIP_MS = 20
+NETWORK = {
+    "rate_bps": 20_000_000,
+    "delay_ns": ROUND_TRIP_MS * MILLISECOND // 2,
+    "mtu": 1500,
+    "queue_frames": 66,  # two bandwidth-delay products
+}
+
+
+def transfer(network: dict[str, Any] | None = None, **config: Any) -> tuple[float, dict[str, int]]:
+    """Mb/s from `b` to `a`, and the sender's counters."""
+    with Pair(seed=5, network={**NETWORK, **(network or {})}, cc="cubic", **config) as pair:
+        sender, reader = pair.connect()
+        received = sent = 0
+
+        def turn() -> None:
+            nonlocal received, sent
+            while sent < received + 8 * len(PIECE):
+                sent += sender.send(PIECE)
+            while True:
+                try:
+                    received += len(reader.receive(len(PIECE), timeout=0))
+                except BlockingIOError:
+                    return
+
+        end_ns = pair.now_ns + SECONDS * SECOND
+        turn()
+        pair.run_until(lambda: pair.now_ns >= end_ns, (SECONDS + 1) * SECOND, turn=turn)
+        counters = pair.b.counters()
+        sender.abort()
+        reader.abort()
+        pair.pump()
+    return received * 8 / SECONDS / 1e6, counters
+
+
+def test_half_of_all_acks_lost() -> None:
+    """What one ACK said the next one says, too (RFC 2018 section 4: as many blocks as fit). What the last ones of a
+    flight said is asked for by a probe, or a timeout."""
+    goodput, counters = transfer({"loss": (0.5, 0.0)})
+    assert goodput >= 0.65 * transfer()[0]
+    assert counters["retransmit_timeouts"] <= 1
+
+
+@pytest.mark.parametrize(
+    ("peer", "at_least"),
+    [({"timestamps": False}, 0.98), ({"sack": False}, 0.6), ({"sack": False, "timestamps": False}, 0.6)],
+    ids=["SACK without timestamps", "no SACK", "neither"],
+)
+def test_peers_that_lack_an_option(peer: dict[str, bool], at_least: float) -> None:
+    """A queue that overflows in slow start is repaired all the same: without SACK a segment each round trip (RFC 6582),
+    which takes a second of the four."""
+    goodput, counters = transfer(a=peer)
+    assert goodput >= at_least * transfer()[0]
+    assert counters["segments_retransmitted"] > 0
+
+
+@pytest.mark.parametrize("late_segs", [3, 30, 300])
+def test_frames_that_come_so_many_segments_late(late_segs: int) -> None:
+    """One frame of a thousand, and a round trip that is four times as long as what it is late by: a quarter of it is
+    what RACK waits for once it has seen that (RFC 8985 section 6.2)."""
+    late_ns = late_segs * 1514 * 8 * SECOND // 100_000_000
+    network = {
+        "rate_bps": 100_000_000,
+        "delay_ns": max(10 * MILLISECOND, 2 * late_ns + MILLISECOND),
+        "queue_frames": 4000,
+        "reorder_ns": late_ns,
+    }
+    goodput, counters = transfer({**network, "reorder": (0.0, 0.001)})
+    plain, _ = transfer(network)
+    assert goodput >= 0.97 * plain
+    assert counters["fast_retransmits"] - counters["repairs_undone"] <= 2
+    assert counters["retransmit_timeouts"] == 0
