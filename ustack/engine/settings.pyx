@@ -123,7 +123,7 @@ cdef void fill_table() except *:
     tcp("mtu_probe_base_bytes", &TCP.mtu_probe_base_bytes, sizeof(TCP.mtu_probe_base_bytes), 552, 65535,
         "packet that any path is believed to carry, headers included: where mtu_probing begins")
     tcp("cc_records", &TCP.cc_records, sizeof(TCP.cc_records), 0, INDEX_MAX,
-        "records of one congestion control (cubic: 128 bytes); a connection that gets none has newreno")
+        "records of one congestion control (cubic: 192 bytes); a connection that gets none has newreno")
     tcp("pacing", &TCP.pacing, sizeof(TCP.pacing), 0, 1,
         "spread a window over its round trip, also where the control says no rate (bbr always does): 2 or 1.2 windows")
     tcp("extra_records", &TCP.extra_records, sizeof(TCP.extra_records), 0, INDEX_MAX,
