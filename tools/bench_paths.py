@@ -18,12 +18,12 @@ from rich.console import Console
 from rich.table import Table
 
 from ustack.tcp.cc.registry import names
+from ustack.testing.bulk import pour
 from ustack.testing.pair import Pair
-from ustack.testing.testbed import MILLISECOND, SECOND
+from ustack.testing.testbed import MILLISECOND
 
 MTU = 1500
-PIECE = bytes(1 << 20)
-PIECES_QUEUED = 64  # more than any window here
+AHEAD_BYTES = 64 << 20  # more than any window here
 
 
 @dataclass(frozen=True)
@@ -78,21 +78,7 @@ def transfer(path: Path, cc: str, seconds: int, seed: int) -> Outcome:
     """Send for so long in virtual time, both ends with the same congestion control."""
     with Pair(seed=seed, network=path.network(), cc=cc) as pair:
         sender, reader = pair.connect()
-        received = sent = 0
-
-        def turn() -> None:
-            nonlocal received, sent
-            while sent < received + PIECES_QUEUED * len(PIECE):
-                sent += sender.send(PIECE)
-            while True:
-                try:
-                    received += len(reader.receive(len(PIECE), timeout=0))
-                except BlockingIOError:
-                    return
-
-        end_ns = pair.now_ns + seconds * SECOND
-        turn()
-        pair.run_until(lambda: pair.now_ns >= end_ns, (seconds + 1) * SECOND, turn=turn)
+        received = pour(pair, sender, reader, seconds, AHEAD_BYTES)
         counters = pair.b.counters()
         sender.abort()
         reader.abort()

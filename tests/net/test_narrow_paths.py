@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from ustack import Stack, WouldBlock
+from ustack import Connection, Listener, Stack, WouldBlock
 from ustack.lab import inside
 from ustack.lab.making import Made
 from ustack.link.packet_mmap import PacketMmapLink
@@ -91,18 +91,23 @@ def narrow(make_lab: Callable[..., Made]) -> Iterator[Callable[..., Path9000]]:
         yield lambda *words, **config: Path9000(make_lab, resources, *words, **config)
 
 
+def accepted(path: Path9000, client: socket.socket, listener: Listener) -> Connection:
+    """Our end of a connection that the kernel's `client` opens; that does not block from now on."""
+    client.setblocking(False)
+    with suppress(BlockingIOError):
+        client.connect((OURS, 7000))
+    path.drive(lambda: listener.pending > 0)
+    return listener.accept(timeout=0)
+
+
 def test_the_stack_sends_through_it(narrow: Callable[..., Path9000]) -> None:
     path = narrow("--mtu", str(PATH_MTU), "--delay", "1ms", rto_initial_ns=100_000_000)
     listener = path.stack.listen(7000)
     with inside(path.netns):
         client = socket.socket()
     client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)  # a failure waits for a window of rounds
-    client.setblocking(False)
     with client:
-        with suppress(BlockingIOError):
-            client.connect((OURS, 7000))
-        path.drive(lambda: listener.pending > 0)
-        server = listener.accept(timeout=0)
+        server = accepted(path, client, listener)
         assert path.stack.connections()[0]["path_mtu"] == LINK_MTU
         data = random.Random(1).randbytes(1 << 16)
         sent, received, digests = 0, 0, [hashlib.sha256(), hashlib.sha256()]
@@ -171,12 +176,8 @@ def test_a_wide_path_needs_nothing(narrow: Callable[..., Path9000]) -> None:
     listener = path.stack.listen(7000)
     with inside(path.netns):
         client = socket.socket()
-    client.setblocking(False)
     with client:
-        with suppress(BlockingIOError):
-            client.connect((OURS, 7000))
-        path.drive(lambda: listener.pending > 0)
-        server = listener.accept(timeout=0)
+        server = accepted(path, client, listener)
         assert server.send(bytes(1 << 18), timeout=0) == 1 << 18
         received = bytearray()
 

@@ -5,10 +5,11 @@ from typing import Any
 
 import pytest
 
+from ustack.testing.bulk import pour
 from ustack.testing.pair import Pair
 from ustack.testing.testbed import MILLISECOND, SECOND
 
-PIECE = bytes(1 << 20)
+AHEAD_BYTES = 8 << 20
 SECONDS = 4
 ROUND_TRIP_MS = 20
 NETWORK = {
@@ -23,21 +24,7 @@ def transfer(network: dict[str, Any] | None = None, **config: Any) -> tuple[floa
     """Mb/s from `b` to `a`, and the sender's counters."""
     with Pair(seed=5, network={**NETWORK, **(network or {})}, cc="cubic", **config) as pair:
         sender, reader = pair.connect()
-        received = sent = 0
-
-        def turn() -> None:
-            nonlocal received, sent
-            while sent < received + 8 * len(PIECE):
-                sent += sender.send(PIECE)
-            while True:
-                try:
-                    received += len(reader.receive(len(PIECE), timeout=0))
-                except BlockingIOError:
-                    return
-
-        end_ns = pair.now_ns + SECONDS * SECOND
-        turn()
-        pair.run_until(lambda: pair.now_ns >= end_ns, (SECONDS + 1) * SECOND, turn=turn)
+        received = pour(pair, sender, reader, SECONDS, AHEAD_BYTES)
         counters = pair.b.counters()
         sender.abort()
         reader.abort()

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from ustack import WouldBlock
+from ustack.testing.bulk import steady_bps
 from ustack.testing.pair import Pair
 from ustack.testing.segment import internet_checksum
 from ustack.testing.testbed import MILLISECOND, SECOND, read_available
@@ -36,18 +37,11 @@ def bulk(network: dict[str, Any], *, up: bool = True, **config: Any) -> Bulk:
     pair = Pair(seed=5, network=network, rcv_buffer_bytes=4_000_000, **config)
     opener, accepter = pair.connect()
     sender, receiver = (opener, accepter) if up else (accepter, opener)
-    begin_ns, arrived, at_first = pair.now_ns, 0, 0
-    while pair.now_ns - begin_ns < SECONDS * SECOND:
-        with suppress(WouldBlock):
-            sender.send(bytes(1 << 18), timeout=0)
-        pair.advance(20 * MILLISECOND)
-        arrived += len(read_available(receiver)[0])
-        if pair.now_ns - begin_ns <= SECOND:
-            at_first = arrived
+    bps = steady_bps(pair, sender, receiver, SECONDS)
     ecn = pair.a.connections()[0]["ecn"]
     stacks = (pair.b, pair.a) if up else (pair.a, pair.b)
     found = Bulk(
-        (arrived - at_first) * 8 / (SECONDS - 1),
+        bps,
         stacks[0].counters(),
         stacks[1].counters(),
         pair.network.stats()["ba" if up else "ab"],

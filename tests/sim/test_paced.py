@@ -1,14 +1,13 @@
 # SPDX-License-Identifier: MIT
 """A control that paces, in a stack: BBR over a bottleneck, in virtual time."""
 
-from contextlib import suppress
 from typing import Any
 
 import pytest
 
-from ustack import WouldBlock
+from ustack.testing.bulk import steady_bps
 from ustack.testing.pair import Pair
-from ustack.testing.testbed import MILLISECOND, SECOND, read_available
+from ustack.testing.testbed import MILLISECOND
 
 RATE_BPS = 20_000_000
 GOODPUT_BPS = RATE_BPS * 1448 / 1514  # what headers leave
@@ -20,18 +19,11 @@ def bulk(cc: str, seconds: int, **network: Any) -> float:
     options = {"cc": cc, "rcv_buffer_bytes": 4_000_000}
     pair = Pair(seed=3, network=wire, a=options, b=options)
     sender, receiver = pair.connect()
-    begin_ns, arrived, at_first = pair.now_ns, 0, 0
-    while pair.now_ns - begin_ns < seconds * SECOND:
-        with suppress(WouldBlock):
-            sender.send(bytes(1 << 18), timeout=0)
-        pair.advance(20 * MILLISECOND)
-        arrived += len(read_available(receiver)[0])
-        if pair.now_ns - begin_ns <= SECOND:
-            at_first = arrived
+    bps = steady_bps(pair, sender, receiver, seconds)
     sender.abort()
     pair.pump()
     pair.close()
-    return (arrived - at_first) * 8 / (seconds - 1)
+    return bps
 
 
 def test_bbr_fills_a_bottleneck() -> None:

@@ -6,6 +6,8 @@
     peer      ScriptedPeer: send and expect segments in the words of the RFC
     states    a builder for each state of RFC 9293: established(), fin_wait_1(), ...
     pair      two stacks on one wire, run until something holds
+    bulk      one connection of a pair that has always more to send
+    shares    several, with a congestion control each, beside each other
     leaks     what every test's end asserts
 
 A first script:
