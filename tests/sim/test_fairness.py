@@ -80,7 +80,7 @@ def test_bbr_beside_cubic(queue_bdp: float, least: float, most: float) -> None:
 
 
 @pytest.mark.parametrize("queue_bdp", [1, 4])
-@pytest.mark.parametrize(("rate_bps", "round_trip_ms"), [(20_000_000, 40), (50_000_000, 40)])
+@pytest.mark.parametrize(("rate_bps", "round_trip_ms"), [(20_000_000, 40), (50_000_000, 40), (100_000_000, 20)])
 def test_bbr_has_the_rate_without_a_standing_queue(rate_bps: int, round_trip_ms: int, queue_bdp: float) -> None:
     """draft-ietf-ccwg-bbr section 3: "high throughput with low queueing": 95 % of the rate, never a product standing in
     the queue, where CUBIC fills whatever there is."""
@@ -114,13 +114,13 @@ def bursts(cc: str, pacing: int, begin_ms: int, end_ms: int) -> tuple[int, float
 
 
 @pytest.mark.parametrize("cc", ["newreno", "cubic"])
-def test_paced_by_its_window_the_bursts_are_smaller_and_the_goodput_is_not(cc: str) -> None:
-    """The setting `pacing`. At 50 Mb/s a millisecond is four frames; 1.2 times that, in whole frames of the quantum,
-    and one that is late (recovery/pacing.pxd)."""
+def test_paced_by_its_window_bursts_are_no_larger_and_the_goodput_no_smaller(cc: str) -> None:
+    """The setting `pacing`. At 50 Mb/s a millisecond is four frames; 1.2 times that is five, and one that is late
+    (recovery/pacing.pxd). Once the queue stands ACKs pace, too: little is left to win."""
     burst, goodput = bursts(cc, 0, 5_000, 9_000)
     paced_burst, paced_goodput = bursts(cc, 1, 5_000, 9_000)
-    assert paced_burst <= 12
-    assert paced_burst < burst
+    assert paced_burst <= 6
+    assert paced_burst <= burst
     assert paced_goodput >= 0.99 * goodput
 
 

@@ -9,12 +9,14 @@
 # A frame carries what the rate brings in a millisecond, two segments at least and no more than output can put into one:
 # the timing wheel's ticks are a quarter of that, and a frame costs the same whatever it carries. A deadline that is
 # served late is made up for, by one such frame at most, so that a busy machine sends at the rate all the same and never
-# a window at once (draft-ietf-ccwg-bbr section 5.6.2 has no such credit; Linux has, of half a frame).
+# a window at once (draft-ietf-ccwg-bbr section 5.6.2 has no such credit; Linux has, of half a frame). Where the link
+# does not segment a tick may bring several frames: then by what it brings.
 #
 # Numbers in, numbers out. It must not: know a connection. Above: output, control. Below: flight.
 
 from libc.stdint cimport uint32_t, uint64_t
 
+from ustack.base.wheel cimport WHEEL_TICK_SHIFT
 from ustack.tcp.records.flight cimport pacer_t
 
 cdef enum:
@@ -59,6 +61,8 @@ cdef inline void pacing_sent(pacer_t *pacer, uint64_t now_ns, uint32_t length, u
         return
     if pacer.next_ns < now_ns:
         credit_ns = pacing_time_ns(pacer.rate, pacing_quantum(pacer.rate, smss, most))
+        if credit_ns < 1ULL << WHEEL_TICK_SHIFT:
+            credit_ns = 1ULL << WHEEL_TICK_SHIFT
         if pacer.next_ns + credit_ns < now_ns:
             pacer.next_ns = now_ns - credit_ns if credit_ns < now_ns else 0
     pacer.next_ns += pacing_time_ns(pacer.rate, length)

@@ -66,6 +66,19 @@ def test_late_deadlines_are_made_up_for(rate: int, late_ns: int) -> None:
         assert sent <= rate * (now - SECOND) / SECOND + 3 * quantum(rate, SMSS, MOST)
 
 
+def test_single_segments_go_at_the_rate_though_a_tick_brings_several() -> None:
+    """A link that does not segment, looked after at every tick of the timing wheel: 2.2 frames each at 100 Mb/s."""
+    made, now = Pacer(SMSS, SMSS), SECOND
+    made.set_rate(12_500_000, SECOND)
+    sent = 0
+    while now < 2 * SECOND:
+        while size := made.allows(now):
+            made.sent(size, now)
+            sent += size
+        now += TICK
+    assert sent == pytest.approx(12_500_000, rel=0.01)
+
+
 def test_a_pause_lets_out_two_frames_and_no_window() -> None:
     made = Pacer(SMSS, MOST)
     made.set_rate(1_460_000, SECOND)
