@@ -38,11 +38,17 @@ ETH_P_ALL = 3
 STATION_MAC = "02:00:00:00:0a:77"
 MSS = 1400
 PORT_MOST = 65000
+STATION_HOST = 77
 TURN_S = 0.001
 FRAMES_PER_TURN = 256
 OPEN_TIMEOUT_S = 5.0
 RATE_MOST = 200_000
 SECONDS_MOST = 120.0
+
+
+def nobody_beside(address: str) -> str:
+    """An address on the server's network that nobody has."""
+    return f"{address.rpartition('.')[0]}.{STATION_HOST}"
 
 
 @dataclass

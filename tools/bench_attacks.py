@@ -16,7 +16,6 @@ beyond that.
 from __future__ import annotations
 
 import json
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -29,8 +28,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from ustack.lab import inside as in_namespace
-from ustack.tools.attacks import ATTACKS
+from ustack.tools.attacks import ATTACKS, nobody_beside
 from ustack.tools.benchmark import choose, started, two_cores
 from ustack.tools.load import WRK_REPORT, CpuTimes, CpuUse, LoadError, inside, run_wrk
 from ustack.tools.servers import SERVERS, WITH_US, Server
@@ -38,7 +36,6 @@ from ustack.tools.servers import SERVERS, WITH_US, Server
 ALONE = "alone"
 HARMLESS = "harmless"
 KEPT_AT_LEAST = 0.8
-ATTACKER_HOST = 77
 ATTACKER_EXTRA_S = 30.0
 
 
@@ -65,19 +62,11 @@ def kept(runs: list[Run], server: str, attack: str, beside: str = ALONE) -> list
     ]
 
 
-def attacker_of(address: str) -> str:
-    """An address on the server's network that nobody has."""
-    return f"{address.rpartition('.')[0]}.{ATTACKER_HOST}"
-
-
 def begin_attack(server: Server, attack: str, *, core: int, rate: int, seconds: float) -> subprocess.Popen[str]:
     """Start the hostile client and wait until its connections are open. Raises LoadError with what it said."""
-    address = server.url.removeprefix("http://").partition(":")[0]
-    with in_namespace(server.client_netns):
-        ifname = next(name for _, name in socket.if_nameindex() if name != "lo")
     command = [
         *WITH_US, *inside(server.client_netns, core), sys.executable, "-m", "ustack.tools.attacks", attack,
-        "--ifname", ifname, "--target", address, "--source", attacker_of(address),
+        "--ifname", server.client_ifname(), "--target", server.host, "--source", nobody_beside(server.host),
         "--rate", str(rate), "--seconds", str(seconds),
     ]  # fmt: skip
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

@@ -21,7 +21,6 @@ Read first: RFC 4987. Neighbours: syn_sender (the flood's frames), station_frame
 from __future__ import annotations
 
 import json
-import socket
 import sys
 import time
 from collections import deque
@@ -34,9 +33,9 @@ from rich.console import Console
 from rich.table import Table
 
 from ustack.blocking.stack import Stack
-from ustack.lab import inside as in_namespace
 from ustack.link.memory import MemoryLink
 from ustack.testing.segment import build_arp, flags_to_int, ipv4_bytes, ipv4_text
+from ustack.tools.attacks import nobody_beside
 from ustack.tools.benchmark import started, two_cores
 from ustack.tools.connection_storm import IdleServer
 from ustack.tools.flooded import Outcome
@@ -195,11 +194,9 @@ ON_A_LINK: tuple[type[Server], ...] = (FloodedUstack, FloodedNginx)
 def measure_on_link(server: Server, *, core: int, rate: int, seconds: float, delay_ms: int,
                     clients_per_second: int) -> Outcome:  # fmt: skip
     """One flood from the client's core. Raises LoadError with what went wrong."""
-    address = server.url.removeprefix("http://").partition(":")[0]
-    with in_namespace(server.client_netns):
-        ifname = next(name for _, name in socket.if_nameindex() if name != "lo")
-    words = [*inside(server.client_netns, core), sys.executable, "-m", "ustack.tools.flooded", "--ifname", ifname]
-    words += ["--target", address, "--source", f"{address.rpartition('.')[0]}.77", "--rate", str(rate)]
+    words = [*inside(server.client_netns, core), sys.executable, "-m", "ustack.tools.flooded"]
+    words += ["--ifname", server.client_ifname(), "--target", server.host, "--source", nobody_beside(server.host)]
+    words += ["--rate", str(rate)]
     words += ["--seconds", str(seconds), "--delay", str(delay_ms), "--clients", str(clients_per_second)]
     return Outcome(**json.loads(run(words, timeout_s=seconds + delay_ms / 1000 + 60)))
 

@@ -17,6 +17,7 @@ import os
 import select
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -24,6 +25,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import IO
 
+from ustack.lab import inside as in_namespace
 from ustack.tools.compare import DISTINCT_FILES, DISTINCT_FOLDERS, SITE
 from ustack.tools.load import LoadError, inside, run
 from ustack.tools.pair import Pair, veth_pair
@@ -187,6 +189,16 @@ class Server:
             self.fail_if_dead(wait_s=1.0)
             raise LoadError(f"{self.name}: not ready after {START_TIMEOUT_S:.0f} s, said {line!r}")
         return line
+
+    @property
+    def host(self) -> str:
+        """The address that it serves."""
+        return self.url.removeprefix("http://").partition(":")[0]
+
+    def client_ifname(self) -> str:
+        """The client's end of the link."""
+        with in_namespace(self.client_netns):
+            return next(name for _, name in socket.if_nameindex() if name != "lo")
 
     def fail_if_dead(self, wait_s: float = 0.0) -> None:
         """Raise LoadError with the end of the log if the program has ended."""

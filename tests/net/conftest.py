@@ -103,6 +103,11 @@ class Client:
         """Context: what is opened in it belongs to this namespace."""
         return namespace.inside(self.netns)
 
+    def ifname(self) -> str:
+        """Its one interface, but for the loopback."""
+        with self.inside():
+            return next(name for _, name in socket.if_nameindex() if name != "lo")
+
     def command(self, *words: str) -> list[str]:
         """It execs: the pid is the program's own."""
         return ["nsenter", f"--net=/run/netns/{self.netns}", *words]

@@ -2,7 +2,6 @@
 """Every attack of ustack.tools.attacks against a server on a real link, which goes on serving."""
 
 import json
-import socket
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -20,10 +19,8 @@ SECONDS = 0.5
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_a_newcomer_is_served_during_and_after_an_attack(attack: str, serving: Callable[..., Any], site: Any) -> None:
     server = serving("veth")
-    with server.inside():
-        ifname = next(name for _, name in socket.if_nameindex() if name != "lo")
     hostile = server.start(
-        sys.executable, "-m", "ustack.tools.attacks", attack, "--ifname", ifname, "--target", ADDRESS,
+        sys.executable, "-m", "ustack.tools.attacks", attack, "--ifname", server.ifname(), "--target", ADDRESS,
         "--source", ATTACKER, "--rate", "10000", "--seconds", str(SECONDS),
     )  # fmt: skip
     assert hostile.stdout.readline() == b"ready\n"

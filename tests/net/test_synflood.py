@@ -2,7 +2,6 @@
 """A flood of SYNs, and honest clients whose third segments come when it has turned the queue over many times."""
 
 import json
-import socket
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -18,11 +17,9 @@ def flooded(serving: Callable[..., Any], cookies: int) -> tuple[dict[str, Any], 
     """What `flooded` reports, and the server's counters at the end. The queue is full long before a client comes."""
     settings = ["--set", f"syn_queue={QUEUE}", "--set", f"syn_cookies={cookies}"]
     server = serving("veth", "--gateway", "198.18.0.1", "--json-stats", *settings)
-    with server.inside():
-        ifname = next(name for _, name in socket.if_nameindex() if name != "lo")
     flood = [
         "--ifname",
-        ifname,
+        server.ifname(),
         "--target",
         server.address,
         "--source",

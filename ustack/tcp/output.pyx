@@ -789,7 +789,7 @@ cdef send_t send_acks(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
         if owed > MAX_DUPLICATE_ACKS_AT_ONCE:
             owed = MAX_DUPLICATE_ACKS_AT_ONCE
         tcb.flags |= TCB_ACK_NOW
-    if tcp.duplicates_waiting and duplicate_of(tcp, tcb) != NULL:
+    if duplicate_of(tcp, tcb) != NULL:
         tcb.flags |= TCB_ACK_NOW            # no segment with data has carried it
     if not tcb.flags & TCB_ACK_NOW:
         not_acknowledged = tcb.rcv_nxt - tcb.last_ack_sent

@@ -4,8 +4,8 @@
 import pytest
 from click.testing import CliRunner
 
-from ustack.tools.attacks import main
-from ustack.tools.bench_attacks import Run, attacker_of, kept
+from ustack.tools.attacks import main, nobody_beside
+from ustack.tools.bench_attacks import Run, kept
 
 GOOD = {"--ifname": "lo", "--target": "198.18.0.2", "--source": "198.18.0.77"}
 
@@ -48,4 +48,4 @@ def test_a_run_with_an_error_counts_neither_as_nothing_nor_as_good() -> None:
 
 
 def test_the_attacker_lives_on_the_servers_network() -> None:
-    assert attacker_of("198.18.7.2") == "198.18.7.77"
+    assert nobody_beside("198.18.7.2") == "198.18.7.77"

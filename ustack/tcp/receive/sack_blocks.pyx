@@ -16,16 +16,14 @@ from ustack.wire.seq cimport seq_lt
 
 
 cdef uint32_t sack_blocks(tcp_t *tcp, const tcb_t *tcb, sack_block_t *blocks, uint32_t max_blocks) noexcept nogil:
-    cdef duplicate_t *duplicate
-    if tcp.duplicates_waiting:
-        duplicate = duplicate_of(tcp, tcb)
-        if duplicate != NULL:
-            blocks[0].left = duplicate.left
-            blocks[0].right = duplicate.right
-            duplicate_forget(tcp, tcb)
-            # RFC 2883 section 4: where it lies in a run, that is the next block. It is the latest segment's, too.
-            return 1 + run_blocks(tcp, tcb, &blocks[1], max_blocks - 1)
-    return run_blocks(tcp, tcb, blocks, max_blocks)
+    cdef duplicate_t *duplicate = duplicate_of(tcp, tcb)
+    if duplicate == NULL:
+        return run_blocks(tcp, tcb, blocks, max_blocks)
+    blocks[0].left = duplicate.left
+    blocks[0].right = duplicate.right
+    duplicate_forget(tcp, tcb)
+    # RFC 2883 section 4: where it lies in a run, that is the next block. It is the latest segment's, too.
+    return 1 + run_blocks(tcp, tcb, &blocks[1], max_blocks - 1)
 
 
 cdef uint32_t run_blocks(tcp_t *tcp, const tcb_t *tcb, sack_block_t *blocks, uint32_t max_blocks) noexcept nogil:

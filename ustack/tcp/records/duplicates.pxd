@@ -15,8 +15,12 @@ from ustack.tcp.records.tcb cimport DUPLICATE_PLACES, OPT_SACK, duplicate_t, tcb
 from ustack.wire.seq cimport seq_gt, seq_le, seq_lt
 
 
+# NULL: it has none.
 cdef inline duplicate_t *duplicate_of(tcp_t *tcp, const tcb_t *tcb) noexcept nogil:
-    cdef duplicate_t *place = &tcp.duplicates[tcb.index % DUPLICATE_PLACES]
+    cdef duplicate_t *place
+    if tcp.duplicates_waiting == 0:
+        return NULL
+    place = &tcp.duplicates[tcb.index % DUPLICATE_PLACES]
     return place if place.index == tcb.index else NULL
 
 
@@ -39,9 +43,7 @@ cdef inline void duplicate_note(tcp_t *tcp, const tcb_t *tcb, uint32_t left, uin
 
 
 cdef inline void duplicate_forget(tcp_t *tcp, const tcb_t *tcb) noexcept nogil:
-    cdef duplicate_t *place
-    if tcp.duplicates_waiting:
-        place = duplicate_of(tcp, tcb)
-        if place != NULL:
-            place.index = 0
-            tcp.duplicates_waiting -= 1
+    cdef duplicate_t *place = duplicate_of(tcp, tcb)
+    if place != NULL:
+        place.index = 0
+        tcp.duplicates_waiting -= 1

@@ -199,30 +199,28 @@ def test_backoff_ends_with_an_acknowledgment_of_new_data() -> None:
         assert (scene.info()["backoff"], scene.info()["rto_ns"]) == (0, SECOND)
 
 
+def back_off(scene: Scene, timeouts: int) -> None:
+    """So many in a row, then an ACK that measures nothing."""
+    exchange(scene, 50 * MILLISECOND)
+    scene.send(b"hello")
+    scene.peer.expect("A", payload=b"hello")
+    while scene.info()["backoff"] < timeouts:
+        scene.peer.wait(1000 * SECOND)
+        scene.peer.expect("A", payload=b"hello")
+    scene.peer.rcv_nxt += 5
+    scene.peer.send("A", ack=106)
+
+
 def test_a_backoff_that_outlives_progress_is_bounded() -> None:
     """Eight timeouts, then an ACK that measures nothing: of the backoff, six doublings stay."""
     with established(rto_min_ns=SECOND, rto_max_ns=1000 * SECOND, user_timeout_ns=100_000 * SECOND) as scene:
-        exchange(scene, 50 * MILLISECOND)
-        scene.send(b"hello")
-        scene.peer.expect("A", payload=b"hello")
-        while scene.info()["backoff"] < 8:
-            scene.peer.wait(1000 * SECOND)
-            scene.peer.expect("A", payload=b"hello")
-        scene.peer.rcv_nxt += 5
-        scene.peer.send("A", ack=106)
+        back_off(scene, 8)
         assert (scene.info()["backoff"], scene.info()["rto_ns"]) == (6, 64 * SECOND)
 
 
 def test_a_backoff_outlives_progress_only_as_far_as_a_quarter_of_the_user_timeout() -> None:
     with established(rto_min_ns=SECOND, user_timeout_ns=300 * SECOND) as scene:
-        exchange(scene, 50 * MILLISECOND)
-        scene.send(b"hello")
-        scene.peer.expect("A", payload=b"hello")
-        while scene.info()["backoff"] < 7:
-            scene.peer.wait(1000 * SECOND)
-            scene.peer.expect("A", payload=b"hello")
-        scene.peer.rcv_nxt += 5
-        scene.peer.send("A", ack=106)
+        back_off(scene, 7)
         assert scene.info()["backoff"] == 5  # 1 + 2 + 4 + 8 + 16 + 32 s, and no second timeout of 64 s
 
 
