@@ -13,7 +13,7 @@
 #     level 2   65,536 ticks           73 min
 #     level 3   16,777,216 ticks       13 days (deadlines are clamped to WHEEL_MAX_TICKS, half of that, ahead)
 
-from libc.stdint cimport int32_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 
 cdef enum:
     WHEEL_TICK_SHIFT = 18                   # 262,144 ns
@@ -66,6 +66,12 @@ cdef inline uint32_t wheel_tick_of(const wheel_t *wheel, uint64_t now_ns) noexce
 # When an armed timer fires.
 cdef inline uint32_t wheel_deadline_tick(const wheel_t *wheel, uint32_t timer) noexcept nogil:
     return wheel.nodes[timer].deadline_tick
+
+
+# How long an armed timer will still take; negative: it is due.
+cdef inline int64_t wheel_left_ns(const wheel_t *wheel, uint32_t timer, uint64_t now_ns) noexcept nogil:
+    cdef int32_t ticks = <int32_t>(wheel.nodes[timer].deadline_tick - wheel_tick_of(wheel, now_ns))
+    return ticks * <int64_t>(1 << WHEEL_TICK_SHIFT) - <int64_t>(now_ns - wheel.base_ns & (1 << WHEEL_TICK_SHIFT) - 1)
 
 
 cdef inline bint tick_before(uint32_t a, uint32_t b) noexcept nogil:

@@ -150,7 +150,8 @@ cdef cookie_t proved(tcp_t *tcp, const flow_key_t *key, const segment_t *seg, ui
     cdef bint stamped = seg.has & HAS_TIMESTAMPS and tcp.config.timestamps
     cdef uint8_t said = <uint8_t>(seg.ts_ecr & SAID_MASK)
     cdef uint8_t options = 0, shift = 0
-    if stamped and tcp_timestamp(tcp) - seg.ts_ecr > ECHO_MOST_MS + SAID_MASK:
+    cdef uint32_t waited_ms = tcp_timestamp(tcp) - seg.ts_ecr
+    if stamped and waited_ms > ECHO_MOST_MS + SAID_MASK:
         count(tcp.counters, SYN_COOKIES_REFUSED_ECHO)
         return COOKIE_UNPROVED
     if tcp.cookies.spent != NULL and tcp.cookies.spent[place_of(proof)] == tag_of(proof):
@@ -172,6 +173,12 @@ cdef cookie_t proved(tcp_t *tcp, const flow_key_t *key, const segment_t *seg, ui
             options |= OPT_WSCALE
             shift = said & SAID_WSCALE
     syn.options_wscale = <uint8_t>(options << 4 | shift)
+    # Its upper bits are a clock, so this is no less than the round trip, and at most a tick and SAID_MASK more. Beyond
+    # the initial RTO, where a record would have sent its SYN-ACK again, it is more likely that this is not the peer's
+    # first segment.
+    tcp.cookies.rtt_us = 0
+    if stamped and <uint64_t>waited_ms * 1000000 < tcp.config.rto_initial_ns:
+        tcp.cookies.rtt_us = (waited_ms + 1) * 1000
     tcp.cookies.proof = proof
     return COOKIE_RIGHT
 

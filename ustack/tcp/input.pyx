@@ -189,7 +189,7 @@ cdef void established(tcp_t *tcp, tcb_t *tcb, const segment_t *seg, uint32_t win
     if tcb.flags & TCB_ECN:
         count(tcp.counters, ECN_AGREED)
     ack_set_window(tcb, seg, window)
-    ack_start(tcp, tcb, tcb.backoff > 0)
+    ack_start(tcp, tcb, tcb.backoff > 0, 0)
     tcb.backoff = 0
     tcb.flags |= TCB_EV_ACCEPT
     work_add(tcp, tcb)

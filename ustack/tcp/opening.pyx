@@ -6,7 +6,7 @@ bound a SYN is answered with a cookie (cookies.pxd) and nothing is kept, so that
 pushes out those whose handshake is under way.
 """
 
-from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t
 from libc.string cimport memset
 
 from ustack.base.counters cimport (
@@ -15,7 +15,7 @@ from ustack.base.counters cimport (
     DROP_TCP_SYN, DROP_TCP_SYN_QUEUE, ECN_AGREED, SYN_COOKIES_ACCEPTED, SYN_FIN_IN, SYN_QUEUE_EVICTED, TIME_WAIT_REUSED,
     count, counter_t)
 from ustack.base.ilist cimport ilist_append
-from ustack.base.wheel cimport wheel_arm
+from ustack.base.wheel cimport TIMER_NONE, WHEEL_TICK_SHIFT, wheel_arm, wheel_left_ns
 from ustack.buf.slab cimport slab_alloc
 from ustack.ip.layer cimport ip_payload_mtu
 from ustack.tcp.cookies cimport (
@@ -49,6 +49,7 @@ from ustack.wire.tcp cimport (
 cdef enum:
     MINIMUM_MSS = 64                        # below, a peer could make us send headers alone
     MAX_WINDOW_UNSCALED = 0xFFFF
+    WHEEL_TICK_NS = 1 << WHEEL_TICK_SHIFT
 
 
 # ---------------------------------------------------------------- CLOSED, LISTEN (sections 3.10.7.1 and 3.10.7.2)
@@ -252,6 +253,19 @@ cdef tcb_t *syn_received_arrives(tcp_t *tcp, uint32_t index, const segment_t *se
     return handshake_complete(tcp, syn, index, seg)
 
 
+cdef inline uint32_t syn_ack_rtt_us(const tcp_t *tcp, const syn_received_t *syn) noexcept nogil:
+    """From our SYN-ACK to its ACK, rounded up to a tick; 0: unknown. RFC 6298 (2.2) for who sends no SYN.
+
+    The record's timer was started with the SYN-ACK. One that was sent more than once is not measured: the ACK does not
+    say which it answers (Karn, MUST-18). So a peer that delays this ACK, or whose first one is lost, makes it too long,
+    by less than the initial RTO, which is when the SYN-ACK goes again.
+    """
+    if syn.retries_answers != 0 or syn.timer == TIMER_NONE:
+        return 0
+    return <uint32_t>((<int64_t>tcp.config.rto_initial_ns + WHEEL_TICK_NS
+                       - wheel_left_ns(&tcp.wheel, syn.timer, tcp.now_ns)) // 1000)
+
+
 cdef tcb_t *handshake_complete(tcp_t *tcp, const syn_received_t *syn, uint32_t index,
                                const segment_t *seg) noexcept nogil:
     """index: of the half-open record, which goes; 0: syn is what a cookie says of one."""
@@ -296,7 +310,7 @@ cdef tcb_t *handshake_complete(tcp_t *tcp, const syn_received_t *syn, uint32_t i
         count(tcp.counters, DROP_NO_MEMORY)
         return NULL
     take_over_state(tcp, tcb, SYN_RECEIVED, ESTABLISHED)
-    ack_start(tcp, tcb, syn_retries(syn) > 0)
+    ack_start(tcp, tcb, syn_retries(syn) > 0, syn_ack_rtt_us(tcp, syn) if index != 0 else tcp.cookies.rtt_us)
     if index != 0:
         syn_received_remove(tcp, index, True)
     else:

@@ -218,14 +218,20 @@ def established(
     seed: int = 1,
     options: Mapping[str, Any] = SYN_OPTIONS,
     wnd: int = 65535,
+    measured: bool = False,
     **config: Any,
 ) -> Scene:
     """ESTABLISHED; nothing sent, nothing outstanding.
 
     options: of the peer's SYN; with timestamps it goes on sending them.  wnd: its window field, then and afterwards.
+    measured: a passive handshake gives a round trip, of no time; otherwise the peer's SYN comes twice, and by Karn's
+    rule the script's first data gives the first one.
     """
     if role == "passive":
         scene = syn_received(seed=seed, options=options, wnd=wnd, **config)
+        if not measured:
+            scene.peer.send("S", seq=0, options=options)
+            scene.peer.expect("SA", seq=0, ack=1)
         scene.peer.send("A")
         scene.accept()
     else:

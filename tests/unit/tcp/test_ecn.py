@@ -27,11 +27,13 @@ both_roles = pytest.mark.parametrize("role", ["passive", "active"])
 
 
 def agreed(*, role: str = "passive", options: Mapping[str, Any] = SYN_OPTIONS, **config: Any) -> Scene:
-    """ESTABLISHED, with ECN agreed on."""
+    """ESTABLISHED, with ECN agreed on. A passive handshake measures nothing (Karn): the SYN comes twice."""
     if role == "passive":
         scene = listen(**config)
-        scene.peer.send("SEC", options=options)
-        scene.peer.expect("SAE", seq=0, ack=1)
+        for _ in range(2):
+            scene.peer.send("SEC", seq=0, options=options)
+            scene.peer.expect("SAE", seq=0, ack=1)
+        scene.peer.snd_nxt = 1
         scene.peer.timestamps = "timestamps" in options
         scene.peer.send("A")
         scene.accept()

@@ -70,5 +70,3 @@ cdef listener_t *listener_find(tcp_t *tcp, const ip_addr_t *laddr, uint16_t lpor
 cdef listener_t *listener_exact(tcp_t *tcp, const ip_addr_t *laddr, uint16_t lport) noexcept nogil
 # RFC 6528: clock + F(4-tuple, secret). The clock ticks every 4096 ns (MUST-8: a tick of about 4 us).
 cdef uint32_t initial_sequence_number(const tcp_t *tcp, const flow_key_t *key) noexcept nogil
-# How long ago initial_sequence_number would have given `isn` for this 4-tuple (or so long and a multiple of 4.9 hours).
-cdef uint64_t isn_age_ns(const tcp_t *tcp, const flow_key_t *key, uint32_t isn) noexcept nogil

@@ -281,7 +281,3 @@ cdef listener_t *listener_find(tcp_t *tcp, const ip_addr_t *laddr, uint16_t lpor
 cdef uint32_t initial_sequence_number(const tcp_t *tcp, const flow_key_t *key) noexcept nogil:
     return (<uint32_t>(tcp.now_ns >> ISN_TICK_SHIFT)
             + <uint32_t>siphash24(tcp.secret, key, sizeof(flow_key_t)))
-
-
-cdef uint64_t isn_age_ns(const tcp_t *tcp, const flow_key_t *key, uint32_t isn) noexcept nogil:
-    return <uint64_t>(initial_sequence_number(tcp, key) - isn) << ISN_TICK_SHIFT

@@ -274,6 +274,7 @@ ctypedef struct cookies_t:                  # all that is kept of SYN cookies. w
     uint64_t epochs[2]                      # plus one: times whose keys are in `keys`
     uint8_t keys[2][16]
     uint64_t proof                          # of the one that was found right last
+    uint32_t rtt_us                         # ... and the round trip of its handshake. 0: not known
     uint32_t *spent                         # tags of those that became connections. NULL: none has yet
 
 

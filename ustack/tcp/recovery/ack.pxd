@@ -19,5 +19,6 @@ cdef void ack_input(tcp_t *tcp, tcb_t *tcb, const segment_t *seg, uint32_t windo
 # SND.WND <- SEG.WND, SND.WL1 <- SEG.SEQ, SND.WL2 <- SEG.ACK, without conditions (first segments of a connection).
 cdef void ack_set_window(tcb_t *tcb, const segment_t *seg, uint32_t window) noexcept nogil
 # Both ends are synchronized: initial congestion window (RFC 6928). handshake_lost: a SYN or SYN-ACK had to be repeated.
-cdef void ack_start(tcp_t *tcp, tcb_t *tcb, bint handshake_lost) noexcept nogil
+# rtt_us: what the handshake has measured, an upper bound, so no minimum; 0: nothing that is not known already.
+cdef void ack_start(tcp_t *tcp, tcb_t *tcb, bint handshake_lost, uint32_t rtt_us) noexcept nogil
 cdef uint32_t initial_window(const tcp_t *tcp, const tcb_t *tcb) noexcept nogil

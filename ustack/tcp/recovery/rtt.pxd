@@ -7,6 +7,10 @@
 # RTTVAR take one per round trip, for which their gains are made (RFC 6298 section 3; RFC 7323 section 4.2 and appendix
 # G say what becomes of RTTVAR otherwise).
 #
+# The first sample is the handshake's: of an active open its SYN's, of a passive one its SYN-ACK's (opening; of a cookie
+# what the echo tells of it). The latter has the timer's resolution and the peer's delay of that ACK in it: an upper
+# bound, which the minimum does not take.
+#
 # The RTO is at least config.rto_min_ns, 200 ms, as in Linux, where RFC 6298 (2.4) SHOULD have a second. RFC 8961 leaves
 # such numbers to an implementation that meets its section 4, as this one does: a second before the first measurement, a
 # measurement in each round trip, exponential back-off, a congestion response. Timeouts that were none are found out and

@@ -80,7 +80,7 @@ cdef class Sender:
         self.tcb.snd_wscale = 14
         self.tcb.snd_max_wnd = <uint16_t>(window >> 14)
         self.tcb.options = <uint8_t>((OPT_SACK if sack else 0) | (OPT_TIMESTAMPS if timestamps else 0))
-        ack_start(&self.c, self.tcb, False)
+        ack_start(&self.c, self.tcb, False, 0)
         if control_provide(&self.c, control) != 0:
             raise MemoryError
         control_choose(self.tcb, control)
