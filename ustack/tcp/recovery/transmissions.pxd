@@ -2,12 +2,11 @@
 # The record of transmissions: what was sent, when, and where it is now. The layout is in records/flight.pxd.
 #
 #     output      transmission_prepare, transmission_sent (new data, a SYN, a FIN), transmission_resent
-#     scoreboard  transmission_floor, transmission_split, transmission_deliver, transmission_merge
+#     scoreboard  transmission_split, transmission_deliver, transmission_merge
 #     rack, repair, timers     transmission_lose; repair: transmission_found (not lost after all)
 #     ack         transmissions_acknowledge: everything below SND.UNA goes
 #
-# Finding, splitting and removing one costs O(log n) steps, expected over priorities that no peer can see or choose (a
-# treap, as in records/runs); the rest is constant. TRANSMISSION_STEPS counts them.
+# Finding, splitting and removing one costs O(log n) steps (transmission_tree); the rest is constant.
 #
 # Memory: one flight_t per connection with something in flight (config.flights of them), and a record for each frame but
 # the first (config.transmissions in all, TRANSMISSIONS_MAX for one connection). Where none is to be had
@@ -15,7 +14,8 @@
 # retransmission timer repairs it; without a further record new data waits until an ACK gives one back; a super-frame
 # that cannot be split stays whole, and what is SACKed within it goes unnoticed.
 #
-# It must not: decide what is lost, know of windows. Below: flight. Above: scoreboard, rack, tlp, repair, ack, output.
+# It must not: decide what is lost, know of windows. Below: flight, transmission_lists,
+# transmission_tree. Above: scoreboard, rack, tlp, repair, ack, output.
 
 from libc.stdint cimport uint32_t, uint64_t
 
@@ -64,9 +64,7 @@ cdef void transmission_append(tcp_t *tcp, tcb_t *tcb, flight_t *flight, uint32_t
 # It has been sent again, now. It was lost, or a probe repeats it.
 cdef void transmission_resent(tcp_t *tcp, tcb_t *tcb, flight_t *flight, uint32_t index) noexcept nogil
 
-# ---------------------------------------------------------------- looking, splitting
-# The record that holds `seq`, which lies within [SND.UNA, SND.NXT).
-cdef uint32_t transmission_floor(tcp_t *tcp, flight_t *flight, uint32_t seq) noexcept nogil
+# ---------------------------------------------------------------- splitting
 # Cut one in two at `at`, which lies within it; the second part's index. 0: there is no record for it, nothing changed.
 cdef uint32_t transmission_split(tcp_t *tcp, flight_t *flight, uint32_t index, uint32_t at) noexcept nogil
 # The last sequence number at which a record may be cut that is not above `at`; its own ends included.

@@ -6,143 +6,19 @@ from libc.string cimport memset
 
 from ustack.base.counters cimport TRANSMISSION_STEPS, count_add
 from ustack.base.debug cimport ensure
-from ustack.base.ilist cimport ilist_append, ilist_hook_t, ilist_insert, ilist_prepend, ilist_remove, ilist_t
 from ustack.buf.slab cimport slab_alloc
 from ustack.tcp.records.flight cimport (
     FLIGHT_RECOVER, TRANSMISSIONS_MAX, TX_APP_LIMITED, TX_FOUND, TX_LOST, TX_RETRANSMITTED, TX_SACKED, TX_SIZE_PROBE,
     TX_USED, pacer_t, sacked_segments, transmission_at, transmission_bytes)
 from ustack.tcp.records.tcb cimport DEADLINE_REXMIT, TCB_MSS_PROVEN, TCB_REORDERED, tcp_now_us
 from ustack.tcp.recovery.rtt cimport rtt_min_us
+from ustack.tcp.recovery.transmission_lists cimport list_append, list_insert_newer, list_prepend, list_remove
+from ustack.tcp.recovery.transmission_tree cimport tree_insert, tree_remove
 from ustack.wire.seq cimport seq_gt, seq_le, seq_lt
 
 
-# ---------------------------------------------------------------- the tree
-
 cdef inline uint32_t segments_of(const transmission_t *sent) noexcept nogil:
     return (transmission_bytes(sent) + sent.segment_bytes - 1) // sent.segment_bytes
-
-
-cdef inline uint32_t priority(const flight_t *flight, uint32_t index) noexcept nogil:
-    """Of a record in the treap: a keyed mix of its index (the finalizer of MurmurHash3), which nobody outside knows."""
-    cdef uint32_t mixed = index ^ flight.seed
-    mixed = (mixed ^ mixed >> 16) * 0x85EBCA6Bu
-    mixed = (mixed ^ mixed >> 13) * 0xC2B2AE35u
-    return mixed ^ mixed >> 16
-
-
-cdef void tree_insert(tcp_t *tcp, flight_t *flight, uint32_t index) noexcept nogil:
-    cdef transmission_t *added = transmission_at(tcp, flight, index)
-    cdef transmission_t *sent
-    cdef uint32_t *link = &flight.root
-    cdef uint32_t *lower = &added.lower
-    cdef uint32_t *higher = &added.higher
-    cdef uint32_t mine = priority(flight, index), at, steps = 0
-    while link[0] and priority(flight, link[0]) >= mine:
-        sent = transmission_at(tcp, flight, link[0])
-        link = &sent.higher if seq_lt(sent.seq, added.seq) else &sent.lower
-        steps += 1
-    at = link[0]                            # what is below is split at its edge
-    link[0] = index
-    while at:
-        sent = transmission_at(tcp, flight, at)
-        steps += 1
-        if seq_lt(sent.seq, added.seq):
-            lower[0] = at
-            lower = &sent.higher
-            at = sent.higher
-        else:
-            higher[0] = at
-            higher = &sent.lower
-            at = sent.lower
-    lower[0] = 0
-    higher[0] = 0
-    count_add(tcp.counters, TRANSMISSION_STEPS, steps)
-
-
-cdef void tree_remove(tcp_t *tcp, flight_t *flight, uint32_t index) noexcept nogil:
-    cdef transmission_t *gone = transmission_at(tcp, flight, index)
-    cdef transmission_t *sent
-    cdef uint32_t *link = &flight.root
-    cdef uint32_t lower = gone.lower, higher = gone.higher, steps = 0
-    while link[0] != index:
-        ensure(link[0] != 0)
-        sent = transmission_at(tcp, flight, link[0])
-        link = &sent.higher if seq_lt(sent.seq, gone.seq) else &sent.lower
-        steps += 1
-    while lower and higher:                 # its two subtrees become one
-        steps += 1
-        if priority(flight, lower) > priority(flight, higher):
-            link[0] = lower
-            link = &transmission_at(tcp, flight, lower).higher
-            lower = link[0]
-        else:
-            link[0] = higher
-            link = &transmission_at(tcp, flight, higher).lower
-            higher = link[0]
-    link[0] = lower | higher
-    count_add(tcp.counters, TRANSMISSION_STEPS, steps)
-
-
-cdef uint32_t transmission_floor(tcp_t *tcp, flight_t *flight, uint32_t seq) noexcept nogil:
-    cdef uint32_t index = flight.root, found = flight.head, steps = 0
-    cdef transmission_t *sent
-    while index:
-        sent = transmission_at(tcp, flight, index)
-        steps += 1
-        if seq_le(sent.seq, seq):
-            found = index
-            index = sent.higher
-        else:
-            index = sent.lower
-    count_add(tcp.counters, TRANSMISSION_STEPS, steps)
-    return found
-
-
-# ---------------------------------------------------------------- the lists
-
-ctypedef struct records_t:                  # what an index of a record is looked up in
-    const tcp_t *tcp
-    const flight_t *flight
-
-
-cdef inline ilist_hook_t *order_hook(const void *table, uint32_t index) noexcept nogil:
-    cdef const records_t *records = <const records_t *>table
-    return &transmission_at(records.tcp, records.flight, index).order
-
-
-cdef inline ilist_t *list_of(flight_t *flight, const transmission_t *sent) noexcept nogil:
-    """Where one that is not SACKED is."""
-    return &flight.to_resend if sent.flags & TX_LOST else &flight.by_time
-
-
-cdef void list_append(tcp_t *tcp, flight_t *flight, uint32_t index) noexcept nogil:
-    cdef records_t records = [tcp, flight]
-    ilist_append(list_of(flight, transmission_at(tcp, flight, index)), order_hook, &records, index)
-
-
-cdef void list_prepend(tcp_t *tcp, flight_t *flight, uint32_t index) noexcept nogil:
-    cdef records_t records = [tcp, flight]
-    ilist_prepend(list_of(flight, transmission_at(tcp, flight, index)), order_hook, &records, index)
-
-
-cdef void list_remove(tcp_t *tcp, flight_t *flight, uint32_t index) noexcept nogil:
-    """Out of the list that it is in, and out of that list's sum."""
-    cdef records_t records = [tcp, flight]
-    cdef const transmission_t *sent = transmission_at(tcp, flight, index)
-    ilist_remove(list_of(flight, sent), order_hook, &records, index)
-    if sent.flags & TX_LOST:
-        flight.lost_bytes -= transmission_bytes(sent)
-    else:
-        flight.pipe -= transmission_bytes(sent)
-        if flight.duplicate_bytes > flight.pipe:
-            flight.duplicate_bytes = flight.pipe
-
-
-cdef void list_insert_newer(tcp_t *tcp, flight_t *flight, uint32_t index, uint32_t added) noexcept nogil:
-    """Right behind one, into the list that it is in."""
-    cdef records_t records = [tcp, flight]
-    cdef const transmission_t *sent = transmission_at(tcp, flight, index)
-    ilist_insert(list_of(flight, sent), order_hook, &records, added, sent.order.next)
 
 
 # ---------------------------------------------------------------- sending
