@@ -24,9 +24,9 @@ from ustack.tcp.cc.contract cimport CC_MAX, STATE_IN_PLACE, ack_sample_t, cc_ops
 from ustack.tcp.records.flight cimport FLIGHT_ECHO, flight_pipe, flight_raw, flight_t
 from ustack.tcp.records.tcb cimport (
     CC_HEARS_MORE, CC_HEARS_SENT, CC_PACED, CC_TABLE, CC_USED, CC_WAITING, OPT_SACK, tcb_t, tcp_t)
+from ustack.tcp.recovery.delivered cimport ack_news_t
 from ustack.tcp.recovery.pacing cimport PACING_FRAME_MAX, pacing_set_rate
 from ustack.tcp.recovery.rtt cimport rtt_min_us
-from ustack.tcp.recovery.transmissions cimport ack_news_t
 
 # Make a registered control (its number) one of this TCP's, so that connections may have it. 0, or -1: no memory.
 cdef int control_provide(tcp_t *tcp, int number) noexcept nogil

@@ -26,7 +26,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from ustack.tcp.records.flight cimport flight_t
 from ustack.tcp.records.tcb cimport tcb_t, tcp_t
-from ustack.tcp.recovery.transmissions cimport ack_news_t
+from ustack.tcp.recovery.delivered cimport ack_news_t
 from ustack.wire.seq cimport seq_gt
 
 cdef enum:

@@ -17,7 +17,7 @@ from ustack.wire.seq cimport seq_ge
 
 
 cdef void rack_update(tcp_t *tcp, flight_t *flight, const ack_news_t *news) noexcept nogil:
-    """Step 2. Step 3 is in `measure`, which sees each segment (transmissions)."""
+    """Step 2. Step 3 is in `measure`, which sees each segment (delivered)."""
     if news.newest_sent_ns == 0:
         return
     flight.rack_rtt_us = <uint32_t>((tcp.now_ns - news.newest_sent_ns) // 1000)

@@ -21,7 +21,7 @@ from libc.stdint cimport uint32_t
 
 from ustack.tcp.records.flight cimport flight_t
 from ustack.tcp.records.tcb cimport tcb_t, tcp_t
-from ustack.tcp.recovery.transmissions cimport ack_news_t
+from ustack.tcp.recovery.delivered cimport ack_news_t
 
 # An ACK has been entered into the record of transmissions, and SND.UNA has moved. una: SND.UNA before it. in_flight:
 # what was, before it. duplicate: a duplicate ACK (RFC 5681 section 2).

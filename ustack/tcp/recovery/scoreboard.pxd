@@ -19,7 +19,7 @@
 
 from ustack.tcp.records.flight cimport flight_t
 from ustack.tcp.records.tcb cimport tcb_t, tcp_t
-from ustack.tcp.recovery.transmissions cimport ack_news_t
+from ustack.tcp.recovery.delivered cimport ack_news_t
 from ustack.wire.tcp cimport segment_t
 
 # SEG's SACK option, before SND.UNA moves to `ack`. seg.sack_count > 0, SACK agreed.

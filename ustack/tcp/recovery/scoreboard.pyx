@@ -6,9 +6,10 @@ from libc.stdint cimport uint32_t
 from ustack.base.counters cimport DSACKS_IN, SACK_BLOCKS_IGNORED, TRANSMISSION_STEPS, count, count_add
 from ustack.tcp.records.flight cimport TX_SACKED, transmission_at, transmission_t
 from ustack.tcp.records.tcb cimport tcb_max_window
+from ustack.tcp.recovery.delivered cimport transmission_deliver
 from ustack.tcp.recovery.transmission_tree cimport transmission_floor
 from ustack.tcp.recovery.transmissions cimport (
-    transmission_deliver, transmission_edge_above, transmission_edge_below, transmission_merge, transmission_split)
+    transmission_edge_above, transmission_edge_below, transmission_merge, transmission_split)
 from ustack.wire.seq cimport seq_ge, seq_gt, seq_le, seq_lt, seq_max
 
 

@@ -20,7 +20,7 @@ from libc.stdint cimport uint32_t
 from ustack.tcp.records.flight cimport (
     FLIGHT_PROBE, FLIGHT_PROBED, REPAIR_NONE, flight_t)
 from ustack.tcp.records.tcb cimport OPT_SACK, TCB_PROBE_REPEATED, TCB_PROBE_UNMEASURED, tcb_t, tcp_t
-from ustack.tcp.recovery.transmissions cimport ack_news_t
+from ustack.tcp.recovery.delivered cimport ack_news_t
 
 cdef enum:
     WORST_DELAYED_ACK_US = 200000           # TLP.max_ack_delay: Linux's and RFC 8985's own

@@ -2,9 +2,9 @@
 # The record of transmissions: what was sent, when, and where it is now. The layout is in records/flight.pxd.
 #
 #     output      transmission_prepare, transmission_sent (new data, a SYN, a FIN), transmission_resent
-#     scoreboard  transmission_split, transmission_deliver, transmission_merge
+#     scoreboard  transmission_split, transmission_merge
 #     rack, repair, timers     transmission_lose; repair: transmission_found (not lost after all)
-#     ack         transmissions_acknowledge: everything below SND.UNA goes
+#     delivered   what has arrived is measured, and goes when SND.UNA passes it
 #
 # Finding, splitting and removing one costs O(log n) steps (transmission_tree); the rest is constant.
 #
@@ -15,45 +15,15 @@
 # that cannot be split stays whole, and what is SACKed within it goes unnoticed.
 #
 # It must not: decide what is lost, know of windows. Below: flight, transmission_lists,
-# transmission_tree. Above: scoreboard, rack, tlp, repair, ack, output.
+# transmission_tree. Above: delivered, scoreboard, rack, tlp, repair, ack, output.
 
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport uint32_t
 
 from ustack.base.counters cimport TRANSMISSIONS_REFUSED, count
 from ustack.buf.slab cimport slab_release, slab_take
 from ustack.tcp.records.flight cimport (
     FLIGHT_LONE, FRTO_NONE, REPAIR_NONE, TRANSMISSION_FIRST, flight_raw, flight_t, transmission_t)
 from ustack.tcp.records.tcb cimport DEADLINE_PACE, DEADLINE_PROBE, tcb_t, tcp_t
-
-# What one ACK has told. Zeroed before; filled by scoreboard and transmissions_acknowledge.
-ctypedef struct ack_news_t:
-    uint64_t newest_sent_ns                 # of what was delivered, that which was sent last; 0: nothing to measure by
-    uint64_t rtt_oldest_ns                  # when that which was acknowledged first, and sent once, was sent; 0: none
-    uint64_t rtt_newest_ns                  # ... last, SACKed ones included
-    uint32_t newest_end
-    uint32_t newest_delivered               # its P.delivered, and so on
-    uint32_t newest_delivered_us
-    uint32_t newest_first_sent_us
-    uint32_t newest_in_flight
-    uint32_t newest_lost
-    uint32_t acked                          # bytes, cumulatively
-    uint32_t sacked                         # bytes, by SACK
-    uint32_t delivered                      # bytes that have left the network for good: both, each once
-    uint32_t newly_lost                     # bytes
-    uint32_t rtt_us                         # of the newest that measures; 0: none. writer: rtt
-    uint32_t ts_ecr                         # with has_ts
-    bint has_ts
-    bint newest_app_limited
-    bint newest_again                       # it had been sent more than once
-    bint original                           # something sent once, before `recover`, was delivered (F-RTO)
-    bint beyond                             # ... after `recover`
-    uint32_t fack                           # RACK.fack before this ACK. writer: ack
-    bint first_echoed                       # the ACK of something sent again answers its first sending (RFC 3522)
-    bint repeated                           # something sent again was acknowledged cumulatively
-    bint sack                               # the ACK carries a SACK block above SND.UNA
-    bint dsack                              # ... a duplicate SACK (RFC 2883)
-    uint32_t dsack_left
-    uint32_t dsack_right
 
 # A lone flight becomes one like any other.
 cdef void flight_write_out(const tcp_t *tcp, const tcb_t *tcb, flight_t *flight) noexcept nogil
@@ -72,9 +42,6 @@ cdef uint32_t transmission_edge_below(const transmission_t *sent, uint32_t at) n
 cdef uint32_t transmission_edge_above(const transmission_t *sent, uint32_t at) noexcept nogil
 
 # ---------------------------------------------------------------- where it is
-# The peer has it, by SACK: it is measured and leaves the lists.
-cdef void transmission_deliver(tcp_t *tcp, tcb_t *tcb, flight_t *flight, uint32_t index,
-                               ack_news_t *news) noexcept nogil
 # The record behind one is SACKed as it is, or lost as it is: both become one.
 cdef void transmission_merge(tcp_t *tcp, flight_t *flight, uint32_t index) noexcept nogil
 # In flight until now: it is lost, and waits behind the others that are.
@@ -87,10 +54,6 @@ cdef void transmission_lose_first(tcp_t *tcp, flight_t *flight) noexcept nogil
 cdef void transmissions_found(tcp_t *tcp, flight_t *flight, bint again) noexcept nogil
 # The peer no longer has what it had SACKed (RFC 2018 section 8): all of that is lost.
 cdef void transmissions_renege(tcp_t *tcp, flight_t *flight) noexcept nogil
-# Everything below `ack` is acknowledged and goes. A flight without records is its
-# caller's to release.
-cdef void transmissions_acknowledge(tcp_t *tcp, tcb_t *tcb, flight_t *flight, uint32_t ack,
-                                    ack_news_t *news) noexcept nogil
 # The connection has ended.
 cdef void transmissions_end(tcp_t *tcp, tcb_t *tcb) noexcept nogil
 # The invariants of flight.pxd, and that a timer runs. It looks at every record: for ensure() and tests.
@@ -153,3 +116,12 @@ cdef inline void transmission_sent(tcp_t *tcp, tcb_t *tcb, uint32_t index, uint3
     flight.pacer.next_ns = 0
     flight.first.sent_ns = tcp.now_ns
     flight.first.segment_bytes = tcb.smss
+
+
+# A record that is in neither tree nor list any more.
+cdef inline void transmission_give_back(tcp_t *tcp, flight_t *flight, uint32_t index) noexcept nogil:
+    flight.records -= 1
+    if index == TRANSMISSION_FIRST:
+        flight.first.flags = 0
+    else:
+        slab_release(&tcp.transmissions, index)

@@ -4,7 +4,7 @@
 #     undo_begin      the window before a repair is remembered
 #     undo_resent     something is sent again in it
 #     Eifel detection (RFC 3522)      an ACK that moves SND.UNA over something sent again echoes a timestamp from before
-#                                     its first retransmission: the original has arrived (transmissions, first_echoed).
+#                                     its first retransmission: the original has arrived (delivered, first_echoed).
 #                                     Step (5): not with a duplicate SACK, nor when it acknowledges everything, unless
 #                                     the peer sends duplicate SACKs (it has, within RACK's memory of them). All ACKs
 #                                     may have been lost, and that is congestion, too
@@ -25,7 +25,7 @@ from libc.stdint cimport uint32_t
 
 from ustack.tcp.records.flight cimport flight_t
 from ustack.tcp.records.tcb cimport tcb_t, tcp_t
-from ustack.tcp.recovery.transmissions cimport ack_news_t
+from ustack.tcp.recovery.delivered cimport ack_news_t
 
 cdef enum frto_verdict_t:
     FRTO_GO_ON = 0                          # nothing decided, or nothing to decide
