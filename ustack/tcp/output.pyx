@@ -52,6 +52,8 @@ from ustack.tcp.recovery.ack cimport initial_window
 from ustack.tcp.recovery.control cimport (
     control_begin, control_of, control_sent, control_start, control_state, view_load, view_store)
 from ustack.tcp.recovery.ecn cimport ecn_say
+from ustack.tcp.recovery.invariants cimport flight_check
+from ustack.tcp.recovery.losses cimport transmission_lose_first
 from ustack.tcp.recovery.pacing cimport pacing_allows, pacing_quantum, pacing_sent, pacing_wait_ns
 from ustack.tcp.recovery.path cimport (
     path_fragments, path_identification, path_is_probe, path_probe_begin, path_probe_cancel, path_probe_due,
@@ -60,8 +62,8 @@ from ustack.tcp.recovery.repair cimport repair_note_sent
 from ustack.tcp.recovery.rtt cimport rexmit_start
 from ustack.tcp.recovery.tlp cimport WORST_DELAYED_ACK_US, tlp_schedule
 from ustack.tcp.recovery.transmissions cimport (
-    flight_check, flight_of, transmission_cancel, transmission_lose_first, transmission_merge, transmission_prepare,
-    transmission_resent, transmission_sent, transmission_split)
+    flight_of, transmission_cancel, transmission_merge, transmission_prepare, transmission_resent, transmission_sent,
+    transmission_split)
 from ustack.wire.ipv4 cimport IPV4_ECN_MASK
 from ustack.wire.seq cimport seq_gt, seq_le, seq_lt
 from ustack.wire.tcp cimport (

@@ -7,7 +7,7 @@
 #                       first frame, given back when everything is acknowledged: an idle connection has none
 #
 # The first transmission of a flight lies in it (`first`), so that a small response costs one record. The others come
-# from a slab. Plain data: what happens to it is in recovery (transmissions, scoreboard, rack, tlp, prr, undo, repair).
+# from a slab. Plain data: what happens to it is in recovery (transmissions, delivered, losses, and above).
 #
 # A flight is lone (FLIGHT_LONE) while it is one frame to which nothing has happened: the usual fate of a small
 # response, all of which the peer's next segment acknowledges. All that is worth knowing of it is when it was sent and

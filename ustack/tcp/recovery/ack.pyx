@@ -21,6 +21,8 @@ from ustack.tcp.records.work cimport work_add
 from ustack.tcp.recovery.control cimport (
     control_awake, control_sleeps, control_state, sample_fill_plain, view_load, view_store)
 from ustack.tcp.recovery.delivered cimport ack_news_t, transmissions_acknowledge
+from ustack.tcp.recovery.invariants cimport flight_check
+from ustack.tcp.recovery.losses cimport transmission_lose_first
 from ustack.tcp.recovery.path cimport MTU_PROBING_ALWAYS, path_acknowledged, path_search
 from ustack.tcp.recovery.rack cimport rack_update
 from ustack.tcp.recovery.repair cimport (
@@ -30,7 +32,7 @@ from ustack.tcp.recovery.rtt cimport (
     rtt_sample, rtt_sample_after_undo)
 from ustack.tcp.recovery.scoreboard cimport scoreboard_take
 from ustack.tcp.recovery.tlp cimport tlp_schedule
-from ustack.tcp.recovery.transmissions cimport flight_check, flight_of, flight_release, transmission_lose_first
+from ustack.tcp.recovery.transmissions cimport flight_of, flight_release
 from ustack.wire.seq cimport seq_gt, seq_lt
 from ustack.wire.tcp cimport FIN, HAS_TIMESTAMPS, SYN
 

@@ -10,9 +10,9 @@ from ustack.tcp.records.flight cimport (
     transmission_at, transmission_bytes, transmission_t)
 from ustack.tcp.records.tcb cimport DEADLINE_PROBE, OPT_SACK, TCB_REORDERED
 from ustack.tcp.recovery.control cimport control_lost
+from ustack.tcp.recovery.losses cimport transmission_lose, transmission_lose_first
 from ustack.tcp.recovery.path cimport path_probe_lost
 from ustack.tcp.recovery.rtt cimport rtt_min_us
-from ustack.tcp.recovery.transmissions cimport transmission_lose, transmission_lose_first
 from ustack.wire.seq cimport seq_ge
 
 

@@ -16,13 +16,13 @@ from ustack.tcp.recovery.control cimport (
     control_awake, control_lost, control_owns_repair, control_sleeps, control_state, sample_fill, view_load, view_store,
     view_store_rate)
 from ustack.tcp.recovery.ecn cimport ecn_has_reduced, ecn_note_reduced, ecn_repair_ended
+from ustack.tcp.recovery.losses cimport transmission_lose, transmission_lose_first, transmissions_renege
 from ustack.tcp.recovery.path cimport path_probe_is_lost, path_probe_lost
 from ustack.tcp.recovery.prr cimport prr_recover_fs, prr_send_count
 from ustack.tcp.recovery.rack cimport (
     DUPLICATE_THRESHOLD, rack_detect, rack_lose_at_timeout, rack_note_dsack, rack_note_recovered)
 from ustack.tcp.recovery.tlp cimport tlp_acknowledged
-from ustack.tcp.recovery.transmissions cimport (
-    transmission_lose, transmission_lose_first, transmission_merge, transmission_split, transmissions_renege)
+from ustack.tcp.recovery.transmissions cimport transmission_merge, transmission_split
 from ustack.tcp.recovery.undo cimport (
     FRTO_LOST, FRTO_SEND_NEW, FRTO_SPURIOUS, frto_step, frto_verdict_t, undo_begin, undo_detects, undo_resent,
     undo_restore)

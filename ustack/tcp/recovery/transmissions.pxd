@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: MIT
 # The record of transmissions: what was sent, when, and where it is now. The layout is in records/flight.pxd.
 #
-#     output      transmission_prepare, transmission_sent (new data, a SYN, a FIN), transmission_resent
-#     scoreboard  transmission_split, transmission_merge
-#     rack, repair, timers     transmission_lose; repair: transmission_found (not lost after all)
-#     delivered   what has arrived is measured, and goes when SND.UNA passes it
+#     send         transmission_prepare, transmission_sent (new data, a SYN, a FIN), transmission_resent, split, merge
+#     scoreboard   transmission_split, transmission_merge
+#     elsewhere    what has arrived is measured and goes (delivered); what is lost, or is not after all (losses)
 #
 # Finding, splitting and removing one costs O(log n) steps (transmission_tree); the rest is constant.
 #
@@ -14,8 +13,8 @@
 # retransmission timer repairs it; without a further record new data waits until an ACK gives one back; a super-frame
 # that cannot be split stays whole, and what is SACKed within it goes unnoticed.
 #
-# It must not: decide what is lost, know of windows. Below: flight, transmission_lists,
-# transmission_tree. Above: delivered, scoreboard, rack, tlp, repair, ack, output.
+# It must not: decide what is lost, know of windows. Below: flight, transmission_lists, transmission_tree. Above:
+# delivered, scoreboard, repair, ack, send, output.
 
 from libc.stdint cimport uint32_t
 
@@ -44,20 +43,8 @@ cdef uint32_t transmission_edge_above(const transmission_t *sent, uint32_t at) n
 # ---------------------------------------------------------------- where it is
 # The record behind one is SACKed as it is, or lost as it is: both become one.
 cdef void transmission_merge(tcp_t *tcp, flight_t *flight, uint32_t index) noexcept nogil
-# In flight until now: it is lost, and waits behind the others that are.
-cdef void transmission_lose(tcp_t *tcp, flight_t *flight, uint32_t index) noexcept nogil
-# The first record, which is not SACKed: it is lost, and the first to be sent again.
-cdef void transmission_lose_first(tcp_t *tcp, flight_t *flight) noexcept nogil
-# Everything that waits to be sent again is in flight after all: the loss was none. Each record once for each time that
-# it is sent, so that a peer who says so again and again has not all of them marked again and again: what has been found
-# before stays lost, and so does what was sent before it. again: all the same.
-cdef void transmissions_found(tcp_t *tcp, flight_t *flight, bint again) noexcept nogil
-# The peer no longer has what it had SACKed (RFC 2018 section 8): all of that is lost.
-cdef void transmissions_renege(tcp_t *tcp, flight_t *flight) noexcept nogil
 # The connection has ended.
 cdef void transmissions_end(tcp_t *tcp, tcb_t *tcb) noexcept nogil
-# The invariants of flight.pxd, and that a timer runs. It looks at every record: for ensure() and tests.
-cdef bint flight_check(const tcp_t *tcp, const tcb_t *tcb) noexcept nogil
 
 
 # What is in flight; NULL: nothing, or there was no memory for it. (const: what it says is the same before and after.)

@@ -4,14 +4,13 @@
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memset
 
-from ustack.base.counters cimport TRANSMISSION_STEPS, count_add
 from ustack.base.debug cimport ensure
 from ustack.buf.slab cimport slab_alloc
 from ustack.tcp.records.flight cimport (
-    TRANSMISSIONS_MAX, TX_APP_LIMITED, TX_FOUND, TX_LOST, TX_RETRANSMITTED, TX_SACKED, TX_SIZE_PROBE, TX_USED, pacer_t,
+    TRANSMISSIONS_MAX, TX_APP_LIMITED, TX_LOST, TX_RETRANSMITTED, TX_SACKED, TX_SIZE_PROBE, TX_USED, pacer_t,
     sacked_segments, transmission_at, transmission_bytes)
-from ustack.tcp.records.tcb cimport DEADLINE_REXMIT, tcp_now_us
-from ustack.tcp.recovery.transmission_lists cimport list_append, list_insert_newer, list_prepend, list_remove
+from ustack.tcp.records.tcb cimport tcp_now_us
+from ustack.tcp.recovery.transmission_lists cimport list_append, list_insert_newer, list_remove
 from ustack.tcp.recovery.transmission_tree cimport tree_insert, tree_remove
 from ustack.wire.seq cimport seq_lt
 
@@ -170,66 +169,6 @@ cdef void transmission_merge(tcp_t *tcp, flight_t *flight, uint32_t index) noexc
     transmission_give_back(tcp, flight, gone)
 
 
-# ---------------------------------------------------------------- lost, and found again
-
-cdef inline uint32_t counted_bytes(const transmission_t *sent) noexcept nogil:
-    """What C.lost has of it. Not a probe of the path's MTU, whose loss says nothing of the path's rate."""
-    return 0 if sent.flags & TX_SIZE_PROBE else transmission_bytes(sent)
-
-
-cdef void transmission_lose(tcp_t *tcp, flight_t *flight, uint32_t index) noexcept nogil:
-    cdef transmission_t *sent = transmission_at(tcp, flight, index)
-    list_remove(tcp, flight, index)
-    sent.flags |= TX_LOST
-    flight.lost_bytes += transmission_bytes(sent)
-    flight.lost += counted_bytes(sent)
-    list_append(tcp, flight, index)
-
-
-cdef void transmission_lose_first(tcp_t *tcp, flight_t *flight) noexcept nogil:
-    cdef transmission_t *sent = transmission_at(tcp, flight, flight.head)
-    cdef uint32_t length = transmission_bytes(sent)
-    ensure(not sent.flags & TX_SACKED)
-    list_remove(tcp, flight, flight.head)
-    if not sent.flags & TX_LOST:
-        sent.flags |= TX_LOST
-        flight.lost += counted_bytes(sent)
-    flight.lost_bytes += length
-    list_prepend(tcp, flight, flight.head)
-
-
-cdef void transmissions_found(tcp_t *tcp, flight_t *flight, bint again) noexcept nogil:
-    """They were sent before everything in the list by time, as they were lost before."""
-    cdef uint32_t index = flight.to_resend.last, steps = 0
-    cdef transmission_t *sent
-    while index:
-        sent = transmission_at(tcp, flight, index)
-        steps += 1
-        if sent.flags & TX_FOUND and not again:
-            break
-        list_remove(tcp, flight, index)
-        sent.flags = <uint8_t>((sent.flags & ~TX_LOST) | TX_FOUND)
-        flight.pipe += transmission_bytes(sent)
-        flight.lost -= counted_bytes(sent)
-        list_prepend(tcp, flight, index)
-        index = flight.to_resend.last
-    count_add(tcp.counters, TRANSMISSION_STEPS, steps)
-
-
-cdef void transmissions_renege(tcp_t *tcp, flight_t *flight) noexcept nogil:
-    cdef uint32_t index = flight.head
-    cdef transmission_t *sent
-    while index:
-        sent = transmission_at(tcp, flight, index)
-        if sent.flags & TX_SACKED:
-            sent.flags = <uint8_t>((sent.flags & ~TX_SACKED) | TX_LOST | TX_RETRANSMITTED)
-            flight.lost_bytes += transmission_bytes(sent)
-            list_append(tcp, flight, index)
-        index = sent.next
-    flight.sacked_bytes = 0
-    flight.sacked_segs = 0
-
-
 cdef void transmissions_end(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     cdef const flight_t *flight = flight_of(tcp, tcb)
     cdef uint32_t index, following
@@ -242,48 +181,3 @@ cdef void transmissions_end(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
             slab_release(&tcp.transmissions, index)
         index = following
     flight_release(tcp, tcb)
-
-
-# ---------------------------------------------------------------- invariants
-
-cdef bint flight_check(const tcp_t *tcp, const tcb_t *tcb) noexcept nogil:
-    cdef const flight_t *flight
-    cdef const transmission_t *sent
-    cdef uint32_t index, seq = tcb.snd_una, pipe = 0, lost = 0, sacked = 0, segs = 0, n = 0, in_flight = 0, waiting = 0
-    if tcb.flight == 0:
-        return True
-    flight = flight_raw(tcp, tcb)
-    if flight.flags & FLIGHT_LONE:
-        return (flight.flags == FLIGHT_LONE and flight.records == 1 and seq_lt(tcb.snd_una, tcb.snd_nxt)
-                and flight.to_resend.first == 0 and flight.repair == REPAIR_NONE and flight.sacked_bytes == 0
-                and tcb.armed >> DEADLINE_REXMIT & 1)
-    index = flight.head
-    while index:
-        sent = transmission_at(tcp, flight, index)
-        if sent.seq != seq or not seq_lt(sent.seq, sent.end) or not sent.flags & TX_USED:
-            return False
-        if sent.flags & TX_SACKED:
-            sacked += transmission_bytes(sent)
-            segs += sacked_segments(<transmission_t *>sent)[0]
-            if sent.flags & TX_LOST:
-                return False
-        elif sent.flags & TX_LOST:
-            lost += transmission_bytes(sent)
-            waiting += 1
-        else:
-            pipe += transmission_bytes(sent)
-            in_flight += 1
-        seq = sent.end
-        n += 1
-        index = sent.next
-    index = flight.by_time.first
-    while index:
-        in_flight -= 1
-        index = transmission_at(tcp, flight, index).order.next
-    index = flight.to_resend.first
-    while index:
-        waiting -= 1
-        index = transmission_at(tcp, flight, index).order.next
-    return (n == flight.records and seq == tcb.snd_nxt and pipe == flight.pipe and lost == flight.lost_bytes
-            and sacked == flight.sacked_bytes and segs == flight.sacked_segs and in_flight == 0 and waiting == 0
-            and flight.duplicate_bytes <= flight.pipe and tcb.armed >> DEADLINE_REXMIT & 1)

@@ -11,8 +11,8 @@ from ustack.tcp.records.flight cimport (
 from ustack.tcp.records.tcb cimport TCB_REORDERED, tcp_timestamp
 from ustack.tcp.recovery.control cimport (
     control_awake, control_owns_repair, control_state, view_load, view_store, view_store_rate)
+from ustack.tcp.recovery.losses cimport transmissions_found
 from ustack.tcp.recovery.rtt cimport GRANULARITY_US
-from ustack.tcp.recovery.transmissions cimport transmissions_found
 from ustack.wire.seq cimport seq_gt
 
 

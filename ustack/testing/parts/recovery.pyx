@@ -31,6 +31,7 @@ from ustack.tcp.records.tcb cimport (
 from ustack.tcp.recovery.ack cimport ack_input, ack_start
 from ustack.tcp.recovery.control cimport (
     control_begin, control_choose, control_end, control_of, control_provide, control_state)
+from ustack.tcp.recovery.invariants cimport flight_check
 from ustack.tcp.recovery.path cimport black_hole_size, probe_wait_ns, search_size
 from ustack.tcp.recovery.prr cimport prr_recover_fs, prr_send_count
 from ustack.tcp.recovery.rack cimport (
@@ -40,8 +41,7 @@ from ustack.tcp.recovery.repair cimport (
 from ustack.tcp.recovery.rtt cimport rexmit_start, rtt_min_us
 from ustack.tcp.recovery.tlp cimport tlp_timeout_us
 from ustack.tcp.recovery.transmissions cimport (
-    flight_check, flight_of, transmission_prepare, transmission_resent, transmission_sent, transmission_split,
-    transmissions_end)
+    flight_of, transmission_prepare, transmission_resent, transmission_sent, transmission_split, transmissions_end)
 from ustack.tcp.recovery.undo cimport frto_step
 from ustack.wire.tcp cimport ACK, HAS_TIMESTAMPS, segment_t
 
