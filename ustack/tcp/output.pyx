@@ -14,76 +14,59 @@ carries up to 64 KB; its length is then a multiple of SMSS unless it ends the qu
 """
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
-from libc.string cimport memcpy, memset
+from libc.string cimport memset
 
 from ustack.base.counters cimport (
-    PURE_ACKS_OUT, RETRANSMITTED_FAST, RETRANSMITTED_PROBE, RETRANSMITTED_RTO, SEGMENTS_OUT, SEGMENTS_RETRANSMITTED,
-    SEND_PIECES_SKIPPED, TAIL_PROBES_OUT, WINDOW_OVERRIDES, WINDOW_PROBES_OUT, count)
+    PURE_ACKS_OUT, RETRANSMITTED_FAST, RETRANSMITTED_PROBE, RETRANSMITTED_RTO, SEGMENTS_RETRANSMITTED, TAIL_PROBES_OUT,
+    WINDOW_OVERRIDES, WINDOW_PROBES_OUT, count)
 from ustack.base.debug cimport ensure
-from ustack.buf.lent cimport lent_guard
-from ustack.ip.layer cimport (
-    IP_NO_ROUTE, IP_OK, IP_PROTO_TCP, IP_RING_FULL, ip_commit, ip_payload_max, ip_reserve, ip_route_t, ip_status_t)
-from ustack.tcp.cc.contract cimport cc_ops_t, cc_view_t
+from ustack.ip.layer cimport IP_NO_ROUTE, IP_OK, IP_RING_FULL, ip_status_t
 from ustack.tcp.emit cimport advertised_mss, advertised_wscale, emit_bare, emit_reset_of, first_window
 from ustack.tcp.ending cimport connection_end
 from ustack.tcp.receive.sack_blocks cimport sack_blocks
 from ustack.tcp.receive.window cimport tcb_receive_window
 from ustack.tcp.records.configuration cimport ECN_OFFER
-from ustack.tcp.records.deadlines cimport (
-    deadline_clear, deadline_is_set, deadline_set, deadline_set_pace, deadline_tick, tcb_needs_refresh, tcb_refresh,
-    tcp_tick, tick_reached)
+from ustack.tcp.records.deadlines cimport deadline_is_set, deadline_set
 from ustack.tcp.records.duplicates cimport duplicate_of
 from ustack.tcp.records.flight cimport (
-    FLIGHT_PROBE, FLIGHT_PROBED, FLIGHT_PROBE_AGAIN, FLIGHT_SEND_ONE, FRTO_SECOND, REPAIR_FAST, REPAIR_NONE, REPAIR_RTO,
-    TX_LOST, TX_RETRANSMITTED, flight_pipe, flight_raw, flight_t, transmission_at, transmission_bytes, transmission_t)
+    FLIGHT_PROBE, FLIGHT_PROBED, FLIGHT_PROBE_AGAIN, FLIGHT_SEND_ONE, REPAIR_FAST, REPAIR_NONE, REPAIR_RTO, TX_LOST,
+    TX_RETRANSMITTED, flight_pipe, flight_raw, flight_t, transmission_at, transmission_bytes, transmission_t)
 from ustack.tcp.records.marks cimport note_writable
 from ustack.tcp.records.rx_queue cimport rx_queue_t
 from ustack.tcp.records.state cimport (
     CLOSED, CLOSE_ABORTED, CLOSE_NET_UNREACHABLE, SYN_RECEIVED, SYN_SENT, close_reason_t)
 from ustack.tcp.records.tcb cimport (
-    CC_USED, CC_WAITING, DEADLINE_ACK, DEADLINE_PACE, DEADLINE_REXMIT, OPT_SACK, OPT_TIMESTAMPS, OPT_WSCALE,
-    TCB_ABORT, TCB_ACK_DELAYED, TCB_ACK_NOW, TCB_CWR_OWED, TCB_ECN, TCB_ECN_SAYS, TCB_FIN_QUEUED, TCB_FIN_SENT,
-    TCB_NODELAY, TCB_PERSIST, TCB_PROBE, TCB_PROBE_UNMEASURED, TCB_REXMIT, rx_queue_of, send_piece_at, send_piece_t,
-    snd_cursor, snd_cursor_set, snd_short_end, tcb_bare_seq, tcb_header_bytes, tcb_max_window)
+    DEADLINE_ACK, DEADLINE_REXMIT, OPT_SACK, OPT_TIMESTAMPS, OPT_WSCALE, TCB_ABORT, TCB_ACK_DELAYED, TCB_ACK_NOW,
+    TCB_ECN, TCB_ECN_SAYS, TCB_FIN_QUEUED, TCB_FIN_SENT, TCB_PERSIST, TCB_PROBE, TCB_PROBE_UNMEASURED, TCB_REXMIT,
+    rx_queue_of, snd_short_end, tcb_bare_seq)
 from ustack.tcp.records.timestamps cimport timestamp_for
-from ustack.tcp.records.turn cimport UNIT_BYTES_SHIFT
-from ustack.tcp.records.work cimport turn_charge, work_add
-from ustack.tcp.recovery.ack cimport initial_window
-from ustack.tcp.recovery.control cimport (
-    control_begin, control_of, control_sent, control_start, control_state, view_load, view_store)
+from ustack.tcp.records.work cimport work_add
+from ustack.tcp.recovery.control cimport control_sent
 from ustack.tcp.recovery.ecn cimport ecn_say
 from ustack.tcp.recovery.invariants cimport flight_check
 from ustack.tcp.recovery.losses cimport transmission_lose_first
-from ustack.tcp.recovery.pacing cimport pacing_allows, pacing_quantum, pacing_sent, pacing_wait_ns
+from ustack.tcp.recovery.pacing cimport pacing_allows, pacing_quantum, pacing_sent
 from ustack.tcp.recovery.path cimport (
-    path_fragments, path_identification, path_is_probe, path_probe_begin, path_probe_cancel, path_probe_due,
-    path_probe_sent, path_refresh, path_resent)
+    path_probe_begin, path_probe_cancel, path_probe_due, path_probe_sent, path_refresh, path_resent)
 from ustack.tcp.recovery.repair cimport repair_note_sent
 from ustack.tcp.recovery.rtt cimport rexmit_start
-from ustack.tcp.recovery.tlp cimport WORST_DELAYED_ACK_US, tlp_schedule
 from ustack.tcp.recovery.transmissions cimport (
     flight_of, transmission_cancel, transmission_merge, transmission_prepare, transmission_resent, transmission_sent,
     transmission_split)
-from ustack.wire.ipv4 cimport IPV4_ECN_MASK
-from ustack.wire.seq cimport seq_gt, seq_le, seq_lt
+from ustack.tcp.send.allowance cimport (
+    beyond_window, largest_segment, lost_window, may_send_new, override_due, segment_length, usable_window)
+from ustack.tcp.send.progress cimport await_pace, await_window, begin_sending, note_sent, note_unsent
+from ustack.tcp.send.segment cimport (
+    SEND_BLOCKED, SEND_FAILED, SEND_HELD, SEND_OK, fill_header, send_record, send_segment, send_t, unmarkable)
+from ustack.wire.seq cimport seq_gt, seq_lt
 from ustack.wire.tcp cimport (
-    ACK, CWR, ECE, FIN, HAS_MSS, HAS_SACK_PERMITTED, HAS_TIMESTAMPS, HAS_WSCALE, PSH, SYN, TCP_CHECKSUM_OFFSET,
-    header_t, segment_emit)
+    ACK, CWR, ECE, FIN, HAS_MSS, HAS_SACK_PERMITTED, HAS_TIMESTAMPS, HAS_WSCALE, PSH, SYN, header_t)
 
 
 cdef enum:
     SACK_BLOCKS_WITH_TIMESTAMPS = 3
     SACK_BLOCKS_MAX = 4
-    SEGMENT_UNITS = 2                       # of a turn's work (turn_t), beside what its bytes cost
     MAX_DUPLICATE_ACKS_AT_ONCE = 3          # what a peer without SACK needs to start its repair
-    OVERRIDE_NS = 200000000                 # RFC 9293 section 3.8.6.2.1: 0.1 to 1.0 s
-
-
-cdef enum send_t:
-    SEND_OK = 0
-    SEND_BLOCKED = 1                        # ring full
-    SEND_FAILED = 2                         # nothing was sent; the connection ends, or the timer will try again
-    SEND_HELD = 3                           # nothing may go before a probe of the path's MTU
 
 
 cdef output_t tcp_output(tcp_t *tcp, tcb_t *tcb, uint64_t now_ns) noexcept nogil:
@@ -135,32 +118,6 @@ cdef send_t abort(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
         return SEND_BLOCKED
     connection_end(tcp, tcb, <close_reason_t>tcb.close_reason if tcb.close_reason else CLOSE_ABORTED)
     return SEND_OK
-
-
-# ---------------------------------------------------------------- headers
-
-cdef inline void fill_header(tcp_t *tcp, tcb_t *tcb, header_t *header, uint32_t seq, uint8_t flags) noexcept nogil:
-    """Every segment of a synchronized connection carries the newest ACK and window."""
-    cdef uint32_t field = tcb_receive_window(tcp, tcb) >> tcb.rcv_wscale
-    cdef uint32_t edge
-    header.seq = seq
-    header.ack = tcb.rcv_nxt
-    header.sport = tcb.key.lport
-    header.dport = tcb.key.rport
-    header.flags = flags | ACK
-    header.window = <uint16_t>(field if field < 0xFFFF else 0xFFFF)
-    header.has = 0
-    header.sack_count = 0
-    if tcb.options & OPT_TIMESTAMPS:
-        header.has = HAS_TIMESTAMPS
-        header.ts_val = timestamp_for(tcp, &tcb.key)
-        header.ts_ecr = tcb.ts_recent
-    edge = tcb.rcv_nxt + (<uint32_t>header.window << tcb.rcv_wscale)
-    if seq_gt(edge, tcb.rcv_adv):
-        tcb.rcv_adv = edge
-    tcb.last_ack_sent = tcb.rcv_nxt
-    tcb.flags &= ~(TCB_ACK_NOW | TCB_ACK_DELAYED)
-    deadline_clear(tcb, DEADLINE_ACK)
 
 
 cdef send_t send_syn(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
@@ -217,130 +174,6 @@ cdef send_t send_syn(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     tcb.snd_nxt = tcb.snd_una + 1
     tcb.snd_max = tcb.snd_nxt
     return SEND_OK
-
-
-# ---------------------------------------------------------------- segments with data
-
-cdef inline bint copy_out(tcp_t *tcp, tcb_t *tcb, uint32_t seq, uint8_t *out, uint32_t length) noexcept nogil:
-    """Bytes of the send queue from `seq`. False: a lent file was cut short; what was read must not be sent."""
-    cdef send_piece_t *piece
-    if tcb.snd_head != tcb.snd_tail:
-        return copy_out_pieces(tcp, tcb, seq, out, length)
-    piece = send_piece_at(tcp, tcb.snd_head)            # a response that was queued whole
-    lent_guard(piece.lent, tcp.now_ns)
-    memcpy(out, piece.data + <uint32_t>(seq - piece.seq), length)
-    return not piece.lent.damaged
-
-
-cdef bint copy_out_pieces(tcp_t *tcp, tcb_t *tcb, uint32_t seq, uint8_t *out, uint32_t length) noexcept nogil:
-    """copy_out from a queue of several pieces.
-
-    The search begins at the cursor, where the segment before ended; for what lies before that, where the retransmission
-    before ended, or at the head. So a queue of many small pieces costs neither new data nor a repair a walk.
-    """
-    cdef uint32_t index = snd_cursor(tcp, tcb)
-    cdef send_piece_t *piece = send_piece_at(tcp, index)
-    cdef flight_t *flight = NULL
-    cdef bint newest = seq == tcb.snd_nxt
-    cdef uint32_t skip, step
-    if not newest:
-        flight = flight_of(tcp, tcb)
-    if seq_lt(seq, piece.seq):
-        index = tcb.snd_head
-        if flight != NULL and flight.piece and seq_le(send_piece_at(tcp, flight.piece).seq, seq):
-            index = flight.piece
-        piece = send_piece_at(tcp, index)
-    while seq_le(piece.seq + piece.length, seq):
-        index = piece.next
-        piece = send_piece_at(tcp, index)
-        count(tcp.counters, SEND_PIECES_SKIPPED)
-    while True:
-        skip = seq - piece.seq
-        step = piece.length - skip
-        if step > length:
-            step = length
-        lent_guard(piece.lent, tcp.now_ns)
-        memcpy(out, piece.data + skip, step)
-        if piece.lent.damaged:
-            return False
-        length -= step
-        if length == 0:
-            if newest:
-                snd_cursor_set(tcp, tcb, index)
-            elif flight != NULL:
-                flight.piece = index
-            return True
-        out += step
-        seq += step
-        index = piece.next
-        piece = send_piece_at(tcp, index)
-
-
-cdef send_t send_segment(tcp_t *tcp, tcb_t *tcb, uint32_t seq, uint32_t length, uint8_t flags,
-                         uint8_t tos) noexcept nogil:
-    """One frame: `length` bytes from `seq`, as a super-frame if they are more than SMSS. tos: the tcb's, or
-    unmarkable."""
-    cdef header_t header
-    cdef ip_route_t route
-    cdef int status = 0
-    cdef uint8_t *out
-    cdef uint32_t header_bytes = tcb_header_bytes(tcb)
-    route.src = &tcb.key.laddr
-    route.dst = &tcb.key.raddr
-    route.neighbour = &tcb.neighbour
-    route.protocol = IP_PROTO_TCP
-    route.tos = tos
-    route.ttl = tcb.ttl
-    route.may_fragment = 0
-    if path_fragments(tcp, tcb):
-        route.may_fragment = 1
-        route.identification = path_identification(tcp, tcb)
-    out = ip_reserve(tcp.ip, &route, header_bytes + length, &status, tcp.now_ns)
-    if out == NULL:
-        return SEND_BLOCKED if status == IP_RING_FULL else SEND_FAILED
-    if length > 0 and not copy_out(tcp, tcb, seq, out + header_bytes, length):
-        tcb.close_reason = CLOSE_ABORTED
-        tcb.flags |= TCB_ABORT
-        return SEND_FAILED
-    fill_header(tcp, tcb, &header, seq, flags)
-    if tcb.flags & TCB_ECN_SAYS:
-        ecn_say(tcp, tcb, &header, tos & IPV4_ECN_MASK)
-    segment_emit(out, &header)
-    ip_commit(tcp.ip, header_bytes + length, TCP_CHECKSUM_OFFSET, <uint16_t>header_bytes,
-              tcb.smss if length > tcb.smss and not (tcb.extra and path_is_probe(tcp, tcb, seq)) else 0)
-    turn_charge(tcp, SEGMENT_UNITS + (length >> UNIT_BYTES_SHIFT))
-    count(tcp.counters, SEGMENTS_OUT)
-    return SEND_OK
-
-
-cdef inline uint8_t unmarkable(const tcb_t *tcb) noexcept nogil:
-    """The TOS of all but new data (RFC 3168 sections 6.1.4 to 6.1.6): what is sent again, probes, a FIN alone."""
-    return tcb.tos & <uint8_t>~IPV4_ECN_MASK
-
-
-cdef inline uint32_t largest_segment(const tcp_t *tcp, const tcb_t *tcb) noexcept nogil:
-    """Bytes of data in one frame: SMSS, or a whole number of them where the link segments (which numbers the packets by
-    itself: not where DF is clear). CWR goes on one segment alone: not every device that segments knows to leave it
-    on the first."""
-    cdef uint32_t header_bytes = tcb_header_bytes(tcb)
-    cdef uint32_t room = ip_payload_max(tcp.ip) - header_bytes
-    if not tcp.ip.link.caps.tx_segmentation or room < 2 * <uint32_t>tcb.smss or path_fragments(tcp, tcb) or (
-            tcb.flags & TCB_CWR_OWED):
-        return tcb.smss
-    return room - room % tcb.smss
-
-
-cdef inline uint32_t usable_window(const tcp_t *tcp, const tcb_t *tcb) noexcept nogil:
-    """What may be sent for the first time: cwnd less what is in flight (RFC 6675 section 5), within SND.WND. What is
-    SACKed, or reported by duplicates, is not in flight: limited transmit (RFC 3042) needs nothing else."""
-    cdef const flight_t *flight = flight_of(tcp, tcb)
-    cdef uint32_t outstanding = tcb.snd_nxt - tcb.snd_una
-    cdef uint32_t in_flight = flight_pipe(flight) if flight != NULL else outstanding
-    cdef uint32_t room = tcb.cwnd - in_flight if in_flight < tcb.cwnd else 0
-    cdef uint32_t window = tcb.snd_wnd - outstanding if outstanding < tcb.snd_wnd else 0
-    if flight != NULL and flight.frto == FRTO_SECOND:
-        room = flight.frto_left
-    return room if room < window else window
 
 
 cdef send_t send_data(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
@@ -448,132 +281,6 @@ cdef send_t send_size_probe(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     return SEND_OK
 
 
-cdef void await_pace(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
-    """Something may go, but for the pacing."""
-    if not deadline_is_set(tcb, DEADLINE_PACE):
-        deadline_set_pace(tcp, tcb, pacing_wait_ns(&flight_raw(tcp, tcb).pacer, tcp.now_ns))
-
-
-cdef inline bint may_send_new(const tcp_t *tcp, const tcb_t *tcb) noexcept nogil:
-    """Not before what is lost has been sent again (but for F-RTO, which wants that), nor behind what has no record."""
-    cdef const flight_t *flight
-    if tcb.flight == 0:
-        return tcb.snd_nxt == tcb.snd_una
-    flight = flight_raw(tcp, tcb)
-    return flight.to_resend.first == 0 or flight.frto == FRTO_SECOND
-
-
-cdef inline bint short_in_flight(const tcp_t *tcp, const tcb_t *tcb) noexcept nogil:
-    cdef uint32_t in_flight = tcb.snd_nxt - tcb.snd_una
-    return in_flight != 0 and snd_short_end(tcp, tcb)[0] - tcb.snd_una - 1 < in_flight
-
-
-cdef inline uint32_t segment_length(const tcp_t *tcp, const tcb_t *tcb, uint32_t unsent,
-                                    uint32_t largest) noexcept nogil:
-    """How much of the queue goes into the next frame; 0: wait. RFC 9293 sections 3.7.4 (SHLD-7) and 3.8.6.2.1.
-
-    Nagle's algorithm in Minshall's form (RFC 9293 appendix A.3), as Linux has it: the short end of what was written
-    waits only while a short segment sent before is not acknowledged. As section 3.7.4 is written it would wait for any
-    data in flight, so the last part of every write of several segments would wait a round trip, or for the peer's
-    delayed ACK. A stream of small writes is held together all the same: one short segment per round trip.
-    """
-    cdef uint32_t usable = usable_window(tcp, tcb)
-    cdef uint32_t length = unsent if unsent < usable else usable
-    cdef bint hold_tail = not tcb.flags & (TCB_NODELAY | TCB_FIN_QUEUED) and short_in_flight(tcp, tcb)
-    if length >= tcb.smss:
-        if length > largest:
-            return largest
-        if length < unsent or hold_tail:
-            return length - length % tcb.smss           # whole segments; a short one only ends the queue
-        return length
-    if length == unsent:                                # the end of the queue, less than a segment
-        return 0 if hold_tail else length
-    if tcb.snd_nxt == tcb.snd_una and length >= tcb_max_window(tcb) // 2:
-        return length                                   # a peer with a small buffer (rule 3)
-    return 0
-
-
-cdef send_t note_unsent(tcp_t *tcp, tcb_t *tcb, uint32_t index, send_t sent) noexcept nogil:
-    """New data has not gone out. Where the ring is full output comes again by itself, otherwise a timer asks it to."""
-    transmission_cancel(tcp, tcb, index)
-    if sent == SEND_FAILED and not deadline_is_set(tcb, DEADLINE_REXMIT):
-        rexmit_start(tcp, tcb)
-    return sent
-
-
-cdef inline void note_sent(tcp_t *tcp, tcb_t *tcb, uint32_t index, uint32_t length, bint fin) noexcept nogil:
-    """A frame with new data, or the FIN, has gone out: its record, SND.NXT, the timers. index: 0 without a record."""
-    cdef uint32_t seg_len = length + (1 if fin else 0)
-    cdef flight_t *flight
-    if not tcb.flags & TCB_NODELAY and length and (length < tcb.smss or length % tcb.smss):
-        snd_short_end(tcp, tcb)[0] = tcb.snd_nxt + length
-    if index:
-        transmission_sent(tcp, tcb, index, tcb.snd_nxt + seg_len)
-    tcb.snd_nxt += seg_len
-    if seq_gt(tcb.snd_nxt, tcb.snd_max):
-        tcb.snd_max = tcb.snd_nxt
-    if not deadline_is_set(tcb, DEADLINE_REXMIT) or tcb.flags & TCB_PERSIST:
-        tcb.flags &= ~(TCB_PERSIST | TCB_PROBE)
-        rexmit_start(tcp, tcb)                          # RFC 6298 (5.1)
-    if index:
-        flight = flight_raw(tcp, tcb)
-        if flight.repair != REPAIR_NONE:
-            repair_note_sent(tcp, flight, seg_len, False)
-        # A tail loss probe of a lone segment waits for SRTT and the delayed ACK's time longer than this: the
-        # retransmission timer, at 200 ms or more, comes first and sends the probe itself (tlp.pxd).
-        elif (tcb.snd_nxt - tcb.snd_una > tcb.smss
-                or 4 * <uint64_t>tcb.rttvar_us > tcb.srtt_us + <uint64_t>WORST_DELAYED_ACK_US):
-            tlp_schedule(tcp, tcb, flight)
-    control_sent(tcp, tcb, seg_len)
-
-
-cdef inline uint64_t begin_sending(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
-    """Nothing is in flight. The first data begins the connection's control, unless that begins late. An RTO after the
-    last data the ACK clock has stopped: begin with the restart window (RFC 5681 section 4.1).
-
-    The tick of DEADLINE_REXMIT is that moment: the timer was last started with the last data or its ACK, one RTO
-    before. (What the peer has sent since does not count: a request that wakes an idle connection is no ACK clock.)
-    The rate at which it is paced; 0: it is not.
-    """
-    if tcb_needs_refresh(tcp, tcb):
-        tcb_refresh(tcp, tcb)
-    if tcb.cc & CC_WAITING and not control_of(tcp, tcb).begins_late and not control_begin(tcp, tcb):
-        return control_start(tcp, tcb)
-    tcb.cc |= CC_USED
-    if not deadline_is_set(tcb, DEADLINE_REXMIT) and tick_reached(deadline_tick(tcp, tcb, DEADLINE_REXMIT),
-                                                                  tcp_tick(tcp)):
-        congestion_on_idle(tcp, tcb)
-    return control_start(tcp, tcb)
-
-
-cdef void congestion_on_idle(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
-    cdef const cc_ops_t *ops = control_of(tcp, tcb)
-    cdef cc_view_t view
-    view_load(tcp, tcb, &view)
-    ops.on_idle(control_state(tcp, tcb, ops), &view, initial_window(tcp, tcb))
-    view_store(tcb, &view)
-
-
-cdef inline bint override_due(const tcb_t *tcb) noexcept nogil:
-    """Section 3.8.6.2.1 rule (4): min(D, U) goes all the same. That is the window: of less data, or more room,
-    segment_length makes a segment."""
-    return (tcb.flags & (TCB_PROBE | TCB_PERSIST) == (TCB_PROBE | TCB_PERSIST) and tcb.snd_wnd > 0
-            and tcb.snd_una == tcb.snd_max)
-
-
-cdef inline void await_window(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
-    """Data waits and nothing in flight will bring an ACK. A closed window: only a probe finds out when it opens
-    (MUST-36), the first after one RTO (SHLD-29). One that is open, but too small for a segment worth sending: the
-    override timer of section 3.8.6.2.1, between 0.1 and 1 s."""
-    if tcb.snd_max == tcb.snd_una and not deadline_is_set(tcb, DEADLINE_REXMIT):
-        tcb.flags |= TCB_PERSIST
-        tcb.backoff = 0
-        if tcb.snd_wnd == 0 or tcb.cwnd < tcb.smss:     # a closed window, or a mark in a flight of one (ecn_settle)
-            rexmit_start(tcp, tcb)
-        else:
-            deadline_set(tcp, tcb, DEADLINE_REXMIT, OVERRIDE_NS)
-
-
 cdef send_t send_again(tcp_t *tcp, tcb_t *tcb, flight_t *flight) noexcept nogil:
     cdef send_t sent = send_lost(tcp, tcb, flight)
     if sent == SEND_OK and flight.flags & FLIGHT_PROBE:
@@ -582,22 +289,6 @@ cdef send_t send_again(tcp_t *tcp, tcb_t *tcb, flight_t *flight) noexcept nogil:
             return SEND_OK
         return send_tail_probe(tcp, tcb, flight)
     return sent
-
-
-cdef inline uint32_t lost_window(const tcb_t *tcb, const flight_t *flight, uint32_t seq) noexcept nogil:
-    """How much from `seq`, which is lost, may go: what cwnd leaves, one segment at least if the repair asks for it; and
-    of the peer's window, into which SND.UNA always fits (RFC 9293 SHLD-16)."""
-    cdef uint32_t in_flight = flight_pipe(flight)
-    cdef uint32_t room = tcb.cwnd - in_flight if in_flight < tcb.cwnd else 0
-    cdef uint32_t before = seq - tcb.snd_una
-    cdef uint32_t window = tcb.snd_wnd - before if before < tcb.snd_wnd else 0
-    if flight.frto == FRTO_SECOND or tcb.flags & TCB_PERSIST:
-        return 0
-    if flight.flags & FLIGHT_SEND_ONE and room < tcb.smss:
-        room = tcb.smss
-    if before == 0 and window < tcb.smss:
-        window = tcb.smss if tcb.snd_wnd or flight.flags & FLIGHT_SEND_ONE else 0
-    return room if room < window else window
 
 
 cdef send_t send_lost(tcp_t *tcp, tcb_t *tcb, flight_t *flight) noexcept nogil:
@@ -643,16 +334,6 @@ cdef send_t send_lost(tcp_t *tcp, tcb_t *tcb, flight_t *flight) noexcept nogil:
     return SEND_OK
 
 
-cdef inline bint beyond_window(const tcp_t *tcp, const tcb_t *tcb, const flight_t *flight,
-                               uint32_t index) noexcept nogil:
-    """The window has shrunk, the first to be sent again lies beyond it, and what is at SND.UNA waits behind: that goes
-    first. It always fits (RFC 9293 section 3.8.6, SHLD-16), and its ACK moves the window on; what lies beyond MAY go
-    (MAY-7), and would be refused."""
-    return (index != flight.head and tcb.snd_wnd != 0
-            and transmission_at(tcp, flight, flight.head).flags & TX_LOST
-            and transmission_at(tcp, flight, index).seq - tcb.snd_una >= tcb.snd_wnd)
-
-
 cdef void join_lost(tcp_t *tcp, tcb_t *tcb, flight_t *flight, uint32_t index, uint32_t room) noexcept nogil:
     """What follows and is lost, too, goes in the same frame, as far as there is room: small writes become whole
     segments (RFC 9293 section 3.8.1 allows to repacketize), segments a super-frame."""
@@ -661,17 +342,6 @@ cdef void join_lost(tcp_t *tcp, tcb_t *tcb, flight_t *flight, uint32_t index, ui
         if not transmission_at(tcp, flight, record.next).flags & TX_LOST:
             return
         transmission_merge(tcp, flight, index)
-
-
-cdef send_t send_record(tcp_t *tcp, tcb_t *tcb, uint32_t seq, uint32_t length) noexcept nogil:
-    """`length` sequence numbers from `seq` again, our FIN among them if they reach it."""
-    cdef bint fin = seq_gt(seq + length, tcb.snd_end)
-    cdef uint32_t data = length - (1 if fin else 0)
-    cdef send_t sent = send_segment(tcp, tcb, seq, data, (PSH if data and seq + data == tcb.snd_end else 0)
-                                    | (FIN if fin else 0), unmarkable(tcb))
-    if sent == SEND_OK:
-        count(tcp.counters, SEGMENTS_RETRANSMITTED)
-    return sent
 
 
 cdef void note_resent(tcp_t *tcp, tcb_t *tcb, flight_t *flight, uint32_t index, uint32_t length) noexcept nogil:

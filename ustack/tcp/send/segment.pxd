@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: MIT
+# One segment of a synchronized connection: its header, its bytes from the send queue, a frame of the link.
+#
+# The bytes are copied from the lent buffers straight into the transmit slot. More than SMSS of them make a super-frame,
+# which the link cuts. It must not: decide whether or how much may go, move SND.NXT, touch a record or a timer of
+# retransmission (progress and resend do).
+#
+# Inline is what every segment with data needs: output's plain path makes no call for it. Read first: RFC 9293 sections
+# 3.1, 3.10.7.4 (ACK and window of every segment); RFC 7323 section 3.2; RFC 3168 section 6.1. Above: progress, resend,
+# probes, output. Below: ip, path, ecn, receive/window, records.
+
+from libc.stdint cimport uint8_t, uint16_t, uint32_t
+from libc.string cimport memcpy
+
+from ustack.base.counters cimport SEGMENTS_OUT, SEGMENTS_RETRANSMITTED, count
+from ustack.buf.lent cimport lent_guard
+from ustack.ip.layer cimport IP_PROTO_TCP, IP_RING_FULL, ip_commit, ip_reserve, ip_route_t
+from ustack.tcp.receive.window cimport tcb_receive_window
+from ustack.tcp.records.deadlines cimport deadline_clear
+from ustack.tcp.records.state cimport CLOSE_ABORTED
+from ustack.tcp.records.tcb cimport (
+    DEADLINE_ACK, OPT_TIMESTAMPS, TCB_ABORT, TCB_ACK_DELAYED, TCB_ACK_NOW, TCB_ECN_SAYS, send_piece_at, send_piece_t,
+    tcb_header_bytes, tcb_t, tcp_t)
+from ustack.tcp.records.timestamps cimport timestamp_for
+from ustack.tcp.records.turn cimport UNIT_BYTES_SHIFT
+from ustack.tcp.records.work cimport turn_charge
+from ustack.tcp.recovery.ecn cimport ecn_say
+from ustack.tcp.recovery.path cimport path_fragments, path_identification, path_is_probe
+from ustack.wire.ipv4 cimport IPV4_ECN_MASK
+from ustack.wire.seq cimport seq_gt
+from ustack.wire.tcp cimport ACK, FIN, HAS_TIMESTAMPS, PSH, TCP_CHECKSUM_OFFSET, header_t, segment_emit
+
+cdef enum send_t:
+    SEND_OK = 0
+    SEND_BLOCKED = 1                        # ring full
+    SEND_FAILED = 2                         # nothing was sent; the connection ends, or the timer will try again
+    SEND_HELD = 3                           # nothing may go before a probe of the path's MTU
+
+cdef enum:
+    SEGMENT_UNITS = 2                       # of a turn's work (turn_t), beside what its bytes cost
+
+# copy_out from a queue of several pieces.
+cdef bint copy_out_pieces(tcp_t *tcp, tcb_t *tcb, uint32_t seq, uint8_t *out, uint32_t length) noexcept nogil
+
+
+# Bytes of the send queue from `seq`. False: a lent file was cut short; what was read must not be sent.
+cdef inline bint copy_out(tcp_t *tcp, tcb_t *tcb, uint32_t seq, uint8_t *out, uint32_t length) noexcept nogil:
+    cdef send_piece_t *piece
+    if tcb.snd_head != tcb.snd_tail:
+        return copy_out_pieces(tcp, tcb, seq, out, length)
+    piece = send_piece_at(tcp, tcb.snd_head)            # a response that was queued whole
+    lent_guard(piece.lent, tcp.now_ns)
+    memcpy(out, piece.data + <uint32_t>(seq - piece.seq), length)
+    return not piece.lent.damaged
+
+
+# Every segment of a synchronized connection carries the newest ACK and window.
+cdef inline void fill_header(tcp_t *tcp, tcb_t *tcb, header_t *header, uint32_t seq, uint8_t flags) noexcept nogil:
+    cdef uint32_t field = tcb_receive_window(tcp, tcb) >> tcb.rcv_wscale
+    cdef uint32_t edge
+    header.seq = seq
+    header.ack = tcb.rcv_nxt
+    header.sport = tcb.key.lport
+    header.dport = tcb.key.rport
+    header.flags = flags | ACK
+    header.window = <uint16_t>(field if field < 0xFFFF else 0xFFFF)
+    header.has = 0
+    header.sack_count = 0
+    if tcb.options & OPT_TIMESTAMPS:
+        header.has = HAS_TIMESTAMPS
+        header.ts_val = timestamp_for(tcp, &tcb.key)
+        header.ts_ecr = tcb.ts_recent
+    edge = tcb.rcv_nxt + (<uint32_t>header.window << tcb.rcv_wscale)
+    if seq_gt(edge, tcb.rcv_adv):
+        tcb.rcv_adv = edge
+    tcb.last_ack_sent = tcb.rcv_nxt
+    tcb.flags &= ~(TCB_ACK_NOW | TCB_ACK_DELAYED)
+    deadline_clear(tcb, DEADLINE_ACK)
+
+
+# One frame: `length` bytes from `seq`, as a super-frame if they are more than SMSS. tos: the tcb's, or unmarkable.
+cdef inline send_t send_segment(tcp_t *tcp, tcb_t *tcb, uint32_t seq, uint32_t length, uint8_t flags,
+                                uint8_t tos) noexcept nogil:
+    cdef header_t header
+    cdef ip_route_t route
+    cdef int status = 0
+    cdef uint8_t *out
+    cdef uint32_t header_bytes = tcb_header_bytes(tcb)
+    route.src = &tcb.key.laddr
+    route.dst = &tcb.key.raddr
+    route.neighbour = &tcb.neighbour
+    route.protocol = IP_PROTO_TCP
+    route.tos = tos
+    route.ttl = tcb.ttl
+    route.may_fragment = 0
+    if path_fragments(tcp, tcb):
+        route.may_fragment = 1
+        route.identification = path_identification(tcp, tcb)
+    out = ip_reserve(tcp.ip, &route, header_bytes + length, &status, tcp.now_ns)
+    if out == NULL:
+        return SEND_BLOCKED if status == IP_RING_FULL else SEND_FAILED
+    if length > 0 and not copy_out(tcp, tcb, seq, out + header_bytes, length):
+        tcb.close_reason = CLOSE_ABORTED
+        tcb.flags |= TCB_ABORT
+        return SEND_FAILED
+    fill_header(tcp, tcb, &header, seq, flags)
+    if tcb.flags & TCB_ECN_SAYS:
+        ecn_say(tcp, tcb, &header, tos & IPV4_ECN_MASK)
+    segment_emit(out, &header)
+    ip_commit(tcp.ip, header_bytes + length, TCP_CHECKSUM_OFFSET, <uint16_t>header_bytes,
+              tcb.smss if length > tcb.smss and not (tcb.extra and path_is_probe(tcp, tcb, seq)) else 0)
+    turn_charge(tcp, SEGMENT_UNITS + (length >> UNIT_BYTES_SHIFT))
+    count(tcp.counters, SEGMENTS_OUT)
+    return SEND_OK
+
+
+# The TOS of all but new data (RFC 3168 sections 6.1.4 to 6.1.6): what is sent again, probes, a FIN alone.
+cdef inline uint8_t unmarkable(const tcb_t *tcb) noexcept nogil:
+    return tcb.tos & <uint8_t>~IPV4_ECN_MASK
+
+
+# `length` sequence numbers from `seq` again, our FIN among them if they reach it.
+cdef inline send_t send_record(tcp_t *tcp, tcb_t *tcb, uint32_t seq, uint32_t length) noexcept nogil:
+    cdef bint fin = seq_gt(seq + length, tcb.snd_end)
+    cdef uint32_t data = length - (1 if fin else 0)
+    cdef send_t sent = send_segment(tcp, tcb, seq, data, (PSH if data and seq + data == tcb.snd_end else 0)
+                                    | (FIN if fin else 0), unmarkable(tcb))
+    if sent == SEND_OK:
+        count(tcp.counters, SEGMENTS_RETRANSMITTED)
+    return sent
