@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
 # Segments without data, sent at once: what input and timers answer with when there is no connection to leave work on
-# (RST, SYN-ACK of a half-open record, ACK of a TIME-WAIT record). Segments of connections are output's.
+# (RST, SYN-ACK of a half-open record, ACK of a TIME-WAIT record). Segments of connections are
+# output's and its room's, send/.
 #
-# Above: input, timers, output, engine. Below: tcb, wire/tcp, ip.
+# Above: input, arrival, timers, output, send, engine. Below: tcb, wire/tcp, ip.
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 

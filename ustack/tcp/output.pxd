@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: MIT
-# What a connection sends: SYN, data, FIN, retransmissions, probes, ACKs, RST. The engine pulls it once a burst.
+# What a connection sends, and in which order: RST, SYN, what is lost, probes, new data, ACKs. The engine pulls it once
+# a burst.
 #
-# Above: engine. Below: emit, ack (initial_window), rtt, sack, ending, tcb. Never imports calls, input or timers.
+# The way of new data and of ACKs is here, the others in the room send/. Above: engine. Below: send, emit, receive,
+# recovery, ending, records. Never imports calls, input or timers.
+#
 # Read first: RFC 9293 sections 3.8.6 (windows, silly windows), 3.7.4 (Nagle), 3.10.2; RFC 5681 section 4.
 
 from libc.stdint cimport uint64_t

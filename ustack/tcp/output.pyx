@@ -2,65 +2,51 @@
 """What a connection sends, decided once a burst, after everything that arrived has been processed (MUST-58, MUST-59).
 
     tcp_output ──┬── TCB_ABORT                abort: RST, CLOSED
-                 ├── SYN-SENT, SYN-RECEIVED   send_syn
-                 ├── what is lost             send_lost: as much of it as the window has room for
-                 ├── a quiet tail             send_tail_probe (RFC 8985 section 7.3)
-                 ├── TCB_PROBE                send_probe: closed window or keep-alive
+                 ├── SYN-SENT, SYN-RECEIVED   send_syn (send/handshake)
+                 ├── what is lost             send_again (send/resend): as much of it as the window has room for; then
+                 │                            a quiet tail, send_tail_probe (RFC 8985 section 7.3)
+                 ├── TCB_PROBE                send_probe (send/probes): closed window or keep-alive
                  ├── the send queue           send_data: new data, FIN; first send_size_probe, if one is due
                  └── an ACK still owed        send_acks
 
-A data segment is built from the lent buffers straight into the transmit slot. Where the link segments, one frame
-carries up to 64 KB; its length is then a multiple of SMSS unless it ends the queue.
+How much may go is send/allowance, one frame of it send/segment, what follows from it send/progress: all three are
+inline here, where a response makes its way. Where the link segments, one frame carries up to 64 KB; its length is then
+a multiple of SMSS unless it ends the queue.
 """
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
-from libc.string cimport memset
 
-from ustack.base.counters cimport (
-    PURE_ACKS_OUT, RETRANSMITTED_FAST, RETRANSMITTED_PROBE, RETRANSMITTED_RTO, SEGMENTS_RETRANSMITTED, TAIL_PROBES_OUT,
-    WINDOW_OVERRIDES, WINDOW_PROBES_OUT, count)
+from ustack.base.counters cimport PURE_ACKS_OUT, WINDOW_OVERRIDES, count
 from ustack.base.debug cimport ensure
-from ustack.ip.layer cimport IP_NO_ROUTE, IP_OK, IP_RING_FULL, ip_status_t
-from ustack.tcp.emit cimport advertised_mss, advertised_wscale, emit_bare, emit_reset_of, first_window
+from ustack.ip.layer cimport IP_OK, IP_RING_FULL, ip_status_t
+from ustack.tcp.emit cimport emit_bare, emit_reset_of
 from ustack.tcp.ending cimport connection_end
 from ustack.tcp.receive.sack_blocks cimport sack_blocks
 from ustack.tcp.receive.window cimport tcb_receive_window
-from ustack.tcp.records.configuration cimport ECN_OFFER
 from ustack.tcp.records.deadlines cimport deadline_is_set, deadline_set
 from ustack.tcp.records.duplicates cimport duplicate_of
-from ustack.tcp.records.flight cimport (
-    FLIGHT_PROBE, FLIGHT_PROBED, FLIGHT_PROBE_AGAIN, FLIGHT_SEND_ONE, REPAIR_FAST, REPAIR_NONE, REPAIR_RTO, TX_LOST,
-    TX_RETRANSMITTED, flight_pipe, flight_raw, flight_t, transmission_at, transmission_bytes, transmission_t)
+from ustack.tcp.records.flight cimport FLIGHT_PROBE, flight_raw, flight_t
 from ustack.tcp.records.marks cimport note_writable
 from ustack.tcp.records.rx_queue cimport rx_queue_t
-from ustack.tcp.records.state cimport (
-    CLOSED, CLOSE_ABORTED, CLOSE_NET_UNREACHABLE, SYN_RECEIVED, SYN_SENT, close_reason_t)
+from ustack.tcp.records.state cimport CLOSED, CLOSE_ABORTED, SYN_RECEIVED, SYN_SENT, close_reason_t
 from ustack.tcp.records.tcb cimport (
-    DEADLINE_ACK, DEADLINE_REXMIT, OPT_SACK, OPT_TIMESTAMPS, OPT_WSCALE, TCB_ABORT, TCB_ACK_DELAYED, TCB_ACK_NOW,
-    TCB_ECN, TCB_ECN_SAYS, TCB_FIN_QUEUED, TCB_FIN_SENT, TCB_PERSIST, TCB_PROBE, TCB_PROBE_UNMEASURED, TCB_REXMIT,
-    rx_queue_of, snd_short_end, tcb_bare_seq)
-from ustack.tcp.records.timestamps cimport timestamp_for
+    DEADLINE_ACK, OPT_SACK, OPT_TIMESTAMPS, TCB_ABORT, TCB_ACK_DELAYED, TCB_ACK_NOW, TCB_ECN_SAYS, TCB_FIN_QUEUED,
+    TCB_FIN_SENT, TCB_PROBE, TCB_REXMIT, rx_queue_of, tcb_bare_seq)
 from ustack.tcp.records.work cimport work_add
-from ustack.tcp.recovery.control cimport control_sent
 from ustack.tcp.recovery.ecn cimport ecn_say
 from ustack.tcp.recovery.invariants cimport flight_check
-from ustack.tcp.recovery.losses cimport transmission_lose_first
 from ustack.tcp.recovery.pacing cimport pacing_allows, pacing_quantum, pacing_sent
-from ustack.tcp.recovery.path cimport (
-    path_probe_begin, path_probe_cancel, path_probe_due, path_probe_sent, path_refresh, path_resent)
-from ustack.tcp.recovery.repair cimport repair_note_sent
-from ustack.tcp.recovery.rtt cimport rexmit_start
-from ustack.tcp.recovery.transmissions cimport (
-    flight_of, transmission_cancel, transmission_merge, transmission_prepare, transmission_resent, transmission_sent,
-    transmission_split)
-from ustack.tcp.send.allowance cimport (
-    beyond_window, largest_segment, lost_window, may_send_new, override_due, segment_length, usable_window)
+from ustack.tcp.recovery.path cimport path_refresh
+from ustack.tcp.recovery.transmissions cimport flight_of, transmission_prepare
+from ustack.tcp.send.allowance cimport largest_segment, may_send_new, override_due, segment_length
+from ustack.tcp.send.handshake cimport send_syn
+from ustack.tcp.send.probes cimport send_probe, send_size_probe
 from ustack.tcp.send.progress cimport await_pace, await_window, begin_sending, note_sent, note_unsent
+from ustack.tcp.send.resend cimport retransmit_unrecorded, send_again
 from ustack.tcp.send.segment cimport (
-    SEND_BLOCKED, SEND_FAILED, SEND_HELD, SEND_OK, fill_header, send_record, send_segment, send_t, unmarkable)
-from ustack.wire.seq cimport seq_gt, seq_lt
-from ustack.wire.tcp cimport (
-    ACK, CWR, ECE, FIN, HAS_MSS, HAS_SACK_PERMITTED, HAS_TIMESTAMPS, HAS_WSCALE, PSH, SYN, header_t)
+    SEND_BLOCKED, SEND_FAILED, SEND_HELD, SEND_OK, fill_header, send_segment, send_t, unmarkable)
+from ustack.wire.seq cimport seq_lt
+from ustack.wire.tcp cimport FIN, PSH, header_t
 
 
 cdef enum:
@@ -117,62 +103,6 @@ cdef send_t abort(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     if tcb.state != SYN_SENT and emit_reset_of(tcp, tcb) == IP_RING_FULL:
         return SEND_BLOCKED
     connection_end(tcp, tcb, <close_reason_t>tcb.close_reason if tcb.close_reason else CLOSE_ABORTED)
-    return SEND_OK
-
-
-cdef send_t send_syn(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
-    """SYN, or SYN-ACK after a simultaneous open. Offers everything; in SYN-RECEIVED only what the peer offered too."""
-    cdef header_t header
-    cdef ip_status_t status
-    cdef bint answering = tcb.state == SYN_RECEIVED
-    cdef uint32_t index
-    # Again: after a timeout, or because the peer's SYN has come again, so that our SYN-ACK was lost.
-    if tcb.snd_nxt != tcb.snd_una and not tcb.flags & TCB_REXMIT and not (tcb.flags & TCB_ACK_NOW and answering):
-        return SEND_OK
-    memset(&header, 0, sizeof(header))
-    header.seq = tcb.snd_una
-    header.flags = SYN
-    if answering and tcb.flags & TCB_ECN:
-        header.flags |= ECE
-    elif not answering and tcp.config.ecn == ECN_OFFER and tcb.backoff == 0:
-        header.flags |= ECE | CWR           # not again: what dropped it may do so for them (RFC 3168 section 6.1.1.1)
-    header.window = first_window(tcp)
-    header.has = HAS_MSS
-    header.mss = advertised_mss(tcp)
-    if tcp.config.sack and (not answering or tcb.options & OPT_SACK):
-        header.has |= HAS_SACK_PERMITTED
-    if tcp.config.timestamps and (not answering or tcb.options & OPT_TIMESTAMPS):
-        header.has |= HAS_TIMESTAMPS
-        header.ts_val = timestamp_for(tcp, &tcb.key)
-        header.ts_ecr = tcb.ts_recent if answering else 0
-    if tcp.config.window_scaling and (not answering or tcb.options & OPT_WSCALE):
-        header.has |= HAS_WSCALE
-        header.wscale = advertised_wscale(tcp)
-    if answering:
-        header.flags |= ACK
-        header.ack = tcb.rcv_nxt
-        tcb.flags &= ~TCB_ACK_NOW
-    status = emit_bare(tcp, &tcb.key, &header, tcb.ttl, tcb.tos, &tcb.neighbour)
-    if status == IP_NO_ROUTE:
-        connection_end(tcp, tcb, CLOSE_NET_UNREACHABLE)
-        return SEND_FAILED
-    if status == IP_RING_FULL:
-        return SEND_BLOCKED
-    if status != IP_OK:                     # the timer will try again
-        rexmit_start(tcp, tcb)
-        return SEND_FAILED
-    tcb.flags &= ~TCB_REXMIT
-    if tcb.snd_nxt == tcb.snd_una:
-        index = transmission_prepare(tcp, tcb)
-        if index:
-            transmission_sent(tcp, tcb, index, tcb.snd_una + 1)
-        rexmit_start(tcp, tcb)
-    else:
-        count(tcp.counters, SEGMENTS_RETRANSMITTED)
-        if tcb.flight:
-            transmission_resent(tcp, tcb, flight_of(tcp, tcb), flight_of(tcp, tcb).head)
-    tcb.snd_nxt = tcb.snd_una + 1
-    tcb.snd_max = tcb.snd_nxt
     return SEND_OK
 
 
@@ -238,214 +168,6 @@ cdef send_t send_data(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
         if tcp.turn.budget.stage_left <= 0:
             work_add(tcp, tcb)              # a wide window is not one turn's work: others come first
             return SEND_OK
-
-
-cdef send_t send_size_probe(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
-    """A probe of the path's MTU, if one is due (path.pxd): one segment of new data, larger than SMSS. Until the window
-    has room for it nothing else is sent (RFC 4821 section 7.4 allows the delay): at most a probe's length of it stays
-    empty, for as long as the ACKs of that take."""
-    cdef uint32_t length = path_probe_due(tcp, tcb), largest = tcb.smss, index, short_end
-    cdef flight_t *flight = flight_of(tcp, tcb)
-    cdef uint64_t rate = 0
-    cdef send_t sent
-    if length == 0:
-        return SEND_OK
-    if flight == NULL:                      # the first of what is queued: the rest follows it
-        rate = begin_sending(tcp, tcb)
-        if path_probe_due(tcp, tcb) == 0:   # the restart window is too small
-            return SEND_OK
-    elif pacing_allows(&flight.pacer, tcp.now_ns, tcb.smss, largest) == 0:
-        return SEND_OK
-    elif usable_window(tcp, tcb) < length:
-        flight.app_limited = (tcb.delivered + flight_pipe(flight)) | 1      # the path could take more
-        return SEND_HELD
-    index = transmission_prepare(tcp, tcb)
-    if index == 0:
-        return SEND_OK
-    path_probe_begin(tcp, tcb, length)
-    # It says nothing of ECN: CWR must be on what is answered with a smaller window if it is lost (RFC 3168 section
-    # 6.1.2).
-    sent = send_segment(tcp, tcb, tcb.snd_nxt, length, 0, unmarkable(tcb))
-    if sent != SEND_OK:
-        path_probe_cancel(tcp, tcb)
-        return note_unsent(tcp, tcb, index, sent)
-    short_end = snd_short_end(tcp, tcb)[0]
-    note_sent(tcp, tcb, index, length, False)
-    snd_short_end(tcp, tcb)[0] = short_end  # it is not a short one
-    path_probe_sent(tcp, tcb, index)
-    flight = flight_of(tcp, tcb)
-    if rate:
-        flight.pacer.rate = rate
-        flight.pacer.next_ns = tcp.now_ns
-    pacing_sent(&flight.pacer, tcp.now_ns, length, tcb.smss, largest)
-    return SEND_OK
-
-
-cdef send_t send_again(tcp_t *tcp, tcb_t *tcb, flight_t *flight) noexcept nogil:
-    cdef send_t sent = send_lost(tcp, tcb, flight)
-    if sent == SEND_OK and flight.flags & FLIGHT_PROBE:
-        if flight.sacked_bytes or flight.to_resend.first or flight.repair != REPAIR_NONE or tcb.snd_wnd == 0:
-            flight.flags &= ~FLIGHT_PROBE   # asked for before a busy turn or a full ring, and answered since
-            return SEND_OK
-        return send_tail_probe(tcp, tcb, flight)
-    return sent
-
-
-cdef send_t send_lost(tcp_t *tcp, tcb_t *tcb, flight_t *flight) noexcept nogil:
-    """What is lost goes again, in the order in which it was found lost, as the window allows: whole segments, and
-    super-frames of them. A record of which only a part may go is split; without memory for that its first segments go
-    and the record counts as sent again: the rest will be found lost again."""
-    cdef uint32_t largest = largest_segment(tcp, tcb), index, length, data, room, most
-    cdef transmission_t *record
-    cdef send_t sent
-    while flight.to_resend.first:
-        index = flight.to_resend.first
-        record = transmission_at(tcp, flight, index)
-        room = lost_window(tcb, flight, record.seq)
-        most = largest
-        if not flight.flags & FLIGHT_SEND_ONE:
-            most = pacing_allows(&flight.pacer, tcp.now_ns, tcb.smss, largest)
-        if most == 0:
-            if room >= tcb.smss:
-                await_pace(tcp, tcb)
-            return SEND_OK
-        if room > most:
-            room = most
-        if room > transmission_bytes(record):
-            join_lost(tcp, tcb, flight, index, room)
-        length = transmission_bytes(record)
-        data = length - (1 if seq_gt(record.end, tcb.snd_end) else 0)       # a FIN takes no room
-        if data > room or room == 0:
-            if room < tcb.smss:
-                if beyond_window(tcp, tcb, flight, index):
-                    transmission_lose_first(tcp, flight)
-                    continue
-                return SEND_OK
-            length = room - room % tcb.smss
-            transmission_split(tcp, flight, index, record.seq + length)
-        sent = send_record(tcp, tcb, record.seq, length)
-        if sent != SEND_OK:
-            return sent
-        note_resent(tcp, tcb, flight, index, length)
-        pacing_sent(&flight.pacer, tcp.now_ns, length, tcb.smss, largest)
-        if tcp.turn.budget.stage_left <= 0:
-            work_add(tcp, tcb)
-            return SEND_OK
-    return SEND_OK
-
-
-cdef void join_lost(tcp_t *tcp, tcb_t *tcb, flight_t *flight, uint32_t index, uint32_t room) noexcept nogil:
-    """What follows and is lost, too, goes in the same frame, as far as there is room: small writes become whole
-    segments (RFC 9293 section 3.8.1 allows to repacketize), segments a super-frame."""
-    cdef transmission_t *record = transmission_at(tcp, flight, index)
-    while transmission_bytes(record) < room and record.next:
-        if not transmission_at(tcp, flight, record.next).flags & TX_LOST:
-            return
-        transmission_merge(tcp, flight, index)
-
-
-cdef void note_resent(tcp_t *tcp, tcb_t *tcb, flight_t *flight, uint32_t index, uint32_t length) noexcept nogil:
-    cdef bint of_probe = tcb.extra and path_resent(tcp, tcb, transmission_at(tcp, flight, index).seq, length)
-    flight.flags &= ~FLIGHT_SEND_ONE
-    if flight.repair == REPAIR_FAST:
-        count(tcp.counters, RETRANSMITTED_FAST)
-    elif flight.repair == REPAIR_RTO:
-        count(tcp.counters, RETRANSMITTED_RTO)
-    transmission_resent(tcp, tcb, flight, index)
-    repair_note_sent(tcp, flight, length, True)
-    if (index == flight.head and (flight.repair == REPAIR_FAST or of_probe)
-            or not deadline_is_set(tcb, DEADLINE_REXMIT)):
-        rexmit_start(tcp, tcb)              # it has a whole RTO from now on
-    control_sent(tcp, tcb, length)
-
-
-cdef send_t send_tail_probe(tcp_t *tcp, tcb_t *tcb, flight_t *flight) noexcept nogil:
-    """RFC 8985 section 7.3: one segment of new data, if there is any and the peer's window has room (cwnd is not
-    asked), otherwise the last one again."""
-    cdef uint32_t unsent = tcb.snd_end - tcb.snd_nxt if seq_lt(tcb.snd_nxt, tcb.snd_end) else 0
-    cdef uint32_t outstanding = tcb.snd_nxt - tcb.snd_una
-    cdef uint32_t length = unsent if unsent < tcb.smss else tcb.smss
-    cdef uint32_t index = 0, size, data, fin
-    cdef transmission_t *record
-    cdef send_t sent
-    if length and outstanding + length <= tcb.snd_wnd:
-        index = transmission_prepare(tcp, tcb)
-    if index:
-        sent = send_segment(tcp, tcb, tcb.snd_nxt, length, PSH if length == unsent else 0, tcb.tos)
-        if sent != SEND_OK:
-            transmission_cancel(tcp, tcb, index)
-            return sent
-        flight.flags = (flight.flags & ~FLIGHT_PROBE) | FLIGHT_PROBED
-        note_sent(tcp, tcb, index, length, False)
-    else:
-        index = flight.tail
-        record = transmission_at(tcp, flight, index)
-        size = record.segment_bytes if record.segment_bytes < tcb.smss else tcb.smss
-        fin = 1 if seq_gt(record.end, tcb.snd_end) else 0
-        data = transmission_bytes(record) - fin
-        length = (data - 1) % size + 1 + fin if data else fin
-        if length < transmission_bytes(record) and transmission_split(tcp, flight, index, record.end - length):
-            index = flight.tail
-            record = transmission_at(tcp, flight, index)
-        sent = send_record(tcp, tcb, record.end - length, length)
-        if sent != SEND_OK:
-            return sent
-        flight.flags = (flight.flags & ~FLIGHT_PROBE) | FLIGHT_PROBED | FLIGHT_PROBE_AGAIN
-        if tcb.extra:
-            path_resent(tcp, tcb, record.seq, transmission_bytes(record))
-        transmission_resent(tcp, tcb, flight, index)
-        count(tcp.counters, RETRANSMITTED_PROBE)
-        control_sent(tcp, tcb, length)
-    flight.tlp_end = tcb.snd_nxt
-    tcb.flags |= TCB_PROBE_UNMEASURED
-    count(tcp.counters, TAIL_PROBES_OUT)
-    rexmit_start(tcp, tcb)
-    return SEND_OK
-
-
-cdef send_t retransmit_unrecorded(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
-    """The segment at SND.UNA, of a frame for which there was no flight (transmissions.pxd). SND.NXT stays."""
-    cdef uint32_t length = tcb.snd_nxt - tcb.snd_una
-    cdef send_t sent
-    if length > tcb.smss:
-        length = tcb.smss
-    if length:
-        sent = send_record(tcp, tcb, tcb.snd_una, length)
-        if sent != SEND_OK:
-            return sent
-        control_sent(tcp, tcb, length)
-    tcb.flags &= ~TCB_REXMIT
-    return SEND_OK
-
-
-cdef send_t send_probe(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
-    """A closed window: one byte at SND.UNA, which stays unsent for the books, or the FIN that alone is outstanding
-    ("or retransmit", section 3.8.6.1: it needs no room, a receiver that has none may take it). Otherwise a keep-alive:
-    nothing at SND.NXT - 1, which the peer must answer (SHLD-12)."""
-    cdef bint data = tcb.flags & TCB_PERSIST and seq_lt(tcb.snd_una, tcb.snd_end)
-    cdef bint fin = tcb.flags & TCB_PERSIST and tcb.flags & TCB_FIN_SENT and tcb.snd_una == tcb.snd_end
-    cdef flight_t *flight = flight_of(tcp, tcb)
-    cdef send_t sent
-    if override_due(tcb):
-        return SEND_OK                                  # send_data's work
-    if data:
-        sent = send_segment(tcp, tcb, tcb.snd_una, 1, 0, unmarkable(tcb))
-    elif fin:
-        sent = send_segment(tcp, tcb, tcb.snd_una, 0, FIN, unmarkable(tcb))
-    else:
-        sent = send_segment(tcp, tcb, tcb.snd_una - 1, 0, 0, unmarkable(tcb))
-    if sent != SEND_OK:
-        return sent
-    tcb.flags &= ~TCB_PROBE
-    if flight != NULL and flight.head and (data or fin):
-        transmission_at(tcp, flight, flight.head).flags |= TX_RETRANSMITTED     # Karn: its ACK measures nothing
-    if data:
-        count(tcp.counters, WINDOW_PROBES_OUT)
-        if tcb.snd_max == tcb.snd_una:
-            tcb.snd_max = tcb.snd_una + 1               # the peer may take and acknowledge it
-    elif fin:
-        count(tcp.counters, SEGMENTS_RETRANSMITTED)
-    return SEND_OK
 
 
 # ---------------------------------------------------------------- acknowledgments

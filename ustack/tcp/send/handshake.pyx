@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: MIT
+"""The SYN of an active open. See handshake.pxd."""
+
+from libc.stdint cimport uint32_t
+from libc.string cimport memset
+
+from ustack.base.counters cimport SEGMENTS_RETRANSMITTED, count
+from ustack.ip.layer cimport IP_NO_ROUTE, IP_OK, IP_RING_FULL, ip_status_t
+from ustack.tcp.emit cimport advertised_mss, advertised_wscale, emit_bare, first_window
+from ustack.tcp.ending cimport connection_end
+from ustack.tcp.records.configuration cimport ECN_OFFER
+from ustack.tcp.records.state cimport CLOSE_NET_UNREACHABLE, SYN_RECEIVED
+from ustack.tcp.records.tcb cimport OPT_SACK, OPT_TIMESTAMPS, OPT_WSCALE, TCB_ACK_NOW, TCB_ECN, TCB_REXMIT
+from ustack.tcp.records.timestamps cimport timestamp_for
+from ustack.tcp.recovery.rtt cimport rexmit_start
+from ustack.tcp.recovery.transmissions cimport flight_of, transmission_prepare, transmission_resent, transmission_sent
+from ustack.tcp.send.segment cimport SEND_BLOCKED, SEND_FAILED, SEND_OK
+from ustack.wire.tcp cimport ACK, CWR, ECE, HAS_MSS, HAS_SACK_PERMITTED, HAS_TIMESTAMPS, HAS_WSCALE, SYN, header_t
+
+
+cdef send_t send_syn(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
+    """SYN, or SYN-ACK after a simultaneous open. Offers everything; in SYN-RECEIVED only what the peer offered too."""
+    cdef header_t header
+    cdef ip_status_t status
+    cdef bint answering = tcb.state == SYN_RECEIVED
+    cdef uint32_t index
+    # Again: after a timeout, or because the peer's SYN has come again, so that our SYN-ACK was lost.
+    if tcb.snd_nxt != tcb.snd_una and not tcb.flags & TCB_REXMIT and not (tcb.flags & TCB_ACK_NOW and answering):
+        return SEND_OK
+    memset(&header, 0, sizeof(header))
+    header.seq = tcb.snd_una
+    header.flags = SYN
+    if answering and tcb.flags & TCB_ECN:
+        header.flags |= ECE
+    elif not answering and tcp.config.ecn == ECN_OFFER and tcb.backoff == 0:
+        header.flags |= ECE | CWR           # not again: what dropped it may do so for them (RFC 3168 section 6.1.1.1)
+    header.window = first_window(tcp)
+    header.has = HAS_MSS
+    header.mss = advertised_mss(tcp)
+    if tcp.config.sack and (not answering or tcb.options & OPT_SACK):
+        header.has |= HAS_SACK_PERMITTED
+    if tcp.config.timestamps and (not answering or tcb.options & OPT_TIMESTAMPS):
+        header.has |= HAS_TIMESTAMPS
+        header.ts_val = timestamp_for(tcp, &tcb.key)
+        header.ts_ecr = tcb.ts_recent if answering else 0
+    if tcp.config.window_scaling and (not answering or tcb.options & OPT_WSCALE):
+        header.has |= HAS_WSCALE
+        header.wscale = advertised_wscale(tcp)
+    if answering:
+        header.flags |= ACK
+        header.ack = tcb.rcv_nxt
+        tcb.flags &= ~TCB_ACK_NOW
+    status = emit_bare(tcp, &tcb.key, &header, tcb.ttl, tcb.tos, &tcb.neighbour)
+    if status == IP_NO_ROUTE:
+        connection_end(tcp, tcb, CLOSE_NET_UNREACHABLE)
+        return SEND_FAILED
+    if status == IP_RING_FULL:
+        return SEND_BLOCKED
+    if status != IP_OK:                     # the timer will try again
+        rexmit_start(tcp, tcb)
+        return SEND_FAILED
+    tcb.flags &= ~TCB_REXMIT
+    if tcb.snd_nxt == tcb.snd_una:
+        index = transmission_prepare(tcp, tcb)
+        if index:
+            transmission_sent(tcp, tcb, index, tcb.snd_una + 1)
+        rexmit_start(tcp, tcb)
+    else:
+        count(tcp.counters, SEGMENTS_RETRANSMITTED)
+        if tcb.flight:
+            transmission_resent(tcp, tcb, flight_of(tcp, tcb), flight_of(tcp, tcb).head)
+    tcb.snd_nxt = tcb.snd_una + 1
+    tcb.snd_max = tcb.snd_nxt
+    return SEND_OK
