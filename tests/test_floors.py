@@ -71,6 +71,7 @@ TCP_FLOORS = {
     "cookies": 3,
     "holders": 3,
     "opening": 4,
+    "arrival": 5,  # the steps of input
     "send": 5,  # the steps of output
 }
 TCP_EVENTS = {"calls", "input", "network_errors", "timers", "output"}
@@ -295,6 +296,7 @@ def test_the_rule_inside_tcp() -> None:
     assert not tcp_may_import("recovery", "input")
     assert not tcp_may_import("cc", "records")
     assert tcp_may_import("output", "send")
+    assert not tcp_may_import("arrival", "send")
 
 
 def test_the_search_for_includes_finds_one() -> None:

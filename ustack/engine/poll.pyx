@@ -24,9 +24,10 @@ from ustack.engine.upcalls cimport (
     upcalls_make, upcalls_reads_on)
 from ustack.ip.layer cimport (
     IP_TCP, IP_TCP_ERROR, ip_input, ip_next_deadline, ip_take_unreached, ip_timers, ip_verdict_t, packet_t)
+from ustack.tcp.arrival.text cimport delivery_t
 from ustack.tcp.calls cimport tcp_abort
 from ustack.tcp.ending cimport connection_end, syn_received_remove, time_wait_remove
-from ustack.tcp.input cimport delivery_t, tcp_input
+from ustack.tcp.input cimport tcp_input
 from ustack.tcp.network_errors cimport tcp_error, tcp_unreached
 from ustack.tcp.output cimport OUTPUT_BLOCKED, tcp_output
 from ustack.tcp.records.demux cimport flow_connection, flow_slot_count, flow_turn

@@ -8,7 +8,7 @@ from libc.stdint cimport int32_t, uint32_t
 
 from ustack.base.counters cimport counter_t
 from ustack.engine.records cimport engine_t
-from ustack.tcp.input cimport delivery_t
+from ustack.tcp.arrival.text cimport delivery_t
 from ustack.tcp.records.tcb cimport (
     TCB_EV_ACCEPT, TCB_EV_CLOSED, TCB_EV_DATA, TCB_EV_EOF, TCB_EV_TIMEOUT, TCB_EV_WRITABLE, tcb_t)
 

@@ -11,8 +11,8 @@ from ustack.base.counters cimport (
     ACCEPTS_WITHOUT_MEMORY, DROP_NO_MEMORY, EVENTS_HANDED_OVER, count, count_add, counter_t)
 from ustack.engine.records cimport engine_t
 from ustack.engine.transport cimport conn_of
+from ustack.tcp.arrival.text cimport delivery_t
 from ustack.tcp.calls cimport tcp_abort, tcp_receivable, tcp_resume, tcp_waiting, tcp_want_writable
-from ustack.tcp.input cimport delivery_t
 from ustack.tcp.receive.reassembly cimport reassembly_consume, reassembly_keep, reassembly_peek
 from ustack.tcp.records.life cimport tcb_release
 from ustack.tcp.records.marks cimport tcb_is_writable

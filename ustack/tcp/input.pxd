@@ -5,16 +5,11 @@
 # must be sent is left on the tcb (TCB_ACK_NOW, TCB_ACK_DELAYED, TCB_REXMIT, TCB_ABORT), what must be told is an event
 # on it.
 
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport uint64_t
 
 from ustack.ip.layer cimport packet_t
-from ustack.tcp.records.tcb cimport tcb_t, tcp_t
-
-# What one segment has for an application. data is a view of the frame: offer it before the frame is released.
-ctypedef struct delivery_t:
-    tcb_t *conn              # NULL: no connection was touched
-    const uint8_t *data
-    uint32_t length          # in order, counted in rcv_nxt; keep what is not consumed (reassembly_append)
+from ustack.tcp.arrival.text cimport delivery_t
+from ustack.tcp.records.tcb cimport tcp_t
 
 # packet: a TCP segment addressed to us. now_ns: monotonic, never decreases. Every segment that is not used is
 # counted under one DROP_* reason.

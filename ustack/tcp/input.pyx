@@ -14,43 +14,40 @@ input.pxd for what is left to whom.
 from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from ustack.base.counters cimport (
-    DROP_NO_MEMORY, DROP_TCP_ACK, DROP_TCP_AFTER_CLOSE, DROP_TCP_AFTER_FIN, DROP_TCP_BROADCAST, DROP_TCP_CHECKSUM,
-    DROP_TCP_DUPLICATE, DROP_TCP_FLAGS, DROP_TCP_PAWS, DROP_TCP_RST, DROP_TCP_SEQUENCE, DROP_TCP_SYN, ECN_AGREED,
-    OUT_OF_ORDER_IN, SEGMENTS_IN, TIMESTAMPS_MISSING_IN, count, counter_t)
+    DROP_TCP_ACK, DROP_TCP_AFTER_CLOSE, DROP_TCP_BROADCAST, DROP_TCP_CHECKSUM, DROP_TCP_DUPLICATE, DROP_TCP_FLAGS,
+    DROP_TCP_PAWS, DROP_TCP_RST, DROP_TCP_SEQUENCE, ECN_AGREED, SEGMENTS_IN, TIMESTAMPS_MISSING_IN, count, counter_t)
 from ustack.base.types cimport ip_addr_is_v4
 from ustack.buf.frame cimport CHECKSUM_UNKNOWN
 from ustack.ip.layer cimport IP_PROTO_TCP, ip_confirm
-from ustack.tcp.emit cimport default_mss, emit_reset_for, emit_time_wait_ack, first_window
+from ustack.tcp.arrival.doubt cimport challenge, correct, unusual_arrives
+from ustack.tcp.arrival.text cimport accept_text, is_next_text, take_next_text
+from ustack.tcp.emit cimport default_mss, emit_reset_for, first_window
 from ustack.tcp.ending cimport connection_end, connection_time_wait
 from ustack.tcp.opening cimport (
     apply_negotiated, listen_arrives, offered_options, syn_received_arrives, time_wait_arrives)
 from ustack.tcp.receive.autotune cimport autotune_note
-from ustack.tcp.receive.reassembly cimport (
-    reassembly_advance, reassembly_append, reassembly_forget, reassembly_insert, reassembly_sure)
 from ustack.tcp.records.configuration cimport ECN_OFFER
 from ustack.tcp.records.deadlines cimport deadline_set, tcb_needs_refresh, tcb_refresh
 from ustack.tcp.records.demux cimport FLOW_CONNECTION, FLOW_SYN_RECEIVED, FLOW_TIME_WAIT, flow_find, flow_t
 from ustack.tcp.records.duplicates cimport duplicate_note
 from ustack.tcp.records.moves cimport set_state
-from ustack.tcp.records.rx_queue cimport rx_queue_t
 from ustack.tcp.records.state cimport (
-    CLOSE_ABORTED, CLOSE_NORMAL, CLOSE_REFUSED, CLOSE_RESET, CLOSE_WAIT, CLOSING, ESTABLISHED, FIN_WAIT_1, FIN_WAIT_2,
-    LAST_ACK, SYN_RECEIVED, SYN_SENT)
+    CLOSE_NORMAL, CLOSE_REFUSED, CLOSE_WAIT, CLOSING, ESTABLISHED, FIN_WAIT_1, FIN_WAIT_2, LAST_ACK, SYN_RECEIVED,
+    SYN_SENT)
 from ustack.tcp.records.tcb cimport (
     DEADLINE_APPLICATION, OPT_TIMESTAMPS, OPT_TS_STALE, TCB_ABORT, TCB_ACK_DELAYED, TCB_ACK_NOW, TCB_CLOSED_BY_APP,
-    TCB_ECN, TCB_EV_ACCEPT, TCB_EV_DATA, TCB_EV_EOF, TCB_FIN_QUEUED, TCB_FIN_RECEIVED, TCB_FIN_SENT, TCB_PAUSED,
-    TCB_PERSIST, TCB_REXMIT, flow_key_t, rx_queue_of, tcb_at, tcb_heard, tcb_max_window, time_wait_at)
+    TCB_ECN, TCB_EV_ACCEPT, TCB_EV_DATA, TCB_EV_EOF, TCB_FIN_QUEUED, TCB_FIN_RECEIVED, TCB_FIN_SENT, TCB_PERSIST,
+    TCB_REXMIT, flow_key_t, tcb_at, tcb_heard, tcb_max_window, tcb_t)
 from ustack.tcp.records.timestamps cimport timestamp_echoed
 from ustack.tcp.records.work cimport work_add
 from ustack.tcp.recovery.ack cimport ack_input, ack_set_window, ack_start
 from ustack.tcp.recovery.ecn cimport ECN_NOTHING, ecn_agree, ecn_arrives, ecn_heard_t, ecn_refuse, ecn_settle
-from ustack.tcp.throttle cimport challenge_allowed, corrective_allowed, repeated_syn_allowed
+from ustack.tcp.throttle cimport repeated_syn_allowed
 from ustack.wire.checksum cimport checksum_add, checksum_fold, checksum_partial
 from ustack.wire.ipv4 cimport IPV4_ECN_CE
 from ustack.wire.octets cimport htons
 from ustack.wire.seq cimport seq_gt, seq_le, seq_lt
-from ustack.wire.tcp cimport (
-    ACK, CE, CWR, ECE, FIN, HAS_MSS, HAS_TIMESTAMPS, RST, SYN, segment_parse, segment_t)
+from ustack.wire.tcp cimport ACK, CE, CWR, ECE, FIN, HAS_MSS, HAS_TIMESTAMPS, RST, SYN, segment_parse, segment_t
 
 
 # ---------------------------------------------------------------- which record
@@ -241,16 +238,6 @@ cdef void synchronized_arrives(tcp_t *tcp, tcb_t *tcb, const segment_t *seg, del
         accept_text(tcp, tcb, seg.seq, seg, delivery)
 
 
-cdef void unusual_arrives(tcp_t *tcp, tcb_t *tcb, const segment_t *seg) noexcept nogil:
-    """Second and fourth, and fifth without an ACK."""
-    if seg.flags & RST:
-        check_reset(tcp, tcb, seg)
-    elif seg.flags & SYN:
-        check_syn(tcp, tcb)
-    else:
-        count(tcp.counters, DROP_TCP_FLAGS)
-
-
 cdef bint take_signs(tcp_t *tcp, tcb_t *tcb, const segment_t *seg) noexcept nogil:
     """Fifth, of a segment that says something of congestion (RFC 3168). What is outside of the window, or acknowledges
     nothing of ours, is not heard (section 6.1.5)."""
@@ -277,30 +264,6 @@ cdef void trim_syn_ack(const tcb_t *tcb, segment_t *seg) noexcept nogil:
     seg.data += cut
     seg.length -= cut
     seg.window >>= tcb.snd_wscale           # a SYN's window is not scaled (RFC 7323 section 2.2)
-
-
-cdef inline void owe_ack(tcp_t *tcp, tcb_t *tcb, counter_t reason) noexcept nogil:
-    """Not acceptable: <SEQ=SND.NXT><ACK=RCV.NXT><CTL=ACK>, and drop."""
-    count(tcp.counters, reason)
-    tcb.flags |= TCB_ACK_NOW
-    work_add(tcp, tcb)
-
-
-cdef bint correct(tcp_t *tcp, tcb_t *tcb, const segment_t *seg, counter_t reason) noexcept nogil:
-    """The same, as often as throttle allows (is it?): two ends out of step must not answer each other for ever."""
-    if corrective_allowed(tcp, tcb, seg):
-        owe_ack(tcp, tcb, reason)
-        return True
-    count(tcp.counters, reason)
-    return False
-
-
-cdef void challenge(tcp_t *tcp, tcb_t *tcb, counter_t reason) noexcept nogil:
-    """Ask the peer whether it meant it (RFC 5961)."""
-    if challenge_allowed(tcp, tcb):
-        owe_ack(tcp, tcb, reason)
-    else:
-        count(tcp.counters, reason)
 
 
 cdef inline bint check_timestamps(tcp_t *tcp, tcb_t *tcb, const segment_t *seg) noexcept nogil:
@@ -369,20 +332,6 @@ cdef void take_ack_of_probe(tcp_t *tcp, tcb_t *tcb, const segment_t *seg) noexce
         take_ack(tcp, tcb, seg)
 
 
-cdef void check_reset(tcp_t *tcp, tcb_t *tcb, const segment_t *seg) noexcept nogil:
-    """Second: only the exact next byte resets; elsewhere in the window, ask (RFC 5961 section 3.2)."""
-    if seg.seq == tcb.rcv_nxt:
-        count(tcp.counters, DROP_TCP_RST)
-        connection_end(tcp, tcb, CLOSE_REFUSED if tcb.state == SYN_RECEIVED else CLOSE_RESET)
-    else:
-        challenge(tcp, tcb, DROP_TCP_RST)
-
-
-cdef void check_syn(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
-    """Fourth: never in a synchronized connection; ask whether the peer has restarted (RFC 5961 section 4.2)."""
-    challenge(tcp, tcb, DROP_TCP_SYN)
-
-
 cdef inline bint check_ack(tcp_t *tcp, tcb_t *tcb, const segment_t *seg) noexcept nogil:
     """Fifth, what makes it acceptable: an ACK of what was sent, and of no long ago (RFC 5961 section 5.2, MAY-12)."""
     if tcb.state == SYN_RECEIVED:
@@ -449,151 +398,3 @@ cdef bint fin_acknowledged(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
         connection_end(tcp, tcb, CLOSE_NORMAL)
         return False
     return True
-
-
-# ---------------------------------------------------------------- seventh and eighth: text, FIN
-
-cdef inline bint is_next_text(const tcb_t *tcb, const segment_t *seg) noexcept nogil:
-    """The common case, found without asking accept_text's questions one by one: text alone, the next that is expected,
-    all of it in the window, nothing held before or behind it, and somebody to read it."""
-    return (seg.seq == tcb.rcv_nxt and seg.length - 1 < tcb.rcv_adv - tcb.rcv_nxt and tcb.rx == 0
-            and not seg.flags & FIN and not tcb.flags & (TCB_FIN_RECEIVED | TCB_CLOSED_BY_APP))
-
-
-cdef inline void take_next_text(tcp_t *tcp, tcb_t *tcb, const uint8_t *data, uint32_t length,
-                                delivery_t *delivery) noexcept nogil:
-    tcb.rcv_nxt += length
-    delivery.data = data
-    delivery.length = length
-    tcb.flags |= TCB_ACK_DELAYED
-    work_add(tcp, tcb)
-
-
-cdef void accept_text(tcp_t *tcp, tcb_t *tcb, uint32_t seq, const segment_t *seg, delivery_t *delivery) noexcept nogil:
-    """Seventh. seq: of the first byte of text (a SYN before it is not counted)."""
-    cdef const uint8_t *data = seg.data
-    cdef uint32_t length = seg.length
-    cdef bint fin = seg.flags & FIN
-    cdef uint32_t known, room
-    if length == 0 and not fin:
-        return
-    if tcb.flags & TCB_FIN_RECEIVED:                                    # CLOSE-WAIT, CLOSING, LAST-ACK: "ignore the
-        count(tcp.counters, DROP_TCP_AFTER_FIN)                         # segment text", and what else lies beyond
-        return
-    if seq_lt(seq, tcb.rcv_nxt):                                        # what is known already
-        known = tcb.rcv_nxt - seq
-        if known > length:
-            known = length
-        duplicate_note(tcp, tcb, seq, seq + known)
-        data += known
-        length -= known
-        seq += known
-    room = tcb.rcv_adv - tcb.rcv_nxt
-    if seq - tcb.rcv_nxt > room:                                        # nothing of it is inside
-        owe_ack(tcp, tcb, DROP_TCP_SEQUENCE)
-        return
-    room -= seq - tcb.rcv_nxt
-    if length > room:                                                   # what is beyond the window
-        length = room
-        fin = False
-        if length == 0:
-            owe_ack(tcp, tcb, DROP_TCP_SEQUENCE)
-            return
-    if length > 0 and tcb.flags & TCB_CLOSED_BY_APP:
-        count(tcp.counters, DROP_TCP_AFTER_CLOSE)                       # SHLD-3
-        tcb.close_reason = CLOSE_ABORTED
-        tcb.flags |= TCB_ABORT
-        work_add(tcp, tcb)
-        return
-    if seq != tcb.rcv_nxt:
-        keep_out_of_order(tcp, tcb, seq, data, length, fin)
-    elif length > 0 and tcb.rx == 0 and not fin:
-        take_next_text(tcp, tcb, data, length, delivery)
-    else:
-        accept_in_order(tcp, tcb, data, length, fin, delivery)
-
-
-cdef void keep_out_of_order(tcp_t *tcp, tcb_t *tcb, uint32_t seq, const uint8_t *data, uint32_t length,
-                            bint fin) noexcept nogil:
-    cdef int reason = reassembly_insert(tcp, tcb, seq, data, length, fin)
-    cdef rx_queue_t *rx = rx_queue_of(tcp, tcb)
-    count(tcp.counters, <counter_t>reason if reason else OUT_OF_ORDER_IN)
-    if rx != NULL:
-        rx.duplicate_acks_owed += 1
-    tcb.flags |= TCB_ACK_NOW                                            # RFC 5681 section 4.2
-    work_add(tcp, tcb)
-
-
-cdef void accept_in_order(tcp_t *tcp, tcb_t *tcb, const uint8_t *data, uint32_t length, bint fin,
-                          delivery_t *delivery) noexcept nogil:
-    """In order, but something is held or a FIN comes: offer it straight from the frame unless data waits before it,
-    then take what this has made whole. Memory is asked for only where the application leaves something."""
-    cdef rx_queue_t *rx = rx_queue_of(tcp, tcb)
-    cdef bint closes_hole = False
-    cdef uint32_t kept
-    if rx != NULL and rx.fin_ooo and seq_gt(tcb.rcv_nxt + length, rx.fin_seq):
-        # nothing can follow a FIN
-        length = rx.fin_seq - tcb.rcv_nxt if seq_lt(tcb.rcv_nxt, rx.fin_seq) else 0
-    if length > 0 and rx != NULL and rx.queued_bytes:
-        closes_hole = rx.runs.count != 0
-        kept = reassembly_append(tcp, tcb, data, length)
-        if kept < length:
-            count(tcp.counters, DROP_NO_MEMORY)                         # not acknowledged: it will come again
-            fin = False
-            if kept == 0:
-                return
-        tcb.rcv_nxt += kept
-        tcb.flags |= TCB_ACK_DELAYED
-        if not tcb.flags & TCB_PAUSED:
-            tcb.flags |= TCB_EV_DATA
-    elif length > 0:
-        closes_hole = rx != NULL and rx.runs.count
-        # What the application leaves may find no memory and is then not received after all (reassembly_keep). A FIN
-        # behind it could not be taken back, so it is left to come again.
-        if (fin or (rx != NULL and rx.fin_ooo)) and not reassembly_sure(tcp, tcb, length):
-            fin = False
-            rx = rx_queue_of(tcp, tcb)
-            if rx != NULL:
-                rx.fin_ooo = 0
-        tcb.rcv_nxt += length
-        delivery.data = data
-        delivery.length = length
-        tcb.flags |= TCB_ACK_DELAYED
-    if closes_hole:
-        tcb.flags |= TCB_ACK_NOW                                        # RFC 5681 section 4.2
-    if fin:
-        reassembly_forget(tcp, tcb)         # what lies beyond a FIN in order is nobody's
-    elif tcb.rx != 0:
-        kept = tcb.rcv_nxt
-        fin = reassembly_advance(tcp, tcb)
-        if tcb.rcv_nxt != kept and not tcb.flags & TCB_PAUSED:
-            tcb.flags |= TCB_EV_DATA
-    work_add(tcp, tcb)
-    if fin:
-        accept_fin(tcp, tcb)
-
-
-cdef void accept_fin(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
-    """Eighth: everything before the FIN has been received."""
-    tcb.rcv_nxt += 1
-    if seq_gt(tcb.rcv_nxt, tcb.rcv_adv):
-        tcb.rcv_adv = tcb.rcv_nxt
-    tcb.flags |= TCB_FIN_RECEIVED | TCB_ACK_NOW
-    work_add(tcp, tcb)
-    if tcb.state == SYN_RECEIVED:           # established() goes on from here
-        return
-    tcb.flags |= TCB_EV_EOF
-    if tcb.state == ESTABLISHED:
-        set_state(tcp, tcb, CLOSE_WAIT)
-    elif tcb.state == FIN_WAIT_1:
-        set_state(tcp, tcb, CLOSING)
-    else:                                                               # FIN-WAIT-2
-        connection_time_wait(tcp, tcb)
-        answer_from_time_wait(tcp, tcb)
-
-
-cdef void answer_from_time_wait(tcp_t *tcp, const tcb_t *tcb) noexcept nogil:
-    """The ACK of its FIN: the tcb is gone for output, so the record answers."""
-    cdef flow_t flow = flow_find(tcp, &tcb.key)
-    if flow.kind == FLOW_TIME_WAIT:
-        emit_time_wait_ack(tcp, time_wait_at(tcp, flow.index))
