@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 # SEGMENT ARRIVES (RFC 9293 section 3.10.7).
 #
-# Above: engine. Below: opening, ack, reassembly, ending, emit, demux, tcb. Never imports calls, timers or output: what
-# must be sent is left on the tcb (TCB_ACK_NOW, TCB_ACK_DELAYED, TCB_REXMIT, TCB_ABORT), what must be told is an event
-# on it.
+# The order of the steps, and the way of most segments, are here; the other steps in the room arrival/. Above: engine.
+# Below: arrival, opening, ack, ending, emit, demux, tcb. Never imports calls, timers or output: what must be sent is
+# left on the tcb (TCB_ACK_NOW, TCB_ACK_DELAYED, TCB_REXMIT, TCB_ABORT), what must be told is an event on it.
 
 from libc.stdint cimport uint64_t
 

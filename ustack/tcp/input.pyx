@@ -6,48 +6,44 @@
                                                   ├── a mini-record   syn_received_arrives, time_wait_arrives
                                                   └── the others      synchronized_arrives   section 3.10.7.4
 
-What has no tcb is in opening. The steps of section 3.10.7.4 are functions named after them: check_timestamps (RFC 7323
-section 5.3), check_sequence, check_reset and check_syn (RFC 5961), check_ack and take_ack, accept_text, accept_fin. See
-input.pxd for what is left to whom.
+What has no tcb is in opening, SYN-SENT in arrival/active. The steps of section 3.10.7.4 are functions named after them:
+check_timestamps (RFC 7323 section 5.3), check_sequence, check_reset and check_syn (RFC 5961; arrival/doubt), check_ack
+and take_ack, accept_text and accept_fin (arrival/text). See input.pxd for what is left to whom.
 """
 
-from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, uint16_t, uint32_t, uint64_t
 
 from ustack.base.counters cimport (
-    DROP_TCP_ACK, DROP_TCP_AFTER_CLOSE, DROP_TCP_BROADCAST, DROP_TCP_CHECKSUM, DROP_TCP_DUPLICATE, DROP_TCP_FLAGS,
-    DROP_TCP_PAWS, DROP_TCP_RST, DROP_TCP_SEQUENCE, ECN_AGREED, SEGMENTS_IN, TIMESTAMPS_MISSING_IN, count, counter_t)
+    DROP_TCP_ACK, DROP_TCP_AFTER_CLOSE, DROP_TCP_BROADCAST, DROP_TCP_CHECKSUM, DROP_TCP_DUPLICATE, DROP_TCP_PAWS,
+    DROP_TCP_RST, DROP_TCP_SEQUENCE, SEGMENTS_IN, TIMESTAMPS_MISSING_IN, count, counter_t)
 from ustack.base.types cimport ip_addr_is_v4
 from ustack.buf.frame cimport CHECKSUM_UNKNOWN
 from ustack.ip.layer cimport IP_PROTO_TCP, ip_confirm
+from ustack.tcp.arrival.active cimport established, syn_sent_arrives, trim_syn_ack
 from ustack.tcp.arrival.doubt cimport challenge, correct, unusual_arrives
 from ustack.tcp.arrival.text cimport accept_text, is_next_text, take_next_text
-from ustack.tcp.emit cimport default_mss, emit_reset_for, first_window
+from ustack.tcp.emit cimport emit_reset_for
 from ustack.tcp.ending cimport connection_end, connection_time_wait
-from ustack.tcp.opening cimport (
-    apply_negotiated, listen_arrives, offered_options, syn_received_arrives, time_wait_arrives)
+from ustack.tcp.opening cimport listen_arrives, syn_received_arrives, time_wait_arrives
 from ustack.tcp.receive.autotune cimport autotune_note
-from ustack.tcp.records.configuration cimport ECN_OFFER
 from ustack.tcp.records.deadlines cimport deadline_set, tcb_needs_refresh, tcb_refresh
 from ustack.tcp.records.demux cimport FLOW_CONNECTION, FLOW_SYN_RECEIVED, FLOW_TIME_WAIT, flow_find, flow_t
 from ustack.tcp.records.duplicates cimport duplicate_note
 from ustack.tcp.records.moves cimport set_state
-from ustack.tcp.records.state cimport (
-    CLOSE_NORMAL, CLOSE_REFUSED, CLOSE_WAIT, CLOSING, ESTABLISHED, FIN_WAIT_1, FIN_WAIT_2, LAST_ACK, SYN_RECEIVED,
-    SYN_SENT)
+from ustack.tcp.records.state cimport CLOSE_NORMAL, CLOSING, FIN_WAIT_1, FIN_WAIT_2, LAST_ACK, SYN_RECEIVED, SYN_SENT
 from ustack.tcp.records.tcb cimport (
-    DEADLINE_APPLICATION, OPT_TIMESTAMPS, OPT_TS_STALE, TCB_ABORT, TCB_ACK_DELAYED, TCB_ACK_NOW, TCB_CLOSED_BY_APP,
-    TCB_ECN, TCB_EV_ACCEPT, TCB_EV_DATA, TCB_EV_EOF, TCB_FIN_QUEUED, TCB_FIN_RECEIVED, TCB_FIN_SENT, TCB_PERSIST,
-    TCB_REXMIT, flow_key_t, tcb_at, tcb_heard, tcb_max_window, tcb_t)
+    DEADLINE_APPLICATION, OPT_TIMESTAMPS, OPT_TS_STALE, TCB_ABORT, TCB_ACK_NOW, TCB_CLOSED_BY_APP, TCB_FIN_SENT,
+    TCB_PERSIST, flow_key_t, tcb_at, tcb_heard, tcb_max_window, tcb_t)
 from ustack.tcp.records.timestamps cimport timestamp_echoed
 from ustack.tcp.records.work cimport work_add
-from ustack.tcp.recovery.ack cimport ack_input, ack_set_window, ack_start
-from ustack.tcp.recovery.ecn cimport ECN_NOTHING, ecn_agree, ecn_arrives, ecn_heard_t, ecn_refuse, ecn_settle
+from ustack.tcp.recovery.ack cimport ack_input
+from ustack.tcp.recovery.ecn cimport ECN_NOTHING, ecn_arrives, ecn_heard_t, ecn_refuse, ecn_settle
 from ustack.tcp.throttle cimport repeated_syn_allowed
 from ustack.wire.checksum cimport checksum_add, checksum_fold, checksum_partial
 from ustack.wire.ipv4 cimport IPV4_ECN_CE
 from ustack.wire.octets cimport htons
 from ustack.wire.seq cimport seq_gt, seq_le, seq_lt
-from ustack.wire.tcp cimport ACK, CE, CWR, ECE, FIN, HAS_MSS, HAS_TIMESTAMPS, RST, SYN, segment_parse, segment_t
+from ustack.wire.tcp cimport ACK, CE, CWR, ECE, FIN, HAS_TIMESTAMPS, RST, SYN, segment_parse, segment_t
 
 
 # ---------------------------------------------------------------- which record
@@ -108,8 +104,6 @@ cdef bint checksum_is_right(const packet_t *packet) noexcept nogil:
     return checksum_fold(checksum_partial(packet.payload, packet.payload_length, sum)) == 0xFFFF
 
 
-# ---------------------------------------------------------------- section 3.10.7.3: SYN-SENT
-
 cdef void connection_arrives(tcp_t *tcp, tcb_t *tcb, const segment_t *seg, delivery_t *delivery) noexcept nogil:
     if tcb.flags & TCB_ABORT:
         count(tcp.counters, DROP_TCP_AFTER_CLOSE)                       # its RST is on the way
@@ -119,77 +113,6 @@ cdef void connection_arrives(tcp_t *tcp, tcb_t *tcb, const segment_t *seg, deliv
         syn_sent_arrives(tcp, tcb, seg, delivery)
     else:
         synchronized_arrives(tcp, tcb, seg, delivery)
-
-
-cdef void syn_sent_arrives(tcp_t *tcp, tcb_t *tcb, const segment_t *seg, delivery_t *delivery) noexcept nogil:
-    cdef uint8_t options = offered_options(tcp, seg)
-    cdef bint acceptable = seg.flags & ACK and seq_gt(seg.ack, tcb.snd_una) and seq_le(seg.ack, tcb.snd_max)
-    if seg.flags & ACK and not acceptable:                              # first
-        count(tcp.counters, DROP_TCP_ACK)
-        emit_reset_for(tcp, &tcb.key, seg, 0, 0)
-        return
-    if seg.flags & RST:                                                 # second
-        if acceptable:
-            connection_end(tcp, tcb, CLOSE_REFUSED)
-        count(tcp.counters, DROP_TCP_RST)
-        return
-    if not seg.flags & SYN:                                             # fifth
-        count(tcp.counters, DROP_TCP_FLAGS)
-        return
-    tcb.rcv_nxt = seg.seq + 1                                           # fourth
-    tcb.last_ack_sent = tcb.rcv_nxt
-    tcb.rcv_adv = tcb.rcv_nxt + first_window(tcp)
-    if options & OPT_TIMESTAMPS:
-        tcb.ts_recent = seg.ts_val
-    apply_negotiated(tcp, tcb, options, seg.mss if seg.has & HAS_MSS else default_mss(&tcb.key.raddr), seg.wscale)
-    agree_on_ecn(tcp, tcb, seg)
-    tcb_heard(tcp, tcb)
-    work_add(tcp, tcb)
-    if not acceptable:                                                  # simultaneous open (MUST-10)
-        set_state(tcp, tcb, SYN_RECEIVED)
-        tcb.flags |= TCB_REXMIT                                         # our SYN again, now with an ACK
-        ack_set_window(tcb, seg, seg.window)                            # SND.WL1 <- IRS
-        accept_text(tcp, tcb, seg.seq + 1, seg, delivery)               # kept until ESTABLISHED
-        tcb.rcv_adv = tcb.rcv_nxt + first_window(tcp)
-        tcb.flags &= ~(TCB_ACK_NOW | TCB_ACK_DELAYED)         # the SYN-ACK says it
-        return
-    tcb.flags |= TCB_ACK_NOW
-    established(tcp, tcb, seg, seg.window)
-    ack_input(tcp, tcb, seg, seg.window)
-    accept_text(tcp, tcb, seg.seq + 1, seg, delivery)
-
-
-cdef void agree_on_ecn(tcp_t *tcp, tcb_t *tcb, const segment_t *seg) noexcept nogil:
-    """The answer to an offer of ours: ECE alone on a SYN-ACK. Both flags come from who reflects what it got (RFC 3168
-    section 6.1.1.2), or are the offer of a simultaneous open.
-
-    Where our SYN went again without the offer, what answers the first one commits us to report marks, but our own data
-    must not ask for them (section 6.1.1). A simultaneous open is then without ECN.
-    """
-    cdef uint16_t expected = ECE if seg.flags & ACK else ECE | CWR
-    if tcp.config.ecn != ECN_OFFER or seg.flags & (ECE | CWR) != expected:
-        return
-    if tcb.backoff == 0 or seg.flags & ACK:
-        ecn_agree(tcb, tcb.backoff == 0)
-
-
-cdef void established(tcp_t *tcp, tcb_t *tcb, const segment_t *seg, uint32_t window) noexcept nogil:
-    """An active open is complete. A close that waited for it goes on (section 3.10.4, SYN-RECEIVED)."""
-    set_state(tcp, tcb, ESTABLISHED)
-    if tcb.flags & TCB_FIN_QUEUED:
-        set_state(tcp, tcb, FIN_WAIT_1)
-    if tcb.flags & TCB_FIN_RECEIVED:        # on the SYN of a simultaneous open
-        set_state(tcp, tcb, CLOSING if tcb.flags & TCB_FIN_QUEUED else CLOSE_WAIT)
-        tcb.flags |= TCB_EV_EOF
-    if tcb.rx != 0:
-        tcb.flags |= TCB_EV_DATA
-    if tcb.flags & TCB_ECN:
-        count(tcp.counters, ECN_AGREED)
-    ack_set_window(tcb, seg, window)
-    ack_start(tcp, tcb, tcb.backoff > 0, 0)
-    tcb.backoff = 0
-    tcb.flags |= TCB_EV_ACCEPT
-    work_add(tcp, tcb)
 
 
 # ---------------------------------------------------------------- section 3.10.7.4: all other states
@@ -247,23 +170,6 @@ cdef bint take_signs(tcp_t *tcp, tcb_t *tcb, const segment_t *seg) noexcept nogi
     if heard != ECN_NOTHING:
         ecn_settle(tcp, tcb, heard)
     return True
-
-
-cdef void trim_syn_ack(const tcb_t *tcb, segment_t *seg) noexcept nogil:
-    """The SYN-ACK of a simultaneous open: its SYN is known, and so is what came with the SYN before; the rest is news.
-
-    "One could tailor actual segments by trimming off any portions that lie outside the window (including SYN and FIN)":
-    what is left begins at RCV.NXT and is acceptable, though only its ACK may be left.
-    """
-    cdef uint32_t known = tcb.rcv_nxt - (seg.seq + 1)
-    cdef uint32_t cut = known if known < seg.length else seg.length
-    if known > seg.length:                  # as far as its FIN
-        seg.flags &= ~FIN
-    seg.flags &= ~(SYN | ECE | CWR)         # ECE of a SYN-ACK is no echo
-    seg.seq = tcb.rcv_nxt
-    seg.data += cut
-    seg.length -= cut
-    seg.window >>= tcb.snd_wscale           # a SYN's window is not scaled (RFC 7323 section 2.2)
 
 
 cdef inline bint check_timestamps(tcp_t *tcp, tcb_t *tcb, const segment_t *seg) noexcept nogil:
