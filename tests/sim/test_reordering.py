@@ -3,7 +3,9 @@
 
 import pytest
 
-from ustack.tools.bench_paths import Path, transfer
+from ustack.testing.bulk import pour
+from ustack.testing.pair import Pair
+from ustack.tools.bench_paths import AHEAD_BYTES, Path, transfer
 
 SECONDS = 8
 
@@ -17,3 +19,22 @@ def goodput(reorder: float, late_ms: int, seed: int) -> float:
 def test_a_hundredth_of_frames_five_milliseconds_late_costs_nothing(seed: int) -> None:
     """The queue overflows now and then, too: that is answered as it is without reordering."""
     assert goodput(0.01, 5, seed) >= 0.97 * goodput(0, 5, seed)
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_a_twentieth_of_frames_twenty_milliseconds_late_costs_nothing_beyond_real_losses(seed: int) -> None:
+    """Late segments are older than a retransmission that overtakes them. By PAWS (RFC 7323 section 5.3 R1) its peer
+    discards them then, unless both were sent in one tick of the timestamp clock (section 5.4: up to a second)."""
+    path = Path("reorders", round_trip_ms=66, queue_bdp=1, reorder=0.05, late_ms=20)
+    with Pair(seed=seed, network=path.network()) as pair:
+        sender, reader = pair.connect()
+        received = pour(pair, sender, reader, SECONDS, AHEAD_BYTES)
+        sent, arrived = pair.b.counters(), pair.a.counters()
+        dropped = pair.network.stats()["ba"]["queue_dropped"]
+        sender.abort()
+        reader.abort()
+        pair.pump()
+    assert received * 8 / SECONDS / 1e6 >= 85
+    assert sent["segments_retransmitted"] <= dropped + 20
+    assert arrived["drop_tcp_paws"] <= 20
+    assert sent["retransmit_timeouts"] == 0

@@ -27,9 +27,9 @@ from ustack.tcp.records.rx_queue cimport rx_queue_t
 from ustack.tcp.records.state cimport (
     CLOSED, CLOSE_ABORTED, CLOSE_WAIT, ESTABLISHED, FIN_WAIT_1, FIN_WAIT_2, LAST_ACK, LISTEN, SYN_RECEIVED, SYN_SENT)
 from ustack.tcp.records.tcb cimport (
-    DEADLINE_APPLICATION, TCB_ABORT, TCB_ACTIVE, TCB_CLOSED_BY_APP, TCB_EV_DATA, TCB_EV_TIMEOUT, TCB_EV_WRITABLE,
-    TCB_FIN_QUEUED, TCB_KEEPALIVE, TCB_NODELAY, TCB_PAUSED, TCB_WANT_WRITABLE, TCP_MAX_CC, TCP_MAX_LISTENERS,
-    flow_key_t, listener_t, rx_queue_of, send_piece_at, send_piece_t, time_wait_at)
+    DEADLINE_APPLICATION, OPT_SLOW_TICKS, TCB_ABORT, TCB_ACTIVE, TCB_CLOSED_BY_APP, TCB_EV_DATA, TCB_EV_TIMEOUT,
+    TCB_EV_WRITABLE, TCB_FIN_QUEUED, TCB_KEEPALIVE, TCB_NODELAY, TCB_PAUSED, TCB_WANT_WRITABLE, TCP_MAX_CC,
+    TCP_MAX_LISTENERS, flow_key_t, listener_t, rx_queue_of, send_piece_at, send_piece_t, time_wait_at)
 from ustack.tcp.records.work cimport work_add
 from ustack.tcp.recovery.control cimport control_change
 from ustack.wire.ipv4 cimport IPV4_ECN_MASK
@@ -96,11 +96,12 @@ cdef int tcp_unlisten(tcp_t *tcp, const ip_addr_t *laddr, uint16_t lport) noexce
 
 cdef bint claim_flow(tcp_t *tcp, const flow_key_t *key) noexcept nogil:
     """True if the 4-tuple is free. A TIME-WAIT of ours gives way when timestamps tell the connections apart (RFC
-    6191)."""
+    6191): not where the last one's may be ahead of the clock."""
     cdef flow_t flow = flow_find(tcp, key)
     if flow.kind == FLOW_NONE:
         return True
-    if flow.kind == FLOW_TIME_WAIT and tcp.config.timestamps and time_wait_at(tcp, flow.index).ts_recent != 0:
+    if (flow.kind == FLOW_TIME_WAIT and tcp.config.timestamps and time_wait_at(tcp, flow.index).ts_recent != 0
+            and not time_wait_at(tcp, flow.index).options & OPT_SLOW_TICKS):
         time_wait_remove(tcp, flow.index)
         return True
     return False

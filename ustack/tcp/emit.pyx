@@ -7,8 +7,9 @@ from libc.string cimport memset
 from ustack.base.counters cimport PURE_ACKS_OUT, RESETS_OUT, SEGMENTS_OUT, count
 from ustack.ip.layer cimport (
     IP_OK, IP_PROTO_TCP, ip_commit, ip_default_packet_bytes, ip_header_bytes, ip_payload_mtu, ip_reserve, ip_route_t)
-from ustack.tcp.records.tcb cimport OPT_ECN, OPT_SACK, OPT_TIMESTAMPS, OPT_WSCALE, tcb_bare_seq, tcp_timestamp
-from ustack.tcp.records.timestamps cimport timestamp_for, timestamp_offset
+from ustack.tcp.records.tcb cimport (
+    OPT_ECN, OPT_SACK, OPT_SLOW_TICKS, OPT_TIMESTAMPS, OPT_WSCALE, tcb_bare_seq, tcp_timestamp)
+from ustack.tcp.records.timestamps cimport timestamp_for, timestamp_offset, timestamp_slowed
 from ustack.wire.ipv4 cimport IPV4_ECN_MASK
 from ustack.wire.tcp cimport (
     ACK, ECE, FIN, HAS_MSS, HAS_SACK_PERMITTED, HAS_TIMESTAMPS, HAS_WSCALE, RST, SYN, TCP_CHECKSUM_OFFSET,
@@ -161,5 +162,7 @@ cdef void emit_time_wait_ack(tcp_t *tcp, const time_wait_t *record) noexcept nog
     header.flags = ACK
     header.window = record.rcv_wnd
     stamp(tcp, &record.key, &header, record.options, record.ts_recent)
+    if record.options & OPT_SLOW_TICKS:
+        header.ts_val = timestamp_slowed(header.ts_val)
     if emit_bare(tcp, &record.key, &header, tcp.config.ttl, 0, &neighbour) == IP_OK:
         count(tcp.counters, PURE_ACKS_OUT)

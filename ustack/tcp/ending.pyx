@@ -17,8 +17,8 @@ from ustack.tcp.records.state cimport (
     CLOSED, CLOSE_HOST_UNREACHABLE, CLOSE_KEEPALIVE, CLOSE_NET_UNREACHABLE, CLOSE_NORMAL, CLOSE_REFUSED, CLOSE_RESET,
     CLOSE_TIMEOUT, LISTEN, SYN_RECEIVED, TIME_WAIT, tcp_state_t)
 from ustack.tcp.records.tcb cimport (
-    OPT_AGREED, TCB_ACK_DELAYED, TCB_ACK_NOW, TCB_CLOSED_BY_APP, TCB_EV_CLOSED, TCB_KEEPALIVE, TCB_PERSIST, TCB_PROBE,
-    TCB_REXMIT, syn_at, syn_hook, time_wait_at, time_wait_hook, time_wait_t)
+    OPT_AGREED, OPT_SLOW_TICKS, TCB_ACK_DELAYED, TCB_ACK_NOW, TCB_CLOSED_BY_APP, TCB_EV_CLOSED, TCB_KEEPALIVE,
+    TCB_PERSIST, TCB_PROBE, TCB_REORDERED, TCB_REXMIT, syn_at, syn_hook, time_wait_at, time_wait_hook, time_wait_t)
 from ustack.tcp.records.work cimport work_add
 from ustack.tcp.recovery.control cimport control_end
 from ustack.tcp.recovery.transmissions cimport transmissions_end
@@ -82,6 +82,8 @@ cdef void connection_time_wait(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     record.ts_recent = tcb.ts_recent
     record.rcv_wnd = <uint16_t>(tcb_receive_window(tcp, tcb) >> tcb.rcv_wscale)
     record.options = tcb.options & OPT_AGREED
+    if tcb.flags & TCB_REORDERED:
+        record.options |= OPT_SLOW_TICKS
     time_wait_link(tcp, index)
     flow_retarget(tcp, &tcb.key, FLOW_TIME_WAIT, index)
     mark_closed(tcp, tcb, TIME_WAIT, CLOSE_NORMAL)

@@ -188,9 +188,19 @@ cdef inline bint check_timestamps(tcp_t *tcp, tcb_t *tcb, const segment_t *seg) 
         count(tcp.counters, TIMESTAMPS_MISSING_IN)
         return True
     if <int32_t>(seg.ts_val - tcb.ts_recent) < 0 and not tcb.options & OPT_TS_STALE:
-        correct(tcp, tcb, seg, DROP_TCP_PAWS)
+        refuse_as_old(tcp, tcb, seg)
         return False
     return True
+
+
+cdef void refuse_as_old(tcp_t *tcp, tcb_t *tcb, const segment_t *seg) noexcept nogil:
+    """The acknowledgment that R1 wants says of data that is here already that it has come twice (RFC 2883): a segment
+    that was late, and sent again for nothing. As in Linux."""
+    cdef uint32_t right = seg.seq + seg.length
+    if not correct(tcp, tcb, seg, DROP_TCP_PAWS) or not seg.flags & ACK or not ack_is_possible(tcb, seg.ack):
+        return
+    if seq_lt(seg.seq, tcb.rcv_nxt):
+        duplicate_note(tcp, tcb, seg.seq, right if seq_lt(right, tcb.rcv_nxt) else tcb.rcv_nxt)
 
 
 cdef inline bint check_sequence(tcp_t *tcp, tcb_t *tcb, const segment_t *seg) noexcept nogil:

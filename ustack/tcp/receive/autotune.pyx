@@ -21,7 +21,8 @@ from libc.string cimport memset
 from ustack.base.counters cimport WINDOWS_GROWN, count
 from ustack.tcp.records.life cimport extra_make, extra_settle
 from ustack.tcp.records.rx_queue cimport rx_memory_short, rx_queue_t
-from ustack.tcp.records.tcb cimport OPT_TIMESTAMPS, autotune_t, extra_t, rx_queue_of, tcp_now_us, tcp_timestamp
+from ustack.tcp.records.tcb cimport (
+    OPT_TIMESTAMPS, TCB_REORDERED, autotune_t, extra_t, rx_queue_of, tcp_now_us, tcp_timestamp)
 from ustack.wire.seq cimport seq_lt
 from ustack.wire.tcp cimport HAS_TIMESTAMPS
 
@@ -49,8 +50,8 @@ cdef inline void round_begin(const tcp_t *tcp, const tcb_t *tcb, autotune_t *own
 cdef inline void take_sample(const tcp_t *tcp, const tcb_t *tcb, const segment_t *seg,
                              autotune_t *own) noexcept nogil:
     cdef uint32_t ticks
-    if not tcb.options & OPT_TIMESTAMPS or not seg.has & HAS_TIMESTAMPS:
-        return
+    if not tcb.options & OPT_TIMESTAMPS or not seg.has & HAS_TIMESTAMPS or tcb.flags & TCB_REORDERED:
+        return                              # the last: its ticks are slow (timestamps.pxd)
     ticks = tcp_timestamp(tcp) - seg.ts_ecr
     if ticks < TICKS_MIN or ticks > TICKS_MAX:
         return

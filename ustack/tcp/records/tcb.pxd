@@ -57,7 +57,7 @@ cdef enum tcb_flags_t:
     TCB_REXMIT          = 1 << 7            # output resends the SYN, or one segment at snd_una that has no record
     TCB_PROBE           = 1 << 8            # output sends one window or keep-alive probe
     TCB_REPAIRED        = 1 << 9            # a fast recovery has ended at snd_una (RFC 6582 section 3.2 step 1)
-    TCB_REORDERED       = 1 << 10           # RACK.reordering_seen (RFC 8985)
+    TCB_REORDERED       = 1 << 10           # RACK.reordering_seen (RFC 8985). Never cleared (timestamps.pxd)
     TCB_PROBE_REPEATED  = 1 << 11           # what a probe repeated ends at snd_una: which copy has arrived (tlp)?
     TCB_NODELAY         = 1 << 12           # Nagle off (MUST-17)
     TCB_KEEPALIVE       = 1 << 13           # off by default (MUST-25)
@@ -89,6 +89,7 @@ cdef enum tcb_options_t:
     OPT_AGREED = 7                          # what both ends agreed on; the rest is the tcb's own:
     OPT_TS_STALE = 8                        # TS.Recent is older than 24 days and proves nothing (RFC 7323 section 5.5)
     OPT_CORRECTED = 8                       # in a TIME-WAIT record: corrective_tick holds a time
+    OPT_SLOW_TICKS = 16                     # ... its connection's timestamps ticked slowly (timestamps.pxd)
     OPT_ECN = 8                             # in a half-open record: its SYN offers ECN, and we accept (RFC 3168)
     OPT_EPOCH_SHIFT = 4                     # bits 4 to 7: bits 32 to 35 of last_received_ms
 

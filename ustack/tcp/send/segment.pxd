@@ -19,9 +19,9 @@ from ustack.tcp.receive.window cimport tcb_receive_window
 from ustack.tcp.records.deadlines cimport deadline_clear
 from ustack.tcp.records.state cimport CLOSE_ABORTED
 from ustack.tcp.records.tcb cimport (
-    DEADLINE_ACK, OPT_TIMESTAMPS, TCB_ABORT, TCB_ACK_DELAYED, TCB_ACK_NOW, TCB_ECN_SAYS, send_piece_at, send_piece_t,
-    tcb_header_bytes, tcb_t, tcp_t)
-from ustack.tcp.records.timestamps cimport timestamp_for
+    DEADLINE_ACK, OPT_TIMESTAMPS, TCB_ABORT, TCB_ACK_DELAYED, TCB_ACK_NOW, TCB_ECN_SAYS, TCB_REORDERED, send_piece_at,
+    send_piece_t, tcb_header_bytes, tcb_t, tcp_t)
+from ustack.tcp.records.timestamps cimport timestamp_for, timestamp_slowed
 from ustack.tcp.records.turn cimport UNIT_BYTES_SHIFT
 from ustack.tcp.records.work cimport turn_charge
 from ustack.tcp.recovery.ecn cimport ecn_say
@@ -69,6 +69,8 @@ cdef inline void fill_header(tcp_t *tcp, tcb_t *tcb, header_t *header, uint32_t 
     if tcb.options & OPT_TIMESTAMPS:
         header.has = HAS_TIMESTAMPS
         header.ts_val = timestamp_for(tcp, &tcb.key)
+        if tcb.flags & TCB_REORDERED:
+            header.ts_val = timestamp_slowed(header.ts_val)
         header.ts_ecr = tcb.ts_recent
     edge = tcb.rcv_nxt + (<uint32_t>header.window << tcb.rcv_wscale)
     if seq_gt(edge, tcb.rcv_adv):

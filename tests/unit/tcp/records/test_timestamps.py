@@ -2,10 +2,13 @@
 """What our timestamp clock says to whom: an offset for each pair of addresses (RFC 7323 section 5.4)."""
 
 from itertools import pairwise
+from typing import Any
+
+import pytest
 
 from ustack.base.prng import Prng
-from ustack.testing.peer import ScriptedPeer
-from ustack.testing.states import ALL_OPTIONS, Scene, listen
+from ustack.testing.peer import ANY, ScriptedPeer
+from ustack.testing.states import ALL_OPTIONS, Scene, established, listen
 from ustack.testing.testbed import MILLISECOND, SECOND, Testbed
 
 MASK = 0xFFFFFFFF
@@ -118,3 +121,134 @@ def test_all_segments_of_a_connection_carry_it() -> None:
                 values += answers
             assert len(values) >= 2
             assert all((value - values[0]) & MASK < 1000 for value in values)
+
+
+# ---------------------------------------------------------------- slow ticks
+
+TICK = 512
+"""Milliseconds of a slow tick."""
+MSS = 1448
+ROUND_TRIP = MILLISECOND
+"""Too short for a tail loss probe."""
+
+
+def stamp(scene: Scene) -> int:
+    """TSval of one more segment of data, which is acknowledged."""
+    scene.send(b"x")
+    segment = scene.peer.drain()[-1]
+    scene.peer.send("A", ack=scene.peer.relative(segment)[0] + 1)
+    return int(segment.options["timestamps"][0])
+
+
+def acknowledge(scene: Scene, ack: int, *blocks: tuple[int, int]) -> None:
+    assert scene.peer.iss is not None
+    edges = [tuple((scene.peer.iss + edge) & MASK for edge in block) for block in blocks]
+    options: dict[str, Any] = {"nop": 2, "timestamps": (scene.peer.ts_now, scene.peer.ts_recent)}
+    scene.peer.send("A", ack=ack, options=options | ({"sack": edges} if edges else {}))
+
+
+def three_out(*, late: bool) -> Scene:
+    """Three segments have gone, and been acknowledged: in their order, or the second one after the third."""
+    scene = established(options=ALL_OPTIONS)
+    scene.send(bytes(3 * MSS))
+    scene.peer.drain()
+    scene.testbed.advance(ROUND_TRIP)
+    if late:
+        acknowledge(scene, 1 + MSS, (1 + 2 * MSS, 1 + 3 * MSS))
+    acknowledge(scene, 1 + 3 * MSS)
+    return scene
+
+
+def test_a_path_that_reorders_sees_the_end_of_slow_ticks() -> None:
+    """RFC 7323 section 5.4: 1 ms to 1 s. Within one, nothing that is sent is older than what was sent later."""
+    with three_out(late=False) as fine, three_out(late=True) as slow:
+        for _ in range(40):
+            now, shown = stamp(fine), stamp(slow)
+            assert shown == now | (TICK - 1)
+            for scene in (fine, slow):
+                scene.testbed.advance(37 * MILLISECOND)
+        for scene in (fine, slow):
+            scene.abort()
+
+
+def test_slow_ticks_never_go_back() -> None:
+    """From the first segment that was stamped in milliseconds to the last ACK of TIME-WAIT."""
+    with three_out(late=True) as scene:
+        seen = [stamp(scene)]
+        for _ in range(20):
+            scene.testbed.advance(61 * MILLISECOND)
+            seen.append(stamp(scene))
+        scene.conn.close()
+        scene.testbed.pump()
+        fin = scene.peer.expect("FA", seq=ANY)
+        seen.append(fin.options["timestamps"][0])
+        end = scene.peer.relative(fin)[0] + 1
+        scene.peer.send("FA", ack=end)
+        scene.testbed.advance(5 * MILLISECOND)
+        scene.peer.send("FA", seq=scene.peer.snd_nxt - 1, ack=end)
+        answers = [segment.options["timestamps"][0] for segment in scene.peer.drain()]
+        assert scene.state == "TIME-WAIT"
+        assert len(answers) == 2
+        assert all((later - earlier) & MASK <= 2 * TICK for earlier, later in pairwise(seen + answers))
+
+
+def test_a_loss_does_not_slow_the_clock() -> None:
+    """What was sent again and came after later segments has not been reordered by the path (RFC 8985 section 6.2)."""
+    with established(options=ALL_OPTIONS) as scene:
+        scene.send(bytes(6 * MSS))
+        scene.peer.drain()
+        scene.testbed.advance(ROUND_TRIP)
+        acknowledge(scene, 1, (1 + MSS, 1 + 6 * MSS))
+        assert scene.testbed.counted()["fast_retransmits"] == 1
+        scene.testbed.advance(ROUND_TRIP)
+        scene.peer.drain()
+        acknowledge(scene, 1 + 6 * MSS)
+        shown = [stamp(scene)]
+        scene.testbed.advance(3 * MILLISECOND)
+        shown.append(stamp(scene))
+        assert shown[1] - shown[0] == 3
+        scene.abort()
+
+
+def test_old_data_that_is_here_already_is_reported_as_a_duplicate() -> None:
+    """RFC 7323 section 5.3 R1 wants an acknowledgment, RFC 2883 section 4 its first block: a late segment, which had
+    been sent again for nothing."""
+    with established(options=ALL_OPTIONS) as scene:
+        before = scene.peer.ts_now
+        scene.testbed.advance(50 * MILLISECOND)
+        scene.peer.send("PA", payload=b"again")
+        scene.peer.drain()
+        scene.peer.send("PA", seq=1, payload=b"again", options={"nop": 2, "timestamps": (before, scene.peer.ts_recent)})
+        answer = scene.peer.expect("A", ack=6)
+        assert answer.options["sack"] == [((scene.peer.isn + 1) & MASK, (scene.peer.isn + 6) & MASK)]
+        assert scene.testbed.dropped() == {"drop_tcp_paws": 1}
+        scene.abort()
+
+
+def test_old_data_that_is_not_here_is_no_duplicate() -> None:
+    """It is discarded all the same, and the peer must send it again."""
+    with established(options=ALL_OPTIONS) as scene:
+        before = scene.peer.ts_now
+        scene.testbed.advance(50 * MILLISECOND)
+        scene.peer.send("PA", payload=b"again")
+        scene.peer.drain()
+        scene.peer.send("PA", seq=6, payload=b"late", options={"nop": 2, "timestamps": (before, scene.peer.ts_recent)})
+        assert "sack" not in scene.peer.expect("A", ack=6).options
+        scene.abort()
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_port_in_time_wait_is_taken_again_if_the_next_stamps_are_later(late: bool) -> None:
+    """RFC 6191: timestamps tell the connections apart. Not if the last one's were the ends of slow ticks."""
+    with three_out(late=late) as scene:
+        stack, (_, port) = scene.testbed.stack, scene.info()["local"]
+        scene.conn.close()
+        scene.testbed.pump()
+        end = scene.peer.relative(scene.peer.expect("FA", seq=ANY))[0] + 1
+        scene.peer.send("FA", ack=end)
+        assert scene.state == "TIME-WAIT"
+        if late:
+            with pytest.raises(OSError, match="in use"):
+                stack.connect(scene.peer.address, scene.peer.port, local_port=port, wait=False)
+        else:
+            stack.connect(scene.peer.address, scene.peer.port, local_port=port, wait=False).abort()
