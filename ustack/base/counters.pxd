@@ -92,6 +92,12 @@ cpdef enum counter_t:
     CWR_OUT
     ECN_REDUCTIONS              # congestion windows that became smaller for a mark
     ECN_IGNORED_IN              # a mark, ECE or CWR where none can be: not agreed on, or on a segment without data
+    ACCECN_AGREED               # ... of them those that count marks (RFC 9768)
+    ACCECN_MARKS_IN             # segments of ours that such peers report as marked
+    ACCECN_STOPPED              # their data asks for no marks any more, or reports are not believed: the path lies
+    ACCECN_OPTIONS_IGNORED_IN   # AccECN options that were zeroed, or whose counters went back
+    ACCECN_NO_RECORD            # agreed on, but no record for it: neither marks nor reports (config.extra_records)
+    ACCECN_MIXED_RESETS         # handshakes that offered both RFC 3168 and RFC 9768
     SYN_FIN_IN                  # a SYN with a FIN opened a connection; the FIN has to come again
     # -- drops, link and Ethernet
     DROP_FRAME_TRUNCATED

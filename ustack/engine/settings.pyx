@@ -176,8 +176,9 @@ cdef void fill_table() except *:
         "offer and accept window scaling (RFC 7323)")
     tcp("mtu_probing", &TCP.mtu_probing, sizeof(TCP.mtu_probing), 0, 2,
         "look for the path's MTU without ICMP (RFC 4821): 0 never, 1 when full segments stop arriving, 2 always")
-    tcp("ecn", &TCP.ecn, sizeof(TCP.ecn), 0, 2,
-        "Explicit Congestion Notification (RFC 3168): 0 never, 1 offer and accept, 2 accept when a peer offers it")
+    tcp("ecn", &TCP.ecn, sizeof(TCP.ecn), 0, 5,
+        "Explicit Congestion Notification. RFC 3168: 0 never, 1 offer and accept, 2 accept when a peer offers it. "
+        "RFC 9768, falling back to that: 3 offer and accept, 4 accept and offer RFC 3168, 5 accept")
     # Neighbours (ARP).
     ip("neighbour_reachable_ns", &IP.neighbour_reachable_ns, sizeof(IP.neighbour_reachable_ns), MS, DAY_NS,
        "a confirmed neighbour is used without asking again for this long")

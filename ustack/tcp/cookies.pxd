@@ -25,11 +25,12 @@
 # Of 2^32 numbers 24 are right at one time, eight values of MSS in three slots: a blind guess has one chance in 179
 # million. The key is another one every 69 s, made of the secret by the number of that time.
 #
-# E, S    ECN and SACK are agreed on
+# E, S    ECN (RFC 3168) and SACK are agreed on. Accurate ECN needs no bit, and no timestamps: the ACE field of the
+#         third segment tells (RFC 9768 section 5.1)
 #
-# What it costs the peer in a flood: without timestamps there is no window scaling, no SACK and no ECN, the SYN-ACK is
-# not sent again by ourselves, and of its MSS up to 11 % is lost. So records come first, and no record makes room for
-# another: a flood that fills the queue can not push out who is in it.
+# What it costs the peer in a flood: without timestamps there is no window scaling, no SACK and no classic ECN, the SYN-
+# ACK is not sent again by ourselves, and of its MSS up to 11 % is lost. So records come first, and no record makes room
+# for another: a flood that fills the queue can not push out who is in it.
 #
 # A third segment that comes again after its connection has ended must not open a second one. So the cookies that have
 # become connections are remembered, in four bytes each, the latest few thousand of them; one that was sent costs

@@ -8,8 +8,11 @@ from libc.string cimport memcpy, memset
 from ustack.base.counters cimport (
     SYN_COOKIES_REFUSED, SYN_COOKIES_REFUSED_ECHO, SYN_COOKIES_REFUSED_SPENT, SYN_COOKIES_SENT, count)
 from ustack.base.prng cimport siphash24
-from ustack.tcp.records.tcb cimport OPT_ECN, OPT_SACK, OPT_TIMESTAMPS, OPT_WSCALE, tcp_timestamp
-from ustack.wire.tcp cimport HAS_TIMESTAMPS
+from ustack.tcp.records.configuration cimport ecn_takes_accurate
+from ustack.tcp.records.tcb cimport (
+    OPT_ECN, OPT_SACK, OPT_TIMESTAMPS, OPT_WSCALE, syn_is_accurate, syn_peer_mss, syn_set_accurate, tcp_timestamp)
+from ustack.wire.ipv4 cimport IPV4_ECN_NOT
+from ustack.wire.tcp cimport HAS_TIMESTAMPS, segment_ace
 
 
 cdef enum:
@@ -86,13 +89,13 @@ cdef uint32_t cookie_make(tcp_t *tcp, syn_received_t *syn) noexcept nogil:
     cdef uint8_t mss_index = 7
     cdef uint8_t said = 0xFF
     cdef uint32_t ts_val = tcp_timestamp(tcp)
-    while mss_index > 0 and MSS_TABLE[mss_index] > syn.peer_mss:
+    while mss_index > 0 and MSS_TABLE[mss_index] > syn_peer_mss(syn):
         mss_index -= 1
     if options & OPT_TIMESTAMPS:
         said = (syn.options_wscale & SAID_WSCALE) if options & OPT_WSCALE else SAID_NO_WSCALE
         if options & OPT_SACK:
             said |= SAID_SACK
-        if options & OPT_ECN:
+        if options & OPT_ECN and not syn_is_accurate(syn):
             said |= SAID_ECN
         # Never ahead of the clock: what the connection says afterwards is not older (RFC 7323 section 4.1).
         ts_val = ((ts_val - said) & ~<uint32_t>SAID_MASK) | said
@@ -172,6 +175,11 @@ cdef cookie_t proved(tcp_t *tcp, const flow_key_t *key, const segment_t *seg, ui
         if said & SAID_WSCALE != SAID_NO_WSCALE:
             options |= OPT_WSCALE
             shift = said & SAID_WSCALE
+    # RFC 9768 section 5.1: nothing need be kept of its mode. Whoever is in it says so in the ACE of any segment, and
+    # whoever is not says 0 or 1 there.
+    if ecn_takes_accurate(&tcp.config) and not options & OPT_ECN and segment_ace(seg) > 1:
+        options |= OPT_ECN
+        syn_set_accurate(syn, IPV4_ECN_NOT)
     syn.options_wscale = <uint8_t>(options << 4 | shift)
     # Its upper bits are a clock, so this is no less than the round trip, and at most a tick and SAID_MASK more. Beyond
     # the initial RTO, where a record would have sent its SYN-ACK again, it is more likely that this is not the peer's

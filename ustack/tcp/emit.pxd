@@ -19,9 +19,10 @@ cdef ip_status_t emit_bare(tcp_t *tcp, const flow_key_t *key, header_t *header, 
 # record whose key this is (it carries timestamps if the record's segments do), 0: there is none.
 cdef void emit_reset_for(tcp_t *tcp, const flow_key_t *key, const segment_t *seg, uint8_t options,
                          uint32_t ts_recent) noexcept nogil
-cdef ip_status_t emit_syn_ack(tcp_t *tcp, const syn_received_t *syn) noexcept nogil
+# again: 0 the first, 1, 2, ... the next ones. By RFC 9768 they fall back by that (section 3.2.3.2.2).
+cdef ip_status_t emit_syn_ack(tcp_t *tcp, const syn_received_t *syn, uint32_t again) noexcept nogil
 # The same for a record that is not kept; ts_val: of our clock, carrying what it says (cookies).
-cdef ip_status_t emit_cookie(tcp_t *tcp, const syn_received_t *syn, uint32_t ts_val) noexcept nogil
+cdef ip_status_t emit_cookie(tcp_t *tcp, const syn_received_t *syn, uint32_t ts_val, uint32_t again) noexcept nogil
 cdef void emit_syn_received_ack(tcp_t *tcp, const syn_received_t *syn) noexcept nogil
 cdef void emit_time_wait_ack(tcp_t *tcp, const time_wait_t *record) noexcept nogil
 # RST of a connection: <SEQ=SND.NXT><ACK=RCV.NXT><CTL=RST,ACK>.

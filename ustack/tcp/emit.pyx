@@ -7,13 +7,17 @@ from libc.string cimport memset
 from ustack.base.counters cimport PURE_ACKS_OUT, RESETS_OUT, SEGMENTS_OUT, count
 from ustack.ip.layer cimport (
     IP_OK, IP_PROTO_TCP, ip_commit, ip_default_packet_bytes, ip_header_bytes, ip_payload_mtu, ip_reserve, ip_route_t)
+from ustack.tcp.records.accecn cimport (
+    ACCECN_BYTES_AT_FIRST, ACCECN_CEP_AT_FIRST, accecn_ace, ace_of_handshake, tcb_is_accurate)
 from ustack.tcp.records.tcb cimport (
-    OPT_ECN, OPT_SACK, OPT_SLOW_TICKS, OPT_TIMESTAMPS, OPT_WSCALE, tcb_bare_seq, tcp_timestamp)
+    OPT_ACE_SHIFT, OPT_ECN, OPT_SACK, OPT_SLOW_TICKS, OPT_TIMESTAMPS, OPT_WSCALE, syn_ip_ecn, syn_is_accurate,
+    tcb_bare_seq, tcp_timestamp)
 from ustack.tcp.records.timestamps cimport timestamp_for, timestamp_offset, timestamp_slowed
 from ustack.wire.ipv4 cimport IPV4_ECN_MASK
 from ustack.wire.tcp cimport (
-    ACK, ECE, FIN, HAS_MSS, HAS_SACK_PERMITTED, HAS_TIMESTAMPS, HAS_WSCALE, RST, SYN, TCP_CHECKSUM_OFFSET,
-    TCP_HEADER_BYTES, TCP_MAX_OPTION_BYTES, TCP_WSCALE_MAX, segment_emit)
+    ACCECN_FIELDS, ACK, ECE, FIN, HAS_ACCECN, HAS_MSS, HAS_SACK_PERMITTED, HAS_TIMESTAMPS, HAS_WSCALE, OPTION_ACCECN0,
+    RST, SYN, TCP_CHECKSUM_OFFSET, TCP_HEADER_BYTES, TCP_MAX_OPTION_BYTES, TCP_WSCALE_MAX, header_say_ace,
+    segment_emit)
 
 
 cdef ip_status_t emit_bare(tcp_t *tcp, const flow_key_t *key, header_t *header, uint8_t ttl, uint8_t tos,
@@ -73,6 +77,8 @@ cdef ip_status_t emit_reset_of(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     header.seq = tcb_bare_seq(tcb)
     header.ack = tcb.rcv_nxt
     header.flags = RST | ACK
+    if tcb_is_accurate(tcb):
+        header_say_ace(&header, accecn_ace(tcp, tcb))
     stamp(tcp, &tcb.key, &header, tcb.options, tcb.ts_recent)                     # a SHOULD of RFC 7323 section 3.2
     status = emit_bare(tcp, &tcb.key, &header, tcb.ttl, tcb.tos, &tcb.neighbour)
     if status == IP_OK:
@@ -110,11 +116,26 @@ cdef uint32_t first_edge(const tcp_t *tcp, uint8_t wscale) noexcept nogil:
     return (first_window(tcp) + unit - 1) & ~(unit - 1)
 
 
-cdef ip_status_t emit_syn_ack(tcp_t *tcp, const syn_received_t *syn) noexcept nogil:
-    return emit_cookie(tcp, syn, tcp_timestamp(tcp))
+cdef ip_status_t emit_syn_ack(tcp_t *tcp, const syn_received_t *syn, uint32_t again) noexcept nogil:
+    return emit_cookie(tcp, syn, tcp_timestamp(tcp), again)
 
 
-cdef ip_status_t emit_cookie(tcp_t *tcp, const syn_received_t *syn, uint32_t ts_val) noexcept nogil:
+cdef void say_accurate(header_t *header, const syn_received_t *syn, uint32_t again) noexcept nogil:
+    """RFC 9768 table 2: that we count, and how the SYN arrived. The option tests the path: the first time alone, and
+    the third time nothing of all this is there, in case that is why there was no answer (section 3.2.3.2.2)."""
+    if again > 1:
+        return
+    header_say_ace(header, ace_of_handshake(syn_ip_ecn(syn)))
+    if again == 0:
+        header.has |= HAS_ACCECN
+        header.accecn_kind = OPTION_ACCECN0
+        header.accecn_fields = ACCECN_FIELDS
+        header.accecn[0] = ACCECN_BYTES_AT_FIRST
+        header.accecn[1] = 0
+        header.accecn[2] = ACCECN_BYTES_AT_FIRST
+
+
+cdef ip_status_t emit_cookie(tcp_t *tcp, const syn_received_t *syn, uint32_t ts_val, uint32_t again) noexcept nogil:
     cdef header_t header
     cdef uint16_t neighbour = 0
     cdef uint8_t options = syn.options_wscale >> 4
@@ -122,10 +143,12 @@ cdef ip_status_t emit_cookie(tcp_t *tcp, const syn_received_t *syn, uint32_t ts_
     header.seq = syn.iss
     header.ack = syn.irs + 1
     header.flags = SYN | ACK
-    if options & OPT_ECN:
+    header.has = HAS_MSS
+    if syn_is_accurate(syn):
+        say_accurate(&header, syn, again)
+    elif options & OPT_ECN:
         header.flags |= ECE
     header.window = first_window(tcp)
-    header.has = HAS_MSS
     header.mss = advertised_mss(tcp)
     if options & OPT_SACK:
         header.has |= HAS_SACK_PERMITTED
@@ -149,6 +172,8 @@ cdef void emit_syn_received_ack(tcp_t *tcp, const syn_received_t *syn) noexcept 
     header.window = first_window(tcp)
     if (syn.options_wscale >> 4) & OPT_WSCALE:
         header.window = <uint16_t>(first_edge(tcp, advertised_wscale(tcp)) >> advertised_wscale(tcp))
+    if syn_is_accurate(syn):
+        header_say_ace(&header, ACCECN_CEP_AT_FIRST)
     stamp(tcp, &syn.key, &header, syn.options_wscale >> 4, syn.ts_recent)
     emit_bare(tcp, &syn.key, &header, tcp.config.ttl, 0, &neighbour)
 
@@ -161,6 +186,7 @@ cdef void emit_time_wait_ack(tcp_t *tcp, const time_wait_t *record) noexcept nog
     header.ack = record.rcv_nxt
     header.flags = ACK
     header.window = record.rcv_wnd
+    header_say_ace(&header, record.options >> OPT_ACE_SHIFT)
     stamp(tcp, &record.key, &header, record.options, record.ts_recent)
     if record.options & OPT_SLOW_TICKS:
         header.ts_val = timestamp_slowed(header.ts_val)

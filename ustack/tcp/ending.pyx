@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """How connections end. See ending.pxd."""
 
-from libc.stdint cimport uint16_t, uint32_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t
 
 from ustack.base.counters cimport (
     CONNECTIONS_CLOSED, CONNECTIONS_RESET, CONNECTIONS_TIMED_OUT, CONNECTIONS_UNREACHABLE, count)
@@ -9,6 +9,7 @@ from ustack.base.ilist cimport ilist_append, ilist_remove
 from ustack.base.wheel cimport TIMER_NONE, wheel_cancel
 from ustack.buf.slab cimport slab_alloc, slab_release
 from ustack.tcp.receive.window cimport tcb_receive_window
+from ustack.tcp.records.accecn cimport accecn_ace, tcb_is_accurate
 from ustack.tcp.records.deadlines cimport deadlines_clear, tick_after
 from ustack.tcp.records.demux cimport FLOW_TIME_WAIT, flow_remove, flow_retarget
 from ustack.tcp.records.life cimport rx_queue_release, send_queue_release
@@ -17,8 +18,9 @@ from ustack.tcp.records.state cimport (
     CLOSED, CLOSE_HOST_UNREACHABLE, CLOSE_KEEPALIVE, CLOSE_NET_UNREACHABLE, CLOSE_NORMAL, CLOSE_REFUSED, CLOSE_RESET,
     CLOSE_TIMEOUT, LISTEN, SYN_RECEIVED, TIME_WAIT, tcp_state_t)
 from ustack.tcp.records.tcb cimport (
-    OPT_AGREED, OPT_SLOW_TICKS, TCB_ACK_DELAYED, TCB_ACK_NOW, TCB_CLOSED_BY_APP, TCB_EV_CLOSED, TCB_KEEPALIVE,
-    TCB_PERSIST, TCB_PROBE, TCB_REORDERED, TCB_REXMIT, syn_at, syn_hook, time_wait_at, time_wait_hook, time_wait_t)
+    OPT_ACE_SHIFT, OPT_AGREED, OPT_SLOW_TICKS, TCB_ACK_DELAYED, TCB_ACK_NOW, TCB_CLOSED_BY_APP, TCB_EV_CLOSED,
+    TCB_KEEPALIVE, TCB_PERSIST, TCB_PROBE, TCB_REORDERED, TCB_REXMIT, syn_at, syn_hook, time_wait_at, time_wait_hook,
+    time_wait_t)
 from ustack.tcp.records.work cimport work_add
 from ustack.tcp.recovery.control cimport control_end
 from ustack.tcp.recovery.transmissions cimport transmissions_end
@@ -84,6 +86,8 @@ cdef void connection_time_wait(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     record.options = tcb.options & OPT_AGREED
     if tcb.flags & TCB_REORDERED:
         record.options |= OPT_SLOW_TICKS
+    if tcb_is_accurate(tcb):
+        record.options |= <uint8_t>(accecn_ace(tcp, tcb) << OPT_ACE_SHIFT)
     time_wait_link(tcp, index)
     flow_retarget(tcp, &tcb.key, FLOW_TIME_WAIT, index)
     mark_closed(tcp, tcb, TIME_WAIT, CLOSE_NORMAL)

@@ -11,7 +11,7 @@ check_timestamps (RFC 7323 section 5.3), check_sequence, check_reset and check_s
 and take_ack, accept_text and accept_fin (arrival/text). See input.pxd for what is left to whom.
 """
 
-from libc.stdint cimport int32_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from ustack.base.counters cimport (
     DROP_TCP_ACK, DROP_TCP_AFTER_CLOSE, DROP_TCP_BROADCAST, DROP_TCP_CHECKSUM, DROP_TCP_DUPLICATE, DROP_TCP_PAWS,
@@ -19,31 +19,34 @@ from ustack.base.counters cimport (
 from ustack.base.types cimport ip_addr_is_v4
 from ustack.buf.frame cimport CHECKSUM_UNKNOWN
 from ustack.ip.layer cimport IP_PROTO_TCP, ip_confirm
-from ustack.tcp.arrival.active cimport established, syn_sent_arrives, trim_syn_ack
+from ustack.tcp.arrival.active cimport confirms_feedback, established, syn_sent_arrives, trim_syn_ack
 from ustack.tcp.arrival.doubt cimport challenge, correct, unusual_arrives
 from ustack.tcp.arrival.text cimport accept_text, is_next_text, take_next_text
 from ustack.tcp.emit cimport emit_reset_for
 from ustack.tcp.ending cimport connection_end, connection_time_wait
 from ustack.tcp.opening cimport listen_arrives, syn_received_arrives, time_wait_arrives
 from ustack.tcp.receive.autotune cimport autotune_note
+from ustack.tcp.records.accecn cimport tcb_is_accurate
 from ustack.tcp.records.deadlines cimport deadline_set, tcb_needs_refresh, tcb_refresh
 from ustack.tcp.records.demux cimport FLOW_CONNECTION, FLOW_SYN_RECEIVED, FLOW_TIME_WAIT, flow_find, flow_t
 from ustack.tcp.records.duplicates cimport duplicate_note
 from ustack.tcp.records.moves cimport set_state
 from ustack.tcp.records.state cimport CLOSE_NORMAL, CLOSING, FIN_WAIT_1, FIN_WAIT_2, LAST_ACK, SYN_RECEIVED, SYN_SENT
 from ustack.tcp.records.tcb cimport (
-    DEADLINE_APPLICATION, OPT_TIMESTAMPS, OPT_TS_STALE, TCB_ABORT, TCB_ACK_NOW, TCB_CLOSED_BY_APP, TCB_FIN_SENT,
-    TCB_PERSIST, flow_key_t, tcb_at, tcb_heard, tcb_max_window, tcb_t)
+    DEADLINE_APPLICATION, OPT_TIMESTAMPS, OPT_TS_STALE, TCB_ABORT, TCB_ACK_NOW, TCB_CLOSED_BY_APP, TCB_ECE_OWED,
+    TCB_FIN_SENT, TCB_PERSIST, flow_key_t, tcb_at, tcb_heard, tcb_max_window, tcb_t)
 from ustack.tcp.records.timestamps cimport timestamp_echoed
 from ustack.tcp.records.work cimport work_add
+from ustack.tcp.recovery.accecn cimport accecn_arrives, accecn_syn_ack_again
 from ustack.tcp.recovery.ack cimport ack_input
-from ustack.tcp.recovery.ecn cimport ECN_NOTHING, ecn_arrives, ecn_heard_t, ecn_refuse, ecn_settle
+from ustack.tcp.recovery.ecn cimport ECN_NOTHING, ecn_arrives, ecn_heard_t, ecn_settle
 from ustack.tcp.throttle cimport repeated_syn_allowed
 from ustack.wire.checksum cimport checksum_add, checksum_fold, checksum_partial
-from ustack.wire.ipv4 cimport IPV4_ECN_CE
+from ustack.wire.ipv4 cimport IPV4_ECN_CE, IPV4_ECN_ECT0, IPV4_ECN_MASK
 from ustack.wire.octets cimport htons
 from ustack.wire.seq cimport seq_gt, seq_le, seq_lt
-from ustack.wire.tcp cimport ACK, CE, CWR, ECE, FIN, HAS_TIMESTAMPS, RST, SYN, segment_parse, segment_t
+from ustack.wire.tcp cimport (
+    ACCURATE, ACK, CE, CWR, ECE, ECT0, ECT1, FIN, HAS_TIMESTAMPS, RST, SYN, segment_parse, segment_t)
 
 
 # ---------------------------------------------------------------- which record
@@ -68,8 +71,8 @@ cdef void tcp_input(tcp_t *tcp, const packet_t *packet, uint64_t now_ns, deliver
     if packet.broadcast:
         count(tcp.counters, DROP_TCP_BROADCAST)                         # MUST-57
         return
-    if ~packet.tos & IPV4_ECN_CE == 0:
-        seg.flags |= CE
+    if packet.tos & IPV4_ECN_MASK:
+        note_ip_ecn(&seg, packet.tos)
     key.laddr = packet.dst
     key.raddr = packet.src
     key.lport = seg.dport
@@ -83,6 +86,7 @@ cdef void tcp_input(tcp_t *tcp, const packet_t *packet, uint64_t now_ns, deliver
         conn = syn_received_arrives(tcp, flow.index, &seg)
         if conn != NULL:                    # the last segment of its handshake is the first of ESTABLISHED
             delivery.conn = conn
+            note_accurate(conn, &seg)
             synchronized_arrives(tcp, conn, &seg, delivery)
     elif flow.kind == FLOW_TIME_WAIT:
         time_wait_arrives(tcp, flow.index, &seg)
@@ -90,7 +94,20 @@ cdef void tcp_input(tcp_t *tcp, const packet_t *packet, uint64_t now_ns, deliver
         conn = listen_arrives(tcp, &key, &seg, 0)
         if conn != NULL:
             delivery.conn = conn
+            note_accurate(conn, &seg)
             synchronized_arrives(tcp, conn, &seg, delivery)
+
+
+cdef inline void note_ip_ecn(segment_t *seg, uint8_t tos) noexcept nogil:
+    """What the IP header says of ECN (RFC 3168 section 5)."""
+    tos &= IPV4_ECN_MASK
+    seg.flags |= CE if tos == IPV4_ECN_CE else ECT0 if tos == IPV4_ECN_ECT0 else ECT1
+
+
+cdef inline void note_accurate(const tcb_t *tcb, segment_t *seg) noexcept nogil:
+    """Every segment is a report there: none takes the straight way (synchronized_arrives)."""
+    if tcb_is_accurate(tcb):
+        seg.flags |= ACCURATE
 
 
 cdef bint checksum_is_right(const packet_t *packet) noexcept nogil:
@@ -104,10 +121,12 @@ cdef bint checksum_is_right(const packet_t *packet) noexcept nogil:
     return checksum_fold(checksum_partial(packet.payload, packet.payload_length, sum)) == 0xFFFF
 
 
-cdef void connection_arrives(tcp_t *tcp, tcb_t *tcb, const segment_t *seg, delivery_t *delivery) noexcept nogil:
-    if tcb.flags & TCB_ABORT:
-        count(tcp.counters, DROP_TCP_AFTER_CLOSE)                       # its RST is on the way
-        return
+cdef void connection_arrives(tcp_t *tcp, tcb_t *tcb, segment_t *seg, delivery_t *delivery) noexcept nogil:
+    if tcb.flags & (TCB_ABORT | TCB_ECE_OWED):
+        if tcb.flags & TCB_ABORT:
+            count(tcp.counters, DROP_TCP_AFTER_CLOSE)                   # its RST is on the way
+            return
+        note_accurate(tcb, seg)
     delivery.conn = tcb
     if tcb.state == SYN_SENT:
         syn_sent_arrives(tcp, tcb, seg, delivery)
@@ -132,8 +151,8 @@ cdef void synchronized_arrives(tcp_t *tcp, tcb_t *tcb, const segment_t *seg, del
                 tcb.flags |= TCB_ACK_NOW
                 work_add(tcp, tcb)
             return
-        if seg.flags & (ECE | CWR) != ECE:  # RFC 3168 section 6.1.1: "SHOULD NOT set ECT on data packets"
-            ecn_refuse(tcb)
+        if not confirms_feedback(tcp, tcb, seg):
+            return
         trimmed = seg[0]
         trim_syn_ack(tcb, &trimmed)
         seg = &trimmed
@@ -151,7 +170,7 @@ cdef void synchronized_arrives(tcp_t *tcp, tcb_t *tcb, const segment_t *seg, del
     take_timestamp(tcb, seg)
     tcb_heard(tcp, tcb)
     tcb.keepalive_probes = 0
-    if not (take_ack(tcp, tcb, seg) if not seg.flags & (ECE | CWR | CE) else take_signs(tcp, tcb, seg)):
+    if not (take_ack(tcp, tcb, seg) if not seg.flags & (ECE | CWR | CE | ACCURATE) else take_signs(tcp, tcb, seg)):
         return
     if seg.length >= tcb.smss:
         autotune_note(tcp, tcb, seg)
@@ -162,9 +181,9 @@ cdef void synchronized_arrives(tcp_t *tcp, tcb_t *tcb, const segment_t *seg, del
 
 
 cdef bint take_signs(tcp_t *tcp, tcb_t *tcb, const segment_t *seg) noexcept nogil:
-    """Fifth, of a segment that says something of congestion (RFC 3168). What is outside of the window, or acknowledges
-    nothing of ours, is not heard (section 6.1.5)."""
-    cdef ecn_heard_t heard = ecn_arrives(tcp, tcb, seg)
+    """Fifth, of a segment that says something of congestion (RFC 3168, RFC 9768). What is outside of the window, or
+    acknowledges nothing of ours, is not heard (RFC 3168 section 6.1.5)."""
+    cdef ecn_heard_t heard = accecn_arrives(tcp, tcb, seg) if seg.flags & ACCURATE else ecn_arrives(tcp, tcb, seg)
     if not take_ack(tcp, tcb, seg):
         return False
     if heard != ECN_NOTHING:
@@ -231,6 +250,8 @@ cdef inline bint check_sequence(tcp_t *tcp, tcb_t *tcb, const segment_t *seg) no
             correct(tcp, tcb, seg, DROP_TCP_SEQUENCE)
         elif correct(tcp, tcb, seg, DROP_TCP_DUPLICATE) and seg.flags & ACK and ack_is_possible(tcb, seg.ack):
             duplicate_note(tcp, tcb, seg.seq, seg.seq + seg.length)     # not what somebody off the path made up
+        if seg.flags & (SYN | ACK) == (SYN | ACK) and seg.seq == tcb.rcv_nxt - 1 and tcb_is_accurate(tcb):
+            accecn_syn_ack_again(tcp, tcb, seg)
         if seg.seq == tcb.rcv_nxt - 1 and seg.length <= 1 and seg.flags & (ACK | SYN | FIN) == ACK:
             take_ack_of_probe(tcp, tcb, seg)
     return False

@@ -10,9 +10,10 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t
 from libc.string cimport memset
 
 from ustack.base.counters cimport (
-    ACCEPT_QUEUE_OVERFLOW, CONNECTIONS_ACCEPTED, DROP_NO_MEMORY, DROP_TCP_ACK, DROP_TCP_AFTER_FIN, DROP_TCP_DUPLICATE,
-    DROP_TCP_FLAGS, DROP_TCP_FORGOTTEN, DROP_TCP_NO_LISTENER, DROP_TCP_PAWS, DROP_TCP_RST, DROP_TCP_SEQUENCE,
-    DROP_TCP_SYN, DROP_TCP_SYN_QUEUE, ECN_AGREED, SYN_COOKIES_ACCEPTED, SYN_FIN_IN, SYN_QUEUE_EVICTED, TIME_WAIT_REUSED,
+    ACCECN_MIXED_RESETS, ACCEPT_QUEUE_OVERFLOW, CONNECTIONS_ACCEPTED, DROP_NO_MEMORY, DROP_TCP_ACK, DROP_TCP_AFTER_FIN,
+    DROP_TCP_DUPLICATE, DROP_TCP_FLAGS, DROP_TCP_FORGOTTEN, DROP_TCP_NO_LISTENER, DROP_TCP_PAWS, DROP_TCP_RST,
+    DROP_TCP_SEQUENCE, DROP_TCP_SYN, DROP_TCP_SYN_QUEUE, ECN_AGREED, SYN_COOKIES_ACCEPTED, SYN_FIN_IN,
+    SYN_QUEUE_EVICTED, TIME_WAIT_REUSED,
     count, counter_t)
 from ustack.base.ilist cimport ilist_append
 from ustack.base.wheel cimport TIMER_NONE, WHEEL_TICK_SHIFT, wheel_arm, wheel_left_ns
@@ -26,7 +27,8 @@ from ustack.tcp.emit cimport (
     emit_time_wait_ack, first_edge, first_window)
 from ustack.tcp.ending cimport syn_received_remove, time_wait_remove, time_wait_restart
 from ustack.tcp.holders cimport holders_look
-from ustack.tcp.records.configuration cimport ECN_OFF
+from ustack.tcp.records.accecn cimport ACCECN_AWAITS_ACK
+from ustack.tcp.records.configuration cimport ECN_OFF, ecn_takes_accurate
 from ustack.tcp.records.deadlines cimport TIMER_SYN_RECEIVED
 from ustack.tcp.records.demux cimport (
     FLOW_CONNECTION, FLOW_SYN_RECEIVED, flow_insert, flow_retarget, initial_sequence_number, listener_find)
@@ -35,21 +37,27 @@ from ustack.tcp.records.moves cimport note_move, take_over_state
 from ustack.tcp.records.state cimport ESTABLISHED, LISTEN, SYN_RECEIVED
 from ustack.tcp.records.tcb cimport (
     OPT_AGREED, OPT_ECN, OPT_SACK, OPT_TIMESTAMPS, OPT_WSCALE, TCB_EV_ACCEPT, flow_key_t, listener_t, syn_at,
-    syn_hook, syn_received_t, syn_retries, tcb_heard, tcb_option_bytes, time_wait_at, time_wait_t)
+    syn_answers, syn_hook, syn_is_accurate, syn_note_ip_ecn, syn_peer_mss, syn_received_t, syn_retries,
+    syn_set_accurate, tcb_heard, tcb_option_bytes, time_wait_at, time_wait_t)
 from ustack.tcp.records.work cimport work_add
+from ustack.tcp.recovery.accecn cimport accecn_agree, ip_ecn_of
 from ustack.tcp.recovery.ack cimport ack_set_window, ack_start
 from ustack.tcp.recovery.control cimport control_choose
 from ustack.tcp.recovery.ecn cimport ecn_agree
 from ustack.tcp.throttle cimport syn_received_answer_allowed, time_wait_challenge_allowed, time_wait_corrective_allowed
 from ustack.wire.seq cimport seq_gt, seq_le
 from ustack.wire.tcp cimport (
-    ACK, CWR, ECE, FIN, HAS_MSS, HAS_SACK_PERMITTED, HAS_TIMESTAMPS, HAS_WSCALE, RST, SYN, TCP_HEADER_BYTES, segment_t)
+    ACK, CWR, ECE, FIN, HAS_MSS, HAS_SACK_PERMITTED, HAS_TIMESTAMPS, HAS_WSCALE, RST, SYN, TCP_HEADER_BYTES,
+    segment_ace, segment_t)
 
 
 cdef enum:
     MINIMUM_MSS = 64                        # below, a peer could make us send headers alone
     MAX_WINDOW_UNSCALED = 0xFFFF
     WHEEL_TICK_NS = 1 << WHEEL_TICK_SHIFT
+    # AE, CWR and ECE of a SYN (RFC 9768 table 2)
+    ACE_NONE = 0
+    ACE_CLASSIC = 3
 
 
 # ---------------------------------------------------------------- CLOSED, LISTEN (sections 3.10.7.1 and 3.10.7.2)
@@ -161,12 +169,37 @@ cdef void half_open(tcp_t *tcp, const flow_key_t *key, const segment_t *seg, uin
     if iss_after != 0 and seq_le(syn.iss, iss_after):
         syn.iss = iss_after + 1
     syn.timer = wheel_arm(&tcp.wheel, tcp.now_ns + tcp.config.rto_initial_ns, TIMER_SYN_RECEIVED, index)
-    emit_syn_ack(tcp, syn)
+    emit_syn_ack(tcp, syn, 0)
 
 
 cdef inline bint offers_ecn(const segment_t *seg) noexcept nogil:
     """An ECN-setup SYN has both flags (RFC 3168 section 6.1.1). AE beside them (RFC 9768) takes nothing from it."""
     return seg.flags & (ECE | CWR) == (ECE | CWR)
+
+
+cdef inline bint offers_accurate(const segment_t *seg) noexcept nogil:
+    """RFC 9768 section 3.1.3: all three flags; and any others but none and RFC 3168's, which only its successors
+    send."""
+    return segment_ace(seg) != ACE_NONE and segment_ace(seg) != ACE_CLASSIC
+
+
+cdef bint repeats_its_offer(tcp_t *tcp, syn_received_t *syn, const segment_t *seg) noexcept nogil:
+    """A SYN has come again. False: it offers another kind of feedback than the first, so that nobody can know which of
+    the two the peer will go by: "MUST reset the connection" (RFC 9768 section 3.1.5).
+
+    Without an offer it blames ECN for the silence. RFC 3168 section 6.1.1.1, (3) and (4): so there is none. In accurate
+    mode the mode stays, and what tells how the latest SYN came; but our data must not ask for marks (section 3.1.5).
+    """
+    cdef bint accurate = syn_is_accurate(syn)
+    if accurate and segment_ace(seg) != ACE_CLASSIC:
+        if segment_ace(seg) == ACE_NONE:
+            syn.options_wscale &= <uint8_t>~(OPT_ECN << 4)
+        syn_note_ip_ecn(syn, ip_ecn_of(seg))
+    elif accurate or (ecn_takes_accurate(&tcp.config) and (syn.options_wscale >> 4) & OPT_ECN and offers_accurate(seg)):
+        return False
+    elif not offers_ecn(seg):
+        syn.options_wscale &= <uint8_t>~(OPT_ECN << 4)
+    return True
 
 
 cdef inline void note_syn(const tcp_t *tcp, syn_received_t *syn, const segment_t *seg) noexcept nogil:
@@ -177,10 +210,13 @@ cdef inline void note_syn(const tcp_t *tcp, syn_received_t *syn, const segment_t
     syn.irs = seg.seq
     if options & OPT_TIMESTAMPS:
         syn.ts_recent = seg.ts_val
-    if tcp.config.ecn != ECN_OFF and offers_ecn(seg):
+    syn.peer_mss = seg.mss if seg.has & HAS_MSS else default_mss(&syn.key.raddr)
+    if ecn_takes_accurate(&tcp.config) and offers_accurate(seg):
+        options |= OPT_ECN
+        syn_set_accurate(syn, ip_ecn_of(seg))
+    elif tcp.config.ecn != ECN_OFF and offers_ecn(seg):
         options |= OPT_ECN
     syn.options_wscale = <uint8_t>(options << 4 | (seg.wscale if options & OPT_WSCALE else 0))
-    syn.peer_mss = seg.mss if seg.has & HAS_MSS else default_mss(&syn.key.raddr)
 
 
 cdef void send_cookie(tcp_t *tcp, const flow_key_t *key, const segment_t *seg) noexcept nogil:
@@ -188,7 +224,7 @@ cdef void send_cookie(tcp_t *tcp, const flow_key_t *key, const segment_t *seg) n
     memset(&syn, 0, sizeof(syn))
     syn.key = key[0]
     note_syn(tcp, &syn, seg)
-    emit_cookie(tcp, &syn, cookie_make(tcp, &syn))
+    emit_cookie(tcp, &syn, cookie_make(tcp, &syn), 0)
 
 
 # ---------------------------------------------------------------- SYN-RECEIVED of a passive open
@@ -218,10 +254,12 @@ cdef tcb_t *syn_received_arrives(tcp_t *tcp, uint32_t index, const segment_t *se
         count(tcp.counters, DROP_TCP_DUPLICATE)                         # its SYN again: our SYN-ACK was lost
         if stamped and not older:
             syn.ts_recent = seg.ts_val
-        if not offers_ecn(seg):             # the peer blames ECN for the silence: RFC 3168 section 6.1.1.1, (3) and (4)
-            syn.options_wscale &= <uint8_t>~(OPT_ECN << 4)
-        if syn_received_answer_allowed(tcp, syn, False):
-            emit_syn_ack(tcp, syn)
+        if not repeats_its_offer(tcp, syn, seg):
+            count(tcp.counters, ACCECN_MIXED_RESETS)
+            emit_reset_for(tcp, &syn.key, seg, syn.options_wscale >> 4, syn.ts_recent)
+            syn_received_remove(tcp, index, False)
+        elif syn_received_answer_allowed(tcp, syn, False):
+            emit_syn_ack(tcp, syn, syn_retries(syn) if syn_retries(syn) else 1)
         return NULL
     if older and not seg.flags & RST:                                   # RFC 7323 section 5.3 R1
         syn_received_answer(tcp, syn, False, DROP_TCP_PAWS)
@@ -260,7 +298,7 @@ cdef inline uint32_t syn_ack_rtt_us(const tcp_t *tcp, const syn_received_t *syn)
     say which it answers (Karn, MUST-18). So a peer that delays this ACK, or whose first one is lost, makes it too long,
     by less than the initial RTO, which is when the SYN-ACK goes again.
     """
-    if syn.retries_answers != 0 or syn.timer == TIMER_NONE:
+    if syn_retries(syn) or syn_answers(syn) or syn.timer == TIMER_NONE:
         return 0
     return <uint32_t>((<int64_t>tcp.config.rto_initial_ns + WHEEL_TICK_NS
                        - wheel_left_ns(&tcp.wheel, syn.timer, tcp.now_ns)) // 1000)
@@ -298,8 +336,11 @@ cdef tcb_t *handshake_complete(tcp_t *tcp, const syn_received_t *syn, uint32_t i
     tcb.rcv_adv = tcb.rcv_nxt + first_edge(tcp, advertised_wscale(tcp) if options & OPT_WSCALE else 0)
     tcb.ts_recent = syn.ts_recent
     tcb_heard(tcp, tcb)
-    apply_negotiated(tcp, tcb, options, syn.peer_mss, syn.options_wscale & 0x0F)
-    if options & OPT_ECN:
+    apply_negotiated(tcp, tcb, options, syn_peer_mss(syn), syn.options_wscale & 0x0F)
+    if syn_is_accurate(syn):
+        # "MUST NOT set ECT" if a SYN or SYN-ACK, our third, did not say so (RFC 9768 section 3.1.5).
+        accecn_agree(tcp, tcb, options & OPT_ECN and syn_retries(syn) < 2, ACCECN_AWAITS_ACK)
+    elif options & OPT_ECN:
         ecn_agree(tcb, True)
         count(tcp.counters, ECN_AGREED)
     ack_set_window(tcb, seg, <uint32_t>seg.window << tcb.snd_wscale)

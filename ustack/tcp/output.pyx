@@ -33,7 +33,7 @@ from ustack.tcp.records.tcb cimport (
     DEADLINE_ACK, OPT_SACK, OPT_TIMESTAMPS, TCB_ABORT, TCB_ACK_DELAYED, TCB_ACK_NOW, TCB_ECN_SAYS, TCB_FIN_QUEUED,
     TCB_FIN_SENT, TCB_PROBE, TCB_REXMIT, rx_queue_of, tcb_bare_seq)
 from ustack.tcp.records.work cimport work_add
-from ustack.tcp.recovery.ecn cimport ecn_say
+from ustack.tcp.recovery.accecn cimport accecn_wants_ack
 from ustack.tcp.recovery.invariants cimport flight_check
 from ustack.tcp.recovery.pacing cimport pacing_allows, pacing_quantum, pacing_sent
 from ustack.tcp.recovery.path cimport path_refresh
@@ -44,9 +44,9 @@ from ustack.tcp.send.probes cimport send_probe, send_size_probe
 from ustack.tcp.send.progress cimport await_pace, await_window, begin_sending, note_sent, note_unsent
 from ustack.tcp.send.resend cimport retransmit_unrecorded, send_again
 from ustack.tcp.send.segment cimport (
-    SEND_BLOCKED, SEND_FAILED, SEND_HELD, SEND_OK, fill_header, send_segment, send_t, unmarkable)
+    SEND_BLOCKED, SEND_FAILED, SEND_HELD, SEND_OK, fill_header, say_feedback, send_segment, send_t, unmarkable)
 from ustack.wire.seq cimport seq_lt
-from ustack.wire.tcp cimport FIN, PSH, header_t
+from ustack.wire.tcp cimport FIN, HAS_SACK, PSH, header_t
 
 
 cdef enum:
@@ -67,6 +67,8 @@ cdef output_t tcp_output(tcp_t *tcp, tcb_t *tcb, uint64_t now_ns) noexcept nogil
         return OUTPUT_BLOCKED if send_syn(tcp, tcb) == SEND_BLOCKED else OUTPUT_DONE
     if tcb.extra:
         path_refresh(tcp, tcb)
+        if accecn_wants_ack(tcp, tcb) and pure_ack(tcp, tcb) == IP_RING_FULL:
+            return finish(tcp, tcb, SEND_BLOCKED)
     if tcb.flight:
         flight = flight_raw(tcp, tcb)
         if flight.to_resend.first or flight.flags & FLIGHT_PROBE:
@@ -222,12 +224,14 @@ cdef ip_status_t pure_ack(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     cdef header_t header
     cdef ip_status_t status
     fill_header(tcp, tcb, &header, tcb_bare_seq(tcb), 0)
-    if tcb.flags & TCB_ECN_SAYS:
-        ecn_say(tcp, tcb, &header, False)
     if tcb.options & OPT_SACK and (tcb.rx or tcp.duplicates_waiting):
         header.sack_count = <uint8_t>sack_blocks(
             tcp, tcb, header.sack,
             SACK_BLOCKS_WITH_TIMESTAMPS if tcb.options & OPT_TIMESTAMPS else SACK_BLOCKS_MAX)
+        if header.sack_count:
+            header.has |= HAS_SACK
+    if tcb.flags & TCB_ECN_SAYS:
+        say_feedback(tcp, tcb, &header, False, True)
     status = emit_bare(tcp, &tcb.key, &header, tcb.ttl, tcb.tos, &tcb.neighbour)
     if status == IP_OK:
         count(tcp.counters, PURE_ACKS_OUT)

@@ -4,6 +4,8 @@
 from libc.stdint cimport int32_t
 
 from ustack.base.address cimport ip_addr_text
+from ustack.tcp.records.accecn cimport (
+    ACCECN_OPTIONS_BAD, ACCECN_OPTIONS_COME, accecn_of, accecn_t, tcb_is_accurate)
 from ustack.tcp.records.marks cimport tcb_unsent
 from ustack.tcp.records.rx_queue cimport rx_queue_t
 from ustack.tcp.records.tcb cimport OPT_AGREED, TCB_ECN, rx_queue_of
@@ -13,6 +15,15 @@ from ustack.tcp.recovery.rtt cimport rtt_rto_ns
 from ustack.wire.ipv4 cimport IPV4_ECN_MASK
 
 from ustack.tcp.records.state import state_name
+
+
+cdef dict accecn_status(const accecn_t *own):
+    """RFC 9768's counters by their names: r of what arrives, s of what the peer tells."""
+    return {
+        "r_cep": own.r_cep, "r_ceb": own.r_ceb, "r_e0b": own.r_e0b, "r_e1b": own.r_e1b,
+        "s_cep": own.s_cep, "s_ceb": own.s_ceb, "s_e0b": own.s_e0b, "s_e1b": own.s_e1b,
+        "options_come": bool(own.flags & ACCECN_OPTIONS_COME and not own.flags & ACCECN_OPTIONS_BAD),
+    }
 
 
 cdef dict connection_status(const tcp_t *tcp, const tcb_t *tcb):
@@ -31,7 +42,8 @@ cdef dict connection_status(const tcp_t *tcp, const tcb_t *tcb):
         "path_mtu": path_mtu(tcb),
         "srtt_us": tcb.srtt_us, "rttvar_us": tcb.rttvar_us, "rto_ns": rtt_rto_ns(tcp, tcb), "backoff": tcb.backoff,
         "snd_wscale": tcb.snd_wscale, "rcv_wscale": tcb.rcv_wscale, "options": tcb.options & OPT_AGREED,
-        "ecn": "classic" if tcb.flags & TCB_ECN else "none",
+        "ecn": "classic" if tcb.flags & TCB_ECN else "accurate" if tcb_is_accurate(tcb) else "none",
+        "accecn": accecn_status(accecn_of(tcp, tcb)) if tcb_is_accurate(tcb) else None,
         "ts_recent": tcb.ts_recent, "ttl": tcb.ttl, "tos": tcb.tos & ~IPV4_ECN_MASK,
         "soft_error": (tcb.soft_error >> 4, tcb.soft_error & 0x0F) if tcb.soft_error else None,
     }

@@ -15,7 +15,7 @@ from ustack.base.counters cimport (
     CHALLENGE_ACKS_LIMITED, CHALLENGE_ACKS_OUT, CHALLENGE_ACKS_PEER_LIMITED, CORRECTIVE_ACKS_LIMITED, count)
 from ustack.base.prng cimport siphash24
 from ustack.base.types cimport ip_addr_t
-from ustack.tcp.records.tcb cimport ALLOWANCE_SHARES, OPT_CORRECTED, TCB_CORRECTED, allowance_t
+from ustack.tcp.records.tcb cimport ALLOWANCE_SHARES, OPT_CORRECTED, TCB_CORRECTED, allowance_t, syn_answers
 from ustack.wire.tcp cimport ACK, FIN, SYN
 
 
@@ -178,7 +178,7 @@ cdef bint time_wait_challenge_allowed(tcp_t *tcp, time_wait_t *record) noexcept 
 # ---------------------------------------------------------------- SYN-RECEIVED of a passive open
 
 cdef bint syn_received_answer_allowed(tcp_t *tcp, syn_received_t *record, bint challenge) noexcept nogil:
-    if record.retries_answers >> 5 >= SYN_RECEIVED_ANSWERS:
+    if syn_answers(record) >= SYN_RECEIVED_ANSWERS:
         return refuse(tcp)
     if challenge and not in_total(tcp, &record.key.raddr, CHALLENGE):
         return False

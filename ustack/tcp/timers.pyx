@@ -24,8 +24,8 @@ from ustack.tcp.records.state cimport (
     reason_of_icmp)
 from ustack.tcp.records.tcb cimport (
     DEADLINE_ACK, DEADLINE_APPLICATION, DEADLINE_KEEPALIVE, DEADLINE_KINDS, DEADLINE_PACE, DEADLINE_PROBE,
-    DEADLINE_REXMIT, TCB_ABORT, TCB_ACK_NOW, TCB_CLOSED_BY_APP, TCB_EV_TIMEOUT, TCB_PERSIST, TCB_PROBE, TCB_REXMIT,
-    syn_at, syn_received_t, syn_retries, tcb_at, tcb_t, time_wait_at)
+    DEADLINE_REXMIT, SYN_ACCURATE, TCB_ABORT, TCB_ACK_NOW, TCB_CLOSED_BY_APP, TCB_EV_TIMEOUT, TCB_PERSIST, TCB_PROBE,
+    TCB_REXMIT, syn_at, syn_received_t, syn_retries, tcb_at, tcb_t, time_wait_at)
 from ustack.tcp.records.work cimport work_add
 from ustack.tcp.recovery.control cimport (
     control_awake, control_state, controls_rest, controls_rest_ns, view_load, view_store, view_store_rate)
@@ -93,10 +93,10 @@ cdef void syn_received_expired(tcp_t *tcp, uint32_t index) noexcept nogil:
     if interval_ns - tcp.config.rto_initial_ns >= tcp.config.syn_ack_timeout_ns:
         syn_received_remove(tcp, index, False)
         return
-    if emit_syn_ack(tcp, syn) == IP_RING_FULL:
+    if emit_syn_ack(tcp, syn, syn_retries(syn) + 1) == IP_RING_FULL:
         interval_ns = RING_FULL_RETRY_NS
     else:
-        syn.retries_answers = syn_retries(syn) + 1          # and no answers yet
+        syn.retries_answers = (syn_retries(syn) + 1) | (syn.retries_answers & SYN_ACCURATE)     # and no answers yet
         count(tcp.counters, SEGMENTS_RETRANSMITTED)
     syn.timer = wheel_arm(&tcp.wheel, tcp.now_ns + interval_ns, TIMER_SYN_RECEIVED, index)
 

@@ -22,8 +22,9 @@ PROTOCOL_ICMP = 1
 PROTOCOL_TCP = 6
 SEQUENCE_MASK = 0xFFFFFFFF
 
-# In the order of the bits, from FIN (0x01) to CWR (0x80), by the letters that tcpdump and scapy use.
-FLAG_LETTERS = "FSRPAUEC"
+# In the order of the bits, from FIN (0x01) to CWR (0x80), by the letters that tcpdump and scapy use; N is 0x100: the
+# nonce's bit in scapy's words, AE in RFC 9768's.
+FLAG_LETTERS = "FSRPAUECN"
 
 Options = Mapping[str, Any]
 
@@ -117,7 +118,8 @@ def emit_options(options: Options) -> bytes:
     """Option bytes in the mapping's order, padded with zeros to a word (MUST-69).
 
     mss: int.  wscale: int.  sack_permitted: True.  sack: [(left, right), ...].  timestamps: (value, echo reply).
-    nop: how many.  eol: True.  raw: bytes as they are, for what no honest sender emits. A value of None is left out.
+    accecn: (172 or 174, its fields).  nop: how many.  eol: True.  raw: bytes as they are, for what no honest sender
+    emits. A value of None is left out.
     """
     out = b""
     for name, value in options.items():
@@ -134,6 +136,9 @@ def emit_options(options: Options) -> bytes:
             out += struct.pack(f"!BB{len(edges)}I", 5, 2 + 4 * len(edges), *edges)
         elif name == "timestamps":
             out += struct.pack("!BBII", 8, 10, value[0] & SEQUENCE_MASK, value[1] & SEQUENCE_MASK)
+        elif name == "accecn":
+            kind, fields = value
+            out += bytes([kind, 2 + 3 * len(fields)]) + b"".join(field.to_bytes(3, "big") for field in fields)
         elif name == "nop":
             out += b"\x01" * value
         elif name == "eol":
@@ -172,6 +177,9 @@ def parse_options(data: bytes) -> dict[str, Any]:
             found["sack"] = list(zip(edges[::2], edges[1::2], strict=True))
         elif kind == 8 and length == 10:
             found["timestamps"] = struct.unpack("!II", body)
+        elif kind in {172, 174} and length in {2, 5, 8, 11}:
+            found["accecn"] = (kind, tuple(int.from_bytes(body[index : index + 3], "big") for index in range(0, length -
+            2, 3)))
         else:
             found["raw"] = found.get("raw", b"") + data[at : at + length]
         at += length
@@ -240,13 +248,12 @@ def build_frame(
     words = 5 + len(options) // 4 if data_offset is None else data_offset
     tcp = (
         struct.pack(
-            "!HHIIBBHHH",
+            "!HHIIHHHH",
             segment.sport,
             segment.dport,
             segment.seq & SEQUENCE_MASK,
             segment.ack & SEQUENCE_MASK,
-            (words & 0xF) << 4,
-            flags_to_int(segment.flags),
+            (words & 0xF) << 12 | flags_to_int(segment.flags),
             segment.wnd,
             0,
             segment.urgent,
@@ -285,8 +292,8 @@ def parse_frame(frame: bytes) -> Segment | None:
         raise ValueError(f"IPv4 lengths contradict each other: header {header}, total {total}, frame {len(frame)}")
     packet = frame[14 : 14 + total]
     tcp = packet[header:]
-    sport, dport, seq, ack, offset, flags, wnd, _, urgent = struct.unpack_from("!HHIIBBHHH", tcp)
-    offset = (offset >> 4) * 4
+    sport, dport, seq, ack, flags, wnd, _, urgent = struct.unpack_from("!HHIIHHHH", tcp)
+    offset = (flags >> 12) * 4
     if offset < 20 or offset > len(tcp):
         raise ValueError(f"TCP data offset {offset} of a segment of {len(tcp)} bytes")
     pseudo = packet[12:20] + struct.pack("!BBH", 0, PROTOCOL_TCP, len(tcp))
@@ -297,7 +304,7 @@ def parse_frame(frame: bytes) -> Segment | None:
         dport=dport,
         seq=seq,
         ack=ack,
-        flags=flags_to_letters(flags),
+        flags=flags_to_letters(flags & 0x1FF),
         wnd=wnd,
         options=parse_options(tcp[20:offset]) if offset > 20 else {},
         payload=tcp[offset:],

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-# TCP segments: bytes to fields and back (RFC 9293 section 3.1, options of RFC 7323 and RFC 2018, flags of RFC 3168).
+# TCP segments: bytes to fields and back (RFC 9293 section 3.1, options of RFC 7323, RFC 2018 and RFC 9768, flags of RFC
+# 3168 and RFC 9768).
 #
 # It must not: know any state, or trust any length. Neighbours: above, tcp; below, nothing.
 #
@@ -9,7 +10,7 @@
 #  0  |          source port          |       destination port        |
 #  4  |                        sequence number                        |
 #  8  |                     acknowledgment number                     |
-# 12  | offset|  res  |     flags     |            window             |
+# 12  | offset| res |A|     flags     |            window             |      A: AE, read by segment_ace alone
 # 16  |           checksum            |         urgent pointer        |
 # 20  |                      options, then data                       |
 
@@ -23,6 +24,10 @@ cdef enum:
     TCP_WSCALE_MAX = 14                 # RFC 7323 section 2.3
     TCP_TIMESTAMP_BYTES = 12            # option and its two NOPs, as every sender pads it
     SEGMENT_SACK_BLOCKS = 4
+    ACCECN_FIELDS = 3
+    # Kinds of the AccECN option (RFC 9768 section 3.2.3): its fields are EE0B, ECEB, EE1B, or the other way round
+    OPTION_ACCECN0 = 172
+    OPTION_ACCECN1 = 174
 
 cdef enum tcp_header_flags_t:
     FIN = 0x01
@@ -33,13 +38,20 @@ cdef enum tcp_header_flags_t:
     URG = 0x20
     ECE = 0x40
     CWR = 0x80
-    CE = 0x100                          # not of the header: the packet around was marked (RFC 3168). writer: tcp/input
+    # Not of the header. What the IP header around says of ECN (RFC 3168), one of the three or none. writer: tcp/input
+    CE = 0x100
+    ECT0 = 0x200
+    ECT1 = 0x400
+    ACCURATE = 0x800                    # ... and its connection counts all that (RFC 9768)
 
-cdef enum segment_has_t:                # which options were there
+cdef enum segment_has_t:                # which options were there, or are to be written
     HAS_MSS = 1
     HAS_WSCALE = 2
     HAS_SACK_PERMITTED = 4
     HAS_TIMESTAMPS = 8
+    HAS_ACCECN = 16
+    HAS_SACK = 32                       # of a header_t: sack_count is valid
+    HAS_AE = 64                         # of a header_t: the flag AE
 
 ctypedef struct sack_block_t:
     uint32_t left
@@ -62,6 +74,8 @@ ctypedef struct segment_t:
     uint8_t sack_count
     uint32_t length                     # bytes of data
     const uint8_t *data
+    const uint8_t *header
+    const uint8_t *accecn               # with HAS_ACCECN: the option, of any length (segment_accecn)
     sack_block_t sack[SEGMENT_SACK_BLOCKS]
 
 # Fields of a segment to be written. Options are chosen by `has`; MSS, window scale and SACK-permitted belong on SYNs
@@ -78,10 +92,33 @@ ctypedef struct header_t:
     uint16_t flags
     uint8_t has
     uint8_t wscale
-    uint8_t sack_count
+    uint8_t sack_count                  # with HAS_SACK: at least 1
+    uint8_t accecn_kind                 # with HAS_ACCECN: OPTION_ACCECN0 or 1, its fields in the order of the wire
+    uint8_t accecn_fields
+    uint32_t accecn[ACCECN_FIELDS]      # 24 bits of each
     sack_block_t sack[SEGMENT_SACK_BLOCKS]
 
+# The AccECN option of a segment that has one: as many whole fields as are there, the rest of it is padding (RFC 9768
+# section 3.2.3). Returns how many, 0 to 3.
+cdef uint32_t segment_accecn(const segment_t *segment, uint32_t *fields) noexcept nogil
 # 0, or the counter_t to drop it under.
 cdef int segment_parse(const uint8_t *header, uint32_t length, segment_t *out) noexcept nogil
 # Writes header and options, zero in the checksum and urgent fields. Returns their length (a multiple of 4, at most 60).
 cdef uint32_t segment_emit(uint8_t *out, const header_t *header) noexcept nogil
+
+
+# AE, CWR and ECE as one number: on a SYN they negotiate, later they are the ACE counter (RFC 9768 sections 3.1, 3.2.2).
+cdef inline uint8_t segment_ace(const segment_t *segment) noexcept nogil:
+    return <uint8_t>((segment.header[12] & 1) << 2 | segment.header[13] >> 6)
+
+
+# The same to be written.
+cdef inline void header_say_ace(header_t *header, uint32_t ace) noexcept nogil:
+    header.flags |= <uint16_t>((ace & 3) << 6)
+    if ace & 4:
+        header.has |= HAS_AE
+
+
+# Bytes that the option takes, padding included.
+cdef inline uint32_t accecn_option_bytes(uint32_t fields) noexcept nogil:
+    return (2 + 3 * fields + 3) & ~3u

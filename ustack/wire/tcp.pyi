@@ -14,4 +14,6 @@ def emit(
     sack_permitted: bool = False,
     timestamps: tuple[int, int] | None = None,
     sack: tuple[tuple[int, int], ...] = (),
+    ace: int = 0,
+    accecn: tuple[int, tuple[int, ...]] | None = None,
 ) -> bytes: ...

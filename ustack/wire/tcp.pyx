@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
 """TCP segments: bytes to fields and back. See tcp.pxd for the layout and the contract.
 
-Read first: RFC 9293 sections 3.1 and 3.2, RFC 7323 sections 2.2 and 3.2, RFC 2018 sections 2 and 3.
+Read first: RFC 9293 sections 3.1 and 3.2, RFC 7323 sections 2.2 and 3.2, RFC 2018 sections 2 and 3, RFC 9768 section
+3.2.3.
 """
 
 from libc.stdint cimport uint8_t, uint32_t
@@ -39,6 +40,7 @@ cdef int segment_parse(const uint8_t *header, uint32_t length, segment_t *out) n
     out.urgent = read_u16(header + 18)
     out.has = 0
     out.sack_count = 0
+    out.header = header
     out.data = header + header_bytes
     out.length = length - header_bytes
     if header_bytes == TCP_HEADER_BYTES:
@@ -79,6 +81,9 @@ cdef int parse_options(const uint8_t *at, uint32_t left, segment_t *out) noexcep
             out.ts_ecr = read_u32(at + 6)
         elif at[0] == OPTION_SACK and size >= 10 and (size - 2) % 8 == 0:
             parse_sack(at + 2, (size - 2) // 8, out)
+        elif at[0] == OPTION_ACCECN0 or at[0] == OPTION_ACCECN1:
+            out.has |= HAS_ACCECN
+            out.accecn = at
         at += size
         left -= size
     return 0
@@ -95,7 +100,7 @@ cdef void parse_sack(const uint8_t *at, uint32_t blocks, segment_t *out) noexcep
 
 cdef uint32_t segment_emit(uint8_t *out, const header_t *header) noexcept nogil:
     cdef uint8_t *at = out + TCP_HEADER_BYTES
-    cdef uint32_t i, header_bytes
+    cdef uint32_t header_bytes
     write_u16(out, header.sport)
     write_u16(out + 2, header.dport)
     write_u32(out + 4, header.seq)
@@ -130,7 +135,27 @@ cdef uint32_t segment_emit(uint8_t *out, const header_t *header) noexcept nogil:
         at[2] = 3
         at[3] = header.wscale
         at += 4
-    if header.sack_count:
+    if header.has & (HAS_SACK | HAS_ACCECN | HAS_AE):
+        return emit_rest(out, at, header)
+    header_bytes = <uint32_t>(at - out)
+    out[12] = <uint8_t>(header_bytes << 2)                  # offset in words, in the upper four bits
+    return header_bytes
+
+
+cdef uint32_t emit_rest(uint8_t *out, uint8_t *at, const header_t *header) noexcept nogil:
+    """What few segments have: the feedback of RFC 9768, SACK blocks."""
+    cdef uint32_t i, header_bytes
+    if header.has & HAS_ACCECN:
+        at[0] = header.accecn_kind
+        at[1] = <uint8_t>(2 + 3 * header.accecn_fields)
+        for i in range(header.accecn_fields):
+            at[2 + 3 * i] = <uint8_t>(header.accecn[i] >> 16)
+            at[3 + 3 * i] = <uint8_t>(header.accecn[i] >> 8)
+            at[4 + 3 * i] = <uint8_t>header.accecn[i]
+        for i in range(2 + 3 * header.accecn_fields, accecn_option_bytes(header.accecn_fields)):
+            at[i] = OPTION_NOP
+        at += accecn_option_bytes(header.accecn_fields)
+    if header.has & HAS_SACK:
         at[0] = OPTION_NOP
         at[1] = OPTION_NOP
         at[2] = OPTION_SACK
@@ -141,8 +166,18 @@ cdef uint32_t segment_emit(uint8_t *out, const header_t *header) noexcept nogil:
             write_u32(at + 4, header.sack[i].right)
             at += 8
     header_bytes = <uint32_t>(at - out)
-    out[12] = <uint8_t>(header_bytes << 2)                  # offset in words, in the upper four bits
+    out[12] = <uint8_t>(header_bytes << 2 | (1 if header.has & HAS_AE else 0))
     return header_bytes
+
+
+cdef uint32_t segment_accecn(const segment_t *segment, uint32_t *fields) noexcept nogil:
+    cdef const uint8_t *at = segment.accecn
+    cdef uint32_t i, there = (<uint32_t>at[1] - 2) // 3
+    if there > ACCECN_FIELDS:
+        there = ACCECN_FIELDS
+    for i in range(there):
+        fields[i] = <uint32_t>at[2 + 3 * i] << 16 | <uint32_t>at[3 + 3 * i] << 8 | at[4 + 3 * i]
+    return there
 
 
 # ---------------------------------------------------------------- for tests
@@ -150,10 +185,14 @@ cdef uint32_t segment_emit(uint8_t *out, const header_t *header) noexcept nogil:
 def parse(bytes header: bytes) -> dict[str, object]:
     """Fields of one segment; raises ValueError with the counter's number for a malformed one."""
     cdef segment_t segment
+    cdef uint32_t[ACCECN_FIELDS] fields
+    cdef uint32_t there = 0
     memset(&segment, 0, sizeof(segment))
     cdef int reason = segment_parse(header, <uint32_t>len(header), &segment)
     if reason:
         raise ValueError(reason)
+    if segment.has & HAS_ACCECN:
+        there = segment_accecn(&segment, fields)
     return {
         "sport": segment.sport, "dport": segment.dport, "seq": segment.seq, "ack": segment.ack,
         "flags": segment.flags, "window": segment.window, "urgent": segment.urgent,
@@ -162,6 +201,8 @@ def parse(bytes header: bytes) -> dict[str, object]:
         "sack_permitted": bool(segment.has & HAS_SACK_PERMITTED),
         "timestamps": (segment.ts_val, segment.ts_ecr) if segment.has & HAS_TIMESTAMPS else None,
         "sack": [(segment.sack[i].left, segment.sack[i].right) for i in range(segment.sack_count)],
+        "ace": segment_ace(&segment),
+        "accecn": (segment.accecn[0], [fields[i] for i in range(there)]) if segment.has & HAS_ACCECN else None,
         "data": header[len(header) - segment.length:],
     }
 
@@ -169,7 +210,8 @@ def parse(bytes header: bytes) -> dict[str, object]:
 def emit(
     int sport, int dport, uint32_t seq, uint32_t ack, int flags, int window, *,
     mss: int | None = None, wscale: int | None = None, sack_permitted: bool = False,
-    timestamps: tuple[int, int] | None = None, sack: tuple[tuple[int, int], ...] = (),
+    timestamps: tuple[int, int] | None = None, sack: tuple[tuple[int, int], ...] = (), ace: int = 0,
+    accecn: tuple[int, tuple[int, ...]] | None = None,
 ) -> bytes:
     """Header and options of one segment, checksum zero."""
     cdef header_t header
@@ -194,5 +236,13 @@ def emit(
         header.sack[header.sack_count].left = left
         header.sack[header.sack_count].right = right
         header.sack_count += 1
+        header.has |= HAS_SACK
+    header_say_ace(&header, ace)
+    if accecn is not None:
+        header.has |= HAS_ACCECN
+        header.accecn_kind = accecn[0]
+        for value in accecn[1]:
+            header.accecn[header.accecn_fields] = value
+            header.accecn_fields += 1
     size = segment_emit(out, &header)
     return bytes(out[:size])

@@ -60,7 +60,7 @@ BOUNDS = {
     "timestamps": (0, 1),
     "sack": (0, 1),
     "window_scaling": (0, 1),
-    "ecn": (0, 2),
+    "ecn": (0, 5),
     "neighbour_reachable_ns": (MILLISECOND, DAY_NS),
     "neighbour_retry_ns": (MILLISECOND, DAY_NS),
     "neighbour_tries": (1, 255),

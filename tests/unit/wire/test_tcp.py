@@ -70,6 +70,41 @@ def test_reserved_bits_are_no_flags_and_no_length() -> None:
     assert tcp.parse(bytes(header) + b"data")["data"] == b"data"
 
 
+# ---------------------------------------------------------------- accurate ECN (RFC 9768 sections 3.2.2 and 3.2.3)
+
+
+@pytest.mark.parametrize("ace", range(8))
+def test_ae_cwr_and_ece_are_one_number(ace: int) -> None:
+    header = tcp.emit(1, 2, 3, 4, 0x10, 5, ace=ace)
+    assert tcp.parse(header)["ace"] == ace
+    oracle = TCP(header)
+    assert oracle.flags.N == (ace & 4 != 0)
+    assert oracle.flags.C == (ace & 2 != 0)
+    assert oracle.flags.E == (ace & 1 != 0)
+    assert oracle.dataofs == 5
+
+
+@pytest.mark.parametrize("kind", [172, 174])
+@pytest.mark.parametrize("fields", [(), (1,), (0x010203, 0xFFFFFF), (1, 0, 0x800001)])
+@pytest.mark.parametrize("blocks", [0, 2])
+def test_an_accecn_option_of_any_length_is_written_and_read(kind: int, fields: tuple[int, ...], blocks: int) -> None:
+    sack = tuple((10 * index, 10 * index + 5) for index in range(blocks))
+    header = tcp.emit(1, 2, 3, 4, 0x10, 5, accecn=(kind, fields), sack=sack, ace=5)
+    read = tcp.parse(header + b"data")
+    assert read["accecn"] == (kind, [*fields])
+    assert (read["sack"], read["ace"], read["data"]) == ([*sack], 5, b"data")
+    wire = next(value for name, value in TCP(header).options if name == kind)
+    assert wire == b"".join(field.to_bytes(3, "big") for field in fields)
+
+
+@pytest.mark.parametrize(("length", "fields"), [(2, 0), (3, 0), (4, 0), (6, 1), (7, 1), (9, 2), (12, 3), (20, 3)])
+def test_an_accecn_option_of_another_length_has_the_whole_fields_that_fit(length: int, fields: int) -> None:
+    """ "... and ignore the remainder of the option, treating it as padding" (section 3.2.3)."""
+    read = tcp.parse(with_options(bytes([172, length]) + bytes(range(1, length - 1)), b"data"))
+    assert read["accecn"] == (172, [0x010203, 0x040506, 0x070809][:fields])
+    assert read["data"] == b"data"
+
+
 # ---------------------------------------------------------------- round trip, and scapy as the oracle
 
 
@@ -88,6 +123,8 @@ def test_what_is_emitted_is_parsed(
         "flags": flags,
         "window": window,
         "urgent": 0,
+        "ace": flags >> 6,
+        "accecn": None,
         "data": data,
         **chosen,
     }
@@ -140,6 +177,8 @@ def test_what_scapy_emits_in_any_order_is_parsed(
         "flags": flags,
         "window": window,
         "urgent": urgent,
+        "ace": flags >> 6,
+        "accecn": None,
         "data": data,
         **chosen,
     }

@@ -15,4 +15,6 @@ cdef void syn_sent_arrives(tcp_t *tcp, tcb_t *tcb, const segment_t *seg, deliver
 # The peer has acknowledged our SYN. window: SEG.WND, scaled.
 cdef void established(tcp_t *tcp, tcb_t *tcb, const segment_t *seg, uint32_t window) noexcept nogil
 # seg: a copy of it, which begins with the SYN that we know.
+# The SYN-ACK of a simultaneous open, and what its SYN has agreed on. False: the connection ends.
+cdef bint confirms_feedback(tcp_t *tcp, tcb_t *tcb, const segment_t *seg) noexcept nogil
 cdef void trim_syn_ack(const tcb_t *tcb, segment_t *seg) noexcept nogil

@@ -3,22 +3,33 @@
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 
-from ustack.base.counters cimport DROP_TCP_ACK, DROP_TCP_FLAGS, DROP_TCP_RST, ECN_AGREED, count
+from ustack.base.counters cimport (
+    ACCECN_MIXED_RESETS, DROP_TCP_ACK, DROP_TCP_FLAGS, DROP_TCP_RST, ECN_AGREED, count)
 from ustack.tcp.arrival.text cimport accept_text
 from ustack.tcp.emit cimport default_mss, emit_reset_for, first_window
 from ustack.tcp.ending cimport connection_end
 from ustack.tcp.opening cimport apply_negotiated, offered_options
-from ustack.tcp.records.configuration cimport ECN_OFFER
+from ustack.tcp.records.accecn cimport ACE_MASK, accecn_of, tcb_is_accurate
+from ustack.tcp.records.configuration cimport ACCURATE_SYNS_AGAIN, ECN_ACCURATE_OFFER, ecn_offers_classic
 from ustack.tcp.records.moves cimport set_state
-from ustack.tcp.records.state cimport CLOSE_REFUSED, CLOSE_WAIT, CLOSING, ESTABLISHED, FIN_WAIT_1, SYN_RECEIVED
+from ustack.tcp.records.state cimport (
+    CLOSE_ABORTED, CLOSE_REFUSED, CLOSE_WAIT, CLOSING, ESTABLISHED, FIN_WAIT_1, SYN_RECEIVED)
 from ustack.tcp.records.tcb cimport (
-    OPT_TIMESTAMPS, TCB_ACK_DELAYED, TCB_ACK_NOW, TCB_ECN, TCB_EV_ACCEPT, TCB_EV_DATA, TCB_EV_EOF, TCB_FIN_QUEUED,
-    TCB_FIN_RECEIVED, TCB_REXMIT, tcb_heard)
+    OPT_TIMESTAMPS, TCB_ABORT, TCB_ACK_DELAYED, TCB_ACK_NOW, TCB_ECN, TCB_EV_ACCEPT, TCB_EV_DATA, TCB_EV_EOF,
+    TCB_FIN_QUEUED, TCB_FIN_RECEIVED, TCB_REXMIT, tcb_heard)
 from ustack.tcp.records.work cimport work_add
+from ustack.tcp.recovery.accecn cimport accecn_agree, accecn_syn_ack_arrives, ip_ecn_of
 from ustack.tcp.recovery.ack cimport ack_input, ack_set_window, ack_start
-from ustack.tcp.recovery.ecn cimport ecn_agree
+from ustack.tcp.recovery.ecn cimport ecn_agree, ecn_refuse
+from ustack.wire.ipv4 cimport IPV4_ECN_MASK
 from ustack.wire.seq cimport seq_gt, seq_le
-from ustack.wire.tcp cimport ACK, CWR, ECE, FIN, HAS_MSS, RST, SYN
+from ustack.wire.tcp cimport ACCURATE, ACK, CWR, ECE, FIN, HAS_MSS, RST, SYN, segment_ace
+
+
+cdef enum:
+    # AE, CWR and ECE of a SYN that offers RFC 3168, and of its SYN-ACK (RFC 9768 table 2)
+    ACE_CLASSIC = 3
+    ACE_CLASSIC_ANSWER = 1
 
 
 cdef void syn_sent_arrives(tcp_t *tcp, tcb_t *tcb, const segment_t *seg, delivery_t *delivery) noexcept nogil:
@@ -55,6 +66,8 @@ cdef void syn_sent_arrives(tcp_t *tcp, tcb_t *tcb, const segment_t *seg, deliver
         return
     tcb.flags |= TCB_ACK_NOW
     established(tcp, tcb, seg, seg.window)
+    if tcb_is_accurate(tcb):
+        accecn_syn_ack_arrives(tcp, tcb, seg)
     ack_input(tcp, tcb, seg, seg.window)
     accept_text(tcp, tcb, seg.seq + 1, seg, delivery)
 
@@ -67,10 +80,55 @@ cdef void agree_on_ecn(tcp_t *tcp, tcb_t *tcb, const segment_t *seg) noexcept no
     must not ask for them (section 6.1.1). A simultaneous open is then without ECN.
     """
     cdef uint16_t expected = ECE if seg.flags & ACK else ECE | CWR
-    if tcp.config.ecn != ECN_OFFER or seg.flags & (ECE | CWR) != expected:
+    cdef bint offered = tcb.backoff == 0
+    if tcp.config.ecn == ECN_ACCURATE_OFFER:
+        offered = tcb.backoff <= ACCURATE_SYNS_AGAIN
+        if agree_on_accurate(tcp, tcb, seg, offered):
+            return
+    elif not ecn_offers_classic(&tcp.config):
         return
-    if tcb.backoff == 0 or seg.flags & ACK:
-        ecn_agree(tcb, tcb.backoff == 0)
+    if seg.flags & (ECE | CWR) == expected and (offered or seg.flags & ACK):
+        ecn_agree(tcb, offered)
+
+
+cdef bint agree_on_accurate(tcp_t *tcp, tcb_t *tcb, const segment_t *seg, bint offered) noexcept nogil:
+    """RFC 9768 table 2, after an offer of all three flags. False: it is not for this mode.
+
+    A SYN-ACK with none of the flags is a peer without ECN, one with all of them reflects ours, and (0,0,1) is RFC
+    3168's. Any other means it, the reserved (1,0,1) too (section 3.1.3), whether or not a later SYN of ours went
+    without the offer: who answers the first counts already, and our data may be marked (section 3.1.4.1). At a
+    simultaneous open the peer's SYN is taken as a listener takes it.
+    """
+    cdef uint8_t ace = segment_ace(seg)
+    if seg.flags & ACK:
+        if ace <= 1 or ace == ACE_MASK:
+            return False
+        accecn_agree(tcp, tcb, True, 0)
+        return True
+    if ace == 0 or ace == ACE_CLASSIC or not offered:
+        return False
+    accecn_agree(tcp, tcb, True, 0)
+    if tcb_is_accurate(tcb):
+        accecn_of(tcp, tcb).syn_ip_ecn = ip_ecn_of(seg)
+    return True
+
+
+cdef bint confirms_feedback(tcp_t *tcp, tcb_t *tcb, const segment_t *seg) noexcept nogil:
+    """Classic after a SYN for accurate feedback: nobody can know by which of the two the peer will go (RFC 9768 section
+    3.1.5, "MUST reset the connection")."""
+    if not tcb_is_accurate(tcb):
+        if seg.flags & (ECE | CWR) != ECE:  # RFC 3168 section 6.1.1: "SHOULD NOT set ECT on data packets"
+            ecn_refuse(tcb)
+        return True
+    if segment_ace(seg) == ACE_CLASSIC_ANSWER:
+        count(tcp.counters, ACCECN_MIXED_RESETS)
+        tcb.close_reason = CLOSE_ABORTED
+        tcb.flags |= TCB_ABORT
+        work_add(tcp, tcb)
+        return False
+    if segment_ace(seg) == 0:               # it has fallen back, and may not count what it receives
+        tcb.tos &= <uint8_t>~IPV4_ECN_MASK
+    return True
 
 
 cdef void established(tcp_t *tcp, tcb_t *tcb, const segment_t *seg, uint32_t window) noexcept nogil:
@@ -102,7 +160,7 @@ cdef void trim_syn_ack(const tcb_t *tcb, segment_t *seg) noexcept nogil:
     cdef uint32_t cut = known if known < seg.length else seg.length
     if known > seg.length:                  # as far as its FIN
         seg.flags &= ~FIN
-    seg.flags &= ~(SYN | ECE | CWR)         # ECE of a SYN-ACK is no echo
+    seg.flags &= ~(SYN | ECE | CWR | ACCURATE)          # ECE of a SYN-ACK is no echo, and its flags are no ACE field
     seg.seq = tcb.rcv_nxt
     seg.data += cut
     seg.length -= cut

@@ -95,7 +95,7 @@ ctypedef struct ack_sample_t:
     uint32_t rate_prior_delivered   # RS.prior_delivered: C.delivered when the rate's segment was sent
     uint32_t rate_in_flight         # RS.tx_in_flight: bytes in the network then, itself included
     uint32_t rate_lost              # RS.lost: bytes lost since
-    uint32_t ecn_marks              # 1: this ACK says ECE (RFC 3168), so that the window must not grow by it
+    uint32_t ecn_marks              # segments marked, by this ACK (RFC 3168: 1). The window must not grow by it
 
 # One frame, or what is left of it, that has been found lost.
 ctypedef struct loss_sample_t:

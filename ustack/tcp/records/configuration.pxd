@@ -6,10 +6,17 @@
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 cdef enum:
-    # config.ecn (RFC 3168), numbered as Linux numbers net.ipv4.tcp_ecn
+    # config.ecn, numbered as Linux numbers net.ipv4.tcp_ecn: what is agreed on with who offers it (in), and what we
+    # offer (out). Classic: RFC 3168; accurate: RFC 9768, which is classic with a peer that knows no more
     ECN_OFF = 0
-    ECN_OFFER = 1                           # and accept
-    ECN_ACCEPT = 2                          # when a peer offers it
+    ECN_OFFER = 1                           # in classic, out classic
+    ECN_ACCEPT = 2                          # in classic, out none
+    ECN_ACCURATE_OFFER = 3                  # in accurate, out accurate
+    ECN_ACCURATE_OFFER_CLASSIC = 4          # in accurate, out classic
+    ECN_ACCURATE_ACCEPT = 5                 # in accurate, out none
+    # The first SYN that goes again makes the offer of RFC 9768 again (section 3.1.4.1): congestion is a likelier reason
+    # than its flags for there being no answer
+    ACCURATE_SYNS_AGAIN = 1
 
 ctypedef struct tcp_config_t:
     uint32_t max_connections
@@ -50,7 +57,7 @@ ctypedef struct tcp_config_t:
     uint8_t timestamps
     uint8_t sack
     uint8_t window_scaling
-    uint8_t ecn                             # ECN_OFF, ECN_OFFER, ECN_ACCEPT
+    uint8_t ecn                             # ECN_OFF and so on
     uint8_t cc                              # number of the default congestion control
     uint8_t pacing                          # 1: by the window, where the control says no rate
     uint32_t cc_records                     # records that one control keeps for connections; one more has the first
@@ -69,3 +76,13 @@ cdef inline uint32_t usable_low_water(const tcp_config_t *config, uint32_t wante
 # One for unsent bytes may be as large as the queue, and is no mark then.
 cdef inline uint32_t usable_unsent_low_water(const tcp_config_t *config, uint32_t wanted_bytes) noexcept nogil:
     return wanted_bytes if wanted_bytes < config.snd_queue_bytes else config.snd_queue_bytes
+
+
+# A peer's offer of accurate feedback is taken.
+cdef inline bint ecn_takes_accurate(const tcp_config_t *config) noexcept nogil:
+    return config.ecn >= ECN_ACCURATE_OFFER
+
+
+# Our SYN makes the offer of RFC 3168.
+cdef inline bint ecn_offers_classic(const tcp_config_t *config) noexcept nogil:
+    return config.ecn == ECN_OFFER or config.ecn == ECN_ACCURATE_OFFER_CLASSIC

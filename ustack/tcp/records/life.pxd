@@ -10,6 +10,7 @@ from ustack.base.counters cimport counters_t
 from ustack.buf.lent cimport lent_t, lent_unref
 from ustack.buf.slab cimport slab_release
 from ustack.ip.layer cimport ip_t
+from ustack.tcp.records.accecn cimport accecn_t
 from ustack.tcp.records.configuration cimport tcp_config_t
 from ustack.tcp.records.tcb cimport extra_t, send_piece_at, tcb_t, tcp_t
 from ustack.tcp.records.work cimport turn_charge
@@ -25,6 +26,8 @@ cdef tcb_t *tcb_alloc(tcp_t *tcp) noexcept nogil
 cdef void tcb_release(tcp_t *tcp, tcb_t *tcb) noexcept nogil
 # The connection's record of what few have, made if need be. NULL: the limit of them (config.extra_records), or memory.
 cdef extra_t *extra_make(tcp_t *tcp, tcb_t *tcb) noexcept nogil
+# The record of a connection that counts marks, zeroed, and its place in the other. NULL: no room for one of both.
+cdef accecn_t *accecn_make(tcp_t *tcp, tcb_t *tcb) noexcept nogil
 # A part of it is as usual again: the record goes back if the others are, too. Only with tcb.extra.
 cdef void extra_settle(tcp_t *tcp, tcb_t *tcb) noexcept nogil
 cdef void send_queue_release(tcp_t *tcp, tcb_t *tcb) noexcept nogil

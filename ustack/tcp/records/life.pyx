@@ -9,6 +9,7 @@ from ustack.base.prng cimport prng_next, prng_seed, prng_t
 from ustack.base.wheel cimport TIMER_NONE, wheel_cancel, wheel_free, wheel_init
 from ustack.buf.slab cimport SLAB_MOST, slab_alloc, slab_destroy, slab_init
 from ustack.tcp.cc.registry cimport CC_FIRST, cc_default_table, cc_table
+from ustack.tcp.records.accecn cimport accecn_of
 from ustack.tcp.records.configuration cimport usable_low_water, usable_unsent_low_water
 from ustack.tcp.records.demux cimport flow_table_free, flow_table_init
 from ustack.tcp.records.duplicates cimport duplicate_forget
@@ -60,6 +61,7 @@ cdef int tcp_init(tcp_t *tcp, ip_t *ip, counters_t *counters, const tcp_config_t
             or slab_init(&tcp.time_waits, sizeof(time_wait_t), config.time_wait_limit) != 0
             or slab_init(&tcp.send_pieces, sizeof(send_piece_t), SLAB_MOST) != 0
             or slab_init(&tcp.extras, sizeof(extra_t), config.extra_records) != 0
+            or slab_init(&tcp.accecns, sizeof(accecn_t), config.extra_records) != 0
             or slab_init(&tcp.flights, sizeof(flight_t), config.flights) != 0
             or slab_init(&tcp.transmissions, sizeof(transmission_t), config.transmissions) != 0
             or rx_memory_init(&tcp.rx, config.rx_memory_bytes, prng_next(&prng)) != 0):
@@ -75,6 +77,7 @@ cdef void tcp_destroy(tcp_t *tcp) noexcept nogil:
     slab_destroy(&tcp.time_waits)
     slab_destroy(&tcp.send_pieces)
     slab_destroy(&tcp.extras)
+    slab_destroy(&tcp.accecns)
     slab_destroy(&tcp.flights)
     slab_destroy(&tcp.transmissions)
     rx_memory_destroy(&tcp.rx)
@@ -109,6 +112,8 @@ cdef void tcb_release(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     if tcb.timer != TIMER_NONE:
         wheel_cancel(&tcp.wheel, tcb.timer)
     if tcb.extra:
+        if extra_at(tcp, tcb.extra).accecn:
+            slab_release(&tcp.accecns, extra_at(tcp, tcb.extra).accecn)
         slab_release(&tcp.extras, tcb.extra)
     slab_release(&tcp.tcbs, tcb.index)
 
@@ -126,9 +131,20 @@ cdef extra_t *extra_make(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     return extra
 
 
+cdef accecn_t *accecn_make(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
+    cdef uint32_t index = slab_alloc(&tcp.accecns)
+    if index == 0:
+        return NULL
+    if extra_make(tcp, tcb) == NULL:
+        slab_release(&tcp.accecns, index)
+        return NULL
+    extra_at(tcp, tcb.extra).accecn = index
+    return accecn_of(tcp, tcb)
+
+
 cdef void extra_settle(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     cdef const extra_t *extra = extra_at(tcp, tcb.extra)
-    if (extra.path.full_smss == 0 and extra.autotune.limit_bytes == 0
+    if (extra.path.full_smss == 0 and extra.autotune.limit_bytes == 0 and extra.accecn == 0
             and extra.low_water_bytes == tcp.config.snd_low_water_bytes
             and extra.unsent_low_water_bytes == tcp.config.snd_unsent_low_water_bytes):
         slab_release(&tcp.extras, tcb.extra)
@@ -167,5 +183,6 @@ def record_sizes() -> dict[str, int]:
         "syn_received_bytes": sizeof(syn_received_t),
         "send_piece_bytes": sizeof(send_piece_t),
         "extra_bytes": sizeof(extra_t),
+        "accecn_bytes": sizeof(accecn_t),
         "rx_queue_bytes": sizeof(rx_queue_t),
     }

@@ -40,6 +40,9 @@ cdef enum:
     TIMESTAMP_PAIRS = 1024                  # 2^10: the shift in timestamps.pxd
     ALLOWANCE_SHARES = 256
     DUPLICATE_PLACES = 16
+    SYN_ACCURATE = 0x80                     # syn_received_t.retries_answers
+    SYN_IP_ECN_SHIFT = 14                   # ... peer_mss
+    SYN_MSS_MASK = (1 << 14) - 1
 
 # ---------------------------------------------------------------- identity
 # What the application sees as its connection's endpoints.
@@ -68,9 +71,10 @@ cdef enum tcb_flags_t:
     TCB_ABORT           = 1 << 18           # output sends a RST and the connection ends
     TCB_PROBE_UNMEASURED = 1 << 19          # no round trip has been measured since the last tail loss probe (tlp)
     TCB_ECN             = 1 << 20           # agreed on: RFC 3168 (recovery/ecn.pxd)
-    TCB_ECE_OWED        = 1 << 21           # every segment says ECE, until the peer says CWR. writer: recovery/ecn
+    # Every segment says ECE, until the peer says CWR. Without TCB_ECN: RFC 9768 is agreed on (accecn.pxd), to the end.
+    TCB_ECE_OWED        = 1 << 21           # writer: recovery/ecn, recovery/accecn
     TCB_PAUSED          = 1 << 22           # on_data left a rest: no more upcalls for data until tcp_resume
-    TCB_CWR_OWED        = 1 << 23           # the next new data says CWR
+    TCB_CWR_OWED        = 1 << 23           # the next new data says CWR; by RFC 9768: r.cep has this bit now
     # pending upcalls, taken by the engine
     TCB_EV_ACCEPT       = 1 << 24
     TCB_EV_DATA         = 1 << 25           # the receive queue has in-order data to offer (with TCB_PAUSED: resumed)
@@ -90,6 +94,7 @@ cdef enum tcb_options_t:
     OPT_TS_STALE = 8                        # TS.Recent is older than 24 days and proves nothing (RFC 7323 section 5.5)
     OPT_CORRECTED = 8                       # in a TIME-WAIT record: corrective_tick holds a time
     OPT_SLOW_TICKS = 16                     # ... its connection's timestamps ticked slowly (timestamps.pxd)
+    OPT_ACE_SHIFT = 5                       # ... bits 5 to 7: the ACE that it says (RFC 9768)
     OPT_ECN = 8                             # in a half-open record: its SYN offers ECN, and we accept (RFC 3168)
     OPT_EPOCH_SHIFT = 4                     # bits 4 to 7: bits 32 to 35 of last_received_ms
 
@@ -221,7 +226,7 @@ ctypedef struct extra_t:                    # one cache line
     uint32_t low_water_bytes                # writer: marks. What they mean: marks.pxd
     uint32_t unsent_low_water_bytes
     autotune_t autotune                     # writer: autotune
-    uint8_t pad[4]
+    uint32_t accecn                         # accecn_t index (accecn.pxd); 0: none
 
 # ---------------------------------------------------------------- mini-records
 ctypedef struct syn_received_t:             # one cache line; a passive open before its handshake is complete
@@ -231,9 +236,9 @@ ctypedef struct syn_received_t:             # one cache line; a passive open bef
     uint32_t ts_recent                      # 44
     uint32_t timer                          # 48
     ilist_hook_t order                      # 52  in tcp.syn_order
-    uint16_t peer_mss                       # 60
+    uint16_t peer_mss                       # 60  with SYN_ACCURATE 14 bits; << 14: its SYN's IP header, the bits of ECN
     uint8_t options_wscale                  # 62  tcb_options_t << 4 | the peer's shift
-    uint8_t retries_answers                 # 63  SYN-ACKs sent again; << 5: answers given since (throttle)
+    uint8_t retries_answers                 # 63  SYN-ACKs sent again; << 5: answers since (throttle); SYN_ACCURATE
 
 ctypedef struct time_wait_t:                # one cache line; only answers (RFC 9293 section 3.10.7.4)
     flow_key_t key                          # 0
@@ -243,7 +248,7 @@ ctypedef struct time_wait_t:                # one cache line; only answers (RFC 
     ilist_hook_t order                      # 48  in tcp.time_wait_order
     uint32_t expiry_tick                    # 56
     uint16_t rcv_wnd                        # 60  as on the wire
-    uint8_t options                         # 62
+    uint8_t options                         # 62  tcb_options_t
     uint8_t corrective_tick                 # 63  writer: throttle
 
 ctypedef struct timestamp_pair_t:           # 16 bytes; all zero: none, for no peer has the address 0.0.0.0
@@ -317,6 +322,7 @@ ctypedef struct tcp_t:
     slab_t time_waits
     slab_t send_pieces
     slab_t extras
+    slab_t accecns                          # of connections that count marks (accecn.pxd)
     slab_t flights                          # of connections with something in flight (flight.pxd)
     slab_t transmissions
     rx_memory_t rx                          # what was received and not consumed
@@ -398,6 +404,35 @@ cdef inline ilist_hook_t *syn_hook(const void *tcp, uint32_t index) noexcept nog
 
 cdef inline uint8_t syn_retries(const syn_received_t *syn) noexcept nogil:
     return syn.retries_answers & 0x1F
+
+
+cdef inline uint8_t syn_answers(const syn_received_t *syn) noexcept nogil:
+    return syn.retries_answers >> 5 & 3
+
+
+# It is in the mode of RFC 9768, and stays there; with OPT_ECN our data may be marked. The two bits that say how the
+# latest SYN came are taken from its MSS: a segment of more than 16 KB is cut to that.
+cdef inline bint syn_is_accurate(const syn_received_t *syn) noexcept nogil:
+    return syn.retries_answers & SYN_ACCURATE
+
+
+cdef inline uint16_t syn_peer_mss(const syn_received_t *syn) noexcept nogil:
+    return syn.peer_mss & SYN_MSS_MASK if syn_is_accurate(syn) else syn.peer_mss
+
+
+cdef inline uint8_t syn_ip_ecn(const syn_received_t *syn) noexcept nogil:
+    return <uint8_t>(syn.peer_mss >> SYN_IP_ECN_SHIFT)
+
+
+cdef inline void syn_note_ip_ecn(syn_received_t *syn, uint8_t ip_ecn) noexcept nogil:
+    syn.peer_mss = <uint16_t>(syn_peer_mss(syn) | <uint16_t>ip_ecn << SYN_IP_ECN_SHIFT)
+
+
+cdef inline void syn_set_accurate(syn_received_t *syn, uint8_t ip_ecn) noexcept nogil:
+    syn.retries_answers |= SYN_ACCURATE
+    if syn.peer_mss > SYN_MSS_MASK:
+        syn.peer_mss = SYN_MSS_MASK
+    syn_note_ip_ecn(syn, ip_ecn)
 
 
 cdef inline time_wait_t *time_wait_at(const tcp_t *tcp, uint32_t index) noexcept nogil:

@@ -21,6 +21,7 @@ from libc.string cimport memset
 
 from ustack.buf.slab cimport slab_at
 from ustack.tcp.cc.contract cimport CC_MAX, STATE_IN_PLACE, ack_sample_t, cc_ops_t, cc_view_t
+from ustack.tcp.records.accecn cimport accecn_of, tcb_is_accurate
 from ustack.tcp.records.flight cimport FLIGHT_ECHO, flight_pipe, flight_raw, flight_t
 from ustack.tcp.records.tcb cimport (
     CC_HEARS_MORE, CC_HEARS_SENT, CC_PACED, CC_TABLE, CC_USED, CC_WAITING, OPT_SACK, tcb_t, tcp_t)
@@ -143,7 +144,7 @@ cdef inline void sample_fill(tcp_t *tcp, tcb_t *tcb, flight_t *flight, const ack
     sample_rate(flight, news, sample)
     if flight.flags & FLIGHT_ECHO:
         sample.cwnd_limited = False
-        sample.ecn_marks = 1
+        sample.ecn_marks = accecn_of(tcp, tcb).newly_marked if tcb_is_accurate(tcb) else 1
 
 
 # What any ACK has.

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 # Explicit Congestion Notification: RFC 3168 section 6.1, with the gentler answer of RFC 8511 (the controls' on_ecn).
+# What a mark does to the window is here for accurate feedback (RFC 9768, accecn.pxd) as well.
 #
 #     agreed      TCB_ECN, by opening and input: marks that arrive are reported. ECT(0) in tcb.tos as well: our own new
 #                 data says that it may be marked. Both, unless a SYN of ours went without the offer (section 6.1.1)
@@ -18,7 +19,7 @@
 # drops what it cannot hold, and losses count. Echoes that never end shrink the window once per round trip, to the
 # control's least.
 #
-# It must not: send, find losses. Below: control. Above: repair, ack, input, output, timers.
+# It must not: send, find losses. Below: control. Above: accecn, repair, ack, input, output, timers.
 # Read first: RFC 3168 sections 5 and 6.1, RFC 8311 section 4, RFC 8511 section 3.
 
 from libc.stdint cimport uint32_t
@@ -33,10 +34,14 @@ from ustack.wire.tcp cimport CWR, ECE, header_t, segment_t
 cdef enum ecn_heard_t:
     ECN_NOTHING = 0
     ECN_ECHO = 1                            # this ACK makes no window larger (section 6.1.2)
-    ECN_STOP = 2                            # the window was one segment already: nothing more before the timer
+    ECN_REDUCED = 2                         # ... and has made it smaller
+    ECN_STOP = 3                            # the window was one segment already: nothing more before the timer
 
-# An acceptable segment with CE, ECE or CWR, before its acknowledgment is taken; what it says is for ecn_settle.
+# An acceptable segment with CE, ECE or CWR, of a connection that is not in RFC 9768's mode, before its acknowledgment
+# is taken; what it says is for ecn_settle.
 cdef ecn_heard_t ecn_arrives(tcp_t *tcp, tcb_t *tcb, const segment_t *seg) noexcept nogil
+# Accurate feedback: SEG, newer than what was heard before, tells of marks that were not known.
+cdef ecn_heard_t ecn_marks_arrive(tcp_t *tcp, tcb_t *tcb, const segment_t *seg) noexcept nogil
 # ... and after.
 cdef void ecn_settle(tcp_t *tcp, tcb_t *tcb, ecn_heard_t heard) noexcept nogil
 # What a header says while TCB_ECN_SAYS has something. fresh: it carries new data, and says in its IP header that it may
@@ -56,9 +61,10 @@ cdef inline void ecn_refuse(tcb_t *tcb) noexcept nogil:
     tcb.tos &= ~IPV4_ECN_MASK
 
 
-# The window has become smaller for a loss or a timeout: CWR says so, too (section 6.1.2).
+# The window has become smaller for a loss or a timeout: CWR says so, too (section 6.1.2; not in RFC 9768's mode,
+# section 3.1.5).
 cdef inline void ecn_note_reduced(tcb_t *tcb) noexcept nogil:
-    if tcb.tos & IPV4_ECN_MASK:
+    if tcb.tos & IPV4_ECN_MASK and tcb.flags & TCB_ECN:
         tcb.flags |= TCB_CWR_OWED
 
 

@@ -29,12 +29,12 @@ cdef ecn_heard_t reduce(tcp_t *tcp, tcb_t *tcb, flight_t *flight) noexcept nogil
         view.cwnd = before
     view_store(tcb, &view)
     view_store_rate(tcp, tcb, &view)
-    tcb.flags |= TCB_CWR_OWED
+    ecn_note_reduced(tcb)
     if flight != NULL:
         flight.flags |= FLIGHT_MARKED
         mark_end(flight)[0] = tcb.snd_nxt
     # A control that owns the repair paces by a model, and has a window of one for a timeout's sake alone.
-    return ECN_STOP if before <= tcb.smss and not control_owns_repair(tcp, tcb) else ECN_ECHO
+    return ECN_STOP if before <= tcb.smss and not control_owns_repair(tcp, tcb) else ECN_REDUCED
 
 
 cdef ecn_heard_t echo_arrives(tcp_t *tcp, tcb_t *tcb, const segment_t *seg) noexcept nogil:
@@ -53,6 +53,24 @@ cdef ecn_heard_t echo_arrives(tcp_t *tcp, tcb_t *tcb, const segment_t *seg) noex
         return ECN_ECHO
     if not seq_gt(seg.ack, mark_end(flight)[0] if flight.flags & FLIGHT_MARKED else tcb.snd_una):
         return ECN_ECHO                     # sent before the peer had our CWR; if not, what it says next says ECE, too
+    flight.flags |= FLIGHT_MARKED_REPAIR
+    return reduce(tcp, tcb, flight)
+
+
+cdef ecn_heard_t ecn_marks_arrive(tcp_t *tcp, tcb_t *tcb, const segment_t *seg) noexcept nogil:
+    """Each mark is told of once, so there is no echo of the window before to be passed over: all but marks of what was
+    in flight at the latest reduction count. RFC 9768 section 3.1.5: also if our data does not ask for them any more."""
+    cdef flight_t *flight = flight_of(tcp, tcb)
+    if tcb.snd_una == tcb.snd_nxt:
+        return ECN_NOTHING
+    if flight == NULL:
+        return reduce(tcp, tcb, NULL) if seq_gt(seg.ack, tcb.snd_una) else ECN_NOTHING
+    flight.flags |= FLIGHT_ECHO
+    if flight.repair == REPAIR_FAST or flight.repair == REPAIR_RTO:
+        flight.flags |= FLIGHT_MARKED_REPAIR
+        return ECN_ECHO
+    if flight.flags & FLIGHT_MARKED and not seq_gt(seg.ack, mark_end(flight)[0]):
+        return ECN_ECHO
     flight.flags |= FLIGHT_MARKED_REPAIR
     return reduce(tcp, tcb, flight)
 

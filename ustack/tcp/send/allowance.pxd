@@ -41,7 +41,7 @@ cdef inline uint32_t usable_window(const tcp_t *tcp, const tcb_t *tcb) noexcept 
 
 # Bytes of data in one frame: SMSS, or a whole number of them where the link segments (which numbers the packets by
 # itself: not where DF is clear). CWR goes on one segment alone: not every device that segments knows to leave it on
-# the first.
+# the first; and one that does would take that bit of RFC 9768's counter from the others.
 cdef inline uint32_t largest_segment(const tcp_t *tcp, const tcb_t *tcb) noexcept nogil:
     cdef uint32_t header_bytes = tcb_header_bytes(tcb)
     cdef uint32_t room = ip_payload_max(tcp.ip) - header_bytes

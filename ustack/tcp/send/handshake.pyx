@@ -8,14 +8,30 @@ from ustack.base.counters cimport SEGMENTS_RETRANSMITTED, count
 from ustack.ip.layer cimport IP_NO_ROUTE, IP_OK, IP_RING_FULL, ip_status_t
 from ustack.tcp.emit cimport advertised_mss, advertised_wscale, emit_bare, first_window
 from ustack.tcp.ending cimport connection_end
-from ustack.tcp.records.configuration cimport ECN_OFFER
+from ustack.tcp.records.accecn cimport ACE_MASK, accecn_of, ace_of_handshake, tcb_is_accurate
+from ustack.tcp.records.configuration cimport ACCURATE_SYNS_AGAIN, ECN_ACCURATE_OFFER, ecn_offers_classic
 from ustack.tcp.records.state cimport CLOSE_NET_UNREACHABLE, SYN_RECEIVED
 from ustack.tcp.records.tcb cimport OPT_SACK, OPT_TIMESTAMPS, OPT_WSCALE, TCB_ACK_NOW, TCB_ECN, TCB_REXMIT
 from ustack.tcp.records.timestamps cimport timestamp_for
 from ustack.tcp.recovery.rtt cimport rexmit_start
 from ustack.tcp.recovery.transmissions cimport flight_of, transmission_prepare, transmission_resent, transmission_sent
 from ustack.tcp.send.segment cimport SEND_BLOCKED, SEND_FAILED, SEND_OK
-from ustack.wire.tcp cimport ACK, CWR, ECE, HAS_MSS, HAS_SACK_PERMITTED, HAS_TIMESTAMPS, HAS_WSCALE, SYN, header_t
+from ustack.wire.tcp cimport (
+    ACK, CWR, ECE, HAS_MSS, HAS_SACK_PERMITTED, HAS_TIMESTAMPS, HAS_WSCALE, SYN, header_say_ace, header_t)
+
+
+cdef void say_of_feedback(tcp_t *tcp, tcb_t *tcb, header_t *header, bint answering) noexcept nogil:
+    """A SYN offers by the setting, but the later ones do not: what dropped the first may do so for its flags (RFC 3168
+    section 6.1.1.1, RFC 9768 section 3.1.4.1). A SYN-ACK says what was agreed on."""
+    if answering:
+        if tcb.flags & TCB_ECN:
+            header.flags |= ECE
+        elif tcb_is_accurate(tcb):
+            header_say_ace(header, ace_of_handshake(accecn_of(tcp, tcb).syn_ip_ecn))
+    elif tcp.config.ecn == ECN_ACCURATE_OFFER and tcb.backoff <= ACCURATE_SYNS_AGAIN:
+        header_say_ace(header, ACE_MASK)
+    elif ecn_offers_classic(&tcp.config) and tcb.backoff == 0:
+        header.flags |= ECE | CWR
 
 
 cdef send_t send_syn(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
@@ -30,12 +46,9 @@ cdef send_t send_syn(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     memset(&header, 0, sizeof(header))
     header.seq = tcb.snd_una
     header.flags = SYN
-    if answering and tcb.flags & TCB_ECN:
-        header.flags |= ECE
-    elif not answering and tcp.config.ecn == ECN_OFFER and tcb.backoff == 0:
-        header.flags |= ECE | CWR           # not again: what dropped it may do so for them (RFC 3168 section 6.1.1.1)
-    header.window = first_window(tcp)
     header.has = HAS_MSS
+    say_of_feedback(tcp, tcb, &header, answering)
+    header.window = first_window(tcp)
     header.mss = advertised_mss(tcp)
     if tcp.config.sack and (not answering or tcb.options & OPT_SACK):
         header.has |= HAS_SACK_PERMITTED

@@ -19,11 +19,12 @@ from ustack.tcp.receive.window cimport tcb_receive_window
 from ustack.tcp.records.deadlines cimport deadline_clear
 from ustack.tcp.records.state cimport CLOSE_ABORTED
 from ustack.tcp.records.tcb cimport (
-    DEADLINE_ACK, OPT_TIMESTAMPS, TCB_ABORT, TCB_ACK_DELAYED, TCB_ACK_NOW, TCB_ECN_SAYS, TCB_REORDERED, send_piece_at,
-    send_piece_t, tcb_header_bytes, tcb_t, tcp_t)
+    DEADLINE_ACK, OPT_TIMESTAMPS, TCB_ABORT, TCB_ACK_DELAYED, TCB_ACK_NOW, TCB_ECN, TCB_ECN_SAYS, TCB_REORDERED,
+    send_piece_at, send_piece_t, tcb_header_bytes, tcb_t, tcp_t)
 from ustack.tcp.records.timestamps cimport timestamp_for, timestamp_slowed
 from ustack.tcp.records.turn cimport UNIT_BYTES_SHIFT
 from ustack.tcp.records.work cimport turn_charge
+from ustack.tcp.recovery.accecn cimport accecn_say
 from ustack.tcp.recovery.ecn cimport ecn_say
 from ustack.tcp.recovery.path cimport path_fragments, path_identification, path_is_probe
 from ustack.wire.ipv4 cimport IPV4_ECN_MASK
@@ -65,7 +66,6 @@ cdef inline void fill_header(tcp_t *tcp, tcb_t *tcb, header_t *header, uint32_t 
     header.flags = flags | ACK
     header.window = <uint16_t>(field if field < 0xFFFF else 0xFFFF)
     header.has = 0
-    header.sack_count = 0
     if tcb.options & OPT_TIMESTAMPS:
         header.has = HAS_TIMESTAMPS
         header.ts_val = timestamp_for(tcp, &tcb.key)
@@ -78,6 +78,15 @@ cdef inline void fill_header(tcp_t *tcp, tcb_t *tcb, header_t *header, uint32_t 
     tcb.last_ack_sent = tcb.rcv_nxt
     tcb.flags &= ~(TCB_ACK_NOW | TCB_ACK_DELAYED)
     deadline_clear(tcb, DEADLINE_ACK)
+
+
+# What a header says of congestion while TCB_ECN_SAYS has something. fresh: it carries new data that may be marked.
+# bare: it is an ACK without data.
+cdef inline void say_feedback(tcp_t *tcp, tcb_t *tcb, header_t *header, bint fresh, bint bare) noexcept nogil:
+    if tcb.flags & TCB_ECN:
+        ecn_say(tcp, tcb, header, fresh)
+    else:
+        accecn_say(tcp, tcb, header, bare)
 
 
 # One frame: `length` bytes from `seq`, as a super-frame if they are more than SMSS. tos: the tcb's, or unmarkable.
@@ -107,7 +116,7 @@ cdef inline send_t send_segment(tcp_t *tcp, tcb_t *tcb, uint32_t seq, uint32_t l
         return SEND_FAILED
     fill_header(tcp, tcb, &header, seq, flags)
     if tcb.flags & TCB_ECN_SAYS:
-        ecn_say(tcp, tcb, &header, tos & IPV4_ECN_MASK)
+        say_feedback(tcp, tcb, &header, tos & IPV4_ECN_MASK, False)
     segment_emit(out, &header)
     ip_commit(tcp.ip, header_bytes + length, TCP_CHECKSUM_OFFSET, <uint16_t>header_bytes,
               tcb.smss if length > tcb.smss and not (tcb.extra and path_is_probe(tcp, tcb, seq)) else 0)

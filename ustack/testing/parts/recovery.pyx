@@ -28,6 +28,7 @@ from ustack.tcp.records.moves cimport set_state
 from ustack.tcp.records.state cimport ESTABLISHED, SYN_SENT
 from ustack.tcp.records.tcb cimport (
     DEADLINE_PROBE, DEADLINE_REXMIT, OPT_SACK, OPT_TIMESTAMPS, TCB_LISTED, TCB_REORDERED, tcb_t, tcp_t, tcp_timestamp)
+from ustack.tcp.recovery.accecn cimport marks_by_bytes, marks_least, marks_most
 from ustack.tcp.recovery.ack cimport ack_input, ack_start
 from ustack.tcp.recovery.control cimport (
     control_begin, control_choose, control_end, control_of, control_provide, control_state)
@@ -310,3 +311,14 @@ def path_black_hole_size(uint32_t mtu, uint32_t base) -> int:
 def path_probe_wait(uint32_t cwnd, uint32_t smss, uint32_t srtt_us) -> int:
     """RFC 4821 section 7.6.2: nanoseconds between a probe that failed and the next one."""
     return probe_wait_ns(cwnd, smss, srtt_us)
+
+
+def accecn_marks(uint32_t ace, uint32_t s_cep, uint32_t segments) -> tuple[int, int]:
+    """(least, most) marks that an ACK of so many segments can tell of (RFC 9768 appendix A.2.1)."""
+    cdef uint32_t least = marks_least(ace, s_cep)
+    return least, marks_most(least, segments)
+
+
+def accecn_marks_by_bytes(uint32_t least, uint32_t most, uint32_t ceb, uint32_t smss) -> int:
+    """Which of the two, if so many bytes were marked (RFC 9768 appendix A.2.2)."""
+    return marks_by_bytes(least, most, ceb, smss)
