@@ -26,6 +26,7 @@ FLOORS = {
     "udp": 4,
     "application": 3,  # what an application and a transport are to each other
     "engine": 6,
+    "kernel": 6,  # the other transport: over the kernel's sockets
     "blocking": 7,
     "aio": 7,
     "__init__": 8,  # the package's own face: names from below
@@ -49,6 +50,7 @@ BESIDE = {
         "udp",
         "application",
         "engine",
+        "kernel",
         "blocking",
         "aio",
         "__init__",
@@ -273,6 +275,9 @@ def test_every_file_of_server_is_in_the_table() -> None:
         ("blocking", "engine", True),
         ("server", "engine", True),
         ("engine", "server", False),
+        ("engine", "kernel", False),
+        ("kernel", "engine", False),
+        ("testing", "kernel", True),
         ("lab", "base", False),
         ("cli", "lab", True),
         ("server", "lab", False),

@@ -2,8 +2,9 @@
 # The C library and the system calls, as far as this project uses them: each header is declared here and nowhere else.
 #
 # Declarations only: numbers and layouts come from the headers when the C is compiled, and a struct lists the fields
-# that are used. What is about packet sockets, interfaces and TAP is in link/packet_abi.pxd. Two functions have names
-# of their own here (open_descriptor, close_descriptor): as `open` and `close` they would hide Python's and a link's.
+# that are used. What is about packet sockets, interfaces and TAP is in link/packet_abi.pxd. Some functions have names
+# of their own here (open_descriptor, close_descriptor, socket_listen): as `open`, `close` and `listen` they would hide
+# Python's, a link's and a transport's.
 #
 # Read first: the manual page of each. A new header goes here; tests/test_house.py holds the rule.
 
@@ -68,17 +69,54 @@ cdef extern from "<link.h>" nogil:
     const int64_t DT_NULL, DT_JMPREL, DT_PLTRELSZ, DT_RELA, DT_RELASZ, DT_STRTAB, DT_SYMTAB
 
 
+cdef extern from "<netinet/in.h>" nogil:
+    cdef struct in_addr:
+        uint32_t s_addr
+    cdef struct sockaddr_in:
+        unsigned short sin_family
+        uint16_t sin_port
+        in_addr sin_addr
+    const int IPPROTO_IP, IPPROTO_TCP, IP_TOS, IP_TTL
+
+
+cdef extern from "<netinet/tcp.h>" nogil:
+    cdef struct tcp_info:
+        unsigned char tcpi_state
+        uint32_t tcpi_snd_mss
+        uint32_t tcpi_unacked
+        uint32_t tcpi_rtt
+        uint32_t tcpi_rttvar
+        uint32_t tcpi_snd_ssthresh
+        uint32_t tcpi_snd_cwnd
+        uint32_t tcpi_total_retrans
+    const int TCP_NODELAY, TCP_USER_TIMEOUT, TCP_CONGESTION, TCP_INFO
+
+
 cdef extern from "<poll.h>" nogil:
     cdef struct pollfd:
         int fd
         short events
         short revents
-    const short POLLIN, POLLOUT, POLLERR, POLLHUP
+    const short POLLIN, POLLOUT, POLLERR, POLLHUP, POLLNVAL
     int ppoll(pollfd *fds, unsigned long nfds, const timespec *timeout, const void *sigmask)
+
+
+cdef extern from "<sys/epoll.h>" nogil:
+    cdef union epoll_data_t:
+        uint64_t u64
+    cdef struct epoll_event:
+        uint32_t events
+        epoll_data_t data
+    const int EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLL_CTL_MOD, EPOLL_CTL_DEL
+    const uint32_t EPOLLIN, EPOLLOUT, EPOLLERR, EPOLLHUP, EPOLLRDHUP, EPOLLET
+    int epoll_create1(int flags)
+    int epoll_ctl(int epoll_fd, int operation, int fd, epoll_event *event)
+    int epoll_wait(int epoll_fd, epoll_event *events, int most, int timeout_ms)
 
 
 cdef extern from "<sys/ioctl.h>" nogil:
     int ioctl(int fd, unsigned long request, ...)
+    const int FIONREAD
     const int SIOCGIFHWADDR, SIOCGIFINDEX, SIOCGIFMTU, SIOCGIFFLAGS, SIOCSIFFLAGS, SIOCGIFNAME
 
 
@@ -94,20 +132,43 @@ cdef extern from "<sys/mman.h>" nogil:
     const int MADV_DONTNEED, MADV_NOHUGEPAGE, MADV_WILLNEED
 
 
+cdef extern from "<sys/select.h>" nogil:
+    ctypedef struct fd_set:
+        pass
+    const int FD_SETSIZE
+    void FD_ZERO(fd_set *set)
+    void FD_SET(int fd, fd_set *set)
+    bint FD_ISSET(int fd, const fd_set *set)
+    int pselect(int fds, fd_set *reading, fd_set *writing, fd_set *exceptions, const timespec *timeout,
+                const void *sigmask)
+
+
 cdef extern from "<sys/socket.h>" nogil:
     cdef struct sockaddr:
         unsigned short sa_family
         char sa_data[14]
+    cdef struct linger:
+        int l_onoff
+        int l_linger
     cdef struct msghdr:
         iovec *msg_iov
         size_t msg_iovlen
     cdef struct mmsghdr:
         msghdr msg_hdr
         unsigned int msg_len
-    const int AF_INET, AF_INET6, AF_NETLINK, AF_PACKET, AF_XDP, SOCK_DGRAM, SOCK_RAW, SOCK_CLOEXEC, MSG_DONTWAIT
-    const int SOL_SOCKET, SOL_PACKET, SO_ERROR, SO_SNDBUF, SO_SNDBUFFORCE, SO_ATTACH_FILTER, SO_DETACH_FILTER
+    const int AF_INET, AF_INET6, AF_NETLINK, AF_PACKET, AF_XDP
+    const int SOCK_DGRAM, SOCK_RAW, SOCK_STREAM, SOCK_CLOEXEC, SOCK_NONBLOCK
+    const int MSG_DONTWAIT, MSG_NOSIGNAL, MSG_TRUNC, SHUT_WR
+    const int SOL_SOCKET, SOL_PACKET, SO_ERROR, SO_SNDBUF, SO_RCVBUF, SO_SNDBUFFORCE, SO_ATTACH_FILTER
+    const int SO_DETACH_FILTER, SO_REUSEADDR, SO_REUSEPORT, SO_KEEPALIVE, SO_LINGER
     int socket(int domain, int kind, int protocol)
     int bind(int fd, const sockaddr *address, unsigned int length)
+    int socket_listen "listen"(int fd, int backlog)
+    int socket_connect "connect"(int fd, const sockaddr *address, unsigned int length)
+    int socket_shutdown "shutdown"(int fd, int how)
+    int accept4(int fd, sockaddr *address, unsigned int *length, int flags)
+    int getsockname(int fd, sockaddr *address, unsigned int *length)
+    ssize_t sendmsg(int fd, const msghdr *message, int flags)
     int setsockopt(int fd, int level, int name, const void *value, unsigned int length)
     int getsockopt(int fd, int level, int name, void *value, unsigned int *length)
     ssize_t send(int fd, const void *data, size_t length, int flags)

@@ -11,19 +11,38 @@ Above: serve. Below: lab.keeper.
 
 import os
 from pathlib import Path
+from typing import Protocol
 
 from ustack.cli.live import say
 from ustack.lab import LabError
-from ustack.lab.keeper import DIRECTORY, FLAGS, LOG, LOG_MODE, Keeper
+from ustack.lab.keeper import DIRECTORY, FLAGS, LOG, LOG_MODE
 from ustack.lab.opening import open_by_name
 
 WHAT = {DIRECTORY: "the directory", LOG: "the access log"}
 
 
+class Opener(Protocol):
+    """Who opens a file again: a keeper, or whoever has no other."""
+
+    def open(self, kind: str) -> int:
+        """A new descriptor. Raises OSError."""
+
+
+class Ourselves:
+    """An opener without privileges of its own: this process, whoever it is by then."""
+
+    def __init__(self, directory: Path, log: Path | None) -> None:
+        self._paths = {DIRECTORY: directory.absolute(), **({} if log is None else {LOG: log.absolute()})}
+
+    def open(self, kind: str) -> int:
+        """As a keeper does."""
+        return open_by_name(self._paths[kind], FLAGS[kind], LOG_MODE)
+
+
 class Files:
     """Owner of the descriptors. Closes them at the end of a with statement."""
 
-    def __init__(self, keeper: Keeper, directory: Path, log: Path | None) -> None:
+    def __init__(self, keeper: Opener, directory: Path, log: Path | None) -> None:
         """Open both, with what privilege this process has. Raises LabError, naming the one that cannot be opened."""
         self._keeper = keeper
         self._paths = {DIRECTORY: directory.absolute(), **({} if log is None else {LOG: log.absolute()})}

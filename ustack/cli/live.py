@@ -129,14 +129,16 @@ def plain(text: str) -> str:
 def take(stack: Any, server: Any) -> Snapshot:
     """Everything there is to see in a stack and its HTTP server."""
     counters = stack.counters()
+    link = getattr(stack, "link", None)
+    carried = {"rx_bytes": counters.get("bytes_received", 0), "tx_bytes": counters.get("bytes_sent", 0)}
     return Snapshot(
         now_ns=time.monotonic_ns(),
         stack=counters,
-        link=stack.link.counters(),
+        link=carried if link is None else link.counters(),
         application=server.stats(),
         connections=stack.established,
         cpu_ns=time.process_time_ns(),
-        capture=capture_status(stack.link),
+        capture=capture_status(link),
     )
 
 
@@ -153,23 +155,43 @@ TOO_LONG = (
 )
 
 
+FD_SETSIZE = 1024  # of glibc
+FEW_DESCRIPTORS = (
+    "connections are reset because no descriptor is left for them (ulimit -n; refused_without_descriptor counts them)"
+)
+
+
 class Complaints:
     """Says on standard error, once for each reason, what cannot be written (capture, access log) or received."""
 
     def __init__(self) -> None:
         self._said: dict[str, str | None] = {}
 
-    def look(self, link: Any, server: Any) -> None:
+    def look(self, stack: Any, server: Any) -> None:
         """Call it once per second, and once more when both are closed."""
+        link = getattr(stack, "link", None)
         capture = capture_status(link)
         if capture is not None:
             lost = f"{capture['recorded']:,} frames are in it"
             self._say("capture", capture["error"], f"the capture ended: {capture['error']} ({lost})")
-        if link.counters()["rx_truncated"]:
+        if link is None:
+            self._look_at_sockets(stack.counters(), stack.strategy)
+        elif link.counters()["rx_truncated"]:
             self._say("frames", "too long", TOO_LONG)
         stats = server.stats()
         error = stats.get("log_error")
         self._say("log", error, f"the access log cannot be written: {error} ({stats['log_lost']:,} lines lost)")
+
+    def _look_at_sockets(self, counters: dict[str, int], strategy: str) -> None:
+        if counters["refused_by_strategy"]:
+            self._say(
+                "strategy",
+                "full",
+                f"{strategy} cannot watch descriptors of {FD_SETSIZE:,} and above (FD_SETSIZE): connections that get"
+                " one are reset (refused_by_strategy)",
+            )
+        if counters["refused_without_descriptor"] or counters["accepts_failed"]:
+            self._say("descriptors", "few", FEW_DESCRIPTORS)
 
     def _say(self, what: str, error: str | None, sentence: str) -> None:
         if error is not None and self._said.get(what) != error:

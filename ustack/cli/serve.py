@@ -16,17 +16,18 @@ one ends; it also opens the directory and the access log, now and when they are 
     exit status       0 after SIGINT, SIGTERM or SIGHUP; 1 if the link failed while serving; 2 if it could not start,
                       with nothing left behind
 
-Above: cli. Below: everything, serve_options (what is asked) and signals (what ends it) among it.
+With --stack kernel there is no link and no keeper, and serve_kernel does the rest.
+
+Above: cli. Below: everything; serve_options (what is asked), serving (what both stacks' servers do) and signals (what
+ends it) among it.
 """
 
 import io
 import os
 import stat
 import sys
-import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,17 +35,26 @@ import click
 
 from ustack.cli.amounts import read_settings
 from ustack.cli.files import Files
-from ustack.cli.live import Complaints, Live, say, silence_stdout, take
-from ustack.cli.serve_options import DEFAULT_ADDRESS, DEFAULT_CC, LINGER_S, STANDARD_OUTPUT, Options, check
+from ustack.cli.live import Complaints, say
+from ustack.cli.serve_kernel import run_kernel
+from ustack.cli.serve_options import (
+    DEFAULT_ADDRESS,
+    DEFAULT_CC,
+    DEFAULT_LISTEN,
+    LINGER_S,
+    OWN_STACK,
+    STANDARD_OUTPUT,
+    Options,
+    check,
+)
+from ustack.cli.serving import Served, announce, become_unprivileged, finish, loop, plain_errors
 from ustack.cli.signals import Interrupted, StopSignals, ending
-from ustack.lab import LabError, Made, links, privilege
+from ustack.kernel import strategies
+from ustack.lab import LabError, Made, links
 from ustack.lab.keeper import DIRECTORY, LOG, Keeper
 from ustack.lab.links import End
 from ustack.lab.opening import open_by_name
-from ustack.lab.privilege import User
 
-SECOND_NS = 1_000_000_000
-FINISH_SLICE_NS = 20_000_000  # how often the end looks whether everything is done
 RING_MAX = 65536
 
 
@@ -63,7 +73,20 @@ class NamedPath(click.Path):
 
 @click.command()
 @click.argument("directory", type=NamedPath())
-@click.option("--link", required=True, metavar="veth|tap|dev:IFNAME", help="What frames travel on.")
+@click.option(
+    "--stack",
+    default=OWN_STACK,
+    show_default=True,
+    metavar="ustack|kernel:STRATEGY",
+    help="Whose TCP serves: this project's, over --link; or the kernel's, where STRATEGY is how the server learns which"
+    f" sockets are ready: {', '.join(strategies.names())}.",
+)
+@click.option("--link", metavar="veth|tap|dev:IFNAME", help="What frames travel on. Needed, but by --stack kernel.")
+@click.option(
+    "--listen",
+    metavar="ADDR",
+    help=f"With --stack kernel: the machine's own address to listen on; 0.0.0.0: all.  [default: {DEFAULT_LISTEN}]",
+)
 @click.option(
     "--netns", metavar="NAME", help="Where our end lives; made if need be; or a path.  [default: a private one]"
 )
@@ -114,7 +137,10 @@ def serve(**options: Any) -> int:
 
     Prints `ready http://ADDRESS:PORT/` when it serves. Ctrl-C or SIGTERM ends it and removes what it made.
     """
-    return run(Options(**options))
+    if options["stack"] == OWN_STACK and options["link"] is None:
+        raise click.MissingParameter(param_hint="'--link'", param_type="option")
+    asked = Options(**options)
+    return run(asked) if asked.stack == OWN_STACK else run_kernel(asked)
 
 
 def run(options: Options, on_ready: Callable[[Any, Made], None] | None = None, hint: str = "") -> int:
@@ -143,7 +169,7 @@ def _serve(
     complaints = Complaints()
     not_kept_off = _not_kept_off(keeper.lab)
     with ExitStack() as resources:
-        served = _plain_errors(lambda: _open(options, keeper, resources))
+        served = plain_errors(lambda: _open(options, keeper, resources))
         stack, server = served.stack, served.server
         signals.stop = stack.stop
         if on_ready is not None:
@@ -151,27 +177,16 @@ def _serve(
         if not_kept_off:
             say(not_kept_off)
         if not signals.received:
-            _announce(options, served.user, hint)
+            announce(options, served.user, hint)
         try:
-            _loop(served, signals, complaints, json_stats=options.json_stats)
+            loop(served, signals, complaints, json_stats=options.json_stats)
             served.listener.close()
-            _finish(stack, server, signals, options.linger)
+            finish(stack, server, signals, options.linger)
         except OSError as error:
             say(f"the link failed: {error.strerror or error}")
             return 1
-    complaints.look(stack.link, server)  # about what was written last
+    complaints.look(stack, server)  # about what was written last
     return 0
-
-
-@dataclass(frozen=True)
-class Served:
-    """What is open while it serves."""
-
-    stack: Any
-    server: Any
-    listener: Any
-    files: Files
-    user: User
 
 
 def _open(options: Options, keeper: Keeper, resources: ExitStack) -> Served:
@@ -187,25 +202,9 @@ def _open(options: Options, keeper: Keeper, resources: ExitStack) -> Served:
     server = resources.enter_context(HttpServer(f"/proc/self/fd/{files.directory}", access_log=files.log))
     stack = Stack(link, options.address, options.gateway, cc=options.cc, **dict(options.settings))
     resources.callback(stack.close, linger=0.0)
-    user = _become_unprivileged(options, files.directory)
+    user = become_unprivileged(options, files.directory)
     listener = stack.listen(options.port, backlog=4096, application=server)
     return Served(stack, server, listener, files, user)
-
-
-def _become_unprivileged(options: Options, directory: int) -> User:
-    """A fault in what parses hostile bytes is not root's over the network any more; files are served as with nginx."""
-    status = os.fstat(directory)
-    user = privilege.choose_user(options.user, status)
-    # From here on, nothing can be imported where the modules lie below a directory that only root may enter.
-    import traceback  # noqa: F401
-
-    privilege.give_up(user)
-    if not os.access(".", os.X_OK, dir_fd=directory, effective_ids=True):
-        raise LabError(
-            f"cannot serve: {user.name} may not enter {options.directory} (mode {status.st_mode & 0o7777:04o}, owner "
-            f"{status.st_uid}): change its mode, or choose a --user who may"
-        )
-    return user
 
 
 def _open_capture(link: Any, capture: Path, resources: ExitStack) -> Any:
@@ -234,17 +233,6 @@ def _open_link(options: Options, lab: Made) -> Any:
         return PacketMmapLink(lab.ifname, rx_small_slots=options.ring, busy_poll=options.busy_poll)
 
 
-def _plain_errors(action: Callable[[], Served]) -> Served:
-    """Whatever a link, the stack or the server refuses to open with becomes one line."""
-    try:
-        return action()
-    except OSError as error:
-        name = f" {os.fsdecode(error.filename)}:" if error.filename else ""
-        raise LabError(f"cannot serve:{name} {error.strerror or error}") from error
-    except (ValueError, MemoryError) as error:
-        raise LabError(f"cannot serve: {error or 'out of memory'}") from error
-
-
 def _not_kept_off(lab: Made) -> str:
     """One line where the kernel sees what is for the stack as well, else ""."""
     if lab.link != "dev" or lab.drop is not None:
@@ -259,54 +247,3 @@ def _not_kept_off(lab: Made) -> str:
     return (
         said + f"it sees what is for {address} too, and drops it without an answer, because the address is not its own"
     )
-
-
-def _announce(options: Options, user: User, hint: str) -> None:
-    """`ready URL`, and for people as whom it serves and what to do next. A reader that is gone is no reason to end."""
-    stream = sys.stderr if options.capture == STANDARD_OUTPUT else sys.stdout
-    text = f"ready {options.url}"
-    if hint or stream.isatty():
-        text += f"\n    serving as {user.name}, without capabilities"
-    if hint:
-        text += f"\n{hint}"
-    try:
-        print(text, file=stream, flush=True)
-    except OSError as error:
-        if stream is sys.stdout:
-            silence_stdout()
-        if not isinstance(error, BrokenPipeError):
-            say(f"standard output: {error.strerror or error}")
-
-
-def _loop(served: Served, signals: StopSignals, complaints: Complaints, *, json_stats: bool) -> None:
-    """One second of serving, then a moment for the file table, the log and the figures."""
-    stack, server = served.stack, served.server
-    tick_ns = time.monotonic_ns() + SECOND_NS
-    with Live(take(stack, server), as_json_lines=json_stats) as live:
-        while not signals.received:
-            stack.run(max(0, tick_ns - time.monotonic_ns()))
-            if signals.reopen:
-                # What was answered before the signal belongs into the log that is now closed.
-                signals.reopen = False
-                server.housekeeping()
-                served.files.reopen()
-                server.housekeeping()
-            if time.monotonic_ns() < tick_ns:
-                continue
-            tick_ns = time.monotonic_ns() + SECOND_NS
-            served.files.follow()
-            server.housekeeping()
-            complaints.look(stack.link, server)
-            if live.is_shown:
-                live.tick(take(stack, server))
-
-
-def _finish(stack: Any, server: Any, signals: StopSignals, linger_s: float) -> None:
-    """Let requests that are under way have their responses, and FINs their acknowledgements, for linger_s at most."""
-    deadline_ns = time.monotonic_ns() + int(linger_s * SECOND_NS)
-    server.finish(stack)
-    while not (server.finished and stack.closing_connections() == 0):
-        if signals.insisted or time.monotonic_ns() >= deadline_ns:
-            return
-        stack.run(FINISH_SLICE_NS)
-        server.housekeeping()

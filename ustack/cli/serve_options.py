@@ -10,8 +10,9 @@ import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+from ustack.kernel import strategies
 from ustack.lab import LabError, Plan, privilege
 from ustack.lab.making import check as check_plan
 from ustack.lab.making import needs, neighbour_of
@@ -21,6 +22,9 @@ STANDARD_OUTPUT = Path("-")
 DEFAULT_ADDRESS = "198.18.0.2/24"
 DEFAULT_PEER_ADDRESS = "198.18.0.1/24"
 DEFAULT_CC = "cubic"
+OWN_STACK = "ustack"
+KERNEL = "kernel"
+DEFAULT_LISTEN = "127.0.0.1"
 
 
 @dataclass(frozen=True)
@@ -28,7 +32,7 @@ class Options:
     """The command line of `serve`, as it was given: None where there is a default that depends on the rest."""
 
     directory: Path
-    link: str = "veth"
+    link: str | None = "veth"
     netns: str | None = None
     peer_netns: str | None = None
     address: str = DEFAULT_ADDRESS
@@ -44,28 +48,33 @@ class Options:
     user: str | None = None
     cc: str = DEFAULT_CC
     settings: tuple[tuple[str, int], ...] = ()
+    stack: str = OWN_STACK
+    listen: str | None = None
 
     @property
     def url(self) -> str:
         """Where clients find the server."""
-        return f"http://{self.address.partition('/')[0]}:{self.port}/"
+        address = self.address if self.stack == OWN_STACK else self.listen or DEFAULT_LISTEN
+        return f"http://{address.partition('/')[0]}:{self.port}/"
+
+    @property
+    def strategy(self) -> str:
+        """Of the kernel's sockets; "" with this project's stack."""
+        return self.stack.partition(":")[2]
 
 
 def check(options: Options) -> Plan:
     """Raise LabError for what cannot work, before anything is made. Returns the lab to make."""
-    _check_directory(options.directory)
-    for what, path in (("capture", options.capture), ("access log", options.access_log)):
-        if path is not None and path != STANDARD_OUTPUT and not path.absolute().parent.is_dir():
-            raise LabError(f"no directory for the {what} {path}")
-    kind, colon, ifname = options.link.partition(":")
+    _check_files(options)
+    if options.listen is not None:
+        raise LabError(f"--listen is for --stack {KERNEL}:STRATEGY: this stack's own address is --address")
+    kind, colon, ifname = (options.link or "").partition(":")
     if kind not in ("veth", "tap", "dev") or (kind == "dev") != bool(colon) or bool(colon) != bool(ifname):
         raise LabError(f"bad link {options.link!r}: veth, tap or dev:IFNAME")
     if kind == "dev" and (options.peer_netns or options.peer_address):
         raise LabError("--peer-netns and --peer-address make no sense with dev: the interface exists and has its peer")
     if kind == "tap" and options.ring is not None:
         raise LabError("--ring makes no sense with tap: there the kernel keeps what waits")
-    if math.isnan(options.linger):  # which is in every range
-        raise LabError("bad --linger nan: a number of seconds")
     _check_cc(options.cc)
     if options.capture == STANDARD_OUTPUT:
         _check_capture_to_stdout(options)
@@ -85,6 +94,52 @@ def check(options: Options) -> Plan:
     if options.user is not None:
         privilege.choose_user(options.user, options.directory.stat())
     return plan
+
+
+# What only a stack on a link of its own can be asked for, with what it is when nobody asks.
+LINK_OPTIONS: dict[str, Any] = {
+    "link": None,
+    "netns": None,
+    "peer_netns": None,
+    "address": DEFAULT_ADDRESS,
+    "peer_address": None,
+    "gateway": None,
+    "capture": None,
+    "ring": None,
+    "busy_poll": "auto",
+    "settings": (),
+}
+
+
+def check_kernel(options: Options) -> None:
+    """The same for a server on the kernel's sockets. The congestion control is the transport's to refuse."""
+    _check_files(options)
+    kind, _, strategy = options.stack.partition(":")
+    if kind != KERNEL or strategy not in strategies.names():
+        known = ", ".join(f"{KERNEL}:{name}" for name in strategies.names())
+        raise LabError(f"no stack {options.stack!r}; there are: {OWN_STACK}, {known}")
+    for name, unasked in LINK_OPTIONS.items():
+        if getattr(options, name) != unasked:
+            word = "set" if name == "settings" else name.replace("_", "-")
+            hint = "; its address is --listen" if name == "address" else ""
+            raise LabError(
+                f"--{word} makes no sense with --stack {options.stack}: the kernel has no link of ours{hint}"
+            )
+    try:
+        ipaddress.IPv4Address(options.listen or DEFAULT_LISTEN)
+    except ValueError:
+        raise LabError(f"bad --listen {options.listen!r}: an IPv4 address of this machine") from None
+    if options.user is not None:
+        privilege.choose_user(options.user, options.directory.stat())
+
+
+def _check_files(options: Options) -> None:
+    _check_directory(options.directory)
+    for what, path in (("capture", options.capture), ("access log", options.access_log)):
+        if path is not None and path != STANDARD_OUTPUT and not path.absolute().parent.is_dir():
+            raise LabError(f"no directory for the {what} {path}")
+    if math.isnan(options.linger):  # which is in every range
+        raise LabError("bad --linger nan: a number of seconds")
 
 
 def peer_address_for(address: str) -> str:

@@ -211,7 +211,7 @@ def test_a_file_has_no_descriptor_and_knows_its_mode(pair: Pair) -> None:
         for call in (raw.fileno, lambda: raw.write(b"x")):
             with pytest.raises(io.UnsupportedOperation):
                 call()
-        assert raw.read(1) is None                              # nothing there yet: io.RawIOBase.read
+        assert raw.read(1) is None  # nothing there yet: io.RawIOBase.read
 
 
 @pytest.mark.root

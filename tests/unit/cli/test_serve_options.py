@@ -10,7 +10,7 @@ import pytest
 
 from ustack.cli import main
 from ustack.cli.amounts import setting
-from ustack.cli.serve_options import Options, check
+from ustack.cli.serve_options import Options, check, check_kernel
 from ustack.cli.signals import Interrupted, StopSignals
 from ustack.lab import LabError, privilege
 
@@ -71,6 +71,50 @@ def test_what_cannot_work_is_refused(tmp_path: Path, fields: dict[str, Any], mes
 def test_settings_are_checked(tmp_path: Path, word: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["serve", str(tmp_path), "--link", "veth", "--set", word]) == 2
     assert message in capsys.readouterr().err
+
+
+KERNEL = {"link": None, "stack": "kernel:poll"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"stack": "kernel"}, "no stack 'kernel'; there are: ustack, kernel:epoll-lt"),
+        ({"stack": "kernel:kqueue"}, "no stack 'kernel:kqueue'"),
+        ({"stack": "bsd"}, "no stack 'bsd'"),
+        ({"link": "veth"}, "--link makes no sense with --stack kernel:poll"),
+        ({"netns": "x"}, "--netns makes no sense"),
+        ({"address": "10.0.0.1/24"}, "--address makes no sense .*; its address is --listen"),
+        ({"peer_address": "10.0.0.1/24"}, "--peer-address makes no sense"),
+        ({"gateway": "10.0.0.1"}, "--gateway makes no sense"),
+        ({"capture": Path("-")}, "--capture makes no sense"),
+        ({"ring": 64}, "--ring makes no sense"),
+        ({"busy_poll": "always"}, "--busy-poll makes no sense"),
+        ({"settings": (("ttl", 3),)}, "--set makes no sense"),
+        ({"listen": "localhost"}, "bad --listen 'localhost'"),
+        ({"linger": float("nan")}, "bad --linger nan"),
+    ],
+)
+def test_what_the_kernels_sockets_cannot_be_asked_is_refused(
+    tmp_path: Path, fields: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(LabError, match=message):
+        check_kernel(Options(tmp_path, **{**KERNEL, **fields}))
+
+
+def test_listen_is_for_the_kernels_sockets_alone(tmp_path: Path) -> None:
+    with pytest.raises(LabError, match="--listen is for --stack kernel:STRATEGY"):
+        check(Options(tmp_path, listen="127.0.0.1"))
+
+
+def test_where_the_kernels_sockets_are_found(tmp_path: Path) -> None:
+    assert Options(tmp_path, port=8080, **KERNEL).url == "http://127.0.0.1:8080/"
+    assert Options(tmp_path, listen="10.0.0.1", **KERNEL).url == "http://10.0.0.1:80/"
+
+
+def test_without_a_stack_of_the_kernels_a_link_is_needed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["serve", str(tmp_path)]) == 2
+    assert "Missing option '--link'" in capsys.readouterr().err
 
 
 def test_settings_are_numbers_by_name() -> None:

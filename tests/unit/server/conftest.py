@@ -2,13 +2,22 @@
 """What the tests of the HTTP application begin with. A file that wants another site names its own the same."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.unit.server.website import MemorySite, Site, fill
+from tests.unit.server.website import KernelSite, MemorySite, Site, fill
 from ustack.buf import lent
+from ustack.kernel import strategies
+
+# What a site's bytes can be carried by: the kernel's sockets with each strategy among it.
+OVER: dict[str, Callable[..., Site]] = {
+    "engine": Site,
+    "memory": MemorySite,
+    **{f"kernel-{name}": partial(KernelSite, strategy=name) for name in strategies.names()},
+}
 
 
 @pytest.fixture
@@ -24,8 +33,8 @@ def make_site(root: Path) -> Iterator[Callable[..., Site]]:
     alive = lent.alive()
     made: list[Site] = []
 
-    def make(*, memory: bool = False, **options: Any) -> Site:
-        made.append(MemorySite(root, **options) if memory else Site(root, **options))
+    def make(*, over: str = "engine", **options: Any) -> Site:
+        made.append(OVER[over](root, **options))
         return made[-1]
 
     yield make
@@ -34,10 +43,10 @@ def make_site(root: Path) -> Iterator[Callable[..., Site]]:
     assert lent.alive() == alive
 
 
-@pytest.fixture(params=["engine", "memory"])
+@pytest.fixture(params=list(OVER))
 def site(request: pytest.FixtureRequest, make_site: Callable[..., Site]) -> Site:
     """For what a server does whatever carries its bytes."""
-    return make_site(memory=request.param == "memory")
+    return make_site(over=request.param)
 
 
 @pytest.fixture

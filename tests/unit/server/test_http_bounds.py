@@ -288,7 +288,7 @@ def test_response_in_flight_keeps_its_octets_when_it_is_dated_again(make_site: C
 
 def test_a_response_keeps_its_date_where_a_copy_finds_no_room(make_site: Callable[..., Site]) -> None:
     """Somebody is sent the ready-made one, so it cannot be dated again, and others in flight have all the memory."""
-    site = make_site(memory=True, max_response_bytes=1 << 20)
+    site = make_site(over="memory", max_response_bytes=1 << 20)
     (site.root / "s48").write_bytes(b"s" * 49_000)
     for number in range(60):
         (site.root / f"f{number}").write_bytes(b"f" * 4000)

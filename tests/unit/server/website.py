@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""A small site and its server, with clients: over the engine's TCP on a manual clock, and over memory."""
+"""A small site and its server, with clients: over the engine's TCP on a manual clock, over memory, and over the
+kernel's sockets."""
 
 import gzip
 import http.client
@@ -8,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from ustack.server.http import HttpServer
+from ustack.testing.loopback import Loopback
 from ustack.testing.memory_transport import MemoryTransport
 from ustack.testing.pair import Pair
 from ustack.testing.testbed import MILLISECOND, SECOND, STACK_ADDRESS
 
+START_NS = SECOND
 WALL_S = 1_700_000_000
 DATE = b"Tue, 14 Nov 2023 22:13:"
 BIG = bytes(range(256)) * 4096  # 1 MiB
@@ -182,6 +185,44 @@ class MemorySite(Site):
 
     def close_transport(self) -> None:
         self.transport.close()
+
+
+class KernelSite(Site):
+    """The same over the kernel's sockets, with one of the strategies."""
+
+    def __init__(self, root: Path, *, strategy: str, **options: Any) -> None:
+        self.root = root
+        options.setdefault("hash_key", b"0123456789abcdef")
+        self.wall_start_ns = START_NS
+        self.loopback: Loopback | None = None
+        self.server = HttpServer(root, wall_clock=self.wall_ns, **options)
+        # A large file does not fit into the kernel's buffers: what waits for a client waits in the transport.
+        self.loopback = Loopback(self.server, strategy, now_ns=START_NS, sndbuf_bytes=1 << 16)
+        self.clients: list[Client] = []
+        self.expected_errors = 0
+
+    @property
+    def now_ns(self) -> int:
+        return START_NS if self.loopback is None else self.loopback.now_ns
+
+    def connect(self) -> Any:
+        assert self.loopback is not None
+        end = self.loopback.open(receive_bytes=1 << 17)
+        self.settle()
+        return end
+
+    def settle(self) -> None:
+        assert self.loopback is not None
+        self.loopback.settle()
+
+    def pass_time(self, duration_ns: int) -> None:
+        assert self.loopback is not None
+        self.loopback.advance(duration_ns)
+
+    def close_transport(self) -> None:
+        assert self.loopback is not None
+        self.loopback.close()
+        assert set(self.loopback.transport.leaks().values()) == {0}
 
 
 def fill(root: Path) -> None:

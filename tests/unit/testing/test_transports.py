@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: MIT
-"""What application.pxd promises, asked of every transport with the same words: the engine's TCP between two stacks, and
-the one in memory."""
+"""What application.pxd promises, asked of every transport with the same words: the engine's TCP between two stacks,
+the one in memory, and the kernel's sockets with each strategy."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
 
 from ustack import Connection
 from ustack.buf import lent
+from ustack.kernel import strategies
+from ustack.testing.loopback import Loopback
 from ustack.testing.memory_transport import MemoryTransport
 from ustack.testing.pair import Pair
 from ustack.testing.parts.bare_transport import BareTransport
@@ -18,6 +21,7 @@ from ustack.testing.testbed import MILLISECOND, SECOND, STACK_ADDRESS
 QUEUE_BYTES = 65536
 LOW_WATER_BYTES = 16384
 WINDOW_BYTES = 8192
+BUFFER_BYTES = 2048  # which the kernel doubles
 CALL_STATE = -4
 
 
@@ -180,7 +184,66 @@ class MemoryWorld(World):
         self.transport.close()
 
 
-@pytest.fixture(params=[EngineWorld, MemoryWorld], ids=["engine", "memory"])
+class KernelEnd(Client):
+    def __init__(self, world: "KernelWorld") -> None:
+        super().__init__(world)
+        self.end = world.loopback.open(BUFFER_BYTES)
+
+    def push(self, segment: bytes) -> None:
+        self.end.send(segment)
+
+    def pull(self) -> bytes:
+        return self.end.receive(1 << 20)
+
+    def shutdown(self) -> None:
+        self.end.shutdown()
+
+    def abort(self) -> None:
+        self.end.abort()
+
+
+class KernelWorld(World):
+    """With buffers so small that bytes stay with who has sent them, as the other worlds' windows make them."""
+
+    def __init__(self, strategy: str) -> None:
+        self.recorder = Recorder()
+        self.clients = []
+        self.loopback = Loopback(
+            self.recorder,
+            strategy,
+            send_queue_bytes=QUEUE_BYTES,
+            low_water_bytes=LOW_WATER_BYTES,
+            sndbuf_bytes=BUFFER_BYTES,
+        )
+
+    def open(self) -> KernelEnd:
+        client = KernelEnd(self)
+        self.clients.append(client)
+        self.settle()
+        return client
+
+    def settle(self) -> None:
+        self.loopback.settle()
+
+    def advance(self, duration_ns: int) -> None:
+        self.loopback.advance(duration_ns)
+
+    def is_due(self) -> bool:
+        return self.loopback.poll() != 0
+
+    def close(self) -> None:
+        self.loopback.close()
+        assert set(self.loopback.transport.leaks().values()) == {0}
+
+
+WORLDS: dict[str, Callable[[], World]] = {
+    "engine": EngineWorld,
+    "memory": MemoryWorld,
+    **{f"kernel-{strategy}": partial(KernelWorld, strategy) for strategy in strategies.names()},
+}
+
+
+@pytest.fixture(params=list(WORLDS.values()), ids=list(WORLDS))
 def world(request: pytest.FixtureRequest) -> Iterator[World]:
     alive = lent.alive()
     make: Callable[[], World] = request.param
@@ -371,11 +434,11 @@ def test_a_mark_that_is_moved_moves_the_wish(world: World, mark: str) -> None:
     world.recorder.act(port, ("send", b"x" * (QUEUE_BYTES // 2)))
     world.recorder.act(port, ("low_water", QUEUE_BYTES - 1))
     world.recorder.act(port, "want_writable")
-    world.recorder.act(port, (mark, 1000))          # it was due, and has not been told
+    world.recorder.act(port, (mark, 1000))  # it was due, and has not been told
     world.settle()
     assert world.recorder.names() == ["accept"]
     world.recorder.act(port, (mark, QUEUE_BYTES - 1))
-    assert world.recorder.names() == ["accept"]     # not from inside a downcall
+    assert world.recorder.names() == ["accept"]  # not from inside a downcall
     assert world.is_due()
     world.settle()
     assert world.recorder.names() == ["accept", "writable"]

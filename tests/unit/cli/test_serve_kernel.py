@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: MIT
+"""`ustack serve --stack kernel:STRATEGY` in a process of its own: serves files, says what it does, ends when told."""
+
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from ustack.kernel import strategies
+
+BODY = bytes(range(256)) * 4096
+SERVE = [sys.executable, "-m", "ustack.cli", "serve"]
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port: int = found.getsockname()[1]
+        return port
+
+
+@contextmanager
+def served(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """A server that is ready, and its port. It is told to end, and must do so as it should."""
+    port = free_port()
+    process = subprocess.Popen([*SERVE, *arguments, "--port", str(port)], stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == f"ready http://127.0.0.1:{port}/\n"
+        yield process, port
+        process.send_signal(signal.SIGTERM)
+        assert process.wait() == 0
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Path:
+    site = tmp_path / "site"
+    site.mkdir()
+    (site / "index.html").write_text("home")
+    (site / "big").write_bytes(BODY)
+    for path in (tmp_path, site, *site.iterdir()):
+        path.chmod(0o755)
+    for parent in tmp_path.parents[:2]:  # pytest's own, which the server's user may not enter otherwise
+        parent.chmod(0o755)
+    return site
+
+
+def get(port: int, path: str) -> bytes:
+    client = http.client.HTTPConnection("127.0.0.1", port)
+    try:
+        client.request("GET", path)
+        answer = client.getresponse()
+        assert answer.status == 200
+        return answer.read()
+    finally:
+        client.close()
+
+
+@pytest.mark.parametrize("strategy", strategies.names())
+def test_a_directory_is_served(site: Path, strategy: str) -> None:
+    with served(str(site), "--stack", f"kernel:{strategy}") as (_, port):
+        assert get(port, "/") == b"home"
+        assert get(port, "/big") == BODY
+
+
+def test_responses_under_way_are_finished(site: Path) -> None:
+    """What the kernel's buffers do not hold waits in the server when it is told to end."""
+    with served(str(site), "--stack", "kernel:epoll-lt") as (process, port), socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.connect(("127.0.0.1", port))
+        client.sendall(b"GET /big HTTP/1.1\r\nHost: h\r\n\r\n")
+        received = client.recv(64)
+        process.send_signal(signal.SIGTERM)
+        while part := client.recv(65536):
+            received += part
+        assert received.endswith(BODY)
+
+
+def test_figures_come_as_json(site: Path) -> None:
+    with served(str(site), "--stack", "kernel:poll", "--json-stats") as (process, port):
+        get(port, "/")
+        assert process.stdout is not None
+        said = json.loads(process.stdout.readline())
+        assert said["counters"]["accepted_connections"] == 1
+        assert said["http"]["requests"] == 1
+        assert said["link"]["tx_bytes"] == said["counters"]["bytes_sent"] > 0
+
+
+def test_the_access_log_is_written(site: Path, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with served(str(site), "--stack", "kernel:epoll-et", "--access-log", str(log)) as (_, port):
+        get(port, "/")
+    assert '"GET / HTTP/1.1" 200 4' in log.read_text()
+
+
+def test_a_port_that_is_taken_is_one_line(site: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        done = subprocess.run(
+            [*SERVE, str(site), "--stack", "kernel:epoll-lt", "--port", port],
+            check=False,
+            capture_output=True,
+            text=True,
+        )
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert f"port {port} is in use" in done.stderr
+
+
+def test_it_serves_as_an_ordinary_user(site: Path) -> None:
+    with served(str(site), "--stack", "kernel:epoll-lt") as (process, _):
+        status = Path(f"/proc/{process.pid}/status").read_text()
+        assert "CapEff:\t0000000000000000" in status
+        if os.geteuid() == 0:
+            assert f"Uid:\t{65534}" in status

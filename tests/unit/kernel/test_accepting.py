@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: MIT
+"""Who wants in when there is no room: descriptors, backlog, connections, what select can watch, memory."""
+
+import errno
+import os
+import resource
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from ustack.errors import AddressInUse
+from ustack.kernel.transport import KernelTransport
+from ustack.testing.loopback import ADDRESS, Loopback, LoopbackEnd
+from ustack.testing.parts.failing import Failing
+from ustack.testing.recorder import Recorder
+
+SECOND = 1_000_000_000
+Make = Callable[..., Loopback]
+
+
+@contextmanager
+def descriptors_up_to(most: int) -> Iterator[None]:
+    """No descriptor of that number or above can be opened."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def next_descriptor() -> int:
+    """The number that the kernel would give next."""
+    found = os.dup(0)
+    os.close(found)
+    return found
+
+
+def was_reset(end: LoopbackEnd) -> bool:
+    try:
+        end.receive()
+    except ConnectionResetError:
+        return True
+    except BlockingIOError:
+        pass
+    return False
+
+
+def test_without_a_descriptor_left_connections_are_reset_and_counted(make: Make) -> None:
+    """Else the listening socket would stay ready, and the server would turn in circles."""
+    recorder = Recorder()
+    loopback = make(recorder)
+    ends = [loopback.open() for _ in range(5)]
+    with descriptors_up_to(next_descriptor()):
+        loopback.settle()
+    counters = loopback.transport.counters()
+    assert counters["refused_without_descriptor"] == 5
+    assert counters["accepted_connections"] == 0
+    assert [was_reset(end) for end in ends] == [True] * 5
+    assert recorder.names() == []
+    late = loopback.open()
+    late.send(b"late")
+    loopback.settle()
+    assert recorder.received == {late.port: b"late"}
+
+
+def test_where_even_the_reserve_is_lost_the_listener_rests(make: Make) -> None:
+    """Nobody is accepted for a tenth of a second, instead of turn after turn in vain."""
+    recorder = Recorder()
+    loopback = make(recorder)
+    loopback.open()
+    with Failing("ustack.kernel.accepting", "accept4", errno.EMFILE, result=-1) as failing:
+        loopback.settle()
+        for _ in range(20):
+            assert loopback.poll() == 0
+        assert loopback.transport.next_deadline_ns == loopback.now_ns + SECOND // 10
+    assert failing.failed == 2
+    assert loopback.transport.counters()["accepts_failed"] == 1
+    loopback.advance(SECOND // 10)
+    assert recorder.names() == ["accept"]
+
+
+def test_a_full_transport_takes_nobody_until_one_has_gone(make: Make) -> None:
+    recorder = Recorder()
+    loopback = make(recorder, max_connections=3)
+    ends = [loopback.open() for _ in range(5)]
+    loopback.settle()
+    assert len(recorder.ports) == 3
+    assert loopback.transport.counters()["listeners_held"] >= 1
+    waiting = [end for end in ends if end.port not in recorder.ports]
+    before = loopback.transport.counters()["events_told"]
+    for _ in range(10):
+        loopback.poll()
+    assert loopback.transport.counters()["events_told"] == before
+    recorder.act(recorder.ports[0], "abort")
+    loopback.settle()
+    assert sum(end.port in recorder.ports for end in waiting) == 1
+
+
+def test_those_that_wait_for_the_application_count_against_the_backlog(make: Make) -> None:
+    recorder = Recorder()
+    recorder.on("accept", "wait")
+    loopback = make(recorder)
+    listener = loopback.transport.listen(0, application=recorder, address=ADDRESS, backlog=2)
+    ends = [LoopbackEnd(listener.port) for _ in range(3)]
+    loopback.ends += ends
+    loopback.settle()
+    assert len(recorder.ports) == 2
+    recorder.act(recorder.ports[0], "take")
+    loopback.settle()
+    assert len(recorder.ports) == 3
+    recorder.act(recorder.ports[1], "abort")  # one that waits may also end
+    loopback.settle()
+    loopback.ends.append(LoopbackEnd(listener.port))
+    loopback.settle()
+    assert len(recorder.ports) == 3
+
+
+def test_a_listener_that_is_closed_takes_nobody(make: Make) -> None:
+    recorder = Recorder()
+    loopback = make(recorder)
+    end = loopback.open()
+    loopback.settle()
+    loopback.listener.close()
+    loopback.listener.close()
+    with pytest.raises(ConnectionRefusedError):
+        loopback.open()
+    end.send(b"still here")
+    loopback.settle()
+    assert recorder.received == {end.port: b"still here"}
+
+
+def test_a_port_has_one_listener_unless_it_is_shared(strategy: str) -> None:
+    with KernelTransport(strategy) as one, KernelTransport(strategy) as other:
+        port = one.listen(0, application=Recorder(), address=ADDRESS).port
+        with pytest.raises(AddressInUse):
+            other.listen(port, application=Recorder(), address=ADDRESS)
+    with KernelTransport(strategy, reuse_port=True) as one, KernelTransport(strategy, reuse_port=True) as other:
+        port = one.listen(0, application=Recorder(), address=ADDRESS).port
+        assert other.listen(port, application=Recorder(), address=ADDRESS).port == port
+
+
+def test_an_address_that_is_not_ours_is_refused(strategy: str) -> None:
+    with KernelTransport(strategy) as transport, pytest.raises(OSError, match=r"cannot listen on 192\.0\.2\.1"):
+        transport.listen(0, application=Recorder(), address="192.0.2.1")
+
+
+def test_select_resets_whom_it_cannot_watch() -> None:
+    """A descriptor beyond FD_SETSIZE would be written beside its set."""
+    recorder = Recorder()
+    loopback = Loopback(recorder, "select")
+    taken = []
+    try:
+        while (found := os.dup(0)) < 1023:
+            taken.append(found)
+        taken.append(found)
+        end = loopback.open()  # of 1024 and above, as what is accepted for it
+        loopback.settle()
+        assert loopback.transport.counters()["refused_by_strategy"] == 1
+        assert was_reset(end)
+        assert recorder.names() == []
+    finally:
+        for descriptor in taken:
+            os.close(descriptor)
+        loopback.close()
+    assert set(loopback.transport.leaks().values()) == {0}
+
+
+def test_what_is_left_unread_is_bounded_for_all_connections(make: Make) -> None:
+    """Two blocks are allowed: the third connection that leaves something is reset."""
+    recorder = Recorder()
+    recorder.consume = 0
+    loopback = make(recorder, max_unread_bytes=2 * 16384)
+    ends = [loopback.open() for _ in range(3)]
+    loopback.settle()
+    for end in ends:
+        end.send(b"left")
+        loopback.settle()
+    assert loopback.transport.counters()["unread_refused"] == 1
+    assert recorder.log[-2] == ("closed", ends[2].port, "no_memory")
+    assert was_reset(ends[2])
+    recorder.act(ends[0].port, "abort")
+    loopback.settle()
+    assert loopback.transport.leaks()["unread_bytes"] == 16384

@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: MIT
+"""What each strategy must see to: many connections, descriptors that come and go, what is told again and again."""
+
+from collections.abc import Callable
+
+import pytest
+
+from ustack.kernel.strategies import names
+from ustack.kernel.transport import KernelTransport
+from ustack.testing.loopback import Loopback
+from ustack.testing.recorder import Recorder
+
+Make = Callable[..., Loopback]
+
+
+def test_there_are_these() -> None:
+    assert set(names()) >= {"epoll-lt", "epoll-et", "poll", "select"}
+
+
+def test_a_name_that_there_is_not_is_refused() -> None:
+    with pytest.raises(ValueError, match="no strategy 'kqueue'; there are: epoll-lt"):
+        KernelTransport("kqueue")
+
+
+def test_each_of_many_connections_is_told_apart(make: Make) -> None:
+    recorder = Recorder()
+    loopback = make(recorder)
+    ends = [loopback.open() for _ in range(300)]
+    loopback.settle()
+    for end in ends:
+        end.send(str(end.port).encode())
+    loopback.settle()
+    assert recorder.received == {end.port: str(end.port).encode() for end in ends}
+    assert loopback.transport.established == 300
+
+
+def test_a_turn_serves_no_more_than_it_pays_for_and_the_next_one_the_rest(make: Make) -> None:
+    recorder = Recorder()
+    recorder.charge = 200
+    loopback = make(recorder)
+    ends = [loopback.open() for _ in range(64)]
+    loopback.settle()
+    for end in ends:
+        end.send(b"x")
+    recorder.clear()
+    loopback.poll()
+    served = recorder.names().count("data")
+    assert 1 <= served < 64
+    assert loopback.transport.next_deadline_ns == loopback.now_ns
+    loopback.settle()
+    assert recorder.names().count("data") == 64
+
+
+def test_who_is_ended_by_another_in_the_same_turn_hears_nothing_more(make: Make) -> None:
+    """Both have bytes waiting when the turn begins."""
+    recorder = Recorder()
+    loopback = make(recorder)
+    ends = [loopback.open() for _ in range(20)]
+    loopback.settle()
+    recorder.on("data", lambda port: [recorder.act(other, "abort") for other in recorder.ports if other != port])
+    for end in ends:
+        end.send(b"x")
+    loopback.settle()
+    assert recorder.names().count("data") == 1
+    assert recorder.names().count("closed") == 19
+    [left] = recorder.ports
+    assert recorder.received == {left: b"x"}
+
+
+def test_a_descriptor_that_is_used_again_belongs_to_the_new_connection(make: Make) -> None:
+    """The kernel gives the lowest number that is free, so that each of them has the one before's."""
+    recorder = Recorder()
+    loopback = make(recorder)
+    for number in range(50):
+        end = loopback.open()
+        loopback.settle()
+        end.send(b"%d" % number)
+        loopback.settle()
+        assert recorder.received[end.port] == b"%d" % number
+        if number % 2:
+            end.abort()
+        else:
+            recorder.act(end.port, "abort")
+        loopback.settle()
+        assert recorder.ports == []
+    assert loopback.transport.leaks()["connections"] == 0
+
+
+def test_a_connection_that_hangs_up_while_it_is_paused_costs_nothing(make: Make) -> None:
+    """Both directions have ended, and bytes are left: level-triggered strategies would tell it in every call."""
+    recorder = Recorder()
+    recorder.consume = 0
+    loopback = make(recorder)
+    end = loopback.open()
+    end.send(b"left")
+    loopback.settle()
+    recorder.act(end.port, "shutdown")
+    loopback.settle()
+    end.shutdown()
+    loopback.settle()
+    before = loopback.transport.counters()["events_told"]
+    for _ in range(20):
+        assert loopback.poll() == 0
+    assert loopback.transport.counters()["events_told"] - before <= 1
+    assert recorder.names() == ["accept", "data"]
+    recorder.consume = None
+    recorder.act(end.port, "resume")
+    loopback.settle()
+    assert recorder.names() == ["accept", "data", "data", "eof", "closed"]
+
+
+def test_a_reader_that_stops_is_asked_about_nothing(make: Make) -> None:
+    """What has come stays in the kernel's buffer, and its window closes."""
+    recorder = Recorder()
+    recorder.consume = 0
+    loopback = make(recorder)
+    end = loopback.open()
+    end.send(b"x" * 5000)
+    loopback.settle()
+    before = loopback.transport.counters()
+    end.send(b"y" * 5000)
+    for _ in range(20):
+        loopback.poll()
+    after = loopback.transport.counters()
+    assert after["receives"] == before["receives"]
+    assert after["upcalls"] == before["upcalls"]
+    assert recorder.receivable(end.port) == 10000
+    assert loopback.transport.leaks()["unread_bytes"] == 16384
+
+
+def test_a_slow_reader_gets_everything_in_order_by_and_by(make: Make) -> None:
+    content = bytes(range(256)) * 2048
+    recorder = Recorder()
+    loopback = make(recorder, sndbuf_bytes=8192, send_queue_bytes=1 << 20)
+    end = loopback.open(receive_bytes=8192)
+    loopback.settle()
+    assert recorder.act(end.port, ("send", content)) == len(content)
+    recorder.act(end.port, "close")
+    received = b""
+    while True:
+        loopback.settle()
+        try:
+            found = end.receive(4096)
+        except BlockingIOError:
+            continue
+        if not found:
+            break
+        received += found
+    assert received == content
+    counters = loopback.transport.counters()
+    assert counters["sends_short"] > 10
+    assert counters["bytes_sent"] == len(content)
+    end.shutdown()
+    loopback.settle()
+    assert recorder.log[-2] == ("closed", end.port, "normal")
+
+
+def test_edge_triggered_readers_go_on_until_nothing_is_left(make: Make) -> None:
+    """More than is read at once, with the end right behind it: told once."""
+    recorder = Recorder()
+    loopback = make(recorder)
+    end = loopback.open()
+    loopback.settle()
+    end.send(b"x" * 200_000)
+    end.shutdown()
+    loopback.settle()
+    assert recorder.received[end.port] == b"x" * 200_000
+    assert recorder.names()[-1] == "eof"
+
+
+def test_the_end_right_behind_a_few_bytes_is_seen(make: Make) -> None:
+    recorder = Recorder()
+    loopback = make(recorder)
+    ends = [loopback.open() for _ in range(10)]
+    loopback.settle()
+    for end in ends:
+        end.send(b"bytes")
+        end.shutdown()
+    loopback.settle()
+    assert recorder.names().count("eof") == 10
+
+
+def test_select_says_what_it_cannot_watch() -> None:
+    with pytest.raises(ValueError, match=r"select cannot watch descriptors of 1024 and above \(FD_SETSIZE\)"):
+        KernelTransport("select", max_connections=1025)

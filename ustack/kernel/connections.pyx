@@ -1,0 +1,269 @@
+# SPDX-License-Identifier: MIT
+"""The life of a connection's record. See connections.pxd."""
+
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport free, malloc, realloc
+from libc.string cimport memcpy, memmove, memset
+
+from ustack.application cimport application_t
+from ustack.base.posix cimport close_descriptor
+from ustack.base.wheel cimport (
+    TIMER_NONE, tick_before, wheel_arm, wheel_cancel, wheel_deadline_tick, wheel_move, wheel_tick_of)
+from ustack.buf.lent cimport lent_ref, lent_t, lent_unref
+from ustack.buf.slab cimport slab_alloc, slab_at, slab_release
+from ustack.kernel.counters cimport INTERESTS_CHANGED
+from ustack.kernel.readiness cimport READY_IN, READY_OUT
+from ustack.kernel.records cimport (
+    ABORT, CONNECTING, ENDED, IN_OUT, IN_WORK, PAUSED, PEER_FIN, RECEIVE_BYTES, UNWATCHED, UNWRITABLE,
+    kernel_conn_t, kernel_t, piece_t, tally)
+
+
+# ---------------------------------------------------------------- the record
+
+cdef inline kernel_conn_t *conn_at(kernel_t *kernel, uint32_t index) noexcept nogil:
+    return <kernel_conn_t *>slab_at(&kernel.conns, index)
+
+
+cdef int generations_grow(kernel_t *kernel) noexcept nogil:
+    cdef uint32_t wanted = 2 * kernel.generations_capacity if kernel.generations_capacity else 1024
+    cdef uint32_t *grown = <uint32_t *>realloc(kernel.generations, wanted * sizeof(uint32_t))
+    if grown == NULL:
+        return -1
+    memset(grown + kernel.generations_capacity, 0, (wanted - kernel.generations_capacity) * sizeof(uint32_t))
+    kernel.generations = grown
+    kernel.generations_capacity = wanted
+    return 0
+
+
+cdef kernel_conn_t *conn_new(kernel_t *kernel, int fd, application_t *app) noexcept nogil:
+    cdef uint32_t index = slab_alloc(&kernel.conns)
+    cdef kernel_conn_t *conn
+    if index == 0:
+        return NULL
+    if index >= kernel.generations_capacity and generations_grow(kernel) < 0:
+        slab_release(&kernel.conns, index)
+        return NULL
+    kernel.generation = kernel.generation % 0x7FFFFFFF + 1
+    kernel.generations[index] = kernel.generation
+    conn = <kernel_conn_t *>slab_at(&kernel.conns, index)
+    conn.index = index
+    conn.generation = kernel.generation
+    conn.fd = fd
+    conn.app = app
+    conn.flags = UNWATCHED
+    conn.low_water_bytes = kernel.low_water_bytes
+    conn.unsent_low_water_bytes = kernel.unsent_low_water_bytes
+    return conn
+
+
+cdef uint64_t token_of(const kernel_conn_t *conn) noexcept nogil:
+    return <uint64_t>conn.generation << 32 | conn.index
+
+
+cdef kernel_conn_t *conn_named(kernel_t *kernel, uint64_t token) noexcept nogil:
+    cdef uint32_t index = <uint32_t>token
+    if index >= kernel.generations_capacity or kernel.generations[index] != token >> 32:
+        return NULL
+    return conn_at(kernel, index)
+
+
+cdef void conn_end(kernel_t *kernel, kernel_conn_t *conn) noexcept nogil:
+    if not conn.flags & UNWATCHED and not kernel.readiness.ops.forgets_closed:
+        kernel.readiness.ops.remove(kernel.readiness, conn.fd)
+    close_descriptor(conn.fd)
+    conn.fd = -1
+    while conn.head:
+        queue_drop(kernel, conn, piece_at(kernel, conn.head).length)
+    unread_drop(kernel, conn, unread_of(conn))
+    if conn.timer != TIMER_NONE:
+        wheel_cancel(&kernel.wheel, conn.timer)
+        conn.timer = TIMER_NONE
+    conn.generation = 0
+    kernel.generations[conn.index] = 0
+    conn_release(kernel, conn)
+
+
+cdef void conn_release(kernel_t *kernel, kernel_conn_t *conn) noexcept nogil:
+    """The record of one that has ended goes when it is on no list any more."""
+    if not conn.flags & (IN_WORK | IN_OUT):
+        conn.flags = 0
+        slab_release(&kernel.conns, conn.index)
+
+
+# ---------------------------------------------------------------- lists
+
+cdef void work_add(kernel_t *kernel, kernel_conn_t *conn) noexcept nogil:
+    if conn.flags & (IN_WORK | ENDED):
+        return
+    conn.flags |= IN_WORK
+    conn.work_next = 0
+    if kernel.work_tail:
+        conn_at(kernel, kernel.work_tail).work_next = conn.index
+    else:
+        kernel.work_head = conn.index
+    kernel.work_tail = conn.index
+
+
+cdef void out_add(kernel_t *kernel, kernel_conn_t *conn) noexcept nogil:
+    if conn.flags & (IN_OUT | ENDED):
+        return
+    conn.flags |= IN_OUT
+    conn.out_next = 0
+    if kernel.out_tail:
+        conn_at(kernel, kernel.out_tail).out_next = conn.index
+    else:
+        kernel.out_head = conn.index
+    kernel.out_tail = conn.index
+
+
+cdef kernel_conn_t *work_take(kernel_t *kernel) noexcept nogil:
+    cdef kernel_conn_t *conn
+    while kernel.work_head:
+        conn = conn_at(kernel, kernel.work_head)
+        kernel.work_head = conn.work_next
+        if kernel.work_head == 0:
+            kernel.work_tail = 0
+        conn.flags &= ~<uint32_t>IN_WORK
+        if conn.generation != 0:
+            return conn
+        conn_release(kernel, conn)
+    return NULL
+
+
+cdef kernel_conn_t *out_take(kernel_t *kernel) noexcept nogil:
+    cdef kernel_conn_t *conn
+    while kernel.out_head:
+        conn = conn_at(kernel, kernel.out_head)
+        kernel.out_head = conn.out_next
+        if kernel.out_head == 0:
+            kernel.out_tail = 0
+        conn.flags &= ~<uint32_t>IN_OUT
+        if conn.generation != 0:
+            return conn
+        conn_release(kernel, conn)
+    return NULL
+
+
+# ---------------------------------------------------------------- what waits to be sent
+
+cdef inline piece_t *piece_at(kernel_t *kernel, uint32_t index) noexcept nogil:
+    return <piece_t *>slab_at(&kernel.pieces, index)
+
+
+cdef int queue_append(kernel_t *kernel, kernel_conn_t *conn, lent_t *lent, uint64_t offset,
+                      uint64_t length) noexcept nogil:
+    cdef piece_t *last = piece_at(kernel, conn.tail) if conn.tail else NULL
+    cdef piece_t *piece
+    cdef uint32_t index
+    conn.queued_bytes += <uint32_t>length
+    if last != NULL and last.lent == lent and last.data + last.length == lent.data + offset:
+        last.length += length
+        return 0
+    index = slab_alloc(&kernel.pieces)
+    if index == 0:
+        conn.queued_bytes -= <uint32_t>length
+        return -1
+    piece = piece_at(kernel, index)
+    piece.lent = lent_ref(lent)
+    piece.data = lent.data + offset
+    piece.length = length
+    if last != NULL:
+        last.next = index
+    else:
+        conn.head = index
+    conn.tail = index
+    return 0
+
+
+cdef void queue_drop(kernel_t *kernel, kernel_conn_t *conn, uint64_t length) noexcept nogil:
+    cdef piece_t *piece
+    cdef uint32_t index
+    conn.queued_bytes -= <uint32_t>length
+    while length > 0:
+        index = conn.head
+        piece = piece_at(kernel, index)
+        if length < piece.length:
+            piece.data += length
+            piece.length -= length
+            return
+        length -= piece.length
+        conn.head = piece.next
+        if conn.head == 0:
+            conn.tail = 0
+        lent_unref(piece.lent)
+        slab_release(&kernel.pieces, index)
+
+
+# ---------------------------------------------------------------- what has come
+
+cdef int unread_keep(kernel_t *kernel, kernel_conn_t *conn, const uint8_t *data, uint32_t length) noexcept nogil:
+    if conn.unread == NULL:
+        if kernel.unread_bytes + RECEIVE_BYTES > kernel.max_unread_bytes:
+            return -1
+        conn.unread = <uint8_t *>malloc(RECEIVE_BYTES)
+        if conn.unread == NULL:
+            return -1
+        kernel.unread_bytes += RECEIVE_BYTES
+        conn.start = conn.end = 0
+    elif conn.start > 0:
+        memmove(conn.unread, conn.unread + conn.start, unread_of(conn))
+        conn.end -= conn.start
+        conn.start = 0
+    if length > RECEIVE_BYTES - conn.end:   # nobody reads on while something is left
+        return -1
+    memcpy(conn.unread + conn.end, data, length)
+    conn.end += length
+    return 0
+
+
+cdef void unread_drop(kernel_t *kernel, kernel_conn_t *conn, uint32_t length) noexcept nogil:
+    conn.start += length
+    if conn.start == conn.end and conn.unread != NULL:
+        free(conn.unread)
+        conn.unread = NULL
+        conn.start = conn.end = 0
+        kernel.unread_bytes -= RECEIVE_BYTES
+
+
+# ---------------------------------------------------------------- what the strategy is asked
+
+cdef int interest_sync(kernel_t *kernel, kernel_conn_t *conn) noexcept nogil:
+    cdef uint32_t wanted = 0
+    cdef int failed
+    cdef bint more
+    if conn.flags & CONNECTING:
+        wanted = READY_OUT
+    else:
+        if not conn.flags & (PAUSED | PEER_FIN | ABORT):
+            wanted = READY_IN
+        if conn.flags & UNWRITABLE and conn.queued_bytes:
+            wanted |= READY_OUT
+    if kernel.readiness.ops.edge:
+        wanted = READY_IN | READY_OUT
+    if wanted == conn.interest or conn.flags & UNWATCHED:
+        return 0
+    more = wanted & ~conn.interest != 0
+    conn.interest = wanted
+    tally(kernel, INTERESTS_CHANGED)
+    failed = kernel.readiness.ops.modify(kernel.readiness, conn.fd, token_of(conn), wanted)
+    return failed if failed < 0 else more
+
+
+cdef void watch_no_more(kernel_t *kernel, kernel_conn_t *conn) noexcept nogil:
+    if not conn.flags & UNWATCHED:
+        conn.flags |= UNWATCHED
+        kernel.readiness.ops.remove(kernel.readiness, conn.fd)
+
+
+# ---------------------------------------------------------------- time
+
+cdef int timeout_sync(kernel_t *kernel, kernel_conn_t *conn) noexcept nogil:
+    """A later time moves no timer: the one that is there finds nothing due, and is set again then (turns)."""
+    if conn.timeout_at_ns == 0:
+        return 0
+    if conn.timer == TIMER_NONE:
+        conn.timer = wheel_arm(&kernel.wheel, conn.timeout_at_ns, 0, conn.index)
+        return 0 if conn.timer != TIMER_NONE else -1
+    if tick_before(wheel_tick_of(&kernel.wheel, conn.timeout_at_ns), wheel_deadline_tick(&kernel.wheel, conn.timer)):
+        wheel_move(&kernel.wheel, conn.timer, conn.timeout_at_ns)
+    return 0

@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: MIT
+"""A kernel_t from its first descriptor to its last. See life.pxd."""
+
+from libc.stdint cimport uint32_t
+from libc.stdlib cimport free
+from libc.string cimport memset, strerror
+
+from ustack.base.posix cimport O_CLOEXEC, O_RDONLY, close_descriptor, open_descriptor
+from ustack.base.wheel cimport wheel_free, wheel_init
+from ustack.buf.lent cimport lent_release_pending
+from ustack.buf.slab cimport SLAB_MOST, slab_at, slab_destroy, slab_init
+from ustack.kernel.connections cimport conn_end
+from ustack.kernel.readiness cimport readiness_ops_t
+from ustack.kernel.records cimport (
+    KERNEL_LISTENERS, PIECE_BYTES, RECORD_BYTES, UNWATCHED, kernel_conn_t, kernel_t, piece_t)
+
+
+cdef void kernel_clear(kernel_t *kernel) noexcept:
+    cdef int index
+    memset(kernel, 0, sizeof(kernel_t))
+    kernel.reserve_fd = -1
+    for index in range(KERNEL_LISTENERS):
+        kernel.listeners[index].fd = -1
+
+
+cdef int kernel_begin(kernel_t *kernel, const readiness_ops_t *ops, uint32_t max_connections) except -1:
+    cdef int failed = 0
+    if sizeof(kernel_conn_t) > RECORD_BYTES or sizeof(piece_t) > PIECE_BYTES:
+        raise AssertionError("records.pxd: a record is larger than its slab's")
+    if (wheel_init(&kernel.wheel, kernel.now_ns) < 0 or slab_init(&kernel.conns, RECORD_BYTES, max_connections) < 0
+            or slab_init(&kernel.pieces, PIECE_BYTES, SLAB_MOST) < 0):
+        raise MemoryError
+    kernel.readiness = ops.begin(&failed)
+    if kernel.readiness == NULL:
+        raise OSError(-failed, f"{ops.name.decode()}: {strerror(-failed).decode()}")
+    kernel.reserve_fd = open_descriptor("/dev/null", O_RDONLY | O_CLOEXEC)
+    return 0
+
+
+cdef void kernel_free(kernel_t *kernel) noexcept:
+    cdef int index
+    for index in range(KERNEL_LISTENERS):
+        if kernel.listeners[index].fd >= 0:
+            close_descriptor(kernel.listeners[index].fd)
+            kernel.listeners[index].fd = -1
+    if kernel.readiness != NULL:
+        kernel.readiness.ops.end(kernel.readiness)
+        kernel.readiness = NULL
+    if kernel.reserve_fd >= 0:
+        close_descriptor(kernel.reserve_fd)
+        kernel.reserve_fd = -1
+    wheel_free(&kernel.wheel)
+    slab_destroy(&kernel.conns)
+    slab_destroy(&kernel.pieces)
+    free(kernel.generations)
+    kernel.generations = NULL
+    kernel.generations_capacity = 0
+    lent_release_pending()
+
+
+cdef void kernel_discard(kernel_t *kernel) noexcept:
+    cdef kernel_conn_t *conn
+    cdef uint32_t index
+    for index in range(kernel.generations_capacity):
+        if kernel.generations[index] != 0:
+            conn = <kernel_conn_t *>slab_at(&kernel.conns, index)
+            conn.flags |= UNWATCHED     # the strategy hears nothing: in a child its descriptor is the parent's, too
+            conn_end(kernel, conn)
+    kernel_free(kernel)
+
+
+cdef class Copy(Forked):
+    cdef void forked(self) noexcept:
+        if self.kernel != NULL:
+            self.alive[0] = False
+            kernel_discard(self.kernel)
+            self.kernel = NULL

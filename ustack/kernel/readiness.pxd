@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: MIT
+# How it is learnt which descriptors are ready: the contract between the sockets' side and a strategy.
+#
+#     add, modify, remove     what is asked about a descriptor
+#     wait                    what is told, at most `most` at once
+#
+# A strategy knows descriptors and tokens, and nothing of connections. Its own record begins with its readiness_t, so
+# that `<own_t *>readiness` is all it takes to come back to it. A token is what `add` or `modify` said last. One may be
+# told whose descriptor has been removed since (or closed, and its number given to another): who is told asks whether
+# the token still names somebody.
+#
+# Above: turns, connections, accepting. Below: nothing. Read first: epoll(7), poll(2), select(2).
+
+from libc.stdint cimport uint32_t, uint64_t
+
+# What is asked for (the first two), and told.
+cdef enum ready_events_t:
+    READY_IN = 1                # bytes, the peer's FIN, a connection to accept
+    READY_OUT = 2
+    READY_ERROR = 4             # the connection has failed. Told unasked, by the strategies that can
+    READY_HANGUP = 8            # both directions have ended. Told unasked, again and again
+    READY_EOF = 16              # with READY_IN: the peer's FIN is among what can be read
+
+ctypedef struct ready_t:
+    uint64_t token
+    uint32_t events
+
+ctypedef struct readiness_t:
+    const readiness_ops_t *ops
+
+ctypedef struct readiness_ops_t:
+    const char *name
+    # What can be read or written is told when that becomes so, not while it is so: whoever is told goes on until
+    # nothing is left. What is asked for with `add` is everything, and nobody calls `modify`.
+    bint edge
+    bint tells_eof              # READY_EOF is told with the last bytes: a short read is the end of what can be read
+    bint forgets_closed         # closing a descriptor removes it
+    uint32_t most_fd            # descriptors from here on cannot be watched; 0: any can
+    # NULL without memory or descriptors: *error is a negative errno.
+    readiness_t *(*begin)(int *error) noexcept nogil
+    # 0, or a negative errno: -EINVAL for a descriptor that this strategy cannot watch.
+    int (*add)(readiness_t *readiness, int fd, uint64_t token, uint32_t events) noexcept nogil
+    int (*modify)(readiness_t *readiness, int fd, uint64_t token, uint32_t events) noexcept nogil
+    void (*remove)(readiness_t *readiness, int fd) noexcept nogil
+    # How many are ready, 0 after timeout_ns (rounded up to what the call can say; UINT64_MAX: for ever) or a signal.
+    int (*wait)(readiness_t *readiness, ready_t *out, int most, uint64_t timeout_ns) noexcept nogil
+    void (*end)(readiness_t *readiness) noexcept nogil
+
+
+# A timeout in whole milliseconds, rounded up: nobody is woken before his time to find nothing due.
+cdef inline int milliseconds_of(uint64_t timeout_ns) noexcept nogil:
+    if timeout_ns >= 0x7FFFFFFFULL * 1000000:
+        return -1
+    return <int>((timeout_ns + 999999) / 1000000)

@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: MIT
+# What a transport over the kernel's sockets holds: connections, listeners, what waits in either direction.
+#
+# A connection's bytes are in three places. What the application has queued is a list of lent ranges, given to the
+# kernel by sendmsg as its buffer takes them: there they are the kernel's, which answers for them, and the reference is
+# given back. What has come stays in the kernel's buffer until on_data is called; what on_data leaves is copied
+# (unread). Everything here belongs to the transport's thread; who writes a field says its line.
+#
+#     downcalls   note on the record what the application wants, and put it on a list
+#     turns       look at who is on the lists: work (upcalls), out (output, the end, what is asked of the strategy)
+#
+# Above: connections, accepting, downcalls, turns. Below: application, base, buf, readiness.
+
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+
+from ustack.application cimport application_t, conn_t, endpoints_t, transport_t, turn_budget_t
+from ustack.base.types cimport ip_addr_t
+from ustack.base.wheel cimport wheel_t
+from ustack.buf.lent cimport lent_t
+from ustack.buf.slab cimport slab_t
+from ustack.kernel.counters cimport KERNEL_COUNTERS, kernel_counter_t
+from ustack.kernel.readiness cimport readiness_t, ready_t
+
+cdef enum:
+    KERNEL_APPLICATIONS = 64        # the first index is never used
+    KERNEL_LISTENERS = 64
+    READY_MOST = 256                # descriptors that one wait tells about
+    RECEIVE_BYTES = 16384           # read at once, and so the most that on_data can leave of one read
+    CONTROLS_MOST = 32
+    CONTROL_NAME_BYTES = 16         # TCP_CA_NAME_MAX
+    RECORD_BYTES = 192              # of a connection, in its slab
+    PIECE_BYTES = 32
+
+# Bits of kernel_conn_t.flags.
+cdef enum conn_flags_t:
+    ACCEPTED = 1
+    ACTIVE = 2                      # we opened it
+    CONNECTING = 4
+    PAUSED = 8                      # on_data left a rest
+    OFFER = 16                      # ... which is offered again in the next turn
+    RESUMED = 32                    # resume was called inside on_data
+    OFFERING = 64                   # on_data has the bytes in its hands
+    WANT_WRITABLE = 128
+    TIMED_OUT = 256                 # its timeout has come and was not told yet
+    FIN_QUEUED = 512                # shutdown or close
+    FIN_SENT = 1024
+    CLOSED_BY_APP = 2048
+    ABORT = 4096
+    PEER_FIN = 8192                 # behind everything unread
+    EOF_TOLD = 16384
+    WAITING = 1 << 15               # it counts against its listener's backlog
+    ENDED = 1 << 16                 # on_closed has been called, or is being called
+    IN_WORK = 1 << 17
+    IN_OUT = 1 << 18
+    READABLE = 1 << 19              # there may be something to read
+    UNWRITABLE = 1 << 20            # the kernel's buffer was full
+    LAST_READ = 1 << 21             # the strategy has told that the FIN is among what can be read
+    UNWATCHED = 1 << 22             # the strategy does not know the descriptor
+    NAMED = 1 << 23                 # ends.laddr and lport are known
+
+ctypedef struct piece_t:            # 32 bytes: one lent range in a send queue
+    lent_t *lent
+    const uint8_t *data
+    uint64_t length
+    uint32_t next
+
+ctypedef struct kernel_conn_t:
+    uint64_t user_data              # conn_t
+    application_t *app
+    uint8_t *unread                 # received, left by on_data: unread[start:end]. NULL: nothing
+    uint64_t timeout_at_ns          # 0: off. set_timeout
+    endpoints_t ends
+    uint32_t start
+    uint32_t end
+    uint32_t flags
+    int fd
+    uint32_t index                  # in the slab
+    uint32_t generation             # with the index, its token
+    uint32_t interest               # what the strategy is asked for now
+    uint32_t timer                  # in the wheel, at or before timeout_at_ns; TIMER_NONE: none
+    uint32_t queued_bytes
+    uint32_t head                   # pieces
+    uint32_t tail
+    uint32_t low_water_bytes
+    uint32_t unsent_low_water_bytes
+    uint32_t work_next
+    uint32_t out_next
+    uint16_t user_timeout_s
+    uint8_t reason                  # close_reason_t, once ABORT or ENDED is set
+    uint8_t listener                # whose backlog it counts against, with WAITING
+
+ctypedef struct listener_t:
+    int fd                          # -1: nobody listens
+    application_t *app
+    ip_addr_t address
+    uint16_t port
+    uint32_t backlog
+    uint32_t waiting                # connections that on_accept left waiting
+    bint ready                      # there may be somebody to accept
+    bint held                       # not asked about: its backlog, or this transport, is full
+
+ctypedef struct kernel_t:
+    transport_t transport           # first: see transport_t
+    turn_budget_t budget
+    uint64_t now_ns
+    readiness_t *readiness
+    slab_t conns
+    slab_t pieces
+    wheel_t wheel
+    listener_t listeners[KERNEL_LISTENERS]
+    application_t *applications[KERNEL_APPLICATIONS]
+    uint32_t application_count
+    uint64_t open_applications      # bit i: the burst of the application with that index has begun
+    uint64_t hand_overs             # ... has asked for on_hand_over
+    uint32_t *generations           # of each record by its index; 0: in no use
+    uint32_t generations_capacity
+    uint32_t generation             # the last one
+    uint32_t established            # connections that applications own now
+    uint32_t closing                # ... and have closed
+    uint32_t work_head
+    uint32_t work_tail
+    uint32_t out_head
+    uint32_t out_tail
+    uint32_t held                   # listeners that are not asked about
+    uint32_t listeners_used         # the highest number of one, and one more
+    uint16_t latest_port            # of the last listener that was made
+    uint32_t ready_count
+    int reserve_fd                  # kept for the moment when no other is left; -1: it could not be had again
+    uint64_t starved_until_ns       # no listener is asked about before: not even that one was left
+    # settings
+    uint32_t send_queue_bytes
+    uint32_t low_water_bytes
+    uint32_t unsent_low_water_bytes
+    uint64_t max_unread_bytes
+    int sndbuf_bytes                # of each socket; 0: as the kernel chooses
+    bint reuse_port                 # several processes listen, each with a queue of its own
+    char cc[CONTROL_NAME_BYTES]     # congestion control of its sockets; empty: as the kernel chooses
+    uint64_t unread_bytes           # held for all connections
+    uint32_t control_count
+    char controls[CONTROLS_MOST][CONTROL_NAME_BYTES]
+    uint64_t counters[KERNEL_COUNTERS]
+    ready_t ready[READY_MOST]
+    uint8_t buffer[RECEIVE_BYTES]
+
+
+cdef inline kernel_t *kernel_of(const transport_t *transport) noexcept nogil:
+    return <kernel_t *>transport
+
+
+cdef inline kernel_conn_t *own(const conn_t *conn) noexcept nogil:
+    return <kernel_conn_t *>conn
+
+
+# Tokens: a record's generation and index, or the number of a listener.
+cdef inline uint64_t listener_token(uint32_t number) noexcept nogil:
+    return 1ULL << 63 | number
+
+
+cdef inline bint is_listener(uint64_t token) noexcept nogil:
+    return token >> 63 != 0
+
+
+cdef inline void tally(kernel_t *kernel, kernel_counter_t which) noexcept nogil:
+    kernel.counters[<int>which] += 1
+
+
+# Neither measure of the send queue is above its mark. They are one here: what the kernel has taken is its own matter.
+cdef inline bint is_writable(const kernel_conn_t *conn) noexcept nogil:
+    return conn.queued_bytes <= conn.low_water_bytes and conn.queued_bytes <= conn.unsent_low_water_bytes

@@ -1,0 +1,320 @@
+# SPDX-License-Identifier: MIT
+"""The kernel's side of a connection: system calls on its socket. See sockets.pxd."""
+
+from libc.errno cimport (
+    EAGAIN, ECONNREFUSED, EFAULT, EHOSTDOWN, EHOSTUNREACH, EINPROGRESS, EINTR, ENETDOWN,
+    ENETUNREACH, ENOBUFS, ENOMEM, ENONET, ENOPROTOOPT, EOPNOTSUPP, EPROTO, ETIMEDOUT, errno)
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memset, strncmp
+
+from ustack.application cimport (
+    CALL_NO_MEMORY, CALL_OK, CALL_STATE, CALL_UNSUPPORTED, CLOSE_HOST_DOWN, CLOSE_HOST_ISOLATED,
+    CLOSE_HOST_UNREACHABLE, CLOSE_NET_UNREACHABLE, CLOSE_NO_MEMORY, CLOSE_PARAMETER_PROBLEM,
+    CLOSE_PROTOCOL_UNREACHABLE, CLOSE_REFUSED, CLOSE_RESET, CLOSE_SOURCE_ROUTE_FAILED, CLOSE_TIMEOUT, OPTION_CC,
+    OPTION_KEEPALIVE, OPTION_NODELAY, OPTION_TOS, OPTION_TTL, OPTION_USER_TIMEOUT_S, close_reason_t)
+from ustack.base.posix cimport (
+    AF_INET, FIONREAD, IP_TOS, IP_TTL, IPPROTO_IP, IPPROTO_TCP, MSG_NOSIGNAL, MSG_TRUNC, SO_ERROR, SO_KEEPALIVE,
+    SO_LINGER, SO_REUSEADDR, SO_REUSEPORT, SO_SNDBUF, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_STREAM, SOL_SOCKET,
+    TCP_CONGESTION, TCP_INFO, TCP_NODELAY, TCP_USER_TIMEOUT, bind, close_descriptor, getsockname, getsockopt, htons,
+    ioctl, iovec, linger, msghdr, ntohs, recv, sendmsg, setsockopt, sockaddr, sockaddr_in, socket, socket_connect,
+    socket_listen, tcp_info)
+from ustack.base.types cimport ip_addr_set_v4, ip_addr_t
+from ustack.buf.slab cimport slab_at
+from ustack.kernel.connections cimport queue_drop
+from ustack.kernel.counters cimport (
+    BYTES_RECEIVED, BYTES_SENT, DAMAGED_ABORTED, RECEIVES, RECEIVES_IN_VAIN, SENDS, SENDS_SHORT)
+from ustack.kernel.records cimport (
+    CONTROL_NAME_BYTES, NAMED, UNWRITABLE, kernel_conn_t, kernel_t, piece_t, tally)
+
+cdef enum:
+    VECTOR_MOST = 64            # ranges in one sendmsg
+    SEND_MOST = 1 << 20         # bytes in one: a turn ends soon, whatever was queued
+
+# tcpi_state, in the kernel's order (include/net/tcp_states.h).
+cdef tuple STATES = (
+    "CLOSED", "ESTABLISHED", "SYN-SENT", "SYN-RECEIVED", "FIN-WAIT-1", "FIN-WAIT-2", "TIME-WAIT", "CLOSED",
+    "CLOSE-WAIT", "LAST-ACK", "LISTEN", "CLOSING", "SYN-RECEIVED")
+
+
+cdef close_reason_t reason_of(int error) noexcept nogil:
+    """What ICMP says has come through the kernel's table (icmp_err_convert in net/ipv4/icmp.c), which tells less."""
+    if error == ECONNREFUSED:
+        return CLOSE_REFUSED
+    if error == ETIMEDOUT:
+        return CLOSE_TIMEOUT
+    if error == EHOSTUNREACH:
+        return CLOSE_HOST_UNREACHABLE
+    if error == ENETUNREACH or error == ENETDOWN:
+        return CLOSE_NET_UNREACHABLE
+    if error == EHOSTDOWN:
+        return CLOSE_HOST_DOWN
+    if error == ENONET:
+        return CLOSE_HOST_ISOLATED
+    if error == ENOPROTOOPT:
+        return CLOSE_PROTOCOL_UNREACHABLE
+    if error == EOPNOTSUPP:
+        return CLOSE_SOURCE_ROUTE_FAILED
+    if error == EPROTO:
+        return CLOSE_PARAMETER_PROBLEM
+    if error == ENOBUFS or error == ENOMEM:
+        return CLOSE_NO_MEMORY
+    return CLOSE_RESET              # ECONNRESET, and EPIPE after it
+
+
+# ---------------------------------------------------------------- sockets
+
+cdef void address_fill(sockaddr_in *out, const ip_addr_t *address, uint16_t port) noexcept nogil:
+    memset(out, 0, sizeof(sockaddr_in))
+    out.sin_family = <unsigned short>AF_INET
+    out.sin_port = htons(port)
+    if address != NULL:
+        out.sin_addr.s_addr = address.words_be[3]
+
+
+cdef unsigned int name_length(const char *name) noexcept nogil:
+    cdef unsigned int length = 0
+    while length < CONTROL_NAME_BYTES and name[length] != 0:
+        length += 1
+    return length
+
+
+cdef int close_with(int fd) noexcept nogil:
+    """Close it, and say what had failed."""
+    cdef int error = errno
+    close_descriptor(fd)
+    return -error
+
+
+cdef int settings_apply(const kernel_t *kernel, int fd) noexcept nogil:
+    """What every connection of this transport has; those that a listening socket accepts inherit it. -1: refused."""
+    cdef unsigned int length = name_length(kernel.cc)
+    if kernel.sndbuf_bytes and setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &kernel.sndbuf_bytes, sizeof(int)) < 0:
+        return -1
+    return setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, kernel.cc, length) if length else 0
+
+
+cdef int socket_listening(const kernel_t *kernel, const ip_addr_t *address, uint16_t *port,
+                          uint32_t backlog) noexcept nogil:
+    cdef sockaddr_in name
+    cdef unsigned int length = sizeof(sockaddr_in)
+    cdef int one = 1
+    cdef int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)
+    if fd < 0:
+        return -errno
+    address_fill(&name, address, port[0])
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one))
+    if kernel.reuse_port and setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &one, sizeof(one)) < 0:
+        return close_with(fd)
+    if settings_apply(kernel, fd) < 0:
+        return close_with(fd)
+    if bind(fd, <sockaddr *>&name, sizeof(sockaddr_in)) < 0 or socket_listen(fd, <int>backlog) < 0:
+        return close_with(fd)
+    if getsockname(fd, <sockaddr *>&name, &length) < 0:
+        return close_with(fd)
+    port[0] = ntohs(name.sin_port)
+    return fd
+
+
+cdef int socket_connecting(const kernel_t *kernel, const ip_addr_t *address, uint16_t port,
+                           uint16_t local_port) noexcept nogil:
+    cdef sockaddr_in name
+    cdef int one = 1
+    cdef int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)
+    if fd < 0:
+        return -errno
+    if settings_apply(kernel, fd) < 0:
+        return close_with(fd)
+    if local_port:
+        address_fill(&name, NULL, local_port)
+        setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one))
+        if bind(fd, <sockaddr *>&name, sizeof(sockaddr_in)) < 0:
+            return close_with(fd)
+    address_fill(&name, address, port)
+    if socket_connect(fd, <sockaddr *>&name, sizeof(sockaddr_in)) < 0 and errno != EINPROGRESS:
+        return close_with(fd)
+    return fd
+
+
+cdef int socket_error(int fd) noexcept nogil:
+    cdef int error = 0
+    cdef unsigned int length = sizeof(error)
+    if getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &length) < 0:
+        return errno
+    return error
+
+
+cdef void socket_name(kernel_conn_t *conn) noexcept nogil:
+    cdef sockaddr_in name
+    cdef unsigned int length = sizeof(sockaddr_in)
+    if conn.flags & NAMED or conn.fd < 0:
+        return
+    if getsockname(conn.fd, <sockaddr *>&name, &length) == 0:
+        ip_addr_set_v4(&conn.ends.laddr, name.sin_addr.s_addr)
+        conn.ends.lport = ntohs(name.sin_port)
+        conn.flags |= NAMED
+
+
+cdef void socket_reset_at_close(int fd) noexcept nogil:
+    cdef linger now
+    now.l_onoff = 1
+    now.l_linger = 0
+    setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof(now))
+
+
+# ---------------------------------------------------------------- bytes
+
+cdef uint32_t socket_receivable(int fd) noexcept nogil:
+    cdef int waiting = 0
+    if fd < 0 or ioctl(fd, FIONREAD, &waiting) < 0 or waiting < 0:
+        return 0
+    return <uint32_t>waiting
+
+
+cdef ssize_t socket_receive(kernel_t *kernel, kernel_conn_t *conn, uint8_t *out, size_t length) noexcept nogil:
+    cdef ssize_t taken
+    while True:
+        tally(kernel, RECEIVES)
+        taken = recv(conn.fd, out, length, 0 if out != NULL else MSG_TRUNC)
+        if taken > 0:
+            kernel.counters[<int>BYTES_RECEIVED] += <uint64_t>taken
+            return taken
+        if taken == 0:
+            return 0
+        if errno != EINTR:
+            break
+    if errno == EAGAIN:
+        tally(kernel, RECEIVES_IN_VAIN)
+    return -errno
+
+
+cdef int socket_flush(kernel_t *kernel, kernel_conn_t *conn) noexcept nogil:
+    cdef iovec vector[VECTOR_MOST]
+    cdef msghdr message
+    cdef piece_t *piece
+    cdef uint32_t at
+    cdef size_t offered
+    cdef ssize_t taken
+    memset(&message, 0, sizeof(message))
+    message.msg_iov = vector
+    while conn.head:
+        message.msg_iovlen = 0
+        offered = 0
+        at = conn.head
+        while at and message.msg_iovlen < VECTOR_MOST and offered < SEND_MOST:
+            piece = <piece_t *>slab_at(&kernel.pieces, at)
+            if piece.lent.damaged:          # made-up bytes (lent_t): never sent
+                break
+            vector[message.msg_iovlen].iov_base = <void *>piece.data
+            vector[message.msg_iovlen].iov_len = piece.length
+            message.msg_iovlen += 1
+            offered += piece.length
+            at = piece.next
+        if offered == 0:
+            tally(kernel, DAMAGED_ABORTED)
+            return -EFAULT
+        tally(kernel, SENDS)
+        taken = sendmsg(conn.fd, &message, MSG_NOSIGNAL)
+        if taken < 0:
+            if errno == EINTR:
+                continue
+            if errno == EAGAIN:
+                tally(kernel, SENDS_SHORT)
+                conn.flags |= UNWRITABLE
+                return 0
+            if errno == EFAULT:             # the file behind a mapping has been cut short: there is nothing to send
+                tally(kernel, DAMAGED_ABORTED)
+            return -errno
+        kernel.counters[<int>BYTES_SENT] += <uint64_t>taken
+        kernel.budget.stage_left -= <int>(taken >> 10)
+        queue_drop(kernel, conn, <uint64_t>taken)
+        if <size_t>taken < offered:
+            tally(kernel, SENDS_SHORT)
+            conn.flags |= UNWRITABLE        # its next READY_OUT says that there is room again
+            return 0
+    return 0
+
+
+# ---------------------------------------------------------------- settings
+
+cdef int set_number(const kernel_conn_t *conn, int level, int name, int value) noexcept nogil:
+    if conn.fd < 0:
+        return CALL_STATE
+    return CALL_OK if setsockopt(conn.fd, level, name, &value, sizeof(value)) == 0 else CALL_UNSUPPORTED
+
+
+cdef uint32_t number(const kernel_conn_t *conn, int level, int name) noexcept nogil:
+    cdef int value = 0
+    cdef unsigned int length = sizeof(value)
+    if conn.fd < 0 or getsockopt(conn.fd, level, name, &value, &length) < 0:
+        return 0
+    return <uint32_t>value
+
+
+cdef int set_control(kernel_t *kernel, kernel_conn_t *conn, uint32_t which) noexcept nogil:
+    cdef const char *name
+    if which >= kernel.control_count:
+        return CALL_UNSUPPORTED
+    if conn.fd < 0:
+        return CALL_STATE
+    name = kernel.controls[which]
+    if setsockopt(conn.fd, IPPROTO_TCP, TCP_CONGESTION, name, name_length(name)) == 0:
+        return CALL_OK
+    return CALL_NO_MEMORY if errno == ENOMEM else CALL_UNSUPPORTED
+
+
+cdef uint32_t control(const kernel_t *kernel, const kernel_conn_t *conn) noexcept nogil:
+    cdef char name[CONTROL_NAME_BYTES]
+    cdef unsigned int length = CONTROL_NAME_BYTES
+    cdef uint32_t which
+    memset(name, 0, CONTROL_NAME_BYTES)
+    if conn.fd < 0 or getsockopt(conn.fd, IPPROTO_TCP, TCP_CONGESTION, name, &length) < 0:
+        return 0
+    for which in range(kernel.control_count):
+        if strncmp(kernel.controls[which], name, CONTROL_NAME_BYTES) == 0:
+            return which
+    return 0
+
+
+cdef int socket_set_option(kernel_t *kernel, kernel_conn_t *conn, int option, uint32_t value) noexcept nogil:
+    if option == OPTION_NODELAY:
+        return set_number(conn, IPPROTO_TCP, TCP_NODELAY, value != 0)
+    if option == OPTION_KEEPALIVE:
+        return set_number(conn, SOL_SOCKET, SO_KEEPALIVE, value != 0)
+    if option == OPTION_USER_TIMEOUT_S:
+        return set_number(conn, IPPROTO_TCP, TCP_USER_TIMEOUT, <int>((value & 0xFFFF) * 1000))
+    if option == OPTION_TOS:
+        return set_number(conn, IPPROTO_IP, IP_TOS, <int>(value & 0xFF))
+    if option == OPTION_TTL:
+        return set_number(conn, IPPROTO_IP, IP_TTL, <int>(value & 0xFF))
+    if option == OPTION_CC:
+        return set_control(kernel, conn, value)
+    return CALL_UNSUPPORTED
+
+
+cdef uint32_t socket_option(const kernel_t *kernel, const kernel_conn_t *conn, int option) noexcept nogil:
+    if option == OPTION_NODELAY:
+        return number(conn, IPPROTO_TCP, TCP_NODELAY) != 0
+    if option == OPTION_KEEPALIVE:
+        return number(conn, SOL_SOCKET, SO_KEEPALIVE)
+    if option == OPTION_USER_TIMEOUT_S:
+        return number(conn, IPPROTO_TCP, TCP_USER_TIMEOUT) // 1000
+    if option == OPTION_TOS:
+        return number(conn, IPPROTO_IP, IP_TOS)
+    if option == OPTION_TTL:
+        return number(conn, IPPROTO_IP, IP_TTL)
+    if option == OPTION_CC:
+        return control(kernel, conn)
+    return 0
+
+
+cdef dict socket_info(const kernel_conn_t *conn):
+    cdef tcp_info found
+    cdef unsigned int length = sizeof(tcp_info)
+    memset(&found, 0, sizeof(tcp_info))
+    if conn.fd < 0 or getsockopt(conn.fd, IPPROTO_TCP, TCP_INFO, &found, &length) < 0:
+        return {"state": "CLOSED"}
+    return {
+        "state": STATES[found.tcpi_state] if found.tcpi_state < len(STATES) else "CLOSED",
+        "smss": found.tcpi_snd_mss, "cwnd_segs": found.tcpi_snd_cwnd, "ssthresh_segs": found.tcpi_snd_ssthresh,
+        "unacked_segs": found.tcpi_unacked, "srtt_us": found.tcpi_rtt, "rttvar_us": found.tcpi_rttvar,
+        "retransmits": found.tcpi_total_retrans}

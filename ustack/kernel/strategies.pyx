@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: MIT
+"""The strategies by name: how a transport over the kernel's sockets learns which of them are ready."""
+
+from ustack.kernel.epoll cimport epoll_edge_ops, epoll_level_ops
+from ustack.kernel.polling cimport poll_ops, select_ops
+from ustack.kernel.readiness cimport readiness_ops_t
+
+cdef enum:
+    STRATEGIES = 4
+
+cdef const readiness_ops_t *TABLES[STRATEGIES]
+TABLES[0] = epoll_level_ops()
+TABLES[1] = epoll_edge_ops()
+TABLES[2] = poll_ops()
+TABLES[3] = select_ops()
+
+
+def names() -> tuple[str, ...]:
+    """Every strategy, in the order in which they are named to users."""
+    return tuple([TABLES[index].name.decode() for index in range(STRATEGIES)])
+
+
+cdef const readiness_ops_t *strategy_named(str name) except NULL:
+    cdef int index
+    for index in range(STRATEGIES):
+        if TABLES[index].name.decode() == name:
+            return TABLES[index]
+    raise ValueError(f"no strategy {name!r}; there are: {', '.join(names())}")

@@ -1,0 +1,426 @@
+# SPDX-License-Identifier: MIT
+"""A transport over the kernel's sockets: an application that runs on this project's own TCP runs here unchanged, so
+that a comparison of stacks compares stacks.
+
+    transport = KernelTransport("epoll-lt")
+    listener = transport.listen(8080, application=HttpServer("site"), address="127.0.0.1")
+    transport.run()
+
+The strategy is how it is learnt which sockets are ready (strategies.pyx); everything else is the same for all. The
+transport starts no thread: it serves while run(), poll() or close() is running, in the caller's thread, without the
+GIL. Only its own time can be given (now_ns): a socket's retransmissions are the kernel's, in the kernel's time.
+
+In a process that fork() has made its copy is closed, and the connections stay the parent's. It must not: know a
+protocol above TCP. Read first: application.pxd, turns.pxd. Above: cli, tools, tests. Below: life, turns, downcalls.
+"""
+
+from cython cimport no_gc_clear
+
+from cpython.exc cimport PyErr_CheckSignals
+from libc.stdint cimport UINT64_MAX, uint16_t, uint32_t, uint64_t
+from libc.string cimport memcpy
+
+from ustack.application cimport CALL_IN_USE, CALL_OK, Application, Transport
+from ustack.base.address cimport ip_addr_from_text
+from ustack.base.arguments cimport timeout_ns, whole
+from ustack.base.bytestring cimport data_of, size_of
+from ustack.base.clock cimport clock_monotonic_ns
+from ustack.base.types cimport ip_addr_t
+from ustack.buf.lent cimport lent_watch
+from ustack.kernel.counters cimport kernel_counters_as_dict
+from ustack.kernel.downcalls cimport downcalls_fill, listener_of
+from ustack.kernel.life cimport Copy, kernel_begin, kernel_clear, kernel_discard, kernel_free
+from ustack.kernel.readiness cimport readiness_ops_t
+from ustack.kernel.records cimport (
+    CONTROL_NAME_BYTES, CONTROLS_MOST, KERNEL_APPLICATIONS, KERNEL_LISTENERS, kernel_t)
+from ustack.kernel.strategies cimport strategy_named
+from ustack.kernel.turns cimport (
+    kernel_end_some, kernel_flush, kernel_next_deadline, kernel_run, kernel_turn, kernel_wait)
+from ustack.kernel.upcalls cimport upcalls_hand_over
+from ustack.link.gate cimport Gate, warn_unclosed
+
+import errno
+from pathlib import Path
+
+from ustack.errors import AddressInUse, CallTimeout, WouldBlock
+
+cdef enum:
+    SLICE_NS = 100000000            # run() looks for signals and stop() this often
+    END_MOST = 512                  # connections that one turn of close() ends
+    MAX_CONNECTIONS = 1 << 24
+
+CONTROLS_FILE = Path("/proc/sys/net/ipv4/tcp_available_congestion_control")
+
+
+@no_gc_clear        # its end must find its Copy
+cdef class KernelTransport(Transport):
+    """KernelTransport(strategy="epoll-lt", *, now_ns=None, max_connections=None, send_queue_bytes=1 << 20,
+    low_water_bytes=131072, unsent_low_water_bytes=1 << 30, max_unread_bytes=1 << 28, sndbuf_bytes=0, cc=None,
+    reuse_port=False)
+--
+
+    Serves applications over the kernel's sockets.
+
+    max_connections: None: 1,048,576, or as many descriptors as the strategy can watch. now_ns: the time of the first
+    poll(), which then is told the time of each; None: a real clock. send_queue_bytes: of
+    a connection, beyond what the kernel's buffer (sndbuf_bytes, 0: as it chooses) has taken. max_unread_bytes: of what
+    applications have left of what was read, of all connections. cc: None: the kernel's own choice. reuse_port: other
+    processes may listen on the same ports. Raises ValueError, OSError.
+    """
+
+    cdef kernel_t c
+    cdef list applications
+    cdef bint stop_requested
+    cdef bint come_up
+    cdef bint begun
+    cdef tuple control_names
+    cdef Copy copy
+
+    def __cinit__(self, *args: object, **options: object) -> None:
+        kernel_clear(&self.c)
+        self.applications = []
+        self.copy = Copy.__new__(Copy)
+        self.copy.alive = &self.alive
+        self.gate = Gate()
+
+    def __init__(self, strategy: str = "epoll-lt", *, now_ns: int | None = None, max_connections: int | None = None,
+                 send_queue_bytes: int = 1 << 20, low_water_bytes: int = 131072,
+                 unsent_low_water_bytes: int = 1 << 30, max_unread_bytes: int = 1 << 28, sndbuf_bytes: int = 0,
+                 cc: str | None = None, reuse_port: bool = False) -> None:
+        cdef const readiness_ops_t *ops
+        if self.begun:
+            raise RuntimeError("a transport is initialised once")
+        ops = strategy_named(strategy)
+        self.c.send_queue_bytes = whole("send_queue_bytes", send_queue_bytes, 1, 1 << 30)
+        self.c.low_water_bytes = whole("low_water_bytes", low_water_bytes, 0, 1 << 30)
+        if self.c.low_water_bytes >= self.c.send_queue_bytes:
+            self.c.low_water_bytes = self.c.send_queue_bytes // 2
+        self.c.unsent_low_water_bytes = min(
+            whole("unsent_low_water_bytes", unsent_low_water_bytes, 0, 1 << 30), send_queue_bytes)
+        self.c.max_unread_bytes = whole("max_unread_bytes", max_unread_bytes, 0, 1 << 40)
+        self.c.sndbuf_bytes = whole("sndbuf_bytes", sndbuf_bytes, 0, 1 << 30)
+        self.c.reuse_port = bool(reuse_port)
+        self._learn_controls(cc)
+        if max_connections is None:
+            max_connections = ops.most_fd if ops.most_fd else 1 << 20
+        most = whole("max_connections", max_connections, 1, MAX_CONNECTIONS)
+        if ops.most_fd and most > <int>ops.most_fd:
+            raise ValueError(f"max_connections={most}: {strategy} cannot watch descriptors of {ops.most_fd} and above "
+                             "(FD_SETSIZE)")
+        self.manual_clock = now_ns is not None
+        self.c.now_ns = whole("now_ns", now_ns, 0, 1 << 62) if self.manual_clock else clock_monotonic_ns()
+        self.begun = True
+        self.copy.kernel = &self.c
+        kernel_begin(&self.c, ops, <uint32_t>most)
+        downcalls_fill(&self.c.transport)
+        self.c.transport.budget = &self.c.budget
+        self.table = &self.c.transport
+        self.alive = True
+
+    def _learn_controls(self, cc: str | None) -> None:
+        """The congestion controls that this kernel offers: number 0 is its choice, unless cc names one."""
+        cdef int index
+        cdef bytes encoded
+        names = CONTROLS_FILE.read_text().split()[:CONTROLS_MOST]
+        if cc is not None:
+            if cc not in names:
+                raise ValueError(f"no congestion control {cc!r}; this kernel has: {', '.join(names)}")
+            encoded = cc.encode()
+            memcpy(self.c.cc, data_of(encoded), size_of(encoded))
+        for index, name in enumerate(names):
+            encoded = name.encode()[:CONTROL_NAME_BYTES - 1]
+            memcpy(self.c.controls[index], data_of(encoded), size_of(encoded))
+        self.c.control_count = <uint32_t>len(names)
+        self.control_names = tuple(names)
+
+    def __del__(self) -> None:
+        if self.alive:
+            warn_unclosed(self)
+            self.gate.defer(self._destroy)
+
+    def __dealloc__(self) -> None:
+        if self.copy.kernel != NULL:
+            self.copy.kernel = NULL         # __del__ could not: nobody is called
+            kernel_discard(&self.c)
+
+    # ------------------------------------------------------------ what every transport has
+
+    cdef uint16_t register(self, Application application) except 0:
+        if application.transport == self.table:
+            return application.c.index
+        missing = application.missing_upcalls()
+        if missing:
+            raise ValueError(f"{type(application).__name__} has no {', '.join(missing)}: it fills its whole "
+                             "table in __cinit__ (ustack/application.pxd, application_t)")
+        application.ensure_free()
+        application.gate.check("listen()")
+        if self.c.application_count == KERNEL_APPLICATIONS - 1:
+            raise MemoryError(f"a transport serves at most {KERNEL_APPLICATIONS - 1} applications")
+        self.c.application_count += 1
+        self.c.applications[self.c.application_count] = &application.c
+        application.attach(self, <uint16_t>self.c.application_count, &self.come_up)
+        self.applications.append(application)
+        return application.c.index
+
+    cdef uint64_t now(self) noexcept:
+        if not self.manual_clock:
+            self.c.now_ns = clock_monotonic_ns()
+        return self.c.now_ns
+
+    cdef int leave(self) except -1:
+        self.gate.leave()
+        return self._raise_parked()
+
+    cdef int _raise_parked(self) except -1:
+        cdef Application application
+        for application in self.applications:
+            if application.parked is not None:
+                error = application.parked
+                application.parked = None
+                raise error
+        return 0
+
+    cdef uint32_t turn(self, uint64_t at_ns) noexcept:
+        cdef uint32_t happened
+        lent_watch(&self.come_up)
+        with nogil:
+            kernel_wait(&self.c, 0)
+            happened = kernel_turn(&self.c, at_ns)
+        lent_watch(NULL)
+        self._hand_over()
+        return happened
+
+    cdef void _hand_over(self) noexcept:
+        if self.c.hand_overs:
+            upcalls_hand_over(&self.c)
+
+    cdef void push(self) noexcept:
+        cdef uint64_t now_ns
+        if not self.manual_clock and self.alive:
+            now_ns = self.now()
+            with nogil:
+                kernel_flush(&self.c, now_ns)
+            self._hand_over()
+
+    cdef void push_with_gil(self) noexcept:
+        if not self.manual_clock and self.alive:
+            kernel_flush(&self.c, self.now())
+            self._hand_over()
+
+    cdef int control_number(self, object name) except -1:
+        if name is None:
+            name = bytes(self.c.cc).split(b"\0")[0].decode() or self.control_names[0]
+        if name not in self.control_names:
+            raise ValueError(f"no congestion control {name!r}; this kernel has: {', '.join(self.control_names)}")
+        return self.control_names.index(name)
+
+    cdef int _between_turns(self) except -1:
+        self.gate.serve()
+        self._raise_parked()
+        return PyErr_CheckSignals()
+
+    cdef void wait_until(self, object condition, object timeout, str what) except *:
+        cdef uint64_t until_ns = UINT64_MAX, now_ns = clock_monotonic_ns(), limit_ns
+        if self.manual_clock:
+            raise WouldBlock("would_block", f"{what}; a manual clock does not wait: poll it", errno.EAGAIN)
+        limit_ns = timeout_ns(timeout)
+        if limit_ns < UINT64_MAX - now_ns:
+            until_ns = now_ns + limit_ns
+        while not condition():
+            self._between_turns()
+            now_ns = clock_monotonic_ns()
+            if now_ns >= until_ns:
+                raise CallTimeout("call_timeout", f"{what} within {timeout} s", errno.ETIMEDOUT)
+            self._sleep(min(until_ns, now_ns + SLICE_NS), now_ns)
+
+    cdef void _sleep(self, uint64_t until_ns, uint64_t now_ns) noexcept:
+        """A wait of at most that long, and the turn after it."""
+        cdef uint64_t deadline_ns = kernel_next_deadline(&self.c)
+        if until_ns < deadline_ns:
+            deadline_ns = until_ns
+        lent_watch(&self.come_up)
+        with nogil:
+            kernel_wait(&self.c, deadline_ns - now_ns if deadline_ns > now_ns else 0)
+            kernel_turn(&self.c, clock_monotonic_ns())
+        lent_watch(NULL)
+        self._hand_over()
+
+    # ------------------------------------------------------------ for its user
+
+    def listen(self, port: int, *, application: Application, address: str | None = None,
+               backlog: int = 4096) -> "KernelListener":
+        """The application gets the connections to this port; 0: one that the kernel chooses. address None: any.
+
+        backlog: of connections that nobody has accepted yet, and of those that on_accept leaves waiting.
+        """
+        cdef ip_addr_t wanted
+        cdef const ip_addr_t *at = NULL
+        cdef uint16_t number = whole("port", port, 0, 65535)
+        cdef uint32_t most = whole("backlog", backlog, 1, 1 << 20)
+        cdef Application own = application
+        cdef int answer
+        cdef KernelListener listener
+        if address is not None:
+            ip_addr_from_text(address, &wanted)
+            at = &wanted
+        self.enter("listen()")
+        try:
+            self.register(own)
+            answer = self.table.listen(self.table, at, number, &own.c, most)
+            if answer == CALL_IN_USE:
+                raise AddressInUse("in_use", f"port {number} is in use", errno.EADDRINUSE)
+            if answer != CALL_OK:
+                raise OSError(errno.EADDRNOTAVAIL, f"cannot listen on {address or 'any address'}, port {number}")
+            listener = KernelListener.__new__(KernelListener)
+            listener.transport = self
+            listener.has_address = at != NULL
+            if at != NULL:
+                listener.address = wanted
+            listener.port = self.c.latest_port
+            return listener
+        finally:
+            self.leave()
+
+    def poll(self, now_ns: int | None = None) -> int:
+        """One turn, without waiting; how much happened in it. now_ns: exactly with a manual clock; never decreasing."""
+        cdef uint64_t at_ns
+        self.enter("poll()")
+        try:
+            if self.manual_clock != (now_ns is not None):
+                raise ValueError("poll() takes now_ns exactly when the transport was made with now_ns")
+            at_ns = whole("now_ns", now_ns, self.c.now_ns, 1 << 62) if self.manual_clock else clock_monotonic_ns()
+            return self.turn(at_ns)
+        finally:
+            self.leave()
+
+    def run(self, duration_ns: int | None = None) -> None:
+        """Serve until stop(), the end of duration_ns, or a signal handler that raises. Sleeps when nothing is ready."""
+        cdef uint64_t until_ns = UINT64_MAX, slice_ns
+        cdef uint64_t start_ns = clock_monotonic_ns()
+        self.enter("run()")
+        try:
+            if self.manual_clock:
+                raise ValueError("a transport with a manual clock is driven by poll(now_ns)")
+            if duration_ns is not None:
+                until_ns = start_ns + <uint64_t>whole("duration_ns", duration_ns, 0, UINT64_MAX - start_ns)
+            self.stop_requested = False
+            while self.alive and not self.stop_requested and clock_monotonic_ns() < until_ns:
+                slice_ns = clock_monotonic_ns() + SLICE_NS
+                if slice_ns > until_ns:
+                    slice_ns = until_ns
+                self.come_up = self.stop_requested or bool(self.gate.deferred)
+                lent_watch(&self.come_up)
+                with nogil:
+                    kernel_run(&self.c, slice_ns, &self.come_up)
+                lent_watch(NULL)
+                self._hand_over()
+                self._between_turns()
+        finally:
+            self.leave()
+
+    def stop(self) -> None:
+        """Make run() return: after its current turn, or, where it sleeps, within 100 ms. Allowed from anywhere."""
+        self.stop_requested = True
+        self.come_up = True
+
+    def close(self, *, linger: float = 0.0) -> None:
+        """Close every listener, serve connections that applications have closed for `linger` seconds at most, reset
+        the others, let the applications go. Idempotent."""
+        cdef uint64_t until_ns
+        if not self.alive:
+            return
+        self.enter("close()")
+        try:
+            self._unlisten_all()
+            until_ns = clock_monotonic_ns() + timeout_ns(linger)
+            while not self.manual_clock and self.c.closing and clock_monotonic_ns() < until_ns:
+                self._sleep(min(until_ns, clock_monotonic_ns() + SLICE_NS), clock_monotonic_ns())
+                self._between_turns()
+            self._destroy()
+        finally:
+            self.gate.leave()
+
+    cdef void _unlisten_all(self) noexcept:
+        cdef int index
+        for index in range(KERNEL_LISTENERS):
+            if self.c.listeners[index].fd >= 0:
+                self.table.unlisten(self.table, &self.c.listeners[index].address, self.c.listeners[index].port)
+
+    def _destroy(self) -> None:
+        cdef bint more = True
+        cdef uint64_t now_ns
+        while more:
+            now_ns = self.now()
+            with nogil:
+                more = kernel_end_some(&self.c, END_MOST, now_ns)
+            self._hand_over()
+        for application in self.applications:
+            (<Application>application).detach()
+        self.alive = False
+        self.copy.kernel = NULL
+        kernel_free(&self.c)
+
+    # ------------------------------------------------------------ looking
+
+    @property
+    def strategy(self) -> str:
+        """Its name."""
+        return self.c.readiness.ops.name.decode() if self.c.readiness != NULL else ""
+
+    @property
+    def established(self) -> int:
+        """Connections that applications own now."""
+        return self.c.established
+
+    def closing_connections(self) -> int:
+        """Of them, those that their applications have closed, and that still have bytes or a FIN to come or to go."""
+        return self.c.closing
+
+    @property
+    def next_deadline_ns(self) -> int | None:
+        """When poll() next has something to do unless a socket becomes ready; None: never."""
+        if not self.alive:
+            return None
+        self.gate.check("next_deadline_ns")
+        cdef uint64_t deadline_ns = kernel_next_deadline(&self.c)
+        return None if deadline_ns == UINT64_MAX else max(deadline_ns, self.c.now_ns)
+
+    def counters(self) -> dict[str, int]:
+        """Every event counted since the start, by name (counters.pxd)."""
+        return kernel_counters_as_dict(self.c.counters)
+
+    def leaks(self) -> dict[str, int]:
+        """Records in use, by pool: all zero once every connection has ended."""
+        return {"connections": self.c.conns.in_use, "pieces": self.c.pieces.in_use, "timers": self.c.wheel.armed,
+                "unread_bytes": self.c.unread_bytes}
+
+    def __enter__(self) -> "KernelTransport":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+cdef class KernelListener:
+    """A port that a transport listens on, made by KernelTransport.listen()."""
+
+    cdef KernelTransport transport
+    cdef ip_addr_t address
+    cdef bint has_address
+    cdef readonly int port
+
+    def __init__(self) -> None:
+        raise TypeError("use KernelTransport.listen()")
+
+    def close(self) -> None:
+        """Take no connection any more; those that there are go on. Idempotent."""
+        cdef const ip_addr_t *at = &self.address if self.has_address else NULL
+        if self.transport is None or not self.transport.alive:
+            return
+        self.transport.enter("close()")
+        try:
+            if listener_of(&self.transport.c, at, <uint16_t>self.port) != NULL:
+                self.transport.table.unlisten(self.transport.table, at, <uint16_t>self.port)
+        finally:
+            self.transport.leave()
+            self.transport = None

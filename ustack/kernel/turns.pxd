@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: MIT
+# One turn of a transport over the kernel's sockets.
+#
+#     kernel_wait   the strategy says who is ready; sleeps if it may
+#     kernel_turn   accept ─▶ timeouts ─▶ for each connection with work: read, upcalls ─▶ hand-over
+#                   ─▶ for each with output: sendmsg, the end, what the strategy is asked next
+#
+# A turn does a bounded amount of work, counted in units of about 100 ns (application.pxd, turn_spent). What it does not
+# pay for stays on the lists, and the next turn comes without a sleep.
+#
+# Above: transport, the face. Below: accepting, upcalls, connections, sockets.
+
+from libc.stdint cimport uint32_t, uint64_t
+
+from ustack.kernel.records cimport kernel_t
+
+# At most this long; not at all if something is left to do. Before a turn.
+cdef void kernel_wait(kernel_t *kernel, uint64_t timeout_ns) noexcept nogil
+# How much has happened: 0 if nothing was to be done.
+cdef uint32_t kernel_turn(kernel_t *kernel, uint64_t now_ns) noexcept nogil
+# The second half alone: what downcalls have left behind.
+cdef void kernel_flush(kernel_t *kernel, uint64_t now_ns) noexcept nogil
+# A time at or before the first timeout; UINT64_MAX: none. 0: something is left to do.
+cdef uint64_t kernel_next_deadline(kernel_t *kernel) noexcept nogil
+# Turns with sleep between them, until until_ns or until somebody sets *come_up.
+cdef void kernel_run(kernel_t *kernel, uint64_t until_ns, const bint *come_up) noexcept nogil
+# End up to `most` connections with a RST: the transport goes. False: none is left.
+cdef bint kernel_end_some(kernel_t *kernel, uint32_t most, uint64_t now_ns) noexcept nogil

@@ -1,0 +1,263 @@
+# SPDX-License-Identifier: MIT
+"""One turn of a transport over the kernel's sockets. See turns.pxd."""
+
+from libc.errno cimport EFAULT, ENOMEM
+from libc.stdint cimport uint32_t, uint64_t
+
+from ustack.application cimport CLOSE_ABORTED, CLOSE_NORMAL, close_reason_t
+from ustack.base.clock cimport clock_monotonic_ns
+from ustack.base.posix cimport SHUT_WR, socket_shutdown
+from ustack.base.wheel cimport TIMER_NONE, timer_event_t, wheel_expire, wheel_next_ns
+from ustack.buf.slab cimport slab_at
+from ustack.kernel.accepting cimport accept_some, listeners_release
+from ustack.kernel.connections cimport (
+    conn_named, interest_sync, out_add, out_take, timeout_sync, watch_no_more, work_add, work_take)
+from ustack.kernel.counters cimport EVENTS_STALE, EVENTS_TOLD, TURNS, WAITS
+from ustack.kernel.downcalls cimport conn_fail
+from ustack.kernel.readiness cimport READY_EOF, READY_ERROR, READY_HANGUP, READY_IN, READY_OUT, ready_t
+from ustack.kernel.records cimport (
+    ABORT, CLOSED_BY_APP, CONNECTING, EOF_TOLD, FIN_QUEUED, FIN_SENT, IN_WORK, LAST_READ,
+    OFFER, PAUSED, PEER_FIN, READABLE, READY_MOST, TIMED_OUT, UNWRITABLE, WANT_WRITABLE, is_listener, is_writable,
+    kernel_conn_t, kernel_t, tally)
+from ustack.kernel.sockets cimport socket_error, socket_flush
+from ustack.kernel.upcalls cimport upcall_closed, upcalls_end_bursts, upcalls_hand_over, upcalls_make
+
+cdef enum:
+    STAGE_UNITS = 8192          # as the engine has it: see turn_spent
+    TIMERS_MOST = 64            # taken from the wheel at once
+    MOVES_MOST = 1024           # timers placed again in a turn
+    CONNECTION_UNITS = 2        # taken from a list
+    SEND_UNITS = 10             # sendmsg, without the bytes
+
+
+cdef void kernel_wait(kernel_t *kernel, uint64_t timeout_ns) noexcept nogil:
+    cdef int found
+    listeners_release(kernel)
+    if has_work(kernel):
+        timeout_ns = 0
+    tally(kernel, WAITS)
+    found = kernel.readiness.ops.wait(kernel.readiness, kernel.ready, READY_MOST, timeout_ns)
+    kernel.ready_count = <uint32_t>found if found > 0 else 0
+    kernel.counters[<int>EVENTS_TOLD] += kernel.ready_count
+
+
+cdef bint has_work(const kernel_t *kernel) noexcept nogil:
+    cdef uint32_t number
+    if kernel.work_head or kernel.out_head or kernel.hand_overs:
+        return True
+    for number in range(kernel.listeners_used):
+        if kernel.listeners[number].fd >= 0 and kernel.listeners[number].ready:
+            return True
+    return False
+
+
+cdef uint64_t kernel_next_deadline(kernel_t *kernel) noexcept nogil:
+    cdef uint64_t at_ns
+    if has_work(kernel):
+        return 0
+    at_ns = wheel_next_ns(&kernel.wheel)
+    return kernel.starved_until_ns if kernel.held and kernel.now_ns < kernel.starved_until_ns < at_ns else at_ns
+
+
+# ---------------------------------------------------------------- what is due
+
+cdef uint32_t note_ready(kernel_t *kernel) noexcept nogil:
+    """Note on the records what the strategy has told. How many connections have something to do."""
+    cdef const ready_t *ready
+    cdef kernel_conn_t *conn
+    cdef uint32_t index, found = 0
+    for index in range(kernel.ready_count):
+        ready = &kernel.ready[index]
+        if is_listener(ready.token):
+            kernel.listeners[<uint32_t>ready.token].ready = True
+            continue
+        conn = conn_named(kernel, ready.token)
+        if conn == NULL:
+            tally(kernel, EVENTS_STALE)
+            continue
+        found += note_events(kernel, conn, ready.events)
+    kernel.ready_count = 0
+    return found
+
+
+cdef bint note_events(kernel_t *kernel, kernel_conn_t *conn, uint32_t events) noexcept nogil:
+    """False: it is nothing that anybody waits for."""
+    cdef int error
+    if conn.flags & CONNECTING:
+        work_add(kernel, conn)
+        return True
+    if events & READY_ERROR:
+        error = socket_error(conn.fd)
+        if error != 0:
+            conn_fail(kernel, conn, error)
+            return True
+    if events & READY_HANGUP and not kernel.readiness.ops.edge:
+        watch_no_more(kernel, conn)         # it would be told for ever
+    if events & READY_EOF:
+        conn.flags |= LAST_READ
+    if events & READY_OUT and conn.flags & UNWRITABLE:
+        conn.flags &= ~<uint32_t>UNWRITABLE
+        out_add(kernel, conn)
+    if events & (READY_IN | READY_HANGUP | READY_ERROR):
+        conn.flags |= READABLE
+        if not conn.flags & (PAUSED | PEER_FIN):
+            work_add(kernel, conn)
+    return conn.flags & IN_WORK != 0
+
+
+cdef uint32_t expire(kernel_t *kernel) noexcept nogil:
+    cdef timer_event_t events[TIMERS_MOST]
+    cdef kernel_conn_t *conn
+    cdef uint32_t moves = MOVES_MOST, index, count = TIMERS_MOST, due = 0
+    while count == TIMERS_MOST:
+        count = wheel_expire(&kernel.wheel, kernel.now_ns, events, TIMERS_MOST, &moves)
+        for index in range(count):          # before anything is armed: an id may name another timer then
+            (<kernel_conn_t *>slab_at(&kernel.conns, events[index].owner)).timer = TIMER_NONE
+        for index in range(count):
+            conn = <kernel_conn_t *>slab_at(&kernel.conns, events[index].owner)
+            if conn.timeout_at_ns == 0:
+                continue
+            if conn.timeout_at_ns > kernel.now_ns:
+                timeout_sync(kernel, conn)  # it was moved meanwhile
+                continue
+            conn.timeout_at_ns = 0
+            conn.flags |= TIMED_OUT
+            work_add(kernel, conn)
+            due += 1
+    return due
+
+
+# ---------------------------------------------------------------- a turn
+
+cdef uint32_t kernel_turn(kernel_t *kernel, uint64_t now_ns) noexcept nogil:
+    cdef uint32_t happened, number, last
+    cdef kernel_conn_t *conn
+    kernel.now_ns = now_ns
+    tally(kernel, TURNS)
+    kernel.budget.stage_left = STAGE_UNITS
+    happened = note_ready(kernel)
+    for number in range(kernel.listeners_used):
+        if kernel.listeners[number].fd >= 0 and kernel.listeners[number].ready:
+            happened += accept_some(kernel, number)
+    happened += expire(kernel)
+    last = kernel.work_tail                 # what upcalls add behind it has its turn later
+    while last and kernel.budget.stage_left > 0:
+        conn = work_take(kernel)
+        if conn == NULL:
+            break
+        if conn.index == last:
+            last = 0
+        kernel.budget.stage_left -= CONNECTION_UNITS
+        happened += upcalls_make(kernel, conn)
+        out_add(kernel, conn)
+    if kernel.hand_overs:
+        happened += upcalls_hand_over(kernel)
+    kernel.budget.stage_left = STAGE_UNITS
+    happened += output(kernel)
+    if kernel.open_applications:
+        upcalls_end_bursts(kernel)
+    return happened
+
+
+cdef void kernel_flush(kernel_t *kernel, uint64_t now_ns) noexcept nogil:
+    kernel.now_ns = now_ns
+    kernel.budget.stage_left = STAGE_UNITS
+    output(kernel)
+    if kernel.open_applications:
+        upcalls_end_bursts(kernel)
+
+
+cdef uint32_t output(kernel_t *kernel) noexcept nogil:
+    """What goes out, and who has come to his end. Connections that the budget does not pay for stay on the list."""
+    cdef uint32_t happened = 0, last = kernel.out_tail
+    cdef kernel_conn_t *conn
+    cdef int changed
+    while last and kernel.budget.stage_left > 0:
+        conn = out_take(kernel)
+        if conn == NULL:
+            break
+        if conn.index == last:
+            last = 0
+        kernel.budget.stage_left -= CONNECTION_UNITS
+        happened += depart(kernel, conn)
+        if finish(kernel, conn):
+            happened += 1
+            continue
+        changed = interest_sync(kernel, conn)
+        if changed < 0:
+            conn_fail(kernel, conn, ENOMEM)
+        happened += changed != 0
+    return happened
+
+
+cdef bint depart(kernel_t *kernel, kernel_conn_t *conn) noexcept nogil:
+    """What the kernel takes of the send queue, and the FIN behind it."""
+    cdef int failed
+    cdef bint sent = False
+    if conn.flags & (ABORT | CONNECTING | UNWRITABLE):
+        return False
+    if conn.queued_bytes > 0:
+        sent = True
+        kernel.budget.stage_left -= SEND_UNITS
+        failed = socket_flush(kernel, conn)
+        if failed == -EFAULT:
+            conn.flags |= ABORT
+            conn.reason = CLOSE_ABORTED
+            return True
+        if failed != 0:
+            conn_fail(kernel, conn, -failed)
+            return True
+        if conn.flags & WANT_WRITABLE and is_writable(conn):
+            work_add(kernel, conn)
+    if conn.flags & (FIN_QUEUED | FIN_SENT) == FIN_QUEUED and conn.queued_bytes == 0:
+        conn.flags |= FIN_SENT
+        if not (conn.flags & CLOSED_BY_APP and conn.flags & PEER_FIN):     # then close says it
+            socket_shutdown(conn.fd, SHUT_WR)
+        sent = True
+    return sent
+
+
+cdef bint finish(kernel_t *kernel, kernel_conn_t *conn) noexcept nogil:
+    """on_closed, when nothing is left to come or to go."""
+    if conn.flags & ABORT:
+        upcall_closed(kernel, conn, <close_reason_t>conn.reason)
+        return True
+    if conn.flags & FIN_SENT and conn.flags & PEER_FIN and conn.flags & (EOF_TOLD | CLOSED_BY_APP) and not (
+            conn.flags & OFFER):
+        upcall_closed(kernel, conn, CLOSE_NORMAL)
+        return True
+    return False
+
+
+# ---------------------------------------------------------------- who drives it
+
+cdef void kernel_run(kernel_t *kernel, uint64_t until_ns, const bint *come_up) noexcept nogil:
+    cdef uint64_t now_ns = clock_monotonic_ns(), deadline_ns
+    while not come_up[0] and now_ns < until_ns:
+        deadline_ns = kernel_next_deadline(kernel)
+        if deadline_ns > until_ns:
+            deadline_ns = until_ns
+        kernel_wait(kernel, deadline_ns - now_ns if deadline_ns > now_ns else 0)
+        now_ns = clock_monotonic_ns()
+        kernel_turn(kernel, now_ns)
+
+
+cdef bint kernel_end_some(kernel_t *kernel, uint32_t most, uint64_t now_ns) noexcept nogil:
+    cdef kernel_conn_t *conn
+    cdef uint32_t index
+    kernel.now_ns = now_ns
+    kernel.budget.stage_left = STAGE_UNITS
+    for index in range(kernel.generations_capacity):
+        if kernel.generations[index] == 0:
+            continue
+        if most == 0:
+            break
+        most -= 1
+        conn = <kernel_conn_t *>slab_at(&kernel.conns, index)
+        conn.flags |= ABORT
+        upcall_closed(kernel, conn, CLOSE_ABORTED)
+    while out_take(kernel) != NULL or work_take(kernel) != NULL:
+        pass
+    if kernel.open_applications:
+        upcalls_end_bursts(kernel)
+    return most == 0
