@@ -178,7 +178,7 @@ def test_super_frames_go_only_while_the_counter_has_no_cwr() -> None:
 
 
 def vandal(seed: int) -> Callable[[bytes, int], bytes | None]:
-    """Who draws lots for the IP header's ECN bits of every second frame, and for AE, ECE and CWR behind the handshake."""
+    """Who draws lots for the IP header's ECN bits of every second frame, and behind the handshake for AE, ECE, CWR."""
     lots = random.Random(seed)
 
     def change(frame: bytes, _index: int) -> bytes | None:

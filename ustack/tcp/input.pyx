@@ -37,7 +37,7 @@ from ustack.tcp.records.tcb cimport (
     TCB_FIN_SENT, TCB_PERSIST, flow_key_t, tcb_at, tcb_heard, tcb_max_window, tcb_t)
 from ustack.tcp.records.timestamps cimport timestamp_echoed
 from ustack.tcp.records.work cimport work_add
-from ustack.tcp.recovery.accecn cimport accecn_arrives, accecn_syn_ack_again
+from ustack.tcp.recovery.accecn cimport accecn_arrives, accecn_repeated, accecn_syn_ack_again
 from ustack.tcp.recovery.ack cimport ack_input
 from ustack.tcp.recovery.ecn cimport ECN_NOTHING, ecn_arrives, ecn_heard_t, ecn_settle
 from ustack.tcp.throttle cimport repeated_syn_allowed
@@ -250,6 +250,8 @@ cdef inline bint check_sequence(tcp_t *tcp, tcb_t *tcb, const segment_t *seg) no
             correct(tcp, tcb, seg, DROP_TCP_SEQUENCE)
         elif correct(tcp, tcb, seg, DROP_TCP_DUPLICATE) and seg.flags & ACK and ack_is_possible(tcb, seg.ack):
             duplicate_note(tcp, tcb, seg.seq, seg.seq + seg.length)     # not what somebody off the path made up
+            if seg.flags & ACCURATE and not seg.flags & SYN:
+                accecn_repeated(tcp, tcb)
         if seg.flags & (SYN | ACK) == (SYN | ACK) and seg.seq == tcb.rcv_nxt - 1 and tcb_is_accurate(tcb):
             accecn_syn_ack_again(tcp, tcb, seg)
         if seg.seq == tcb.rcv_nxt - 1 and seg.length <= 1 and seg.flags & (ACK | SYN | FIN) == ACK:

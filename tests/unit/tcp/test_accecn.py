@@ -2,6 +2,7 @@
 """Accurate ECN feedback, rule by rule against a scripted peer: RFC 9768."""
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -723,3 +724,234 @@ def test_a_storm_of_marks_is_answered_segment_by_segment_at_most() -> None:
             assert len(scene.peer.drain()) <= 1
         assert scene.read() == b"x" * 300
         assert counters(scene, "r_cep", "r_ceb") == (FIRST + 150, 150)
+
+
+# ---------------------------------------------------------------- the option (section 3.2.3): what we send
+
+BOTH: Mapping[str, Any] = {**ALL_OPTIONS, "mss": 1472}
+
+
+def option_of(segment: Segment) -> Any:
+    """The AccECN option of a segment, or None."""
+    return segment.options.get("accecn")
+
+
+def test_the_handshake_tests_the_path() -> None:
+    """Section 3.2.3.2.1: on the SYN-ACK, on the ACK of it, on the client's first data; not on a SYN."""
+    with offered() as scene:
+        scene.peer.send("SA" + ace(NOT_ECT_ARRIVED), options={**SYN_OPTIONS, "accecn": (172, (1, 0, 1))})
+        assert option_of(scene.peer.expect("A" + ace(NOT_ECT_ARRIVED))) == (172, (1, 0, 1))
+        assert scene.info()["accecn"]["options_come"]
+        scene.send(b"x")
+        assert option_of(scene.peer.expect(payload=b"x")) == (172, (1, 0, 1))
+        scene.peer.send("A" + ace(FIRST))
+        scene.send(b"y")
+        assert option_of(scene.peer.expect(payload=b"y")) is None  # nothing has changed
+        scene.abort()
+
+
+@pytest.mark.parametrize(("marks", "expected"), [
+    ((ECT0,), (172, (101,))), ((ECT1,), (174, (101,))), ((CE,), (172, (1, 100))),
+    ((ECT0, CE), (172, (101, 100))), ((ECT1, CE), (174, (101, 100))), ((ECT0, ECT1), (172, (101, 0, 101))),
+    ((ECT1, CE, ECT0), (172, (101, 100, 101))), ((NOT_ECT,), None),
+])  # fmt: skip
+def test_an_ack_has_every_counter_that_has_changed(marks: tuple[int, ...], expected: Any) -> None:
+    """Section 3.2.3.3, "recommended simple scheme", in the order that is shorter (table 5)."""
+    with agreed() as scene:
+        for tos in marks:
+            scene.peer.send("A" + ace(FIRST), payload=bytes(100), tos=tos, pump=False)
+        scene.testbed.pump()
+        scene.testbed.advance(50 * MILLISECOND)
+        assert option_of(scene.peer.expect(ack=1 + 100 * len(marks))) == expected
+        scene.peer.send("A" + ace(FIRST), payload=b"z")
+        assert option_of(scene.peer.expect_after(40 * MILLISECOND)) is None  # no counter has incremented since
+        scene.read()
+
+
+def test_counters_that_have_changed_once_come_with_those_that_change_now() -> None:
+    with agreed() as scene:
+        scene.peer.send("A" + ace(FIRST), payload=bytes(100), tos=CE)
+        assert option_of(scene.peer.expect()) == (172, (1, 100))
+        scene.peer.send("A" + ace(FIRST), payload=bytes(50), tos=ECT0)
+        assert option_of(scene.peer.expect_after(40 * MILLISECOND)) == (172, (51, 100))
+        scene.read()
+
+
+@pytest.mark.parametrize(("size", "there"), [(10, True), (MSS - 8, True), (MSS - 7, False), (MSS, False)])
+def test_data_has_the_option_where_smss_leaves_room(size: int, there: bool) -> None:
+    """ "If there is insufficient space ... the entire AccECN TCP option MUST be omitted"."""
+    with agreed() as scene:
+        scene.peer.send("A" + ace(FIRST), payload=b"x", tos=ECT0)
+        scene.send(bytes(size))
+        data = scene.peer.expect(payload=length(size), ack=2)
+        assert option_of(data) == ((172, (2,)) if there else None)
+        assert ace_in(data) == FIRST
+        scene.peer.send("A" + ace(FIRST))
+        scene.testbed.advance(SECOND)
+        scene.peer.expect_nothing()
+        scene.read()
+
+
+def test_what_goes_again_has_no_option() -> None:
+    """Section 3.2.3.2.2."""
+    with agreed() as scene:
+        scene.peer.send("A" + ace(FIRST), payload=b"x", tos=ECT0)
+        scene.send(b"data")
+        assert option_of(scene.peer.expect(payload=b"data")) == (172, (2,))
+        scene.peer.wait(3 * SECOND)
+        assert option_of(scene.peer.expect(payload=b"data")) is None
+        scene.abort()
+
+
+@pytest.mark.parametrize(("options", "holes", "blocks", "fields"), [
+    (BOTH, 1, 1, 2), (BOTH, 2, 2, 2), (BOTH, 3, 2, 2), (SACK_OPTIONS, 3, 3, 2), (SACK_OPTIONS, 4, 3, 2),
+])  # fmt: skip
+def test_two_sack_blocks_come_before_the_option_and_it_before_a_third(
+    options: Mapping[str, Any], holes: int, blocks: int, fields: int
+) -> None:
+    """Section 3.2.3.3, "Importance of Congestion Control"."""
+    with agreed(options=options) as scene:
+        for index in range(holes):
+            scene.peer.send("A" + ace(FIRST), seq=11 + 20 * index, payload=bytes(10), tos=CE if index == 0 else ECT0,
+                            pump=False)  # fmt: skip
+        scene.testbed.pump()
+        ack = scene.peer.expect(ack=1)
+        assert len(ack.options["sack"]) == blocks
+        assert option_of(ack) == (172, (1 + 10 * (holes - 1), 10)[:fields])
+        scene.peer.drain()
+        scene.abort()
+
+
+def test_where_all_three_have_changed_and_sack_leaves_room_for_two_there_is_none() -> None:
+    with agreed(options=BOTH) as scene:
+        for index, tos in enumerate((CE, ECT0, ECT1)):
+            scene.peer.send("A" + ace(FIRST), seq=11 + 20 * index, payload=bytes(10), tos=tos, pump=False)
+        scene.testbed.pump()
+        ack = scene.peer.expect(ack=1)
+        assert option_of(ack) is None
+        assert len(ack.options["sack"]) == 3
+        scene.peer.drain()
+        scene.abort()
+
+
+def test_counters_are_told_every_two_megabytes_where_full_segments_carry_all_acks() -> None:
+    """ "at least once for every 2^22 bytes"."""
+    with flying(4, total=4000, options={**SYN_OPTIONS, "nop": 1, "wscale": 7}, rcv_buffer_bytes=1 << 20) as scene:
+        told = []
+        sent = 0
+        for index in range(1, 1600):
+            scene.peer.send("A" + ace(FIRST), ack=seq_of(min(index, 3900)), payload=bytes(1400), tos=ECT0)
+            sent += 1400
+            scene.read()
+            for segment in scene.peer.drain():
+                if option_of(segment) is not None:
+                    told.append(option_of(segment)[1][0])
+            scene.peer.rcv_nxt = seq_of(index)
+        assert told
+        assert all(later - earlier <= 1 << 22 for earlier, later in pairwise(told))
+        assert sent - told[-1] <= 1 << 22
+        scene.abort()
+
+
+def test_where_acks_with_the_option_never_arrive_there_are_no_more() -> None:
+    """Section 3.2.3.2.2: "detecting whether the acknowledged data always reappears as a retransmission"."""
+    with agreed() as scene:
+        for index in range(5):
+            scene.peer.send("A" + ace(FIRST), seq=1 + index, payload=b"x", tos=ECT0)
+            first = option_of(scene.peer.expect_after(40 * MILLISECOND))
+            assert (first is not None) == (index < 3)
+            scene.testbed.advance(SECOND)
+            scene.peer.send("A" + ace(FIRST), seq=1 + index, payload=b"x")
+            assert option_of(scene.peer.expect()) is None
+        assert counted(scene, "accecn_options_ended") == 1
+        scene.read()
+
+
+def test_a_repetition_now_and_then_ends_nothing() -> None:
+    with agreed() as scene:
+        for index in range(12):
+            scene.peer.send("A" + ace(FIRST), seq=1 + index, payload=b"x", tos=ECT0)
+            assert option_of(scene.peer.expect_after(40 * MILLISECOND)) is not None
+            if index % 3:
+                scene.testbed.advance(SECOND)
+                scene.peer.send("A" + ace(FIRST), seq=1 + index, payload=b"x")
+                scene.peer.expect()
+        assert counted(scene, "accecn_options_ended") == 0
+        scene.read()
+
+
+# ---------------------------------------------------------------- ... and what we read
+
+
+def test_both_orders_and_all_lengths_are_read() -> None:
+    """Table 5, across the end of the 24 bits."""
+    with flying(8, cc="newreno") as scene:
+        steps: list[tuple[tuple[int, tuple[int, ...]], tuple[int, int, int]]] = [
+            ((172, ()), (1, 0, 1)), ((172, (1461,)), (1461, 0, 1)), ((172, (2921, 1460)), (2921, 1460, 1)),
+            ((174, (31, 1460, 2921)), (2921, 1460, 31)), ((174, (41,)), (2921, 1460, 41)),
+            ((172, (0x7FFFFF, 1460)), (0x7FFFFF, 1460, 41)), ((172, (0xFFFFF0,)), (0xFFFFF0, 1460, 41)),
+            ((172, (3,)), (0x1000003, 1460, 41)),
+        ]  # fmt: skip
+        for index, (option, expected) in enumerate(steps):
+            scene.peer.send("A" + ace(FIRST + (index > 1)), ack=seq_of(2 + index), options={"accecn": option})
+            assert counters(scene, "s_e0b", "s_ceb", "s_e1b") == expected
+        assert counted(scene, "accecn_stopped") == 0
+        scene.abort()
+
+
+@pytest.mark.parametrize(("ceb", "marks"), [(0, 0), (8 * MSS, 8), (4 * MSS, 8)])
+def test_the_option_tells_whether_three_bits_have_come_round(ceb: int, marks: int) -> None:
+    """Appendix A.2.2: with the option, an ACK of ten segments is not read for the worst."""
+    with flying(20, cc="newreno") as scene:
+        scene.peer.send("A" + ace(FIRST), ack=seq_of(1), options={"accecn": (172, (1,))})
+        scene.peer.send("A" + ace(FIRST), ack=seq_of(11), options={"accecn": (172, (1, ceb))})
+        assert counters(scene, "s_cep") == (FIRST + marks,)
+        scene.abort()
+
+
+@pytest.mark.parametrize("option", [(172, (0, 0, 1)), (172, (1, 0, 0)), (174, (0,))])
+@both_roles
+def test_a_first_option_that_is_zeroed_is_the_last_that_is_read(role: str, option: Any) -> None:
+    """Section 3.2.3.2.4."""
+    if role == "active":
+        scene = offered(cc="newreno")
+        scene.peer.send("SA" + ace(NOT_ECT_ARRIVED), options={**SYN_OPTIONS, "accecn": option})
+        scene.peer.expect("A" + ace(NOT_ECT_ARRIVED))
+    else:
+        scene = listen(ecn=ACCURATE_ACCEPT, cc="newreno")
+        scene.peer.send(OFFERED, options=SYN_OPTIONS)
+        scene.peer.expect("SA" + ace(NOT_ECT_ARRIVED))
+        scene.peer.send("A" + ace(NOT_ECT_ARRIVED), options={"accecn": option})
+        scene.accept()
+    with scene:
+        assert counted(scene, "accecn_options_ignored_in") == 1
+        scene.send(b"x")
+        scene.peer.drain()
+        scene.peer.send("A" + ace(FIRST), ack=2, options={"accecn": (172, (100, 100, 100))})
+        assert counters(scene, "s_e0b", "s_ceb", "s_e1b") == (1, 0, 1)
+        assert not scene.info()["accecn"]["options_come"]
+        scene.abort()
+
+
+def test_counters_that_go_back_are_not_taken() -> None:
+    with flying(8, cc="newreno") as scene:
+        scene.peer.send("A" + ace(FIRST), ack=seq_of(2), options={"accecn": (172, (5000, 0))})
+        scene.peer.send("A" + ace(FIRST), ack=seq_of(3), options={"accecn": (172, (4999, 0))})
+        scene.peer.send("A" + ace(FIRST), ack=seq_of(4), options={"accecn": (172, (6000, 0xFFFFFF))})
+        assert counters(scene, "s_e0b", "s_ceb") == (5000, 0)
+        assert counted(scene, "accecn_options_ignored_in") == 2
+        scene.abort()
+
+
+def test_marked_bytes_in_no_marked_segment_are_mangled_feedback() -> None:
+    """Section 3.2.3.2.5: "the Data Sender MUST disable sending ECN-capable packets"."""
+    with flying(8, cc="newreno") as scene:
+        scene.peer.send("A" + ace(FIRST), ack=seq_of(2), options={"accecn": (172, (1, 0))})
+        scene.peer.send("A" + ace(FIRST + 1), ack=seq_of(3))
+        scene.peer.send("A" + ace(FIRST + 1), ack=seq_of(4), options={"accecn": (172, (1, MSS))})  # of the ACK before
+        assert counted(scene, "accecn_stopped") == 0
+        scene.peer.send("A" + ace(FIRST + 1), ack=seq_of(5), options={"accecn": (172, (1, 2 * MSS))})
+        assert counted(scene, "accecn_stopped") == 1
+        scene.peer.send("A" + ace(FIRST + 1), ack=seq_of(9))
+        assert next_tos(scene) == NOT_ECT
+        scene.abort()

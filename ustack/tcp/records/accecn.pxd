@@ -22,6 +22,7 @@ cdef enum:
     ACCECN_BYTES_AT_FIRST = 1               # e0b and e1b
     ACE_MASK = 7
     ACCECN_FIELD_MASK = 0xFFFFFF
+    ACCECN_PLAN_1 = 0x80                    # accecn_t.planned: in order 1
 
 cdef enum accecn_flags_t:
     ACCECN_AWAITS_ACK = 1                   # the ACK of our SYN-ACK says in ACE how that arrived (section 3.2.2.1)
@@ -33,7 +34,9 @@ cdef enum accecn_flags_t:
     ACCECN_OPTIONS_COME = 64                # the peer's options get through: ECEB can be relied on
     ACCECN_OPTIONS_BAD = 128                # ... but are zeroed (section 3.2.3.2.4)
     ACCECN_OPTIONS_FIRST = 256              # the next one that could be there is the first
-    ACCECN_OPTIONS_OFF = 512                # we send none
+    ACCECN_OPTIONS_OFF = 512                # we send none: what has one does not get through
+    ACCECN_OPTION_WAITS = 1024              # for a sign that our latest one in an ACK without data got through
+    ACCECN_OPTION_AGAIN = 2048              # our first data has one as well, for the peer to see (section 3.2.3.2.1)
 
 ctypedef struct accecn_t:                   # one cache line
     uint32_t r_cep                          # 0
@@ -56,7 +59,8 @@ ctypedef struct accecn_t:                   # one cache line
     uint8_t ip_ecn                          # 59  of the latest segment
     uint8_t syn_ip_ecn                      # 60  ... of the peer's latest SYN or SYN-ACK
     uint8_t marked_rounds                   # 61  round trips in which everything was marked, since the first
-    uint16_t pad                            # 62
+    uint8_t option_losses                   # 62  of ours in a row that seem lost
+    uint8_t planned                         # 63  the next segment's option: fields, and ACCECN_PLAN_1; 0: none
 
 
 # The connection is in the mode of RFC 9768, and has a record.

@@ -45,6 +45,8 @@ cdef enum:
     STRETCHED = 4 << STRETCH_SHIFT          # ACKs of so many segments are usual here: not "well below 8"
     ROUNDS_ALL_MARKED = 4                   # section 3.2.2.3: "the first three or four rounds"
     OPTION_DUE_BYTES = 1 << 21              # half of what section 3.2.3.3 allows between two options
+    OPTION_LOSSES = 3                       # of ours in a row, and we send no more
+    SACK_BLOCKS_FIRST = 2                   # that have precedence (section 3.2.3.3)
 
 # The peer counts, and so do we, from now on. sends: our data may be marked. flags: of accecn_flags_t, beside the usual.
 # Without a record: neither, and our segments say 0, which tells the peer so (sections 3.2.2.1, 3.2.2.4).
@@ -57,6 +59,11 @@ cdef void accecn_syn_ack_again(tcp_t *tcp, tcb_t *tcb, const segment_t *seg) noe
 cdef ecn_heard_t accecn_arrives(tcp_t *tcp, tcb_t *tcb, const segment_t *seg) noexcept nogil
 # What a header says; SACK blocks, if any, are in it already. bare: an ACK without data.
 cdef void accecn_say(tcp_t *tcp, tcb_t *tcb, header_t *header, bint bare) noexcept nogil
+# Bytes of options that a segment with `length` bytes of data from `seq` will have, which the next accecn_say writes.
+# Only with tcb.extra.
+cdef uint32_t accecn_plan(const tcp_t *tcp, const tcb_t *tcb, uint32_t seq, uint32_t length) noexcept nogil
+# Data has come that we had acknowledged.
+cdef void accecn_repeated(tcp_t *tcp, tcb_t *tcb) noexcept nogil
 # An ACK without data has to go before anything else: what it says cannot be said with data. Only with tcb.extra.
 cdef bint accecn_wants_ack(const tcp_t *tcp, const tcb_t *tcb) noexcept nogil
 

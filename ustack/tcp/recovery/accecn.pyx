@@ -4,23 +4,24 @@
 from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t
 
 from ustack.base.counters cimport (
-    ACCECN_AGREED, ACCECN_MARKS_IN, ACCECN_NO_RECORD, ACCECN_OPTIONS_IGNORED_IN, ACCECN_STOPPED, CE_IN, ECN_AGREED,
-    count, count_add)
+    ACCECN_AGREED, ACCECN_MARKS_IN, ACCECN_NO_RECORD, ACCECN_OPTIONS_ENDED, ACCECN_OPTIONS_IGNORED_IN, ACCECN_STOPPED,
+    CE_IN, ECN_AGREED, count, count_add)
 from ustack.ip.layer cimport ip_payload_mtu
 from ustack.tcp.records.accecn cimport (
     ACCECN_AWAITS_ACK, ACCECN_BYTES_AT_FIRST, ACCECN_CEP_AT_FIRST, ACCECN_DEAF, ACCECN_FIELD_MASK, ACCECN_OPTIONS_BAD,
-    ACCECN_OPTIONS_COME, ACCECN_OPTIONS_FIRST, ACCECN_OWES_ACK, ACCECN_PROVEN, ACCECN_STAMPED,
-    ACCECN_UNTESTED, accecn_of, accecn_t, ace_of_handshake, tcb_is_accurate)
+    ACCECN_OPTIONS_COME, ACCECN_OPTIONS_FIRST, ACCECN_OPTIONS_OFF, ACCECN_OPTION_AGAIN, ACCECN_OPTION_WAITS,
+    ACCECN_OWES_ACK, ACCECN_PLAN_1, ACCECN_PROVEN, ACCECN_STAMPED, ACCECN_UNTESTED, accecn_of, accecn_t,
+    ace_of_handshake, tcb_is_accurate)
 from ustack.tcp.records.life cimport accecn_make
 from ustack.tcp.records.tcb cimport (
-    OPT_TIMESTAMPS, TCB_ACK_NOW, TCB_CWR_OWED, TCB_ECE_OWED, TCB_ECN)
+    OPT_TIMESTAMPS, TCB_ACK_NOW, TCB_CWR_OWED, TCB_ECE_OWED, TCB_ECN, tcb_option_bytes)
 from ustack.tcp.records.work cimport work_add
 from ustack.tcp.recovery.ecn cimport ECN_NOTHING, ECN_REDUCED, ecn_marks_arrive
 from ustack.wire.ipv4 cimport IPV4_ECN_MASK
 from ustack.wire.seq cimport seq_lt
 from ustack.wire.tcp cimport (
-    ACCECN_FIELDS, HAS_ACCECN, HAS_SACK, HAS_TIMESTAMPS, OPTION_ACCECN0, TCP_HEADER_BYTES, header_say_ace,
-    segment_accecn, segment_ace)
+    ACCECN_FIELDS, HAS_ACCECN, HAS_SACK, HAS_TIMESTAMPS, OPTION_ACCECN0, OPTION_ACCECN1, TCP_HEADER_BYTES,
+    TCP_MAX_OPTION_BYTES, accecn_option_bytes, header_say_ace, segment_accecn, segment_ace)
 
 
 cdef enum:
@@ -79,7 +80,7 @@ cdef void accecn_syn_ack_arrives(tcp_t *tcp, tcb_t *tcb, const segment_t *seg) n
     cdef accecn_t *own = accecn_of(tcp, tcb)
     own.syn_ip_ecn = ip_ecn_of(seg)
     own.ip_ecn = own.syn_ip_ecn
-    own.flags |= ACCECN_OWES_ACK
+    own.flags |= ACCECN_OWES_ACK | ACCECN_OPTION_AGAIN
     if own.syn_ip_ecn == IPV4_ECN_CE:
         note_cep(tcb, own, 1)
     handshake_feedback(tcp, tcb, own, segment_ace(seg))
@@ -120,6 +121,9 @@ cdef void count_segment(tcp_t *tcp, tcb_t *tcb, accecn_t *own, const segment_t *
     """
     cdef uint8_t ip_ecn = ip_ecn_of(seg)
     cdef uint32_t segments, enough
+    if seg.length and own.flags & ACCECN_OPTION_WAITS:      # the peer goes on: our ACK with the option was there
+        own.flags &= <uint16_t>~ACCECN_OPTION_WAITS
+        own.option_losses = 0
     if ip_ecn == IPV4_ECN_CE:
         segments = segments_in(tcp, seg)
         count_add(tcp.counters, CE_IN, segments)
@@ -278,8 +282,119 @@ cdef ecn_heard_t accecn_arrives(tcp_t *tcp, tcb_t *tcb, const segment_t *seg) no
 
 # ---------------------------------------------------------------- what we say
 
+cdef inline bint e0b_due(const accecn_t *own) noexcept nogil:
+    return own.r_e0b != own.told_e0b
+
+
+cdef inline bint e1b_due(const accecn_t *own) noexcept nogil:
+    return own.r_e1b != own.told_e1b
+
+
+cdef inline bint ceb_due(const accecn_t *own) noexcept nogil:
+    return own.r_ceb != own.told_ceb
+
+
 cdef bint accecn_wants_ack(const tcp_t *tcp, const tcb_t *tcb) noexcept nogil:
-    return tcb_is_accurate(tcb) and accecn_of(tcp, tcb).flags & ACCECN_OWES_ACK
+    """Section 3.2.2.1, of our first; and "at least once for every 2^22 bytes" (section 3.2.3.3), where full segments
+    carry all our ACKs."""
+    cdef const accecn_t *own
+    if not tcb_is_accurate(tcb):
+        return False
+    own = accecn_of(tcp, tcb)
+    if own.flags & ACCECN_OWES_ACK:
+        return True
+    return not own.flags & ACCECN_OPTIONS_OFF and (
+        own.r_e0b - own.told_e0b >= <uint32_t>OPTION_DUE_BYTES or own.r_ceb - own.told_ceb >= <uint32_t>OPTION_DUE_BYTES
+        or own.r_e1b - own.told_e1b >= <uint32_t>OPTION_DUE_BYTES)
+
+
+cdef uint8_t fields_due(const accecn_t *own, bint all_of_them, uint32_t most) noexcept nogil:
+    """Which fields go (section 3.2.3.3, "recommended simple scheme"): every counter that has ever changed, if one of
+    them has since our latest option. Where only `most` fit, those that have changed since then, or no option at all.
+
+    Both orders have ECEB in the middle, and the one that has never changed is better last.
+    """
+    cdef bint has_e0b = own.r_e0b != ACCECN_BYTES_AT_FIRST, has_e1b = own.r_e1b != ACCECN_BYTES_AT_FIRST
+    cdef bint order_1 = has_e1b and not has_e0b
+    cdef uint32_t fields = 3 if has_e0b and has_e1b else 2 if own.r_ceb else 1
+    if own.flags & ACCECN_OPTIONS_OFF:
+        return 0
+    if all_of_them:
+        return ACCECN_FIELDS if most >= ACCECN_FIELDS else 0
+    if not e0b_due(own) and not e1b_due(own) and not ceb_due(own):
+        return 0
+    if fields > most:
+        if e0b_due(own) and e1b_due(own):
+            return 0
+        order_1 = e1b_due(own)
+        fields = 2 if ceb_due(own) else 1
+        if fields > most:
+            return 0
+    return <uint8_t>(fields | (ACCECN_PLAN_1 if order_1 else 0))
+
+
+cdef void write_option(accecn_t *own, header_t *header, uint8_t planned) noexcept nogil:
+    cdef bint order_1 = planned & ACCECN_PLAN_1
+    header.has |= HAS_ACCECN
+    header.accecn_kind = OPTION_ACCECN1 if order_1 else OPTION_ACCECN0
+    header.accecn_fields = planned & 3
+    header.accecn[0] = own.r_e1b if order_1 else own.r_e0b
+    header.accecn[1] = own.r_ceb
+    header.accecn[2] = own.r_e0b if order_1 else own.r_e1b
+    if not order_1 or header.accecn_fields > 2:
+        own.told_e0b = own.r_e0b
+    if order_1 or header.accecn_fields > 2:
+        own.told_e1b = own.r_e1b
+    if header.accecn_fields > 1:
+        own.told_ceb = own.r_ceb
+
+
+cdef uint32_t accecn_plan(const tcp_t *tcp, const tcb_t *tcb, uint32_t seq, uint32_t length) noexcept nogil:
+    """In what SMSS leaves of a segment; what is sent again has none (section 3.2.3.2.2: "it SHOULD fall back to no
+    AccECN Option on the retransmission")."""
+    cdef accecn_t *own
+    if not tcb_is_accurate(tcb):
+        return 0
+    own = accecn_of(tcp, tcb)
+    own.planned = 0
+    if seq != tcb.snd_nxt or length == 0 or length > tcb.smss:
+        return 0
+    own.planned = fields_due(own, own.flags & ACCECN_OPTION_AGAIN, ACCECN_FIELDS)
+    if own.planned and length + accecn_option_bytes(own.planned & 3) > tcb.smss:
+        own.planned = 0
+    return accecn_option_bytes(own.planned & 3) if own.planned else 0
+
+
+cdef void add_option(const tcb_t *tcb, accecn_t *own, header_t *header, bint all_of_them) noexcept nogil:
+    """Of an ACK without data. Two SACK blocks come first, the option before any more of them (section 3.2.3.3)."""
+    cdef uint32_t left = TCP_MAX_OPTION_BYTES - tcb_option_bytes(tcb), blocks = 0, most = ACCECN_FIELDS
+    cdef uint8_t planned
+    if header.has & HAS_SACK:
+        blocks = header.sack_count if header.sack_count < SACK_BLOCKS_FIRST else SACK_BLOCKS_FIRST
+        left -= 4 + 8 * blocks
+    while most and accecn_option_bytes(most) > left:
+        most -= 1
+    planned = fields_due(own, all_of_them, most)
+    if planned == 0:
+        return
+    write_option(own, header, planned)
+    own.flags |= ACCECN_OPTION_WAITS
+    left -= accecn_option_bytes(planned & 3)
+    if header.has & HAS_SACK and header.sack_count > blocks + left // 8:
+        header.sack_count = <uint8_t>(blocks + left // 8)
+
+
+cdef void accecn_repeated(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
+    """Section 3.2.3.2.2: "detecting whether the acknowledged data always reappears as a retransmission". The ACK of a
+    repetition has no option, as no counter has changed, so it gets through where one with an option does not."""
+    cdef accecn_t *own = accecn_of(tcp, tcb)
+    if not own.flags & ACCECN_OPTION_WAITS:
+        return
+    own.flags &= <uint16_t>~ACCECN_OPTION_WAITS
+    own.option_losses += 1
+    if own.option_losses >= OPTION_LOSSES and not own.flags & ACCECN_OPTIONS_OFF:
+        own.flags |= ACCECN_OPTIONS_OFF
+        count(tcp.counters, ACCECN_OPTIONS_ENDED)
 
 
 cdef void accecn_say(tcp_t *tcp, tcb_t *tcb, header_t *header, bint bare) noexcept nogil:
@@ -287,8 +402,15 @@ cdef void accecn_say(tcp_t *tcp, tcb_t *tcb, header_t *header, bint bare) noexce
     one."""
     cdef accecn_t *own = accecn_of(tcp, tcb)
     cdef uint32_t ace = own.r_cep & ACE_MASK
-    if bare and own.flags & ACCECN_OWES_ACK and not header.has & HAS_SACK:
+    cdef bint handshake = bare and own.flags & ACCECN_OWES_ACK and not header.has & HAS_SACK
+    if handshake:
         own.flags &= <uint16_t>~ACCECN_OWES_ACK
         ace = ace_of_handshake(own.syn_ip_ecn)
     header_say_ace(header, ace)
     own.ce_waiting = 0
+    if bare:
+        add_option(tcb, own, header, handshake)
+    elif own.planned:
+        write_option(own, header, own.planned)
+        own.planned = 0
+        own.flags &= <uint16_t>~ACCECN_OPTION_AGAIN

@@ -26,7 +26,7 @@ from ustack.tcp.records.turn cimport UNIT_BYTES_SHIFT
 from ustack.tcp.records.work cimport turn_charge
 from ustack.tcp.recovery.accecn cimport accecn_say
 from ustack.tcp.recovery.ecn cimport ecn_say
-from ustack.tcp.recovery.path cimport path_fragments, path_identification, path_is_probe
+from ustack.tcp.recovery.path cimport path_is_probe
 from ustack.wire.ipv4 cimport IPV4_ECN_MASK
 from ustack.wire.seq cimport seq_gt
 from ustack.wire.tcp cimport ACK, FIN, HAS_TIMESTAMPS, PSH, TCP_CHECKSUM_OFFSET, header_t, segment_emit
@@ -40,6 +40,8 @@ cdef enum send_t:
 cdef enum:
     SEGMENT_UNITS = 2                       # of a turn's work (turn_t), beside what its bytes cost
 
+# What few connections have: DF clear (path), an option more (accecn). Returns the option's bytes. Only with tcb.extra.
+cdef uint32_t dress(tcp_t *tcp, const tcb_t *tcb, ip_route_t *route, uint32_t seq, uint32_t length) noexcept nogil
 # copy_out from a queue of several pieces.
 cdef bint copy_out_pieces(tcp_t *tcp, tcb_t *tcb, uint32_t seq, uint8_t *out, uint32_t length) noexcept nogil
 
@@ -104,9 +106,8 @@ cdef inline send_t send_segment(tcp_t *tcp, tcb_t *tcb, uint32_t seq, uint32_t l
     route.tos = tos
     route.ttl = tcb.ttl
     route.may_fragment = 0
-    if path_fragments(tcp, tcb):
-        route.may_fragment = 1
-        route.identification = path_identification(tcp, tcb)
+    if tcb.extra:
+        header_bytes += dress(tcp, tcb, &route, seq, length)
     out = ip_reserve(tcp.ip, &route, header_bytes + length, &status, tcp.now_ns)
     if out == NULL:
         return SEND_BLOCKED if status == IP_RING_FULL else SEND_FAILED

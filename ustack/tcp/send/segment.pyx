@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Bytes of a queue of several pieces. See segment.pxd."""
+"""What a segment seldom has, and bytes of a queue of several pieces. See segment.pxd."""
 
 from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memcpy
@@ -7,8 +7,17 @@ from libc.string cimport memcpy
 from ustack.base.counters cimport SEND_PIECES_SKIPPED
 from ustack.tcp.records.flight cimport flight_t
 from ustack.tcp.records.tcb cimport snd_cursor, snd_cursor_set
+from ustack.tcp.recovery.accecn cimport accecn_plan
+from ustack.tcp.recovery.path cimport path_fragments, path_identification
 from ustack.tcp.recovery.transmissions cimport flight_of
 from ustack.wire.seq cimport seq_le, seq_lt
+
+
+cdef uint32_t dress(tcp_t *tcp, const tcb_t *tcb, ip_route_t *route, uint32_t seq, uint32_t length) noexcept nogil:
+    if path_fragments(tcp, tcb):
+        route.may_fragment = 1
+        route.identification = path_identification(tcp, tcb)
+    return accecn_plan(tcp, tcb, seq, length)
 
 
 cdef bint copy_out_pieces(tcp_t *tcp, tcb_t *tcb, uint32_t seq, uint8_t *out, uint32_t length) noexcept nogil:
