@@ -4,7 +4,8 @@
 One connection sends a stream whose every byte is known. The peer acknowledges what it never got or too little, SACKs
 what was never sent, backwards, byte by byte and twice, echoes timestamps of no time, closes its window and takes it
 back, falls silent, and complains about the path's MTU, of probes of it (RFC 4821), too. The path may be narrow and say
-nothing. The peer echoes marks that never were (RFC 3168), marks its own data and sends it twice. Rings are small,
+nothing. The peer echoes marks that never were (RFC 3168), or counts them as it likes, back and forth, in the field and in
+the option (RFC 9768), marks its own data and sends it twice. Rings are small,
 records are refused, the congestion control is exchanged. Between two lies it may be honest for a while.
 
 What must hold always: every byte on the wire is the stream's (RFC 9293 section 3.4), none lies beyond what was queued
@@ -71,6 +72,7 @@ class Foe:
         self.reset = False
         self.may_sack = True  # it was agreed upon
         self.ecn = False  # likewise
+        self.accurate = False  # likewise, as RFC 9768 has it
         self.path = 65_535  # bytes of a packet that arrives
         self.carried = 0  # bytes that have come, again and again
         self.has_had_bbr = False
@@ -99,9 +101,9 @@ class Foe:
             assert segment.tos == ECT0
             assert segment.payload
             assert start >= self.top - 1, f"[{start}, {end}) goes again and may be marked"  # but a window probe's byte
-        assert self.ecn or not set("EC") & set(segment.flags)
+        assert self.ecn or not set("ECN") & set(segment.flags)
         if "C" in segment.flags:
-            assert segment.tos == ECT0
+            assert segment.tos == ECT0 or self.accurate
             assert len(segment.payload) <= 1460, "CWR on more than one segment"
         if not segment.payload and "F" not in segment.flags:
             return
@@ -155,7 +157,18 @@ class Foe:
         self.pumped = self.generator.random() < 0.8
         flags = "A" + self.generator.choice(("", "", "E", "C", "EC"))
         tos = self.generator.choice((NOT_ECT, NOT_ECT, CE))
+        if self.accurate:
+            flags = self.count(options)
         self.peer.send(flags, ack=ack, wnd=window, options=options, pump=self.pumped, tos=tos)
+
+    def count(self, options: dict[str, Any]) -> str:
+        """The flags of an ACK: any count of marks, any bytes."""
+        generator = self.generator
+        if "sack" not in options and generator.random() < 0.5:
+            counters = (0, 1, 2, 1461, 14_601, 1 << 23, (1 << 24) - 1, generator.randrange(1 << 24))
+            fields = tuple(generator.choice(counters) for _ in range(generator.randrange(4)))
+            options["accecn"] = (generator.choice((172, 174)), fields)
+        return "A" + "".join(letter for letter in "ECN" if generator.random() < 0.5)
 
     def tell_truth(self, window: int = 65_535) -> None:
         """What has arrived is acknowledged, with the SACK blocks that belong to it."""
@@ -216,8 +229,9 @@ class Foe:
         seq = generator.choice((None, None, self.said + 2000, known, max(1, self.said - size)))
         self.pumped = generator.random() < 0.7
         self.edge = max(self.edge, self.una + (self.peer.wnd << self.scale))
+        flags = "A" + generator.choice(("", "", "C", "E"))
         self.peer.send(
-            "A" + generator.choice(("", "", "C", "E")),
+            flags if not self.accurate else self.count({}),
             seq=seq,
             ack=self.una,
             payload=bytes(size),
@@ -313,6 +327,17 @@ def without_checksum(segment: Segment | None) -> Segment | None:
 
 @pytest.mark.parametrize("seed", range(60))
 def test_a_lying_peer_breaks_nothing(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    lies(seed, monkeypatch, accurate=False)
+
+
+@pytest.mark.parametrize("seed", range(100, 140))
+def test_a_peer_that_counts_as_it_likes_breaks_nothing(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """RFC 9768."""
+    lies(seed, monkeypatch, accurate=True)
+
+
+def lies(seed: int, monkeypatch: pytest.MonkeyPatch, *, accurate: bool) -> None:
+    """One connection, with one generator."""
     generator = random.Random(seed)
     config: dict[str, Any] = {
         "cc": generator.choice(CONTROLS),
@@ -339,10 +364,17 @@ def test_a_lying_peer_breaks_nothing(seed: int, monkeypatch: pytest.MonkeyPatch)
         monkeypatch.setattr(bed, "parse_frame", lambda frame: without_checksum(parse_frame(frame)))
     options = generator.choice((SYN_OPTIONS, SACK_ONLY, ALL_OPTIONS, ALL_OPTIONS))
     flags = generator.choice(("S", "SEC"))
+    if accurate:
+        flags = "SECN"
+        config["ecn"] = generator.choice((3, 4, 5))
     with opened(flags, options, network=network, **config) as scene:
         foe = Foe(generator, scene, int(options.get("wscale", 0)))
         foe.ecn = scene.info()["ecn"] != "none"
-        assert foe.ecn == (flags == "SEC" and config["ecn"] != 0)
+        foe.accurate = scene.info()["ecn"] == "accurate"
+        if accurate:
+            assert foe.accurate == (config.get("extra_records") != 0)
+        else:
+            assert foe.ecn == (flags == "SEC" and config["ecn"] != 0)
         foe.path = generator.choice(PATHS) if not offload else foe.path
         if network["tx_slots"] < 4:
             foe.fillers = [another(scene, port) for port in range(PEER_PORT + 1, PEER_PORT + 5)]
@@ -367,7 +399,7 @@ def opened(flags: str, options: Mapping[str, Any], **config: Any) -> Scene:
     scene.peer.send(flags, options=options)
     scene.peer.expect(ANY, seq=0, ack=1)
     scene.peer.timestamps = "timestamps" in options
-    scene.peer.send("A")
+    scene.peer.send("AC" if "N" in flags else "A")  # to RFC 9768: the SYN-ACK was Not-ECT
     scene.accept()
     scene.peer.expect_nothing()
     return scene
