@@ -185,6 +185,7 @@ cdef void bbr_on_rto(void *state, cc_view_t *view, uint32_t flight, bint first) 
     cdef bbr_t *own = <bbr_t *>state
     save_state_upon_loss(own, view)
     own.in_rto = True
+    own.delivered = view.delivered_total    # less than it was, where the peer has reneged
     own.rto_end = own.delivered + flight
     view.cwnd = view.smss
     view.pacing_rate = own.pacing_rate

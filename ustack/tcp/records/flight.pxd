@@ -86,6 +86,7 @@ cdef enum flight_flags_t:
     FLIGHT_ECHO = 4096                      # the ACK in hand says ECE: no window grows by it
     FLIGHT_MARKED_REPAIR = 8192             # ECE has come since the latest repair began: its window does not come back
     FLIGHT_LONE = 16384                     # only the fields marked L are written
+    FLIGHT_RENEGED = 32768                  # the latest repair began with the loss of what had been SACKed: no rates
 
 cdef enum frto_t:                           # RFC 5682 section 3.1
     FRTO_NONE = 0

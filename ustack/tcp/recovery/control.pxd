@@ -22,7 +22,7 @@ from libc.string cimport memset
 from ustack.buf.slab cimport slab_at
 from ustack.tcp.cc.contract cimport CC_MAX, STATE_IN_PLACE, ack_sample_t, cc_ops_t, cc_view_t
 from ustack.tcp.records.accecn cimport accecn_of, tcb_is_accurate
-from ustack.tcp.records.flight cimport FLIGHT_ECHO, flight_pipe, flight_raw, flight_t
+from ustack.tcp.records.flight cimport FLIGHT_ECHO, FLIGHT_RENEGED, flight_pipe, flight_raw, flight_t
 from ustack.tcp.records.tcb cimport (
     CC_HEARS_MORE, CC_HEARS_SENT, CC_PACED, CC_TABLE, CC_USED, CC_WAITING, OPT_SACK, tcb_t, tcp_t)
 from ustack.tcp.recovery.delivered cimport ack_news_t
@@ -142,9 +142,21 @@ cdef inline void sample_fill(tcp_t *tcp, tcb_t *tcb, flight_t *flight, const ack
     sample.delivered_total = tcb.delivered
     sample.lost_total = flight.lost
     sample_rate(flight, news, sample)
+    if flight.flags & (FLIGHT_ECHO | FLIGHT_RENEGED):
+        sample_amend(tcp, tcb, flight, sample)
+
+
+# An ACK with ECE, and one in the repair of what the peer has reneged on.
+cdef inline void sample_amend(tcp_t *tcp, const tcb_t *tcb, const flight_t *flight,
+                              ack_sample_t *sample) noexcept nogil:
     if flight.flags & FLIGHT_ECHO:
         sample.cwnd_limited = False
         sample.ecn_marks = accecn_of(tcp, tcb).newly_marked if tcb_is_accurate(tcb) else 1
+    if flight.flags & FLIGHT_RENEGED:
+        sample.rate_delivered = 0
+        sample.rate_interval_us = 0
+        sample.rate_in_flight = 0
+        sample.rate_lost = 0
 
 
 # What any ACK has.

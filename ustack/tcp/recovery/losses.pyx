@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: MIT
 """Lost, and found again. See losses.pxd for the contract."""
 
-from libc.stdint cimport uint8_t, uint32_t
+from libc.stdint cimport int32_t, uint8_t, uint32_t
 
 from ustack.base.counters cimport TRANSMISSION_STEPS, count_add
 from ustack.base.debug cimport ensure
 from ustack.tcp.records.flight cimport (
-    TX_FOUND, TX_LOST, TX_RETRANSMITTED, TX_SACKED, TX_SIZE_PROBE, transmission_at, transmission_bytes, transmission_t)
+    FLIGHT_RENEGED, TX_FOUND, TX_LOST, TX_RETRANSMITTED, TX_SACKED, TX_SIZE_PROBE, transmission_at, transmission_bytes,
+    transmission_t)
 from ustack.tcp.recovery.transmission_lists cimport list_append, list_prepend, list_remove
 
 
@@ -54,15 +55,20 @@ cdef void transmissions_found(tcp_t *tcp, flight_t *flight, bint again) noexcept
     count_add(tcp.counters, TRANSMISSION_STEPS, steps)
 
 
-cdef void transmissions_renege(tcp_t *tcp, flight_t *flight) noexcept nogil:
+cdef void transmissions_renege(tcp_t *tcp, tcb_t *tcb, flight_t *flight) noexcept nogil:
     cdef uint32_t index = flight.head
     cdef transmission_t *sent
+    tcb.delivered -= flight.sacked_bytes    # they will be delivered, and counted, again
     while index:
         sent = transmission_at(tcp, flight, index)
         if sent.flags & TX_SACKED:
             sent.flags = <uint8_t>((sent.flags & ~TX_SACKED) | TX_LOST | TX_RETRANSMITTED)
             flight.lost_bytes += transmission_bytes(sent)
+            flight.lost += counted_bytes(sent)
             list_append(tcp, flight, index)
+        if <int32_t>(sent.delivered - tcb.delivered) > 0:
+            sent.delivered = tcb.delivered
         index = sent.next
+    flight.flags |= FLIGHT_RENEGED
     flight.sacked_bytes = 0
     flight.sacked_segs = 0

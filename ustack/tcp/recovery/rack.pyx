@@ -87,6 +87,7 @@ cdef void rack_lose_at_timeout(tcp_t *tcp, tcb_t *tcb, flight_t *flight) noexcep
     """
     cdef uint64_t patience_ns = 0
     cdef uint32_t index, steps = 1
+    cdef bint known
     cdef transmission_t *sent = transmission_at(tcp, flight, flight.head)
     if tcb.options & OPT_SACK:
         patience_ns = <uint64_t>(flight.rack_rtt_us if flight.rack_rtt_us else tcb.srtt_us) * 1000
@@ -94,8 +95,10 @@ cdef void rack_lose_at_timeout(tcp_t *tcp, tcb_t *tcb, flight_t *flight) noexcep
     if sent.flags & TX_RETRANSMITTED and not sent.flags & (TX_LOST | TX_SACKED):
         count(tcp.counters, RETRANSMITS_LOST)
     if not sent.flags & TX_SACKED:
+        known = sent.flags & TX_LOST
         transmission_lose_first(tcp, flight)
-        control_lost(tcp, tcb, flight, flight.head)
+        if not known:
+            control_lost(tcp, tcb, flight, flight.head)
     index = flight.by_time.first
     while index:
         sent = transmission_at(tcp, flight, index)

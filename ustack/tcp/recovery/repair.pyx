@@ -7,9 +7,10 @@ from libc.string cimport memset
 from ustack.base.counters cimport FAST_RETRANSMITS, SACK_RENEGED_IN, count
 from ustack.tcp.cc.contract cimport ack_sample_t, cc_ops_t, cc_view_t
 from ustack.tcp.records.flight cimport (
-    FLIGHT_PROBE, FLIGHT_PROBE_AGAIN, FLIGHT_PROBED, FLIGHT_RECOVER, FLIGHT_ROUND, FLIGHT_SEND_ONE, FLIGHT_STAMPED,
-    FLIGHT_UNDO, FRTO_FIRST, FRTO_NONE, FRTO_SECOND, REPAIR_FAST, REPAIR_NONE, REPAIR_RTO, REPAIR_SIZE, TX_LOST,
-    TX_RETRANSMITTED, TX_SACKED, TX_SIZE_PROBE, flight_pipe, transmission_at, transmission_bytes, transmission_t)
+    FLIGHT_PROBE, FLIGHT_PROBE_AGAIN, FLIGHT_PROBED, FLIGHT_RECOVER, FLIGHT_RENEGED, FLIGHT_ROUND, FLIGHT_SEND_ONE,
+    FLIGHT_STAMPED, FLIGHT_UNDO, FRTO_FIRST, FRTO_NONE, FRTO_SECOND, REPAIR_FAST, REPAIR_NONE, REPAIR_RTO, REPAIR_SIZE,
+    TX_LOST, TX_RETRANSMITTED, TX_SACKED, TX_SIZE_PROBE, flight_pipe, transmission_at, transmission_bytes,
+    transmission_t)
 from ustack.tcp.records.tcb cimport OPT_SACK, TCB_PROBE_REPEATED, TCB_REPAIRED
 from ustack.tcp.records.work cimport work_add
 from ustack.tcp.recovery.control cimport (
@@ -141,7 +142,7 @@ cdef void repair_end(tcp_t *tcp, tcb_t *tcb, flight_t *flight) noexcept nogil:
     flight.repair = REPAIR_NONE
     flight.frto = FRTO_NONE
     flight.duplicate_acks = 0
-    flight.flags &= ~(FLIGHT_RECOVER | FLIGHT_SEND_ONE)
+    flight.flags &= ~(FLIGHT_RECOVER | FLIGHT_SEND_ONE | FLIGHT_RENEGED)
 
 
 cdef void set_window(tcp_t *tcp, tcb_t *tcb, flight_t *flight, const ack_news_t *news, bint moved) noexcept nogil:
@@ -267,7 +268,7 @@ cdef void repair_on_rto(tcp_t *tcp, tcb_t *tcb, flight_t *flight) noexcept nogil
     forget_probe(tcb, flight)
     if transmission_at(tcp, flight, flight.head).flags & TX_SACKED:
         count(tcp.counters, SACK_RENEGED_IN)
-        transmissions_renege(tcp, flight)
+        transmissions_renege(tcp, tcb, flight)
     rack_lose_at_timeout(tcp, tcb, flight)
     flight.repair = REPAIR_RTO
     flight.recover = tcb.snd_nxt            # RFC 6582 section 3.2 step 4

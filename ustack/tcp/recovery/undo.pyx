@@ -6,8 +6,8 @@ from libc.stdint cimport uint32_t
 from ustack.base.counters cimport REPAIRS_UNDONE, TIMEOUTS_UNDONE, count
 from ustack.tcp.cc.contract cimport cc_ops_t, cc_view_t
 from ustack.tcp.records.flight cimport (
-    FLIGHT_MARKED_REPAIR, FLIGHT_RECOVER, FLIGHT_SEND_ONE, FLIGHT_STAMPED, FLIGHT_TIMEOUT_UNDONE, FLIGHT_UNDO,
-    FRTO_NONE, REPAIR_FAST, REPAIR_NONE, REPAIR_RTO, TX_FOUND, transmission_at)
+    FLIGHT_MARKED_REPAIR, FLIGHT_RECOVER, FLIGHT_RENEGED, FLIGHT_SEND_ONE, FLIGHT_STAMPED, FLIGHT_TIMEOUT_UNDONE,
+    FLIGHT_UNDO, FRTO_NONE, REPAIR_FAST, REPAIR_NONE, REPAIR_RTO, TX_FOUND, transmission_at)
 from ustack.tcp.records.tcb cimport TCB_REORDERED, tcp_timestamp
 from ustack.tcp.recovery.control cimport (
     control_awake, control_owns_repair, control_state, view_load, view_store, view_store_rate)
@@ -83,4 +83,4 @@ cdef void undo_restore(tcp_t *tcp, tcb_t *tcb, flight_t *flight) noexcept nogil:
     flight.rack_sent_ns = 0                 # what proves a loss comes from now on
     flight.repair = REPAIR_NONE
     flight.frto = FRTO_NONE
-    flight.flags &= ~(FLIGHT_UNDO | FLIGHT_STAMPED | FLIGHT_RECOVER | FLIGHT_SEND_ONE)
+    flight.flags &= ~(FLIGHT_UNDO | FLIGHT_STAMPED | FLIGHT_RECOVER | FLIGHT_RENEGED | FLIGHT_SEND_ONE)

@@ -389,6 +389,7 @@ cdef class Control:
         sample.rate_lost = rate_lost
         sample.newly_lost = newly_lost
         self.view.hold_samples = False
+        self.view.delivered_total = delivered_total
         self.ops.on_ack(self.record, &self.view, &sample)
 
     @property
@@ -419,6 +420,7 @@ cdef class Control:
         sample.delivered_total = delivered_total
         sample.app_limited = app_limited
         sample.selective = selective
+        self.view.delivered_total = delivered_total
         self.ops.on_lost(self.record, &self.view, &sample)
 
     def bbr(self) -> dict[str, object]:

@@ -255,6 +255,7 @@ cdef class Sender:
             known["pipe"] = flight_pipe(flight)
             known["sacked"] = flight.sacked_bytes
             known["lost"] = flight.lost_bytes
+            known["lost_total"] = flight.lost
             known["window_us"] = rack_window_us(self.tcb, flight)
             known["reordering_timer"] = bool(flight.flags & FLIGHT_REORDER)
             known["probe_wanted"] = bool(flight.flags & FLIGHT_PROBE)
