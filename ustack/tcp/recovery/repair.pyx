@@ -92,6 +92,20 @@ cdef void forget_probe(tcb_t *tcb, flight_t *flight) noexcept nogil:
     tcb.flags &= ~TCB_PROBE_REPEATED
 
 
+cdef inline uint32_t filled(const tcp_t *tcp, const tcb_t *tcb, const flight_t *flight,
+                            const ack_news_t *news) noexcept nogil:
+    """Bytes that were in flight when output last came by, as far as more is waiting to go; else 0.
+
+    ACKs of one turn come before its output (engine/poll): what the first of them lets go is not sent when the next ones
+    are looked at, and the flight seems smaller than the window though nothing but the window limits it. So the next
+    ones would not let the window grow, and a loss among them would be answered by a part of FlightSize. (RFC 9438
+    section 4.6 lets cwnd stand for FlightSize, where it cannot grow beyond what is used; Linux does that.)
+    """
+    if not seq_lt(tcb.snd_nxt, tcb.snd_end):
+        return 0
+    return transmission_at(tcp, flight, flight.tail).in_flight if flight.tail else news.newest_in_flight
+
+
 cdef void repair_begin(tcp_t *tcp, tcb_t *tcb, flight_t *flight, const ack_news_t *news, uint32_t una) noexcept nogil:
     """RFC 9937 section 6.1, RFC 5681 section 3.2 step 2: FlightSize without what limited transmit has added since the
     first sign of a loss (MUST NOT). Not for what a mark has answered (RFC 3168 section 6.1.2)."""
@@ -101,6 +115,8 @@ cdef void repair_begin(tcp_t *tcp, tcb_t *tcb, flight_t *flight, const ack_news_
     cdef uint32_t outstanding = tcb.snd_nxt - una
     if flight.flags & FLIGHT_RECOVER and seq_gt(flight.recover, una):
         outstanding = flight.recover - una
+    if outstanding < filled(tcp, tcb, flight, news):
+        outstanding = filled(tcp, tcb, flight, news)
     undo_begin(tcb, flight)
     forget_probe(tcb, flight)
     # What is SACKed, truly or not, makes no window larger: "no more than" equation (4) gives (RFC 5681 section 3.1).
@@ -236,6 +252,8 @@ cdef inline void control_on_ack(tcp_t *tcp, tcb_t *tcb, flight_t *flight, const 
     ops = control_awake(tcp, tcb)
     view_load(tcp, tcb, &view)
     sample_fill(tcp, tcb, flight, news, &sample, una, in_flight)
+    if not sample.cwnd_limited and sample.ecn_marks == 0:
+        sample.cwnd_limited = filled(tcp, tcb, flight, news) + tcb.smss >= tcb.cwnd
     sample.in_recovery = in_recovery
     sample.after_timeout = after_timeout
     ops.on_ack(control_state(tcp, tcb, ops), &view, &sample)

@@ -131,6 +131,10 @@ cdef class Sender:
         self.check()
         return done
 
+    def queue(self, uint32_t length) -> None:
+        """So much more waits to be sent."""
+        self.tcb.snd_end += length
+
     def resend(self, int most=1 << 30) -> list[tuple[int, int]]:
         """Send again what is lost and the window has room for, segment by segment: (first byte, end) of each."""
         cdef flight_t *flight = flight_of(&self.c, self.tcb)
