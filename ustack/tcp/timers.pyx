@@ -189,7 +189,7 @@ cdef void retransmission_timeout(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
 
 
 cdef void probe_timeout(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
-    """A tail loss probe is due, or the reordering window is over (RFC 8985 sections 7.3 and 6.3)."""
+    """A tail loss probe is due, or the reordering window is over (RFC 8985 sections 7.3 and 6.2)."""
     cdef flight_t *flight = flight_of(tcp, tcb)
     deadline_clear(tcb, DEADLINE_PROBE)
     if flight.flags & FLIGHT_REORDER:

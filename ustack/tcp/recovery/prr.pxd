@@ -8,7 +8,10 @@
 #     else, PRR-CRB            SndCnt = MAX(prr_delivered - prr_out, DeliveredData)
 #           PRR-SSRB           ... + SMSS where the ACK is safe: SND.UNA has moved and nothing more is lost (SafeACK)
 #                              and no more than ssthresh - in flight
-#     the first                at least one segment: the fast retransmit
+#     the first                at least one segment: the fast retransmit. (The RFC says so where SndCnt is 0; what is
+#                              less than a segment would send nothing here.)
+#
+# What is sent counts in prr_out (6.3), and at the end cwnd = ssthresh (6.4); both are repair's.
 #
 # Numbers in, numbers out; units are bytes. Above: repair. Read first: RFC 9937 section 6.
 

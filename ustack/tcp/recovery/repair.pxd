@@ -38,5 +38,5 @@ cdef void repair_on_rto(tcp_t *tcp, tcb_t *tcb, flight_t *flight) noexcept nogil
 cdef void repair_resend(tcp_t *tcp, tcb_t *tcb, flight_t *flight, uint32_t above) noexcept nogil
 # `length` bytes have been sent, new or again, while a repair lasts.
 cdef void repair_note_sent(tcp_t *tcp, flight_t *flight, uint32_t length, bint again) noexcept nogil
-# A tail loss probe alone has repaired a loss: the control hears of it (RFC 8985 section 7.4.1).
+# A tail loss probe alone has repaired a loss: the control hears of it (RFC 8985 section 7.4.2).
 cdef void repair_by_probe(tcp_t *tcp, tcb_t *tcb, uint32_t flight_bytes) noexcept nogil

@@ -139,7 +139,7 @@ cdef void repair_begin(tcp_t *tcp, tcb_t *tcb, flight_t *flight, const ack_news_
 
 
 cdef void repair_end(tcp_t *tcp, tcb_t *tcb, flight_t *flight) noexcept nogil:
-    """Everything up to `recover` is acknowledged. RFC 9937 section 6.2: cwnd = ssthresh. Without SACK little is known
+    """Everything up to `recover` is acknowledged. RFC 9937 section 6.4: cwnd = ssthresh. Without SACK little is known
     of what is in flight, and RFC 6582 section 3.2 step 3, option (1), lets no burst follow."""
     cdef uint32_t gentle
     if flight.repair != REPAIR_SIZE:
@@ -265,7 +265,7 @@ cdef inline void control_on_ack(tcp_t *tcp, tcb_t *tcb, flight_t *flight, const 
 
 
 cdef void repair_on_reordering_timeout(tcp_t *tcp, tcb_t *tcb, flight_t *flight) noexcept nogil:
-    """RFC 8985 section 6.3: RACK_detect_loss, and the fast recovery that it begins."""
+    """RFC 8985 section 6.2 step 5: RACK_detect_loss, and the fast recovery that it begins."""
     cdef ack_news_t news
     memset(&news, 0, sizeof(news))
     if rack_detect(tcp, tcb, flight, &news) == 0:

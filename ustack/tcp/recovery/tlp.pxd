@@ -23,7 +23,7 @@ from ustack.tcp.records.tcb cimport OPT_SACK, TCB_PROBE_REPEATED, TCB_PROBE_UNME
 from ustack.tcp.recovery.delivered cimport ack_news_t
 
 cdef enum:
-    WORST_DELAYED_ACK_US = 200000           # TLP.max_ack_delay: Linux's and RFC 8985's own
+    WORST_DELAYED_ACK_US = 200000           # TLP.max_ack_delay, which 7.2 leaves to us: as in Linux
 
 # The flight may be lone.
 cdef void tlp_schedule(tcp_t *tcp, tcb_t *tcb, flight_t *flight) noexcept nogil

@@ -670,7 +670,7 @@ def test_in_the_middle_of_a_repair() -> None:
 
 @pytest.mark.parametrize("cc", ["newreno", "cubic"])
 def test_in_the_middle_of_a_repair_of_one_that_has_its_own_window_for_it(cc: str) -> None:
-    """It has set no ssthresh, which a repair ends with (RFC 9937 section 6.2): the next one is told of the loss."""
+    """It has set no ssthresh, which a repair ends with (RFC 9937 section 6.4): the next one is told of the loss."""
     with established(initial_window_segments=20, cc="bbr") as scene:
         scene.send(bytes(40 * MSS))
         for _ in range(4):

@@ -93,7 +93,7 @@ def test_only_what_is_missing_goes_again() -> None:
 
 
 def test_a_lost_retransmission_is_found_without_a_timeout() -> None:
-    """Something sent after it has been delivered (RFC 8985 section 3.2)."""
+    """Something sent after it has been delivered (RFC 8985 section 3.1)."""
     with flying(8, total=20) as scene:
         sack(scene, 1, (2, 6))
         assert 1 in sent(scene)
@@ -132,7 +132,7 @@ def test_a_probe_carries_new_data_if_there_is_any() -> None:
 
 
 def test_a_probe_that_repairs_a_loss_is_told_to_the_control() -> None:
-    """RFC 8985 section 7.4: nothing says that the original has arrived, so one segment was lost."""
+    """RFC 8985 section 7.4.2: nothing says that the original has arrived, so one segment was lost."""
     with flying(4) as scene:
         scene.peer.wait(SECOND)
         scene.peer.drain()
