@@ -4,9 +4,9 @@
 One connection sends a stream whose every byte is known. The peer acknowledges what it never got or too little, SACKs
 what was never sent, backwards, byte by byte and twice, echoes timestamps of no time, closes its window and takes it
 back, falls silent, and complains about the path's MTU, of probes of it (RFC 4821), too. The path may be narrow and say
-nothing. The peer echoes marks that never were (RFC 3168), or counts them as it likes, back and forth, in the field and in
-the option (RFC 9768), marks its own data and sends it twice. Rings are small,
-records are refused, the congestion control is exchanged. Between two lies it may be honest for a while.
+nothing. The peer echoes marks that never were (RFC 3168), or counts them as it likes, back and forth, in the field and
+in the option (RFC 9768), marks its own data and sends it twice. Rings are small, records are refused, the congestion
+control is exchanged. Between two lies it may be honest for a while.
 
 What must hold always: every byte on the wire is the stream's (RFC 9293 section 3.4), none lies beyond what was queued
 or beyond the peer's window but for a probe (section 3.8.6), the window does not grow by more than what was acknowledged
