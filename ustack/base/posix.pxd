@@ -49,6 +49,11 @@ cdef extern from "<dlfcn.h>" nogil:
 cdef extern from "<fcntl.h>" nogil:
     const int O_RDONLY, O_RDWR, O_NONBLOCK, O_NOCTTY, O_CLOEXEC
     int open_descriptor "open"(const char *path, int flags, ...)
+    cdef struct f_owner_ex:
+        int type
+        int pid
+    const int F_GETFL, F_SETFL, F_SETSIG, F_SETOWN_EX, F_OWNER_TID, O_ASYNC
+    int fcntl(int fd, int command, ...)
 
 
 cdef extern from "<link.h>" nogil:
@@ -99,6 +104,20 @@ cdef extern from "<poll.h>" nogil:
         short revents
     const short POLLIN, POLLOUT, POLLERR, POLLHUP, POLLNVAL
     int ppoll(pollfd *fds, unsigned long nfds, const timespec *timeout, const void *sigmask)
+
+
+cdef extern from "<signal.h>" nogil:
+    ctypedef struct sigset_t:
+        pass
+    ctypedef struct siginfo_t:
+        int si_signo
+        int si_fd
+        long si_band
+    const int SIGIO, SIGRTMIN, SIG_BLOCK
+    int sigemptyset(sigset_t *set)
+    int sigaddset(sigset_t *set, int number)
+    int pthread_sigmask(int how, const sigset_t *set, sigset_t *before)
+    int sigtimedwait(const sigset_t *set, siginfo_t *info, const timespec *timeout)
 
 
 cdef extern from "<sys/epoll.h>" nogil:
@@ -190,7 +209,7 @@ cdef extern from "<sys/stat.h>" nogil:
 
 
 cdef extern from "<sys/syscall.h>" nogil:
-    const long SYS_openat2
+    const long SYS_openat2, SYS_gettid
 
 
 cdef extern from "<sys/uio.h>" nogil:

@@ -46,16 +46,17 @@ from ustack.cli.serve_options import (
     STANDARD_OUTPUT,
     Options,
     check,
+    kernel_strategies,
 )
 from ustack.cli.serving import Served, announce, become_unprivileged, finish, loop, plain_errors
 from ustack.cli.signals import Interrupted, StopSignals, ending
-from ustack.kernel import strategies
 from ustack.lab import LabError, Made, links
 from ustack.lab.keeper import DIRECTORY, LOG, Keeper
 from ustack.lab.links import End
 from ustack.lab.opening import open_by_name
 
 RING_MAX = 65536
+WORKERS_MOST = 1024
 
 
 class NamedPath(click.Path):
@@ -79,13 +80,19 @@ class NamedPath(click.Path):
     show_default=True,
     metavar="ustack|kernel:STRATEGY",
     help="Whose TCP serves: this project's, over --link; or the kernel's, where STRATEGY is how the server learns which"
-    f" sockets are ready: {', '.join(strategies.names())}.",
+    f" sockets are ready: {', '.join(kernel_strategies())}.",
 )
 @click.option("--link", metavar="veth|tap|dev:IFNAME", help="What frames travel on. Needed, but by --stack kernel.")
 @click.option(
     "--listen",
     metavar="ADDR",
     help=f"With --stack kernel: the machine's own address to listen on; 0.0.0.0: all.  [default: {DEFAULT_LISTEN}]",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(1, WORKERS_MOST),
+    metavar="N",
+    help="With --stack kernel:reuseport: processes that share the port.  [default: one for each processor]",
 )
 @click.option(
     "--netns", metavar="NAME", help="Where our end lives; made if need be; or a path.  [default: a private one]"

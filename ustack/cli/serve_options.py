@@ -24,6 +24,7 @@ DEFAULT_PEER_ADDRESS = "198.18.0.1/24"
 DEFAULT_CC = "cubic"
 OWN_STACK = "ustack"
 KERNEL = "kernel"
+REUSEPORT = "reuseport"  # several processes, each with epoll-lt
 DEFAULT_LISTEN = "127.0.0.1"
 
 
@@ -50,6 +51,7 @@ class Options:
     settings: tuple[tuple[str, int], ...] = ()
     stack: str = OWN_STACK
     listen: str | None = None
+    workers: int | None = None
 
     @property
     def url(self) -> str:
@@ -66,6 +68,8 @@ class Options:
 def check(options: Options) -> Plan:
     """Raise LabError for what cannot work, before anything is made. Returns the lab to make."""
     _check_files(options)
+    if options.workers is not None:
+        raise LabError(f"--workers is for --stack {KERNEL}:{REUSEPORT}: a stack of ours is one process")
     if options.listen is not None:
         raise LabError(f"--listen is for --stack {KERNEL}:STRATEGY: this stack's own address is --address")
     kind, colon, ifname = (options.link or "").partition(":")
@@ -111,12 +115,17 @@ LINK_OPTIONS: dict[str, Any] = {
 }
 
 
+def kernel_strategies() -> tuple[str, ...]:
+    """What may stand behind `kernel:`."""
+    return (*strategies.names(), REUSEPORT)
+
+
 def check_kernel(options: Options) -> None:
     """The same for a server on the kernel's sockets. The congestion control is the transport's to refuse."""
     _check_files(options)
     kind, _, strategy = options.stack.partition(":")
-    if kind != KERNEL or strategy not in strategies.names():
-        known = ", ".join(f"{KERNEL}:{name}" for name in strategies.names())
+    if kind != KERNEL or strategy not in kernel_strategies():
+        known = ", ".join(f"{KERNEL}:{name}" for name in kernel_strategies())
         raise LabError(f"no stack {options.stack!r}; there are: {OWN_STACK}, {known}")
     for name, unasked in LINK_OPTIONS.items():
         if getattr(options, name) != unasked:
@@ -125,6 +134,10 @@ def check_kernel(options: Options) -> None:
             raise LabError(
                 f"--{word} makes no sense with --stack {options.stack}: the kernel has no link of ours{hint}"
             )
+    if options.workers is not None and strategy != REUSEPORT:
+        raise LabError(f"--workers is for --stack {KERNEL}:{REUSEPORT}: {options.stack} is one process")
+    if options.json_stats and strategy == REUSEPORT:
+        raise LabError(f"--json-stats makes no sense with --stack {options.stack}: each worker has figures of its own")
     try:
         ipaddress.IPv4Address(options.listen or DEFAULT_LISTEN)
     except ValueError:

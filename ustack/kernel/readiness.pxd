@@ -27,6 +27,7 @@ ctypedef struct ready_t:
 
 ctypedef struct readiness_t:
     const readiness_ops_t *ops
+    uint64_t overflows          # times that what was to be told was lost, and everything was asked about instead
 
 ctypedef struct readiness_ops_t:
     const char *name

@@ -4,15 +4,17 @@
 from ustack.kernel.epoll cimport epoll_edge_ops, epoll_level_ops
 from ustack.kernel.polling cimport poll_ops, select_ops
 from ustack.kernel.readiness cimport readiness_ops_t
+from ustack.kernel.rtsig cimport rtsig_ops
 
 cdef enum:
-    STRATEGIES = 4
+    STRATEGIES = 5
 
 cdef const readiness_ops_t *TABLES[STRATEGIES]
 TABLES[0] = epoll_level_ops()
 TABLES[1] = epoll_edge_ops()
 TABLES[2] = poll_ops()
 TABLES[3] = select_ops()
+TABLES[4] = rtsig_ops()
 
 
 def names() -> tuple[str, ...]:

@@ -386,8 +386,10 @@ cdef class KernelTransport(Transport):
         return None if deadline_ns == UINT64_MAX else max(deadline_ns, self.c.now_ns)
 
     def counters(self) -> dict[str, int]:
-        """Every event counted since the start, by name (counters.pxd)."""
-        return kernel_counters_as_dict(self.c.counters)
+        """Every event counted since the start, by name (counters.pxd). readiness_overflows: times that a strategy had
+        lost what it was to tell, and asked about everything instead (rtsig)."""
+        cdef uint64_t overflows = self.c.readiness.overflows if self.c.readiness != NULL else 0
+        return {**kernel_counters_as_dict(self.c.counters), "readiness_overflows": overflows}
 
     def leaks(self) -> dict[str, int]:
         """Records in use, by pool: all zero once every connection has ended."""

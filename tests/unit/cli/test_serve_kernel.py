@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from ustack.kernel import strategies
+from ustack.cli.serve_options import kernel_strategies
 
 BODY = bytes(range(256)) * 4096
 SERVE = [sys.executable, "-m", "ustack.cli", "serve"]
@@ -67,11 +67,51 @@ def get(port: int, path: str) -> bytes:
         client.close()
 
 
-@pytest.mark.parametrize("strategy", strategies.names())
+@pytest.mark.parametrize("strategy", kernel_strategies())
 def test_a_directory_is_served(site: Path, strategy: str) -> None:
     with served(str(site), "--stack", f"kernel:{strategy}") as (_, port):
         assert get(port, "/") == b"home"
         assert get(port, "/big") == BODY
+
+
+def children_of(pid: int) -> list[int]:
+    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def test_several_processes_share_a_port(site: Path) -> None:
+    """Each has a listening socket, and the kernel chooses among them by the client's port."""
+    with served(str(site), "--stack", "kernel:reuseport", "--workers", "3") as (process, port):
+        workers = children_of(process.pid)
+        assert len(workers) == 3
+        for _ in range(20):
+            assert get(port, "/") == b"home"
+        for worker in workers:
+            assert "CapEff:\t0000000000000000" in Path(f"/proc/{worker}/status").read_text()
+    assert not any(Path(f"/proc/{worker}").exists() for worker in workers)
+
+
+def test_the_others_end_when_a_worker_does(site: Path) -> None:
+    port = str(free_port())
+    arguments = [*SERVE, str(site), "--stack", "kernel:reuseport", "--workers", "2", "--port", port]
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("ready ")
+        os.kill(children_of(process.pid)[0], signal.SIGKILL)
+        _, said = process.communicate()
+    assert process.returncode == 1
+    assert said.endswith("has ended: the others are ended, too\n")
+
+
+def test_workers_that_cannot_serve_say_so(site: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        arguments = [*SERVE, str(site), "--stack", "kernel:reuseport", "--workers", "2", "--port", port]
+        done = subprocess.run(arguments, check=False, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert f"port {port} is in use" in done.stderr
+    assert "a worker has ended before it was ready" in done.stderr
 
 
 def test_responses_under_way_are_finished(site: Path) -> None:

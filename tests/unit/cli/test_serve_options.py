@@ -91,6 +91,8 @@ KERNEL = {"link": None, "stack": "kernel:poll"}
         ({"ring": 64}, "--ring makes no sense"),
         ({"busy_poll": "always"}, "--busy-poll makes no sense"),
         ({"settings": (("ttl", 3),)}, "--set makes no sense"),
+        ({"workers": 2}, "--workers is for --stack kernel:reuseport"),
+        ({"stack": "kernel:reuseport", "json_stats": True}, "--json-stats makes no sense"),
         ({"listen": "localhost"}, "bad --listen 'localhost'"),
         ({"linger": float("nan")}, "bad --linger nan"),
     ],

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
 """What each strategy must see to: many connections, descriptors that come and go, what is told again and again."""
 
+import resource
+import threading
 from collections.abc import Callable
 
 import pytest
@@ -14,7 +16,7 @@ Make = Callable[..., Loopback]
 
 
 def test_there_are_these() -> None:
-    assert set(names()) >= {"epoll-lt", "epoll-et", "poll", "select"}
+    assert names() == ("epoll-lt", "epoll-et", "poll", "select", "rtsig")
 
 
 def test_a_name_that_there_is_not_is_refused() -> None:
@@ -183,3 +185,40 @@ def test_the_end_right_behind_a_few_bytes_is_seen(make: Make) -> None:
 def test_select_says_what_it_cannot_watch() -> None:
     with pytest.raises(ValueError, match=r"select cannot watch descriptors of 1024 and above \(FD_SETSIZE\)"):
         KernelTransport("select", max_connections=1025)
+
+
+def test_signals_that_were_lost_are_made_up_for() -> None:
+    """The kernel keeps so many and no more; for the others it says SIGIO, once, and poll finds who is meant."""
+    recorder = Recorder()
+    loopback = Loopback(recorder, "rtsig")
+    ends = [loopback.open() for _ in range(300)]
+    loopback.settle()
+    soft, hard = resource.getrlimit(resource.RLIMIT_SIGPENDING)
+    resource.setrlimit(resource.RLIMIT_SIGPENDING, (2, hard))
+    try:
+        for end in ends:
+            end.send(b"x")
+        loopback.settle()
+    finally:
+        resource.setrlimit(resource.RLIMIT_SIGPENDING, (soft, hard))
+    assert loopback.transport.counters()["readiness_overflows"] >= 1
+    assert recorder.received == {end.port: b"x" for end in ends}
+    loopback.close()
+    assert recorder.errors == []
+
+
+def test_another_thread_may_go_on(make: Make) -> None:
+    """Signals go to one thread; who waits next has them, those that the other had not taken among them."""
+    recorder = Recorder()
+    loopback = make(recorder)
+    end = loopback.open()
+    loopback.settle()
+    for number in range(4):
+        end.send(b"%d" % number)
+        if number % 2:
+            thread = threading.Thread(target=loopback.settle)
+            thread.start()
+            thread.join()
+        else:
+            loopback.settle()
+    assert recorder.received == {end.port: b"0123"}
