@@ -40,7 +40,6 @@ from ustack.wire.ipv4 cimport IPV4_ECN_CE, IPV4_ECN_ECT0, IPV4_ECN_ECT1, IPV4_EC
 from ustack.wire.tcp cimport CE, ECT0, ECT1, header_t, segment_t
 
 cdef enum:
-    ACE_CYCLE = ACE_MASK + 1                # DIVACE of appendix A.2
     STRETCH_SHIFT = 4                       # accecn_t.stretch is in sixteenths of a segment
     STRETCHED = 4 << STRETCH_SHIFT          # ACKs of so many segments are usual here: not "well below 8"
     ROUNDS_ALL_MARKED = 4                   # section 3.2.2.3: "the first three or four rounds"
