@@ -17,7 +17,7 @@ from ustack.server.records cimport (
 
 cdef int exchanges_begin(server_t *server, uint32_t limit) noexcept nogil:
     server.max_busy = limit
-    return slab_init(&server.exchanges, (sizeof(exchange_t) + 63) & ~<size_t>63, limit + UNDECIDED_RECORDS)
+    return slab_init(&server.exchanges, (sizeof(exchange_t) + 63) & ~63ULL, limit + UNDECIDED_RECORDS)
 
 
 cdef void exchanges_end(server_t *server) noexcept nogil:

@@ -48,6 +48,10 @@ cdef void files_end(server_t *server) noexcept nogil:
     server.read_buffer = NULL
 
 
+cdef inline uint64_t size_of(const stat_t *found) noexcept nogil:
+    return <uint64_t>found.st_size
+
+
 cdef int64_t nanoseconds(const timespec *at) noexcept nogil:
     """Since 1970. A file system can hold times beyond 2262, 64 bits of these cannot: they are then the last, or the
     first, that have room (files.identity_of says the same)."""
@@ -79,17 +83,17 @@ cdef int file_open(server_t *server, const char *path, stat_t *found, lent_t **b
         if fd == -ENOSYS or fd == -EPERM:
             server.plain_open = 1
         return OPEN_IN_GENERAL
-    if fstat(fd, found) != 0 or not S_ISREG(found.st_mode) or <uint64_t>found.st_size > server.small_file_bytes:
+    if fstat(fd, found) != 0 or not S_ISREG(found.st_mode) or size_of(found) > server.small_file_bytes:
         close_descriptor(fd)
         return OPEN_IN_GENERAL
-    while at < <size_t>found.st_size:
-        part = read(fd, server.read_buffer + at, <size_t>found.st_size - at)
+    while at < size_of(found):
+        part = read(fd, server.read_buffer + at, size_of(found) - at)
         if part > 0:
             at += <size_t>part
         elif part == 0 or errno != EINTR:
             break
     close_descriptor(fd)
-    if at < <size_t>found.st_size:
+    if at < size_of(found):
         return OPEN_IN_GENERAL          # cut meanwhile
     memcpy(name, path, length)
     memcpy(name + length, b".gz", 4)
@@ -143,14 +147,14 @@ cdef file_t *file_take(server_t *server, size_t path_length, uint64_t hashed, co
         return NULL
     memcpy(gzip, name, length)
     memcpy(gzip + length, b".gz", 4)
-    file = &server.files[file_make_room(server, <uint64_t>found.st_size, <uint64_t>found.st_size)]
+    file = &server.files[file_make_room(server, size_of(found), size_of(found))]
     file.has_gzip = 0
     file.described = 0
     file.variant[1].path = gzip
     variant = &file.variant[0]
     variant.path = plain
     variant.identity.device, variant.identity.inode = found.st_dev, found.st_ino
-    variant.identity.size = <uint64_t>found.st_size
+    variant.identity.size = size_of(found)
     variant.identity.mtime_ns = nanoseconds(&found.st_mtim)
     variant.identity.ctime_ns = nanoseconds(&found.st_ctim)
     variant.body = body
@@ -218,11 +222,11 @@ cdef bint variant_unchanged(server_t *server, variant_t *variant) noexcept nogil
         return True
     if fstatat(server.root_fd, variant.path, &now, 0) != 0 or not S_ISREG(now.st_mode):
         return then.inode == 0
-    if (now.st_ino == then.inode and now.st_dev == then.device and <uint64_t>now.st_size == then.size
+    if (now.st_ino == then.inode and now.st_dev == then.device and size_of(&now) == then.size
             and nanoseconds(&now.st_mtim) == then.mtime_ns and nanoseconds(&now.st_ctim) == then.ctime_ns):
         return True
     if (variant.mapped and now.st_ino == then.inode and now.st_dev == then.device
-            and <uint64_t>now.st_size < then.size):
+            and size_of(&now) < then.size):
         variant.body.damaged = 1
     return False
 

@@ -208,8 +208,8 @@ cdef size_t head_append(server_t *server, const transport_t *transport, conn_t *
     cdef size_t wanted = exchange.head_length + length
     cdef uint32_t capacity
     cdef uint8_t *grown
-    if wanted > <size_t>server.max_head_bytes + 1:
-        wanted = <size_t>server.max_head_bytes + 1
+    if wanted > server.max_head_bytes + 1ULL:
+        wanted = server.max_head_bytes + 1ULL
         length = wanted - exchange.head_length
     if wanted > exchange.head_capacity:
         capacity = <uint32_t>(wanted * 2 if wanted > 256 else 512)

@@ -103,6 +103,7 @@ cdef void respond_later(server_t *server, const transport_t *transport, conn_t *
 
 cdef void send_more(server_t *server, const transport_t *transport, conn_t *conn, exchange_t *exchange) noexcept nogil:
     cdef int64_t accepted
+    cdef uint64_t taken
     if damaged(server, exchange):
         server.stats.damaged_aborted += 1
         connection_abort(server, transport, conn)
@@ -112,15 +113,17 @@ cdef void send_more(server_t *server, const transport_t *transport, conn_t *conn
         if accepted < 0:
             connection_abort(server, transport, conn)
             return
-        exchange.first_at += <uint64_t>accepted
-        exchange.first_left -= <uint64_t>accepted
+        taken = <uint64_t>accepted
+        exchange.first_at += taken
+        exchange.first_left -= taken
     if exchange.body_left and not exchange.first_left:
         accepted = transport.send(transport, conn, exchange.body, exchange.body_at, exchange.body_left)
         if accepted < 0:
             connection_abort(server, transport, conn)
             return
-        exchange.body_at += <uint64_t>accepted
-        exchange.body_left -= <uint64_t>accepted
+        taken = <uint64_t>accepted
+        exchange.body_at += taken
+        exchange.body_left -= taken
     if exchange.first_left or exchange.body_left:
         transport.want_writable(transport, conn)
         return

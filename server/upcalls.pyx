@@ -36,8 +36,12 @@ cdef void upcalls_fill(application_t *app) noexcept:
     app.on_hand_over = on_hand_over
 
 
+cdef inline server_t *server_of(application_t *app) noexcept nogil:
+    return <server_t *>app.context
+
+
 cdef int on_accept(application_t *app, const transport_t *transport, conn_t *conn) noexcept nogil:
-    cdef server_t *server = <server_t *>app.context
+    cdef server_t *server = server_of(app)
     if transport.status(transport, conn) & CONN_ACTIVE or server.closing or server.finishing:
         return ACCEPT_REFUSED
     server.stats.connections += 1
@@ -62,7 +66,7 @@ cdef inline bint asks_faster_than_it_reads(server_t *server, const transport_t *
 
 cdef size_t on_data(application_t *app, const transport_t *transport, conn_t *conn, const uint8_t *data,
                     size_t length) noexcept nogil:
-    cdef server_t *server = <server_t *>app.context
+    cdef server_t *server = server_of(app)
     cdef exchange_t *exchange
     cdef size_t used = 0, before
     if server.closing:
@@ -104,7 +108,7 @@ cdef size_t on_data(application_t *app, const transport_t *transport, conn_t *co
 
 
 cdef void on_writable(application_t *app, const transport_t *transport, conn_t *conn) noexcept nogil:
-    cdef server_t *server = <server_t *>app.context
+    cdef server_t *server = server_of(app)
     cdef exchange_t *exchange = exchange_of(server, conn)
     if server.closing:
         connection_abort(server, transport, conn)
@@ -124,7 +128,7 @@ cdef void on_writable(application_t *app, const transport_t *transport, conn_t *
 
 
 cdef void on_eof(application_t *app, const transport_t *transport, conn_t *conn) noexcept nogil:
-    cdef server_t *server = <server_t *>app.context
+    cdef server_t *server = server_of(app)
     cdef exchange_t *exchange = exchange_of(server, conn)
     if conn.user_data & CLOSING:
         return
@@ -141,7 +145,7 @@ cdef void on_eof(application_t *app, const transport_t *transport, conn_t *conn)
 
 
 cdef void on_timeout(application_t *app, const transport_t *transport, conn_t *conn) noexcept nogil:
-    cdef server_t *server = <server_t *>app.context
+    cdef server_t *server = server_of(app)
     cdef exchange_t *exchange = exchange_of(server, conn)
     cdef uint64_t queued = transport.send_queued(transport, conn), seen = conn.user_data >> SEEN_SHIFT & SEEN_MASK
     if server.closing:
@@ -169,7 +173,7 @@ cdef void on_timeout(application_t *app, const transport_t *transport, conn_t *c
 
 
 cdef uint32_t on_hand_over(application_t *app, const transport_t *transport) noexcept nogil:
-    cdef server_t *server = <server_t *>app.context
+    cdef server_t *server = server_of(app)
     cdef uint32_t decided
     if server.undecided.first == 0:
         return 0
@@ -186,7 +190,7 @@ cdef uint32_t on_hand_over(application_t *app, const transport_t *transport) noe
 
 cdef void on_closed(application_t *app, const transport_t *transport, conn_t *conn,
                     close_reason_t reason) noexcept nogil:
-    cdef server_t *server = <server_t *>app.context
+    cdef server_t *server = server_of(app)
     server.stats.connections_open -= 1
     if conn.user_data & CLOSING:
         server.stats.connections_ending -= 1
@@ -197,19 +201,19 @@ cdef void on_closed(application_t *app, const transport_t *transport, conn_t *co
 
 
 cdef void on_burst_begin(application_t *app, uint64_t now_ns) noexcept nogil:
-    cdef server_t *server = <server_t *>app.context
+    cdef server_t *server = server_of(app)
     server.units = 0                    # housekeeping's is no connection's
     begin_burst(server, now_ns)
 
 
 cdef void on_burst_end(application_t *app, uint64_t now_ns) noexcept nogil:
-    cdef server_t *server = <server_t *>app.context
+    cdef server_t *server = server_of(app)
     if log_half_full(&server.log):
         log_drain(&server.log)
 
 
 cdef void finish_idle(application_t *app, const transport_t *transport, conn_t *conn) noexcept nogil:
-    cdef server_t *server = <server_t *>app.context
+    cdef server_t *server = server_of(app)
     if conn.user_data & (EXCHANGE_MASK | CLOSING) == 0 and transport.receivable(transport, conn) == 0:
         server.stats.idle_closed += 1
         connection_linger(server, transport, conn)

@@ -39,3 +39,13 @@ cdef inline void ip_addr_set_v4(ip_addr_t *out, uint32_t address_be) noexcept no
 cdef inline bint ip_addr_is_v4(const ip_addr_t *a) noexcept nogil:
     return (ip_addr_half(a, 0) == 0 and a.octets[8] == 0 and a.octets[9] == 0
             and a.octets[10] == 0xFF and a.octets[11] == 0xFF)
+
+
+# A time, or a span of it, in 32 bits: records keep it so where it need not be longer than it takes to wrap (71 minutes,
+# 49 days); compare with seq_* (wire/seq).
+cdef inline uint32_t us_of(uint64_t ns) noexcept nogil:
+    return <uint32_t>(ns // 1000)
+
+
+cdef inline uint32_t ms_of(uint64_t ns) noexcept nogil:
+    return <uint32_t>(ns // 1000000)

@@ -26,7 +26,7 @@ cdef void ip_config_defaults(ip_config_t *config) noexcept nogil:
     memset(config, 0, sizeof(ip_config_t))
     config.prefix_length = 32
     config.ttl = 64
-    config.neighbour_reachable_ns = 30 * <uint64_t>SECOND_NS
+    config.neighbour_reachable_ns = 30ULL * SECOND_NS
     config.neighbour_retry_ns = SECOND_NS            # RFC 1122 section 2.3.2.1: at most one per second and destination
     config.neighbour_tries = 3
     config.neighbour_queue = 8

@@ -99,7 +99,7 @@ cdef uint16_t neighbour_find(const neighbour_table_t *table, const ip_addr_t *ad
 cdef uint16_t _second_chance(neighbour_table_t *table) noexcept nogil:
     # The first USED entry that has not been used since it was last looked at. Each step clears one mark or ends, so
     # two rounds are enough; a list of pinned entries only gives 0.
-    cdef uint32_t steps = 2 * <uint32_t>table.limit
+    cdef uint32_t steps = 2u * table.limit
     cdef uint16_t index
     while steps:
         index = _first(table, LIST_USED)

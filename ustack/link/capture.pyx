@@ -58,7 +58,7 @@ ctypedef struct packet_trailer_t:       # 16 bytes: one option, the end of optio
 # ---------------------------------------------------------------- recording
 cdef void capture_frame(capture_t *capture, uint64_t now_ns, const uint8_t *data, uint32_t length, uint32_t wire_length,
                         capture_direction_t direction) noexcept nogil:
-    cdef uint32_t padded = (length + 3) & ~<uint32_t>3
+    cdef uint32_t padded = (length + 3) & ~3u
     cdef size_t needed = sizeof(packet_block_t) + padded + sizeof(packet_trailer_t)
     cdef uint64_t time_ns = capture.epoch_ns + now_ns
     cdef packet_block_t block

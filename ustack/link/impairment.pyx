@@ -62,7 +62,7 @@ cdef bint enqueue(impairment_t *impairment, uint32_t length, uint64_t now_ns, fa
         return False
     fate.marked = impairment.mark_bytes > 0 and impairment.waiting_bytes > impairment.mark_bytes
     impairment.wire_free_ns = (max(impairment.wire_free_ns, now_ns)
-                               + <uint64_t>length * 8000000000ULL // impairment.rate_bps)
+                               + length * 8000000000ULL // impairment.rate_bps)
     departure = &impairment.departures[(impairment.head + impairment.waiting_frames) & (impairment.capacity - 1)]
     departure.at_ns = fate.due_ns = impairment.wire_free_ns
     departure.length = length

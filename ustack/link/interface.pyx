@@ -148,6 +148,7 @@ cdef bint takes_all_sizes(int netlink_fd, int index) noexcept nogil:
     cdef nlmsghdr *header = <nlmsghdr *>message
     cdef ifinfomsg *about = <ifinfomsg *>(message + NLMSG_HDRLEN)
     cdef ssize_t length = -1
+    cdef size_t told
     cdef uint32_t ipv4_bytes
     while recv(netlink_fd, message, REPLY_BYTES, MSG_DONTWAIT) >= 0:
         pass                                      # an answer that an earlier question did not wait for
@@ -160,10 +161,11 @@ cdef bint takes_all_sizes(int netlink_fd, int index) noexcept nogil:
         length = recv(netlink_fd, message, REPLY_BYTES, MSG_DONTWAIT)     # the kernel has answered within send()
     if length < NLMSG_HDRLEN or header.nlmsg_type != RTM_NEWLINK:
         return False
-    ipv4_bytes = link_attribute(message, <size_t>length, IFLA_GSO_IPV4_MAX_SIZE)
-    return (link_attribute(message, <size_t>length, IFLA_GSO_MAX_SIZE) >= GSO_BYTES
+    told = <size_t>length
+    ipv4_bytes = link_attribute(message, told, IFLA_GSO_IPV4_MAX_SIZE)
+    return (link_attribute(message, told, IFLA_GSO_MAX_SIZE) >= GSO_BYTES
             and (ipv4_bytes >= GSO_BYTES or ipv4_bytes == 0)
-            and link_attribute(message, <size_t>length, IFLA_GSO_MAX_SEGS) >= GSO_SEGS)
+            and link_attribute(message, told, IFLA_GSO_MAX_SEGS) >= GSO_SEGS)
 
 
 cdef uint32_t link_attribute(const uint8_t *message, size_t length, int wanted) noexcept nogil:
@@ -178,7 +180,7 @@ cdef uint32_t link_attribute(const uint8_t *message, size_t length, int wanted) 
         if attribute.rta_type == wanted and attribute.rta_len >= sizeof(rtattr) + sizeof(uint32_t):
             memcpy(&value, message + at + sizeof(rtattr), sizeof(uint32_t))
             return value
-        at += (attribute.rta_len + 3) & ~<size_t>3
+        at += (attribute.rta_len + 3u) & ~3u
     return 0
 
 

@@ -37,7 +37,7 @@ cdef class InterfaceLink(Link):
         self.ifname = ifname
         if self.own_mac:
             memcpy(self.c.mac, interface.mac, 6)
-        self.c.caps.mtu = min(interface.mtu, max_frame - <uint32_t>ETH_HLEN)
+        self.c.caps.mtu = min(interface.mtu, max_frame - ETH_HLEN)
         self.c.caps.max_frame = max_frame
         self.c.caps.tx_checksum = True
         self.c.caps.tx_segmentation = True

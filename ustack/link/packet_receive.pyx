@@ -81,7 +81,7 @@ cdef inline bint nothing_stored(packet_ring_t *ring, rx_ring_t *rx) noexcept nog
 
 
 cdef inline uint64_t stamp_of(const tpacket2_hdr *header) noexcept nogil:
-    return <uint64_t>header.tp_sec * 1000000000ULL + header.tp_nsec
+    return header.tp_sec * 1000000000ULL + header.tp_nsec
 
 
 cdef uint64_t stored_by(packet_ring_t *ring, rx_ring_t *rx) noexcept nogil:

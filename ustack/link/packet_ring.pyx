@@ -237,7 +237,7 @@ cdef int open_all(packet_ring_t *ring, str ifname, bytes name, const ring_plan_t
     cdef rx_ring_t *small = &ring.rx[SMALL_FRAMES]
     cdef tpacket_req receive, transmit
     cdef long processors = sysconf(_SC_NPROCESSORS_CONF)
-    ring.stores_max = <uint32_t>min(max(processors, 1), <long>STORES_MAX)
+    ring.stores_max = <uint32_t>min(max(processors, 1), STORES_MAX)
     ring.fd = large.fd = open_socket()
     read_interface(ring, ifname, name, interface)
     plan_ring(plan.rx_slots, plan.slot_bytes, &receive)

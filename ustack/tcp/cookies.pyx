@@ -185,7 +185,7 @@ cdef cookie_t proved(tcp_t *tcp, const flow_key_t *key, const segment_t *seg, ui
     # the initial RTO, where a record would have sent its SYN-ACK again, it is more likely that this is not the peer's
     # first segment.
     tcp.cookies.rtt_us = 0
-    if stamped and <uint64_t>waited_ms * 1000000 < tcp.config.rto_initial_ns:
+    if stamped and waited_ms * 1000000ULL < tcp.config.rto_initial_ns:
         tcp.cookies.rtt_us = (waited_ms + 1) * 1000
     tcp.cookies.proof = proof
     return COOKIE_RIGHT

@@ -11,7 +11,7 @@ check_timestamps (RFC 7323 section 5.3), check_sequence, check_reset and check_s
 and take_ack, accept_text and accept_fin (arrival/text). See input.pxd for what is left to whom.
 """
 
-from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 from ustack.base.counters cimport (
     DROP_TCP_ACK, DROP_TCP_AFTER_CLOSE, DROP_TCP_BROADCAST, DROP_TCP_CHECKSUM, DROP_TCP_DUPLICATE, DROP_TCP_PAWS,
@@ -44,7 +44,7 @@ from ustack.tcp.throttle cimport repeated_syn_allowed
 from ustack.wire.checksum cimport checksum_add, checksum_fold, checksum_partial
 from ustack.wire.ipv4 cimport IPV4_ECN_CE, IPV4_ECN_ECT0, IPV4_ECN_MASK
 from ustack.wire.octets cimport htons
-from ustack.wire.seq cimport seq_gt, seq_le, seq_lt
+from ustack.wire.seq cimport seq_ge, seq_gt, seq_le, seq_lt
 from ustack.wire.tcp cimport (
     ACCURATE, ACK, CE, CWR, ECE, ECT0, ECT1, FIN, HAS_TIMESTAMPS, RST, SYN, segment_parse, segment_t)
 
@@ -206,7 +206,7 @@ cdef inline bint check_timestamps(tcp_t *tcp, tcb_t *tcb, const segment_t *seg) 
     if not seg.has & HAS_TIMESTAMPS:
         count(tcp.counters, TIMESTAMPS_MISSING_IN)
         return True
-    if <int32_t>(seg.ts_val - tcb.ts_recent) < 0 and not tcb.options & OPT_TS_STALE:
+    if seq_lt(seg.ts_val, tcb.ts_recent) and not tcb.options & OPT_TS_STALE:
         refuse_as_old(tcp, tcb, seg)
         return False
     return True
@@ -303,7 +303,7 @@ cdef inline void take_timestamp(tcb_t *tcb, const segment_t *seg) noexcept nogil
     if tcb.options & OPT_TS_STALE:
         tcb.options &= ~OPT_TS_STALE
         tcb.ts_recent = seg.ts_val
-    elif <int32_t>(seg.ts_val - tcb.ts_recent) >= 0 and seq_le(seg.seq, tcb.last_ack_sent):
+    elif seq_ge(seg.ts_val, tcb.ts_recent) and seq_le(seg.seq, tcb.last_ack_sent):
         tcb.ts_recent = seg.ts_val
 
 

@@ -6,7 +6,7 @@ bound a SYN is answered with a cookie (cookies.pxd) and nothing is kept, so that
 pushes out those whose handshake is under way.
 """
 
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t
 from libc.string cimport memset
 
 from ustack.base.counters cimport (
@@ -45,7 +45,7 @@ from ustack.tcp.recovery.ack cimport ack_set_window, ack_start
 from ustack.tcp.recovery.control cimport control_choose
 from ustack.tcp.recovery.ecn cimport ecn_agree
 from ustack.tcp.throttle cimport syn_received_answer_allowed, time_wait_challenge_allowed, time_wait_corrective_allowed
-from ustack.wire.seq cimport seq_gt, seq_le
+from ustack.wire.seq cimport seq_diff, seq_gt, seq_le, seq_lt
 from ustack.wire.tcp cimport (
     ACK, CWR, ECE, FIN, HAS_MSS, HAS_SACK_PERMITTED, HAS_TIMESTAMPS, HAS_WSCALE, RST, SYN, TCP_HEADER_BYTES,
     segment_ace, segment_t)
@@ -249,7 +249,7 @@ cdef tcb_t *syn_received_arrives(tcp_t *tcp, uint32_t index, const segment_t *se
     cdef syn_received_t *syn = syn_at(tcp, index)
     cdef uint32_t rcv_nxt = syn.irs + 1
     cdef bint stamped = (syn.options_wscale >> 4) & OPT_TIMESTAMPS and seg.has & HAS_TIMESTAMPS
-    cdef bint older = stamped and <int32_t>(seg.ts_val - syn.ts_recent) < 0
+    cdef bint older = stamped and seq_lt(seg.ts_val, syn.ts_recent)
     if seg.flags & SYN and not seg.flags & (ACK | RST) and seg.seq == syn.irs:
         count(tcp.counters, DROP_TCP_DUPLICATE)                         # its SYN again: our SYN-ACK was lost
         if stamped and not older:
@@ -396,8 +396,8 @@ cdef void time_wait_arrives(tcp_t *tcp, uint32_t index, const segment_t *seg) no
     cdef uint32_t iss_after
     cdef uint32_t window = <uint32_t>record.rcv_wnd << (advertised_wscale(tcp) if record.options & OPT_WSCALE else 0)
     cdef bint stamped = record.options & OPT_TIMESTAMPS and seg.has & HAS_TIMESTAMPS
-    cdef bint newer = stamped and <int32_t>(seg.ts_val - record.ts_recent) > 0
-    cdef bint older = stamped and <int32_t>(seg.ts_val - record.ts_recent) < 0
+    cdef bint newer = stamped and seq_diff(seg.ts_val, record.ts_recent) > 0
+    cdef bint older = stamped and seq_lt(seg.ts_val, record.ts_recent)
     if seg.flags & SYN and not seg.flags & (RST | ACK | FIN):
         # MAY-2 and SHLD-4 (RFC 6191): provably not a duplicate of the old connection's.
         if (newer or (not older and seq_gt(seg.seq, record.rcv_nxt))) and would_accept(tcp, &key):

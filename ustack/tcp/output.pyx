@@ -190,7 +190,7 @@ cdef send_t send_acks(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     if not tcb.flags & TCB_ACK_NOW:
         not_acknowledged = tcb.rcv_nxt - tcb.last_ack_sent
         # SHLD-19, where the window that the peer knows has room for a second segment: otherwise none can come.
-        if (tcb.flags & TCB_ACK_DELAYED and not_acknowledged < 2 * <uint32_t>tcb.smss
+        if (tcb.flags & TCB_ACK_DELAYED and not_acknowledged < 2u * tcb.smss
                 and tcb.rcv_adv - tcb.rcv_nxt >= tcb.smss):
             if not deadline_is_set(tcb, DEADLINE_ACK):
                 deadline_set(tcp, tcb, DEADLINE_ACK, tcp.config.delayed_ack_ns)              # SHLD-18, MUST-40
@@ -215,8 +215,8 @@ cdef inline bint window_opened(const tcp_t *tcp, const tcb_t *tcb) noexcept nogi
         worth = 0xFFFF // 2
     if left >= worth:
         return False
-    if worth > 2 * <uint32_t>tcb.smss:
-        worth = 2 * <uint32_t>tcb.smss
+    if worth > 2u * tcb.smss:
+        worth = 2u * tcb.smss
     return tcb_receive_window(tcp, tcb) >= left + worth
 
 

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: MIT
 """STATUS (RFC 9293 section 3.10.6): a connection's variables by their names."""
 
-from libc.stdint cimport int32_t
-
 from ustack.base.address cimport ip_addr_text
 from ustack.tcp.records.accecn cimport (
     ACCECN_OPTIONS_BAD, ACCECN_OPTIONS_COME, accecn_of, accecn_t, tcb_is_accurate)
@@ -13,6 +11,7 @@ from ustack.tcp.recovery.control cimport control_name
 from ustack.tcp.recovery.path cimport path_mtu
 from ustack.tcp.recovery.rtt cimport rtt_rto_ns
 from ustack.wire.ipv4 cimport IPV4_ECN_MASK
+from ustack.wire.seq cimport seq_diff
 
 from ustack.tcp.records.state import state_name
 
@@ -34,7 +33,7 @@ cdef dict connection_status(const tcp_t *tcp, const tcb_t *tcb):
         "local": (ip_addr_text(&tcb.key.laddr), tcb.key.lport),
         "remote": (ip_addr_text(&tcb.key.raddr), tcb.key.rport),
         "snd_una": tcb.snd_una, "snd_nxt": tcb.snd_nxt, "snd_max": tcb.snd_max, "snd_wnd": tcb.snd_wnd,
-        "snd_queued_bytes": tcb.snd_end - tcb.snd_una if <int32_t>(tcb.snd_end - tcb.snd_una) > 0 else 0,
+        "snd_queued_bytes": tcb.snd_end - tcb.snd_una if seq_diff(tcb.snd_end, tcb.snd_una) > 0 else 0,
         "snd_unsent_bytes": tcb_unsent(tcb),
         "rcv_nxt": tcb.rcv_nxt, "rcv_wnd": tcb.rcv_adv - tcb.rcv_nxt,
         "rcv_queued_bytes": rx.queued_bytes if rx != NULL else 0,

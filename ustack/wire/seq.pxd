@@ -7,6 +7,7 @@
 # RFC 7323 section 2.3 bounds windows by 2^30; a hostile segment can, so never use these as a sort order.
 #
 # Never compare sequence numbers with < or >, and never subtract them into anything but seq_diff.
+# The same serves whatever else is counted modulo 2^32: timestamps, ticks, bytes delivered.
 
 from libc.stdint cimport int32_t, uint32_t
 

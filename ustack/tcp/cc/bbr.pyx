@@ -62,7 +62,7 @@ cdef void init_pacing_rate(bbr_t *own, uint32_t srtt_us) noexcept nogil:
     """The initial window in a round trip, or in a millisecond while none is known; a byte per second at least, because
     0 says that nothing is paced."""
     own.seen_rtt = srtt_us != 0
-    own.pacing_rate = max_u64(<uint64_t>own.initial_cwnd * 1000000 // (srtt_us if srtt_us else 1000)
+    own.pacing_rate = max_u64(own.initial_cwnd * 1000000ULL // (srtt_us if srtt_us else 1000)
                               * STARTUP_PACING_GAIN // 100, 1)
 
 
@@ -106,9 +106,13 @@ cdef void set_cwnd(bbr_t *own, cc_view_t *view, const ack_sample_t *sample) noex
 
 # ---------------------------------------------------------------- the calls of a control
 
+cdef inline bbr_t *own_of(void *state) noexcept nogil:
+    return <bbr_t *>state
+
+
 cdef void bbr_init(void *state, cc_view_t *view) noexcept nogil:
     """OnInit of section 5.2.1; what is 0 there is 0 already."""
-    cdef bbr_t *own = <bbr_t *>state
+    cdef bbr_t *own = own_of(state)
     own.min_rtt_us = view.srtt_us if view.srtt_us else NO_RTT
     own.min_rtt_stamp_ns = view.now_ns
     own.probe_rtt_min_delay_us = own.min_rtt_us
@@ -146,7 +150,7 @@ cdef void follow_repair(bbr_t *own, cc_view_t *view, const ack_sample_t *sample)
 
 cdef void bbr_on_ack(void *state, cc_view_t *view, const ack_sample_t *sample) noexcept nogil:
     """UpdateOnACK of section 5.2.3."""
-    cdef bbr_t *own = <bbr_t *>state
+    cdef bbr_t *own = own_of(state)
     if not own.seen_rtt and sample.rtt_us:
         init_pacing_rate(own, sample.rtt_us)
     if sample.delivered_total - own.initial_delivered >= own.initial_cwnd:
@@ -160,14 +164,14 @@ cdef void bbr_on_ack(void *state, cc_view_t *view, const ack_sample_t *sample) n
 
 
 cdef void bbr_on_lost(void *state, cc_view_t *view, const loss_sample_t *lost) noexcept nogil:
-    cdef bbr_t *own = <bbr_t *>state
+    cdef bbr_t *own = own_of(state)
     handle_lost(own, view, lost)
     view.pacing_rate = own.pacing_rate
 
 
 cdef void bbr_on_loss(void *state, cc_view_t *view, uint32_t flight) noexcept nogil:
     """OnEnterFastRecovery. The first loss of it may have saved the state already, and moved on since."""
-    cdef bbr_t *own = <bbr_t *>state
+    cdef bbr_t *own = own_of(state)
     save_state_upon_loss(own, view)
     own.in_recovery = True
     own.recovery_round = own.round_count
@@ -175,14 +179,14 @@ cdef void bbr_on_loss(void *state, cc_view_t *view, uint32_t flight) noexcept no
 
 
 cdef void bbr_on_ecn(void *state, cc_view_t *view, uint32_t flight) noexcept nogil:
-    cdef bbr_t *own = <bbr_t *>state
+    cdef bbr_t *own = own_of(state)
     handle_mark(own, view, flight)
     view.pacing_rate = own.pacing_rate
 
 
 cdef void bbr_on_rto(void *state, cc_view_t *view, uint32_t flight, bint first) noexcept nogil:
     """OnEnterRTO. What is out is lost, but for what recovery knows better: the window allows one segment."""
-    cdef bbr_t *own = <bbr_t *>state
+    cdef bbr_t *own = own_of(state)
     save_state_upon_loss(own, view)
     own.in_rto = True
     own.delivered = view.delivered_total    # less than it was, where the peer has reneged
@@ -192,7 +196,7 @@ cdef void bbr_on_rto(void *state, cc_view_t *view, uint32_t flight, bint first) 
 
 
 cdef void bbr_on_spurious(void *state, cc_view_t *view, uint32_t cwnd_before, uint32_t ssthresh_before) noexcept nogil:
-    cdef bbr_t *own = <bbr_t *>state
+    cdef bbr_t *own = own_of(state)
     own.in_recovery = False
     own.in_rto = False
     handle_spurious_loss(own, view)
@@ -201,7 +205,7 @@ cdef void bbr_on_spurious(void *state, cc_view_t *view, uint32_t cwnd_before, ui
 
 cdef void bbr_on_start(void *state, cc_view_t *view) noexcept nogil:
     """HandleRestartFromIdle of section 5.4.1: the window stays, and the first round trip is paced at the estimate."""
-    cdef bbr_t *own = <bbr_t *>state
+    cdef bbr_t *own = own_of(state)
     own.idle_restart = True
     own.extra_acked_interval_start_ns = view.now_ns
     if is_in_probe_bw(own):
@@ -213,12 +217,12 @@ cdef void bbr_on_start(void *state, cc_view_t *view) noexcept nogil:
 
 cdef void bbr_on_idle(void *state, cc_view_t *view, uint32_t restart_window) noexcept nogil:
     """Section 5.4.2: pacing takes the place of a restart window."""
-    view.pacing_rate = (<bbr_t *>state).pacing_rate
+    view.pacing_rate = own_of(state).pacing_rate
 
 
 cdef uint32_t bbr_rest(void *state) noexcept nogil:
     """The rate, in units of 1,024 bytes per second, and in its last bit whether the pipe was ever full."""
-    cdef const bbr_t *own = <const bbr_t *>state
+    cdef const bbr_t *own = own_of(state)
     cdef uint64_t rate = own.max_bw >> 10
     cdef uint32_t kept = <uint32_t>rate & ~1u if rate < 0xFFFFFFFEu else 0xFFFFFFFEu
     return kept | own.full_bw_reached if kept else NOTHING_LEARNT
@@ -226,9 +230,9 @@ cdef uint32_t bbr_rest(void *state) noexcept nogil:
 
 cdef void bbr_wake(void *state, cc_view_t *view, uint32_t kept) noexcept nogil:
     """The rate is believed for one cycle more; the round trip is measured again."""
-    cdef bbr_t *own = <bbr_t *>state
+    cdef bbr_t *own = own_of(state)
     bbr_init(state, view)
-    if kept == <uint32_t>NOTHING_LEARNT:
+    if kept == NOTHING_LEARNT:
         return
     own.max_bw_filter[1] = <uint64_t>(kept & ~1u) << 10
     own.max_bw = own.max_bw_filter[1]

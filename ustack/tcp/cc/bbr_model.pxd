@@ -14,6 +14,7 @@
 from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
 
 from ustack.tcp.cc.contract cimport ack_sample_t, cc_view_t
+from ustack.wire.seq cimport seq_ge
 
 cdef enum bbr_state_t:
     BBR_STARTUP = 0
@@ -172,4 +173,4 @@ cdef inline uint64_t max_u64(uint64_t one, uint64_t other) noexcept nogil:
 
 # Counts of delivered bytes: `one` is at or behind `other`.
 cdef inline bint count_reached(uint32_t one, uint32_t other) noexcept nogil:
-    return <int32_t>(one - other) >= 0
+    return seq_ge(one, other)

@@ -82,7 +82,7 @@ cdef void update_latest_delivery_signals(bbr_t *own, const ack_sample_t *sample)
     own.delivered = sample.delivered_total
     own.rate = 0
     if sample.rate_interval_us:
-        own.rate = <uint64_t>sample.rate_delivered * 1000000 // sample.rate_interval_us
+        own.rate = sample.rate_delivered * 1000000ULL // sample.rate_interval_us
     own.loss_round_start = False
     own.bw_latest = max_u64(own.bw_latest, own.rate)
     own.inflight_latest = max_u32(own.inflight_latest, sample.rate_delivered)
@@ -120,7 +120,7 @@ cdef void adapt_lower_bounds(bbr_t *own, const cc_view_t *view) noexcept nogil:
         return
     if own.bw_shortterm == unbound_bw():
         own.bw_shortterm = own.max_bw
-    if own.inflight_shortterm == <uint32_t>UNBOUND:
+    if own.inflight_shortterm == UNBOUND:
         own.inflight_shortterm = view.cwnd
     own.bw_shortterm = max_u64(own.bw_latest, own.bw_shortterm // 10 * BETA_TENTHS)
     own.inflight_shortterm = max_u32(own.inflight_latest,
@@ -176,14 +176,14 @@ cdef void update_min_rtt(bbr_t *own, const cc_view_t *view, const ack_sample_t *
 # ---------------------------------------------------------------- volumes
 
 cdef uint64_t bdp_multiple(const bbr_t *own, uint64_t bw, uint32_t gain) noexcept nogil:
-    if own.min_rtt_us == <uint32_t>NO_RTT:
+    if own.min_rtt_us == NO_RTT:
         return own.initial_cwnd
-    return carried_by(bw, <uint64_t>own.min_rtt_us * 1000) * gain // 100
+    return carried_by(bw, own.min_rtt_us * 1000ULL) * gain // 100
 
 
 cdef uint64_t quantization_budget(const bbr_t *own, uint64_t inflight_cap, uint32_t smss) noexcept nogil:
     """offload_budget: a quantum each in the queue, in the segmentation engine and in the receiver (section 5.5.8.1)."""
-    inflight_cap = max_u64(inflight_cap, 3 * <uint64_t>own.send_quantum)
+    inflight_cap = max_u64(inflight_cap, 3ULL * own.send_quantum)
     inflight_cap = max_u64(inflight_cap, MIN_PIPE_SEGS * <uint64_t>smss)
     if own.state == BBR_UP:
         inflight_cap += 2 * smss

@@ -55,7 +55,7 @@ cdef void check_full_bw_reached(bbr_t *own, const ack_sample_t *sample) noexcept
 
 
 cdef inline bint is_inflight_too_high(uint32_t lost, uint32_t in_flight, bint selective) noexcept nogil:
-    return <uint64_t>lost * 100 > <uint64_t>in_flight * LOSS_THRESH_HUNDREDTHS or (lost > 0 and not selective)
+    return lost * 100ULL > <uint64_t>in_flight * LOSS_THRESH_HUNDREDTHS or (lost > 0 and not selective)
 
 
 cdef void leave_startup_by_loss(bbr_t *own) noexcept nogil:
@@ -196,7 +196,7 @@ cdef void update_probe_bw_cycle_phase(bbr_t *own, cc_view_t *view, const ack_sam
 
 cdef uint32_t inflight_with_headroom(const bbr_t *own, uint32_t smss) noexcept nogil:
     cdef uint32_t headroom
-    if own.inflight_longterm == <uint32_t>UNBOUND:
+    if own.inflight_longterm == UNBOUND:
         return UNBOUND
     headroom = max_u32(smss, <uint32_t>(<uint64_t>own.inflight_longterm * HEADROOM_HUNDREDTHS // 100))
     return max_u32(own.inflight_longterm - headroom if own.inflight_longterm > headroom else 0, MIN_PIPE_SEGS * smss)
@@ -230,7 +230,7 @@ cdef bint adapt_long_term_model(bbr_t *own, cc_view_t *view, const ack_sample_t 
             start_refill(own)
             return True
     if not is_inflight_too_high(sample.rate_lost, sample.rate_in_flight, sample.selective):
-        if own.inflight_longterm == <uint32_t>UNBOUND:
+        if own.inflight_longterm == UNBOUND:
             return False
         if sample.rate_in_flight > own.inflight_longterm:
             own.inflight_longterm = sample.rate_in_flight

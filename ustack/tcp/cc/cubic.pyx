@@ -53,6 +53,10 @@ ctypedef struct cubic_t:
     validation_t validation
 
 
+cdef inline cubic_t *own_of(void *state) noexcept nogil:
+    return <cubic_t *>state
+
+
 cdef uint32_t cube_root(uint64_t value) noexcept nogil:
     """Digit by digit, three bits of the value for one of the root: 22 steps."""
     cdef uint64_t root = 0, next_cube
@@ -128,7 +132,7 @@ cdef void avoid_congestion(cubic_t *own, cc_view_t *view, const ack_sample_t *sa
         if target > view.cwnd:
             view.cwnd = <uint32_t>target if target < CWND_GROWS_BELOW else CWND_GROWS_BELOW
         return
-    target = in_bytes(w_cubic(curve, t + ticks(<uint64_t>own.srtt_us * 1000)), view.smss)
+    target = in_bytes(w_cubic(curve, t + ticks(own.srtt_us * 1000ULL)), view.smss)
     if target <= view.cwnd:
         return
     grown = target - view.cwnd
@@ -140,7 +144,7 @@ cdef void avoid_congestion(cubic_t *own, cc_view_t *view, const ack_sample_t *sa
 
 
 cdef void cubic_on_ack(void *state, cc_view_t *view, const ack_sample_t *sample) noexcept nogil:
-    cdef cubic_t *own = <cubic_t *>state
+    cdef cubic_t *own = own_of(state)
     cdef uint64_t since_ns = view.now_ns - own.heard_ns
     own.heard_ns = view.now_ns
     if sample.rtt_us:
@@ -186,10 +190,10 @@ cdef inline uint32_t reduced(uint32_t flight, uint32_t hundredths) noexcept nogi
 cdef void cubic_on_loss(void *state, cc_view_t *view, uint32_t flight) noexcept nogil:
     """Section 4.6, by FlightSize; by what was used of the window, where that was not validated (RFC 7661 section
     4.4.1): that is W_max then, and half of it safe."""
-    cdef uint32_t base = validation_base(&(<cubic_t *>state).validation, view, flight, True)
+    cdef uint32_t base = validation_base(&own_of(state).validation, view, flight, True)
     if base and base < view.cwnd:
         view.cwnd = base
-    note_event(<cubic_t *>state, view)
+    note_event(own_of(state), view)
     view.ssthresh = base // 2 if base else reduced(flight, 10 * BETA_TENTHS)
     if view.ssthresh < 2 * view.smss:
         view.ssthresh = 2 * view.smss
@@ -198,8 +202,8 @@ cdef void cubic_on_loss(void *state, cc_view_t *view, uint32_t flight) noexcept 
 
 cdef void cubic_on_ecn(void *state, cc_view_t *view, uint32_t flight) noexcept nogil:
     """Section 4.6 with the factor of RFC 8511. The window goes down to one segment; below that it is the timer's."""
-    cdef uint32_t base = validation_base(&(<cubic_t *>state).validation, view, flight, False)
-    note_event(<cubic_t *>state, view)
+    cdef uint32_t base = validation_base(&own_of(state).validation, view, flight, False)
+    note_event(own_of(state), view)
     view.ssthresh = base // 2 if base else reduced(flight, BETA_ECN_HUNDREDTHS)
     view.cwnd = view.ssthresh if view.ssthresh > view.smss else view.smss
     if view.ssthresh < 2 * view.smss:
@@ -208,18 +212,18 @@ cdef void cubic_on_ecn(void *state, cc_view_t *view, uint32_t flight) noexcept n
 
 cdef void cubic_on_rto(void *state, cc_view_t *view, uint32_t flight, bint first) noexcept nogil:
     """Section 4.8: as RFC 5681 but for the factor."""
-    validation_forget(&(<cubic_t *>state).validation)
+    validation_forget(&own_of(state).validation)
     if first:
         cubic_on_loss(state, view, flight)
-    (<cubic_t *>state).now.epoch_ns = 0
-    (<cubic_t *>state).now.after_timeout = True
+    own_of(state).now.epoch_ns = 0
+    own_of(state).now.after_timeout = True
     view.cwnd = view.smss
 
 
 cdef void cubic_on_spurious(void *state, cc_view_t *view, uint32_t cwnd_before,
                             uint32_t ssthresh_before) noexcept nogil:
     """Section 4.9: all of it as it was, unless the window has grown beyond that since."""
-    cdef cubic_t *own = <cubic_t *>state
+    cdef cubic_t *own = own_of(state)
     validation_forget(&own.validation)
     if view.cwnd >= cwnd_before:
         return
@@ -229,8 +233,8 @@ cdef void cubic_on_spurious(void *state, cc_view_t *view, uint32_t cwnd_before,
 
 
 cdef void cubic_on_idle(void *state, cc_view_t *view, uint32_t restart_window) noexcept nogil:
-    (<cubic_t *>state).now.epoch_ns = 0     # a new stage begins where slow start has led back to
-    validation_forget(&(<cubic_t *>state).validation)
+    own_of(state).now.epoch_ns = 0     # a new stage begins where slow start has led back to
+    validation_forget(&own_of(state).validation)
     cc_default_on_idle(state, view, restart_window)
 
 
@@ -244,19 +248,19 @@ cdef void cubic_on_mtu(void *state, cc_view_t *view, uint32_t old_smss) noexcept
     """The window keeps its segments where they become smaller, its bytes where they become larger: so does W_max."""
     cc_default_on_mtu(state, view, old_smss)
     if view.smss > old_smss:
-        in_larger_segments(&(<cubic_t *>state).now, view.smss, old_smss)
-        in_larger_segments(&(<cubic_t *>state).before, view.smss, old_smss)
+        in_larger_segments(&own_of(state).now, view.smss, old_smss)
+        in_larger_segments(&own_of(state).before, view.smss, old_smss)
 
 
 cdef uint32_t cubic_rest(void *state) noexcept nogil:
     """W_max is what the path has taught; the rest is found again in a round trip."""
-    cdef uint32_t w_max = (<cubic_t *>state).now.w_max
+    cdef uint32_t w_max = own_of(state).now.w_max
     return w_max if w_max else 1
 
 
 cdef void cubic_wake(void *state, cc_view_t *view, uint32_t kept) noexcept nogil:
-    (<cubic_t *>state).now.w_max = kept
-    (<cubic_t *>state).now.cwnd_prior = kept
+    own_of(state).now.w_max = kept
+    own_of(state).now.cwnd_prior = kept
 
 
 cdef cc_ops_t OPS

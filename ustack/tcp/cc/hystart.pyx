@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: MIT
 """HyStart++ (RFC 9406 section 4). See hystart.pxd."""
 
-from libc.stdint cimport int32_t, uint32_t
+from libc.stdint cimport uint32_t
 
 from ustack.tcp.cc.contract cimport CWND_GROWS_BELOW
+from ustack.wire.seq cimport seq_lt
 
 
 cdef enum:                                  # section 4.3, as recommended
@@ -19,7 +20,7 @@ cdef enum:                                  # section 4.3, as recommended
 cdef inline bint round_has_ended(hystart_t *hystart, const ack_sample_t *sample) noexcept nogil:
     """Count what was acknowledged; begin the next round when everything that was in flight at its beginning is."""
     hystart.delivered += sample.acked
-    if <int32_t>(hystart.delivered - hystart.round_end) < 0:
+    if seq_lt(hystart.delivered, hystart.round_end):
         return False
     hystart.round_end = hystart.delivered + (sample.flight - sample.acked if sample.flight > sample.acked else 0)
     return True

@@ -22,12 +22,16 @@ cdef enum:
     BETA_ECN_TENTHS = 8                     # RFC 8511 section 3.1
 
 
+cdef inline newreno_t *own_of(void *state) noexcept nogil:
+    return <newreno_t *>state
+
+
 cdef inline uint32_t min_of(uint32_t one, uint32_t other) noexcept nogil:
     return one if one < other else other
 
 
 cdef void newreno_on_ack(void *state, cc_view_t *view, const ack_sample_t *sample) noexcept nogil:
-    cdef newreno_t *own = <newreno_t *>state
+    cdef newreno_t *own = own_of(state)
     if own != NULL and validation_on_ack(&own.validation, view, sample):
         own.acked = 0
         return
@@ -55,7 +59,7 @@ cdef void newreno_on_ack(void *state, cc_view_t *view, const ack_sample_t *sampl
 
 cdef void newreno_on_loss(void *state, cc_view_t *view, uint32_t flight) noexcept nogil:
     """Equation (4), or what RFC 7661 section 4.4.1 makes of it; credit toward the next increase is lost."""
-    cdef newreno_t *own = <newreno_t *>state
+    cdef newreno_t *own = own_of(state)
     cdef uint32_t base = 0
     if own != NULL:
         own.acked = 0
@@ -66,7 +70,7 @@ cdef void newreno_on_loss(void *state, cc_view_t *view, uint32_t flight) noexcep
 cdef void newreno_on_ecn(void *state, cc_view_t *view, uint32_t flight) noexcept nogil:
     """RFC 8511: a mark comes from a queue that is kept short, so less is taken than for a loss; but half of what was
     used where the window was not (RFC 7661 section 4.4.1)."""
-    cdef newreno_t *own = <newreno_t *>state
+    cdef newreno_t *own = own_of(state)
     cdef uint32_t base = 0
     if own != NULL:
         own.acked = 0
@@ -78,7 +82,7 @@ cdef void newreno_on_ecn(void *state, cc_view_t *view, uint32_t flight) noexcept
 
 
 cdef void newreno_on_rto(void *state, cc_view_t *view, uint32_t flight, bint first) noexcept nogil:
-    cdef newreno_t *own = <newreno_t *>state
+    cdef newreno_t *own = own_of(state)
     cc_default_on_rto(state, view, flight, first)
     if own != NULL:
         own.acked = 0
@@ -89,13 +93,13 @@ cdef void newreno_on_spurious(void *state, cc_view_t *view, uint32_t cwnd_before
                               uint32_t ssthresh_before) noexcept nogil:
     cc_default_on_spurious(state, view, cwnd_before, ssthresh_before)
     if state != NULL:
-        validation_forget(&(<newreno_t *>state).validation)
+        validation_forget(&own_of(state).validation)
 
 
 cdef void newreno_on_idle(void *state, cc_view_t *view, uint32_t restart_window) noexcept nogil:
     cc_default_on_idle(state, view, restart_window)
     if state != NULL:
-        validation_forget(&(<newreno_t *>state).validation)
+        validation_forget(&own_of(state).validation)
 
 
 cdef uint32_t newreno_rest(void *state) noexcept nogil:

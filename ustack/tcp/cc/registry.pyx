@@ -33,8 +33,8 @@ cdef int cc_find(const char *name) noexcept:
 cdef int cc_register(cc_ops_t *ops) noexcept:
     global COUNT
     cdef int number
-    if (ops.name == NULL or not 0 < strlen(ops.name) <= <size_t>CC_NAME_MAX
-            or ops.state_bytes > <unsigned int>CC_STATE_BYTES_MAX):
+    if (ops.name == NULL or not 0 < strlen(ops.name) <= CC_NAME_MAX
+            or ops.state_bytes > CC_STATE_BYTES_MAX):
         return CC_ERR_BAD
     number = cc_find(ops.name)
     if number >= 0:
@@ -61,7 +61,7 @@ cdef int cc_number(object name) except -1:
     if not isinstance(name, str):
         raise ValueError(f"cc={name!r}: there is no such setting; cc is a name: {', '.join(names())}")
     wanted = (<str>name).encode("utf-8", "replace")
-    number = cc_find(wanted) if b"\0" not in wanted else <int>CC_ERR_UNKNOWN
+    number = cc_find(wanted) if b"\0" not in wanted else CC_ERR_UNKNOWN
     if number < 0:
         raise ValueError(f"cc={name!r}: there is no such congestion control; there are: {', '.join(names())}")
     return number

@@ -24,7 +24,7 @@ Above: registry's users, by name. Below: contract, defaults, newreno, registry.
 
 from cpython.exc cimport PyErr_SetInterrupt, PyErr_SetObject, PyErr_WriteUnraisable
 from cpython.ref cimport Py_DECREF, Py_INCREF, PyObject
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport uint32_t
 from libc.string cimport memset
 
 from ustack.tcp.cc.contract cimport CC_MAX, CC_NAME_MAX, CWND_GROWS_BELOW, ack_sample_t, cc_ops_t, cc_view_t
@@ -165,7 +165,7 @@ cdef Ack ack_of(const ack_sample_t *sample):
     ack.newly_lost = sample.newly_lost
     ack.delivery_rate = 0
     if sample.rate_interval_us:
-        ack.delivery_rate = <uint64_t>sample.rate_delivered * 1000000 // sample.rate_interval_us
+        ack.delivery_rate = sample.rate_delivered * 1000000ULL // sample.rate_interval_us
     ack.rtt_us = sample.rtt_us
     ack.min_rtt_us = sample.min_rtt_us
     ack.unsent = sample.unsent if sample.unsent > 0 else 0
@@ -231,50 +231,54 @@ cdef bint ask(scripted_t *own, cc_view_t *view, event_t event, uint32_t one, uin
 
 # ---------------------------------------------------------------- the calls of a control
 
+cdef inline scripted_t *own_of(void *state) noexcept nogil:
+    return <scripted_t *>state
+
+
 cdef void scripted_release(void *state) noexcept nogil:
     with gil:
-        let_go(<scripted_t *>state)
+        let_go(own_of(state))
 
 
 cdef void scripted_on_ack(void *state, cc_view_t *view, const ack_sample_t *sample) noexcept nogil:
-    cdef scripted_t *own = <scripted_t *>state
+    cdef scripted_t *own = own_of(state)
     if own.control == NULL or not ask_ack(own, view, sample):
         newreno_ops().on_ack(&own.newreno, view, sample)
 
 
 cdef void scripted_on_loss(void *state, cc_view_t *view, uint32_t flight) noexcept nogil:
-    cdef scripted_t *own = <scripted_t *>state
+    cdef scripted_t *own = own_of(state)
     if own.control == NULL or not ask(own, view, ON_LOSS, flight, 0):
         newreno_ops().on_loss(&own.newreno, view, flight)
 
 
 cdef void scripted_on_ecn(void *state, cc_view_t *view, uint32_t flight) noexcept nogil:
-    cdef scripted_t *own = <scripted_t *>state
+    cdef scripted_t *own = own_of(state)
     if own.control == NULL or not ask(own, view, ON_ECN, flight, 0):
         newreno_ops().on_ecn(&own.newreno, view, flight)
 
 
 cdef void scripted_on_rto(void *state, cc_view_t *view, uint32_t flight, bint first) noexcept nogil:
-    cdef scripted_t *own = <scripted_t *>state
+    cdef scripted_t *own = own_of(state)
     if own.control == NULL or not ask(own, view, ON_TIMEOUT, flight, first):
         newreno_ops().on_rto(&own.newreno, view, flight, first)
 
 
 cdef void scripted_on_spurious(void *state, cc_view_t *view, uint32_t cwnd_before,
                                uint32_t ssthresh_before) noexcept nogil:
-    cdef scripted_t *own = <scripted_t *>state
+    cdef scripted_t *own = own_of(state)
     if own.control == NULL or not ask(own, view, ON_SPURIOUS, cwnd_before, ssthresh_before):
         newreno_ops().on_spurious(&own.newreno, view, cwnd_before, ssthresh_before)
 
 
 cdef void scripted_on_idle(void *state, cc_view_t *view, uint32_t restart_window) noexcept nogil:
-    cdef scripted_t *own = <scripted_t *>state
+    cdef scripted_t *own = own_of(state)
     if own.control == NULL or not ask(own, view, ON_IDLE, restart_window, 0):
         newreno_ops().on_idle(&own.newreno, view, restart_window)
 
 
 cdef void scripted_on_mtu(void *state, cc_view_t *view, uint32_t old_smss) noexcept nogil:
-    cdef scripted_t *own = <scripted_t *>state
+    cdef scripted_t *own = own_of(state)
     if own.control == NULL or not ask(own, view, ON_MTU, old_smss, 0):
         newreno_ops().on_mtu(&own.newreno, view, old_smss)
 
@@ -288,7 +292,7 @@ cdef list NAMES = []                        # the tables point to them
 
 cdef void begin(void *state, cc_view_t *view, int number) noexcept with gil:
     """An object for this connection: a table has no room for its class, so there is an init for each."""
-    cdef scripted_t *own = <scripted_t *>state
+    cdef scripted_t *own = own_of(state)
     cdef Window window
     try:
         window = window_of(view)

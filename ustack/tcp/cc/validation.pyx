@@ -52,7 +52,7 @@ cdef bint lower_unused(validation_t *own, cc_view_t *view) noexcept nogil:
     """Section 4.4.3, once for each period that has passed."""
     cdef uint32_t least = initial_bytes(view.smss)
     cdef bint lowered = False
-    while now_ms(view) - own.valid_ms >= <uint32_t>NON_VALIDATED_PERIOD_MS and view.cwnd > least:
+    while now_ms(view) - own.valid_ms >= NON_VALIDATED_PERIOD_MS and view.cwnd > least:
         view.ssthresh = larger(view.ssthresh, view.cwnd - view.cwnd // 4)
         view.cwnd = larger(view.cwnd // 2, least)
         own.valid_ms += NON_VALIDATED_PERIOD_MS

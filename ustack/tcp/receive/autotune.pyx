@@ -86,7 +86,7 @@ cdef void autotune_note(tcp_t *tcp, tcb_t *tcb, const segment_t *seg) noexcept n
         return
     limit = own.limit_bytes
     taken = consumed_seq(tcp, tcb) - own.round_seq
-    wanted = 2 * <uint64_t>taken
+    wanted = 2ULL * taken
     if wanted > limit and not rx_memory_short(&tcp.rx):
         own.limit_bytes = <uint32_t>(wanted if wanted < tcp.config.rcv_buffer_max_bytes
                                      else tcp.config.rcv_buffer_max_bytes)

@@ -4,6 +4,7 @@
 from libc.stdint cimport uint32_t, uint64_t
 
 from ustack.base.counters cimport CONNECTIONS_MEMORY_ABORTED, SACK_RENEGED, count
+from ustack.base.types cimport ms_of
 from ustack.buf.chunks cimport CHUNK_SHIFT, SMALL_CHUNK_BYTES, chunk_free_bytes
 from ustack.tcp.records.life cimport rx_queue_release
 from ustack.tcp.records.rx_queue cimport (
@@ -111,7 +112,7 @@ cdef bint abort_largest(tcp_t *tcp, const tcb_t *asker, uint64_t wanted) noexcep
     cdef rx_memory_t *memory = &tcp.rx
     cdef const rx_queue_t *own = rx_queue_of(tcp, asker)
     cdef uint64_t least = wanted + (own.held_bytes if own != NULL else 0)
-    cdef uint32_t now_ms = <uint32_t>(tcp.now_ns // 1000000)
+    cdef uint32_t now_ms = ms_of(tcp.now_ns)
     cdef uint32_t classes = memory.classes[0], at, index
     cdef int _looked
     cdef rx_queue_t *rx

@@ -16,6 +16,7 @@ Read first: RFC 9293 section 3.10.7.4, seventh step; rx_queue.pxd.
 from libc.stdint cimport UINT64_MAX, uint8_t, uint32_t, uint64_t
 
 from ustack.base.counters cimport DROP_NO_MEMORY, DROP_TCP_REASSEMBLY_FULL, REASSEMBLY_STEPS, count_add
+from ustack.base.types cimport ms_of
 from ustack.buf.chunks cimport chunk_free_bytes
 from ustack.tcp.receive.pressure cimport pressure_allow, pressure_allow_beyond
 from ustack.tcp.receive.window cimport rcv_limit
@@ -40,7 +41,7 @@ cdef enum:
 
 
 cdef inline uint32_t now_ms(const tcp_t *tcp) noexcept nogil:
-    return <uint32_t>(tcp.now_ns // 1000000)
+    return ms_of(tcp.now_ns)
 
 
 cdef inline void note_steps(tcp_t *tcp, const runs_view_t *view) noexcept nogil:

@@ -18,6 +18,7 @@ from ustack.tcp.records.flight cimport flight_raw
 from ustack.tcp.records.tcb cimport (
     DEADLINE_PACE, DEADLINE_PROBE, DEADLINE_REXMIT, DEADLINES_STORED, OPT_TS_STALE, deadline_t,
     tcb_last_received_ms, tcb_t, tcp_t)
+from ustack.wire.seq cimport seq_ge
 
 cdef enum:
     TICK_MAX_DELAY = 0x7F000000             # 6.4 days; ticks are compared modulo 2^32, half the circle is 6.5 days
@@ -93,7 +94,7 @@ cdef inline void deadline_arm(tcp_t *tcp, tcb_t *tcb, uint32_t tick) noexcept no
 
 
 cdef inline bint tick_reached(uint32_t tick, uint32_t now_tick) noexcept nogil:
-    return <int32_t>(now_tick - tick) >= 0
+    return seq_ge(now_tick, tick)
 
 
 # Before what only the passing of time makes too old is compared: on a segment that arrives in another block of 4.7

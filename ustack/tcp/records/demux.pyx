@@ -190,7 +190,7 @@ cdef inline void flow_step(tcp_t *tcp, uint32_t least) noexcept nogil:
 cdef inline void flow_shrink(flow_table_t *flows) noexcept nogil:
     """Begin to, when less than 1/8 is in use: half the size is then far from being too small again."""
     if (flows.old_slots == NULL and flows.mask > flows.mask_at_first
-            and <uint64_t>flows.used * 8 < <uint64_t>flows.mask + 1):
+            and flows.used * 8ULL < <uint64_t>flows.mask + 1):
         flow_resize(flows, (flows.mask + 1) // 2)
 
 

@@ -20,6 +20,7 @@ from libc.stdint cimport int32_t, uint32_t
 
 from ustack.tcp.records.state cimport SYN_SENT
 from ustack.tcp.records.tcb cimport TCB_ACCEPTED, TCB_EV_WRITABLE, TCB_WANT_WRITABLE, extra_at, tcb_t, tcp_t
+from ustack.wire.seq cimport seq_diff
 
 # Neither measure is above its mark.
 cdef bint tcb_is_writable(const tcp_t *tcp, const tcb_t *tcb) noexcept nogil
@@ -38,7 +39,7 @@ cdef inline uint32_t tcb_unsent_low_water(const tcp_t *tcp, const tcb_t *tcb) no
 
 # Bytes queued and never sent. SND.MAX is beyond SND.END when our FIN is sent, and one short of the data before our SYN.
 cdef inline uint32_t tcb_unsent(const tcb_t *tcb) noexcept nogil:
-    cdef int32_t unsent = <int32_t>(tcb.snd_end - tcb.snd_max)
+    cdef int32_t unsent = seq_diff(tcb.snd_end, tcb.snd_max)
     if unsent <= 0:
         return 0
     if tcb.state == SYN_SENT and tcb.snd_max == tcb.snd_una:

@@ -10,7 +10,7 @@ from ustack.tcp.records.work cimport work_add
 
 cdef bint tcb_is_writable(const tcp_t *tcp, const tcb_t *tcb) noexcept nogil:
     # Below zero when our FIN is acknowledged.
-    cdef int32_t queued = <int32_t>(tcb.snd_end - tcb.snd_una)
+    cdef int32_t queued = seq_diff(tcb.snd_end, tcb.snd_una)
     return queued <= <int32_t>tcb_low_water(tcp, tcb) and tcb_unsent(tcb) <= tcb_unsent_low_water(tcp, tcb)
 
 

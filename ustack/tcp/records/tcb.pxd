@@ -14,7 +14,7 @@ from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
 from ustack.application cimport endpoints_t
 from ustack.base.counters cimport counters_t
 from ustack.base.ilist cimport ilist_hook_t, ilist_t
-from ustack.base.types cimport ip_addr_t
+from ustack.base.types cimport ip_addr_t, ms_of, us_of
 from ustack.base.wheel cimport wheel_t
 from ustack.buf.lent cimport lent_t
 from ustack.buf.slab cimport slab_at, slab_t
@@ -24,6 +24,7 @@ from ustack.tcp.records.configuration cimport tcp_config_t
 from ustack.tcp.records.rx_queue cimport rx_memory_t, rx_queue_at, rx_queue_t
 from ustack.tcp.records.state cimport STATE_COUNT
 from ustack.tcp.records.turn cimport turn_t
+from ustack.wire.seq cimport seq_diff
 from ustack.wire.tcp cimport TCP_HEADER_BYTES, TCP_TIMESTAMP_BYTES
 
 cdef enum:
@@ -473,16 +474,16 @@ cdef inline uint32_t tcb_header_bytes(const tcb_t *tcb) noexcept nogil:
 
 # Our own clock as records keep it: microseconds in 32 bits.
 cdef inline uint32_t tcp_now_us(const tcp_t *tcp) noexcept nogil:
-    return <uint32_t>(tcp.now_ns // 1000)
+    return us_of(tcp.now_ns)
 
 
 # Timestamp clock: 1 ms (RFC 7323 section 5.4). Peers see it with an offset (timestamps.pxd).
 cdef inline uint32_t tcp_timestamp(const tcp_t *tcp) noexcept nogil:
-    return <uint32_t>(tcp.now_ns // 1000000) + tcp.timestamp_offset
+    return ms_of(tcp.now_ns) + tcp.timestamp_offset
 
 
 # SEQ of a segment without data: SND.NXT; never beyond the window, where a probe's byte may lie: the peer would refuse
 # the segment and its ACK (table 6 of RFC 9293 section 3.10.7.4).
 cdef inline uint32_t tcb_bare_seq(const tcb_t *tcb) noexcept nogil:
     cdef uint32_t edge = tcb.snd_una + tcb.snd_wnd
-    return edge if <int32_t>(tcb.snd_max - edge) > 0 else tcb.snd_max
+    return edge if seq_diff(tcb.snd_max, edge) > 0 else tcb.snd_max

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: MIT
 """What an acknowledgment does to the sender. See ack.pxd for the contract and the sources."""
 
-from libc.stdint cimport int32_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport uint16_t, uint32_t, uint64_t
 from libc.string cimport memset
 
 from ustack.base.counters cimport DUPLICATE_ACKS_IN, TAIL_PROBE_REPAIRS, count
 from ustack.base.debug cimport ensure
+from ustack.base.types cimport us_of
 from ustack.tcp.cc.contract cimport SSTHRESH_AT_FIRST, ack_sample_t, cc_ops_t, cc_view_t
 from ustack.tcp.records.deadlines cimport deadlines_arm
 from ustack.tcp.records.flight cimport (
@@ -33,15 +34,15 @@ from ustack.tcp.recovery.rtt cimport (
 from ustack.tcp.recovery.scoreboard cimport scoreboard_take
 from ustack.tcp.recovery.tlp cimport tlp_schedule
 from ustack.tcp.recovery.transmissions cimport flight_of, flight_release
-from ustack.wire.seq cimport seq_gt, seq_lt
+from ustack.wire.seq cimport seq_diff, seq_gt, seq_lt
 from ustack.wire.tcp cimport FIN, HAS_TIMESTAMPS, SYN
 
 
 cdef uint32_t initial_window(const tcp_t *tcp, const tcb_t *tcb) noexcept nogil:
     """RFC 6928 section 2: min(10 * MSS, max(2 * MSS, 14600)), with the configured count for 10."""
     cdef uint32_t segments = tcp.config.initial_window_segments * <uint32_t>tcb.smss
-    cdef uint32_t floor = 2 * <uint32_t>tcb.smss
-    cdef uint32_t octets = 1460 * <uint32_t>tcp.config.initial_window_segments
+    cdef uint32_t floor = 2u * tcb.smss
+    cdef uint32_t octets = 1460u * tcp.config.initial_window_segments
     if floor < octets:
         floor = octets
     return segments if segments < floor else floor
@@ -55,7 +56,7 @@ cdef void ack_start(tcp_t *tcp, tcb_t *tcb, bint handshake_lost, uint32_t rtt_us
         tcb.rttvar_us = RTO_AFTER_LOST_SYN_US       # of a connection without SRTT: its RTO (rtt)
     elif rtt_us != 0:
         rtt_sample(tcb, rtt_us)
-    if tcp.config.mtu_probing == <int>MTU_PROBING_ALWAYS:
+    if tcp.config.mtu_probing == MTU_PROBING_ALWAYS:
         path_search(tcp, tcb)
 
 
@@ -131,7 +132,7 @@ cdef inline void take_simple(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     each of its steps but the round trip, the control and the timer finds nothing to do (test_lone.py compares both)."""
     cdef const flight_t *flight = flight_raw(tcp, tcb)
     cdef uint32_t acked = tcb.snd_nxt - tcb.snd_una
-    cdef uint32_t waited_us = <uint32_t>((tcp.now_ns - flight.first.sent_ns) // 1000), rtt_us
+    cdef uint32_t waited_us = us_of(tcp.now_ns - flight.first.sent_ns), rtt_us
     rtt_us = rtt_sample(tcb, waited_us)
     rtt_note_min(tcp, tcb, rtt_us)
     if acked >= tcb.smss and flight.first.segment_bytes == tcb.smss:
@@ -207,8 +208,8 @@ cdef void take_acknowledgment(tcp_t *tcp, tcb_t *tcb, const segment_t *seg, bint
         tcb.delivered += news.delivered
         flight.delivered_us = tcp_now_us(tcp)
         if news.newest_sent_ns:
-            flight.first_sent_us = <uint32_t>(news.newest_sent_ns // 1000)
-        if flight.app_limited and <int32_t>(tcb.delivered - flight.app_limited) > 0:
+            flight.first_sent_us = us_of(news.newest_sent_ns)
+        if flight.app_limited and seq_diff(tcb.delivered, flight.app_limited) > 0:
             flight.app_limited = 0
     take_measurements(tcp, tcb, flight, &news, moved)
     rack_update(tcp, flight, &news)
@@ -266,7 +267,7 @@ cdef inline void take_measurements(tcp_t *tcp, tcb_t *tcb, flight_t *flight, ack
         if moved and oldest_ns == 0:
             oldest_ns = sent_ns
     if sent_ns:
-        news.rtt_us = <uint32_t>((tcp.now_ns - sent_ns) // 1000)
+        news.rtt_us = us_of(tcp.now_ns - sent_ns)
         if news.rtt_us == 0:
             news.rtt_us = 1
         rtt_note_min(tcp, tcb, news.rtt_us)
@@ -279,9 +280,9 @@ cdef inline void take_measurements(tcp_t *tcp, tcb_t *tcb, flight_t *flight, ack
         return
     tcb.backoff = 0
     if flight.flags & FLIGHT_TIMEOUT_UNDONE and news.rtt_oldest_ns:
-        rtt_sample_after_undo(tcb, flight, <uint32_t>((tcp.now_ns - oldest_ns) // 1000))
+        rtt_sample_after_undo(tcb, flight, us_of(tcp.now_ns - oldest_ns))
     elif not flight.flags & FLIGHT_ROUND or seq_gt(tcb.snd_una, flight.round_end):
-        rtt_sample(tcb, <uint32_t>((tcp.now_ns - oldest_ns) // 1000))
+        rtt_sample(tcb, us_of(tcp.now_ns - oldest_ns))
     else:
         return
     if flight.flags & FLIGHT_MARKED and flight.repair == REPAIR_NONE and seq_gt(tcb.snd_una, mark_end(flight)[0]):

@@ -19,6 +19,7 @@
 from libc.stdint cimport int32_t, uint32_t, uint64_t
 from libc.string cimport memset
 
+from ustack.base.types cimport us_of
 from ustack.buf.slab cimport slab_at
 from ustack.tcp.cc.contract cimport CC_MAX, STATE_IN_PLACE, ack_sample_t, cc_ops_t, cc_view_t
 from ustack.tcp.records.accecn cimport accecn_of, tcb_is_accurate
@@ -28,6 +29,7 @@ from ustack.tcp.records.tcb cimport (
 from ustack.tcp.recovery.delivered cimport ack_news_t
 from ustack.tcp.recovery.pacing cimport PACING_FRAME_MAX, pacing_set_rate
 from ustack.tcp.recovery.rtt cimport rtt_min_us
+from ustack.wire.seq cimport seq_diff, seq_ge
 
 # Make a registered control (its number) one of this TCP's, so that connections may have it. 0, or -1: no memory.
 cdef int control_provide(tcp_t *tcp, int number) noexcept nogil
@@ -82,7 +84,7 @@ cdef inline bint control_sleeps(const tcb_t *tcb, uint32_t prior_in_flight) noex
 
 
 cdef inline void *control_state(tcp_t *tcp, tcb_t *tcb, const cc_ops_t *ops) noexcept nogil:
-    if ops.state_bytes <= <uint32_t>STATE_IN_PLACE:
+    if ops.state_bytes <= STATE_IN_PLACE:
         return &tcb.cc_word
     return slab_at(&tcp.cc_records[tcb.cc & (CC_MAX - 1)], tcb.cc_word) if tcb.cc_word else NULL
 
@@ -169,7 +171,7 @@ cdef inline void sample_fill_plain(const tcb_t *tcb, ack_sample_t *sample, uint3
     sample.prior_in_flight = prior
     sample.min_rtt_us = rtt_min_us(tcb)
     sample.selective = tcb.options & OPT_SACK
-    sample.unsent = <int32_t>(tcb.snd_end - tcb.snd_nxt)
+    sample.unsent = seq_diff(tcb.snd_end, tcb.snd_nxt)
     sample.cwnd_limited = window_limits(tcb, prior)
 
 
@@ -178,7 +180,7 @@ cdef inline void sample_rate(flight_t *flight, const ack_news_t *news, ack_sampl
     cdef uint32_t send_us, ack_us
     if news.newest_sent_ns == 0:
         return
-    send_us = <uint32_t>(news.newest_sent_ns // 1000) - news.newest_first_sent_us
+    send_us = us_of(news.newest_sent_ns) - news.newest_first_sent_us
     ack_us = flight.delivered_us - news.newest_delivered_us
     sample.rate_prior_delivered = news.newest_delivered
     sample.rate_delivered = sample.delivered_total - news.newest_delivered
@@ -188,7 +190,7 @@ cdef inline void sample_rate(flight_t *flight, const ack_news_t *news, ack_sampl
     sample.is_app_limited = news.newest_app_limited
     if sample.rate_interval_us < sample.min_rtt_us:
         sample.rate_interval_us = 0         # shorter than any path: an ACK of something sent again
-    if <int32_t>(news.newest_delivered - flight.next_round) >= 0:
+    if seq_ge(news.newest_delivered, flight.next_round):
         flight.next_round = sample.delivered_total
         sample.round_start = True
 

@@ -42,11 +42,11 @@ cdef int control_provide(tcp_t *tcp, int number) noexcept nogil:
     cdef const cc_ops_t *ops = cc_table(number)
     if tcp.cc[number] != NULL and (number != CC_FIRST or tcp.cc_records[number].record_bytes != 0):
         return 0                            # CC_FIRST is there from the beginning, without records
-    if ops.state_bytes > <uint32_t>STATE_IN_PLACE and slab_init(
+    if ops.state_bytes > STATE_IN_PLACE and slab_init(
             &tcp.cc_records[number], record_bytes(ops), tcp.config.cc_records) != 0:
         return -1
     tcp.cc[number] = ops
-    tcp.cc[<int>CC_WAITING + number] = cc_default_table(ops.begins_late)
+    tcp.cc[CC_WAITING + number] = cc_default_table(ops.begins_late)
     return 0
 
 
@@ -65,7 +65,7 @@ cdef const char *control_name(const tcb_t *tcb) noexcept nogil:
 cdef bint take_record(tcp_t *tcp, int number, uint32_t *word) noexcept nogil:
     """A zeroed record. False: there is none to be had."""
     word[0] = 0
-    if tcp.cc[number].state_bytes > <uint32_t>STATE_IN_PLACE:
+    if tcp.cc[number].state_bytes > STATE_IN_PLACE:
         word[0] = slab_alloc(&tcp.cc_records[number])
         return word[0] != 0
     return True
@@ -94,7 +94,7 @@ cdef void unlist_record(tcp_t *tcp, int number, uint32_t word) noexcept nogil:
 
 
 cdef inline bint is_listed(const cc_ops_t *ops) noexcept nogil:
-    return ops.rest != NULL and ops.state_bytes > <uint32_t>STATE_IN_PLACE
+    return ops.rest != NULL and ops.state_bytes > STATE_IN_PLACE
 
 
 cdef void begin_with(tcp_t *tcp, tcb_t *tcb, int number, uint32_t word, uint32_t kept) noexcept nogil:
@@ -137,7 +137,7 @@ cdef void control_end(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     ops.release(control_state(tcp, tcb, ops))
     if is_listed(ops) and tcb.cc_word:
         unlist_record(tcp, control_number(tcb), tcb.cc_word)
-    if ops.state_bytes > <uint32_t>STATE_IN_PLACE and tcb.cc_word:
+    if ops.state_bytes > STATE_IN_PLACE and tcb.cc_word:
         slab_release(&tcp.cc_records[control_number(tcb)], tcb.cc_word)
     tcb.cc_word = 0
     control_choose(tcb, control_number(tcb))

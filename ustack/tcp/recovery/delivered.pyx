@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
 """What an ACK delivers. See delivered.pxd for the contract."""
 
-from libc.stdint cimport int32_t, uint8_t, uint32_t
+from libc.stdint cimport uint8_t, uint32_t
 
+from ustack.base.types cimport ms_of
 from ustack.tcp.records.flight cimport (
     FLIGHT_RECOVER, TX_APP_LIMITED, TX_LOST, TX_RETRANSMITTED, TX_SACKED, sacked_segments, transmission_at,
     transmission_bytes, transmission_t)
@@ -23,7 +24,7 @@ cdef inline bint is_ambiguous(const tcp_t *tcp, const tcb_t *tcb, const transmis
     """RFC 8985 section 6.2 step 2: the ACK may be for an earlier sending of it."""
     if not sent.flags & TX_RETRANSMITTED:
         return False
-    if news.has_ts and <int32_t>(news.ts_ecr - (<uint32_t>(sent.sent_ns // 1000000) + tcp.timestamp_offset)) < 0:
+    if news.has_ts and seq_lt(news.ts_ecr, ms_of(sent.sent_ns) + tcp.timestamp_offset):
         return True
     return (tcp.now_ns - sent.sent_ns) // 1000 < rtt_min_us(tcb)
 
@@ -85,10 +86,10 @@ cdef inline void note_echo(const tcp_t *tcp, const flight_t *flight, const trans
     """RFC 3522 section 3.2 (4), of the first that is acknowledged: an echo from strictly before its first
     retransmission. A tick of a millisecond may hide one, it never invents one. Of what was sent more than twice only
     the last time is known, and the first retransmission of the repair."""
-    cdef uint32_t last = <uint32_t>(sent.sent_ns // 1000000) + tcp.timestamp_offset
+    cdef uint32_t last = ms_of(sent.sent_ns) + tcp.timestamp_offset
     if not news.has_ts or not sent.flags & TX_RETRANSMITTED or sent.flags & TX_SACKED:
         return
-    if <int32_t>(news.ts_ecr - last) < 0 and (sent.sends == 2 or <int32_t>(news.ts_ecr - flight.resent_ts) < 0):
+    if seq_lt(news.ts_ecr, last) and (sent.sends == 2 or seq_lt(news.ts_ecr, flight.resent_ts)):
         news.first_echoed = True
 
 

@@ -26,7 +26,7 @@ cdef enum:
     PACING_AVOIDANCE_PERCENT = 120          # room to grow, and for what has to be sent again. Both as in Linux
 
 cdef inline uint64_t pacing_time_ns(uint64_t rate, uint32_t length) noexcept nogil:
-    return <uint64_t>length * 1000000000ULL // rate
+    return length * 1000000000ULL // rate
 
 
 # Bytes for one frame at this rate: whole segments. most: what output can put into one.

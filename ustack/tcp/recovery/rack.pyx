@@ -4,6 +4,7 @@
 from libc.stdint cimport uint32_t, uint64_t
 
 from ustack.base.counters cimport RETRANSMITS_LOST, TRANSMISSION_STEPS, count, count_add
+from ustack.base.types cimport us_of
 from ustack.tcp.records.deadlines cimport deadline_clear, deadline_set_probe
 from ustack.tcp.records.flight cimport (
     FLIGHT_DSACK_ROUND, FLIGHT_REORDER, REPAIR_NONE, TX_LOST, TX_RETRANSMITTED, TX_SACKED, TX_SIZE_PROBE,
@@ -20,7 +21,7 @@ cdef void rack_update(tcp_t *tcp, flight_t *flight, const ack_news_t *news) noex
     """Step 2. Step 3 is in `measure`, which sees each segment (delivered)."""
     if news.newest_sent_ns == 0:
         return
-    flight.rack_rtt_us = <uint32_t>((tcp.now_ns - news.newest_sent_ns) // 1000)
+    flight.rack_rtt_us = us_of(tcp.now_ns - news.newest_sent_ns)
     if rack_sent_after(news.newest_sent_ns, news.newest_end, flight.rack_sent_ns, flight.rack_end):
         flight.rack_sent_ns = news.newest_sent_ns
         flight.rack_end = news.newest_end
@@ -91,7 +92,7 @@ cdef void rack_lose_at_timeout(tcp_t *tcp, tcb_t *tcb, flight_t *flight) noexcep
     cdef transmission_t *sent = transmission_at(tcp, flight, flight.head)
     if tcb.options & OPT_SACK:
         patience_ns = <uint64_t>(flight.rack_rtt_us if flight.rack_rtt_us else tcb.srtt_us) * 1000
-        patience_ns += <uint64_t>rack_window_us(tcb, flight) * 1000
+        patience_ns += rack_window_us(tcb, flight) * 1000ULL
     if sent.flags & TX_RETRANSMITTED and not sent.flags & (TX_LOST | TX_SACKED):
         count(tcp.counters, RETRANSMITS_LOST)
     if not sent.flags & TX_SACKED:

@@ -187,11 +187,11 @@ cdef void frto_on_ack(tcp_t *tcp, tcb_t *tcb, flight_t *flight, const ack_news_t
         undo_restore(tcp, tcb, flight)
     elif verdict == FRTO_SEND_NEW:
         flight.frto = FRTO_SECOND
-        flight.frto_left = 2 * <uint32_t>tcb.smss
+        flight.frto_left = 2u * tcb.smss
     elif verdict == FRTO_LOST:
         if flight.frto == FRTO_SECOND:
-            if tcb.cwnd > 3 * <uint32_t>tcb.smss:
-                tcb.cwnd = 3 * <uint32_t>tcb.smss   # step 3a
+            if tcb.cwnd > 3u * tcb.smss:
+                tcb.cwnd = 3u * tcb.smss   # step 3a
             flight.flags |= FLIGHT_SEND_ONE         # what new data is out holds the repair up no longer
         flight.frto = FRTO_NONE
 

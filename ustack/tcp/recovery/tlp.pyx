@@ -17,7 +17,7 @@ cdef void tlp_schedule(tcp_t *tcp, tcb_t *tcb, flight_t *flight) noexcept nogil:
     cdef uint64_t pto_ns
     if not tlp_may(tcb, flight) or tcb.state < ESTABLISHED or tcb.flags & TCB_PERSIST or flight.flags & FLIGHT_REORDER:
         return
-    pto_ns = <uint64_t>tlp_timeout_us(tcb.srtt_us, tcb.snd_nxt - tcb.snd_una <= tcb.smss) * 1000
+    pto_ns = tlp_timeout_us(tcb.srtt_us, tcb.snd_nxt - tcb.snd_una <= tcb.smss) * 1000ULL
     if pto_ns < tcp.config.tail_probe_min_ns:
         pto_ns = tcp.config.tail_probe_min_ns
     if pto_ns < rtt_rto_ns(tcp, tcb):

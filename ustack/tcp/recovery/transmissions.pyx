@@ -5,6 +5,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memset
 
 from ustack.base.debug cimport ensure
+from ustack.base.types cimport us_of
 from ustack.buf.slab cimport slab_alloc
 from ustack.tcp.records.flight cimport (
     TRANSMISSIONS_MAX, TX_APP_LIMITED, TX_LOST, TX_RETRANSMITTED, TX_SACKED, TX_SIZE_PROBE, TX_USED, pacer_t,
@@ -46,7 +47,7 @@ cdef void flight_write_out(const tcp_t *tcp, const tcb_t *tcb, flight_t *flight)
     flight.by_time.last = TRANSMISSION_FIRST
     flight.records = 1
     flight.seed = tcb.index ^ tcp.transmission_seed
-    flight.delivered_us = <uint32_t>(sent_ns // 1000)
+    flight.delivered_us = us_of(sent_ns)
     flight.first_sent_us = flight.delivered_us
     # What was sent before was all there was to send: what goes out now says little of the path, until it is delivered.
     flight.app_limited = tcb.delivered | 1
@@ -66,7 +67,7 @@ cdef uint32_t transmission_reserve(tcp_t *tcp, flight_t *flight) noexcept nogil:
     cdef uint32_t index = 0
     if not flight.first.flags & TX_USED:
         return TRANSMISSION_FIRST
-    if flight.records < <uint32_t>TRANSMISSIONS_MAX:
+    if flight.records < TRANSMISSIONS_MAX:
         index = slab_alloc(&tcp.transmissions)
     if index == 0:
         count(tcp.counters, TRANSMISSIONS_REFUSED)

@@ -45,7 +45,7 @@ cdef inline uint32_t usable_window(const tcp_t *tcp, const tcb_t *tcb) noexcept 
 cdef inline uint32_t largest_segment(const tcp_t *tcp, const tcb_t *tcb) noexcept nogil:
     cdef uint32_t header_bytes = tcb_header_bytes(tcb)
     cdef uint32_t room = ip_payload_max(tcp.ip) - header_bytes
-    if not tcp.ip.link.caps.tx_segmentation or room < 2 * <uint32_t>tcb.smss or path_fragments(tcp, tcb) or (
+    if not tcp.ip.link.caps.tx_segmentation or room < 2u * tcb.smss or path_fragments(tcp, tcb) or (
             tcb.flags & TCB_CWR_OWED):
         return tcb.smss
     return room - room % tcb.smss

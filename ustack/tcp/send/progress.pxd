@@ -69,7 +69,7 @@ cdef inline void note_sent(tcp_t *tcp, tcb_t *tcb, uint32_t index, uint32_t leng
         # A tail loss probe of a lone segment waits for SRTT and the delayed ACK's time longer than this: the
         # retransmission timer, at 200 ms or more, comes first and sends the probe itself (tlp.pxd).
         elif (tcb.snd_nxt - tcb.snd_una > tcb.smss
-                or 4 * <uint64_t>tcb.rttvar_us > tcb.srtt_us + <uint64_t>WORST_DELAYED_ACK_US):
+                or 4ULL * tcb.rttvar_us > tcb.srtt_us + <uint64_t>WORST_DELAYED_ACK_US):
             tlp_schedule(tcp, tcb, flight)
     control_sent(tcp, tcb, seg_len)
 
