@@ -12,8 +12,10 @@ import pytest
 from ustack import AddressInUse, PacketMmapLink, SimNetwork, Stack, StackError, Unreachable
 from ustack.lab import namespace
 from ustack.lab.making import Made
+from ustack.link.memory import MemoryLink
 from ustack.testing.pair import Pair
 from ustack.testing.recorder import Recorder
+from ustack.testing.segment import Segment, build_frame
 from ustack.testing.testbed import MILLISECOND, PEER_ADDRESS, SECOND, STACK_ADDRESS
 
 MakeStack = Callable[..., Any]
@@ -360,6 +362,23 @@ def test_closing_through_a_full_ring_still_tells_everybody(tx_slots: int) -> Non
     stack.close()
     assert {connection.reason for connection in connections} == {"aborted"}
     assert not any(stack.leaks().values())
+
+
+@pytest.mark.parametrize(("connections", "reason"), [(10, "aborted"), (25_000, "refused")])
+def test_a_large_table_is_looked_through_with_turns_between_its_parts(
+    make_stack: MakeStack, connections: int, reason: str
+) -> None:
+    """Who closes a stack looks for connections that still close. A large table is looked through with turns between its
+    parts, so that what comes meanwhile is heard, here a reset; a small one needs no turn, and all are aborted."""
+    link = MemoryLink()
+    stack = make_stack(link)
+    opened = [stack.connect(PEER_ADDRESS, 80, wait=False) for _ in range(connections)]
+    entry = next(entry for entry in stack.connections() if entry["local"] == opened[0].local)
+    reset = Segment(PEER_ADDRESS, STACK_ADDRESS, 80, opened[0].local[1], 0, entry["snd_una"] + 1, "RA")
+    assert link.inject(build_frame(reset, src_mac="02:00:00:00:00:01", dst_mac="02:00:00:00:00:02"))
+    stack.close(linger=60.0)
+    assert opened[0].reason == reason
+    assert opened[-1].reason == "aborted"
 
 
 @pytest.mark.root
