@@ -343,7 +343,7 @@ def lies(seed: int, monkeypatch: pytest.MonkeyPatch, *, accurate: bool) -> None:
         "cc": generator.choice(CONTROLS),
         "mtu_probing": generator.randrange(3),
         "ecn": generator.randrange(3),
-        "pacing": generator.randrange(2),
+        "pacing": generator.randrange(3),
         "user_timeout_ns": generator.choice((100, 86_400, 86_400)) * SECOND,
     }
     if generator.random() < 0.3:

@@ -35,6 +35,7 @@ enum {
     EVENTS = 256,
     BACKLOG = 4096,         /* the kernel takes the smaller of this and net.core.somaxconn */
     FILES = 16,
+    HELD_BYTES = 256 << 20, /* a longer body is never written: it is one page of zeros again and again, and costs none */
 };
 
 struct response {
@@ -77,11 +78,12 @@ static struct response make_response(const char *status, size_t body_bytes, bool
     int head_bytes = snprintf(head, sizeof head,
                               "HTTP/1.1 %s\r\nServer: epoll\r\nContent-Type: application/octet-stream\r\n"
                               "Content-Length: %zu\r\n%s\r\n", status, body_bytes, keep ? "" : "Connection: close\r\n");
-    struct response response = {malloc((size_t)head_bytes + body_bytes), (size_t)head_bytes + body_bytes};
+    struct response response = {calloc((size_t)head_bytes + body_bytes, 1), (size_t)head_bytes + body_bytes};
     if (response.bytes == NULL)
-        die("malloc");
+        die("calloc");
     memcpy(response.bytes, head, (size_t)head_bytes);
-    memset(response.bytes + head_bytes, 'x', body_bytes);
+    if (body_bytes <= HELD_BYTES)
+        memset(response.bytes + head_bytes, 'x', body_bytes);
     return response;
 }
 

@@ -124,8 +124,8 @@ cdef void fill_table() except *:
         "packet that any path is believed to carry, headers included: where mtu_probing begins")
     tcp("cc_records", &TCP.cc_records, sizeof(TCP.cc_records), 0, INDEX_MAX,
         "records of one congestion control (cubic: 192 bytes); a connection that gets none has newreno")
-    tcp("pacing", &TCP.pacing, sizeof(TCP.pacing), 0, 1,
-        "spread a window over its round trip, also where the control says no rate (bbr always does): 2 or 1.2 windows")
+    tcp("pacing", &TCP.pacing, sizeof(TCP.pacing), 0, 2,
+        "a window is spread over its round trip: 0 never, 1 in a slow start that bursts, 2 always (bbr has its rate)")
     tcp("extra_records", &TCP.extra_records, sizeof(TCP.extra_records), 0, INDEX_MAX,
         "connections with low-water marks, a path MTU or a window of their own; one more gets none")
     tcp("flights", &TCP.flights, sizeof(TCP.flights), 0, INDEX_MAX,

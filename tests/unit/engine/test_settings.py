@@ -36,7 +36,7 @@ BOUNDS = {
     "initial_window_segments": (1, 1000),
     "mss": (64, 65495),
     "cc_records": (0, LARGEST_INDEX),
-    "pacing": (0, 1),
+    "pacing": (0, 2),
     "extra_records": (0, LARGEST_INDEX),
     "flights": (0, LARGEST_INDEX),
     "transmissions": (0, LARGEST_INDEX),

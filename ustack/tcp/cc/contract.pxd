@@ -78,7 +78,7 @@ ctypedef struct ack_sample_t:
     uint32_t rtt_us                 # the round trip of the newest of them; 0: none (Karn's rule)
     uint32_t min_rtt_us             # the shortest for some minutes; 0: none yet
     uint32_t flight                 # SND.NXT - SND.UNA before it
-    uint32_t prior_in_flight        # bytes in the network before it: neither SACKed nor lost
+    uint32_t prior_in_flight        # bytes in the network (neither SACKed nor lost) after the last output before it
     uint32_t in_flight              # ... after it
     bint cwnd_limited               # the window was what held the sender back (RFC 9293 / 7661), as far as it tells
     int32_t unsent                  # bytes queued and not sent when it came; 0 or less: the application is the limit

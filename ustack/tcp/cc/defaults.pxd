@@ -30,4 +30,5 @@ cdef void cc_default_on_mtu(void *state, cc_view_t *view, uint32_t old_smss) noe
 # No default, but what controls have in common: an ACK in a slow start that is not the first one, before which there was
 # a loss. It may cover much that arrived long ago, so it counts for two segments at most (RFC 3465 section 2.3, L = 2),
 # for one while what was outstanding at a timeout is not acknowledged (there: L = 1), and leads to ssthresh, not beyond.
+# Two is a bound for the burst that an ACK lets go: where sending is paced it is not needed (RFC 9406 section 4.3).
 cdef void slow_start_again(cc_view_t *view, const ack_sample_t *sample) noexcept nogil

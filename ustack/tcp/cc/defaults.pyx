@@ -80,7 +80,7 @@ cdef void cc_default_on_mtu(void *state, cc_view_t *view, uint32_t old_smss) noe
 
 cdef void slow_start_again(cc_view_t *view, const ack_sample_t *sample) noexcept nogil:
     cdef uint32_t step = sample.acked, most = view.smss if sample.after_timeout else BYTE_COUNTING_LIMIT * view.smss
-    if step > most:
+    if step > most and (sample.after_timeout or view.pacing_rate == 0):
         step = most
     if step > view.ssthresh - view.cwnd:
         step = view.ssthresh - view.cwnd

@@ -17,6 +17,10 @@ cdef enum:
     # The first SYN that goes again makes the offer of RFC 9768 again (section 3.1.4.1): congestion is a likelier reason
     # than its flags for there being no answer
     ACCURATE_SYNS_AGAIN = 1
+    # config.pacing, where the control says no rate
+    PACING_OFF = 0
+    PACING_OF_SLOW_START = 1                # where one ACK lets go of many segments at once (recovery/control.pxd)
+    PACING_ALWAYS = 2
 
 ctypedef struct tcp_config_t:
     uint32_t max_connections
@@ -59,7 +63,7 @@ ctypedef struct tcp_config_t:
     uint8_t window_scaling
     uint8_t ecn                             # ECN_OFF and so on
     uint8_t cc                              # number of the default congestion control
-    uint8_t pacing                          # 1: by the window, where the control says no rate
+    uint8_t pacing                          # PACING_OFF, PACING_OF_SLOW_START, PACING_ALWAYS: by the window
     uint32_t cc_records                     # records that one control keeps for connections; one more has the first
     uint32_t extra_records                  # connections with marks, a path or a window of their own (extra_t)
     uint32_t flights                        # connections with something in flight (flight_t)

@@ -59,7 +59,8 @@ cdef void tcp_config_defaults(tcp_config_t *config) noexcept nogil:
     # that drops such a SYN (RFC 3168 section 6.1.1.1). Linux has the same default.
     config.ecn = ECN_ACCEPT
     config.cc = CC_FIRST
-    config.pacing = 0                          # a burst costs this machine less, and most queues hold it
+    # Afterwards ACKs pace, a burst costs this machine less, and most queues hold it.
+    config.pacing = PACING_OF_SLOW_START
     config.cc_records = 16u << 20              # every connection may have one
     config.extra_records = 16u << 20
     config.flights = 16u << 20

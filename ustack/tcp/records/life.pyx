@@ -10,7 +10,7 @@ from ustack.base.wheel cimport TIMER_NONE, wheel_cancel, wheel_free, wheel_init
 from ustack.buf.slab cimport SLAB_MOST, slab_alloc, slab_destroy, slab_init
 from ustack.tcp.cc.registry cimport CC_FIRST, cc_default_table, cc_table
 from ustack.tcp.records.accecn cimport accecn_of
-from ustack.tcp.records.configuration cimport usable_low_water, usable_unsent_low_water
+from ustack.tcp.records.configuration cimport PACING_ALWAYS, usable_low_water, usable_unsent_low_water
 from ustack.tcp.records.demux cimport flow_table_free, flow_table_init
 from ustack.tcp.records.duplicates cimport duplicate_forget
 from ustack.tcp.records.flight cimport flight_t, transmission_t
@@ -101,7 +101,7 @@ cdef tcb_t *tcb_alloc(tcp_t *tcp) noexcept nogil:
     tcb = tcb_at(tcp, index)
     tcb.index = index
     tcb.ttl = tcp.config.ttl
-    tcb.cc = <uint8_t>(tcp.config.cc | CC_WAITING | (CC_PACED if tcp.config.pacing else 0))
+    tcb.cc = <uint8_t>(tcp.config.cc | CC_WAITING | (CC_PACED if tcp.config.pacing == PACING_ALWAYS else 0))
     return tcb
 
 

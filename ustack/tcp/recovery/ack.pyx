@@ -20,7 +20,7 @@ from ustack.tcp.records.tcb cimport (
     TCB_REPAIRED, TCB_REXMIT, send_piece_at, send_piece_t, snd_cursor_set, tcb_max_window, tcp_now_us)
 from ustack.tcp.records.work cimport work_add
 from ustack.tcp.recovery.control cimport (
-    control_awake, control_sleeps, control_state, sample_fill_plain, view_load, view_store)
+    control_awake, control_pace, control_sleeps, control_state, sample_fill_plain, view_load, view_store)
 from ustack.tcp.recovery.delivered cimport ack_news_t, transmissions_acknowledge
 from ustack.tcp.recovery.invariants cimport flight_check
 from ustack.tcp.recovery.losses cimport transmission_lose_first
@@ -164,6 +164,7 @@ cdef void control_on_simple(tcp_t *tcp, tcb_t *tcb, uint32_t acked, uint32_t wai
     sample.rate_in_flight = acked
     sample.is_app_limited = True
     sample.round_start = True
+    control_pace(tcp, tcb, &view, sample.acked)
     ops.on_ack(control_state(tcp, tcb, ops), &view, &sample)
     view_store(tcb, &view)
 
@@ -338,6 +339,7 @@ cdef void take_unrecorded(tcp_t *tcp, tcb_t *tcb, const segment_t *seg) noexcept
         view_load(tcp, tcb, &view)
         sample_fill_plain(tcb, &sample, seg.ack - una, tcb.snd_nxt - una, tcb.snd_nxt - una)
         sample.delivered_total = tcb.delivered
+        control_pace(tcp, tcb, &view, sample.acked)
         ops.on_ack(control_state(tcp, tcb, ops), &view, &sample)
         view_store(tcb, &view)
     if tcb.snd_una == tcb.snd_max:

@@ -23,11 +23,12 @@ from ustack.base.types cimport us_of
 from ustack.buf.slab cimport slab_at
 from ustack.tcp.cc.contract cimport CC_MAX, STATE_IN_PLACE, ack_sample_t, cc_ops_t, cc_view_t
 from ustack.tcp.records.accecn cimport accecn_of, tcb_is_accurate
+from ustack.tcp.records.configuration cimport PACING_OF_SLOW_START
 from ustack.tcp.records.flight cimport FLIGHT_ECHO, FLIGHT_RENEGED, flight_pipe, flight_raw, flight_t
 from ustack.tcp.records.tcb cimport (
     CC_HEARS_MORE, CC_HEARS_SENT, CC_PACED, CC_TABLE, CC_USED, CC_WAITING, OPT_SACK, tcb_t, tcp_t)
 from ustack.tcp.recovery.delivered cimport ack_news_t
-from ustack.tcp.recovery.pacing cimport PACING_FRAME_MAX, pacing_set_rate
+from ustack.tcp.recovery.pacing cimport PACING_FRAME_MAX, PACING_STRETCH_SEGS, pacing_set_rate
 from ustack.tcp.recovery.rtt cimport rtt_min_us
 from ustack.wire.seq cimport seq_diff, seq_ge
 
@@ -54,6 +55,7 @@ cdef void control_hears_lost(tcp_t *tcp, tcb_t *tcb, const flight_t *flight, uin
 cdef uint64_t control_hears_start(tcp_t *tcp, tcb_t *tcb) noexcept nogil
 cdef void window_widen(tcb_t *tcb) noexcept nogil
 cdef void pace_by_window(tcp_t *tcp, tcb_t *tcb, cc_view_t *view) noexcept nogil
+cdef void pace_slow_start(tcp_t *tcp, tcb_t *tcb, cc_view_t *view) noexcept nogil
 # The number and the name of the connection's control.
 cdef int control_number(const tcb_t *tcb) noexcept nogil
 cdef const char *control_name(const tcb_t *tcb) noexcept nogil
@@ -117,6 +119,14 @@ cdef inline void view_store_rate(tcp_t *tcp, tcb_t *tcb, cc_view_t *view) noexce
         pacing_set_rate(&flight_raw(tcp, tcb).pacer, tcp.now_ns, view.pacing_rate, tcb.smss, PACING_FRAME_MAX)
 
 
+# Before the control hears of an ACK of `acked` bytes (0: in a repair, where they say nothing of bursts). Where the
+# setting `pacing` is PACING_OF_SLOW_START a connection is paced from the first ACK that lets go of more than an unpaced
+# slow start may grow by, until slow start ends.
+cdef inline void control_pace(tcp_t *tcp, tcb_t *tcb, cc_view_t *view, uint32_t acked) noexcept nogil:
+    if tcp.config.pacing == PACING_OF_SLOW_START and (tcb.cc & CC_PACED or acked > PACING_STRETCH_SEGS * tcb.smss):
+        pace_slow_start(tcp, tcb, view)
+
+
 # The window in a repair is the control's own, not PRR's.
 cdef inline bint control_owns_repair(const tcp_t *tcp, const tcb_t *tcb) noexcept nogil:
     return tcb.cc & CC_HEARS_MORE and control_of(tcp, tcb).owns_repair
@@ -133,7 +143,8 @@ cdef inline void control_lost(tcp_t *tcp, tcb_t *tcb, const flight_t *flight, ui
         control_hears_lost(tcp, tcb, flight, index)
 
 
-# One ACK, SND.UNA has moved from `una`. prior: bytes that were in flight before it.
+# One ACK, SND.UNA has moved from `una`. prior: bytes that were in flight before it, or after
+# the last output, if that was more and more waits.
 cdef inline void sample_fill(tcp_t *tcp, tcb_t *tcb, flight_t *flight, const ack_news_t *news, ack_sample_t *sample,
                              uint32_t una, uint32_t prior) noexcept nogil:
     sample_fill_plain(tcb, sample, news.acked, tcb.snd_nxt - una, prior)

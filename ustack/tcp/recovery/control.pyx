@@ -13,7 +13,8 @@ from ustack.tcp.records.deadlines cimport tcp_tick, tick_after, tick_reached
 from ustack.tcp.records.flight cimport (
     FLIGHT_MARKED, REPAIR_FAST, TX_APP_LIMITED, TX_SIZE_PROBE, transmission_at, transmission_bytes, transmission_t)
 from ustack.tcp.records.tcb cimport CC_PACED, CC_USED, CC_WAITING, TCP_MAX_CC, tcb_at
-from ustack.tcp.recovery.pacing cimport pacing_rate_of_window
+from ustack.tcp.recovery.pacing cimport PACING_RTT_MIN_US, pacing_rate_of_window
+from ustack.tcp.recovery.rtt cimport rtt_min_us
 from ustack.tcp.recovery.transmissions cimport flight_of
 
 
@@ -273,12 +274,26 @@ cdef uint64_t control_hears_start(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
 
 
 cdef void pace_by_window(tcp_t *tcp, tcb_t *tcb, cc_view_t *view) noexcept nogil:
-    cdef uint32_t window = view.cwnd
+    cdef uint32_t window = view.cwnd, rtt_us = tcb.srtt_us
     if control_of(tcp, tcb).paces:
         return
     if tcb.snd_nxt - tcb.snd_una > window:  # just reduced: what is out was sent by the one before (Linux: packets_out)
         window = tcb.snd_nxt - tcb.snd_una
-    view.pacing_rate = pacing_rate_of_window(window, view.ssthresh, tcb.srtt_us)
+    # In slow start the queue is short, and an srtt that a timeout or a lost ACK has stretched would hold growth back.
+    if view.cwnd < view.ssthresh and rtt_us and tcb.min_rtt:
+        rtt_us = rtt_min_us(tcb)
+    view.pacing_rate = pacing_rate_of_window(window, view.ssthresh, rtt_us)
+
+
+cdef void pace_slow_start(tcp_t *tcp, tcb_t *tcb, cc_view_t *view) noexcept nogil:
+    if control_of(tcp, tcb).paces:
+        return
+    if view.cwnd >= view.ssthresh:
+        tcb.cc &= <uint8_t>~CC_PACED
+        view.pacing_rate = 0
+    elif tcb.cc & CC_PACED or rtt_min_us(tcb) >= PACING_RTT_MIN_US:
+        tcb.cc |= CC_PACED
+        pace_by_window(tcp, tcb, view)
 
 
 cdef void window_widen(tcb_t *tcb) noexcept nogil:

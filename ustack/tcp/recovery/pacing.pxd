@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
 # Pacing: may the next frame go now, how much of the queue may it carry, and if not, when?
 #
-#     the control     says a rate (cc_view_t.pacing_rate). Where it says none and the setting `pacing` is on, it is
-#                     what the window comes to in a round trip, and more (pacing_rate_of_window)
+#     the control     says a rate (cc_view_t.pacing_rate). Where it says none it is what the window
+#                     comes to in a round trip, and more (pacing_rate_of_window): always or never, as the setting
+#                     `pacing` has it, or in a slow start in which one ACK lets go of a burst
 #     output          asks pacing_allows before each frame with data and tells pacing_sent after it; what has to wait
 #                     waits for a deadline, pacing_wait_ns from now
 #
@@ -22,6 +23,8 @@ from ustack.tcp.records.flight cimport pacer_t
 cdef enum:
     PACING_QUANTUM_MIN_SEGS = 2
     PACING_FRAME_MAX = 65535
+    PACING_STRETCH_SEGS = 8                 # in one ACK: RFC 9406 section 4.3, L of who does not pace
+    PACING_RTT_MIN_US = 1000                # below, the wheel's ticks are too few to spread anything over
     PACING_SLOW_START_PERCENT = 200         # the window doubles in a round trip: as much again must find its place
     PACING_AVOIDANCE_PERCENT = 120          # room to grow, and for what has to be sent again. Both as in Linux
 

@@ -14,8 +14,8 @@ from ustack.tcp.records.flight cimport (
 from ustack.tcp.records.tcb cimport OPT_SACK, TCB_PROBE_REPEATED, TCB_REPAIRED
 from ustack.tcp.records.work cimport work_add
 from ustack.tcp.recovery.control cimport (
-    control_awake, control_lost, control_owns_repair, control_sleeps, control_state, sample_fill, view_load, view_store,
-    view_store_rate)
+    control_awake, control_lost, control_owns_repair, control_pace, control_sleeps, control_state, sample_fill,
+    view_load, view_store, view_store_rate)
 from ustack.tcp.recovery.ecn cimport ecn_has_reduced, ecn_note_reduced, ecn_repair_ended
 from ustack.tcp.recovery.losses cimport transmission_lose, transmission_lose_first, transmissions_renege
 from ustack.tcp.recovery.path cimport path_probe_is_lost, path_probe_lost
@@ -247,15 +247,16 @@ cdef inline void control_on_ack(tcp_t *tcp, tcb_t *tcb, flight_t *flight, const 
     cdef const cc_ops_t *ops
     cdef cc_view_t view
     cdef ack_sample_t sample
+    cdef uint32_t after_output
     if (news.delivered == 0 and news.newly_lost == 0 and news.acked == 0) or control_sleeps(tcb, in_flight):
         return
     ops = control_awake(tcp, tcb)
     view_load(tcp, tcb, &view)
-    sample_fill(tcp, tcb, flight, news, &sample, una, in_flight)
-    if not sample.cwnd_limited and sample.ecn_marks == 0:
-        sample.cwnd_limited = filled(tcp, tcb, flight, news) + tcb.smss >= tcb.cwnd
+    after_output = filled(tcp, tcb, flight, news)
+    sample_fill(tcp, tcb, flight, news, &sample, una, in_flight if in_flight > after_output else after_output)
     sample.in_recovery = in_recovery
     sample.after_timeout = after_timeout
+    control_pace(tcp, tcb, &view, 0 if in_recovery or after_timeout else sample.acked)
     ops.on_ack(control_state(tcp, tcb, ops), &view, &sample)
     if not in_recovery or control_owns_repair(tcp, tcb):
         view_store(tcb, &view)
