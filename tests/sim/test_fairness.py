@@ -57,8 +57,13 @@ def shares_of_first(first: str, second: str, **path: float) -> list[float]:
 
 def test_cubic_beside_reno_where_reno_would_be_faster() -> None:
     """RFC 9438 section 4.3, the Reno-friendly region: 10 ms and a window of some 25 segments. "Approximately the same":
-    W_est has the mean window of Reno (section 4.3, the reasoning for alpha_cubic)."""
-    found = shares_of_first("cubic", "newreno", rate_bps=20_000_000, round_trip_ms=10)
+    W_est has the mean window of Reno (section 4.3, the reasoning for alpha_cubic). Two senders without any noise fall
+    into step, and then one of them meets more of the drops (0.36 to 0.58 of such a path): the mean of three paths."""
+    found = [
+        share
+        for rtt_ms in (8, 10, 12)
+        for share in shares_of_first("cubic", "newreno", rate_bps=20_000_000, round_trip_ms=rtt_ms)
+    ]
     assert 0.4 <= mean(found) <= 0.65, found
 
 

@@ -143,8 +143,8 @@ cdef inline void control_lost(tcp_t *tcp, tcb_t *tcb, const flight_t *flight, ui
         control_hears_lost(tcp, tcb, flight, index)
 
 
-# One ACK, SND.UNA has moved from `una`. prior: bytes that were in flight before it, or after
-# the last output, if that was more and more waits.
+# One ACK, SND.UNA has moved from `una`. prior: bytes that were in flight before it, or after the last output, if that
+# was more and more waits.
 cdef inline void sample_fill(tcp_t *tcp, tcb_t *tcb, flight_t *flight, const ack_news_t *news, ack_sample_t *sample,
                              uint32_t una, uint32_t prior) noexcept nogil:
     sample_fill_plain(tcb, sample, news.acked, tcb.snd_nxt - una, prior)
