@@ -33,8 +33,8 @@ from ustack.tcp.records.duplicates cimport duplicate_note
 from ustack.tcp.records.moves cimport set_state
 from ustack.tcp.records.state cimport CLOSE_NORMAL, CLOSING, FIN_WAIT_1, FIN_WAIT_2, LAST_ACK, SYN_RECEIVED, SYN_SENT
 from ustack.tcp.records.tcb cimport (
-    DEADLINE_APPLICATION, OPT_TIMESTAMPS, OPT_TS_STALE, TCB_ABORT, TCB_ACK_NOW, TCB_CLOSED_BY_APP, TCB_ECE_OWED,
-    TCB_FIN_SENT, TCB_PERSIST, flow_key_t, tcb_at, tcb_heard, tcb_max_window, tcb_t)
+    DEADLINE_APPLICATION, OPT_TIMESTAMPS, OPT_TS_STALE, TCB_ABORT, TCB_ACK_NOW, TCB_ACTIVE, TCB_CLOSED_BY_APP,
+    TCB_ECE_OWED, TCB_FIN_SENT, TCB_PERSIST, flow_key_t, tcb_at, tcb_heard, tcb_max_window, tcb_t)
 from ustack.tcp.records.timestamps cimport timestamp_echoed
 from ustack.tcp.records.work cimport work_add
 from ustack.tcp.recovery.accecn cimport accecn_arrives, accecn_repeated, accecn_syn_ack_again
@@ -252,7 +252,8 @@ cdef inline bint check_sequence(tcp_t *tcp, tcb_t *tcb, const segment_t *seg) no
             duplicate_note(tcp, tcb, seg.seq, seg.seq + seg.length)     # not what somebody off the path made up
             if seg.flags & ACCURATE and not seg.flags & SYN:
                 accecn_repeated(tcp, tcb)
-        if seg.flags & (SYN | ACK) == (SYN | ACK) and seg.seq == tcb.rcv_nxt - 1 and tcb_is_accurate(tcb):
+        if (seg.flags & (SYN | ACK) == (SYN | ACK) and seg.seq == tcb.rcv_nxt - 1 and tcb_is_accurate(tcb)
+                and tcb.flags & TCB_ACTIVE and ack_is_possible(tcb, seg.ack)):
             accecn_syn_ack_again(tcp, tcb, seg)
         if seg.seq == tcb.rcv_nxt - 1 and seg.length <= 1 and seg.flags & (ACK | SYN | FIN) == ACK:
             take_ack_of_probe(tcp, tcb, seg)

@@ -23,6 +23,7 @@ from ustack.tcp.emit cimport emit_bare, emit_reset_of
 from ustack.tcp.ending cimport connection_end
 from ustack.tcp.receive.sack_blocks cimport sack_blocks
 from ustack.tcp.receive.window cimport tcb_receive_window
+from ustack.tcp.records.accecn cimport accecn_of, accecn_t, tcb_is_accurate
 from ustack.tcp.records.deadlines cimport deadline_is_set, deadline_set
 from ustack.tcp.records.duplicates cimport duplicate_of
 from ustack.tcp.records.flight cimport FLIGHT_PROBE, flight_raw, flight_t
@@ -68,6 +69,7 @@ cdef output_t tcp_output(tcp_t *tcp, tcb_t *tcb, uint64_t now_ns) noexcept nogil
     if tcb.extra:
         path_refresh(tcp, tcb)
         if accecn_wants_ack(tcp, tcb) and pure_ack(tcp, tcb) == IP_RING_FULL:
+            tcb.flags |= TCB_ACK_NOW
             return finish(tcp, tcb, SEND_BLOCKED)
     if tcb.flight:
         flight = flight_raw(tcp, tcb)
@@ -223,7 +225,10 @@ cdef inline bint window_opened(const tcp_t *tcp, const tcb_t *tcb) noexcept nogi
 cdef ip_status_t pure_ack(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     cdef header_t header
     cdef ip_status_t status
+    cdef accecn_t unsaid
     fill_header(tcp, tcb, &header, tcb_bare_seq(tcb), 0)
+    if tcb_is_accurate(tcb):
+        unsaid = accecn_of(tcp, tcb)[0]
     if tcb.options & OPT_SACK and (tcb.rx or tcp.duplicates_waiting):
         header.sack_count = <uint8_t>sack_blocks(
             tcp, tcb, header.sack,
@@ -235,4 +240,6 @@ cdef ip_status_t pure_ack(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     status = emit_bare(tcp, &tcb.key, &header, tcb.ttl, tcb.tos, &tcb.neighbour)
     if status == IP_OK:
         count(tcp.counters, PURE_ACKS_OUT)
+    elif tcb_is_accurate(tcb):
+        accecn_of(tcp, tcb)[0] = unsaid
     return status

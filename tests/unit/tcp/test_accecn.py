@@ -10,7 +10,7 @@ import pytest
 from ustack.testing.peer import ScriptedPeer, length
 from ustack.testing.segment import Segment
 from ustack.testing.states import ALL_OPTIONS, PEER_SERVICE, SYN_OPTIONS, Scene, listen
-from ustack.testing.testbed import MILLISECOND, PEER_ADDRESS, SECOND
+from ustack.testing.testbed import MILLISECOND, PEER_ADDRESS, SECOND, Testbed
 
 NOT_ECT, ECT1, ECT0, CE = 0, 1, 2, 3
 OFF, OFFER, ACCEPT, ACCURATE, ACCURATE_CLASSIC, ACCURATE_ACCEPT = range(6)
@@ -954,4 +954,55 @@ def test_marked_bytes_in_no_marked_segment_are_mangled_feedback() -> None:
         assert counted(scene, "accecn_stopped") == 1
         scene.peer.send("A" + ace(FIRST + 1), ack=seq_of(9))
         assert next_tos(scene) == NOT_ECT
+        scene.abort()
+
+
+# ---------------------------------------------------------------- each ACK once
+
+
+def bare(scene: Scene) -> int:
+    """Segments without data that have come; takes everything."""
+    return sum(not segment.payload for segment in scene.peer.drain())
+
+
+@pytest.mark.parametrize("ecn", [0, 3])
+@pytest.mark.parametrize("slots", [2, 64])
+def test_a_full_ring_loses_no_ack_of_a_syn_ack(slots: int, ecn: int) -> None:
+    """Six handshakes complete in one burst; what does not fit goes with the next room."""
+    with Testbed(seed=1, ecn=ecn, network={"tx_slots": slots}) as bed:
+        bed.introduce()
+        peers, connections = [], []
+        for number in range(6):
+            peers.append(ScriptedPeer(bed, port=2000 + number, stack_port=None))
+            connections.append(bed.stack.connect(PEER_ADDRESS, 2000 + number, wait=False))
+            bed.pump()
+            peers[-1].expect(lambda flags: True)
+        for peer in peers:
+            peer.send("SA" + (ace(2) if ecn else ""), options={"mss": MSS}, pump=False)
+        bed.pump()
+        bed.advance(50 * MILLISECOND)
+        assert [len(peer.drain()) for peer in peers] == [1] * 6
+        for connection in connections:
+            connection.abort()
+        bed.pump()
+
+
+@pytest.mark.parametrize("again", [False, True])
+@both_roles
+def test_behind_a_hole_bare_acks_are_not_answered(role: str, again: bool) -> None:
+    """A SYN-ACK that comes again is owed one ACK with the handshake's encoding (RFC 9768 section 3.2.2.1), by who has
+    opened; not one for every ACK that comes while SACK blocks leave that no place."""
+    scene = agreed(role=role, options=SACK_OPTIONS, initial_window_segments=10)
+    with scene:
+        scene.send(bytes(40 * MSS))
+        scene.peer.send("A" + ace(FIRST), seq=scene.peer.snd_nxt + 3000, payload=b"x")
+        scene.peer.drain()
+        if again:
+            scene.testbed.advance(10 * MILLISECOND)
+            scene.peer.send("SA" + ace(2), seq=scene.peer.snd_nxt - 1, ack=1, options={"mss": MSS})
+            assert bare(scene) <= 2
+        for _ in range(20):
+            scene.testbed.advance(MILLISECOND)
+            scene.peer.send("A" + ace(FIRST), ack=1)
+        assert bare(scene) == 0
         scene.abort()

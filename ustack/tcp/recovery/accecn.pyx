@@ -13,8 +13,9 @@ from ustack.tcp.records.accecn cimport (
     ACCECN_OWES_ACK, ACCECN_PLAN_1, ACCECN_PROVEN, ACCECN_STAMPED, ACCECN_UNTESTED, accecn_of, accecn_t,
     ace_of_handshake, tcb_is_accurate)
 from ustack.tcp.records.life cimport accecn_make
+from ustack.tcp.records.state cimport SYN_RECEIVED
 from ustack.tcp.records.tcb cimport (
-    OPT_TIMESTAMPS, TCB_ACK_NOW, TCB_CWR_OWED, TCB_ECE_OWED, TCB_ECN, tcb_option_bytes)
+    OPT_TIMESTAMPS, TCB_ACK_NOW, TCB_CWR_OWED, TCB_ECE_OWED, TCB_ECN, rx_queue_of, tcb_option_bytes)
 from ustack.tcp.records.work cimport work_add
 from ustack.tcp.recovery.ecn cimport ECN_NOTHING, ECN_REDUCED, ecn_marks_arrive
 from ustack.wire.ipv4 cimport IPV4_ECN_MASK
@@ -254,6 +255,8 @@ cdef ecn_heard_t feedback_arrives(tcp_t *tcp, tcb_t *tcb, accecn_t *own, const s
         own.flags |= ACCECN_PROVEN
     if marks == 0 or own.flags & ACCECN_DEAF:
         return ECN_NOTHING
+    if tcb.state == SYN_RECEIVED:           # simultaneous open: there is no window yet that a mark could shrink
+        return ECN_NOTHING
     own.newly_marked = <uint16_t>(marks if marks < 0xFFFF else 0xFFFF)
     count_add(tcp.counters, ACCECN_MARKS_IN, marks)
     heard = ecn_marks_arrive(tcp, tcb, seg)
@@ -303,7 +306,8 @@ cdef bint accecn_wants_ack(const tcp_t *tcp, const tcb_t *tcb) noexcept nogil:
     own = accecn_of(tcp, tcb)
     if own.flags & ACCECN_OWES_ACK:
         return True
-    return not own.flags & ACCECN_OPTIONS_OFF and (
+    # Behind a hole every segment is acknowledged at once anyway, and SACK blocks may leave no room for what is due.
+    return not own.flags & ACCECN_OPTIONS_OFF and (tcb.rx == 0 or rx_queue_of(tcp, tcb).sack_count == 0) and (
         own.r_e0b - own.told_e0b >= <uint32_t>OPTION_DUE_BYTES or own.r_ceb - own.told_ceb >= <uint32_t>OPTION_DUE_BYTES
         or own.r_e1b - own.told_e1b >= <uint32_t>OPTION_DUE_BYTES)
 
@@ -402,9 +406,10 @@ cdef void accecn_say(tcp_t *tcp, tcb_t *tcb, header_t *header, bint bare) noexce
     one."""
     cdef accecn_t *own = accecn_of(tcp, tcb)
     cdef uint32_t ace = own.r_cep & ACE_MASK
-    cdef bint handshake = bare and own.flags & ACCECN_OWES_ACK and not header.has & HAS_SACK
-    if handshake:
+    cdef bint owes = bare and own.flags & ACCECN_OWES_ACK, handshake = owes and not header.has & HAS_SACK
+    if owes:                                # one with SACK blocks pays it, too: else, behind a hole, each ACK would owe
         own.flags &= <uint16_t>~ACCECN_OWES_ACK
+    if handshake:
         ace = ace_of_handshake(own.syn_ip_ecn)
     header_say_ace(header, ace)
     own.ce_waiting = 0

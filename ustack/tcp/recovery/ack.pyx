@@ -17,7 +17,7 @@ from ustack.tcp.records.marks cimport note_writable
 from ustack.tcp.records.state cimport ESTABLISHED
 from ustack.tcp.records.tcb cimport (
     OPT_SACK, OPT_TIMESTAMPS, TCB_KEEPALIVE, TCB_MSS_PROVEN, TCB_PERSIST, TCB_PROBE_REPEATED, TCB_PROBE_UNMEASURED,
-    TCB_REPAIRED, TCB_REXMIT, send_piece_at, send_piece_t, snd_cursor_set, tcb_max_window, tcp_now_us)
+    TCB_REORDERED, TCB_REPAIRED, TCB_REXMIT, send_piece_at, send_piece_t, snd_cursor_set, tcb_max_window, tcp_now_us)
 from ustack.tcp.records.work cimport work_add
 from ustack.tcp.recovery.control cimport (
     control_awake, control_pace, control_sleeps, control_state, sample_fill_plain, view_load, view_store)
@@ -263,8 +263,9 @@ cdef inline void take_measurements(tcp_t *tcp, tcb_t *tcb, flight_t *flight, ack
     """RFC 6298 section 3, RFC 7323 section 4. Only a measurement ends the back-off (Karn's rule, MUST-18)."""
     cdef uint64_t sent_ns = news.rtt_newest_ns
     cdef uint64_t oldest_ns = news.rtt_oldest_ns
-    if news.newest_again and news.has_ts and news.newest_sent_ns > sent_ns:
-        sent_ns = news.newest_sent_ns       # sent again, and the echo tells that it answers this sending
+    # Sent again, and the echo tells that it answers this sending (Karn); ticks of half a second do not tell.
+    if news.newest_again and news.has_ts and news.newest_sent_ns > sent_ns and not tcb.flags & TCB_REORDERED:
+        sent_ns = news.newest_sent_ns
         if moved and oldest_ns == 0:
             oldest_ns = sent_ns
     if sent_ns:

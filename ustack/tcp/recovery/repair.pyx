@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The course of a repair. See repair.pxd for the states and the sources."""
 
-from libc.stdint cimport uint32_t
+from libc.stdint cimport int32_t, uint32_t
 from libc.string cimport memset
 
 from ustack.base.counters cimport FAST_RETRANSMITS, SACK_RENEGED_IN, count
@@ -27,7 +27,7 @@ from ustack.tcp.recovery.transmissions cimport transmission_merge, transmission_
 from ustack.tcp.recovery.undo cimport (
     FRTO_LOST, FRTO_SEND_NEW, FRTO_SPURIOUS, frto_step, frto_verdict_t, undo_begin, undo_detects, undo_resent,
     undo_restore)
-from ustack.wire.seq cimport seq_ge, seq_gt, seq_lt
+from ustack.wire.seq cimport seq_diff, seq_ge, seq_gt, seq_lt
 
 
 # ---------------------------------------------------------------- what is lost, without SACK
@@ -100,8 +100,10 @@ cdef inline uint32_t filled(const tcp_t *tcp, const tcb_t *tcb, const flight_t *
     are looked at, and the flight seems smaller than the window though nothing but the window limits it. So the next
     ones would not let the window grow, and a loss among them would be answered by a part of FlightSize. (RFC 9438
     section 4.6 lets cwnd stand for FlightSize, where it cannot grow beyond what is used; Linux does that.)
+    0, too, where the peer's window was the limit: then output has come by since, and found nothing to send.
     """
-    if not seq_lt(tcb.snd_nxt, tcb.snd_end):
+    if (not seq_lt(tcb.snd_nxt, tcb.snd_end)
+            or seq_diff(tcb.snd_wl2 + tcb.snd_wnd, tcb.snd_nxt) < <int32_t>tcb.smss):
         return 0
     return transmission_at(tcp, flight, flight.tail).in_flight if flight.tail else news.newest_in_flight
 

@@ -120,3 +120,24 @@ def test_with_slow_start_pacing_ends(cc: str) -> None:
         assert scene.info()["ssthresh"] <= window
         assert len(arrived(scene)) == window // MSS
         scene.abort()
+
+
+@pytest.mark.parametrize("waiting", [0, 20])
+def test_a_closing_window_of_the_peer_is_no_flight(waiting: int) -> None:
+    """Its application does not read: nothing is sent for many turns, and 34 segments have left the network. A loss then
+    is answered by what is in flight (RFC 5681 equation (4)), not by what was when something was last sent."""
+    with established(options={"mss": MSS, "sack_permitted": True}, initial_window_segments=40, wnd=60_000) as scene:
+        edge = 1 + 40 * MSS
+        scene.send(bytes((40 + waiting) * MSS))
+        assert len(arrived(scene)) == 40
+        una = 1
+        for _ in range(34):
+            scene.testbed.advance(5 * MILLISECOND)
+            una += MSS
+            scene.peer.send("A", ack=una, wnd=edge - una)
+        assert arrived(scene) == []
+        window, iss = scene.info()["cwnd"], scene.peer.iss or 0
+        hole = tuple((iss + at) & 0xFFFFFFFF for at in (una + MSS, una + 5 * MSS))
+        scene.peer.send("A", ack=una, wnd=edge - una, options={"nop": 2, "sack": [hole]})
+        assert scene.info()["ssthresh"] <= 5 * MSS < window
+        scene.abort()
