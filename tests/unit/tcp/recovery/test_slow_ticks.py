@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The round trip of who tells time by ticks of half a second: an echo of one says nothing of which sending it answers."""
+"""The round trip of who tells time by ticks of half a second: their echo does not say which sending it answers."""
 
 import pytest
 
@@ -17,7 +17,7 @@ def reorder(scene: Scene) -> int:
     ends = [scene.peer.relative(segment)[0] + len(segment.payload) for segment in segments]
     assert len(ends) == 3
     scene.testbed.advance(40 * MILLISECOND)
-    edges = tuple((scene.peer.iss + at) & 0xFFFFFFFF for at in ends[1:])
+    edges = tuple(((scene.peer.iss or 0) + at) & 0xFFFFFFFF for at in ends[1:])
     echo = (scene.peer.ts_now, scene.peer.ts_recent)
     scene.peer.send("A", ack=1, options={"nop": 2, "timestamps": echo, "sack": [edges]})
     for end in (ends[0], ends[2]):  # what comes late is the first sending: so says the echo
@@ -41,8 +41,8 @@ def exchange(scene: Scene, ack: int, rtt_ms: int) -> int:
 
 @pytest.mark.parametrize("phase_ms", range(0, 512, 96))
 def test_a_longer_round_trip_is_learnt(phase_ms: int) -> None:
-    """Karn's rule (RFC 9293 MUST-18): what was sent again is measured only where its ACK tells which sending it answers.
-    Else a path that has become longer than the RTO would time out each time."""
+    """Karn's rule (RFC 9293 MUST-18): what was sent again is measured only where its ACK tells which sending it is
+    for. Else a path that has become longer than the RTO would time out each time."""
     with established(options=ALL_OPTIONS, seed=3) as scene:
         ack = reorder(scene)
         for _ in range(8):
