@@ -186,6 +186,7 @@ cdef extern from "<sys/socket.h>" nogil:
     int socket_connect "connect"(int fd, const sockaddr *address, unsigned int length)
     int socket_shutdown "shutdown"(int fd, int how)
     int accept4(int fd, sockaddr *address, unsigned int *length, int flags)
+    int getpeername(int fd, sockaddr *address, unsigned int *length)
     int getsockname(int fd, sockaddr *address, unsigned int *length)
     ssize_t sendmsg(int fd, const msghdr *message, int flags)
     int setsockopt(int fd, int level, int name, const void *value, unsigned int length)

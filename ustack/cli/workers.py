@@ -3,7 +3,8 @@
 
 Each has a transport, a server and a listening socket of its own (SO_REUSEPORT: the kernel gives each connection to one
 of them), and becomes an ordinary user. This process serves nothing: it announces when all are ready, passes on what
-ends them, and ends them when one of them has ended by itself, or they when it is killed (PR_SET_PDEATHSIG).
+ends them or opens their files again, and ends them when one of them has ended by itself, or they when it is killed
+(PR_SET_PDEATHSIG).
 
 It must not: hold a socket that a connection could be given to. Above: serve_kernel. Below: signals, live.
 """
@@ -12,6 +13,7 @@ import os
 import signal
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 
 from ustack.cli.live import say
 from ustack.cli.signals import StopSignals
@@ -61,9 +63,8 @@ class Workers:
     def wait(self, signals: StopSignals) -> int:
         """Until they have ended: 0, or 1 if one did unasked or failed."""
         failed = False
-        signals.stop = self.signal
-        if signals.received:
-            self.signal()
+        signals.stop = partial(self.pass_on, signals)
+        self.pass_on(signals)  # what came while they started
         while self.alive:
             child, status = os.wait()
             self.alive.discard(child)
@@ -74,11 +75,19 @@ class Workers:
                 self.signal()
         return int(failed)
 
-    def signal(self) -> None:
-        """Tell each to end, as this process was told."""
+    def pass_on(self, signals: StopSignals) -> None:
+        """What this process was told, each of them is told."""
+        if signals.reopen:
+            signals.reopen = False
+            self.signal(signal.SIGUSR1)
+        if signals.received:
+            self.signal()
+
+    def signal(self, number: signal.Signals = signal.SIGTERM) -> None:
+        """Tell each; to end, if nothing else is said."""
         for child in self.alive:
             with suppress(ProcessLookupError):
-                os.kill(child, signal.SIGTERM)
+                os.kill(child, number)
 
     def end(self) -> None:
         """All of them, and wait for it."""

@@ -7,7 +7,7 @@ with it. A listener whose backlog is full, or whose transport is, is not asked a
 its SYNs are not answered.
 """
 
-from libc.errno cimport EAGAIN, ECONNABORTED, EINTR, EMFILE, ENFILE, errno
+from libc.errno cimport EAGAIN, ECONNABORTED, EINTR, EMFILE, ENFILE, ENOBUFS, ENOMEM, errno
 from libc.stdint cimport uint32_t
 
 from ustack.application cimport ACCEPT_NO_MEMORY, ACCEPT_REFUSED, ACCEPT_WAITING, application_t, conn_t
@@ -28,7 +28,7 @@ from ustack.kernel.upcalls cimport upcall_begin
 cdef enum:
     ACCEPTS_MOST = 64           # in a turn, for each listener
     ACCEPT_UNITS = 30           # of about 100 ns: accept4, the strategy's word, a record
-    STARVED_NS = 100000000      # nobody is accepted for so long after even the descriptor in reserve was lost
+    STARVED_NS = 100000000      # nobody is accepted for so long without memory, or even the descriptor in reserve
 
 
 cdef void reset(int fd) noexcept nogil:
@@ -61,6 +61,13 @@ cdef void hold(kernel_t *kernel, listener_t *listener) noexcept nogil:
         kernel.held += 1
         kernel.readiness.ops.remove(kernel.readiness, listener.fd)
         tally(kernel, LISTENERS_HELD)
+
+
+cdef void starve(kernel_t *kernel, listener_t *listener) noexcept nogil:
+    tally(kernel, ACCEPTS_FAILED)
+    kernel.starved_until_ns = kernel.now_ns + STARVED_NS
+    listener.ready = False
+    hold(kernel, listener)
 
 
 cdef inline bint has_room(const kernel_t *kernel, const listener_t *listener) noexcept nogil:
@@ -96,14 +103,15 @@ cdef uint32_t accept_some(kernel_t *kernel, uint32_t number) noexcept nogil:
                 continue
             listener.ready = False
             if failed != -EAGAIN:
-                tally(kernel, ACCEPTS_FAILED)
-                kernel.starved_until_ns = kernel.now_ns + STARVED_NS
-                hold(kernel, listener)
+                starve(kernel, listener)
+            break
+        elif errno == ENOBUFS or errno == ENOMEM:
+            starve(kernel, listener)
             break
         elif errno == EINTR or errno == ECONNABORTED:
             tally(kernel, ACCEPTS_FAILED)   # what accept(2) says to take for EAGAIN, but the next may be there
         else:
-            tally(kernel, ACCEPTS_FAILED)   # errors of the network that this connection had met, or no memory
+            tally(kernel, ACCEPTS_FAILED)   # errors of the network that this connection had met
             break
     return taken
 

@@ -22,9 +22,9 @@ from ustack.kernel.connections cimport (
     conn_end, conn_new, out_add, queue_append, timeout_sync, token_of, unread_drop, unread_of, work_add)
 from ustack.kernel.readiness cimport READY_IN, READY_OUT
 from ustack.kernel.records cimport (
-    ABORT, ACCEPTED, ACTIVE, CLOSED_BY_APP, CONNECTING, ENDED, FIN_QUEUED, KERNEL_LISTENERS, OFFER, OFFERING, PAUSED,
-    PEER_FIN, READABLE, RECEIVE_BYTES, RESUMED, UNWATCHED, WAITING, WANT_WRITABLE, is_writable, kernel_conn_t,
-    kernel_of, kernel_t, listener_t, listener_token, own)
+    ABORT, ACCEPTED, ACTIVE, CLOSED_BY_APP, CONNECTING, ENDED, FIN_QUEUED, FIN_WAIT, KERNEL_LISTENERS, OFFER, OFFERING,
+    PAUSED, PEER_FIN, READABLE, RECEIVE_BYTES, RESUMED, TIMED_OUT, UNWATCHED, WAITING, WANT_WRITABLE, is_writable,
+    kernel_conn_t, kernel_of, kernel_t, listener_t, listener_token, own)
 from ustack.kernel.sockets cimport (
     reason_of, socket_connecting, socket_info, socket_listening, socket_name, socket_option, socket_receivable,
     socket_receive, socket_set_option)
@@ -159,6 +159,9 @@ cdef void resume(const transport_t *transport, conn_t *conn) noexcept nogil:
 # ---------------------------------------------------------------- ending
 
 cdef void shutdown(const transport_t *transport, conn_t *conn) noexcept nogil:
+    if own(conn).flags & CONNECTING:        # RFC 9293 section 3.10.4: in SYN-SENT, delete the TCB
+        abort(transport, conn)
+        return
     own(conn).flags |= FIN_QUEUED
     out_add(kernel_of(transport), own(conn))
 
@@ -171,11 +174,15 @@ cdef void close(const transport_t *transport, conn_t *conn) noexcept nogil:
     if unread_of(record) > 0 and not record.flags & OFFERING:
         abort(transport, conn)              # unread data is lost, say so
         return
+    if record.flags & CONNECTING:
+        abort(transport, conn)              # as shutdown does
+        return
     if record.flags & PAUSED:               # what has come since is found, and answered with a reset
         record.flags &= ~<uint32_t>PAUSED
         record.flags |= READABLE
         work_add(kernel, record)
     record.flags |= CLOSED_BY_APP | FIN_QUEUED
+    record.flags &= ~<uint32_t>TIMED_OUT
     record.timeout_at_ns = 0
     kernel.closing += 1
     out_add(kernel, record)
@@ -195,7 +202,10 @@ cdef void set_timeout(const transport_t *transport, conn_t *conn, uint64_t after
     cdef kernel_conn_t *record = own(conn)
     if record.flags & ENDED:
         return
+    record.flags &= ~<uint32_t>(TIMED_OUT | FIN_WAIT)   # nor is one told that was due and not told yet
     record.timeout_at_ns = kernel.now_ns + after_ns if after_ns else 0
+    if record.flags & CLOSED_BY_APP:
+        out_add(kernel, record)             # without one there is still an end: turns, finish
     if timeout_sync(kernel, record) < 0 and not record.flags & ABORT:
         record.flags |= ABORT
         record.reason = CLOSE_NO_MEMORY
@@ -299,6 +309,8 @@ cdef int listen(const transport_t *transport, const ip_addr_t *address, uint16_t
     cdef listener_t *listener = NULL
     cdef uint32_t index
     cdef int fd
+    if kernel.ending:
+        return CALL_STATE
     if address != NULL and not ip_addr_is_v4(address):
         return CALL_BAD_ADDRESS
     for index in range(<uint32_t>KERNEL_LISTENERS):
@@ -347,6 +359,9 @@ cdef conn_t *connect(const transport_t *transport, const ip_addr_t *address, uin
     cdef kernel_t *kernel = kernel_of(transport)
     cdef kernel_conn_t *record
     cdef int fd
+    if kernel.ending:
+        outcome[0] = CALL_STATE
+        return NULL
     if not ip_addr_is_v4(address):
         outcome[0] = CALL_BAD_ADDRESS
         return NULL

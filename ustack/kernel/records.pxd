@@ -57,6 +57,7 @@ cdef enum conn_flags_t:
     LAST_READ = 1 << 21             # the strategy has told that the FIN is among what can be read
     UNWATCHED = 1 << 22             # the strategy does not know the descriptor
     NAMED = 1 << 23                 # ends.laddr and lport are known
+    FIN_WAIT = 1 << 24              # its timeout is this transport's: how long the peer's FIN is waited for
 
 ctypedef struct piece_t:            # 32 bytes: one lent range in a send queue
     lent_t *lent
@@ -124,6 +125,7 @@ ctypedef struct kernel_t:
     uint32_t held                   # listeners that are not asked about
     uint32_t listeners_used         # the highest number of one, and one more
     uint16_t latest_port            # of the last listener that was made
+    bint ending                     # the transport goes: nothing new is opened
     uint32_t ready_count
     int reserve_fd                  # kept for the moment when no other is left; -1: it could not be had again
     uint64_t starved_until_ns       # no listener is asked about before: not even that one was left

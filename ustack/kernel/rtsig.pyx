@@ -209,19 +209,21 @@ cdef int ask_some(signals_t *self, ready_t *out, int most) noexcept nogil:
 
 
 cdef void drain(signals_t *self) noexcept nogil:
-    """What is queued, the sweep asks about as well."""
+    """What is queued, the sweep asks about as well. SIGIO may be another transport's."""
+    global lost
     cdef siginfo_t told
     cdef timespec now
     now.tv_sec = now.tv_nsec = 0
     while sigtimedwait(&self.set, &told, &now) > 0:
-        pass
+        if told.si_signo == SIGIO:
+            lost += 1
 
 
 cdef int make_up(signals_t *self, ready_t *out, int most) noexcept nogil:
     """Signals were lost, whose nobody knows."""
-    self.lost = lost
     self.readiness.overflows += 1
     drain(self)
+    self.lost = lost
     sweep(self)
     return ask_some(self, out, most)
 

@@ -21,6 +21,8 @@ cdef int socket_connecting(const kernel_t *kernel, const ip_addr_t *address, uin
                            uint16_t local_port) noexcept nogil
 # SO_ERROR: an errno, which the socket then forgets. 0: none.
 cdef int socket_error(int fd) noexcept nogil
+# Without an error: connect has come to its end. SO_ERROR alone says nothing in SYN-SENT.
+cdef bint socket_is_connected(int fd) noexcept nogil
 # Our own address and port, asked for when somebody wants to know.
 cdef void socket_name(kernel_conn_t *conn) noexcept nogil
 # Bytes that recv would find.

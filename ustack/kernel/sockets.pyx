@@ -15,9 +15,9 @@ from ustack.application cimport (
 from ustack.base.posix cimport (
     AF_INET, FIONREAD, IP_TOS, IP_TTL, IPPROTO_IP, IPPROTO_TCP, MSG_NOSIGNAL, MSG_TRUNC, SO_ERROR, SO_KEEPALIVE,
     SO_LINGER, SO_REUSEADDR, SO_REUSEPORT, SO_SNDBUF, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_STREAM, SOL_SOCKET,
-    TCP_CONGESTION, TCP_INFO, TCP_NODELAY, TCP_USER_TIMEOUT, bind, close_descriptor, getsockname, getsockopt, htons,
-    ioctl, iovec, linger, msghdr, ntohs, recv, sendmsg, setsockopt, sockaddr, sockaddr_in, socket, socket_connect,
-    socket_listen, tcp_info)
+    TCP_CONGESTION, TCP_INFO, TCP_NODELAY, TCP_USER_TIMEOUT, bind, close_descriptor, getpeername, getsockname,
+    getsockopt, htons, ioctl, iovec, linger, msghdr, ntohs, recv, sendmsg, setsockopt, sockaddr, sockaddr_in, socket,
+    socket_connect, socket_listen, tcp_info)
 from ustack.base.types cimport ip_addr_set_v4, ip_addr_t
 from ustack.buf.slab cimport slab_at
 from ustack.kernel.connections cimport queue_drop
@@ -29,6 +29,7 @@ from ustack.kernel.records cimport (
 cdef enum:
     VECTOR_MOST = 64            # ranges in one sendmsg
     SEND_MOST = 1 << 20         # bytes in one: a turn ends soon, whatever was queued
+    SEND_UNITS = 10             # of about 100 ns: sendmsg, without the bytes
 
 # tcpi_state, in the kernel's order (include/net/tcp_states.h).
 cdef tuple STATES = (
@@ -143,6 +144,12 @@ cdef int socket_error(int fd) noexcept nogil:
     return error
 
 
+cdef bint socket_is_connected(int fd) noexcept nogil:
+    cdef sockaddr_in name
+    cdef unsigned int length = sizeof(sockaddr_in)
+    return getpeername(fd, <sockaddr *>&name, &length) == 0
+
+
 cdef void socket_name(kernel_conn_t *conn) noexcept nogil:
     cdef sockaddr_in name
     cdef unsigned int length = sizeof(sockaddr_in)
@@ -213,6 +220,7 @@ cdef int socket_flush(kernel_t *kernel, kernel_conn_t *conn) noexcept nogil:
             tally(kernel, DAMAGED_ABORTED)
             return -EFAULT
         tally(kernel, SENDS)
+        kernel.budget.stage_left -= SEND_UNITS
         taken = sendmsg(conn.fd, &message, MSG_NOSIGNAL)
         if taken < 0:
             if errno == EINTR:
@@ -229,7 +237,11 @@ cdef int socket_flush(kernel_t *kernel, kernel_conn_t *conn) noexcept nogil:
         queue_drop(kernel, conn, <uint64_t>taken)
         if <size_t>taken < offered:
             tally(kernel, SENDS_SHORT)
-            conn.flags |= UNWRITABLE        # its next READY_OUT says that there is room again
+            if not kernel.readiness.ops.edge:
+                conn.flags |= UNWRITABLE    # its next READY_OUT says that there is room again
+                return 0
+            # What can be written is not told again. Was the buffer full, or the rest not to be read? The next one says.
+        if kernel.budget.stage_left <= 0:
             return 0
     return 0
 

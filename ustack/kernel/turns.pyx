@@ -4,7 +4,7 @@
 from libc.errno cimport EFAULT, ENOMEM
 from libc.stdint cimport uint32_t, uint64_t
 
-from ustack.application cimport CLOSE_ABORTED, CLOSE_NORMAL, close_reason_t
+from ustack.application cimport CLOSE_ABORTED, CLOSE_NO_MEMORY, CLOSE_NORMAL, CLOSE_TIMEOUT, close_reason_t
 from ustack.base.clock cimport clock_monotonic_ns
 from ustack.base.posix cimport SHUT_WR, socket_shutdown
 from ustack.base.wheel cimport TIMER_NONE, timer_event_t, wheel_expire, wheel_next_ns
@@ -16,7 +16,7 @@ from ustack.kernel.counters cimport EVENTS_STALE, EVENTS_TOLD, TURNS, WAITS
 from ustack.kernel.downcalls cimport conn_fail
 from ustack.kernel.readiness cimport READY_EOF, READY_ERROR, READY_HANGUP, READY_IN, READY_OUT, ready_t
 from ustack.kernel.records cimport (
-    ABORT, CLOSED_BY_APP, CONNECTING, EOF_TOLD, FIN_QUEUED, FIN_SENT, IN_WORK, LAST_READ,
+    ABORT, CLOSED_BY_APP, CONNECTING, EOF_TOLD, FIN_QUEUED, FIN_SENT, FIN_WAIT, IN_WORK, LAST_READ,
     OFFER, PAUSED, PEER_FIN, READABLE, READY_MOST, TIMED_OUT, UNWRITABLE, WANT_WRITABLE, is_listener, is_writable,
     kernel_conn_t, kernel_t, tally)
 from ustack.kernel.sockets cimport socket_error, socket_flush
@@ -27,7 +27,8 @@ cdef enum:
     TIMERS_MOST = 64            # taken from the wheel at once
     MOVES_MOST = 1024           # timers placed again in a turn
     CONNECTION_UNITS = 2        # taken from a list
-    SEND_UNITS = 10             # sendmsg, without the bytes
+
+cdef uint64_t FIN_WAIT_2_NS = 60000000000   # as the engine has it: fin_wait_2_timeout_ns
 
 
 cdef void kernel_wait(kernel_t *kernel, uint64_t timeout_ns) noexcept nogil:
@@ -198,7 +199,6 @@ cdef bint depart(kernel_t *kernel, kernel_conn_t *conn) noexcept nogil:
         return False
     if conn.queued_bytes > 0:
         sent = True
-        kernel.budget.stage_left -= SEND_UNITS
         failed = socket_flush(kernel, conn)
         if failed == -EFAULT:
             conn.flags |= ABORT
@@ -207,6 +207,8 @@ cdef bint depart(kernel_t *kernel, kernel_conn_t *conn) noexcept nogil:
         if failed != 0:
             conn_fail(kernel, conn, -failed)
             return True
+        if conn.queued_bytes > 0 and not conn.flags & UNWRITABLE:
+            out_add(kernel, conn)           # the rest in the next turn, after others
         if conn.flags & WANT_WRITABLE and is_writable(conn):
             work_add(kernel, conn)
     if conn.flags & (FIN_QUEUED | FIN_SENT) == FIN_QUEUED and conn.queued_bytes == 0:
@@ -226,6 +228,18 @@ cdef bint finish(kernel_t *kernel, kernel_conn_t *conn) noexcept nogil:
             conn.flags & OFFER):
         upcall_closed(kernel, conn, CLOSE_NORMAL)
         return True
+    if conn.flags & (CLOSED_BY_APP | FIN_SENT) != CLOSED_BY_APP | FIN_SENT or conn.flags & PEER_FIN:
+        return False
+    if conn.flags & FIN_WAIT and conn.flags & TIMED_OUT:
+        upcall_closed(kernel, conn, CLOSE_TIMEOUT)      # no reset: the kernel goes on with what it has not delivered
+        return True
+    if conn.timeout_at_ns == 0 and not conn.flags & TIMED_OUT:
+        conn.flags |= FIN_WAIT
+        conn.timeout_at_ns = kernel.now_ns + FIN_WAIT_2_NS
+        if timeout_sync(kernel, conn) < 0:
+            conn.flags |= ABORT
+            upcall_closed(kernel, conn, CLOSE_NO_MEMORY)
+            return True
     return False
 
 
@@ -246,6 +260,7 @@ cdef bint kernel_end_some(kernel_t *kernel, uint32_t most, uint64_t now_ns) noex
     cdef kernel_conn_t *conn
     cdef uint32_t index
     kernel.now_ns = now_ns
+    kernel.ending = True
     kernel.budget.stage_left = STAGE_UNITS
     for index in range(kernel.generations_capacity):
         if kernel.generations[index] == 0:

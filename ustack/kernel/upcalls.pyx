@@ -13,9 +13,9 @@ from ustack.kernel.counters cimport (
     UNREAD_REFUSED, UPCALLS)
 from ustack.kernel.downcalls cimport conn_fail
 from ustack.kernel.records cimport (
-    ABORT, ACCEPTED, ACTIVE, CLOSED_BY_APP, CONNECTING, ENDED, EOF_TOLD, LAST_READ, OFFER, OFFERING, PAUSED, PEER_FIN,
-    READABLE, RECEIVE_BYTES, RESUMED, TIMED_OUT, WANT_WRITABLE, is_writable, kernel_conn_t, kernel_t, tally)
-from ustack.kernel.sockets cimport socket_error, socket_receive, socket_reset_at_close
+    ABORT, ACCEPTED, ACTIVE, CLOSED_BY_APP, CONNECTING, ENDED, EOF_TOLD, FIN_WAIT, LAST_READ, OFFER, OFFERING, PAUSED,
+    PEER_FIN, READABLE, RECEIVE_BYTES, RESUMED, TIMED_OUT, WANT_WRITABLE, is_writable, kernel_conn_t, kernel_t, tally)
+from ustack.kernel.sockets cimport socket_error, socket_is_connected, socket_receive, socket_reset_at_close
 
 cdef enum:
     UPCALL_UNITS = 512          # the share of one upcall in a stage of a turn, as the engine has it: see turn_spent
@@ -80,7 +80,7 @@ cdef uint32_t upcalls_make(kernel_t *kernel, kernel_conn_t *conn) noexcept nogil
 
 
 cdef uint32_t connected(kernel_t *kernel, kernel_conn_t *conn) noexcept nogil:
-    """connect has come to an end, READY_OUT or READY_ERROR says."""
+    """connect has come to an end, READY_OUT or READY_ERROR says; or somebody else wanted a look at it."""
     cdef application_t *app
     cdef int error, answer
     if conn.flags & ABORT:
@@ -89,6 +89,8 @@ cdef uint32_t connected(kernel_t *kernel, kernel_conn_t *conn) noexcept nogil:
     if error != 0:
         conn_fail(kernel, conn, error)
         return 1
+    if not socket_is_connected(conn.fd):
+        return tell_timeout(kernel, conn)
     conn.flags &= ~<uint32_t>CONNECTING
     conn.flags |= ACCEPTED
     kernel.established += 1
@@ -100,6 +102,10 @@ cdef uint32_t connected(kernel_t *kernel, kernel_conn_t *conn) noexcept nogil:
         conn.flags &= ~<uint32_t>(ACCEPTED | ACTIVE)        # it hears nothing more
         conn.flags |= ABORT
         conn.reason = CLOSE_ABORTED
+    if kernel.readiness.ops.edge:
+        conn.flags |= READABLE              # bytes that were told of together with the end of connect
+    if conn.flags & (READABLE | WANT_WRITABLE | TIMED_OUT):
+        work_add(kernel, conn)
     out_add(kernel, conn)
     return 1
 
@@ -201,6 +207,8 @@ cdef uint32_t tell(kernel_t *kernel, kernel_conn_t *conn) noexcept nogil:
     if conn.flags & (ABORT | ENDED):
         return 0
     if conn.flags & CLOSED_BY_APP:
+        if conn.flags & FIN_WAIT:           # nor does anybody for the peer's FIN: finish
+            return conn.flags & TIMED_OUT != 0
         if conn.flags & TIMED_OUT:          # it was closed, and nobody waits for the rest any longer
             conn.flags |= ABORT
             conn.reason = CLOSE_TIMEOUT
@@ -217,12 +225,17 @@ cdef uint32_t tell(kernel_t *kernel, kernel_conn_t *conn) noexcept nogil:
         app = upcall_begin(kernel, conn)
         app.on_eof(app, &kernel.transport, <conn_t *>conn)
         happened += 1
-    if conn.flags & TIMED_OUT and not conn.flags & (ABORT | CLOSED_BY_APP):
-        conn.flags &= ~<uint32_t>TIMED_OUT
-        app = upcall_begin(kernel, conn)
-        app.on_timeout(app, &kernel.transport, <conn_t *>conn)
-        happened += 1
-    return happened
+    return happened + tell_timeout(kernel, conn)
+
+
+cdef uint32_t tell_timeout(kernel_t *kernel, kernel_conn_t *conn) noexcept nogil:
+    cdef application_t *app
+    if not conn.flags & TIMED_OUT or conn.flags & (ABORT | CLOSED_BY_APP):
+        return 0
+    conn.flags &= ~<uint32_t>TIMED_OUT
+    app = upcall_begin(kernel, conn)
+    app.on_timeout(app, &kernel.transport, <conn_t *>conn)
+    return 1
 
 
 cdef void upcall_closed(kernel_t *kernel, kernel_conn_t *conn, close_reason_t reason) noexcept nogil:

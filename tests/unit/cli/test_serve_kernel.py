@@ -90,6 +90,25 @@ def test_several_processes_share_a_port(site: Path) -> None:
     assert not any(Path(f"/proc/{worker}").exists() for worker in workers)
 
 
+def test_the_log_of_several_processes_is_opened_again(site: Path, tmp_path: Path) -> None:
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    logs.chmod(0o777)  # for the server's user
+    log, old = logs / "log", logs / "log.1"
+    arguments = [str(site), "--stack", "kernel:reuseport", "--workers", "2", "--access-log", str(log)]
+    with served(*arguments) as (process, port):
+        workers = children_of(process.pid)
+        log.rename(old)
+        process.send_signal(signal.SIGUSR1)
+        requests = 0
+        while not log.exists():
+            assert get(port, "/") == b"home"
+            requests += 1
+            assert requests < 20_000
+        assert children_of(process.pid) == workers
+    assert log.stat().st_size + old.stat().st_size >= requests * len('"GET / HTTP/1.1" 200 4')
+
+
 def test_the_others_end_when_a_worker_does(site: Path) -> None:
     port = str(free_port())
     arguments = [*SERVE, str(site), "--stack", "kernel:reuseport", "--workers", "2", "--port", port]

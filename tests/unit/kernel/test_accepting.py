@@ -81,6 +81,21 @@ def test_where_even_the_reserve_is_lost_the_listener_rests(make: Make) -> None:
     assert recorder.names() == ["accept"]
 
 
+@pytest.mark.parametrize("lacking", [errno.ENOBUFS, errno.ENOMEM])
+def test_a_listener_rests_where_the_kernel_lacks_memory(make: Make, lacking: int) -> None:
+    recorder = Recorder()
+    loopback = make(recorder)
+    loopback.open()
+    with Failing("ustack.kernel.accepting", "accept4", lacking, result=-1) as failing:
+        loopback.settle()
+        for _ in range(20):
+            assert loopback.poll() == 0
+        assert loopback.transport.next_deadline_ns == loopback.now_ns + SECOND // 10
+    assert failing.failed == 1
+    loopback.advance(SECOND // 10)
+    assert recorder.names() == ["accept"]
+
+
 def test_a_full_transport_takes_nobody_until_one_has_gone(make: Make) -> None:
     recorder = Recorder()
     loopback = make(recorder, max_connections=3)

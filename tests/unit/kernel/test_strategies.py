@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """What each strategy must see to: many connections, descriptors that come and go, what is told again and again."""
 
+import os
 import resource
 import threading
 from collections.abc import Callable
@@ -205,6 +206,27 @@ def test_signals_that_were_lost_are_made_up_for() -> None:
     assert recorder.received == {end.port: b"x" for end in ends}
     loopback.close()
     assert recorder.errors == []
+
+
+def test_a_transport_that_goes_leaves_the_others_what_was_lost() -> None:
+    """SIGIO says not whose signals were lost, and all transports of a thread share it."""
+    recorder = Recorder()
+    loopback, other = Loopback(recorder, "rtsig"), Loopback(Recorder(), "rtsig")
+    end = loopback.open()
+    loopback.settle()
+    other.settle()
+    soft, hard = resource.getrlimit(resource.RLIMIT_SIGPENDING)
+    resource.setrlimit(resource.RLIMIT_SIGPENDING, (0, hard))
+    try:
+        end.send(b"x")
+        while end.under_way():
+            os.sched_yield()
+        other.close()
+        loopback.settle()
+    finally:
+        resource.setrlimit(resource.RLIMIT_SIGPENDING, (soft, hard))
+    assert recorder.received == {end.port: b"x"}
+    loopback.close()
 
 
 def test_another_thread_may_go_on(make: Make) -> None:

@@ -3,10 +3,13 @@
 in tests/unit/testing/test_transports.py."""
 
 import gc
+import mmap
 import os
+import select
 import socket
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -233,4 +236,152 @@ def test_a_child_of_fork_leaves_the_connections_to_its_parent(strategy: str) -> 
     end.send(b"more")
     loopback.settle()
     assert recorder.received == {end.port: b"more"}
+    loopback.close()
+
+
+@contextmanager
+def silent_port() -> Iterator[int]:
+    """A port whose queue is full: the kernel does not answer its SYNs."""
+    with socket.socket() as full, socket.socket() as first:
+        full.bind((ADDRESS, 0))
+        full.listen(0)
+        first.connect(full.getsockname())
+        select.select([full], [], [])
+        yield full.getsockname()[1]
+
+
+def test_who_is_not_answered_is_not_taken_for_connected(make: Make) -> None:
+    """A timeout and a wish to write have the connection looked at in SYN-SENT, where SO_ERROR is 0."""
+    opener = Recorder()
+    client = make(opener)
+    with silent_port() as port:
+        opener.connect(ADDRESS, port)
+        opener.act(port, "want_writable")
+        client.settle()
+        assert opener.names() == []
+        opener.act(port, ("timeout", SECOND))
+        client.advance(2 * SECOND)
+        assert opener.names() == ["timeout"]
+        assert client.transport.counters()["opened_connections"] == 0
+
+
+@pytest.mark.parametrize("ended", ["close", "shutdown"])
+def test_who_gives_up_in_syn_sent_is_ended(make: Make, ended: str) -> None:
+    """RFC 9293 section 3.10.4: the TCB is deleted."""
+    opener = Recorder()
+    client = make(opener)
+    with silent_port() as port:
+        opener.connect(ADDRESS, port)
+        opener.act(port, ended)
+        client.settle()
+    assert opener.names() == ["closed"]
+    assert opener.log[-2] == ("closed", port, "aborted")
+    assert client.transport.closing_connections() == 0
+
+
+def test_a_greeting_that_comes_with_the_handshake_is_read(make: Make) -> None:
+    """Connection and bytes are told at once."""
+    opener = Recorder()
+    client = make(opener)
+    with socket.socket() as server:
+        server.bind((ADDRESS, 0))
+        server.listen()
+        opener.connect(ADDRESS, server.getsockname()[1])
+        accepted, _ = server.accept()
+        with accepted:
+            accepted.send(b"220 ready")
+            for _ in range(1000):
+                client.settle()
+                if opener.received:
+                    break
+                os.sched_yield()
+            assert list(opener.received.values()) == [b"220 ready"]
+
+
+def test_a_closed_connection_waits_a_minute_for_the_end_of_its_peer(make: Make) -> None:
+    """As the engine does in FIN-WAIT-2. The peer is not reset: it may have something to read yet."""
+    recorder = Recorder()
+    recorder.on("data", ("send", b"answer"), "close")
+    loopback = make(recorder)
+    end = loopback.open()
+    end.send(b"question")
+    loopback.settle()
+    loopback.advance(59 * SECOND)
+    assert loopback.transport.closing_connections() == 1
+    loopback.advance(2 * SECOND)
+    assert recorder.log[-2] == ("closed", end.port, "timeout")
+    assert loopback.transport.closing_connections() == 0
+    assert loopback.transport.next_deadline_ns is None
+    assert end.receive() == b"answer"
+    assert end.receive() == b""
+
+
+@pytest.mark.parametrize("after", ["close", ("timeout", 1000 * SECOND)])
+def test_a_timeout_that_was_due_is_not_told_once_it_is_off(make: Make, after: str | tuple[str, int]) -> None:
+    """The bytes are told first, in the same turn."""
+    recorder = Recorder()
+    recorder.on("accept", ("timeout", SECOND))
+    recorder.on("data", ("send", b"answer"), after)
+    loopback = make(recorder)
+    end = loopback.open()
+    loopback.settle()
+    end.send(b"question")
+    while end.under_way():
+        os.sched_yield()
+    loopback.now_ns += 2 * SECOND
+    loopback.settle()
+    assert recorder.names() == ["accept", "data"]
+    assert end.receive() == b"answer"
+    loopback.advance(50 * SECOND)
+    assert recorder.names() == ["accept", "data"]
+
+
+def test_many_small_pieces_are_sent_in_several_turns(make: Make) -> None:
+    """A system call takes 64 of them; a turn pays for some 800."""
+    pieces = 54_000
+    recorder = Recorder()
+    loopback = make(recorder)
+    end = loopback.open()
+    loopback.settle()
+    for number in range(pieces):
+        recorder.act(end.port, ("send", b"%c" % (number & 255)))
+    loopback.poll()
+    assert loopback.transport.counters()["sends"] < 830
+    assert recorder.queued(end.port) > 0
+    received = b""
+    while len(received) < pieces:
+        loopback.settle()
+        received += end.receive()
+    assert received == bytes(number & 255 for number in range(pieces))
+
+
+def test_a_mapping_that_ends_early_ends_the_connection(make: Make, tmp_path: Path) -> None:
+    """The system call takes what there is, though there is room for more: no READY_OUT follows by itself."""
+    (tmp_path / "short").write_bytes(b"x" * 65536)
+    with (tmp_path / "short").open("r+b") as file:
+        mapped = mmap.mmap(file.fileno(), 65536, prot=mmap.PROT_READ)
+        os.truncate(tmp_path / "short", 8192)
+    recorder = Recorder()
+    loopback = make(recorder)
+    end = loopback.open()
+    loopback.settle()
+    recorder.act(end.port, ("send", mapped))
+    loopback.settle()
+    assert recorder.log[-2] == ("closed", end.port, "aborted")
+    assert loopback.transport.counters()["damaged_aborted"] == 1
+
+
+def test_nothing_is_opened_while_the_transport_goes(strategy: str) -> None:
+    """Else it would be left behind, with its descriptor."""
+    recorder = Recorder()
+    loopback = Loopback(recorder, strategy)
+    end = loopback.open()
+    loopback.settle()
+    port = loopback.listener.port
+    recorder.on("closed", lambda _: recorder.connect(ADDRESS, port))
+    loopback.transport.close()
+    assert recorder.names() == ["accept", "closed"]
+    assert recorder.log[-2][:2] == ("closed", end.port)
+    assert len(recorder.errors) == 1
+    assert set(loopback.transport.leaks().values()) == {0}
     loopback.close()
