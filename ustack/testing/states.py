@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import Any
 
 from ustack import Connection, Listener
-from ustack.testing.peer import ANY, ScriptedPeer
+from ustack.testing.peer import ANY, ScriptedPeer, length
 from ustack.testing.segment import SEQUENCE_MASK
 from ustack.testing.testbed import PEER_ADDRESS, SECOND, START_NS, Testbed, read_available
 
@@ -298,3 +298,18 @@ def time_wait(**parameters: Any) -> Scene:
     scene.peer.expect("A", seq=2, ack=2)
     scene.testbed.mark()
     return scene
+
+
+def fly(
+    scene: Scene, segments: int, *, mss: int, tos: int, round_trip_ns: int, total: int = 0, flags: str = "A"
+) -> None:
+    """From ESTABLISHED: `segments` full ones of `total` in flight, each with `tos`, and a round trip measured before by
+    one that the peer acknowledged with `flags`; the clock is a round trip later. The window must take them."""
+    scene.send(bytes(mss))
+    scene.testbed.advance(round_trip_ns)
+    scene.peer.expect(payload=length(mss))
+    scene.peer.send(flags)
+    scene.send(bytes((total or segments) * mss))
+    for _ in range(segments):
+        assert scene.peer.expect(payload=length(mss)).tos == tos
+    scene.testbed.advance(round_trip_ns)

@@ -9,7 +9,7 @@ import pytest
 
 from ustack.testing.peer import ScriptedPeer, length
 from ustack.testing.segment import Segment
-from ustack.testing.states import ALL_OPTIONS, PEER_SERVICE, SYN_OPTIONS, Scene, listen
+from ustack.testing.states import ALL_OPTIONS, PEER_SERVICE, SYN_OPTIONS, Scene, fly, listen
 from ustack.testing.testbed import MILLISECOND, PEER_ADDRESS, SECOND, Testbed
 
 NOT_ECT, ECT1, ECT0, CE = 0, 1, 2, 3
@@ -75,14 +75,7 @@ def agreed(*, role: str = "passive", options: Mapping[str, Any] = SYN_OPTIONS, *
 def flying(segments: int, *, total: int = 0, **config: Any) -> Scene:
     """So many segments of `total` in flight, a round trip measured; the clock is one round trip later."""
     scene = agreed(options=config.pop("options", SYN_OPTIONS), initial_window_segments=segments, **config)
-    scene.send(bytes(MSS))
-    scene.testbed.advance(ROUND_TRIP)
-    scene.peer.expect(payload=length(MSS))
-    scene.peer.send("A" + ace(FIRST))
-    scene.send(bytes((total or segments) * MSS))
-    for _ in range(segments):
-        assert scene.peer.expect(payload=length(MSS)).tos == ECT0
-    scene.testbed.advance(ROUND_TRIP)
+    fly(scene, segments, mss=MSS, tos=ECT0, round_trip_ns=ROUND_TRIP, total=total, flags="A" + ace(FIRST))
     return scene
 
 

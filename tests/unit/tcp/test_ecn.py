@@ -14,6 +14,7 @@ from ustack.testing.states import (
     SYN_OPTIONS,
     Scene,
     established,
+    fly,
     listen,
     syn_sent,
 )
@@ -65,14 +66,7 @@ def offered(**config: Any) -> Scene:
 def flying(segments: int, *, total: int = 0, **config: Any) -> Scene:
     """So many segments of `total` in flight, a round trip measured; the clock is one round trip later."""
     scene = agreed(options=config.pop("options", SYN_OPTIONS), initial_window_segments=segments, **config)
-    scene.send(bytes(MSS))
-    scene.testbed.advance(ROUND_TRIP)
-    scene.peer.expect(payload=length(MSS))
-    scene.peer.send("A")
-    scene.send(bytes((total or segments) * MSS))
-    for _ in range(segments):
-        assert scene.peer.expect(payload=length(MSS)).tos == ECT0
-    scene.testbed.advance(ROUND_TRIP)
+    fly(scene, segments, mss=MSS, tos=ECT0, round_trip_ns=ROUND_TRIP, total=total)
     return scene
 
 

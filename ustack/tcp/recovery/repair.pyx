@@ -114,11 +114,11 @@ cdef void repair_begin(tcp_t *tcp, tcb_t *tcb, flight_t *flight, const ack_news_
     cdef const cc_ops_t *ops = control_awake(tcp, tcb)
     cdef bint marked = ecn_has_reduced(tcb, flight)
     cdef cc_view_t view
-    cdef uint32_t outstanding = tcb.snd_nxt - una
+    cdef uint32_t outstanding = tcb.snd_nxt - una, after_output = filled(tcp, tcb, flight, news)
     if flight.flags & FLIGHT_RECOVER and seq_gt(flight.recover, una):
         outstanding = flight.recover - una
-    if outstanding < filled(tcp, tcb, flight, news):
-        outstanding = filled(tcp, tcb, flight, news)
+    if outstanding < after_output:
+        outstanding = after_output
     undo_begin(tcb, flight)
     forget_probe(tcb, flight)
     # What is SACKed, truly or not, makes no window larger: "no more than" equation (4) gives (RFC 5681 section 3.1).
