@@ -30,7 +30,7 @@ from rich.table import Table
 
 from ustack.tools.attacks import ATTACKS, nobody_beside
 from ustack.tools.benchmark import choose, started, two_cores
-from ustack.tools.load import WRK_REPORT, CpuTimes, CpuUse, LoadError, inside, run_wrk
+from ustack.tools.generators import WRK_REPORT, CpuTimes, CpuUse, LoadError, inside, run_wrk
 from ustack.tools.servers import SERVERS, WITH_US, Server
 
 ALONE = "alone"

@@ -34,7 +34,7 @@ from ustack.lab import LabError
 from ustack.tools import report
 from ustack.tools.benchmark import choose, two_cores
 from ustack.tools.compare import Measurement, Summary
-from ustack.tools.load import CpuTimes, CpuUse, LoadError
+from ustack.tools.generators import CpuTimes, CpuUse, LoadError
 from ustack.tools.loss_cells import (
     BODIES,
     KINDS,

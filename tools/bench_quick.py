@@ -26,7 +26,7 @@ from ustack.tools import report
 from ustack.tools.bench_request import measure_cost
 from ustack.tools.benchmark import choose, started, two_cores
 from ustack.tools.compare import COLUMNS, SITE, Column, Measurement, judge, summarize
-from ustack.tools.load import WRK_PATHS, WRK_REPORT, CpuTimes, CpuUse, Load, LoadError, run_curl, run_wrk
+from ustack.tools.generators import WRK_PATHS, WRK_REPORT, CpuTimes, CpuUse, Load, LoadError, run_curl, run_wrk
 from ustack.tools.servers import SERVERS, Server, Ustack
 
 REFERENCES = ("nginx", "epoll")

@@ -39,7 +39,7 @@ from ustack.tools.attacks import nobody_beside
 from ustack.tools.benchmark import started, two_cores
 from ustack.tools.connection_storm import IdleServer
 from ustack.tools.flooded import Outcome
-from ustack.tools.load import LoadError, inside, run
+from ustack.tools.generators import LoadError, inside, run
 from ustack.tools.servers import Nginx, Server, Ustack
 from ustack.tools.station_frames import SegmentMaker
 from ustack.tools.syn_sender import SynSender

@@ -30,7 +30,7 @@ from rich.table import Table
 
 from ustack.lab import LabError, inside
 from ustack.tools.benchmark import choose, two_cores
-from ustack.tools.load import LoadError
+from ustack.tools.generators import LoadError
 from ustack.tools.loss_cells import BODIES, LONG
 from ustack.tools.loss_client import download
 from ustack.tools.wired import CLIENT, contestants

@@ -18,7 +18,7 @@ from types import FrameType
 import click
 
 from ustack.lab import LabError
-from ustack.tools.load import LoadError, inside, run
+from ustack.tools.generators import LoadError, inside, run
 from ustack.tools.servers import SERVERS, Server, make_distinct, make_site
 
 # A connection for each request takes a new local port each time, and the port stays in TIME-WAIT for 60 s at the end

@@ -27,7 +27,7 @@ from typing import IO
 
 from ustack.lab import inside as in_namespace
 from ustack.tools.compare import DISTINCT_FILES, DISTINCT_FOLDERS, SITE
-from ustack.tools.load import LoadError, inside, run
+from ustack.tools.generators import LoadError, inside, run
 from ustack.tools.pair import Pair, veth_pair
 
 # The kernel ends the server if this process is killed; the pid stays the server's, for setpriv executes it.

@@ -26,8 +26,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from ustack.lab import Lab, inside
-from ustack.tools.load import LoadError
-from ustack.tools.load import inside as prefix
+from ustack.tools.generators import LoadError
+from ustack.tools.generators import inside as prefix
 from ustack.tools.pair import Pair
 from ustack.tools.servers import STOP_TIMEOUT_S, WITH_US, Epoll, Ustack, build_epoll, ustack_command, ustack_info
 

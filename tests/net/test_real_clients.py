@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from ustack.tools.load import WRK_REPORT, parse_wrk
+from ustack.tools.generators import WRK_REPORT, parse_wrk
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]
 

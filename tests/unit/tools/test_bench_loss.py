@@ -20,7 +20,7 @@ from rich.console import Console
 from ustack.lab.namespace import names
 from ustack.tools import bench_loss, loss_client
 from ustack.tools.bench_loss import Bench, main, show
-from ustack.tools.load import LoadError
+from ustack.tools.generators import LoadError
 from ustack.tools.loss_cells import Cell, rows
 from ustack.tools.loss_client import Download, Responses
 

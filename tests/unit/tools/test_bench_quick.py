@@ -22,7 +22,7 @@ from ustack.tools import bench_quick
 from ustack.tools.bench_quick import Bench, main
 from ustack.tools.benchmark import choose
 from ustack.tools.compare import COLUMNS, Column, Measurement
-from ustack.tools.load import LoadError
+from ustack.tools.generators import LoadError
 from ustack.tools.servers import Epoll, Nginx, Server, Ustack
 
 

@@ -4,7 +4,7 @@
 import pytest
 
 from ustack.tools.compare import COLUMNS, SITE, Measurement, judge, ratio_by_pairs, summarize
-from ustack.tools.load import WRK_PATHS
+from ustack.tools.generators import WRK_PATHS
 
 INFO: dict[str, object] = {"tcb_bytes": 192, "flow_bytes": 16}
 

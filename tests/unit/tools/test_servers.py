@@ -14,7 +14,7 @@ import pytest
 from ustack.lab import inside
 from ustack.lab.namespace import names
 from ustack.tools.compare import SITE
-from ustack.tools.load import LoadError
+from ustack.tools.generators import LoadError
 from ustack.tools.servers import EPOLL_SOURCE, Epoll, Nginx, Server, build_epoll, make_site
 
 pytestmark = [

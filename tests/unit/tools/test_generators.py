@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from ustack.tools.load import CpuTimes, CpuUse, Load, LoadError, inside, parse_wrk, program_of, run
+from ustack.tools.generators import CpuTimes, CpuUse, Load, LoadError, inside, parse_wrk, program_of, run
 
 REPORT = (
     'USTACK {"requests": 1000, "duration_us": 2000000, "bytes": 500000, "p50_us": 41.5, "p99_us": 90.0, '
