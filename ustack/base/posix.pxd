@@ -52,7 +52,7 @@ cdef extern from "<fcntl.h>" nogil:
     cdef struct f_owner_ex:
         int type
         int pid
-    const int F_GETFL, F_SETFL, F_SETSIG, F_SETOWN_EX, F_OWNER_TID, O_ASYNC
+    const int F_DUPFD_CLOEXEC, F_GETFL, F_SETFL, F_SETSIG, F_SETOWN_EX, F_OWNER_TID, O_ASYNC
     int fcntl(int fd, int command, ...)
 
 
@@ -127,7 +127,7 @@ cdef extern from "<sys/epoll.h>" nogil:
         uint32_t events
         epoll_data_t data
     const int EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLL_CTL_MOD, EPOLL_CTL_DEL
-    const uint32_t EPOLLIN, EPOLLOUT, EPOLLERR, EPOLLHUP, EPOLLRDHUP, EPOLLET
+    const uint32_t EPOLLIN, EPOLLOUT, EPOLLERR, EPOLLHUP, EPOLLRDHUP, EPOLLET, EPOLLEXCLUSIVE
     int epoll_create1(int flags)
     int epoll_ctl(int epoll_fd, int operation, int fd, epoll_event *event)
     int epoll_wait(int epoll_fd, epoll_event *events, int most, int timeout_ms)
@@ -179,7 +179,7 @@ cdef extern from "<sys/socket.h>" nogil:
     const int SOCK_DGRAM, SOCK_RAW, SOCK_STREAM, SOCK_CLOEXEC, SOCK_NONBLOCK
     const int MSG_DONTWAIT, MSG_NOSIGNAL, MSG_TRUNC, SHUT_WR
     const int SOL_SOCKET, SOL_PACKET, SO_ERROR, SO_SNDBUF, SO_RCVBUF, SO_SNDBUFFORCE, SO_ATTACH_FILTER
-    const int SO_DETACH_FILTER, SO_REUSEADDR, SO_REUSEPORT, SO_KEEPALIVE, SO_LINGER
+    const int SO_DETACH_FILTER, SO_REUSEADDR, SO_REUSEPORT, SO_KEEPALIVE, SO_LINGER, SO_ACCEPTCONN
     int socket(int domain, int kind, int protocol)
     int bind(int fd, const sockaddr *address, unsigned int length)
     int socket_listen "listen"(int fd, int backlog)

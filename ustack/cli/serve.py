@@ -57,6 +57,7 @@ from ustack.lab.opening import open_by_name
 
 RING_MAX = 65536
 WORKERS_MOST = 1024
+SPIN_MOST_US = 100_000
 
 
 class NamedPath(click.Path):
@@ -92,7 +93,15 @@ class NamedPath(click.Path):
     "--workers",
     type=click.IntRange(1, WORKERS_MOST),
     metavar="N",
-    help="With --stack kernel:reuseport: processes that share the port.  [default: one for each processor]",
+    help="With --stack kernel:prefork or kernel:reuseport: processes that share the port.  [default: one for each"
+    " processor]",
+)
+@click.option(
+    "--spin",
+    type=click.IntRange(0, SPIN_MOST_US),
+    metavar="MICROSECONDS",
+    help="With --stack kernel: ask who is ready for so long at most before sleeping, while sleeps are that short, as"
+    " --busy-poll auto does on a link (50).  [default: 0]",
 )
 @click.option(
     "--netns", metavar="NAME", help="Where our end lives; made if need be; or a path.  [default: a private one]"

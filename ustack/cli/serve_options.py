@@ -24,7 +24,9 @@ DEFAULT_PEER_ADDRESS = "198.18.0.1/24"
 DEFAULT_CC = "cubic"
 OWN_STACK = "ustack"
 KERNEL = "kernel"
-REUSEPORT = "reuseport"  # several processes, each with epoll-lt
+PREFORK = "prefork"  # several processes that take from one listening socket, each with epoll-lt
+REUSEPORT = "reuseport"  # the same, each with a listening socket of its own
+WITH_WORKERS = (PREFORK, REUSEPORT)
 DEFAULT_LISTEN = "127.0.0.1"
 
 
@@ -52,12 +54,18 @@ class Options:
     stack: str = OWN_STACK
     listen: str | None = None
     workers: int | None = None
+    spin: int | None = None  # microseconds
 
     @property
     def url(self) -> str:
         """Where clients find the server."""
-        address = self.address if self.stack == OWN_STACK else self.listen or DEFAULT_LISTEN
+        address = self.address if self.stack == OWN_STACK else self.listening
         return f"http://{address.partition('/')[0]}:{self.port}/"
+
+    @property
+    def listening(self) -> str:
+        """The address to listen on, with the kernel's sockets."""
+        return DEFAULT_LISTEN if self.listen is None else self.listen
 
     @property
     def strategy(self) -> str:
@@ -69,9 +77,11 @@ def check(options: Options) -> Plan:
     """Raise LabError for what cannot work, before anything is made. Returns the lab to make."""
     _check_files(options)
     if options.workers is not None:
-        raise LabError(f"--workers is for --stack {KERNEL}:{REUSEPORT}: a stack of ours is one process")
+        raise LabError(f"--workers is for --stack {with_workers()}: a stack of ours is one process")
     if options.listen is not None:
         raise LabError(f"--listen is for --stack {KERNEL}:STRATEGY: this stack's own address is --address")
+    if options.spin is not None:
+        raise LabError(f"--spin is for --stack {KERNEL}:STRATEGY: how a stack of ours waits is --busy-poll")
     kind, colon, ifname = (options.link or "").partition(":")
     if kind not in ("veth", "tap", "dev") or (kind == "dev") != bool(colon) or bool(colon) != bool(ifname):
         raise LabError(f"bad link {options.link!r}: veth, tap or dev:IFNAME")
@@ -117,7 +127,12 @@ LINK_OPTIONS: dict[str, Any] = {
 
 def kernel_strategies() -> tuple[str, ...]:
     """What may stand behind `kernel:`."""
-    return (*strategies.names(), REUSEPORT)
+    return (*strategies.names(), *WITH_WORKERS)
+
+
+def with_workers() -> str:
+    """Those of several processes, for messages."""
+    return " or ".join(f"{KERNEL}:{name}" for name in WITH_WORKERS)
 
 
 def check_kernel(options: Options) -> None:
@@ -134,12 +149,12 @@ def check_kernel(options: Options) -> None:
             raise LabError(
                 f"--{word} makes no sense with --stack {options.stack}: the kernel has no link of ours{hint}"
             )
-    if options.workers is not None and strategy != REUSEPORT:
-        raise LabError(f"--workers is for --stack {KERNEL}:{REUSEPORT}: {options.stack} is one process")
-    if options.json_stats and strategy == REUSEPORT:
+    if options.workers is not None and strategy not in WITH_WORKERS:
+        raise LabError(f"--workers is for --stack {with_workers()}: {options.stack} is one process")
+    if options.json_stats and strategy in WITH_WORKERS:
         raise LabError(f"--json-stats makes no sense with --stack {options.stack}: each worker has figures of its own")
     try:
-        ipaddress.IPv4Address(options.listen or DEFAULT_LISTEN)
+        ipaddress.IPv4Address(options.listening)
     except ValueError:
         raise LabError(f"bad --listen {options.listen!r}: an IPv4 address of this machine") from None
     if options.user is not None:

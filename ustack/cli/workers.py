@@ -1,12 +1,16 @@
 # SPDX-License-Identifier: MIT
-"""Several processes that serve one port of the kernel's: `ustack serve --stack kernel:reuseport --workers N`.
+"""Several processes that serve one port of the kernel's: `ustack serve --stack kernel:prefork --workers N`.
 
-Each has a transport, a server and a listening socket of its own (SO_REUSEPORT: the kernel gives each connection to one
-of them), and becomes an ordinary user. This process serves nothing: it announces when all are ready, passes on what
-ends them or opens their files again, and ends them when one of them has ended by itself, or they when it is killed
-(PR_SET_PDEATHSIG).
+Each has a transport and a server of its own, and becomes an ordinary user. With `prefork` all take connections from one
+listening socket (EPOLLEXCLUSIVE: the kernel wakes one of those that sleep, and each takes one connection at a time);
+with `reuseport` each has a socket, and the kernel gives every connection to one of them by its addresses and ports.
 
-It must not: hold a socket that a connection could be given to. Above: serve_kernel. Below: signals, live.
+This process serves nothing: it announces when all are ready, passes on what ends them or opens their files again, and
+ends them when one of them has ended by itself, or they when it is killed (PR_SET_PDEATHSIG). Why one could not start is
+said once, whoever else could not for the same reason.
+
+It must not: hold a socket that a connection could be given to, once they are ready. Above: serve_kernel. Below:
+signals, live.
 """
 
 import os
@@ -14,13 +18,16 @@ import signal
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
+from typing import IO
 
 from ustack.cli.live import say
-from ustack.cli.signals import StopSignals
+from ustack.cli.signals import STOP_SIGNALS, Interrupted, StopSignals
 from ustack.lab import LabError, libc
 
 PR_SET_PDEATHSIG = 1
-READY = b"r"
+READY = b"ready"
+ENDED = "a worker has ended before it was ready"
+MESSAGE_BYTES = 4000  # less than PIPE_BUF: those of two workers are not mixed
 
 
 class Workers:
@@ -32,31 +39,58 @@ class Workers:
         self.alive: set[int] = set()
 
     def start(self) -> None:
-        """Returns when all are ready. Raises LabError when one has ended instead; it has said why."""
+        """Returns when all are ready. Raises LabError when one has ended instead, with what it said."""
         heard, told = os.pipe()
-        for _ in range(self.count):
-            child = os.fork()
-            if child == 0:
-                os.close(heard)
-                self._be_one(told)
-            self.alive.add(child)
-        os.close(told)
-        with os.fdopen(heard, "rb", buffering=0) as answers:
-            ready = 0
-            while ready < self.count and (word := answers.read(1)):
-                ready += word == READY
-        if ready < self.count:
+        try:
+            for _ in range(self.count):
+                self._fork(heard, told)
+            os.close(told)
+            with os.fdopen(heard, "rb", buffering=0) as answers:
+                said = self._listen(answers)
+        except BaseException:  # a stop signal among it
             self.end()
-            raise LabError("cannot serve: a worker has ended before it was ready")
+            raise
+        if said is not None:
+            self.end()
+            raise LabError(said)
 
-    def _be_one(self, told: int) -> None:
+    def _fork(self, heard: int, told: int) -> None:
+        """No stop signal comes between a child's first instruction and the `try` that ends it."""
+        ours = os.getpid()
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+        child = os.fork()
+        if child == 0:
+            self._be_one(heard, told, ours, before)
+        self.alive.add(child)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    def _listen(self, answers: IO[bytes]) -> str | None:
+        """None when all are ready, or why one is not."""
+        said = b""
+        while part := answers.read(65536):
+            said += part
+            words = said.split(b"\0")[:-1]
+            others = [word for word in words if word != READY]
+            if others:
+                return others[0].decode(errors="replace")
+            if len(words) == self.count:
+                return None
+        return f"cannot serve: {ENDED}"
+
+    def _be_one(self, heard: int, told: int, parent: int, mask: set[signal.Signals]) -> None:
         """In the child, to its end."""
         status = 2
+        answer = Answer(told, parent)
         try:
+            os.close(heard)
+            die_with(parent)
             os.setsid()  # Ctrl-C reaches the first process alone, which passes it on
-            status = self.work(lambda: be_ready(told))
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            status = self.work(answer.ready)
         except LabError as error:
-            say(str(error))
+            answer.failed(str(error))
+        except Interrupted:
+            status = 0
         finally:
             os._exit(status)
 
@@ -96,8 +130,35 @@ class Workers:
             self.alive.discard(os.wait()[0])
 
 
-def be_ready(told: int) -> None:
-    """This worker serves, as whom it will be from now on."""
+class Answer:
+    """What a worker says to the first process, once."""
+
+    def __init__(self, told: int, parent: int) -> None:
+        self.told = told
+        self.parent = parent
+
+    def ready(self) -> None:
+        """It serves, as whom it will be from now on."""
+        die_with(self.parent)  # again: becoming another user has taken it back
+        self._say(READY)
+
+    def failed(self, why: str) -> None:
+        """It ends; why is said to people, where the first process hears it no more."""
+        if not self._say(why.encode()[:MESSAGE_BYTES]):
+            say(why)
+
+    def _say(self, word: bytes) -> bool:
+        told, self.told = self.told, -1
+        if told < 0:
+            return False
+        with suppress(OSError):
+            os.write(told, word + b"\0")
+        os.close(told)
+        return True
+
+
+def die_with(parent: int) -> None:
+    """End when the first process does."""
     libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-    os.write(told, READY)
-    os.close(told)
+    if os.getppid() != parent:  # it had ended before
+        raise Interrupted

@@ -21,12 +21,14 @@ from ustack.kernel.counters cimport (
     REFUSED_WITHOUT_DESCRIPTOR, REFUSED_WITHOUT_MEMORY)
 from ustack.kernel.readiness cimport READY_IN, READY_OUT
 from ustack.kernel.records cimport (
-    ACCEPTED, NAMED, UNWATCHED, WAITING, kernel_conn_t, kernel_t, listener_t, listener_token, tally)
+    ACCEPTED, NAMED, UNWATCHED, WAITING, kernel_conn_t, kernel_t, listener_interest, listener_t,
+    listener_token, tally)
 from ustack.kernel.sockets cimport socket_reset_at_close
 from ustack.kernel.upcalls cimport upcall_begin
 
 cdef enum:
     ACCEPTS_MOST = 64           # in a turn, for each listener
+    ACCEPTS_SHARED = 1          # ... of a socket that others take from, too: so that all of them get some
     ACCEPT_UNITS = 30           # of about 100 ns: accept4, the strategy's word, a record
     STARVED_NS = 100000000      # nobody is accepted for so long without memory, or even the descriptor in reserve
 
@@ -79,10 +81,10 @@ cdef uint32_t accept_some(kernel_t *kernel, uint32_t number) noexcept nogil:
     cdef listener_t *listener = &kernel.listeners[number]
     cdef sockaddr_in peer
     cdef unsigned int length
-    cdef uint32_t taken = 0
+    cdef uint32_t taken = 0, most = ACCEPTS_SHARED if listener.shared else ACCEPTS_MOST
     cdef int fd, failed
     listener.ready = True
-    while taken < ACCEPTS_MOST and kernel.budget.stage_left > 0 and listener.fd >= 0:
+    while taken < most and kernel.budget.stage_left > 0 and listener.fd >= 0:
         if not has_room(kernel, listener):
             hold(kernel, listener)
             listener.ready = False
@@ -113,6 +115,8 @@ cdef uint32_t accept_some(kernel_t *kernel, uint32_t number) noexcept nogil:
         else:
             tally(kernel, ACCEPTS_FAILED)   # errors of the network that this connection had met
             break
+    if listener.shared and taken == most and not kernel.readiness.ops.edge:
+        listener.ready = False          # the strategy says it again, if nobody else has taken the next one
     return taken
 
 
@@ -164,6 +168,7 @@ cdef void listeners_release(kernel_t *kernel) noexcept nogil:
         listener = &kernel.listeners[number]
         if listener.fd < 0 or not listener.held or not has_room(kernel, listener):
             continue
-        if kernel.readiness.ops.add(kernel.readiness, listener.fd, listener_token(number), READY_IN) == 0:
+        if kernel.readiness.ops.add(
+                kernel.readiness, listener.fd, listener_token(number), listener_interest(listener)) == 0:
             listener.held = False
             kernel.held -= 1

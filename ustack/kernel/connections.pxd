@@ -32,7 +32,9 @@ cdef int queue_append(kernel_t *kernel, kernel_conn_t *conn, lent_t *lent, uint6
 # The kernel has taken so many bytes: references are given back.
 cdef void queue_drop(kernel_t *kernel, kernel_conn_t *conn, uint64_t length) noexcept nogil
 
-# Keep a copy of what on_data has left. -1: without memory, or beyond the bound of all.
+# Room for so many bytes behind those that wait. -1: without memory, or beyond the bound of all.
+cdef int unread_reserve(kernel_t *kernel, kernel_conn_t *conn, uint32_t length) noexcept nogil
+# Keep a copy of what on_data has left. -1: as unread_reserve.
 cdef int unread_keep(kernel_t *kernel, kernel_conn_t *conn, const uint8_t *data, uint32_t length) noexcept nogil
 # So many of them are consumed.
 cdef void unread_drop(kernel_t *kernel, kernel_conn_t *conn, uint32_t length) noexcept nogil

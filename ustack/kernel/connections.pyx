@@ -2,7 +2,7 @@
 """The life of a connection's record. See connections.pxd."""
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport free, malloc, realloc
+from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy, memmove, memset
 
 from ustack.application cimport application_t
@@ -14,8 +14,8 @@ from ustack.buf.slab cimport slab_alloc, slab_at, slab_release
 from ustack.kernel.counters cimport INTERESTS_CHANGED
 from ustack.kernel.readiness cimport READY_IN, READY_OUT
 from ustack.kernel.records cimport (
-    ABORT, CONNECTING, ENDED, IN_OUT, IN_WORK, PAUSED, PEER_FIN, RECEIVE_BYTES, UNWATCHED, UNWRITABLE,
-    kernel_conn_t, kernel_t, piece_t, tally)
+    ABORT, CONNECTING, ENDED, IN_OUT, IN_WORK, PAUSED, PEER_FIN, RECEIVE_BYTES, UNREAD_STEP_BYTES, UNWATCHED,
+    UNWRITABLE, kernel_conn_t, kernel_t, piece_t, tally)
 
 
 # ---------------------------------------------------------------- the record
@@ -197,32 +197,54 @@ cdef void queue_drop(kernel_t *kernel, kernel_conn_t *conn, uint64_t length) noe
 # ---------------------------------------------------------------- what has come
 
 cdef int unread_keep(kernel_t *kernel, kernel_conn_t *conn, const uint8_t *data, uint32_t length) noexcept nogil:
-    if conn.unread == NULL:
-        if kernel.unread_bytes + RECEIVE_BYTES > kernel.max_unread_bytes:
-            return -1
-        conn.unread = <uint8_t *>malloc(RECEIVE_BYTES)
-        if conn.unread == NULL:
-            return -1
-        kernel.unread_bytes += RECEIVE_BYTES
-        conn.start = conn.end = 0
-    elif conn.start > 0:
-        memmove(conn.unread, conn.unread + conn.start, unread_of(conn))
-        conn.end -= conn.start
-        conn.start = 0
-    if length > RECEIVE_BYTES - conn.end:   # nobody reads on while something is left
+    if unread_reserve(kernel, conn, length) < 0:
         return -1
     memcpy(conn.unread + conn.end, data, length)
     conn.end += length
     return 0
 
 
+cdef int unread_reserve(kernel_t *kernel, kernel_conn_t *conn, uint32_t length) noexcept nogil:
+    unread_to_front(conn)
+    if length > RECEIVE_BYTES - conn.end:   # nobody reads on while something is left
+        return -1
+    return unread_resize(kernel, conn, conn.end + length) if length > conn.unread_capacity - conn.end else 0
+
+
+cdef inline void unread_to_front(kernel_conn_t *conn) noexcept nogil:
+    if conn.start > 0:
+        memmove(conn.unread, conn.unread + conn.start, unread_of(conn))
+        conn.end -= conn.start
+        conn.start = 0
+
+
+cdef int unread_resize(kernel_t *kernel, kernel_conn_t *conn, uint32_t length) noexcept nogil:
+    cdef uint32_t wanted = (length + UNREAD_STEP_BYTES - 1) & ~<uint32_t>(UNREAD_STEP_BYTES - 1)
+    cdef void *resized
+    if wanted > conn.unread_capacity and wanted - conn.unread_capacity > kernel.max_unread_bytes - kernel.unread_bytes:
+        return -1
+    resized = realloc(conn.unread, wanted)
+    if resized == NULL:
+        return -1
+    kernel.unread_bytes = kernel.unread_bytes + wanted - conn.unread_capacity
+    conn.unread = <uint8_t *>resized
+    conn.unread_capacity = wanted
+    return 0
+
+
 cdef void unread_drop(kernel_t *kernel, kernel_conn_t *conn, uint32_t length) noexcept nogil:
+    """The room that a small rest does not need is given back: it counts against the bound of all."""
     conn.start += length
-    if conn.start == conn.end and conn.unread != NULL:
+    if conn.unread == NULL:
+        return
+    if conn.start == conn.end:
         free(conn.unread)
         conn.unread = NULL
-        conn.start = conn.end = 0
-        kernel.unread_bytes -= RECEIVE_BYTES
+        kernel.unread_bytes -= conn.unread_capacity
+        conn.start = conn.end = conn.unread_capacity = 0
+    elif conn.unread_capacity - unread_of(conn) >= conn.unread_capacity // 2 + UNREAD_STEP_BYTES:
+        unread_to_front(conn)
+        unread_resize(kernel, conn, conn.end)
 
 
 # ---------------------------------------------------------------- what the strategy is asked

@@ -6,6 +6,8 @@ from libc.stdint cimport uint64_t
 cpdef enum kernel_counter_t:
     TURNS
     WAITS                           # calls that ask the kernel what is ready
+    SPINS                           # waits that asked again and again before they slept
+    SPINS_IN_VAIN                   # ... and slept after all
     EVENTS_TOLD
     EVENTS_STALE                    # about a connection that had ended in the same turn
     INTERESTS_CHANGED               # system calls that only tell the strategy what is wanted

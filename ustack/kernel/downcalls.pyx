@@ -7,7 +7,6 @@ send. Read first: application.pxd (transport_t says what each promises). Below: 
 
 from libc.errno cimport EACCES, EADDRINUSE, EADDRNOTAVAIL, EAGAIN, EEXIST, EHOSTUNREACH, EINVAL, ENETUNREACH
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from libc.stdlib cimport malloc
 from libc.string cimport memcpy, memset
 
 from ustack.application cimport (
@@ -19,14 +18,15 @@ from ustack.base.types cimport ip_addr_equal, ip_addr_is_any, ip_addr_is_v4, ip_
 from ustack.buf.lent cimport lent_t
 from ustack.buf.slab cimport slab_at
 from ustack.kernel.connections cimport (
-    conn_end, conn_new, out_add, queue_append, timeout_sync, token_of, unread_drop, unread_of, work_add)
+    conn_end, conn_new, out_add, queue_append, timeout_sync, token_of, unread_drop, unread_of, unread_reserve,
+    work_add)
 from ustack.kernel.readiness cimport READY_IN, READY_OUT
 from ustack.kernel.records cimport (
     ABORT, ACCEPTED, ACTIVE, CLOSED_BY_APP, CONNECTING, ENDED, FIN_QUEUED, FIN_WAIT, KERNEL_LISTENERS, OFFER, OFFERING,
     PAUSED, PEER_FIN, READABLE, RECEIVE_BYTES, RESUMED, TIMED_OUT, UNWATCHED, WAITING, WANT_WRITABLE, is_writable,
-    kernel_conn_t, kernel_of, kernel_t, listener_t, listener_token, own)
+    kernel_conn_t, kernel_of, kernel_t, listener_interest, listener_t, listener_token, own)
 from ustack.kernel.sockets cimport (
-    reason_of, socket_connecting, socket_info, socket_listening, socket_name, socket_option, socket_receivable,
+    reason_of, socket_adopted, socket_connecting, socket_info, socket_listening, socket_name, socket_option, socket_receivable,
     socket_receive, socket_set_option)
 
 
@@ -120,17 +120,14 @@ cdef const uint8_t *peek(const transport_t *transport, conn_t *conn, uint32_t *l
     cdef kernel_t *kernel = kernel_of(transport)
     cdef kernel_conn_t *record = own(conn)
     cdef ssize_t taken
+    cdef uint32_t wanted
     if record.flags & (OFFERING | ENDED):
         return NULL
     if record.unread == NULL and not record.flags & (PEER_FIN | ABORT):
-        if kernel.unread_bytes + RECEIVE_BYTES > kernel.max_unread_bytes:
+        wanted = min(max(socket_receivable(record.fd), 1), <uint32_t>RECEIVE_BYTES)     # the FIN alone is 0
+        if unread_reserve(kernel, record, wanted) < 0:
             return NULL
-        record.unread = <uint8_t *>malloc(RECEIVE_BYTES)
-        if record.unread == NULL:
-            return NULL
-        kernel.unread_bytes += RECEIVE_BYTES
-        record.start = record.end = 0
-        taken = socket_receive(kernel, record, record.unread, RECEIVE_BYTES)
+        taken = socket_receive(kernel, record, record.unread, wanted)
         if taken > 0:
             record.end = <uint32_t>taken
         else:
@@ -306,36 +303,59 @@ cdef listener_t *listener_of(kernel_t *kernel, const ip_addr_t *address, uint16_
 cdef int listen(const transport_t *transport, const ip_addr_t *address, uint16_t port, application_t *app,
                 uint32_t backlog) noexcept nogil:
     cdef kernel_t *kernel = kernel_of(transport)
-    cdef listener_t *listener = NULL
-    cdef uint32_t index
+    cdef listener_t *listener
     cdef int fd
     if kernel.ending:
         return CALL_STATE
     if address != NULL and not ip_addr_is_v4(address):
         return CALL_BAD_ADDRESS
-    for index in range(<uint32_t>KERNEL_LISTENERS):
-        if kernel.listeners[index].fd < 0:
-            listener = &kernel.listeners[index]
-            break
+    listener = listener_free(kernel)
     if listener == NULL:
         return CALL_NO_MEMORY
-    memset(listener, 0, sizeof(listener_t))
     listener.port = port
-    listener.fd = -1
+    if address != NULL:
+        listener.address = address[0]
     fd = socket_listening(kernel, address, &listener.port, backlog)
-    if fd < 0:
-        return status_of(-fd)
-    if kernel.readiness.ops.add(kernel.readiness, fd, listener_token(index), READY_IN) != 0:
+    return status_of(-fd) if fd < 0 else listener_begin(kernel, listener, fd, app, backlog)
+
+
+cdef int listen_shared(kernel_t *kernel, int listening_fd, application_t *app, uint32_t backlog) noexcept nogil:
+    cdef listener_t *listener
+    cdef int fd
+    if kernel.ending:
+        return CALL_STATE
+    listener = listener_free(kernel)
+    if listener == NULL:
+        return CALL_NO_MEMORY
+    fd = socket_adopted(kernel, listening_fd, &listener.address, &listener.port)
+    listener.shared = True
+    return status_of(-fd) if fd < 0 else listener_begin(kernel, listener, fd, app, backlog)
+
+
+cdef listener_t *listener_free(kernel_t *kernel) noexcept nogil:
+    """One that nobody uses, empty. NULL: there is none."""
+    cdef uint32_t index
+    for index in range(<uint32_t>KERNEL_LISTENERS):
+        if kernel.listeners[index].fd < 0:
+            memset(&kernel.listeners[index], 0, sizeof(listener_t))
+            kernel.listeners[index].fd = -1
+            return &kernel.listeners[index]
+    return NULL
+
+
+cdef int listener_begin(kernel_t *kernel, listener_t *listener, int fd, application_t *app,
+                        uint32_t backlog) noexcept nogil:
+    cdef uint32_t index = <uint32_t>(listener - kernel.listeners)
+    if kernel.readiness.ops.add(kernel.readiness, fd, listener_token(index), listener_interest(listener)) != 0:
         close_descriptor(fd)
         return CALL_NO_MEMORY
     listener.fd = fd
+    listener.app = app
+    listener.backlog = backlog
+    kernel.latest_port = listener.port
+    kernel.latest_address = listener.address
     if index >= kernel.listeners_used:
         kernel.listeners_used = index + 1
-    listener.app = app
-    kernel.latest_port = listener.port
-    listener.backlog = backlog
-    if address != NULL:
-        listener.address = address[0]
     return CALL_OK
 
 

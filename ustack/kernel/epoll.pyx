@@ -10,10 +10,11 @@ from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 
 from ustack.base.posix cimport (
-    EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLL_CTL_MOD, EPOLLERR, EPOLLET, EPOLLHUP, EPOLLIN, EPOLLOUT,
-    EPOLLRDHUP, close_descriptor, epoll_create1, epoll_ctl, epoll_event, epoll_wait)
+    EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLL_CTL_MOD, EPOLLERR, EPOLLET, EPOLLEXCLUSIVE, EPOLLHUP, EPOLLIN,
+    EPOLLOUT, EPOLLRDHUP, close_descriptor, epoll_create1, epoll_ctl, epoll_event, epoll_wait)
 from ustack.kernel.readiness cimport (
-    READY_EOF, READY_ERROR, READY_HANGUP, READY_IN, READY_OUT, milliseconds_of, readiness_ops_t, readiness_t, ready_t)
+    READY_EOF, READY_ERROR, READY_HANGUP, READY_IN, READY_ONE_OF_US, READY_OUT, milliseconds_of, readiness_ops_t,
+    readiness_t, ready_t)
 
 cdef enum:
     EVENTS_MOST = 256           # in one call
@@ -53,7 +54,9 @@ cdef int control(readiness_t *readiness, int operation, int fd, uint64_t token, 
         event.events |= EPOLLIN
     if events & READY_OUT:
         event.events |= EPOLLOUT
-    if readiness.ops.edge:
+    if events & READY_ONE_OF_US:            # epoll_ctl(2): not together with EPOLLRDHUP
+        event.events |= EPOLLEXCLUSIVE | (EPOLLET if readiness.ops.edge else 0)
+    elif readiness.ops.edge:
         event.events |= EPOLLET | EPOLLRDHUP
     event.data.u64 = token
     return -errno if epoll_ctl((<epoll_t *>readiness).fd, operation, fd, &event) < 0 else 0

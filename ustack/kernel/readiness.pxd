@@ -20,6 +20,8 @@ cdef enum ready_events_t:
     READY_ERROR = 4             # the connection has failed. Told unasked, by the strategies that can
     READY_HANGUP = 8            # both directions have ended. Told unasked, again and again
     READY_EOF = 16              # with READY_IN: the peer's FIN is among what can be read
+    READY_ONE_OF_US = 32        # asked for with `add`: other processes wait for the same socket, and one of them will
+                                # do. A strategy that cannot say so wakes all
 
 ctypedef struct ready_t:
     uint64_t token

@@ -19,13 +19,15 @@ from ustack.base.wheel cimport wheel_t
 from ustack.buf.lent cimport lent_t
 from ustack.buf.slab cimport slab_t
 from ustack.kernel.counters cimport KERNEL_COUNTERS, kernel_counter_t
-from ustack.kernel.readiness cimport readiness_t, ready_t
+from ustack.kernel.readiness cimport READY_IN, READY_ONE_OF_US, readiness_t, ready_t
+from ustack.link.interface cimport spin_t
 
 cdef enum:
     KERNEL_APPLICATIONS = 64        # the first index is never used
     KERNEL_LISTENERS = 64
     READY_MOST = 256                # descriptors that one wait tells about
     RECEIVE_BYTES = 16384           # read at once, and so the most that on_data can leave of one read
+    UNREAD_STEP_BYTES = 64          # what is left is kept in a multiple of it
     CONTROLS_MOST = 32
     CONTROL_NAME_BYTES = 16         # TCP_CA_NAME_MAX
     RECORD_BYTES = 192              # of a connection, in its slab
@@ -73,6 +75,7 @@ ctypedef struct kernel_conn_t:
     endpoints_t ends
     uint32_t start
     uint32_t end
+    uint32_t unread_capacity        # bytes that unread has room for, and that count against max_unread_bytes
     uint32_t flags
     int fd
     uint32_t index                  # in the slab
@@ -99,6 +102,7 @@ ctypedef struct listener_t:
     uint32_t waiting                # connections that on_accept left waiting
     bint ready                      # there may be somebody to accept
     bint held                       # not asked about: its backlog, or this transport, is full
+    bint shared                     # other processes take from it as well
 
 ctypedef struct kernel_t:
     transport_t transport           # first: see transport_t
@@ -124,9 +128,12 @@ ctypedef struct kernel_t:
     uint32_t out_tail
     uint32_t held                   # listeners that are not asked about
     uint32_t listeners_used         # the highest number of one, and one more
+    uint32_t listeners_first        # which one is asked first in the next turn, modulo that
     uint16_t latest_port            # of the last listener that was made
+    ip_addr_t latest_address
     bint ending                     # the transport goes: nothing new is opened
     uint32_t ready_count
+    spin_t spin                     # how long the next wait asks without sleeping
     int reserve_fd                  # kept for the moment when no other is left; -1: it could not be had again
     uint64_t starved_until_ns       # no listener is asked about before: not even that one was left
     # settings
@@ -135,6 +142,7 @@ ctypedef struct kernel_t:
     uint32_t unsent_low_water_bytes
     uint64_t max_unread_bytes
     int sndbuf_bytes                # of each socket; 0: as the kernel chooses
+    uint64_t spin_ns                # ... at most; 0: never
     bint reuse_port                 # several processes listen, each with a queue of its own
     char cc[CONTROL_NAME_BYTES]     # congestion control of its sockets; empty: as the kernel chooses
     uint64_t unread_bytes           # held for all connections
@@ -156,6 +164,11 @@ cdef inline kernel_conn_t *own(const conn_t *conn) noexcept nogil:
 # Tokens: a record's generation and index, or the number of a listener.
 cdef inline uint64_t listener_token(uint32_t number) noexcept nogil:
     return 1ULL << 63 | number
+
+
+# What the strategy is asked about it.
+cdef inline uint32_t listener_interest(const listener_t *listener) noexcept nogil:
+    return READY_IN | READY_ONE_OF_US if listener.shared else READY_IN
 
 
 cdef inline bint is_listener(uint64_t token) noexcept nogil:

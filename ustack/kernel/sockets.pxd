@@ -15,6 +15,8 @@ cdef close_reason_t reason_of(int error) noexcept nogil
 # A listening socket. Its descriptor, or a negative errno. address NULL: any. *port 0: the kernel chooses, and says it.
 cdef int socket_listening(const kernel_t *kernel, const ip_addr_t *address, uint16_t *port,
                           uint32_t backlog) noexcept nogil
+# A copy of somebody's listening socket, with this transport's settings. Its descriptor, or a negative errno.
+cdef int socket_adopted(const kernel_t *kernel, int listening_fd, ip_addr_t *address, uint16_t *port) noexcept nogil
 # A socket that connects to somebody: its descriptor, or a negative errno. Whether it has, READY_OUT and
 # socket_error tell.
 cdef int socket_connecting(const kernel_t *kernel, const ip_addr_t *address, uint16_t port,

@@ -2,8 +2,8 @@
 """The kernel's side of a connection: system calls on its socket. See sockets.pxd."""
 
 from libc.errno cimport (
-    EAGAIN, ECONNREFUSED, EFAULT, EHOSTDOWN, EHOSTUNREACH, EINPROGRESS, EINTR, ENETDOWN,
-    ENETUNREACH, ENOBUFS, ENOMEM, ENONET, ENOPROTOOPT, EOPNOTSUPP, EPROTO, ETIMEDOUT, errno)
+    EAGAIN, ECONNREFUSED, EFAULT, EHOSTDOWN, EHOSTUNREACH, EINPROGRESS, EINTR, EINVAL,
+    ENETDOWN, ENETUNREACH, ENOBUFS, ENOMEM, ENONET, ENOPROTOOPT, EOPNOTSUPP, EPROTO, ETIMEDOUT, errno)
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memset, strncmp
 
@@ -13,9 +13,9 @@ from ustack.application cimport (
     CLOSE_PROTOCOL_UNREACHABLE, CLOSE_REFUSED, CLOSE_RESET, CLOSE_SOURCE_ROUTE_FAILED, CLOSE_TIMEOUT, OPTION_CC,
     OPTION_KEEPALIVE, OPTION_NODELAY, OPTION_TOS, OPTION_TTL, OPTION_USER_TIMEOUT_S, close_reason_t)
 from ustack.base.posix cimport (
-    AF_INET, FIONREAD, IP_TOS, IP_TTL, IPPROTO_IP, IPPROTO_TCP, MSG_NOSIGNAL, MSG_TRUNC, SO_ERROR, SO_KEEPALIVE,
-    SO_LINGER, SO_REUSEADDR, SO_REUSEPORT, SO_SNDBUF, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_STREAM, SOL_SOCKET,
-    TCP_CONGESTION, TCP_INFO, TCP_NODELAY, TCP_USER_TIMEOUT, bind, close_descriptor, getpeername, getsockname,
+    AF_INET, F_DUPFD_CLOEXEC, F_GETFL, F_SETFL, FIONREAD, IP_TOS, IP_TTL, IPPROTO_IP, IPPROTO_TCP, MSG_NOSIGNAL,
+    MSG_TRUNC, O_NONBLOCK, SO_ACCEPTCONN, SO_ERROR, SO_KEEPALIVE, SO_LINGER, SO_REUSEADDR, SO_REUSEPORT, SO_SNDBUF, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_STREAM, SOL_SOCKET,
+    TCP_CONGESTION, TCP_INFO, TCP_NODELAY, TCP_USER_TIMEOUT, bind, close_descriptor, fcntl, getpeername, getsockname,
     getsockopt, htons, ioctl, iovec, linger, msghdr, ntohs, recv, sendmsg, setsockopt, sockaddr, sockaddr_in, socket,
     socket_connect, socket_listen, tcp_info)
 from ustack.base.types cimport ip_addr_set_v4, ip_addr_t
@@ -112,6 +112,29 @@ cdef int socket_listening(const kernel_t *kernel, const ip_addr_t *address, uint
         return close_with(fd)
     if getsockname(fd, <sockaddr *>&name, &length) < 0:
         return close_with(fd)
+    port[0] = ntohs(name.sin_port)
+    return fd
+
+
+cdef int socket_adopted(const kernel_t *kernel, int listening_fd, ip_addr_t *address, uint16_t *port) noexcept nogil:
+    cdef sockaddr_in name
+    cdef unsigned int length = sizeof(int)
+    cdef int listening = 0, flags
+    cdef int fd = fcntl(listening_fd, F_DUPFD_CLOEXEC, 0)
+    if fd < 0:
+        return -errno
+    if getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &length) < 0:
+        return close_with(fd)
+    length = sizeof(sockaddr_in)
+    if getsockname(fd, <sockaddr *>&name, &length) < 0:
+        return close_with(fd)
+    if not listening or name.sin_family != AF_INET:
+        close_descriptor(fd)
+        return -EINVAL
+    flags = fcntl(fd, F_GETFL)
+    if flags < 0 or fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0 or settings_apply(kernel, fd) < 0:
+        return close_with(fd)
+    ip_addr_set_v4(address, name.sin_addr.s_addr)
     port[0] = ntohs(name.sin_port)
     return fd
 

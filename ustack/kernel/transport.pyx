@@ -25,10 +25,10 @@ from ustack.base.address cimport ip_addr_from_text
 from ustack.base.arguments cimport timeout_ns, whole
 from ustack.base.bytestring cimport data_of, size_of
 from ustack.base.clock cimport clock_monotonic_ns
-from ustack.base.types cimport ip_addr_t
+from ustack.base.types cimport ip_addr_is_any, ip_addr_t
 from ustack.buf.lent cimport lent_watch
 from ustack.kernel.counters cimport kernel_counters_as_dict
-from ustack.kernel.downcalls cimport downcalls_fill, listener_of
+from ustack.kernel.downcalls cimport downcalls_fill, listen_shared, listener_of
 from ustack.kernel.life cimport Copy, kernel_begin, kernel_clear, kernel_discard, kernel_free
 from ustack.kernel.readiness cimport readiness_ops_t
 from ustack.kernel.records cimport (
@@ -48,6 +48,7 @@ cdef enum:
     SLICE_NS = 100000000            # run() looks for signals and stop() this often
     END_MOST = 512                  # connections that one turn of close() ends
     MAX_CONNECTIONS = 1 << 24
+    SPIN_MOST_NS = 100000000        # a stop is noticed after it
 
 CONTROLS_FILE = Path("/proc/sys/net/ipv4/tcp_available_congestion_control")
 
@@ -56,7 +57,7 @@ CONTROLS_FILE = Path("/proc/sys/net/ipv4/tcp_available_congestion_control")
 cdef class KernelTransport(Transport):
     """KernelTransport(strategy="epoll-lt", *, now_ns=None, max_connections=None, send_queue_bytes=1 << 20,
     low_water_bytes=131072, unsent_low_water_bytes=1 << 30, max_unread_bytes=1 << 28, sndbuf_bytes=0, cc=None,
-    reuse_port=False)
+    reuse_port=False, spin_ns=0)
 --
 
     Serves applications over the kernel's sockets.
@@ -65,7 +66,8 @@ cdef class KernelTransport(Transport):
     poll(), which then is told the time of each; None: a real clock. send_queue_bytes: of
     a connection, beyond what the kernel's buffer (sndbuf_bytes, 0: as it chooses) has taken. max_unread_bytes: of what
     applications have left of what was read, of all connections. cc: None: the kernel's own choice. reuse_port: other
-    processes may listen on the same ports. Raises ValueError, OSError.
+    processes may listen on the same ports. spin_ns: the longest that run() goes on asking the strategy before it
+    sleeps, while sleeps are that short. Raises ValueError, OSError.
     """
 
     cdef kernel_t c
@@ -86,7 +88,7 @@ cdef class KernelTransport(Transport):
     def __init__(self, strategy: str = "epoll-lt", *, now_ns: int | None = None, max_connections: int | None = None,
                  send_queue_bytes: int = 1 << 20, low_water_bytes: int = 131072,
                  unsent_low_water_bytes: int = 1 << 30, max_unread_bytes: int = 1 << 28, sndbuf_bytes: int = 0,
-                 cc: str | None = None, reuse_port: bool = False) -> None:
+                 cc: str | None = None, reuse_port: bool = False, spin_ns: int = 0) -> None:
         cdef const readiness_ops_t *ops
         if self.begun:
             raise RuntimeError("a transport is initialised once")
@@ -100,6 +102,7 @@ cdef class KernelTransport(Transport):
         self.c.max_unread_bytes = whole("max_unread_bytes", max_unread_bytes, 0, 1 << 40)
         self.c.sndbuf_bytes = whole("sndbuf_bytes", sndbuf_bytes, 0, 1 << 30)
         self.c.reuse_port = bool(reuse_port)
+        self.c.spin_ns = whole("spin_ns", spin_ns, 0, SPIN_MOST_NS)
         self._learn_controls(cc)
         if max_connections is None:
             max_connections = ops.most_fd if ops.most_fd else 1 << 20
@@ -259,7 +262,6 @@ cdef class KernelTransport(Transport):
         cdef uint32_t most = whole("backlog", backlog, 1, 1 << 20)
         cdef Application own = application
         cdef int answer
-        cdef KernelListener listener
         if address is not None:
             ip_addr_from_text(address, &wanted)
             at = &wanted
@@ -271,15 +273,34 @@ cdef class KernelTransport(Transport):
                 raise AddressInUse("in_use", f"port {number} is in use", errno.EADDRINUSE)
             if answer != CALL_OK:
                 raise OSError(errno.EADDRNOTAVAIL, f"cannot listen on {address or 'any address'}, port {number}")
-            listener = KernelListener.__new__(KernelListener)
-            listener.transport = self
-            listener.has_address = at != NULL
-            if at != NULL:
-                listener.address = wanted
-            listener.port = self.c.latest_port
-            return listener
+            return self._listener(at)
         finally:
             self.leave()
+
+    def listen_shared(self, descriptor: int, *, application: Application, backlog: int = 4096) -> "KernelListener":
+        """The same on a socket that listens already, and from which other processes take connections, too: each goes to
+        one of them. The descriptor stays the caller's; the transport has a copy. Raises OSError."""
+        cdef int fd = <int>whole("descriptor", descriptor, 0, 0x7FFFFFFF)
+        cdef uint32_t most = whole("backlog", backlog, 1, 1 << 20)
+        cdef Application own = application
+        self.enter("listen_shared()")
+        try:
+            self.register(own)
+            if listen_shared(&self.c, fd, &own.c, most) != CALL_OK:
+                raise OSError(errno.EINVAL, f"descriptor {descriptor} is no IPv4 socket that listens")
+            return self._listener(&self.c.latest_address)
+        finally:
+            self.leave()
+
+    cdef KernelListener _listener(self, const ip_addr_t *at):
+        """The face of the one that was made last."""
+        cdef KernelListener listener = KernelListener.__new__(KernelListener)
+        listener.transport = self
+        listener.has_address = at != NULL and not ip_addr_is_any(at)
+        if listener.has_address:
+            listener.address = at[0]
+        listener.port = self.c.latest_port
+        return listener
 
     def poll(self, now_ns: int | None = None) -> int:
         """One turn, without waiting; how much happened in it. now_ns: exactly with a manual clock; never decreasing."""
@@ -323,16 +344,17 @@ cdef class KernelTransport(Transport):
         self.stop_requested = True
         self.come_up = True
 
-    def close(self, *, linger: float = 0.0) -> None:
+    def close(self, *, linger: float | None = 0.0) -> None:
         """Close every listener, serve connections that applications have closed for `linger` seconds at most, reset
         the others, let the applications go. Idempotent."""
-        cdef uint64_t until_ns
+        cdef uint64_t until_ns = UINT64_MAX, limit_ns = timeout_ns(linger)
         if not self.alive:
             return
         self.enter("close()")
         try:
             self._unlisten_all()
-            until_ns = clock_monotonic_ns() + timeout_ns(linger)
+            if limit_ns < UINT64_MAX - clock_monotonic_ns():
+                until_ns = clock_monotonic_ns() + limit_ns
             while not self.manual_clock and self.c.closing and clock_monotonic_ns() < until_ns:
                 self._sleep(min(until_ns, clock_monotonic_ns() + SLICE_NS), clock_monotonic_ns())
                 self._between_turns()

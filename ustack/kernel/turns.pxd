@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: MIT
 # One turn of a transport over the kernel's sockets.
 #
-#     kernel_wait   the strategy says who is ready; sleeps if it may
-#     kernel_turn   accept ─▶ timeouts ─▶ for each connection with work: read, upcalls ─▶ hand-over
+#     kernel_wait   the strategy says who is ready; asks for a while (spin), then sleeps, if it may
+#     kernel_turn   timeouts ─▶ for each connection with work: read, upcalls ─▶ accept ─▶ hand-over
 #                   ─▶ for each with output: sendmsg, the end, what the strategy is asked next
 #
 # A turn does a bounded amount of work, counted in units of about 100 ns (application.pxd, turn_spent). What it does not
-# pay for stays on the lists, and the next turn comes without a sleep.
+# pay for stays on the lists, and the next turn comes without a sleep. Who is established comes before who wants in: a
+# listener gets what they have left of the turn, and a small share in any case.
 #
 # Above: transport, the face. Below: accepting, upcalls, connections, sockets.
 

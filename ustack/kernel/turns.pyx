@@ -2,7 +2,7 @@
 """One turn of a transport over the kernel's sockets. See turns.pxd."""
 
 from libc.errno cimport EFAULT, ENOMEM
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport UINT64_MAX, uint32_t, uint64_t
 
 from ustack.application cimport CLOSE_ABORTED, CLOSE_NO_MEMORY, CLOSE_NORMAL, CLOSE_TIMEOUT, close_reason_t
 from ustack.base.clock cimport clock_monotonic_ns
@@ -12,7 +12,7 @@ from ustack.buf.slab cimport slab_at
 from ustack.kernel.accepting cimport accept_some, listeners_release
 from ustack.kernel.connections cimport (
     conn_named, interest_sync, out_add, out_take, timeout_sync, watch_no_more, work_add, work_take)
-from ustack.kernel.counters cimport EVENTS_STALE, EVENTS_TOLD, TURNS, WAITS
+from ustack.kernel.counters cimport EVENTS_STALE, EVENTS_TOLD, SPINS, SPINS_IN_VAIN, TURNS, WAITS
 from ustack.kernel.downcalls cimport conn_fail
 from ustack.kernel.readiness cimport READY_EOF, READY_ERROR, READY_HANGUP, READY_IN, READY_OUT, ready_t
 from ustack.kernel.records cimport (
@@ -21,12 +21,14 @@ from ustack.kernel.records cimport (
     kernel_conn_t, kernel_t, tally)
 from ustack.kernel.sockets cimport socket_error, socket_flush
 from ustack.kernel.upcalls cimport upcall_closed, upcalls_end_bursts, upcalls_hand_over, upcalls_make
+from ustack.link.interface cimport spin_adapt, spin_for
 
 cdef enum:
     STAGE_UNITS = 8192          # as the engine has it: see turn_spent
     TIMERS_MOST = 64            # taken from the wheel at once
     MOVES_MOST = 1024           # timers placed again in a turn
     CONNECTION_UNITS = 2        # taken from a list
+    ACCEPTS_UNITS = 240         # a listener's share of a turn that connections have used up: eight accepts
 
 cdef uint64_t FIN_WAIT_2_NS = 60000000000   # as the engine has it: fin_wait_2_timeout_ns
 
@@ -36,10 +38,36 @@ cdef void kernel_wait(kernel_t *kernel, uint64_t timeout_ns) noexcept nogil:
     listeners_release(kernel)
     if has_work(kernel):
         timeout_ns = 0
-    tally(kernel, WAITS)
-    found = kernel.readiness.ops.wait(kernel.readiness, kernel.ready, READY_MOST, timeout_ns)
+    if timeout_ns > 0 and kernel.spin_ns:
+        found = wait_spinning(kernel, timeout_ns)
+    else:
+        found = ask(kernel, timeout_ns)
     kernel.ready_count = <uint32_t>found if found > 0 else 0
     kernel.counters[<int>EVENTS_TOLD] += kernel.ready_count
+
+
+cdef inline int ask(kernel_t *kernel, uint64_t timeout_ns) noexcept nogil:
+    tally(kernel, WAITS)
+    return kernel.readiness.ops.wait(kernel.readiness, kernel.ready, READY_MOST, timeout_ns)
+
+
+cdef int wait_spinning(kernel_t *kernel, uint64_t timeout_ns) noexcept nogil:
+    """As the links of the engine wait: ask without sleeping as long as the last sleeps were short (spin_adapt)."""
+    cdef uint64_t began_ns = clock_monotonic_ns(), spin_ns = spin_for(&kernel.spin, kernel.spin_ns), passed_ns = 0
+    cdef int found
+    if spin_ns > 0:
+        tally(kernel, SPINS)
+        while passed_ns < spin_ns and passed_ns < timeout_ns:
+            found = ask(kernel, 0)
+            if found > 0:
+                return found
+            passed_ns = clock_monotonic_ns() - began_ns
+        tally(kernel, SPINS_IN_VAIN)
+        if passed_ns >= timeout_ns:
+            return 0
+    found = ask(kernel, timeout_ns - passed_ns if timeout_ns != UINT64_MAX else UINT64_MAX)
+    spin_adapt(&kernel.spin, kernel.spin_ns, clock_monotonic_ns() - began_ns, found > 0)
+    return found
 
 
 cdef bint has_work(const kernel_t *kernel) noexcept nogil:
@@ -131,15 +159,12 @@ cdef uint32_t expire(kernel_t *kernel) noexcept nogil:
 # ---------------------------------------------------------------- a turn
 
 cdef uint32_t kernel_turn(kernel_t *kernel, uint64_t now_ns) noexcept nogil:
-    cdef uint32_t happened, number, last
+    cdef uint32_t happened, last
     cdef kernel_conn_t *conn
     kernel.now_ns = now_ns
     tally(kernel, TURNS)
     kernel.budget.stage_left = STAGE_UNITS
     happened = note_ready(kernel)
-    for number in range(kernel.listeners_used):
-        if kernel.listeners[number].fd >= 0 and kernel.listeners[number].ready:
-            happened += accept_some(kernel, number)
     happened += expire(kernel)
     last = kernel.work_tail                 # what upcalls add behind it has its turn later
     while last and kernel.budget.stage_left > 0:
@@ -151,6 +176,7 @@ cdef uint32_t kernel_turn(kernel_t *kernel, uint64_t now_ns) noexcept nogil:
         kernel.budget.stage_left -= CONNECTION_UNITS
         happened += upcalls_make(kernel, conn)
         out_add(kernel, conn)
+    happened += welcome_some(kernel)
     if kernel.hand_overs:
         happened += upcalls_hand_over(kernel)
     kernel.budget.stage_left = STAGE_UNITS
@@ -158,6 +184,19 @@ cdef uint32_t kernel_turn(kernel_t *kernel, uint64_t now_ns) noexcept nogil:
     if kernel.open_applications:
         upcalls_end_bursts(kernel)
     return happened
+
+
+cdef uint32_t welcome_some(kernel_t *kernel) noexcept nogil:
+    """Accept from every listener that has somebody, another one first each time."""
+    cdef uint32_t step, number, taken = 0
+    for step in range(kernel.listeners_used):
+        number = (kernel.listeners_first + step) % kernel.listeners_used
+        if kernel.listeners[number].fd >= 0 and kernel.listeners[number].ready:
+            if kernel.budget.stage_left < ACCEPTS_UNITS:
+                kernel.budget.stage_left = ACCEPTS_UNITS
+            taken += accept_some(kernel, number)
+    kernel.listeners_first += 1
+    return taken
 
 
 cdef void kernel_flush(kernel_t *kernel, uint64_t now_ns) noexcept nogil:

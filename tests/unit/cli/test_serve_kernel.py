@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from ustack.cli.serve_options import kernel_strategies
+from ustack.cli.serve_options import WITH_WORKERS, kernel_strategies
 
 BODY = bytes(range(256)) * 4096
 SERVE = [sys.executable, "-m", "ustack.cli", "serve"]
@@ -78,9 +78,10 @@ def children_of(pid: int) -> list[int]:
     return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
-def test_several_processes_share_a_port(site: Path) -> None:
-    """Each has a listening socket, and the kernel chooses among them by the client's port."""
-    with served(str(site), "--stack", "kernel:reuseport", "--workers", "3") as (process, port):
+@pytest.mark.parametrize("strategy", WITH_WORKERS)
+def test_several_processes_share_a_port(site: Path, strategy: str) -> None:
+    """Prefork: one listening socket. Reuseport: each has one, and the kernel chooses by the client's port."""
+    with served(str(site), "--stack", f"kernel:{strategy}", "--workers", "3") as (process, port):
         workers = children_of(process.pid)
         assert len(workers) == 3
         for _ in range(20):
@@ -88,6 +89,85 @@ def test_several_processes_share_a_port(site: Path) -> None:
         for worker in workers:
             assert "CapEff:\t0000000000000000" in Path(f"/proc/{worker}/status").read_text()
     assert not any(Path(f"/proc/{worker}").exists() for worker in workers)
+
+
+def listening(pid: int, port: int) -> set[str]:
+    """Sockets of this process that listen on the port, by their inodes."""
+    there = set()
+    for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]:
+        words = line.split()
+        if words[3] == "0A" and words[1].endswith(f":{port:04X}"):
+            there.add(words[9])
+    held = {os.readlink(path) for path in Path(f"/proc/{pid}/fd").iterdir() if path.is_symlink()}
+    return {inode for inode in there if f"socket:[{inode}]" in held}
+
+
+@pytest.mark.parametrize(("strategy", "sockets"), [("prefork", 1), ("reuseport", 3)])
+def test_workers_have_one_listening_socket_or_one_each(site: Path, strategy: str, sockets: int) -> None:
+    """And the first process none, once they serve."""
+    with served(str(site), "--stack", f"kernel:{strategy}", "--workers", "3") as (process, port):
+        held = [listening(worker, port) for worker in children_of(process.pid)]
+        assert [len(each) for each in held] == [1, 1, 1]
+        assert len(set.union(*held)) == sockets
+        assert listening(process.pid, port) == set()
+
+
+def test_each_preforked_worker_takes_connections(site: Path, tmp_path: Path) -> None:
+    """While one has a connection in its hands, the kernel wakes another one."""
+    with served(str(site), "--stack", "kernel:prefork", "--workers", "2") as (process, port):
+        workers = children_of(process.pid)
+        before = {worker: sockets_of(worker) for worker in workers}
+        clients: list[socket.socket] = []
+        try:
+            while not all(sockets_of(worker) > before[worker] for worker in workers):
+                clients.append(socket.create_connection(("127.0.0.1", port)))
+                assert len(clients) < 500
+        finally:
+            for client in clients:
+                client.close()
+
+
+def sockets_of(pid: int) -> int:
+    held = [os.readlink(path) for path in Path(f"/proc/{pid}/fd").iterdir() if path.is_symlink()]
+    return sum(name.startswith("socket:") for name in held)
+
+
+@pytest.mark.parametrize("strategy", WITH_WORKERS)
+def test_a_second_server_on_the_port_is_refused(site: Path, strategy: str) -> None:
+    """With SO_REUSEPORT alone it would get every other connection, and nobody would know."""
+    with served(str(site), "--stack", f"kernel:{strategy}", "--workers", "2") as (_, port):
+        arguments = [*SERVE, str(site), "--stack", "kernel:reuseport", "--workers", "2", "--port", str(port)]
+        done = subprocess.run(arguments, check=False, capture_output=True, text=True)
+        assert (done.returncode, done.stderr) == (2, f"ustack: cannot serve: port {port} is in use\n")
+        assert get(port, "/") == b"home"
+
+
+def test_workers_that_are_told_to_end_while_they_start_leave_nothing(site: Path) -> None:
+    """Whenever the signal comes: the exit status is 0, and no process is left."""
+    for delay in range(12):
+        arguments = [*SERVE, str(site), "--stack", "kernel:reuseport", "--workers", "3", "--port", str(free_port())]
+        with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+            seen: set[int] = set()
+            while len(seen) <= delay % 4 and process.poll() is None:  # as many workers as that have begun
+                seen.update(children_of(process.pid))
+                if delay % 4 == 3 and len(seen) == 3:
+                    break
+            os.kill(process.pid, signal.SIGTERM)
+            _, said = process.communicate()
+        assert (process.returncode, said) == (0, "")
+        assert not any(Path(f"/proc/{worker}").exists() for worker in seen)
+
+
+@pytest.mark.parametrize("strategy", WITH_WORKERS)
+def test_what_no_worker_can_is_said_once(site: Path, strategy: str) -> None:
+    site.chmod(0o700)
+    if os.geteuid() != 0:
+        pytest.skip("only root becomes somebody else")
+    port = str(free_port())
+    arguments = [*SERVE, str(site), "--stack", f"kernel:{strategy}", "--workers", "3", "--port", port]
+    done = subprocess.run([*arguments, "--user", "nobody"], check=False, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.count("nobody may not enter") == done.stderr.count("\n") == 1
 
 
 def test_the_log_of_several_processes_is_opened_again(site: Path, tmp_path: Path) -> None:
@@ -121,16 +201,17 @@ def test_the_others_end_when_a_worker_does(site: Path) -> None:
     assert said.endswith("has ended: the others are ended, too\n")
 
 
-def test_workers_that_cannot_serve_say_so(site: Path) -> None:
+@pytest.mark.parametrize("strategy", WITH_WORKERS)
+def test_workers_that_cannot_serve_say_so(site: Path, strategy: str) -> None:
+    """Once, and not as many times as there are workers."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = str(taken.getsockname()[1])
-        arguments = [*SERVE, str(site), "--stack", "kernel:reuseport", "--workers", "2", "--port", port]
+        arguments = [*SERVE, str(site), "--stack", f"kernel:{strategy}", "--workers", "2", "--port", port]
         done = subprocess.run(arguments, check=False, capture_output=True, text=True)
     assert done.returncode == 2
-    assert f"port {port} is in use" in done.stderr
-    assert "a worker has ended before it was ready" in done.stderr
+    assert done.stderr.count(f"port {port} is in use") == done.stderr.count("\n") == 1
 
 
 def test_responses_under_way_are_finished(site: Path) -> None:

@@ -91,9 +91,11 @@ KERNEL = {"link": None, "stack": "kernel:poll"}
         ({"ring": 64}, "--ring makes no sense"),
         ({"busy_poll": "always"}, "--busy-poll makes no sense"),
         ({"settings": (("ttl", 3),)}, "--set makes no sense"),
-        ({"workers": 2}, "--workers is for --stack kernel:reuseport"),
+        ({"workers": 2}, "--workers is for --stack kernel:prefork or kernel:reuseport"),
+        ({"stack": "kernel:prefork", "json_stats": True}, "--json-stats makes no sense"),
         ({"stack": "kernel:reuseport", "json_stats": True}, "--json-stats makes no sense"),
         ({"listen": "localhost"}, "bad --listen 'localhost'"),
+        ({"listen": ""}, "bad --listen ''"),
         ({"linger": float("nan")}, "bad --linger nan"),
     ],
 )
@@ -107,6 +109,13 @@ def test_what_the_kernels_sockets_cannot_be_asked_is_refused(
 def test_listen_is_for_the_kernels_sockets_alone(tmp_path: Path) -> None:
     with pytest.raises(LabError, match="--listen is for --stack kernel:STRATEGY"):
         check(Options(tmp_path, listen="127.0.0.1"))
+
+
+def test_spin_is_for_the_kernels_sockets_alone(tmp_path: Path) -> None:
+    with pytest.raises(
+        LabError, match="--spin is for --stack kernel:STRATEGY: how a stack of ours waits is --busy-poll"
+    ):
+        check(Options(tmp_path, spin=50))
 
 
 def test_where_the_kernels_sockets_are_found(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@
 import errno
 import os
 import resource
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -157,6 +158,65 @@ def test_a_port_has_one_listener_unless_it_is_shared(strategy: str) -> None:
         assert other.listen(port, application=Recorder(), address=ADDRESS).port == port
 
 
+def test_a_socket_that_listens_already_is_shared(strategy: str) -> None:
+    """As forked workers share it: each takes one connection in a turn, so that the others get some."""
+    with socket.create_server((ADDRESS, 0)) as port, KernelTransport(strategy, now_ns=0) as transport:
+        recorder = Recorder()
+        listener = transport.listen_shared(port.fileno(), application=recorder)
+        assert listener.port == port.getsockname()[1]
+        ends = [LoopbackEnd(listener.port) for _ in range(3)]
+        while not recorder.ports:
+            transport.poll(0)
+        assert len(recorder.ports) == 1
+        ours, _ = port.accept()  # who else takes from it
+        ours.close()
+        while len(recorder.ports) < 2:
+            transport.poll(0)
+        transport.poll(0)
+        assert len(recorder.ports) == 2
+        listener.close()
+        ends.append(LoopbackEnd(port.getsockname()[1]))  # the socket is not ours to close
+        for end in ends:
+            end.abort()
+
+
+def test_what_does_not_listen_is_no_listener(strategy: str) -> None:
+    with KernelTransport(strategy) as transport:
+        for unfit in (socket.socket(), socket.create_server(("::1", 0), family=socket.AF_INET6)):
+            with unfit, pytest.raises(OSError, match="is no IPv4 socket that listens"):
+                transport.listen_shared(unfit.fileno(), application=Recorder())
+
+
+def test_who_is_established_comes_before_who_wants_in(make: Make) -> None:
+    recorder = Recorder()
+    loopback = make(recorder)
+    early = loopback.open()
+    loopback.settle()
+    recorder.clear()
+    late = loopback.open()
+    early.send(b"x")
+    loopback.settle()
+    assert [entry[:2] for entry in recorder.log if entry[0] in ("accept", "data")] == [
+        ("data", early.port),
+        ("accept", late.port),
+    ]
+
+
+def test_connections_that_use_up_every_turn_keep_nobody_out(make: Make) -> None:
+    """A listener has a small share of a turn in any case."""
+    recorder = Recorder()
+    recorder.charge = 100_000
+    loopback = make(recorder)
+    busy = loopback.open()
+    loopback.settle()
+    busy.send(b"x" * 50)  # each byte costs a turn
+    ends = [loopback.open() for _ in range(20)]
+    for _ in range(10):
+        loopback.poll()
+    assert {end.port for end in ends} <= set(recorder.ports)
+    assert len(recorder.received[busy.port]) < 50
+
+
 def test_an_address_that_is_not_ours_is_refused(strategy: str) -> None:
     with KernelTransport(strategy) as transport, pytest.raises(OSError, match=r"cannot listen on 192\.0\.2\.1"):
         transport.listen(0, application=Recorder(), address="192.0.2.1")
@@ -184,10 +244,10 @@ def test_select_resets_whom_it_cannot_watch() -> None:
 
 
 def test_what_is_left_unread_is_bounded_for_all_connections(make: Make) -> None:
-    """Two blocks are allowed: the third connection that leaves something is reset."""
+    """A rest costs its length, in steps of 64 bytes. Two such steps are allowed: the third connection is reset."""
     recorder = Recorder()
     recorder.consume = 0
-    loopback = make(recorder, max_unread_bytes=2 * 16384)
+    loopback = make(recorder, max_unread_bytes=2 * 64)
     ends = [loopback.open() for _ in range(3)]
     loopback.settle()
     for end in ends:
@@ -198,4 +258,19 @@ def test_what_is_left_unread_is_bounded_for_all_connections(make: Make) -> None:
     assert was_reset(ends[2])
     recorder.act(ends[0].port, "abort")
     loopback.settle()
-    assert loopback.transport.leaks()["unread_bytes"] == 16384
+    assert loopback.transport.leaks()["unread_bytes"] == 64
+
+
+def test_what_is_consumed_of_a_rest_costs_nothing_any_more(make: Make) -> None:
+    recorder = Recorder()
+    recorder.consume = 0
+    loopback = make(recorder, max_unread_bytes=16384)
+    end = loopback.open()
+    end.send(b"x" * 10_000 + b"last")
+    loopback.settle()
+    assert loopback.transport.leaks()["unread_bytes"] == 10_048
+    assert recorder.read(end.port, 10_000) == b"x" * 10_000
+    assert loopback.transport.leaks()["unread_bytes"] == 64
+    assert recorder.peek(end.port) == b"last"
+    assert recorder.read(end.port, 4) == b"last"
+    assert loopback.transport.leaks()["unread_bytes"] == 0

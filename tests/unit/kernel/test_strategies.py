@@ -3,6 +3,7 @@
 
 import os
 import resource
+import socket
 import threading
 from collections.abc import Callable
 
@@ -10,7 +11,7 @@ import pytest
 
 from ustack.kernel.strategies import names
 from ustack.kernel.transport import KernelTransport
-from ustack.testing.loopback import Loopback
+from ustack.testing.loopback import ADDRESS, Loopback
 from ustack.testing.recorder import Recorder
 
 Make = Callable[..., Loopback]
@@ -128,7 +129,7 @@ def test_a_reader_that_stops_is_asked_about_nothing(make: Make) -> None:
     assert after["receives"] == before["receives"]
     assert after["upcalls"] == before["upcalls"]
     assert recorder.receivable(end.port) == 10000
-    assert loopback.transport.leaks()["unread_bytes"] == 16384
+    assert loopback.transport.leaks()["unread_bytes"] == 5056
 
 
 def test_a_slow_reader_gets_everything_in_order_by_and_by(make: Make) -> None:
@@ -227,6 +228,39 @@ def test_a_transport_that_goes_leaves_the_others_what_was_lost() -> None:
         resource.setrlimit(resource.RLIMIT_SIGPENDING, (soft, hard))
     assert recorder.received == {end.port: b"x"}
     loopback.close()
+
+
+def exchange(transport: KernelTransport, port: int, enough: Callable[[dict[str, int]], bool]) -> None:
+    """A byte there and back, again and again, until the counters say that it is enough; then the end."""
+    with socket.create_connection((ADDRESS, port)) as client:
+        for _ in range(100_000):
+            client.sendall(b"x")
+            assert client.recv(1) == b"y"
+            if enough(transport.counters()):
+                break
+    transport.stop()
+
+
+@pytest.mark.parametrize("spin_ns", [0, 10_000_000])
+def test_after_short_sleeps_a_wait_asks_again_and_again_before_it_sleeps(strategy: str, spin_ns: int) -> None:
+    """The window of the links (spin_adapt): it opens when sleeps are short, so that the next event is met awake."""
+    recorder = Recorder()
+    recorder.on("data", ("send", b"y"))
+    with KernelTransport(strategy, spin_ns=spin_ns) as transport:
+        port = transport.listen(0, application=recorder, address=ADDRESS).port
+        least = 100 if spin_ns else 0
+
+        def enough(counters: dict[str, int]) -> bool:
+            return counters["upcalls"] > 100 and counters["spins"] - counters["spins_in_vain"] >= least
+
+        client = threading.Thread(target=exchange, args=(transport, port, enough))
+        client.start()
+        transport.run()
+        client.join()
+        counters = transport.counters()
+        assert enough(counters)
+        assert (counters["spins"] > 0) == (spin_ns > 0)
+    assert recorder.errors == []
 
 
 def test_another_thread_may_go_on(make: Make) -> None:

@@ -385,3 +385,13 @@ def test_nothing_is_opened_while_the_transport_goes(strategy: str) -> None:
     assert len(recorder.errors) == 1
     assert set(loopback.transport.leaks().values()) == {0}
     loopback.close()
+
+
+def test_a_time_that_cannot_be_lingered_closes_nothing(strategy: str) -> None:
+    with KernelTransport(strategy) as transport:
+        port = transport.listen(0, application=Recorder(), address=ADDRESS).port
+        with pytest.raises(ValueError, match=r"timeout -1\.0: must be 0 or more seconds"):
+            transport.close(linger=-1)
+        socket.create_connection((ADDRESS, port)).close()
+        transport.close(linger=None)
+    assert not transport.alive
