@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-# make run | test | build | bench-quick | bench-loss | lint | asan-test | clean.   ARGS=... is passed on.
+# make run | test | build | bench | bench-quick | bench-loss | lint | asan-test | clean.   ARGS=... is passed on.
 #
 # Nothing is installed by hand before: missing system packages come through apt, Python's into .venv. What is up to
 # date is not done again; two makes at once wait for each other.
@@ -18,7 +18,7 @@ ifneq ($(shell id -u),0)
 NEED_ROOT = $(error make $@ needs root (network namespaces, raw sockets, apt): sudo make $@)
 endif
 
-.PHONY: FORCE run test build bench-quick bench-loss lint lint-style lint-cython lint-types lint-warnings asan-test coverage clean distclean locked-build locked-asan
+.PHONY: FORCE run test build bench bench-quick bench-loss lint lint-style lint-cython lint-types lint-warnings asan-test coverage clean distclean locked-build locked-asan
 
 ## Serve the sample site from the userspace stack, check it with curl, go on until Ctrl-C.
 run:
@@ -46,6 +46,13 @@ bench-quick:
 	@vagrant/install-packages build run bench
 	@$(MAKE) --no-print-directory build
 	@exec $(PYTHON) -m ustack.tools.bench_quick $(ARGS)
+
+## Everybody under every load, in half an hour, with a report in build/bench. ARGS="keepalive --contestants ustack-veth,nginx".
+bench:
+	@$(NEED_ROOT)
+	@vagrant/install-packages build run bench contestants
+	@$(MAKE) --no-print-directory build
+	@exec $(PYTHON) -m ustack.cli bench $(ARGS)
 
 ## The stack against the kernel's over paths with delay, loss, reordering and queues: half an hour, ARGS=--quick for less.
 bench-loss:

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""The commands of `ustack`: serve, demo, lab, wire, info. Above everything; only the command line's start imports it.
+"""The commands of `ustack`: serve, demo, lab, wire, info, bench. Above everything; only the command line's start
+imports it.
 
 Whatever is wrong with the arguments or the machine ends as one line on standard error and exit status 2.
 """
@@ -11,6 +12,7 @@ from collections.abc import Sequence
 import click
 
 from ustack import __version__
+from ustack.cli.bench import bench as bench_command
 from ustack.cli.demo import demo as demo_command
 from ustack.cli.info import info as info_command
 from ustack.cli.lab import lab as lab_command
@@ -32,6 +34,7 @@ cli.add_command(demo_command)
 cli.add_command(lab_command)
 cli.add_command(wire_command)
 cli.add_command(info_command)
+cli.add_command(bench_command)
 
 
 def run_command(command: click.Command, arguments: Sequence[str] | None = None) -> int:

@@ -1,0 +1,250 @@
+# SPDX-License-Identifier: MIT
+"""`ustack bench`: run it, show what files of it say, set two of them side by side.
+
+    standard output   the table; with --quick as well
+    standard error    a progress bar with the time that is left (lines where it is no terminal); one line if
+                      something is wrong
+    files             runs.jsonl and report.html in --out
+    exit status       0; 2 if it could not be run. A contestant that fails is no failure of the bench
+
+Above: cli. Below: runner, tables, report, compare.
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+import resource
+import shlex
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from ustack import __version__
+from ustack.tools.bench import contestants, experiments, machine, records, site, tables
+from ustack.tools.bench.contestants.base import CONGESTION_CONTROL, Contestant, congestion_control_allowed
+from ustack.tools.bench.experiments.base import Bench, Experiment
+from ustack.tools.bench.generators import Wrk
+from ustack.tools.bench.runner import Runner
+from ustack.tools.benchmark import CLIENT_SETTINGS, choose, two_cores
+
+MINUTES = 27.0  # for the rounds; starting everybody, and the report, take some more
+REFERENCE = "nginx"
+DESCRIPTORS = 1 << 20
+
+
+class Commands(click.Group):
+    """A group whose first word may be left out: then it is `run`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put it in."""
+        if not args or args[0] not in self.commands:
+            args = ["run", *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+def bench() -> None:
+    """Compare stacks and servers on this machine."""
+
+
+@bench.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("names", nargs=-1, metavar="[EXPERIMENT]...")
+@click.option("--contestants", "wanted", metavar="NAME,...", help="Who takes part, everywhere.  [default: see --list]")
+@click.option("--rounds", type=click.IntRange(1, 1000), help="[default: as many whole ones as fit into --minutes]")
+@click.option("--minutes", default=MINUTES, show_default=True, type=click.FloatRange(0.1, 10000), help="For rounds.")
+@click.option("--duration", default=1, show_default=True, type=click.IntRange(1, 600), help="Seconds of a measurement.")
+@click.option("--quick", is_flag=True, help="One point of each experiment, two rounds.")
+@click.option("--reference", default=REFERENCE, show_default=True, help="Whom the table's ratios are to.")
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder.  [default: build/bench/TIME]")
+@click.option("--list", "listing", is_flag=True, help="Name experiments and contestants, run nothing.")
+def run(
+    *,
+    names: tuple[str, ...],
+    wanted: str | None,
+    rounds: int | None,
+    minutes: float,
+    duration: int,
+    quick: bool,
+    reference: str,
+    out: Path | None,
+    listing: bool,
+) -> int:
+    """Compare stacks and servers on this machine, in alternating rounds, and write a report.
+
+    EXPERIMENT: those alone; all, if none is named. `ustack bench compare A.jsonl B.jsonl` sets two benches side by
+    side, `ustack bench report FILE.jsonl` shows one again. Needs root and two cores.
+    """
+    able, kinds = experiments.known(), contestants.known()
+    chosen = [able[name] for name in choose(",".join(names) or ",".join(able), list(able), "experiment")]
+    contesting = choose(wanted or ",".join(kinds), list(kinds), "contestant")
+    if listing:
+        click.echo(list_of(able, kinds))
+        return 0
+    client_core, server_core = two_cores("ustack bench")
+    folder = out or Path("build/bench") / datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+    folder.mkdir(parents=True, exist_ok=True)
+    if quick and rounds is None:
+        rounds = 2
+    raise_limit()
+    with ExitStack() as stack:
+        stack.enter_context(congestion_control_allowed())
+        work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ustack-bench-")))
+        work.chmod(0o755)  # servers become ordinary users before they look into it
+        shared = Bench(
+            work, work / "site", Wrk(work, client_core), duration, client_core, server_core, quick=quick
+        )
+        file = stack.enter_context((folder / "runs.jsonl").open("w", encoding="utf-8"))
+        writer = records.Writer(file)
+        runner = Runner(shared, chosen, writer, explicit=wanted is not None)
+        stack.callback(runner.stop)
+        writer.write("bench", **facts(shared, rounds, minutes, reference))
+        measure(runner, contesting, kinds, rounds, minutes)
+    show(writer.results, folder, reference)
+    return 0
+
+
+def raise_limit() -> None:
+    """As many descriptors as may be had, for servers as well, which inherit it."""
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    for wanted in (max(most, DESCRIPTORS), most):
+        with suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, wanted))
+            return
+
+
+def facts(shared: Bench, rounds: int | None, minutes: float, reference: str) -> dict[str, Any]:
+    """The first record."""
+    return {
+        "format": 1,
+        "ustack": __version__,
+        "began": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "command": shlex.join(["ustack", *sys.argv[1:]]),
+        "machine": machine.describe(),
+        "pinning": machine.pinning(shared.client_core, shared.server_core),
+        "client_core": shared.client_core,
+        "server_core": shared.server_core,
+        "congestion_control": CONGESTION_CONTROL,
+        "client_settings": CLIENT_SETTINGS,
+        "generator": shared.generator.name,
+        "seconds": shared.seconds,
+        "rounds_wanted": rounds,
+        "minutes": minutes,
+        "quick": shared.quick,
+        "reference": reference,
+    }
+
+
+def measure(
+    runner: Runner, names: Sequence[str], kinds: dict[str, type[Contestant]], rounds: int | None, minutes: float
+) -> None:
+    """Make the site, start everybody, run the rounds."""
+    shared, console = runner.bench, Console(stderr=True)
+    shared.hashes = site.make(shared.site)
+    for experiment in runner.experiments:
+        experiment.prepare(shared)
+        runner.writer.write("experiment", **experiment.describe())
+    os.sched_setaffinity(0, {shared.client_core})
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("starting", total=None)
+
+        def say(line: str, seconds: float) -> None:
+            progress.update(task, description=line, advance=say.pending)  # type: ignore[attr-defined]
+            say.pending = seconds  # type: ignore[attr-defined]
+            if not console.is_terminal:
+                console.print(line, highlight=False)
+
+        say.pending = 0.0  # type: ignore[attr-defined]
+        runner.say = say
+        runner.start(names, kinds)
+        began, number = time.monotonic(), 0
+        while rounds is None or number < rounds:
+            number += 1
+            spent = time.monotonic() - began
+            if rounds is None and number > 1 and spent * number / (number - 1) > minutes * 60:
+                break
+            each = spent / (number - 1) if number > 1 else runner.planned_s()
+            total = rounds if rounds is not None else max(number, int(minutes * 60 / each)) if each else 1
+            progress.update(task, total=runner.planned_s() * total)
+            runner.run_round(number)
+
+
+def show(results: records.Results, folder: Path | None, reference: str) -> None:
+    """Table and report of what was written down."""
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    tables.show(console, results, reference)
+    if folder is None:
+        return
+    from ustack.tools.bench import html
+
+    try:
+        path = html.write(results, folder / "report.html")
+        console.print(f"{folder / 'runs.jsonl'}\n{path}", highlight=False, soft_wrap=True)
+    except html.NoLibraries as error:
+        click.echo(f"ustack bench: no report.html: {error}", err=True)
+
+
+def list_of(able: dict[str, Experiment], kinds: dict[str, type[Contestant]]) -> str:
+    """Experiments and contestants, a line each."""
+    lines = ["experiments:"]
+    for experiment in able.values():
+        who = "all" if experiment.everybody else ", ".join(experiment.only or ()) or "main contestants"
+        lines.append(f"  {experiment.name:<12} {experiment.title} ({who})")
+    lines.append("contestants (*: main):")
+    for name, kind in kinds.items():
+        missing = kind(Path(), Path(), 0).missing()
+        mark = "*" if kind.main else " "
+        lines.append(f"  {name:<20} {mark} {kind.title or name}{': ' + missing if missing else ''}")
+    return "\n".join(lines)
+
+
+def load(path: Path) -> records.Results:
+    """A file, or a refusal in one line."""
+    try:
+        return records.read(path)
+    except (records.RecordsError, OSError) as error:
+        raise click.ClickException(str(error)) from None
+
+
+@bench.command()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--reference", help="Whom the table's ratios are to.  [default: as it was]")
+@click.option("--html", "page", type=click.Path(dir_okay=False, path_type=Path), help="Write the report there.")
+def report(file: Path, reference: str | None, page: Path | None) -> int:
+    """Show the runs of FILE again: a table, and with --html the report."""
+    results = load(file)
+    tables.show(
+        Console(width=None if sys.stdout.isatty() else 160),
+        results,
+        reference or str(results.bench.get("reference", REFERENCE)),
+    )
+    if page is not None:
+        from ustack.tools.bench import html
+
+        try:
+            html.write(results, page)
+        except html.NoLibraries as error:
+            raise click.ClickException(str(error)) from None
+    return 0
+
+
+@bench.command()
+@click.argument("one", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("other", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+def compare(one: Path, other: Path) -> int:
+    """Set two benches side by side: two machines, or two versions."""
+    from ustack.tools.bench.compare import table
+
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    for made in table(load(one), load(other), str(one), str(other)):
+        console.print(made, highlight=False)
+    return 0

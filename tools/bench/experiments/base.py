@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: MIT
+"""What an experiment is: a question, points at which it is asked, and a measurement of one contestant at one point.
+
+It must not: decide who is asked when (runner), or what the figures mean (figures).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ustack.tools.bench.contestants.base import Contestant
+from ustack.tools.bench.generators import Generator
+from ustack.tools.generators import Load
+
+
+@dataclass
+class Bench:
+    """What all measurements share. hashes: SHA-256 of the site's files by name. seconds: of a run."""
+
+    work: Path
+    site: Path
+    generator: Generator
+    seconds: int
+    client_core: int
+    server_core: int
+    hashes: dict[str, str] = field(default_factory=dict)
+    contestants: dict[str, Contestant] = field(default_factory=dict)
+    quick: bool = False
+
+
+@dataclass
+class Outcome:
+    """What one measurement found. errors: then the value does not count."""
+
+    value: float | None
+    load: Load = field(default_factory=Load)
+    command: str = ""
+    errors: dict[str, int] = field(default_factory=dict)
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+class Experiment:
+    """One question. Attributes are what the report says about it; a subclass measures.
+
+    everybody: all contestants take part, not only the main ones. checks: files that a contestant is asked for after
+    each run, when nobody presses. beside_s: what a run takes beyond its seconds.
+    """
+
+    name = ""
+    title = ""
+    asks = ""
+    unit = ""
+    lower_is_better = False
+    everybody = False
+    order = 100
+    points: Sequence[str] = ()
+    quick_points: Sequence[str] | None = None
+    beside_s = 0.3
+    checks: Sequence[str] = ("/512.bin",)
+    only: Sequence[str] | None = None  # the contestants that it is about, if it is about some
+
+    def prepare(self, bench: Bench) -> None:
+        """Write what is to be served, before any contestant starts."""
+
+    def unfit(self, contestant: Contestant, point: str) -> str:
+        """Why a contestant cannot be asked at this point; "" if it can."""
+        return ""
+
+    def measure(self, bench: Bench, contestant: Contestant, point: str) -> Outcome:
+        """Ask one at one point. May raise LoadError."""
+        raise NotImplementedError
+
+    def finish(self) -> None:
+        """Give back what prepare() took."""
+
+    def points_of(self, *, quick: bool) -> Sequence[str]:
+        """Where it is asked: the first point alone in a quick bench, if it names none for that."""
+        return (self.quick_points or self.points[:1]) if quick else self.points
+
+    def describe(self) -> dict[str, Any]:
+        """For the record and the report."""
+        return {
+            "name": self.name,
+            "title": self.title,
+            "asks": self.asks,
+            "unit": self.unit,
+            "lower_is_better": self.lower_is_better,
+            "points": list(self.points),
+        }

@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: MIT
+"""Experiments in a closed loop: so many connections, each of which asks again when it is answered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import ClassVar
+
+from ustack.tools.bench.contestants.base import Contestant
+from ustack.tools.bench.experiments.base import Bench, Experiment, Outcome
+from ustack.tools.bench.generators import Shape, ask
+from ustack.tools.bench.site import FILES
+from ustack.tools.generators import Load
+from ustack.tools.servers import make_distinct
+
+
+def requests_per_second(load: Load) -> float:
+    """Completed responses."""
+    return load.requests_per_second
+
+
+def gigabits_per_second(load: Load) -> float:
+    """Bytes of HTTP received, heads included."""
+    return load.gigabits_per_second
+
+
+def p50_us(load: Load) -> float:
+    """Half of the responses came sooner."""
+    return load.p50_us
+
+
+class ClosedLoop(Experiment):
+    """A shape for each point, and what of the load is the value."""
+
+    unit = "requests/s"
+    shapes: ClassVar[dict[str, Shape]]
+    value: Callable[[Load], float] = staticmethod(requests_per_second)
+
+    def unfit(self, contestant: Contestant, point: str) -> str:
+        """By the connections it can hold, and the files it can read."""
+        shape = self.shapes[point]
+        if contestant.at_most is not None and shape.connections > contestant.at_most:
+            return f"at most {contestant.at_most} connections: {contestant.why_at_most}"
+        if shape.paths and not contestant.reads_files:
+            return "reads no files by name"
+        return ""
+
+    def measure(self, bench: Bench, contestant: Contestant, point: str) -> Outcome:
+        """One run of the load generator."""
+        shape = self.shapes[point]
+        load, command = ask(bench.generator, contestant, shape, bench.seconds)
+        return Outcome(type(self).value(load), load, command, dict(load.errors))
+
+
+def at(connections: int, **more: object) -> Shape:
+    """512 bytes on so many connections."""
+    return Shape(connections=connections, **more)  # type: ignore[arg-type]
+
+
+class KeepAlive(ClosedLoop):
+    """The same file again and again."""
+
+    name = "keepalive"
+    order = 1
+    title = "Keep-alive: requests per second, 512 bytes"
+    asks = "How many small responses per second, when connections stay open?"
+    everybody = True
+    shapes: ClassVar[dict[str, Shape]] = {f"{n:,} connections": at(n) for n in (16, 64, 1000)}
+    points = tuple(shapes)
+    quick_points = ("64 connections",)
+
+
+class Files512(ClosedLoop):
+    """A connection for each request."""
+
+    name = "files512"
+    order = 2
+    title = "A connection for each 512-byte file: files per second"
+    asks = (
+        "Kegel's first test, “simple, interesting, and hard”: how many 512-byte files per second, "
+        "each over a connection of its own?"
+    )
+    everybody = True
+    unit = "files/s"
+    shapes: ClassVar[dict[str, Shape]] = {f"{n:,} at once": at(n, close=True) for n in (64, 1000)}
+    points = tuple(shapes)
+    quick_points = ("64 at once",)
+
+
+class Bulk(ClosedLoop):
+    """Bodies that take more than a segment."""
+
+    name = "bulk"
+    order = 3
+    title = "Bulk: Gb/s by the size of the body"
+    asks = "How much data, when bodies are large? Offloads are on, 8 connections (16 with 16 KiB)."
+    unit = "Gb/s"
+    value = staticmethod(gigabits_per_second)
+    shapes: ClassVar[dict[str, Shape]] = {
+        "16 KiB": Shape("/16k.bin", FILES["/16k.bin"], 16),
+        "64 KiB": Shape("/64k.bin", FILES["/64k.bin"], 8),
+        "1 MiB": Shape("/1m.bin", FILES["/1m.bin"], 8),
+        "100 MB": Shape("/100m.bin", FILES["/100m.bin"], 1),
+    }
+    points = tuple(shapes)
+    quick_points = ("1 MiB",)
+    checks = ("/1m.bin",)
+
+
+class Pipelining(ClosedLoop):
+    """Sixteen requests in one write."""
+
+    name = "pipelining"
+    order = 4
+    title = "Pipelining: requests per second, 16 at a time on 64 connections"
+    asks = "What does a request cost when the network is asked once for many?"
+    shapes: ClassVar[dict[str, Shape]] = {"depth 16": at(64, depth=16)}
+    points = tuple(shapes)
+
+
+class Latency1(ClosedLoop):
+    """One connection, one request under way."""
+
+    name = "latency1"
+    order = 5
+    title = "Latency of one connection: median in µs"
+    asks = "How long does a small request take when nothing else is under way?"
+    unit = "µs"
+    lower_is_better = True
+    value = staticmethod(p50_us)
+    shapes: ClassVar[dict[str, Shape]] = {"1 connection": at(1)}
+    points = tuple(shapes)
+
+
+class BigDir(ClosedLoop):
+    """More files than anybody keeps open."""
+
+    name = "bigdir"
+    order = 6
+    title = "100,000 files in turn: requests per second, 64 connections"
+    asks = "What does it cost to find a file, when each request asks for another?"
+    shapes: ClassVar[dict[str, Shape]] = {"100,000 files": at(64, path="/", paths="distinct")}
+    points = tuple(shapes)
+
+    def prepare(self, bench: Bench) -> None:
+        """Write them, 100 folders of 1,000."""
+        make_distinct(bench.site)
+
+
+EXPERIMENTS = [KeepAlive(), Files512(), Bulk(), Pipelining(), Latency1(), BigDir()]
