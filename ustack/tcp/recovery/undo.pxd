@@ -12,9 +12,10 @@
 #                                     acknowledges what was never sent again
 #     DSACK (RFC 3708, RFC 2883)      everything that was sent again is reported as a duplicate; what is reported from
 #                                     before the repair was sent again by another one, or by the network
-#     undo_restore    nothing is lost, the control hears on_spurious, the RTO becomes more patient (RFC 4015). The
-#                     window is what it was, as in Linux. RFC 4015 step (9) would let it grow again from FlightSize +
-#                     min(bytes_acked, IW); here what was lost is in flight again, so that no more than that is free
+#     undo_restore    nothing is lost, the control hears on_spurious, the RTO becomes more patient (RFC 4015) with the
+#                     next sample, and stays backed off until then. The window is what it was, as in Linux. RFC 4015
+#                     step (9) would let it grow again from FlightSize + min(bytes_acked, IW); here what was lost is
+#                     in flight again, so that no more than that is free
 #
 # F-RTO's step 2 lets two segments of new data go where there are any and the peer's window has room; otherwise the
 # timeout is taken for what it says. What the first ACK acknowledges must not reach `recover`.

@@ -57,7 +57,11 @@ cdef bint undo_detects(const tcp_t *tcp, const tcb_t *tcb, flight_t *flight, con
 
 
 cdef void undo_restore(tcp_t *tcp, tcb_t *tcb, flight_t *flight) noexcept nogil:
-    """RFC 4015 section 3: what was believed lost is in flight, the window is as before, the RTO learns from it."""
+    """RFC 4015 section 3: what was believed lost is in flight, the window is as before, the RTO learns from it.
+
+    The timer stays as it runs, its back-off with it: a spurious timeout is no measurement, and only one ends the
+    back-off (RFC 6298 section 5; Linux does the same). With the first sample RFC 4015 makes the RTO anew and restarts
+    the timer (take_measurements, rexmit_restart)."""
     cdef const cc_ops_t *ops = control_awake(tcp, tcb)
     cdef cc_view_t view
     count(tcp.counters, REPAIRS_UNDONE)
@@ -66,7 +70,6 @@ cdef void undo_restore(tcp_t *tcp, tcb_t *tcb, flight_t *flight) noexcept nogil:
         flight.flags |= FLIGHT_TIMEOUT_UNDONE
         flight.srtt_before_us = tcb.srtt_us + 2 * GRANULARITY_US
         flight.rttvar_before_us = tcb.rttvar_us
-        tcb.backoff = 0
     else:
         tcb.flags |= TCB_REORDERED
     transmissions_found(tcp, flight, flight.repair == REPAIR_RTO)      # a timeout is rare, and looks at all anyway

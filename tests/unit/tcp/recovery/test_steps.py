@@ -267,6 +267,24 @@ def test_a_duplicate_from_before_the_repair_says_nothing_of_it() -> None:
     assert made.counted()["repairs_undone"] == 1
 
 
+def test_a_timeout_that_was_none_is_no_measurement() -> None:
+    """RFC 6298 section 5: only a measurement ends the back-off (Karn), and the timer that runs is backed off, too. RFC
+    4015 section 3 makes the RTO anew with the first sample, and restarts the timer then."""
+    made = Sender(mss=K, cwnd=1 << 20)
+    made.queue(1 << 20)
+    made.send(4)
+    made.now_ns += 1000 * MS
+    made.rto()
+    assert made.resend(1) == [(0, K)]
+    made.now_ns += 20 * MS
+    made.ack(K)
+    made.ack(K, sack=[(0, K), (2 * K, 3 * K)])
+    assert made.counted()["timeouts_undone"] == 1
+    backoff = [made.state["backoff"]]
+    made.ack(4 * K)
+    assert [*backoff, made.state["backoff"]] == [1, 0]
+
+
 # ---------------------------------------------------------------- RTO
 
 
