@@ -7,9 +7,10 @@
 
 from libc.stdint cimport uint32_t, uint64_t
 
+from ustack.base.wheel cimport tick_before
 from ustack.tcp.records.deadlines cimport (
     deadline_is_set, deadline_set, deadline_set_pace, deadline_tick, tcb_needs_refresh, tcb_refresh, tcp_tick,
-    tick_reached)
+    tick_after, tick_reached)
 from ustack.tcp.records.flight cimport REPAIR_NONE, flight_raw, flight_t
 from ustack.tcp.records.tcb cimport (
     CC_USED, CC_WAITING, DEADLINE_PACE, DEADLINE_REXMIT, TCB_NODELAY, TCB_PERSIST, TCB_PROBE, snd_short_end, tcb_t,
@@ -74,10 +75,13 @@ cdef inline void note_sent(tcp_t *tcp, tcb_t *tcb, uint32_t index, uint32_t leng
     control_sent(tcp, tcb, seg_len)
 
 
-# Something may go, but for the pacing.
+# Something may go, but for the pacing. A faster rate brings forward the deadline that a slower one has set; one that is
+# too early now comes, finds nothing, and is set anew.
 cdef inline void await_pace(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
-    if not deadline_is_set(tcb, DEADLINE_PACE):
-        deadline_set_pace(tcp, tcb, pacing_wait_ns(&flight_raw(tcp, tcb).pacer, tcp.now_ns))
+    cdef uint64_t wait_ns = pacing_wait_ns(&flight_raw(tcp, tcb).pacer, tcp.now_ns)
+    if not deadline_is_set(tcb, DEADLINE_PACE) or tick_before(tick_after(tcp, wait_ns),
+                                                              deadline_tick(tcp, tcb, DEADLINE_PACE)):
+        deadline_set_pace(tcp, tcb, wait_ns)
 
 
 # Data waits and nothing in flight will bring an ACK. A closed window: only a probe finds out when it opens (MUST-36),

@@ -14,7 +14,7 @@ from ustack.tcp.cc.registry import names
 from ustack.tcp.cc.scripted import Ack, CongestionControl, Window, register
 from ustack.testing.parts.controls import Control
 from ustack.testing.states import established
-from ustack.testing.testbed import SECOND
+from ustack.testing.testbed import MILLISECOND, SECOND
 
 SMSS = 1000
 IW = 10 * SMSS
@@ -52,6 +52,19 @@ class Broken(CongestionControl):
         if name == type(self).event:
             raise type(self).error
         return super().__getattribute__(name)
+
+
+class Hasty(CongestionControl):
+    """Four segments per second with the first ACK, four thousand with the next ones."""
+
+    name = "written"
+
+    def __init__(self, window: Window) -> None:
+        self.acks = 0
+
+    def on_ack(self, window: Window, ack: Ack) -> None:
+        self.acks += 1
+        window.pacing_rate = 4 * MSS if self.acks == 1 else 4000 * MSS
 
 
 @pytest.fixture(autouse=True)
@@ -95,6 +108,23 @@ def test_a_connection_takes_it_while_it_lives_and_lets_it_go() -> None:
         gc.collect()
         assert list(Written.made) == []
         assert scene.info()["cwnd"] == window
+        scene.abort()
+
+
+def test_a_faster_rate_brings_forward_what_waits_for_a_slow_one() -> None:
+    """The next frame goes when it may at the new rate, not when the timer of the old one comes."""
+    register(Hasty)
+    with established(cc="written", wnd=65535) as scene:
+        scene.send(bytes(40 * MSS))
+        assert len(scene.peer.catch_up()) == 10 * MSS
+        scene.peer.send("A", ack=1 + 8 * MSS)
+        at_once = len(scene.peer.catch_up())
+        assert at_once <= 2 * MSS
+        scene.testbed.advance(100 * MILLISECOND)
+        scene.peer.expect_nothing()
+        scene.peer.send("A", ack=1 + 9 * MSS)
+        scene.testbed.advance(4 * MILLISECOND)
+        assert at_once + len(scene.peer.catch_up()) == 9 * MSS
         scene.abort()
 
 
