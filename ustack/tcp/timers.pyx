@@ -209,7 +209,7 @@ cdef void pace_timeout(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
 cdef void congestion_on_rto(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     cdef const cc_ops_t *ops = control_awake(tcp, tcb)
     cdef flight_t *flight = flight_of(tcp, tcb)
-    cdef uint32_t outstanding = tcb.snd_nxt - tcb.snd_una
+    cdef uint32_t outstanding = tcb.snd_nxt - tcb.snd_una       # FlightSize as it is (flight_size)
     cdef bint first = tcb.backoff == 0
     cdef cc_view_t view
     ecn_note_reduced(tcb)

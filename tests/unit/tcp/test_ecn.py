@@ -439,6 +439,19 @@ def test_an_echo_shrinks_the_window_once_by_the_factor_of_rfc_8511(cc: str, tent
         scene.abort()
 
 
+@pytest.mark.parametrize("at_once", [1, 5, 13])
+def test_an_echo_among_the_acks_of_a_turn_is_answered_by_the_whole_flight(at_once: int) -> None:
+    """RFC 8511 section 3 takes FlightSize as RFC 5681 does: what was in flight when output last came by, not what the
+    ACKs of the turn have left of it."""
+    with flying(40, total=200, cc="newreno", pacing=0) as scene:
+        for index in range(1, at_once):
+            scene.peer.send("A", ack=seq_of(index + 1), pump=False)
+        scene.peer.send("AE", ack=seq_of(at_once + 1))
+        assert scene.testbed.counted()["ecn_reductions"] == 1
+        assert scene.info()["cwnd"] == 40 * MSS * 8 // 10
+        scene.abort()
+
+
 def test_cwr_is_on_the_first_new_data_alone() -> None:
     with flying(10, total=30, cc="newreno") as scene:
         scene.peer.send("AE", ack=seq_of(5))

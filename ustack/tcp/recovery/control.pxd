@@ -24,13 +24,14 @@ from ustack.buf.slab cimport slab_at
 from ustack.tcp.cc.contract cimport CC_MAX, STATE_IN_PLACE, ack_sample_t, cc_ops_t, cc_view_t
 from ustack.tcp.records.accecn cimport accecn_of, tcb_is_accurate
 from ustack.tcp.records.configuration cimport PACING_OF_SLOW_START
-from ustack.tcp.records.flight cimport FLIGHT_ECHO, FLIGHT_RENEGED, flight_pipe, flight_raw, flight_t
+from ustack.tcp.records.flight cimport (
+    FLIGHT_ECHO, FLIGHT_RENEGED, flight_pipe, flight_raw, flight_t, transmission_at)
 from ustack.tcp.records.tcb cimport (
     CC_HEARS_MORE, CC_HEARS_SENT, CC_PACED, CC_TABLE, CC_USED, CC_WAITING, OPT_SACK, tcb_t, tcp_t)
 from ustack.tcp.recovery.delivered cimport ack_news_t
 from ustack.tcp.recovery.pacing cimport PACING_FRAME_MAX, PACING_STRETCH_SEGS, pacing_set_rate
 from ustack.tcp.recovery.rtt cimport rtt_min_us
-from ustack.wire.seq cimport seq_diff, seq_ge
+from ustack.wire.seq cimport seq_diff, seq_ge, seq_lt
 
 # Make a registered control (its number) one of this TCP's, so that connections may have it. 0, or -1: no memory.
 cdef int control_provide(tcp_t *tcp, int number) noexcept nogil
@@ -83,6 +84,26 @@ cdef inline bint window_limits(const tcb_t *tcb, uint32_t prior_in_flight) noexc
 # An ACK is nothing to a control that has not begun: the window does not limit, or it is a SYN's or a FIN's.
 cdef inline bint control_sleeps(const tcb_t *tcb, uint32_t prior_in_flight) noexcept nogil:
     return tcb.cc & CC_WAITING and not (tcb.cc & CC_USED and window_limits(tcb, prior_in_flight))
+
+
+# FlightSize (RFC 5681 section 2) for a control that is told of a loss, a mark or an ACK: `now`, or what was in flight
+# when output last came by, if that was more and more is waiting to go. newest: what was when the newest delivered frame
+# was sent, if nothing is left.
+#
+# ACKs of one turn come before its output (engine/poll): what the first of them lets go is not sent when the next ones
+# are looked at, and the flight seems smaller than the window though nothing but the window limits it. So the next ones
+# would not let the window grow, and a loss or a mark among them would be answered by a part of FlightSize. (RFC 9438
+# section 4.6 lets cwnd stand for FlightSize, where it cannot grow beyond what is used; Linux does that.) Not where the
+# peer's window was the limit: then output has come by since, and found nothing to send. Nor at a timeout (timers): an
+# ACK that leaves less in flight restarts the timer (RFC 6298 (5.3)), so that output comes by before it.
+cdef inline uint32_t flight_size(const tcp_t *tcp, const tcb_t *tcb, const flight_t *flight, uint32_t now,
+                                 uint32_t newest) noexcept nogil:
+    cdef uint32_t after_output
+    if (not seq_lt(tcb.snd_nxt, tcb.snd_end)
+            or seq_diff(tcb.snd_wl2 + tcb.snd_wnd, tcb.snd_nxt) < <int32_t>tcb.smss):
+        return now
+    after_output = transmission_at(tcp, flight, flight.tail).in_flight if flight.tail else newest
+    return now if now > after_output else after_output
 
 
 cdef inline void *control_state(tcp_t *tcp, tcb_t *tcb, const cc_ops_t *ops) noexcept nogil:

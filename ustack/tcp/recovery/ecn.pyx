@@ -9,7 +9,7 @@ from ustack.tcp.records.flight cimport FLIGHT_ECHO, FLIGHT_MARKED_REPAIR, REPAIR
 from ustack.tcp.records.tcb cimport TCB_ACK_NOW
 from ustack.tcp.records.work cimport work_add
 from ustack.tcp.recovery.control cimport (
-    control_awake, control_owns_repair, control_state, view_load, view_store, view_store_rate)
+    control_awake, control_owns_repair, control_state, flight_size, view_load, view_store, view_store_rate)
 from ustack.tcp.recovery.rtt cimport rexmit_start
 from ustack.wire.seq cimport seq_gt
 from ustack.wire.tcp cimport CE
@@ -23,6 +23,8 @@ cdef ecn_heard_t reduce(tcp_t *tcp, tcb_t *tcb, flight_t *flight) noexcept nogil
     cdef cc_view_t view
     cdef uint32_t before = tcb.cwnd, outstanding = tcb.snd_nxt - tcb.snd_una
     count(tcp.counters, ECN_REDUCTIONS)
+    if flight != NULL:
+        outstanding = flight_size(tcp, tcb, flight, outstanding, 0)
     view_load(tcp, tcb, &view)
     ops.on_ecn(control_state(tcp, tcb, ops), &view, outstanding if outstanding < before else before)
     if view.cwnd > before:                  # of a small window a control's least may be more

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The course of a repair. See repair.pxd for the states and the sources."""
 
-from libc.stdint cimport int32_t, uint32_t
+from libc.stdint cimport uint32_t
 from libc.string cimport memset
 
 from ustack.base.counters cimport FAST_RETRANSMITS, SACK_RENEGED_IN, count
@@ -14,8 +14,8 @@ from ustack.tcp.records.flight cimport (
 from ustack.tcp.records.tcb cimport OPT_SACK, TCB_PROBE_REPEATED, TCB_REPAIRED
 from ustack.tcp.records.work cimport work_add
 from ustack.tcp.recovery.control cimport (
-    control_awake, control_lost, control_owns_repair, control_pace, control_sleeps, control_state, sample_fill,
-    view_load, view_store, view_store_rate)
+    control_awake, control_lost, control_owns_repair, control_pace, control_sleeps, control_state, flight_size,
+    sample_fill, view_load, view_store, view_store_rate)
 from ustack.tcp.recovery.ecn cimport ecn_has_reduced, ecn_note_reduced, ecn_repair_ended
 from ustack.tcp.recovery.losses cimport transmission_lose, transmission_lose_first, transmissions_renege
 from ustack.tcp.recovery.path cimport path_probe_is_lost, path_probe_lost
@@ -27,7 +27,7 @@ from ustack.tcp.recovery.transmissions cimport transmission_merge, transmission_
 from ustack.tcp.recovery.undo cimport (
     FRTO_LOST, FRTO_SEND_NEW, FRTO_SPURIOUS, frto_step, frto_verdict_t, undo_begin, undo_detects, undo_resent,
     undo_restore)
-from ustack.wire.seq cimport seq_diff, seq_ge, seq_gt, seq_lt
+from ustack.wire.seq cimport seq_ge, seq_gt, seq_lt
 
 
 # ---------------------------------------------------------------- what is lost, without SACK
@@ -92,33 +92,16 @@ cdef void forget_probe(tcb_t *tcb, flight_t *flight) noexcept nogil:
     tcb.flags &= ~TCB_PROBE_REPEATED
 
 
-cdef inline uint32_t filled(const tcp_t *tcp, const tcb_t *tcb, const flight_t *flight,
-                            const ack_news_t *news) noexcept nogil:
-    """Bytes that were in flight when output last came by, as far as more is waiting to go; else 0.
-
-    ACKs of one turn come before its output (engine/poll): what the first of them lets go is not sent when the next ones
-    are looked at, and the flight seems smaller than the window though nothing but the window limits it. So the next
-    ones would not let the window grow, and a loss among them would be answered by a part of FlightSize. (RFC 9438
-    section 4.6 lets cwnd stand for FlightSize, where it cannot grow beyond what is used; Linux does that.)
-    0, too, where the peer's window was the limit: then output has come by since, and found nothing to send.
-    """
-    if (not seq_lt(tcb.snd_nxt, tcb.snd_end)
-            or seq_diff(tcb.snd_wl2 + tcb.snd_wnd, tcb.snd_nxt) < <int32_t>tcb.smss):
-        return 0
-    return transmission_at(tcp, flight, flight.tail).in_flight if flight.tail else news.newest_in_flight
-
-
 cdef void repair_begin(tcp_t *tcp, tcb_t *tcb, flight_t *flight, const ack_news_t *news, uint32_t una) noexcept nogil:
     """RFC 9937 section 6.1, RFC 5681 section 3.2 step 2: FlightSize without what limited transmit has added since the
     first sign of a loss (MUST NOT). Not for what a mark has answered (RFC 3168 section 6.1.2)."""
     cdef const cc_ops_t *ops = control_awake(tcp, tcb)
     cdef bint marked = ecn_has_reduced(tcb, flight)
     cdef cc_view_t view
-    cdef uint32_t outstanding = tcb.snd_nxt - una, after_output = filled(tcp, tcb, flight, news)
+    cdef uint32_t outstanding = tcb.snd_nxt - una
     if flight.flags & FLIGHT_RECOVER and seq_gt(flight.recover, una):
         outstanding = flight.recover - una
-    if outstanding < after_output:
-        outstanding = after_output
+    outstanding = flight_size(tcp, tcb, flight, outstanding, news.newest_in_flight)
     undo_begin(tcb, flight)
     forget_probe(tcb, flight)
     # What is SACKed, truly or not, makes no window larger: "no more than" equation (4) gives (RFC 5681 section 3.1).
@@ -249,13 +232,12 @@ cdef inline void control_on_ack(tcp_t *tcp, tcb_t *tcb, flight_t *flight, const 
     cdef const cc_ops_t *ops
     cdef cc_view_t view
     cdef ack_sample_t sample
-    cdef uint32_t after_output
     if (news.delivered == 0 and news.newly_lost == 0 and news.acked == 0) or control_sleeps(tcb, in_flight):
         return
     ops = control_awake(tcp, tcb)
     view_load(tcp, tcb, &view)
-    after_output = filled(tcp, tcb, flight, news)
-    sample_fill(tcp, tcb, flight, news, &sample, una, in_flight if in_flight > after_output else after_output)
+    sample_fill(tcp, tcb, flight, news, &sample, una,
+                flight_size(tcp, tcb, flight, in_flight, news.newest_in_flight))
     sample.in_recovery = in_recovery
     sample.after_timeout = after_timeout
     control_pace(tcp, tcb, &view, 0 if in_recovery or after_timeout else sample.acked)
