@@ -21,6 +21,7 @@ from ustack.tcp.records.tcb cimport (
     OPT_ACE_SHIFT, OPT_AGREED, OPT_SLOW_TICKS, TCB_ACK_DELAYED, TCB_ACK_NOW, TCB_CLOSED_BY_APP, TCB_EV_CLOSED,
     TCB_KEEPALIVE, TCB_PERSIST, TCB_PROBE, TCB_REORDERED, TCB_REXMIT, syn_at, syn_hook, time_wait_at, time_wait_hook,
     time_wait_t)
+from ustack.tcp.records.timestamps cimport timestamp_note_end
 from ustack.tcp.records.work cimport work_add
 from ustack.tcp.recovery.control cimport control_end
 from ustack.tcp.recovery.transmissions cimport transmissions_end
@@ -40,6 +41,7 @@ cdef void mark_closed(tcp_t *tcp, tcb_t *tcb, tcp_state_t became, close_reason_t
     tcb.flags &= ~(TCB_ACK_NOW | TCB_ACK_DELAYED | TCB_REXMIT | TCB_PERSIST | TCB_PROBE | TCB_KEEPALIVE)
     tcb.flags |= TCB_EV_CLOSED
     tcb.close_reason = reason
+    timestamp_note_end(tcp, tcb)
     send_queue_release(tcp, tcb)
     transmissions_end(tcp, tcb)
     control_end(tcp, tcb)

@@ -41,6 +41,7 @@ cdef enum:
     TIMESTAMP_PAIRS = 1024                  # 2^10: the shift in timestamps.pxd
     ALLOWANCE_SHARES = 256
     DUPLICATE_PLACES = 16
+    SLOW_ENDS = 256
     SYN_ACCURATE = 0x80                     # syn_received_t.retries_answers
     SYN_IP_ECN_SHIFT = 14                   # ... peer_mss
     SYN_MSS_MASK = (1 << 14) - 1
@@ -256,6 +257,10 @@ ctypedef struct timestamp_pair_t:           # 16 bytes; all zero: none, for no p
     uint64_t pair                           # both IPv4 addresses
     uint32_t offset
 
+ctypedef struct slow_end_t:                 # 8 bytes (timestamps.pxd)
+    uint32_t tag                            # which connection; all zero: none
+    uint32_t shown                          # the latest that it may have shown of our clock
+
 # What may still be answered in this second that is not due to anybody, by kind (throttle.pxd). writer: throttle
 ctypedef struct allowance_t:
     uint64_t since_ns                       # when the second began
@@ -352,6 +357,7 @@ ctypedef struct tcp_t:
     uint64_t holders_at                     # where they go on in the flow table
     uint32_t timestamp_offset               # where our clock began
     timestamp_pair_t timestamp_pairs[TIMESTAMP_PAIRS]       # writer: timestamps
+    slow_end_t slow_ends[SLOW_ENDS]         # writer: timestamps
     uint32_t duplicates_waiting             # places that are taken. writer: duplicates
     duplicate_t duplicates[DUPLICATE_PLACES]
     uint32_t transmission_seed              # nobody outside can tell how a flight's tree is balanced

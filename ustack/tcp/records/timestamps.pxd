@@ -10,6 +10,7 @@
 #     timestamp_for        what goes into TSval                      writers of headers: emit, output
 #     timestamp_slowed     ... of a connection that has seen its path reorder (TCB_REORDERED)
 #     timestamp_echoed     what a TSecr was on our clock             input, once for each segment
+#     timestamp_wait_ms    until a SYN says more than the connection before it has     send/handshake
 #
 # Slow ticks. A retransmission that fills the hole at the peer's RCV.NXT makes its own TSval TS.Recent, and PAWS
 # (RFC 7323 section 5.3 R1) discards whatever was sent before it and is still on its way. On a path that delivers a
@@ -24,17 +25,27 @@
 # end does not look older than the second sending: no proof either way, as if there were no timestamps, and duplicate
 # SACKs tell (undo). What measures round trips by echoes must not while the ticks are slow (receive/autotune).
 #
+# Such a connection has shown up to half a second more of the clock than there was. If its peer closed first it is in
+# TIME-WAIT, and takes a SYN for a new connection by a TSval that is greater than the last one (RFC 6191 section 2): so
+# the SYN of the next one between the same ports waits until the clock has passed that, half a second at most. SLOW_ENDS
+# places remember who ended like that, by a hash of the four; where two meet within a tick, whoever meets their place
+# waits.
+#
 # The offset of a pair is looked up, not hashed, for the thousand or so pairs that were last in use. It must not be kept
 # in the tcb, which has no room for it. Below: tcb, base/prng. Above: emit, output, input.
 
 from libc.stdint cimport uint32_t, uint64_t
 
 from ustack.base.types cimport ip_addr_is_v4
-from ustack.tcp.records.tcb cimport TIMESTAMP_PAIRS, flow_key_t, tcp_t, tcp_timestamp, timestamp_pair_t
+from ustack.tcp.records.tcb cimport TIMESTAMP_PAIRS, flow_key_t, tcb_t, tcp_t, tcp_timestamp, timestamp_pair_t
 
 cdef enum:
     SLOW_TICK_MASK = 511                    # milliseconds of a slow tick, less one
 
+# A connection has ended.
+cdef void timestamp_note_end(tcp_t *tcp, const tcb_t *tcb) noexcept nogil
+# How long a SYN with timestamps for this connection has to wait; 0: not at all.
+cdef uint32_t timestamp_wait_ms(const tcp_t *tcp, const flow_key_t *key) noexcept nogil
 # For a pair that is not in its place of the table: hashed, and put there if it is IPv4.
 cdef uint32_t timestamp_offset_of(tcp_t *tcp, const flow_key_t *key) noexcept nogil
 

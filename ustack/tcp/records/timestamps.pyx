@@ -4,6 +4,13 @@
 
 from ustack.base.prng cimport siphash24
 from ustack.base.types cimport ip_addr_t
+from ustack.tcp.records.demux cimport flow_hash
+from ustack.tcp.records.tcb cimport OPT_TIMESTAMPS, SLOW_ENDS, TCB_REORDERED, slow_end_t
+from ustack.wire.seq cimport seq_gt
+
+
+cdef enum:
+    SEVERAL = 2                             # tags of connections are odd
 
 
 ctypedef struct addresses_t:                # 32 bytes, hashed whole; nothing else that the secret hashes is as long
@@ -23,3 +30,38 @@ cdef uint32_t timestamp_offset_of(tcp_t *tcp, const flow_key_t *key) noexcept no
         entry.pair = pair
         entry.offset = offset
     return offset
+
+
+# ---------------------------------------------------------------- after slow ticks
+
+cdef inline uint32_t tag_of(const tcp_t *tcp, const flow_key_t *key) noexcept nogil:
+    return flow_hash(tcp, key) | 1
+
+
+cdef inline uint32_t left_ms(const tcp_t *tcp, const slow_end_t *place) noexcept nogil:
+    """Until our clock is beyond what it has shown; 0: it is."""
+    cdef uint32_t ahead = place.shown - tcp_timestamp(tcp)
+    return ahead + 1 if place.tag and ahead <= SLOW_TICK_MASK else 0
+
+
+cdef void timestamp_note_end(tcp_t *tcp, const tcb_t *tcb) noexcept nogil:
+    cdef uint32_t tag, offset, shown
+    cdef slow_end_t *place
+    if not tcb.flags & TCB_REORDERED or not tcb.options & OPT_TIMESTAMPS:
+        return
+    tag = tag_of(tcp, &tcb.key)
+    place = &tcp.slow_ends[(tag >> 1) % SLOW_ENDS]
+    offset = timestamp_offset(tcp, &tcb.key)
+    shown = timestamp_slowed(tcp_timestamp(tcp) + offset) - offset
+    if place.tag != tag and left_ms(tcp, place):
+        tag = SEVERAL
+        if seq_gt(place.shown, shown):
+            shown = place.shown
+    place.tag = tag
+    place.shown = shown
+
+
+cdef uint32_t timestamp_wait_ms(const tcp_t *tcp, const flow_key_t *key) noexcept nogil:
+    cdef uint32_t tag = tag_of(tcp, key)
+    cdef const slow_end_t *place = &tcp.slow_ends[(tag >> 1) % SLOW_ENDS]
+    return left_ms(tcp, place) if place.tag == tag or place.tag == SEVERAL else 0

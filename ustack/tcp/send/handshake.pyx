@@ -10,9 +10,11 @@ from ustack.tcp.emit cimport advertised_mss, advertised_wscale, emit_bare, first
 from ustack.tcp.ending cimport connection_end
 from ustack.tcp.records.accecn cimport ACE_MASK, accecn_of, ace_of_handshake, tcb_is_accurate
 from ustack.tcp.records.configuration cimport ACCURATE_SYNS_AGAIN, ECN_ACCURATE_OFFER, ecn_offers_classic
+from ustack.tcp.records.deadlines cimport deadline_set
 from ustack.tcp.records.state cimport CLOSE_NET_UNREACHABLE, SYN_RECEIVED
-from ustack.tcp.records.tcb cimport OPT_SACK, OPT_TIMESTAMPS, OPT_WSCALE, TCB_ACK_NOW, TCB_ECN, TCB_REXMIT
-from ustack.tcp.records.timestamps cimport timestamp_for
+from ustack.tcp.records.tcb cimport (
+    DEADLINE_REXMIT, OPT_SACK, OPT_TIMESTAMPS, OPT_WSCALE, TCB_ACK_NOW, TCB_ECN, TCB_REXMIT)
+from ustack.tcp.records.timestamps cimport timestamp_for, timestamp_wait_ms
 from ustack.tcp.recovery.rtt cimport rexmit_start
 from ustack.tcp.recovery.transmissions cimport flight_of, transmission_prepare, transmission_resent, transmission_sent
 from ustack.tcp.send.segment cimport SEND_BLOCKED, SEND_FAILED, SEND_OK
@@ -39,10 +41,15 @@ cdef send_t send_syn(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     cdef header_t header
     cdef ip_status_t status
     cdef bint answering = tcb.state == SYN_RECEIVED
-    cdef uint32_t index
+    cdef uint32_t index, wait_ms
     # Again: after a timeout, or because the peer's SYN has come again, so that our SYN-ACK was lost.
     if tcb.snd_nxt != tcb.snd_una and not tcb.flags & TCB_REXMIT and not (tcb.flags & TCB_ACK_NOW and answering):
         return SEND_OK
+    if tcp.config.timestamps and not answering:
+        wait_ms = timestamp_wait_ms(tcp, &tcb.key)
+        if wait_ms:                         # the timer will try again
+            deadline_set(tcp, tcb, DEADLINE_REXMIT, wait_ms * 1000000ULL)
+            return SEND_FAILED
     memset(&header, 0, sizeof(header))
     header.seq = tcb.snd_una
     header.flags = SYN

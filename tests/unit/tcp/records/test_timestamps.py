@@ -252,3 +252,91 @@ def test_a_port_in_time_wait_is_taken_again_if_the_next_stamps_are_later(late: b
                 stack.connect(scene.peer.address, scene.peer.port, local_port=port, wait=False)
         else:
             stack.connect(scene.peer.address, scene.peer.port, local_port=port, wait=False).abort()
+
+
+def last_ack(scene: Scene, peer: ScriptedPeer) -> int:
+    """The peer closes first, then the application. The last TSval that the peer has seen; both are CLOSED."""
+    peer.drain()
+    peer.send("FA")
+    scene.close()
+    segment = peer.drain()[-1]
+    assert "F" in segment.flags
+    peer.send("A", ack=peer.relative(segment)[0] + 1)
+    return int(segment.options["timestamps"][0])
+
+
+def syn_of(scene: Scene, peer: ScriptedPeer, port: int) -> tuple[int, int]:
+    """TSval of the SYN of a connection from `port` to the peer, and how many milliseconds it takes to come."""
+    peer.drain()
+    began = scene.testbed.now_ns
+    connection = scene.testbed.stack.connect(peer.address, peer.port, local_port=port, wait=False)
+    scene.testbed.pump()
+    if not peer.queue:
+        peer.wait(SECOND)
+    (segment,) = peer.drain()
+    assert segment.flags == "S"
+    connection.abort()
+    scene.testbed.pump()
+    return int(segment.options["timestamps"][0]), (scene.testbed.now_ns - began) // MILLISECOND
+
+
+@pytest.mark.parametrize("phase_ms", range(0, 512, 96))
+def test_a_syn_after_slow_ticks_is_newer_for_a_peer_in_time_wait(phase_ms: int) -> None:
+    """RFC 6191 section 2: TIME-WAIT gives way to a SYN whose TSval is greater than the last one seen. Another port is
+    another connection, and has no reason to wait."""
+    with three_out(late=True) as scene:
+        scene.testbed.advance(phase_ms * MILLISECOND)
+        last = last_ack(scene, scene.peer)
+        assert scene.state == "CLOSED"
+        assert syn_of(scene, ScriptedPeer(scene.testbed, port=5000, stack_port=None), 0)[1] == 0
+        value, waited_ms = syn_of(scene, scene.peer, 80)
+        assert 0 < (value - last) & MASK <= 2
+        assert waited_ms <= TICK + 1
+
+
+def test_a_syn_after_fine_ticks_does_not_wait() -> None:
+    with three_out(late=False) as scene:
+        last = last_ack(scene, scene.peer)
+        scene.testbed.advance(MILLISECOND)
+        assert syn_of(scene, scene.peer, 80) == (last + 1, 0)
+
+
+def test_after_the_tick_a_syn_does_not_wait() -> None:
+    with three_out(late=True) as scene:
+        last_ack(scene, scene.peer)
+        scene.testbed.advance(TICK * MILLISECOND)
+        assert syn_of(scene, scene.peer, 80)[1] == 0
+
+
+def test_more_ends_in_one_tick_than_there_are_places_are_remembered() -> None:
+    """Two connections or more have the same place: each of them waits."""
+    with listen() as scene:
+        made = []
+        for port in range(1000, 1000 + 257):
+            peer = ScriptedPeer(scene.testbed, port=port)
+            peer.send("S", options=ALL_OPTIONS)
+            peer.expect("SA")
+            peer.timestamps = True
+            peer.send("A")
+            one = Scene(scene.testbed, peer, scene.listener)
+            one.accept()
+            one.send(bytes(3 * MSS))
+            made.append(one)
+        scene.testbed.advance(ROUND_TRIP)
+        last = []
+        for one in made:
+            acknowledge(one, 1 + MSS, (1 + 2 * MSS, 1 + 3 * MSS))
+            acknowledge(one, 1 + 3 * MSS)
+            last.append(last_ack(one, one.peer))
+        assert scene.testbed.stack.leaks()["tcbs"] == 0
+        stack = scene.testbed.stack
+        again = [stack.connect(one.peer.address, one.peer.port, local_port=80, wait=False) for one in made]
+        scene.testbed.pump()
+        assert all(not one.peer.drain() for one in made)
+        scene.testbed.advance(TICK * MILLISECOND)
+        for one, shown in zip(made, last, strict=True):
+            (segment,) = one.peer.drain()
+            assert 0 < (segment.options["timestamps"][0] - shown) & MASK <= 2
+        for connection in again:
+            connection.abort()
+        scene.testbed.pump()
