@@ -11,6 +11,7 @@ import asyncio
 import sys
 from functools import lru_cache
 from pathlib import Path
+from typing import cast
 
 import uvloop
 
@@ -37,8 +38,7 @@ class Files(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """It is open."""
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's own is no subclass of it
         self.rest = b""
 
     def data_received(self, data: bytes) -> None:
