@@ -7,6 +7,7 @@ class EventRecorder(Application):
     echo: bool
     shut: bool
     reset: bool
+    want_writable: bool
     ask_again: bool
     timeout_ns: int
     told: Callable[[int, tuple[str, ...]], object] | None

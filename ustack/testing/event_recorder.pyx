@@ -36,13 +36,15 @@ cdef class EventRecorder(EventApplication):
     echo: sends back what has come, and closes after the peer's FIN. shut: sends a FIN when something has come, and
     leaves it unread. timeout_ns: transport.set_timeout for new connections, 0: none. told: called with (port, kinds).
     limit: most records of connections at a time. reasons, rests: of the connections that have ended, and what they
-    left unread. reset: aborts when something has come. ask_again: asks for another hand-over at each end.
+    left unread. reset: aborts when something has come. want_writable: asks
+    when there is room, from the beginning. ask_again: asks for another hand-over at each end.
     """
 
     cdef public list log
     cdef public bint echo
     cdef public bint shut
     cdef public bint reset
+    cdef public bint want_writable
     cdef public bint ask_again
     cdef public uint64_t timeout_ns
     cdef public object told
@@ -133,6 +135,8 @@ cdef class EventRecorder(EventApplication):
     cdef int act(self, const transport_t *transport, event_t *event, uint32_t kinds) except -1:
         if kinds & EVENT_ACCEPTED and self.timeout_ns:
             transport.set_timeout(transport, event.conn, self.timeout_ns)
+        if kinds & EVENT_ACCEPTED and self.want_writable:
+            transport.want_writable(transport, event.conn)
         if kinds & EVENT_DATA and self.shut:
             transport.shutdown(transport, event.conn)
         if kinds & EVENT_DATA and self.reset:

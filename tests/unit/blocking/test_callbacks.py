@@ -164,3 +164,24 @@ def test_a_manual_clock_makes_no_calls() -> None:
             listener.accept()
         stack.poll(2)
         assert made == []
+
+
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
+def test_a_call_that_waits_itself_makes_those_behind_it(stack: Stack) -> None:
+    """When it returns nothing is left to be called, and the turn goes on."""
+    seen: list[str] = []
+
+    def end() -> None:
+        seen.append("second")
+        raise Ended
+
+    def wait() -> None:
+        with pytest.raises(Ended):
+            WAITS["accept"](stack)
+        seen.append("first")
+        stack.stop()
+
+    stack.call_soon_threadsafe(wait)
+    stack.call_soon_threadsafe(end)
+    stack.run()
+    assert seen == ["second", "first"]

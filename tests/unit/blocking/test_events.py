@@ -543,3 +543,9 @@ def test_a_transport_in_memory_counts_accepts_without_memory(memory: tuple[Memor
         transport.open()
     transport.settle()
     assert (transport.accepts_without_memory, recorder.records) == (2, 1)
+
+
+def test_room_to_send_is_told_where_it_was_asked_for(bed: Testbed, recorder: EventRecorder) -> None:
+    recorder.want_writable = True
+    opened(bed, 1)
+    assert recorder.names() == [("accepted",), ("writable",)]

@@ -847,3 +847,14 @@ def test_two_engines_share_nothing(make_stack: Callable[..., Stack]) -> None:
     other.listen(80, application=Recorder())
     one.poll(5 * SECOND)
     assert (one.counters()["frames_out"], other.counters()["frames_out"]) == (1, 0)
+
+
+def test_resuming_where_there_is_nothing_but_a_hole_offers_nothing(bed: Testbed, recorder: Recorder) -> None:
+    peer = handshake(bed)
+    peer.send("A", seq=11, payload=b"beyond the hole")
+    peer.drain()
+    recorder.act(PEER_PORT, "resume")
+    bed.pump()
+    assert recorder.names() == ["accept"]
+    peer.send("A", seq=1, payload=b"0123456789")
+    assert recorder.received[PEER_PORT] == b"0123456789beyond the hole"
