@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The commands of `ustack`: serve, demo, lab, wire, info, bench. Above everything; only the command line's start
+"""The commands of `ustack`: serve, load, demo, lab, wire, info, bench. Above everything; only the command line's start
 imports it.
 
 Whatever is wrong with the arguments or the machine ends as one line on standard error and exit status 2.
@@ -16,6 +16,7 @@ from ustack.cli.bench import bench as bench_command
 from ustack.cli.demo import demo as demo_command
 from ustack.cli.info import info as info_command
 from ustack.cli.lab import lab as lab_command
+from ustack.cli.load import load as load_command
 from ustack.cli.serve import serve as serve_command
 from ustack.cli.wire import wire as wire_command
 from ustack.lab import LabError
@@ -30,6 +31,7 @@ def cli() -> None:
 
 
 cli.add_command(serve_command)
+cli.add_command(load_command)
 cli.add_command(demo_command)
 cli.add_command(lab_command)
 cli.add_command(wire_command)

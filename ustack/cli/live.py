@@ -64,8 +64,12 @@ class Line:
 
     def draw(self, now: Rates, dropped: int) -> None:
         """Replace the line by what these figures say."""
+        self.put(parts_of(now, dropped))
+
+    def put(self, parts: list[str]) -> None:
+        """Replace the line by these parts, figures in <>."""
         width = self._width()
-        shown = line(now, dropped, width - 1)  # the last column would make some terminals go on to the next line
+        shown = fitting(parts, width - 1)  # the last column would make some terminals go on to the next line
         self._write(erase(self._cells, width) + shown.replace("<", BOLD).replace(">", PLAIN))
         self._cells = len(plain(shown))
 
@@ -102,11 +106,13 @@ def erase(cells: int, width: int) -> str:
 
 
 def line(now: Rates, dropped: int, width: int) -> str:
-    """The live line in at most `width` cells, figures in <>. dropped: since the start.
+    """The server's live line in at most `width` cells. dropped: since the start."""
+    return fitting(parts_of(now, dropped), width)
 
-    What matters most comes first; what does not fit is left out whole, from the end.
-    """
-    parts = [
+
+def parts_of(now: Rates, dropped: int) -> list[str]:
+    """What a server's line says, what matters most first."""
+    return [
         f"<{now.requests_per_s:,.0f}> requests/s",
         f"<{now.connections:,}> connections",
         f"<{now.gbit_in_per_s + now.gbit_out_per_s:.2f}> Gb/s",
@@ -115,6 +121,11 @@ def line(now: Rates, dropped: int, width: int) -> str:
         f"frames/s <{now.frames_in_per_s:,.0f}> in",
         f"<{now.frames_out_per_s:,.0f}> out",
     ]
+
+
+def fitting(parts: list[str], width: int) -> str:
+    """As many of the parts as `width` cells hold, figures in <>: what does not fit is left out whole, from the end."""
+    parts = list(parts)
     while len(parts) > 1 and len(plain("  ".join(parts))) > width:
         parts.pop()
     text = "  ".join(parts)

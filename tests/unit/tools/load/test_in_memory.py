@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: MIT
+"""A load client and this project's server, in memory and virtual time: the server's counters agree with what is
+claimed, request by request."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ustack.server.http import HttpServer
+from ustack.testing.leaks import holds_nothing
+from ustack.tools.load.client import LoadClient
+from ustack.tools.load.memory import MemoryWorld
+from ustack.tools.load.questions import parse_url, requests_of
+from ustack.tools.load.summary import as_hdr, spread
+
+MILLISECOND = 1_000_000
+SECOND = 1000 * MILLISECOND
+STEP = 10_000
+TARGET = parse_url(f"http://{MemoryWorld.SERVER}/512.bin")
+BODY = bytes(range(256)) * 2
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Path:
+    (tmp_path / "512.bin").write_bytes(BODY)
+    (tmp_path / "big.bin").write_bytes(BODY * 400)
+    return tmp_path
+
+
+@pytest.fixture
+def server(site: Path) -> Iterator[HttpServer]:
+    with HttpServer(site) as server:
+        yield server
+
+
+def asking(*paths: str, close: bool = False, method: str = "GET") -> list[bytes]:
+    return requests_of(TARGET, paths or ["/512.bin"], keep_alive=not close, method=method)
+
+
+def run(server: HttpServer, client: LoadClient, duration_ns: int = 20 * MILLISECOND, **config: Any) -> dict[str, Any]:
+    """The client's figures when everything has come to rest and both stacks hold nothing."""
+    with MemoryWorld(server, step_ns=STEP, **config) as world:
+        world.begin(client, duration_ns)
+        assert world.run(client, 100 * SECOND)
+        world.finish(client)
+        assert world.client_stack.established == 0
+        for stack in (world.client_stack, world.server_stack):
+            stack.close(linger=0.0)
+            assert not any(stack.leaks().values()), stack.leaks()
+    return client.stats()
+
+
+def test_the_server_has_answered_what_the_client_claims(server: HttpServer) -> None:
+    client = LoadClient(MemoryWorld.SERVER, 80, asking(), connections=16)
+    stats = run(server, client)
+    served = server.stats()
+    assert stats["all"]["outcomes"] == {"ok": served["responses_2xx"]}
+    assert stats["all"]["requests"] == served["requests"] > 10_000
+    assert stats["all"]["body_bytes"] == 512 * served["requests"]
+    assert stats["all"]["opened"] == served["connections"] == 16
+    assert stats["measured"]["outcomes"]["ok"] == client.latency.total
+    assert stats["measured_ns"] == 20 * MILLISECOND
+    assert stats["lengths"] == [512]
+    assert stats["heads_known"] >= stats["all"]["requests"] - 2
+
+
+def test_so_many_requests_and_no_more(server: HttpServer) -> None:
+    client = LoadClient(MemoryWorld.SERVER, 80, asking(), connections=7, requests_most=1000)
+    with MemoryWorld(server, step_ns=STEP) as world:
+        world.begin(client)
+        assert world.run(client, 10 * SECOND)
+        world.finish(client)
+    assert client.stats()["all"]["outcomes"] == {"ok": 1000}
+    assert server.stats()["requests"] == 1000
+
+
+def test_a_connection_for_each_request(server: HttpServer) -> None:
+    client = LoadClient(MemoryWorld.SERVER, 80, asking(close=True), connections=8, keep_alive=False, requests_most=500)
+    stats = run(server, client)
+    served = server.stats()
+    assert stats["all"]["outcomes"] == {"ok": 500}
+    assert (served["requests"], served["connections"], stats["all"]["opened"]) == (500, 500, 500)
+    assert stats["most_open"] <= 8
+    assert client.opened.total == 500
+
+
+@pytest.mark.parametrize("poisson", [False, True])
+def test_an_open_loop_asks_what_is_due(server: HttpServer, poisson: bool) -> None:
+    client = LoadClient(MemoryWorld.SERVER, 80, asking(), connections=16, rate=50_000, poisson=poisson)
+    stats = run(server, client, 100 * MILLISECOND)
+    assert stats["due"] == stats["all"]["requests"] == server.stats()["requests"]
+    assert stats["due"] == (pytest.approx(5000, rel=0.05) if poisson else 5000)
+    assert stats["all"]["outcomes"] == {"ok": stats["due"]}
+    assert client.latency.total == stats["due"]
+
+
+def test_latency_counts_from_when_a_request_was_due(server: HttpServer) -> None:
+    """One connection is answered 100,000 times per second, once in each step of 10 µs. Asked for twice as many, every
+    request waits longer than the one before, and the last for as long as the run."""
+    client = LoadClient(MemoryWorld.SERVER, 80, asking(), connections=1, rate=200_000)
+    stats = run(server, client, 10 * MILLISECOND)
+    assert stats["all"]["outcomes"] == {"ok": 2000}
+    assert stats["in_time"] == pytest.approx(1000, abs=3)
+    found = spread(as_hdr(client.latency))
+    assert found["max"] == pytest.approx(10_000, rel=0.01)
+    assert found["p50"] == pytest.approx(5_000, rel=0.01)
+    assert found["p99"] == pytest.approx(9_900, rel=0.01)
+
+
+def test_paths_are_asked_in_turn_and_their_lengths_learned(server: HttpServer) -> None:
+    client = LoadClient(MemoryWorld.SERVER, 80, asking("/512.bin", "/big.bin"), connections=4, requests_most=100)
+    stats = run(server, client)
+    assert stats["lengths"] == [512, 512 * 400]
+    assert stats["all"]["body_bytes"] == 50 * 512 * 401
+    assert stats["all"]["outcomes"] == {"ok": 100}
+
+
+def test_what_is_not_there_is_an_error_by_status(server: HttpServer) -> None:
+    client = LoadClient(MemoryWorld.SERVER, 80, asking("/512.bin", "/none"), connections=3, requests_most=100)
+    stats = run(server, client)
+    assert stats["all"]["outcomes"] == {"ok": 50, "status": 50}
+    assert stats["all"]["statuses"] == {"2xx": 50, "4xx": 50}
+    assert client.latency.total == 50
+    wanted = LoadClient(MemoryWorld.SERVER, 80, asking("/none"), connections=3, requests_most=100, status=404)
+    assert run(server, wanted)["all"]["outcomes"] == {"ok": 100}
+
+
+def test_head_has_no_body(server: HttpServer) -> None:
+    client = LoadClient(MemoryWorld.SERVER, 80, asking(method="HEAD"), connections=3, requests_most=100, to_head=True)
+    stats = run(server, client)
+    assert stats["all"]["outcomes"] == {"ok": 100}
+    assert stats["all"]["body_bytes"] == 0
+
+
+def test_a_file_that_is_not_the_one_is_found_by_length_and_by_hash(server: HttpServer, site: Path) -> None:
+    from ustack.tools.load.responses import hash_of
+
+    def outcomes(bodies: list[tuple[int, int | None]]) -> dict[str, int]:
+        client = LoadClient(
+            MemoryWorld.SERVER, 80, asking(), connections=3, requests_most=100, bodies=bodies, hash_every=10
+        )
+        found: dict[str, int] = run(server, client)["all"]["outcomes"]
+        return found
+
+    assert outcomes([(512, hash_of(BODY))]) == {"ok": 100}
+    assert outcomes([(513, None)]) == {"length": 100}
+    assert outcomes([(512, hash_of(BODY[::-1]))]) == {"ok": 90, "body": 10}
+
+
+def test_connections_open_along_a_ramp(server: HttpServer) -> None:
+    client = LoadClient(MemoryWorld.SERVER, 80, asking(), connections=100, ramp_ns=100 * MILLISECOND)
+    with MemoryWorld(server, step_ns=STEP) as world:
+        world.begin(client, 20 * MILLISECOND)
+        world.run(client, 50 * MILLISECOND)
+        assert 45 <= client.stats()["open"] <= 52
+        assert client.stats()["measured"]["requests"] == 0
+        assert world.run(client, 10 * SECOND)
+        world.finish(client)
+    stats = client.stats()
+    assert stats["most_open"] == 100
+    assert stats["measured_ns"] == 20 * MILLISECOND
+    assert 0 < stats["measured"]["requests"] < stats["all"]["requests"] == server.stats()["requests"]
+
+
+def test_slow_readers_read_at_their_rate(server: HttpServer) -> None:
+    """204,800 bytes at 100,000 bytes per second take two seconds."""
+    client = LoadClient(
+        MemoryWorld.SERVER, 80, asking("/big.bin"), connections=5, requests_most=5, read_bytes_per_second=100_000
+    )
+    stats = run(server, client, 60 * SECOND, rcv_buffer_bytes=16384, rcv_buffer_max_bytes=16384)
+    assert stats["all"]["outcomes"] == {"ok": 5}
+    found = spread(as_hdr(client.latency))
+    assert 1.8e6 <= found["min"] <= found["max"] <= 2.4e6
+
+
+def test_nobody_listens(server: HttpServer) -> None:
+    client = LoadClient(MemoryWorld.SERVER, 81, asking(), connections=4, timeout_ns=500 * MILLISECOND)
+    with MemoryWorld(server, step_ns=STEP) as world:
+        world.begin(client, 500 * MILLISECOND)
+        assert world.run(client, 10 * SECOND)
+        world.finish(client)
+        assert holds_nothing(world.server_stack)
+    stats = client.stats()
+    assert set(stats["all"]["outcomes"]) == {"refused"}
+    assert 20 <= stats["all"]["outcomes"]["refused"] <= 44  # each of four again after 100 ms
+    assert stats["all"]["requests"] == server.stats()["requests"] == 0
+
+
+def test_the_same_seed_gives_the_same_run(server: HttpServer) -> None:
+    def one() -> tuple[dict[str, Any], bytes]:
+        client = LoadClient(MemoryWorld.SERVER, 80, asking(), connections=9, rate=30_000, poisson=True, seed=5)
+        return run(server, client, 30 * MILLISECOND), client.latency.counts()
+
+    first, second = one(), one()
+    assert first == second

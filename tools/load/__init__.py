@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+"""`ustack load`: a load client whose TCP is this project's own."""

@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: MIT
+"""A load client on a stack with a real clock: turns, and the client's pump before each.
+
+    driver = Driver(client, stack)
+    while not driver.run(SECOND): ...           # what was counted may be shown between
+    driver.finish()
+
+Turns are made as Stack.run() makes them, but a request that is due in less than SPIN_NS is waited for awake, because a
+sleep may take longer. How much of the time was idle is kept: a client that is never idle measures itself.
+
+Above: running. Below: client, engine.
+"""
+
+from libc.stdint cimport INT64_MAX, uint64_t
+
+from ustack.base.arguments cimport whole
+from ustack.base.clock cimport clock_monotonic_ns
+from ustack.engine.owner cimport Engine
+from ustack.engine.poll cimport engine_next_deadline, engine_poll, engine_wait
+from ustack.engine.records cimport engine_t
+from ustack.tools.load.client cimport LoadClient, load_finish, load_is_over, load_pump
+from ustack.tools.load.records cimport load_t
+
+cdef enum:
+    SLICE_NS = 100000000                    # between two looks at signals
+    LINGER_NS = 1000000000                  # at the end, for FINs
+
+
+cdef uint64_t drive(load_t *load, engine_t *engine, uint64_t until_ns, const bint *stop,
+                    uint64_t *idle_ns) noexcept nogil:
+    cdef uint64_t now_ns = clock_monotonic_ns()
+    cdef uint64_t deadline_ns, before_ns, asked
+    cdef bint idle
+    while not stop[0] and now_ns < until_ns and engine.link_error == 0 and not load_is_over(load):
+        asked = load.all.requests + load.opening
+        deadline_ns = load_pump(load, now_ns)
+        idle = engine_poll(engine, now_ns) == 0 and load.all.requests + load.opening == asked
+        before_ns = now_ns
+        if idle:
+            deadline_ns = min(deadline_ns, engine_next_deadline(engine), until_ns)
+            if deadline_ns > now_ns + SPIN_NS:
+                engine_wait(engine, deadline_ns - SPIN_NS)
+        now_ns = clock_monotonic_ns()
+        if idle:
+            idle_ns[0] += now_ns - before_ns
+    return now_ns
+
+
+cdef class Driver:
+    """Driver(client, stack)
+--
+
+    Drives a client that has begun on this stack, which has a real clock."""
+
+    def __init__(self, client: LoadClient, engine: Engine) -> None:
+        if client.owner is not engine:
+            raise ValueError("the client has not begun on this stack")
+        if engine.manual_clock:
+            raise ValueError("a stack with a manual clock is driven by its own calls")
+        self.client = client
+        self.engine = engine
+
+    def run(self, duration_ns: int) -> bool:
+        """So long, or until the load is over or stop() is called; whether it is over. Raises OSError when the link is
+        gone, and what a signal handler raises."""
+        cdef uint64_t now_ns = clock_monotonic_ns()
+        cdef uint64_t until_ns = now_ns + <uint64_t>whole("duration_ns", duration_ns, 0, INT64_MAX)
+        cdef uint64_t end_ns
+        cdef Engine engine = self.engine
+        engine.enter("Driver.run()")
+        try:
+            engine.stop_requested = False
+            while (engine.alive and not engine.stop_requested and now_ns < until_ns
+                    and not load_is_over(&self.client.load)):
+                engine.come_up = engine.stop_requested
+                end_ns = min(until_ns, now_ns + <uint64_t>SLICE_NS)
+                with nogil:
+                    end_ns = drive(&self.client.load, &engine.c, end_ns, &engine.come_up, &self.idle_ns)
+                self.driven_ns += end_ns - now_ns
+                now_ns = end_ns
+                engine.hand_over()
+                engine.between_turns()
+                engine.raise_link_error()
+            return load_is_over(&self.client.load)
+        finally:
+            engine.leave()
+
+    def finish(self) -> None:
+        """Count what is left, and close the connections; FINs have a second to be sent and answered."""
+        cdef Engine engine = self.engine
+        cdef uint64_t until_ns
+        engine.enter("Driver.finish()")
+        try:
+            load_finish(&self.client.load, clock_monotonic_ns())
+            until_ns = clock_monotonic_ns() + LINGER_NS
+            while engine.alive and engine.c.tcp.established > 0 and clock_monotonic_ns() < until_ns:
+                engine.turn(clock_monotonic_ns())
+                engine.between_turns()
+        finally:
+            engine.leave()
+
+    @property
+    def idle(self) -> float:
+        """The share of the time that was spent in turns without work, or asleep."""
+        return <double>self.idle_ns / <double>self.driven_ns if self.driven_ns else 0.0

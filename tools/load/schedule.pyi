@@ -1,0 +1,3 @@
+def due_times(
+    per_second: float, duration_ns: int, *, poisson: bool = False, ramp_ns: int = 0, seed: int = 1
+) -> list[int]: ...
