@@ -85,7 +85,7 @@ def run(
     """
     able, kinds = experiments.known(), contestants.known()
     chosen = [able[name] for name in choose(",".join(names) or ",".join(able), list(able), "experiment")]
-    contesting = choose(wanted or ",".join(kinds), list(kinds), "contestant")
+    contesting = choose(wanted or ",".join(usual(kinds, chosen)), list(kinds), "contestant")
     if listing:
         click.echo(list_of(able, kinds))
         return 0
@@ -110,6 +110,18 @@ def run(
         measure(runner, contesting, kinds, rounds, minutes)
     show(writer.results, folder, reference)
     return 0
+
+
+def usual(kinds: dict[str, type[Contestant]], chosen: Sequence[Experiment]) -> list[str]:
+    """Who takes part when nobody is named: who has something to do in these experiments."""
+    special = {name for experiment in chosen for name in experiment.only or ()}
+    others = any(experiment.only is None for experiment in chosen)
+    everybody = any(experiment.everybody for experiment in chosen)
+    return [
+        name
+        for name, kind in kinds.items()
+        if name in special or (not kind.special and others and kind.unasked and (everybody or kind.main))
+    ]
 
 
 def raise_limit() -> None:

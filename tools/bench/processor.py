@@ -74,13 +74,21 @@ class SystemUse:
 
 
 def family(pid: int) -> list[int]:
-    """The processes of a session: a server and those that it has started."""
-    found = []
+    """A process, those of its session, and all that any of them has started, whatever session they are in."""
+    parents, found = {}, {pid}
     for entry in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):
-            if int(entry.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[3]) == pid:
-                found.append(int(entry.parent.name))
-    return found
+            fields = entry.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+            one = int(entry.parent.name)
+            parents[one] = int(fields[1])
+            if int(fields[3]) == pid:
+                found.add(one)
+    grown = True
+    while grown:
+        more = {one for one, parent in parents.items() if parent in found} - found
+        found |= more
+        grown = bool(more)
+    return sorted(found & parents.keys())
 
 
 def cpu_ns(pids: list[int]) -> int:

@@ -62,7 +62,7 @@ class Runner:
             try:
                 self.bring_up(contestant)
                 found = contestant.describe()
-                settings = {"client": settings_of(contestant.client_netns)}
+                settings = {} if contestant.special else {"client": settings_of(contestant.client_netns)}
                 if pair := getattr(contestant, "pair", None):
                     settings["server"] = settings_of(pair.server_netns)
                 found["settings"] = settings
@@ -79,18 +79,23 @@ class Runner:
         """Start one, and see that it serves what it should. Raises what a start raises."""
         self.starts[contestant.name] = self.starts.get(contestant.name, 0) + 1
         contestant.start()
+        if contestant.special:
+            return
         prepare_client(contestant.client_netns)
-        contestant.check_files(self.bench.hashes)
+        asked = {path for one in self.experiments for path in (*one.checks, *one.files)}
+        contestant.check_files({path: wanted for path, wanted in self.bench.hashes.items() if path in asked})
 
     def takes_part(self, contestant: Contestant, experiment: Experiment) -> bool:
         """Is it asked in this experiment?"""
-        if experiment.only is not None:
-            return contestant.name in experiment.only
+        if experiment.only is not None or contestant.special:
+            return contestant.name in (experiment.only or ())
         return self.explicit or contestant.main or experiment.everybody
 
     def turns(self, number: int) -> Iterator[Turn]:
         """Everything of one round, in order."""
         for experiment in self.experiments:
+            if number > experiment.most_rounds:
+                continue
             able = [one for one in self.bench.contestants.values() if self.takes_part(one, experiment)]
             shift = (number - 1) % len(able) if able else 0
             order = able[shift:] + able[:shift]
@@ -158,7 +163,7 @@ class Runner:
 
     def wake(self, contestant: Contestant) -> None:
         """Start a contestant again that has died, unless it has too often. Raises what a start raises."""
-        if contestant.process is not None and not contestant.how_it_is():
+        if contestant.special or (contestant.process is not None and not contestant.how_it_is()):
             return
         if self.starts.get(contestant.name, 0) >= MOST_STARTS:
             raise Absent(f"{contestant.name}: has died {MOST_STARTS} times")

@@ -12,6 +12,7 @@ import click
 
 from ustack import __version__
 from ustack.cli.amounts import amount
+from ustack.cli.serve_options import kernel_strategies
 from ustack.cli.tables import print_rows
 from ustack.lab import ingress
 from ustack.obs import info as compiled
@@ -32,6 +33,7 @@ def collect() -> dict[str, Any]:
         "links": {name: not reason for name, reason in found.items()},
         "unavailable": {name: reason for name, reason in found.items() if reason},
         "congestion_controls": list(names()),
+        "kernel_strategies": list(kernel_strategies()),
         **record_sizes(),
     }
 

@@ -19,7 +19,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from ustack.tools.bench.processor import family
@@ -41,19 +41,27 @@ class Absent(LoadError):
 class Contestant(Server):
     """One server. Class attributes are what a subclass says about itself; start(), check(), stop() are for all.
 
-    main: takes part in every experiment, not only in those for everybody. at_most: the greatest number of connections
+    main: takes part in every experiment, not only in those for everybody. unasked: takes part if it is not named.
+    special: takes part where an experiment is about it alone. at_most: the greatest number of connections
     that it can be asked to hold, None if it sets none; the reason is in `why_at_most`.
     """
 
     title = ""
     kind = "server"
     main = False
+    unasked = True
+    special = False
     programs: tuple[str, ...] = ()
     modules: tuple[str, ...] = ()
     install = ""
     at_most: int | None = None
     why_at_most = ""
     configuration = ""  # what it was given to read, for the report
+
+    @property
+    def plain_name(self) -> str:
+        """For files and namespaces."""
+        return self.name.replace(":", "-").replace("+", "-")
 
     def missing(self) -> str:
         """What is not installed, with how it would be; "" if nothing is."""
@@ -69,8 +77,8 @@ class Contestant(Server):
         set_congestion_control(self.client_netns)
 
     def prepare(self) -> None:
-        """Make a pair of namespaces, named without the colon that some contestants' names have."""
-        self.use(self.stack.enter_context(veth_pair(self.name.replace(":", "-"))))
+        """Make a pair of namespaces, whose names are as plain as they have to be."""
+        self.use(self.stack.enter_context(veth_pair(self.plain_name)))
 
     def use(self, pair: Pair) -> None:
         """Serve at the far end of a pair, with the congestion control of all."""
@@ -83,14 +91,19 @@ class Contestant(Server):
         self.start()
 
     def stop(self) -> None:
-        """The session too: workers whose first process was killed."""
-        pid = self.process.pid if self.process is not None else 0
-        try:
-            super().stop()
-        finally:
-            for left in family(pid) if pid else []:
-                with suppress(ProcessLookupError):
-                    os.kill(left, signal.SIGKILL)
+        """Those too that it has started: workers whose first process was killed."""
+        with ExitStack() as stack:
+            started = []
+            for pid in self.pids():
+                with suppress(OSError):
+                    started.append(os.pidfd_open(pid))
+                    stack.callback(os.close, started[-1])
+            try:
+                super().stop()
+            finally:
+                for left in started:
+                    with suppress(ProcessLookupError):
+                        signal.pidfd_send_signal(left, signal.SIGKILL)
 
     def pids(self) -> list[int]:
         """Its processes."""
@@ -98,7 +111,7 @@ class Contestant(Server):
 
     def configured(self, template: str, suffix: str = "conf") -> Path:
         """Write a configuration from this folder's template: @ADDRESS@, @SITE@, @DIRECTORY@ are filled in."""
-        directory = self.work / self.name.replace(":", "-")
+        directory = self.work / self.plain_name
         shutil.rmtree(directory, ignore_errors=True)
         directory.mkdir()
         text = (HERE / template).read_text(encoding="utf-8")

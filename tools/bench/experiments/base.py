@@ -46,7 +46,8 @@ class Experiment:
     """One question. Attributes are what the report says about it; a subclass measures.
 
     everybody: all contestants take part, not only the main ones. checks: files that a contestant is asked for after
-    each run, when nobody presses. beside_s: what a run takes beyond its seconds.
+    each run, when nobody presses. files: all that it asks for, if those are more: they are checked at the start.
+    beside_s: what a run takes beyond its seconds.
     """
 
     name = ""
@@ -60,7 +61,9 @@ class Experiment:
     quick_points: Sequence[str] | None = None
     beside_s = 0.3
     checks: Sequence[str] = ("/512.bin",)
+    files: Sequence[str] = ()
     only: Sequence[str] | None = None  # the contestants that it is about, if it is about some
+    most_rounds = 1000  # more say nothing new, or take too long
 
     def prepare(self, bench: Bench) -> None:
         """Write what is to be served, before any contestant starts."""

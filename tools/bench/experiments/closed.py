@@ -105,6 +105,7 @@ class Bulk(ClosedLoop):
     points = tuple(shapes)
     quick_points = ("1 MiB",)
     checks = ("/1m.bin",)
+    files = tuple(shape.path for shape in shapes.values())
 
 
 class Pipelining(ClosedLoop):
