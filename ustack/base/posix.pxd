@@ -94,7 +94,7 @@ cdef extern from "<netinet/tcp.h>" nogil:
         uint32_t tcpi_snd_ssthresh
         uint32_t tcpi_snd_cwnd
         uint32_t tcpi_total_retrans
-    const int TCP_NODELAY, TCP_USER_TIMEOUT, TCP_CONGESTION, TCP_INFO
+    const int TCP_NODELAY, TCP_USER_TIMEOUT, TCP_CONGESTION, TCP_INFO, TCP_CORK
 
 
 cdef extern from "<poll.h>" nogil:
@@ -104,6 +104,35 @@ cdef extern from "<poll.h>" nogil:
         short revents
     const short POLLIN, POLLOUT, POLLERR, POLLHUP, POLLNVAL
     int ppoll(pollfd *fds, unsigned long nfds, const timespec *timeout, const void *sigmask)
+
+
+cdef extern from "<pthread.h>" nogil:
+    ctypedef unsigned long pthread_t
+    ctypedef struct pthread_attr_t:
+        pass
+    const int PTHREAD_CREATE_DETACHED
+    int pthread_attr_init(pthread_attr_t *attributes)
+    int pthread_attr_destroy(pthread_attr_t *attributes)
+    int pthread_attr_setdetachstate(pthread_attr_t *attributes, int state)
+    int pthread_attr_setstacksize(pthread_attr_t *attributes, size_t bytes)
+    int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*run)(void *) noexcept nogil,
+                       void *argument)
+    int pthread_kill(pthread_t thread, int number)
+    int sched_yield()
+
+
+cdef extern from "<semaphore.h>" nogil:
+    ctypedef struct sem_t:
+        pass
+    int sem_init(sem_t *semaphore, int shared, unsigned int value)
+    int sem_wait(sem_t *semaphore)
+    int sem_post(sem_t *semaphore)
+    int sem_destroy(sem_t *semaphore)
+
+
+cdef extern from "<sys/eventfd.h>" nogil:
+    const int EFD_NONBLOCK, EFD_CLOEXEC
+    int eventfd(unsigned int value, int flags)
 
 
 cdef extern from "<signal.h>" nogil:
@@ -116,6 +145,17 @@ cdef extern from "<signal.h>" nogil:
     const int SIGIO, SIGRTMIN, SIG_BLOCK
     int sigemptyset(sigset_t *set)
     int sigaddset(sigset_t *set, int number)
+    int sigfillset(sigset_t *set)
+    int sigdelset(sigset_t *set, int number)
+    const int SIGTERM, SIGALRM, SIGINT, SIGHUP, SIGUSR1, SIGCHLD, SIGKILL, SIG_SETMASK, SIG_UNBLOCK
+    void (*SIG_IGN)(int number)
+    void (*SIG_DFL)(int number)
+    cdef struct sigaction_t "sigaction":
+        void (*sa_handler)(int number)
+        sigset_t sa_mask
+        int sa_flags
+    int sigaction(int number, const sigaction_t *action, sigaction_t *before)
+    int kill(int pid, int number)
     int pthread_sigmask(int how, const sigset_t *set, sigset_t *before)
     int sigtimedwait(const sigset_t *set, siginfo_t *info, const timespec *timeout)
 
@@ -213,6 +253,22 @@ cdef extern from "<sys/syscall.h>" nogil:
     const long SYS_openat2, SYS_gettid
 
 
+cdef extern from "<sys/time.h>" nogil:
+    cdef struct timeval:
+        long tv_sec
+        long tv_usec
+    cdef struct itimerval:
+        timeval it_interval
+        timeval it_value
+    const int ITIMER_REAL
+    int setitimer(int which, const itimerval *value, itimerval *before)
+
+
+cdef extern from "<sys/wait.h>" nogil:
+    const int WNOHANG
+    int waitpid(int pid, int *status, int options)
+
+
 cdef extern from "<sys/uio.h>" nogil:
     cdef struct iovec:
         void *iov_base
@@ -229,3 +285,5 @@ cdef extern from "<unistd.h>" nogil:
     long syscall(long number, ...)
     long sysconf(int name)
     const int _SC_PAGESIZE, _SC_NPROCESSORS_CONF
+    int fork()
+    void _exit(int status)

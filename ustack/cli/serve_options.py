@@ -151,6 +151,8 @@ def check_kernel(options: Options) -> None:
             )
     if options.workers is not None and strategy not in WITH_WORKERS:
         raise LabError(f"--workers is for --stack {with_workers()}: {options.stack} is one process")
+    if options.spin and strategy not in (*strategies.in_one_thread(), *WITH_WORKERS):
+        raise LabError(f"--spin makes no sense with --stack {options.stack}: who serves a connection sleeps in recv")
     if options.json_stats and strategy in WITH_WORKERS:
         raise LabError(f"--json-stats makes no sense with --stack {options.stack}: each worker has figures of its own")
     try:

@@ -15,13 +15,13 @@ from ustack.base.posix cimport (
     O_CLOEXEC, O_RDONLY, SOCK_CLOEXEC, SOCK_NONBLOCK, accept4, close_descriptor, ntohs, open_descriptor, sockaddr,
     sockaddr_in)
 from ustack.base.types cimport ip_addr_is_any, ip_addr_set_v4
-from ustack.kernel.connections cimport conn_end, conn_new, token_of
+from ustack.kernel.connections cimport conn_end, conn_new, watch
 from ustack.kernel.counters cimport (
     ACCEPTED_CONNECTIONS, ACCEPTS_FAILED, LISTENERS_HELD, REFUSED_BY_APPLICATION, REFUSED_BY_STRATEGY,
     REFUSED_WITHOUT_DESCRIPTOR, REFUSED_WITHOUT_MEMORY)
 from ustack.kernel.readiness cimport READY_IN, READY_OUT
 from ustack.kernel.records cimport (
-    ACCEPTED, NAMED, UNWATCHED, WAITING, kernel_conn_t, kernel_t, listener_interest, listener_t,
+    ACCEPTED, NAMED, WAITING, kernel_conn_t, kernel_t, listener_interest, listener_t,
     listener_token, tally)
 from ustack.kernel.sockets cimport socket_reset_at_close
 from ustack.kernel.upcalls cimport upcall_begin
@@ -137,12 +137,11 @@ cdef void welcome(kernel_t *kernel, uint32_t number, int fd, const sockaddr_in *
         conn.ends.laddr = listener.address
         conn.flags |= NAMED
     conn.interest = READY_IN | READY_OUT if kernel.readiness.ops.edge else READY_IN
-    if kernel.readiness.ops.add(kernel.readiness, fd, token_of(conn), conn.interest) != 0:
+    if watch(kernel, conn) != 0:
         tally(kernel, REFUSED_BY_STRATEGY)
         socket_reset_at_close(fd)
         conn_end(kernel, conn)
         return
-    conn.flags &= ~<uint32_t>UNWATCHED
     app = upcall_begin(kernel, conn)
     answer = app.on_accept(app, &kernel.transport, <conn_t *>conn)
     if answer == ACCEPT_REFUSED or answer == ACCEPT_NO_MEMORY:

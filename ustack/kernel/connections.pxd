@@ -41,6 +41,8 @@ cdef void unread_drop(kernel_t *kernel, kernel_conn_t *conn, uint32_t length) no
 
 # Ask the strategy for what this connection waits for now. 1 if that is something new, 0, or a negative errno.
 cdef int interest_sync(kernel_t *kernel, kernel_conn_t *conn) noexcept nogil
+# Have the strategy watch it, or somebody serve it. 0, or an errno of either sign.
+cdef int watch(kernel_t *kernel, kernel_conn_t *conn) noexcept nogil
 # The strategy has nothing new to tell about it, but would tell the old again and again.
 cdef void watch_no_more(kernel_t *kernel, kernel_conn_t *conn) noexcept nogil
 

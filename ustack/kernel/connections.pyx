@@ -12,7 +12,7 @@ from ustack.base.wheel cimport (
 from ustack.buf.lent cimport lent_ref, lent_t, lent_unref
 from ustack.buf.slab cimport slab_alloc, slab_at, slab_release
 from ustack.kernel.counters cimport INTERESTS_CHANGED
-from ustack.kernel.readiness cimport READY_IN, READY_OUT
+from ustack.kernel.readiness cimport READY_IN, READY_OUT, SERVES_ALL
 from ustack.kernel.records cimport (
     ABORT, CONNECTING, ENDED, IN_OUT, IN_WORK, PAUSED, PEER_FIN, RECEIVE_BYTES, UNREAD_STEP_BYTES, UNWATCHED,
     UNWRITABLE, kernel_conn_t, kernel_t, piece_t, tally)
@@ -269,6 +269,16 @@ cdef int interest_sync(kernel_t *kernel, kernel_conn_t *conn) noexcept nogil:
     tally(kernel, INTERESTS_CHANGED)
     failed = kernel.readiness.ops.modify(kernel.readiness, conn.fd, token_of(conn), wanted)
     return failed if failed < 0 else more
+
+
+cdef int watch(kernel_t *kernel, kernel_conn_t *conn) noexcept nogil:
+    cdef int failed
+    if kernel.readiness.ops.serves != SERVES_ALL:
+        return kernel.serve_alone(kernel, conn)
+    failed = kernel.readiness.ops.add(kernel.readiness, conn.fd, token_of(conn), conn.interest)
+    if failed == 0:
+        conn.flags &= ~<uint32_t>UNWATCHED
+    return failed
 
 
 cdef void watch_no_more(kernel_t *kernel, kernel_conn_t *conn) noexcept nogil:

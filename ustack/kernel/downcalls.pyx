@@ -18,16 +18,15 @@ from ustack.base.types cimport ip_addr_equal, ip_addr_is_any, ip_addr_is_v4, ip_
 from ustack.buf.lent cimport lent_t
 from ustack.buf.slab cimport slab_at
 from ustack.kernel.connections cimport (
-    conn_end, conn_new, out_add, queue_append, timeout_sync, token_of, unread_drop, unread_of, unread_reserve,
-    work_add)
+    conn_end, conn_new, out_add, queue_append, timeout_sync, unread_drop, unread_of, unread_reserve, watch, work_add)
 from ustack.kernel.readiness cimport READY_IN, READY_OUT
 from ustack.kernel.records cimport (
-    ABORT, ACCEPTED, ACTIVE, CLOSED_BY_APP, CONNECTING, ENDED, FIN_QUEUED, FIN_WAIT, KERNEL_LISTENERS, OFFER, OFFERING,
-    PAUSED, PEER_FIN, READABLE, RECEIVE_BYTES, RESUMED, TIMED_OUT, UNWATCHED, WAITING, WANT_WRITABLE, is_writable,
-    kernel_conn_t, kernel_of, kernel_t, listener_interest, listener_t, listener_token, own)
+    ABORT, ACCEPTED, ACTIVE, BLOCKED_IN, CLOSED_BY_APP, CONNECTING, ENDED, FIN_QUEUED, FIN_WAIT, KERNEL_LISTENERS,
+    OFFER, OFFERING, PAUSED, PEER_FIN, READABLE, RECEIVE_BYTES, RESUMED, TIMED_OUT, WAITING, WANT_WRITABLE,
+    is_writable, kernel_conn_t, kernel_of, kernel_t, listener_interest, listener_t, listener_token, own)
 from ustack.kernel.sockets cimport (
-    reason_of, socket_adopted, socket_connecting, socket_info, socket_listening, socket_name, socket_option, socket_receivable,
-    socket_receive, socket_set_option)
+    reason_of, socket_adopted, socket_connecting, socket_info, socket_listening, socket_name, socket_option,
+    socket_receivable, socket_receive, socket_set_option)
 
 
 cdef void conn_fail(kernel_t *kernel, kernel_conn_t *conn, int error) noexcept nogil:
@@ -99,7 +98,7 @@ cdef size_t receive(const transport_t *transport, conn_t *conn, uint8_t *out, si
     if out != NULL and taken > 0:
         memcpy(out, record.unread + record.start, taken)
     unread_drop(kernel, record, <uint32_t>taken)
-    if length > taken and not record.flags & (PEER_FIN | ABORT):
+    if length > taken and not record.flags & (PEER_FIN | ABORT | BLOCKED_IN):      # its thread may have some already
         more = socket_receive(kernel, record, out + taken if out != NULL else NULL, length - taken)
         if more > 0:
             taken += <size_t>more
@@ -123,7 +122,7 @@ cdef const uint8_t *peek(const transport_t *transport, conn_t *conn, uint32_t *l
     cdef uint32_t wanted
     if record.flags & (OFFERING | ENDED):
         return NULL
-    if record.unread == NULL and not record.flags & (PEER_FIN | ABORT):
+    if record.unread == NULL and not record.flags & (PEER_FIN | ABORT | BLOCKED_IN):
         wanted = min(max(socket_receivable(record.fd), 1), <uint32_t>RECEIVE_BYTES)     # the FIN alone is 0
         if unread_reserve(kernel, record, wanted) < 0:
             return NULL
@@ -398,11 +397,10 @@ cdef conn_t *connect(const transport_t *transport, const ip_addr_t *address, uin
     record.ends.raddr = address[0]
     record.ends.rport = port
     record.interest = READY_IN | READY_OUT if kernel.readiness.ops.edge else READY_OUT
-    if kernel.readiness.ops.add(kernel.readiness, fd, token_of(record), record.interest) != 0:
+    if watch(kernel, record) != 0:
         conn_end(kernel, record)
         outcome[0] = CALL_NO_MEMORY
         return NULL
-    record.flags &= ~<uint32_t>UNWATCHED
     outcome[0] = CALL_OK
     return <conn_t *>record
 

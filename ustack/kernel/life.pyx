@@ -9,16 +9,18 @@ from ustack.base.posix cimport O_CLOEXEC, O_RDONLY, close_descriptor, open_descr
 from ustack.base.wheel cimport wheel_free, wheel_init
 from ustack.buf.lent cimport lent_release_pending
 from ustack.buf.slab cimport SLAB_MOST, slab_at, slab_destroy, slab_init
+from ustack.kernel.alone cimport serve_alone
 from ustack.kernel.connections cimport conn_end
-from ustack.kernel.readiness cimport readiness_ops_t
+from ustack.kernel.readiness cimport SERVES_IN_THREADS, readiness_ops_t
 from ustack.kernel.records cimport (
     KERNEL_LISTENERS, PIECE_BYTES, RECORD_BYTES, UNWATCHED, kernel_conn_t, kernel_t, piece_t)
+from ustack.kernel.threads cimport thread_start, threads_begin, threads_end
 
 
 cdef void kernel_clear(kernel_t *kernel) noexcept:
     cdef int index
     memset(kernel, 0, sizeof(kernel_t))
-    kernel.reserve_fd = -1
+    kernel.reserve_fd = kernel.wake_fd = -1
     for index in range(KERNEL_LISTENERS):
         kernel.listeners[index].fd = -1
 
@@ -33,8 +35,17 @@ cdef int kernel_begin(kernel_t *kernel, const readiness_ops_t *ops, uint32_t max
     kernel.readiness = ops.begin(&failed)
     if kernel.readiness == NULL:
         raise OSError(-failed, f"{ops.name.decode()}: {strerror(-failed).decode()}")
+    if ops.serves == SERVES_IN_THREADS:
+        failed = threads_begin(kernel)
+        if failed != 0:
+            raise OSError(-failed, f"{ops.name.decode()}: {strerror(-failed).decode()}")
+        kernel.serve_alone = serve_in_thread
     kernel.reserve_fd = open_descriptor("/dev/null", O_RDONLY | O_CLOEXEC)
     return 0
+
+
+cdef int serve_in_thread(kernel_t *kernel, kernel_conn_t *conn) noexcept nogil:
+    return thread_start(kernel, conn, serve_alone)
 
 
 cdef void kernel_free(kernel_t *kernel) noexcept:
@@ -49,6 +60,7 @@ cdef void kernel_free(kernel_t *kernel) noexcept:
     if kernel.reserve_fd >= 0:
         close_descriptor(kernel.reserve_fd)
         kernel.reserve_fd = -1
+    threads_end(kernel)
     wheel_free(&kernel.wheel)
     slab_destroy(&kernel.conns)
     slab_destroy(&kernel.pieces)

@@ -20,8 +20,13 @@ cdef enum ready_events_t:
     READY_ERROR = 4             # the connection has failed. Told unasked, by the strategies that can
     READY_HANGUP = 8            # both directions have ended. Told unasked, again and again
     READY_EOF = 16              # with READY_IN: the peer's FIN is among what can be read
-    READY_ONE_OF_US = 32        # asked for with `add`: other processes wait for the same socket, and one of them will
-                                # do. A strategy that cannot say so wakes all
+    # With `add`: other processes wait for the same socket, and one of them will do. Who cannot say so wakes all.
+    READY_ONE_OF_US = 32
+
+cdef enum serves_t:
+    SERVES_ALL = 0              # the thread that waits
+    SERVES_IN_THREADS           # one thread for each connection
+    SERVES_IN_PROCESSES         # one process for each connection
 
 ctypedef struct ready_t:
     uint64_t token
@@ -39,6 +44,7 @@ ctypedef struct readiness_ops_t:
     bint tells_eof              # READY_EOF is told with the last bytes: a short read is the end of what can be read
     bint forgets_closed         # closing a descriptor removes it
     uint32_t most_fd            # descriptors from here on cannot be watched; 0: any can
+    serves_t serves             # who reads and writes on a connection. Not SERVES_ALL: listeners alone are watched
     # NULL without memory or descriptors: *error is a negative errno.
     readiness_t *(*begin)(int *error) noexcept nogil
     # 0, or a negative errno: -EINVAL for a descriptor that this strategy cannot watch.

@@ -14,6 +14,7 @@
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 from ustack.application cimport application_t, conn_t, endpoints_t, transport_t, turn_budget_t
+from ustack.base.posix cimport pthread_t, sem_post, sem_t, sem_wait
 from ustack.base.types cimport ip_addr_t
 from ustack.base.wheel cimport wheel_t
 from ustack.buf.lent cimport lent_t
@@ -60,6 +61,13 @@ cdef enum conn_flags_t:
     UNWATCHED = 1 << 22             # the strategy does not know the descriptor
     NAMED = 1 << 23                 # ends.laddr and lport are known
     FIN_WAIT = 1 << 24              # its timeout is this transport's: how long the peer's FIN is waited for
+    # Of those that a thread or a process has to itself (alone.pxd).
+    DUE = 1 << 25                   # it is to have another turn
+    KICKED = 1 << 26                # ... and was sent a signal to come to it
+    BLOCKED = 1 << 27               # its thread sleeps, or is about to, or about to lock
+    BLOCKED_IN = 1 << 28            # ... until there is something to read
+    BLOCKED_OUT = 1 << 29           # ... until there is room to write
+    HUNG_UP = 1 << 30               # poll tells of the end of both directions, again and again
 
 ctypedef struct piece_t:            # 32 bytes: one lent range in a send queue
     lent_t *lent
@@ -72,6 +80,8 @@ ctypedef struct kernel_conn_t:
     application_t *app
     uint8_t *unread                 # received, left by on_data: unread[start:end]. NULL: nothing
     uint64_t timeout_at_ns          # 0: off. set_timeout
+    pthread_t thread                # whose it is, with SERVES_IN_THREADS
+    uint64_t received_bytes         # since the beginning
     endpoints_t ends
     uint32_t start
     uint32_t end
@@ -132,6 +142,17 @@ ctypedef struct kernel_t:
     uint16_t latest_port            # of the last listener that was made
     ip_addr_t latest_address
     bint ending                     # the transport goes: nothing new is opened
+    bint manual                     # the clock: now_ns is what the transport is told
+    # Those that serve one connection each (alone.pxd, threads.pxd). The lock: whoever touches anything of this holds it.
+    bint threaded
+    sem_t lock
+    # 0, or an errno: there is nobody to serve it.
+    int (*serve_alone)(kernel_t *kernel, kernel_conn_t *conn) noexcept nogil
+    uint32_t alone                  # threads that there are
+    uint32_t kicked                 # connections with KICKED
+    uint64_t alone_turns
+    uint64_t asleep_until_ns        # the first thread waits for listeners, and wakes then; 0: it does not
+    int wake_fd                     # ... or when this can be read. -1: none
     uint32_t ready_count
     spin_t spin                     # how long the next wait asks without sleeping
     int reserve_fd                  # kept for the moment when no other is left; -1: it could not be had again
@@ -161,6 +182,18 @@ cdef inline kernel_conn_t *own(const conn_t *conn) noexcept nogil:
     return <kernel_conn_t *>conn
 
 
+# What is locked is the whole kernel_t. A semaphore, which another thread than the one that took it may give back: the
+# first thread holds it while it is in Python, whichever thread of Python's that is.
+cdef inline void kernel_lock(kernel_t *kernel) noexcept nogil:
+    while kernel.threaded and sem_wait(&kernel.lock) != 0:
+        pass                        # a signal
+
+
+cdef inline void kernel_unlock(kernel_t *kernel) noexcept nogil:
+    if kernel.threaded:
+        sem_post(&kernel.lock)
+
+
 # Tokens: a record's generation and index, or the number of a listener.
 cdef inline uint64_t listener_token(uint32_t number) noexcept nogil:
     return 1ULL << 63 | number
@@ -169,6 +202,10 @@ cdef inline uint64_t listener_token(uint32_t number) noexcept nogil:
 # What the strategy is asked about it.
 cdef inline uint32_t listener_interest(const listener_t *listener) noexcept nogil:
     return READY_IN | READY_ONE_OF_US if listener.shared else READY_IN
+
+
+cdef inline uint64_t wake_token() noexcept nogil:
+    return 1ULL << 62
 
 
 cdef inline bint is_listener(uint64_t token) noexcept nogil:

@@ -13,18 +13,19 @@ from ustack.application cimport (
     CLOSE_PROTOCOL_UNREACHABLE, CLOSE_REFUSED, CLOSE_RESET, CLOSE_SOURCE_ROUTE_FAILED, CLOSE_TIMEOUT, OPTION_CC,
     OPTION_KEEPALIVE, OPTION_NODELAY, OPTION_TOS, OPTION_TTL, OPTION_USER_TIMEOUT_S, close_reason_t)
 from ustack.base.posix cimport (
-    AF_INET, F_DUPFD_CLOEXEC, F_GETFL, F_SETFL, FIONREAD, IP_TOS, IP_TTL, IPPROTO_IP, IPPROTO_TCP, MSG_NOSIGNAL,
-    MSG_TRUNC, O_NONBLOCK, SO_ACCEPTCONN, SO_ERROR, SO_KEEPALIVE, SO_LINGER, SO_REUSEADDR, SO_REUSEPORT, SO_SNDBUF, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_STREAM, SOL_SOCKET,
-    TCP_CONGESTION, TCP_INFO, TCP_NODELAY, TCP_USER_TIMEOUT, bind, close_descriptor, fcntl, getpeername, getsockname,
-    getsockopt, htons, ioctl, iovec, linger, msghdr, ntohs, recv, sendmsg, setsockopt, sockaddr, sockaddr_in, socket,
-    socket_connect, socket_listen, tcp_info)
+    AF_INET, FIONREAD, F_DUPFD_CLOEXEC, F_GETFL, F_SETFL, IPPROTO_IP, IPPROTO_TCP, IP_TOS, IP_TTL, MSG_DONTWAIT,
+    MSG_NOSIGNAL, MSG_TRUNC, O_NONBLOCK, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_STREAM, SOL_SOCKET, SO_ACCEPTCONN,
+    SO_ERROR, SO_KEEPALIVE, SO_LINGER, SO_REUSEADDR, SO_REUSEPORT, SO_SNDBUF, TCP_CONGESTION, TCP_INFO, TCP_NODELAY,
+    TCP_USER_TIMEOUT, bind, close_descriptor, fcntl, getpeername, getsockname, getsockopt, htons, ioctl, iovec,
+    linger, msghdr, ntohs, recv, sendmsg, setsockopt, sockaddr, sockaddr_in, socket, socket_connect, socket_listen,
+    tcp_info)
 from ustack.base.types cimport ip_addr_set_v4, ip_addr_t
 from ustack.buf.slab cimport slab_at
 from ustack.kernel.connections cimport queue_drop
 from ustack.kernel.counters cimport (
     BYTES_RECEIVED, BYTES_SENT, DAMAGED_ABORTED, RECEIVES, RECEIVES_IN_VAIN, SENDS, SENDS_SHORT)
 from ustack.kernel.records cimport (
-    CONTROL_NAME_BYTES, NAMED, UNWRITABLE, kernel_conn_t, kernel_t, piece_t, tally)
+    CONTROL_NAME_BYTES, NAMED, UNWRITABLE, kernel_conn_t, kernel_lock, kernel_t, kernel_unlock, piece_t, tally)
 
 cdef enum:
     VECTOR_MOST = 64            # ranges in one sendmsg
@@ -204,9 +205,10 @@ cdef ssize_t socket_receive(kernel_t *kernel, kernel_conn_t *conn, uint8_t *out,
     cdef ssize_t taken
     while True:
         tally(kernel, RECEIVES)
-        taken = recv(conn.fd, out, length, 0 if out != NULL else MSG_TRUNC)
+        taken = recv(conn.fd, out, length, MSG_DONTWAIT if out != NULL else MSG_DONTWAIT | MSG_TRUNC)
         if taken > 0:
             kernel.counters[<int>BYTES_RECEIVED] += <uint64_t>taken
+            conn.received_bytes += <uint64_t>taken
             return taken
         if taken == 0:
             return 0
@@ -224,6 +226,7 @@ cdef int socket_flush(kernel_t *kernel, kernel_conn_t *conn) noexcept nogil:
     cdef uint32_t at
     cdef size_t offered
     cdef ssize_t taken
+    cdef int error
     memset(&message, 0, sizeof(message))
     message.msg_iov = vector
     while conn.head:
@@ -244,17 +247,20 @@ cdef int socket_flush(kernel_t *kernel, kernel_conn_t *conn) noexcept nogil:
             return -EFAULT
         tally(kernel, SENDS)
         kernel.budget.stage_left -= SEND_UNITS
-        taken = sendmsg(conn.fd, &message, MSG_NOSIGNAL)
+        kernel_unlock(kernel)
+        taken = sendmsg(conn.fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT)
+        error = errno
+        kernel_lock(kernel)
         if taken < 0:
-            if errno == EINTR:
+            if error == EINTR:
                 continue
-            if errno == EAGAIN:
+            if error == EAGAIN:
                 tally(kernel, SENDS_SHORT)
                 conn.flags |= UNWRITABLE
                 return 0
-            if errno == EFAULT:             # the file behind a mapping has been cut short: there is nothing to send
+            if error == EFAULT:             # the file behind a mapping has been cut short: there is nothing to send
                 tally(kernel, DAMAGED_ABORTED)
-            return -errno
+            return -error
         kernel.counters[<int>BYTES_SENT] += <uint64_t>taken
         kernel.budget.stage_left -= <int>(taken >> 10)
         queue_drop(kernel, conn, <uint64_t>taken)

@@ -3,11 +3,12 @@
 
 from ustack.kernel.epoll cimport epoll_edge_ops, epoll_level_ops
 from ustack.kernel.polling cimport poll_ops, select_ops
-from ustack.kernel.readiness cimport readiness_ops_t
+from ustack.kernel.readiness cimport SERVES_ALL, readiness_ops_t
 from ustack.kernel.rtsig cimport rtsig_ops
+from ustack.kernel.threads cimport thread_ops
 
 cdef enum:
-    STRATEGIES = 5
+    STRATEGIES = 6
 
 cdef const readiness_ops_t *TABLES[STRATEGIES]
 TABLES[0] = epoll_level_ops()
@@ -15,11 +16,17 @@ TABLES[1] = epoll_edge_ops()
 TABLES[2] = poll_ops()
 TABLES[3] = select_ops()
 TABLES[4] = rtsig_ops()
+TABLES[5] = thread_ops()
 
 
 def names() -> tuple[str, ...]:
     """Every strategy, in the order in which they are named to users."""
     return tuple([TABLES[index].name.decode() for index in range(STRATEGIES)])
+
+
+def in_one_thread() -> tuple[str, ...]:
+    """Those of them where one thread serves all connections, in turns."""
+    return tuple([TABLES[index].name.decode() for index in range(STRATEGIES) if TABLES[index].serves == SERVES_ALL])
 
 
 cdef const readiness_ops_t *strategy_named(str name) except NULL:

@@ -30,12 +30,13 @@ from ustack.buf.lent cimport lent_watch
 from ustack.kernel.counters cimport kernel_counters_as_dict
 from ustack.kernel.downcalls cimport downcalls_fill, listen_shared, listener_of
 from ustack.kernel.life cimport Copy, kernel_begin, kernel_clear, kernel_discard, kernel_free
-from ustack.kernel.readiness cimport readiness_ops_t
+from ustack.kernel.readiness cimport SERVES_ALL, SERVES_IN_THREADS, readiness_ops_t
 from ustack.kernel.records cimport (
     CONTROL_NAME_BYTES, CONTROLS_MOST, KERNEL_APPLICATIONS, KERNEL_LISTENERS, kernel_t)
 from ustack.kernel.strategies cimport strategy_named
+from ustack.kernel.threads cimport threads_most
 from ustack.kernel.turns cimport (
-    kernel_end_some, kernel_flush, kernel_next_deadline, kernel_run, kernel_turn, kernel_wait)
+    kernel_end_some, kernel_flush, kernel_next_deadline, kernel_run, kernel_settle, kernel_turn, kernel_wait)
 from ustack.kernel.upcalls cimport upcalls_hand_over
 from ustack.link.gate cimport Gate, warn_unclosed
 
@@ -76,6 +77,7 @@ cdef class KernelTransport(Transport):
     cdef bint come_up
     cdef bint begun
     cdef tuple control_names
+    cdef readonly str bound                 # "pid_max: 3072": what bounds threads or processes; None: nothing does
     cdef Copy copy
 
     def __cinit__(self, *args: object, **options: object) -> None:
@@ -103,14 +105,20 @@ cdef class KernelTransport(Transport):
         self.c.sndbuf_bytes = whole("sndbuf_bytes", sndbuf_bytes, 0, 1 << 30)
         self.c.reuse_port = bool(reuse_port)
         self.c.spin_ns = whole("spin_ns", spin_ns, 0, SPIN_MOST_NS)
+        if self.c.spin_ns and ops.serves != SERVES_ALL:
+            raise ValueError(f"spin_ns={spin_ns}: with {strategy}, who serves a connection asks nobody")
         self._learn_controls(cc)
+        if max_connections is None and ops.serves == SERVES_IN_THREADS:
+            max_connections, name = threads_most()
+            max_connections = min(max(max_connections, 1), MAX_CONNECTIONS)
+            self.bound = f"{name}: {max_connections}"
         if max_connections is None:
             max_connections = ops.most_fd if ops.most_fd else 1 << 20
         most = whole("max_connections", max_connections, 1, MAX_CONNECTIONS)
         if ops.most_fd and most > <int>ops.most_fd:
             raise ValueError(f"max_connections={most}: {strategy} cannot watch descriptors of {ops.most_fd} and above "
                              "(FD_SETSIZE)")
-        self.manual_clock = now_ns is not None
+        self.manual_clock = self.c.manual = now_ns is not None
         self.c.now_ns = whole("now_ns", now_ns, 0, 1 << 62) if self.manual_clock else clock_monotonic_ns()
         self.begun = True
         self.copy.kernel = &self.c
@@ -189,6 +197,8 @@ cdef class KernelTransport(Transport):
         with nogil:
             kernel_wait(&self.c, 0)
             happened = kernel_turn(&self.c, at_ns)
+            if self.c.manual and self.c.threaded:
+                happened += kernel_settle(&self.c)
         lent_watch(NULL)
         self._hand_over()
         return happened

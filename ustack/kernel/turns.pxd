@@ -13,7 +13,7 @@
 
 from libc.stdint cimport uint32_t, uint64_t
 
-from ustack.kernel.records cimport kernel_t
+from ustack.kernel.records cimport kernel_conn_t, kernel_t
 
 # At most this long; not at all if something is left to do. Before a turn.
 cdef void kernel_wait(kernel_t *kernel, uint64_t timeout_ns) noexcept nogil
@@ -25,5 +25,11 @@ cdef void kernel_flush(kernel_t *kernel, uint64_t now_ns) noexcept nogil
 cdef uint64_t kernel_next_deadline(kernel_t *kernel) noexcept nogil
 # Turns with sleep between them, until until_ns or until somebody sets *come_up.
 cdef void kernel_run(kernel_t *kernel, uint64_t until_ns, const bint *come_up) noexcept nogil
+# For who has a connection to himself (alone): a new budget; what the kernel takes of the send queue; has it ended?
+cdef void turn_begin(kernel_t *kernel) noexcept nogil
+cdef bint kernel_depart(kernel_t *kernel, kernel_conn_t *conn) noexcept nogil
+cdef bint kernel_finish(kernel_t *kernel, kernel_conn_t *conn) noexcept nogil
+# With a manual clock: until every thread that has a connection to itself sleeps. How many turns they had.
+cdef uint32_t kernel_settle(kernel_t *kernel) noexcept nogil
 # End up to `most` connections with a RST: the transport goes. False: none is left.
 cdef bint kernel_end_some(kernel_t *kernel, uint32_t most, uint64_t now_ns) noexcept nogil

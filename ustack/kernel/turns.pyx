@@ -14,12 +14,14 @@ from ustack.kernel.connections cimport (
     conn_named, interest_sync, out_add, out_take, timeout_sync, watch_no_more, work_add, work_take)
 from ustack.kernel.counters cimport EVENTS_STALE, EVENTS_TOLD, SPINS, SPINS_IN_VAIN, TURNS, WAITS
 from ustack.kernel.downcalls cimport conn_fail
-from ustack.kernel.readiness cimport READY_EOF, READY_ERROR, READY_HANGUP, READY_IN, READY_OUT, ready_t
+from ustack.kernel.readiness cimport (
+    READY_EOF, READY_ERROR, READY_HANGUP, READY_IN, READY_OUT, SERVES_ALL, ready_t)
 from ustack.kernel.records cimport (
     ABORT, CLOSED_BY_APP, CONNECTING, EOF_TOLD, FIN_QUEUED, FIN_SENT, FIN_WAIT, IN_WORK, LAST_READ,
     OFFER, PAUSED, PEER_FIN, READABLE, READY_MOST, TIMED_OUT, UNWRITABLE, WANT_WRITABLE, is_listener, is_writable,
-    kernel_conn_t, kernel_t, tally)
+    kernel_conn_t, kernel_lock, kernel_t, kernel_unlock, tally, wake_token)
 from ustack.kernel.sockets cimport socket_error, socket_flush
+from ustack.kernel.threads cimport all_sleep, distribute, give_way, kick_again, threads_join, wake_drain
 from ustack.kernel.upcalls cimport upcall_closed, upcalls_end_bursts, upcalls_hand_over, upcalls_make
 from ustack.link.interface cimport spin_adapt, spin_for
 
@@ -28,6 +30,7 @@ cdef enum:
     TIMERS_MOST = 64            # taken from the wheel at once
     MOVES_MOST = 1024           # timers placed again in a turn
     CONNECTION_UNITS = 2        # taken from a list
+    KICK_AGAIN_NS = 1000000     # signals that may have come before the sleep that they were to end
     ACCEPTS_UNITS = 240         # a listener's share of a turn that connections have used up: eight accepts
 
 cdef uint64_t FIN_WAIT_2_NS = 60000000000   # as the engine has it: fin_wait_2_timeout_ns
@@ -47,8 +50,20 @@ cdef void kernel_wait(kernel_t *kernel, uint64_t timeout_ns) noexcept nogil:
 
 
 cdef inline int ask(kernel_t *kernel, uint64_t timeout_ns) noexcept nogil:
+    cdef int found
     tally(kernel, WAITS)
-    return kernel.readiness.ops.wait(kernel.readiness, kernel.ready, READY_MOST, timeout_ns)
+    if not kernel.threaded:
+        return kernel.readiness.ops.wait(kernel.readiness, kernel.ready, READY_MOST, timeout_ns)
+    if kernel.kicked:
+        kick_again(kernel)
+        timeout_ns = min(timeout_ns, <uint64_t>KICK_AGAIN_NS)
+    if timeout_ns > 0:
+        kernel.asleep_until_ns = UINT64_MAX if timeout_ns == UINT64_MAX else kernel.now_ns + timeout_ns
+    kernel_unlock(kernel)
+    found = kernel.readiness.ops.wait(kernel.readiness, kernel.ready, READY_MOST, timeout_ns)
+    kernel_lock(kernel)
+    kernel.asleep_until_ns = 0
+    return found
 
 
 cdef int wait_spinning(kernel_t *kernel, uint64_t timeout_ns) noexcept nogil:
@@ -99,6 +114,9 @@ cdef uint32_t note_ready(kernel_t *kernel) noexcept nogil:
         ready = &kernel.ready[index]
         if is_listener(ready.token):
             kernel.listeners[<uint32_t>ready.token].ready = True
+            continue
+        if ready.token == wake_token():
+            wake_drain(kernel)
             continue
         conn = conn_named(kernel, ready.token)
         if conn == NULL:
@@ -159,13 +177,32 @@ cdef uint32_t expire(kernel_t *kernel) noexcept nogil:
 # ---------------------------------------------------------------- a turn
 
 cdef uint32_t kernel_turn(kernel_t *kernel, uint64_t now_ns) noexcept nogil:
-    cdef uint32_t happened, last
-    cdef kernel_conn_t *conn
+    cdef uint32_t happened
     kernel.now_ns = now_ns
     tally(kernel, TURNS)
-    kernel.budget.stage_left = STAGE_UNITS
+    turn_begin(kernel)
     happened = note_ready(kernel)
     happened += expire(kernel)
+    if kernel.readiness.ops.serves == SERVES_ALL:
+        happened += work(kernel)
+    happened += welcome_some(kernel)
+    if kernel.hand_overs:
+        happened += upcalls_hand_over(kernel)
+    turn_begin(kernel)
+    happened += output(kernel)
+    if kernel.open_applications:
+        upcalls_end_bursts(kernel)
+    return happened
+
+
+cdef void turn_begin(kernel_t *kernel) noexcept nogil:
+    kernel.budget.stage_left = STAGE_UNITS
+
+
+cdef uint32_t work(kernel_t *kernel) noexcept nogil:
+    """Upcalls of the connections that have something to do."""
+    cdef uint32_t happened = 0, last
+    cdef kernel_conn_t *conn
     last = kernel.work_tail                 # what upcalls add behind it has its turn later
     while last and kernel.budget.stage_left > 0:
         conn = work_take(kernel)
@@ -176,14 +213,14 @@ cdef uint32_t kernel_turn(kernel_t *kernel, uint64_t now_ns) noexcept nogil:
         kernel.budget.stage_left -= CONNECTION_UNITS
         happened += upcalls_make(kernel, conn)
         out_add(kernel, conn)
-    happened += welcome_some(kernel)
-    if kernel.hand_overs:
-        happened += upcalls_hand_over(kernel)
-    kernel.budget.stage_left = STAGE_UNITS
-    happened += output(kernel)
-    if kernel.open_applications:
-        upcalls_end_bursts(kernel)
     return happened
+
+
+cdef uint32_t kernel_settle(kernel_t *kernel) noexcept nogil:
+    cdef uint64_t before = kernel.alone_turns
+    while not all_sleep(kernel):
+        give_way(kernel)
+    return <uint32_t>(kernel.alone_turns - before)
 
 
 cdef uint32_t welcome_some(kernel_t *kernel) noexcept nogil:
@@ -201,7 +238,7 @@ cdef uint32_t welcome_some(kernel_t *kernel) noexcept nogil:
 
 cdef void kernel_flush(kernel_t *kernel, uint64_t now_ns) noexcept nogil:
     kernel.now_ns = now_ns
-    kernel.budget.stage_left = STAGE_UNITS
+    turn_begin(kernel)
     output(kernel)
     if kernel.open_applications:
         upcalls_end_bursts(kernel)
@@ -212,6 +249,8 @@ cdef uint32_t output(kernel_t *kernel) noexcept nogil:
     cdef uint32_t happened = 0, last = kernel.out_tail
     cdef kernel_conn_t *conn
     cdef int changed
+    if kernel.readiness.ops.serves != SERVES_ALL:
+        return distribute(kernel, NULL)
     while last and kernel.budget.stage_left > 0:
         conn = out_take(kernel)
         if conn == NULL:
@@ -219,8 +258,8 @@ cdef uint32_t output(kernel_t *kernel) noexcept nogil:
         if conn.index == last:
             last = 0
         kernel.budget.stage_left -= CONNECTION_UNITS
-        happened += depart(kernel, conn)
-        if finish(kernel, conn):
+        happened += kernel_depart(kernel, conn)
+        if kernel_finish(kernel, conn):
             happened += 1
             continue
         changed = interest_sync(kernel, conn)
@@ -230,7 +269,7 @@ cdef uint32_t output(kernel_t *kernel) noexcept nogil:
     return happened
 
 
-cdef bint depart(kernel_t *kernel, kernel_conn_t *conn) noexcept nogil:
+cdef bint kernel_depart(kernel_t *kernel, kernel_conn_t *conn) noexcept nogil:
     """What the kernel takes of the send queue, and the FIN behind it."""
     cdef int failed
     cdef bint sent = False
@@ -258,7 +297,7 @@ cdef bint depart(kernel_t *kernel, kernel_conn_t *conn) noexcept nogil:
     return sent
 
 
-cdef bint finish(kernel_t *kernel, kernel_conn_t *conn) noexcept nogil:
+cdef bint kernel_finish(kernel_t *kernel, kernel_conn_t *conn) noexcept nogil:
     """on_closed, when nothing is left to come or to go."""
     if conn.flags & ABORT:
         upcall_closed(kernel, conn, <close_reason_t>conn.reason)
@@ -308,8 +347,17 @@ cdef bint kernel_end_some(kernel_t *kernel, uint32_t most, uint64_t now_ns) noex
             break
         most -= 1
         conn = <kernel_conn_t *>slab_at(&kernel.conns, index)
+        if not conn.flags & ABORT:
+            conn.reason = CLOSE_ABORTED
         conn.flags |= ABORT
+        if kernel.readiness.ops.serves != SERVES_ALL:
+            out_add(kernel, conn)           # its thread does it
+            continue
         upcall_closed(kernel, conn, CLOSE_ABORTED)
+    if kernel.threaded:
+        distribute(kernel, NULL)
+        threads_join(kernel)
+        most = 1
     while out_take(kernel) != NULL or work_take(kernel) != NULL:
         pass
     if kernel.open_applications:

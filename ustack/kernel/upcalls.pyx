@@ -79,6 +79,37 @@ cdef uint32_t upcalls_make(kernel_t *kernel, kernel_conn_t *conn) noexcept nogil
     return happened + tell(kernel, conn)
 
 
+cdef uint32_t upcalls_make_read(kernel_t *kernel, kernel_conn_t *conn, const uint8_t *data,
+                                ssize_t taken) noexcept nogil:
+    cdef uint32_t happened = 0
+    if conn.flags & CONNECTING:
+        return connected(kernel, conn)
+    if unread_of(conn) > 0 and conn.flags & OFFER and not conn.flags & (PAUSED | ABORT | ENDED):
+        happened += 1
+        offer_unread(kernel, conn)
+    if unread_of(conn) == 0:
+        conn.flags &= ~<uint32_t>OFFER
+    if not conn.flags & (ABORT | ENDED):
+        happened += arrived(kernel, conn, data, taken)
+    return happened + tell(kernel, conn)
+
+
+cdef bint arrived(kernel_t *kernel, kernel_conn_t *conn, const uint8_t *data, ssize_t taken) noexcept nogil:
+    """What recv said. False: nothing."""
+    if taken == -EAGAIN:
+        return False
+    if taken == 0:
+        conn.flags |= PEER_FIN
+    elif taken < 0:
+        conn_fail(kernel, conn, <int>-taken)
+    elif conn.flags & CLOSED_BY_APP:        # nobody is there to read it (RFC 9293 section 3.6.1, SHLD-3)
+        conn.flags |= ABORT
+        conn.reason = CLOSE_ABORTED
+    else:
+        offer(kernel, conn, data, <uint32_t>taken)
+    return True
+
+
 cdef uint32_t connected(kernel_t *kernel, kernel_conn_t *conn) noexcept nogil:
     """connect has come to an end, READY_OUT or READY_ERROR says; or somebody else wanted a look at it."""
     cdef application_t *app
@@ -126,24 +157,10 @@ cdef uint32_t arrive(kernel_t *kernel, kernel_conn_t *conn) noexcept nogil:
         reads += 1
         kernel.budget.stage_left -= READ_UNITS
         taken = socket_receive(kernel, conn, kernel.buffer, RECEIVE_BYTES)
-        if taken <= 0:
+        if taken <= 0 or (taken < RECEIVE_BYTES and not conn.flags & LAST_READ and (
+                not kernel.readiness.ops.edge or kernel.readiness.ops.tells_eof)):
             conn.flags &= ~<uint32_t>READABLE
-            if taken == 0:
-                conn.flags |= PEER_FIN
-                happened += 1
-            elif taken != -EAGAIN:
-                conn_fail(kernel, conn, <int>-taken)
-                happened += 1
-            break
-        happened += 1
-        if taken < RECEIVE_BYTES and not conn.flags & LAST_READ and (
-                not kernel.readiness.ops.edge or kernel.readiness.ops.tells_eof):
-            conn.flags &= ~<uint32_t>READABLE
-        if conn.flags & CLOSED_BY_APP:      # nobody is there to read it (RFC 9293 section 3.6.1, SHLD-3)
-            conn.flags |= ABORT
-            conn.reason = CLOSE_ABORTED
-            break
-        offer(kernel, conn, kernel.buffer, <uint32_t>taken)
+        happened += arrived(kernel, conn, kernel.buffer, taken)
     return happened
 
 

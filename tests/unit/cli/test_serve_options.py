@@ -96,6 +96,7 @@ KERNEL = {"link": None, "stack": "kernel:poll"}
         ({"stack": "kernel:reuseport", "json_stats": True}, "--json-stats makes no sense"),
         ({"listen": "localhost"}, "bad --listen 'localhost'"),
         ({"listen": ""}, "bad --listen ''"),
+        ({"stack": "kernel:threads", "spin": 5}, "--spin makes no sense with --stack kernel:threads"),
         ({"linger": float("nan")}, "bad --linger nan"),
     ],
 )

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 import pytest
 
 from ustack.errors import AddressInUse
+from ustack.kernel import strategies
 from ustack.kernel.transport import KernelTransport
 from ustack.testing.loopback import ADDRESS, Loopback, LoopbackEnd
 from ustack.testing.parts.failing import Failing
@@ -187,6 +188,7 @@ def test_what_does_not_listen_is_no_listener(strategy: str) -> None:
                 transport.listen_shared(unfit.fileno(), application=Recorder())
 
 
+@pytest.mark.parametrize("strategy", strategies.in_one_thread())  # else threads do both at once
 def test_who_is_established_comes_before_who_wants_in(make: Make) -> None:
     recorder = Recorder()
     loopback = make(recorder)
@@ -202,6 +204,7 @@ def test_who_is_established_comes_before_who_wants_in(make: Make) -> None:
     ]
 
 
+@pytest.mark.parametrize("strategy", strategies.in_one_thread())  # else a turn is one connection's
 def test_connections_that_use_up_every_turn_keep_nobody_out(make: Make) -> None:
     """A listener has a small share of a turn in any case."""
     recorder = Recorder()

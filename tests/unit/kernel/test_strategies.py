@@ -1,16 +1,20 @@
 # SPDX-License-Identifier: MIT
 """What each strategy must see to: many connections, descriptors that come and go, what is told again and again."""
 
+import http.client
 import os
 import resource
 import socket
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
+from ustack.kernel import strategies
 from ustack.kernel.strategies import names
 from ustack.kernel.transport import KernelTransport
+from ustack.server.http import HttpServer
 from ustack.testing.loopback import ADDRESS, Loopback
 from ustack.testing.recorder import Recorder
 
@@ -18,7 +22,8 @@ Make = Callable[..., Loopback]
 
 
 def test_there_are_these() -> None:
-    assert names() == ("epoll-lt", "epoll-et", "poll", "select", "rtsig")
+    assert names() == ("epoll-lt", "epoll-et", "poll", "select", "rtsig", "threads")
+    assert strategies.in_one_thread() == names()[:5]
 
 
 def test_a_name_that_there_is_not_is_refused() -> None:
@@ -38,6 +43,7 @@ def test_each_of_many_connections_is_told_apart(make: Make) -> None:
     assert loopback.transport.established == 300
 
 
+@pytest.mark.parametrize("strategy", strategies.in_one_thread())  # else a turn is one connection's
 def test_a_turn_serves_no_more_than_it_pays_for_and_the_next_one_the_rest(make: Make) -> None:
     recorder = Recorder()
     recorder.charge = 200
@@ -241,6 +247,7 @@ def exchange(transport: KernelTransport, port: int, enough: Callable[[dict[str, 
     transport.stop()
 
 
+@pytest.mark.parametrize("strategy", strategies.in_one_thread())
 @pytest.mark.parametrize("spin_ns", [0, 10_000_000])
 def test_after_short_sleeps_a_wait_asks_again_and_again_before_it_sleeps(strategy: str, spin_ns: int) -> None:
     """The window of the links (spin_adapt): it opens when sleeps are short, so that the next event is met awake."""
@@ -261,6 +268,84 @@ def test_after_short_sleeps_a_wait_asks_again_and_again_before_it_sleeps(strateg
         assert enough(counters)
         assert (counters["spins"] > 0) == (spin_ns > 0)
     assert recorder.errors == []
+
+
+def test_who_sleeps_in_recv_asks_nobody() -> None:
+    with pytest.raises(ValueError, match="spin_ns=1: with threads, who serves a connection asks nobody"):
+        KernelTransport("threads", spin_ns=1)
+
+
+def threads_of_this_process() -> int:
+    return len(list(Path("/proc/self/task").iterdir()))
+
+
+def test_each_connection_has_a_thread_and_no_longer() -> None:
+    """Which sleeps in recv: the first one waits for listeners alone."""
+    before = threads_of_this_process()
+    recorder = Recorder()
+    loopback = Loopback(recorder, "threads")
+    ends = [loopback.open() for _ in range(20)]
+    loopback.settle()
+    assert threads_of_this_process() == before + 20
+    for end in ends[:10]:
+        end.abort()
+    loopback.settle()
+    assert recorder.names().count("closed") == 10
+    loopback.close()
+    assert recorder.names().count("closed") == 20
+    for _ in range(10_000):  # it has nothing to do with us any more, but the kernel has
+        if threads_of_this_process() == before:
+            break
+        os.sched_yield()
+    assert threads_of_this_process() == before
+    assert recorder.errors == []
+
+
+def test_threads_share_one_server_without_losing_a_count(tmp_path: Path) -> None:
+    """Clients in threads of their own, all at once: the server's counters and tables are touched under one lock."""
+    (tmp_path / "index.html").write_text("home")
+    server = HttpServer(tmp_path)
+    with server, KernelTransport("threads") as transport:
+        port = transport.listen(0, application=server, address=ADDRESS).port
+
+        def client(number: int, failed: list[object]) -> None:
+            try:
+                connection = http.client.HTTPConnection(ADDRESS, port)
+                for step in range(200):
+                    connection.request("GET", "/" if step % 2 else f"/missing-{number}-{step}")
+                    answer = connection.getresponse()
+                    answer.read()
+                    assert answer.status == (200 if step % 2 else 404)
+                connection.close()
+            except BaseException as error:
+                failed.append(error)
+
+        def clients() -> None:
+            all_of_them = [threading.Thread(target=client, args=(number, failed)) for number in range(16)]
+            for each in all_of_them:
+                each.start()
+            for each in all_of_them:
+                each.join()
+            transport.stop()
+
+        failed: list[object] = []
+        crowd = threading.Thread(target=clients)
+        crowd.start()
+        transport.run()
+        crowd.join()
+        assert failed == []
+        assert server.stats()["requests"] == 16 * 200
+        assert (server.stats()["responses_2xx"], server.stats()["responses_4xx"]) == (1600, 1600)
+
+
+def test_how_many_threads_there_can_be_is_known() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NPROC)
+    resource.setrlimit(resource.RLIMIT_NPROC, (1000, hard))
+    try:
+        with KernelTransport("threads") as transport:
+            assert transport.bound == "RLIMIT_NPROC: 750"
+    finally:
+        resource.setrlimit(resource.RLIMIT_NPROC, (soft, hard))
 
 
 def test_another_thread_may_go_on(make: Make) -> None:

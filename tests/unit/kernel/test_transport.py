@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from ustack.errors import OwnershipError
+from ustack.kernel import strategies
 from ustack.kernel.transport import KernelListener, KernelTransport
 from ustack.server.http import HttpServer
 from ustack.testing.loopback import ADDRESS, Loopback, LoopbackEnd
@@ -336,6 +337,7 @@ def test_a_timeout_that_was_due_is_not_told_once_it_is_off(make: Make, after: st
     assert recorder.names() == ["accept", "data"]
 
 
+@pytest.mark.parametrize("strategy", strategies.in_one_thread())  # else a turn is one connection's
 def test_many_small_pieces_are_sent_in_several_turns(make: Make) -> None:
     """A system call takes 64 of them; a turn pays for some 800."""
     pieces = 54_000

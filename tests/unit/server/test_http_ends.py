@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.unit.server.conftest import IN_ONE_THREAD
 from tests.unit.server.website import GET, MIDDLE, MemorySite, Site, get
 from ustack.server import selection
 from ustack.testing.testbed import MILLISECOND, SECOND
@@ -195,6 +196,7 @@ class Deadline(Exception):
     """What the handler below raises: a program's own exception."""
 
 
+@pytest.mark.parametrize("site", IN_ONE_THREAD, indirect=True)  # Python runs handlers in its first thread alone
 def test_what_a_signal_handler_raises_within_an_upcall_is_not_lost(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """Even if it is an ordinary exception: the handler's frame is in its traceback. No client gets a 500 for it."""
     decide, calls = selection.decide, 0
