@@ -27,6 +27,7 @@ cpdef enum counter_t:
     ICMP_SOFT_ERRORS            # an ICMP error about a segment in flight, remembered with its connection
     SEGMENTS_IN
     SEGMENTS_OUT
+    SEGMENTS_GATHERED           # super-frames whose data went to the link from where it lies, uncopied
     RESETS_OUT
     CHALLENGE_ACKS_OUT
     CHALLENGE_ACKS_LIMITED      # not sent: the allowance per second for all connections is spent (RFC 5961 section 7)

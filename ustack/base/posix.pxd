@@ -273,6 +273,7 @@ cdef extern from "<sys/uio.h>" nogil:
     cdef struct iovec:
         void *iov_base
         size_t iov_len
+    ssize_t writev(int fd, const iovec *pieces, int count)
 
 
 cdef extern from "<unistd.h>" nogil:

@@ -25,11 +25,13 @@ from ustack.ip.records cimport (
     IP_CONSUMED, IP_NO_MEMORY, IP_NO_ROUTE, IP_OK, IP_PROTO_TCP, IP_RING_FULL, IP_TCP,
     IP_TCP_ERROR, ip_config_t, ip_route_t, ip_status_t, ip_t, ip_verdict_t, packet_t)
 from ustack.ip.v4.input cimport ip_input
-from ustack.ip.v4.output cimport ip_commit, ip_payload_max, ip_payload_mtu, ip_reserve
+from ustack.ip.v4.output cimport (
+    ip_can_gather, ip_commit, ip_commit_gathered, ip_payload_max, ip_payload_mtu, ip_reserve)
 from ustack.link.device cimport link_t
 
 # Users cimport everything from this file: the records of records.pxd, the families' numbers (family.pxd), ip_input
-# (v4/input.pxd), ip_reserve, ip_commit, ip_payload_mtu and ip_payload_max (v4/output.pxd), and what follows.
+# (v4/input.pxd), ip_reserve, ip_commit, ip_can_gather, ip_commit_gathered, ip_payload_mtu and ip_payload_max
+# (v4/output.pxd), and what follows.
 
 # Defaults for everything but the address. config: written whole.
 cdef void ip_config_defaults(ip_config_t *config) noexcept nogil

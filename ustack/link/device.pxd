@@ -6,14 +6,19 @@
 # the caller writes a whole Ethernet frame; tx_commit queues it; tx_submit hands everything queued to the
 # device with one system call where the medium allows it. NULL from tx_reserve means that the ring is full: submit, then
 # try after the next poll. At most one slot is reserved and not committed; reserving again gives the same slot.
+# A link may have tx_gather as well, for long frames whose payload lies elsewhere: their bytes need not go through a slot.
 #
 # Nothing here reads a clock: the engine writes link.now_ns before each call that could need it (sim, tee).
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
+from ustack.base.posix cimport iovec
 from ustack.buf.frame cimport frame_t
 from ustack.link.gate cimport Gate
 from ustack.wire.ethernet cimport ETHERNET_HEADER_BYTES
+
+cdef enum:
+    GATHER_PIECES_MAX = 16
 
 # What the sender leaves to the device for one frame. All zero: the frame is complete as it stands.
 ctypedef struct offload_t:
@@ -46,6 +51,12 @@ ctypedef struct link_ops_t:
     void (*rx_release)(link_t *link, uint32_t n) noexcept nogil
     uint8_t *(*tx_reserve)(link_t *link, uint32_t length) noexcept nogil
     void (*tx_commit)(link_t *link, uint32_t length, const offload_t *offload) noexcept nogil
+    # Instead of tx_commit, for a frame of `length` bytes whose first `head_bytes` are in the slot; the others lie in
+    # pieces[0 .. count), count <= GATHER_PIECES_MAX, and are the caller's again when this returns. It goes out behind
+    # whatever was committed before. Returns 0; or -errno: it was not taken, the slot is still reserved, the caller
+    # copies and commits (-EFAULT: a piece's memory is gone). NULL: this link only takes frames that are in one piece.
+    int (*tx_gather)(link_t *link, uint32_t length, uint32_t head_bytes, const offload_t *offload,
+                     const iovec *pieces, uint32_t count) noexcept nogil
     # Bytes handed over are the device's. Returns 0, or -errno when the device is gone (ENETDOWN, ENXIO, ...).
     int (*tx_submit)(link_t *link) noexcept nogil
     # Sleep until a frame may be there, the deadline (monotonic, ns) or a signal. Spins first when

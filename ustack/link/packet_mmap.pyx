@@ -25,7 +25,8 @@ from ustack.link.packet_receive cimport packet_rx_burst, packet_rx_release
 from ustack.link.packet_ring cimport (
     LARGE_FRAMES, RX_HEAD_BYTES, RX_RINGS_MAX, SLOTS_AUTO, SMALL_FRAMES, follow_segmentation, packet_ring_close,
     packet_ring_open, packet_ring_t, ring_of, ring_plan_t, ring_ready, tx_data_offset)
-from ustack.link.packet_transmit cimport TX_RETRY_NS, note_error, packet_tx_commit, packet_tx_reserve, packet_tx_submit
+from ustack.link.packet_transmit cimport (
+    TX_RETRY_NS, note_error, packet_tx_commit, packet_tx_gather, packet_tx_reserve, packet_tx_submit)
 
 cdef enum:
     SLOT_BYTES = 66576                  # 64 KB and headers; an odd multiple of 16: neighbours do not share cache sets
@@ -125,6 +126,7 @@ PACKET_MMAP_OPS.rx_burst = packet_rx_burst
 PACKET_MMAP_OPS.rx_release = packet_rx_release
 PACKET_MMAP_OPS.tx_reserve = packet_tx_reserve
 PACKET_MMAP_OPS.tx_commit = packet_tx_commit
+PACKET_MMAP_OPS.tx_gather = packet_tx_gather
 PACKET_MMAP_OPS.tx_submit = packet_tx_submit
 PACKET_MMAP_OPS.wait = mmap_wait
 PACKET_MMAP_OPS.refresh_counters = mmap_refresh_counters

@@ -3,7 +3,8 @@
 #
 # A peer's super-frame needs a slot of 64 KB, but most frames are of one MTU at most. So there are two receive rings, on
 # two sockets that divide the frames by length (a filter in the kernel): few large slots, and many small ones. The first
-# socket also has the transmit ring. With one receive ring, the first one takes every frame.
+# socket also has the transmit ring. With one receive ring, the first one takes every frame. A third socket has no ring
+# and receives nothing: it sends frames that lie in several places.
 #
 #     socket 0:  | rx block 0 | rx block 1 | ... | tx block 0 | ... |    a block: slots side by side, and an unused rest
 #     socket 1:  | rx block 0 | rx block 1 | ... |
@@ -51,6 +52,7 @@ ctypedef struct packet_ring_t:
     uint32_t lent
     uint32_t stores_max              # processors: so many frames can be on their way into a ring at once
     int fd                           # rx[LARGE_FRAMES].fd, which sends as well
+    int gather_fd                    # sends frames from several places: a socket with a ring takes none of these
     int netlink_fd
     int ifindex
     ring_t tx

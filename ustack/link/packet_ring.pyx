@@ -22,6 +22,7 @@ from ustack.link.packet_abi cimport (
 
 cdef enum:
     BLOCK_BYTES = 4194304               # the largest that the kernel can usually get in one piece
+    SNDBUF_MAX = 0x7FFFFFFF
     STORES_MAX = 16                     # no interface has so many processors store frames at once
     SNAP_ALL = 0x7FFFFFFF
     SMALL_SLOTS = 2048                  # what arrives in 25 ms at 80,000 frames/s; more are cold in the caches
@@ -92,16 +93,19 @@ cdef int map_rings(rx_ring_t *rx, const tpacket_req *receive, ring_t *tx, const 
     return 0
 
 
+cdef void set_send_buffer(int fd, int limit) noexcept:
+    if setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &limit, sizeof(int)) < 0:
+        setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &limit, sizeof(int))
+
+
 cdef int set_options(int fd) except -1:
-    cdef int sndbuf_bytes = 2147483647
     # These are refused once there is a ring.
     set_option(fd, PACKET_VERSION, TPACKET_V2, "TPACKET_V2")
     set_option(fd, PACKET_VNET_HDR, 1, "PACKET_VNET_HDR")
     set_option(fd, PACKET_LOSS, 1, "PACKET_LOSS")
     set_option(fd, PACKET_IGNORE_OUTGOING, 1, "PACKET_IGNORE_OUTGOING")
     # The ring bounds what is on its way; the socket's own limit would stop a batch of super-frames halfway.
-    if setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &sndbuf_bytes, sizeof(int)) < 0:
-        setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &sndbuf_bytes, sizeof(int))
+    set_send_buffer(fd, SNDBUF_MAX)
     return 0
 
 
@@ -111,8 +115,9 @@ cdef bint follow_segmentation(packet_ring_t *ring, uint64_t now_ns) noexcept nog
     cdef bint segments = interface_segments(ring.fd, ring.netlink_fd, ring.ifindex)
     cdef int value = segments
     ring.segments_asked_ns = now_ns
-    if segments == ring.bypasses_qdisc or setsockopt(
-            ring.fd, SOL_PACKET, PACKET_QDISC_BYPASS, &value, sizeof(int)) < 0:
+    if (segments == ring.bypasses_qdisc
+            or setsockopt(ring.fd, SOL_PACKET, PACKET_QDISC_BYPASS, &value, sizeof(int)) < 0
+            or setsockopt(ring.gather_fd, SOL_PACKET, PACKET_QDISC_BYPASS, &value, sizeof(int)) < 0):
         return False
     ring.bypasses_qdisc = segments
     return True
@@ -170,11 +175,12 @@ cdef void join_group(int small_fd, int large_fd, uint32_t length_max) noexcept:
     setsockopt(large_fd, SOL_SOCKET, SO_DETACH_FILTER, &nothing, sizeof(int))
 
 
-cdef int bind_to(int fd, const interface_t *interface, str ifname) except -1:
+cdef int bind_to(int fd, const interface_t *interface, str ifname, uint16_t protocol) except -1:
+    """protocol: what to receive; 0: nothing."""
     cdef sockaddr_ll address
     memset(&address, 0, sizeof(sockaddr_ll))
     address.sll_family = AF_PACKET
-    address.sll_protocol = htons(ETH_P_ALL)     # ETH_P_IP is starved by an ingress drop
+    address.sll_protocol = htons(protocol)
     address.sll_ifindex = interface.index
     if bind(fd, <const sockaddr *>&address, sizeof(sockaddr_ll)) < 0:
         raise os_error(errno, f"binding to {ifname}")
@@ -231,6 +237,15 @@ cdef int open_small(packet_ring_t *ring, const ring_plan_t *plan, uint32_t frame
     return 0
 
 
+cdef int open_gather(packet_ring_t *ring, const interface_t *interface, str ifname, size_t limit) except -1:
+    """The socket for frames from several places. As much as the ring holds may be on its way from there, too."""
+    ring.gather_fd = open_socket()
+    set_option(ring.gather_fd, PACKET_VNET_HDR, 1, "PACKET_VNET_HDR")
+    set_send_buffer(ring.gather_fd, <int>min(limit, <size_t>SNDBUF_MAX))
+    bind_to(ring.gather_fd, interface, ifname, 0)
+    return 0
+
+
 cdef int open_all(packet_ring_t *ring, str ifname, bytes name, const ring_plan_t *plan,
                   interface_t *interface) except -1:
     cdef rx_ring_t *large = &ring.rx[LARGE_FRAMES]
@@ -252,10 +267,11 @@ cdef int open_all(packet_ring_t *ring, str ifname, bytes name, const ring_plan_t
     ring.lent_from = <uint8_t *>calloc(ring.lent_room, 1)
     if ring.lent_from == NULL:
         raise MemoryError
+    open_gather(ring, interface, ifname, <size_t>transmit.tp_block_size * transmit.tp_block_nr)
     follow_segmentation(ring, 0)
-    bind_to(large.fd, interface, ifname)
+    bind_to(large.fd, interface, ifname, ETH_P_ALL)     # ETH_P_IP is starved by an ingress drop
     if small.fd >= 0:
-        bind_to(small.fd, interface, ifname)
+        bind_to(small.fd, interface, ifname, ETH_P_ALL)
         join_group(small.fd, large.fd, small_frame_bytes(interface.mtu))
     return 0
 
@@ -266,7 +282,7 @@ cdef packet_ring_t *packet_ring_open(str ifname, bytes name, const ring_plan_t *
     cdef int which
     if ring == NULL:
         raise MemoryError
-    ring.fd = ring.netlink_fd = -1
+    ring.fd = ring.gather_fd = ring.netlink_fd = -1
     for which in range(RX_RINGS_MAX):
         ring.rx[which].fd = -1
     try:
@@ -285,6 +301,8 @@ cdef void packet_ring_close(packet_ring_t *ring) noexcept:
         if ring.rx[which].fd >= 0:
             close_descriptor(ring.rx[which].fd)
         free(ring.rx[which].ring.slots)
+    if ring.gather_fd >= 0:
+        close_descriptor(ring.gather_fd)
     if ring.netlink_fd >= 0:
         close_descriptor(ring.netlink_fd)
     free(ring.tx.slots)

@@ -1,19 +1,23 @@
 # SPDX-License-Identifier: MIT
 """Frames into the transmit ring of an AF_PACKET link, and out with one send() for all that was queued.
 
+A long frame whose payload lies elsewhere goes past the ring, with a sendmsg() of its own: its bytes are copied once
+instead of twice, which is worth more than the system call.
+
 Must not: assume that a slot is free without having read its status; run any Python. One thread.
 
 Read first: Documentation/networking/packet_mmap.rst and net/packet/af_packet.c of Linux (tpacket_snd). Above:
 packet_mmap. Below: packet_ring (layout), interface, vnet.
 """
 
-from libc.errno cimport EAGAIN, EINTR, ENETDOWN, ENOBUFS, ENOMEM, ENXIO, errno
+from libc.errno cimport EAGAIN, EINTR, EINVAL, ENETDOWN, ENOBUFS, ENOMEM, ENXIO, errno
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.string cimport memcpy, memset
 
 from ustack.base.clock cimport clock_monotonic_ns
 from ustack.base.debug cimport ensure
-from ustack.base.posix cimport MSG_DONTWAIT, send
-from ustack.link.device cimport link_t, offload_t
+from ustack.base.posix cimport MSG_DONTWAIT, iovec, msghdr, send, sendmsg
+from ustack.link.device cimport GATHER_PIECES_MAX, link_t, offload_t
 from ustack.link.interface cimport interface_exists
 from ustack.link.packet_abi cimport (
     TP_STATUS_AVAILABLE, TP_STATUS_SEND_REQUEST, TP_STATUS_WRONG_FORMAT, load_acquire, store_release, tpacket2_hdr,
@@ -150,6 +154,37 @@ cdef int packet_tx_submit(link_t *link) noexcept nogil:
         return 0
     discard_unsent(link, ring)
     return note_error(ring, error)
+
+
+cdef int packet_tx_gather(link_t *link, uint32_t length, uint32_t head_bytes, const offload_t *offload,
+                          const iovec *pieces, uint32_t count) noexcept nogil:
+    """Whatever goes wrong here (no memory, no interface, a device that refuses the frame) is left to the ring, through
+    which the frame goes then: it knows what to do about each."""
+    cdef packet_ring_t *ring = ring_of(link)
+    cdef uint8_t *data = <uint8_t *>slot_header(&ring.tx, ring.tx_next) + tx_data_offset()
+    cdef iovec vector[GATHER_PIECES_MAX + 1]
+    cdef msghdr message
+    ensure(ring.tx_reserved and length <= link.caps.max_frame and count <= GATHER_PIECES_MAX)
+    if not ring.tx_reserved or length > link.caps.max_frame or count > GATHER_PIECES_MAX:
+        return -EINVAL
+    if ring.tx_unsent > 0:
+        packet_tx_submit(link)
+        if ring.tx_unsent > 0 or ring.gone:
+            return -EAGAIN                      # what is older goes first
+    vnet_emit(data, offload, length)            # all in one piece, as packet_tx_commit wants it
+    vector[0].iov_base = data
+    vector[0].iov_len = sizeof(virtio_net_hdr) + head_bytes
+    memcpy(&vector[1], pieces, count * sizeof(iovec))
+    memset(&message, 0, sizeof(msghdr))
+    message.msg_iov = vector
+    message.msg_iovlen = count + 1
+    link.counters.tx_submits += 1
+    if sendmsg(ring.gather_fd, &message, MSG_DONTWAIT) < 0:
+        return -errno
+    ring.tx_reserved = False
+    link.counters.tx_frames += 1
+    link.counters.tx_bytes += length
+    return 0
 
 
 cdef int note_error(packet_ring_t *ring, int error) noexcept nogil:

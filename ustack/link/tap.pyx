@@ -10,7 +10,8 @@ Must not: trust what read() returns beyond the buffer; run any Python on the dat
 Read first: Documentation/networking/tuntap.rst of Linux. Below: interface_link, interface, vnet. Above: ip.
 """
 
-from libc.errno cimport EAGAIN, EBADF, EBADFD, EBUSY, EINTR, EINVAL, EIO, ENETDOWN, ENODEV, ENOENT, ENXIO, EPERM, errno
+from libc.errno cimport (
+    EAGAIN, EBADF, EBADFD, EBUSY, EFAULT, EINTR, EINVAL, EIO, ENETDOWN, ENODEV, ENOENT, ENXIO, EPERM, errno)
 from libc.stdint cimport UINT64_MAX, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
@@ -20,9 +21,9 @@ from ustack.base.clock cimport clock_monotonic_ns
 from ustack.base.debug cimport ensure
 from ustack.base.posix cimport (
     AF_INET, O_CLOEXEC, O_NONBLOCK, O_RDWR, POLLERR, POLLIN, SOCK_CLOEXEC, SOCK_DGRAM, close_descriptor, ioctl,
-    open_descriptor, read, socket, write)
+    iovec, open_descriptor, read, socket, write, writev)
 from ustack.buf.frame cimport frame_t
-from ustack.link.device cimport link_ops_t, link_t, offload_t
+from ustack.link.device cimport GATHER_PIECES_MAX, link_ops_t, link_t, offload_t
 from ustack.link.interface cimport (
     interface_bring_up, interface_read, interface_t, os_error, sleep_on, sleep_on_all, spin_adapt, spin_for)
 from ustack.link.interface_link cimport InterfaceLink
@@ -102,6 +103,14 @@ cdef uint8_t *tap_tx_reserve(link_t *link, uint32_t length) noexcept nogil:
     return buffer_of(tap, TAP_BUFFERS) + FRAME_OFFSET
 
 
+cdef inline void describe_sent(link_t *link, uint8_t *buffer, uint32_t length,
+                               const offload_t *offload) noexcept nogil:
+    vnet_emit(buffer + VNET_OFFSET, offload, offload.header_length if offload.gso_size != 0 else 0)
+    link.counters.tx_frames += 1
+    link.counters.tx_bytes += length
+    link.counters.tx_submits += 1
+
+
 cdef void tap_tx_commit(link_t *link, uint32_t length, const offload_t *offload) noexcept nogil:
     cdef tap_t *tap = tap_of(link)
     cdef uint8_t *buffer = buffer_of(tap, TAP_BUFFERS)
@@ -109,13 +118,34 @@ cdef void tap_tx_commit(link_t *link, uint32_t length, const offload_t *offload)
     if not tap.tx_reserved or length > link.caps.max_frame:
         return
     tap.tx_reserved = False
-    vnet_emit(buffer + VNET_OFFSET, offload, offload.header_length if offload.gso_size != 0 else 0)
-    link.counters.tx_frames += 1
-    link.counters.tx_bytes += length
-    link.counters.tx_submits += 1
+    describe_sent(link, buffer, length, offload)
     if write(tap.fd, buffer + VNET_OFFSET, sizeof(virtio_net_hdr) + length) < 0:
         link.counters.tx_dropped += 1
         note_write_error(tap, errno)
+
+
+cdef int tap_tx_gather(link_t *link, uint32_t length, uint32_t head_bytes, const offload_t *offload,
+                       const iovec *pieces, uint32_t count) noexcept nogil:
+    """Only memory that is gone is the caller's matter: any other error is about a frame that was taken and lost."""
+    cdef tap_t *tap = tap_of(link)
+    cdef uint8_t *buffer = buffer_of(tap, TAP_BUFFERS)
+    cdef iovec vector[GATHER_PIECES_MAX + 1]
+    ensure(tap.tx_reserved and length <= link.caps.max_frame and count <= GATHER_PIECES_MAX)
+    if not tap.tx_reserved or length > link.caps.max_frame or count > GATHER_PIECES_MAX:
+        return -EINVAL
+    describe_sent(link, buffer, length, offload)
+    vector[0].iov_base = buffer + VNET_OFFSET
+    vector[0].iov_len = sizeof(virtio_net_hdr) + head_bytes
+    memcpy(&vector[1], pieces, count * sizeof(iovec))
+    if writev(tap.fd, vector, <int>count + 1) < 0:
+        if errno == EFAULT:
+            link.counters.tx_frames -= 1
+            link.counters.tx_bytes -= length
+            return -EFAULT
+        link.counters.tx_dropped += 1
+        note_write_error(tap, errno)
+    tap.tx_reserved = False
+    return 0
 
 
 cdef void note_write_error(tap_t *tap, int error) noexcept nogil:
@@ -174,6 +204,7 @@ TAP_OPS.rx_burst = tap_rx_burst
 TAP_OPS.rx_release = tap_rx_release
 TAP_OPS.tx_reserve = tap_tx_reserve
 TAP_OPS.tx_commit = tap_tx_commit
+TAP_OPS.tx_gather = tap_tx_gather
 TAP_OPS.tx_submit = tap_tx_submit
 TAP_OPS.wait = tap_wait
 TAP_OPS.refresh_counters = tap_refresh_counters

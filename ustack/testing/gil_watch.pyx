@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Who holds the GIL while a link sends: looks at every tx_submit of one link.
+"""Who holds the GIL while a link sends: looks at every tx_submit and tx_gather of one link.
 
     with GilWatch(stack.link) as watch:
         stack.poll(...)
@@ -9,9 +9,10 @@ It stands between the engine and the link's own table of operations. One link is
 Below: link's contract.
 """
 
-from libc.stdint cimport uint64_t
+from libc.stdint cimport uint32_t, uint64_t
 
-from ustack.link.device cimport Link, link_ops_t, link_t
+from ustack.base.posix cimport iovec
+from ustack.link.device cimport Link, link_ops_t, link_t, offload_t
 
 cdef extern from "Python.h":
     int PyGILState_Check() nogil
@@ -26,12 +27,22 @@ ctypedef struct watch_t:
 cdef watch_t watch
 
 
-cdef int watched_submit(link_t *link) noexcept nogil:
+cdef void look() noexcept nogil:
     if PyGILState_Check():
         watch.holding += 1
     else:
         watch.without += 1
+
+
+cdef int watched_submit(link_t *link) noexcept nogil:
+    look()
     return watch.own.tx_submit(link)
+
+
+cdef int watched_gather(link_t *link, uint32_t length, uint32_t head_bytes, const offload_t *offload,
+                        const iovec *pieces, uint32_t count) noexcept nogil:
+    look()
+    return watch.own.tx_gather(link, length, head_bytes, offload, pieces, count)
 
 
 cdef class GilWatch:
@@ -59,6 +70,8 @@ cdef class GilWatch:
         watch.own = self.link.c.ops
         watch.ops = watch.own[0]
         watch.ops.tx_submit = watched_submit
+        if watch.own.tx_gather != NULL:
+            watch.ops.tx_gather = watched_gather
         watch.without = 0
         watch.holding = 0
         self.link.c.ops = &watch.ops

@@ -50,12 +50,12 @@ def fail_each(module: str, function: str, error: int, make: Callable[[], Link]) 
 @pytest.mark.parametrize(
     ("module", "function", "error", "places", "survived"),
     [
-        ("ustack.link.packet_ring", "socket", errno.EMFILE, 2, 0),
-        ("ustack.link.packet_ring", "setsockopt", errno.ENOPROTOOPT, 18, 8),
-        ("ustack.link.packet_ring", "setsockopt", errno.ENOMEM, 18, 8),
+        ("ustack.link.packet_ring", "socket", errno.EMFILE, 3, 0),
+        ("ustack.link.packet_ring", "setsockopt", errno.ENOPROTOOPT, 24, 10),
+        ("ustack.link.packet_ring", "setsockopt", errno.ENOMEM, 24, 10),
         ("ustack.link.packet_ring", "getsockopt", errno.ENOPROTOOPT, 1, 1),
         ("ustack.link.packet_ring", "mmap", errno.ENOMEM, 2, 0),
-        ("ustack.link.packet_ring", "bind", errno.ENETDOWN, 2, 0),
+        ("ustack.link.packet_ring", "bind", errno.ENETDOWN, 3, 0),
         ("ustack.link.packet_ring", "calloc", errno.ENOMEM, 5, 0),
         ("ustack.link.interface", "socket", errno.EMFILE, 1, 0),
         ("ustack.link.interface", "ioctl", errno.EIO, 6, 4),

@@ -2,9 +2,11 @@
 """What the links to an interface of the kernel's share beyond the contract: packet rings on veth, and a TAP device."""
 
 import errno
+import mmap
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +14,7 @@ from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import Ether
 
 from ustack.link.interface_link import InterfaceLink
+from ustack.testing.parts.failing import Failing
 from ustack.testing.parts.link_driver import LinkDriver
 
 pytestmark = pytest.mark.root
@@ -105,3 +108,52 @@ def test_the_deadline_ends_the_wait(wire: Wire, busy_poll: str, waits: int) -> N
     assert driver.wait(5_000_000) == 0
     assert time.monotonic_ns() - start_ns >= 5_000_000
     assert driver.link.counters()["waits"] == waits
+
+
+# ---------------------------------------------------------------- frames in pieces
+def test_a_frame_in_pieces_goes_out_behind_those_that_were_committed(wire: Wire) -> None:
+    driver = wire.open()
+    receiver = wire.socket(port=9)
+    payloads = numbered(20, 1200)
+    for number, payload in enumerate(payloads):
+        frame = udp(wire, driver, payload)
+        assert driver.reserve(len(frame))
+        if number % 3:
+            driver.commit(frame)
+        else:
+            assert driver.gather(frame[:42], *(frame[at : at + 100] for at in range(42, len(frame), 100))) == 0
+    assert driver.submit() == 0
+    assert [receiver.recv(2000) for _ in payloads] == payloads
+    assert driver.link.counters()["tx_frames"] >= len(payloads)
+    assert driver.link.counters()["tx_dropped"] == 0
+
+
+def test_pieces_of_a_file_that_was_cut_are_refused_and_the_reservation_stands(wire: Wire, tmp_path: Path) -> None:
+    driver = wire.open()
+    receiver = wire.socket(port=9)
+    frame = udp(wire, driver, bytes(1000))
+    (tmp_path / "file").write_bytes(bytes(8192))
+    before = driver.link.counters()
+    with (tmp_path / "file").open("r+b") as file, mmap.mmap(file.fileno(), 8192, access=mmap.ACCESS_READ) as mapped:
+        file.truncate(0)
+        assert driver.reserve(len(frame))
+        with memoryview(mapped) as view, view[4096 : 4096 + len(frame) - 42] as lost:
+            assert driver.gather(frame[:42], lost) == -errno.EFAULT
+    after = driver.link.counters()
+    assert (after["tx_frames"], after["tx_dropped"]) == (before["tx_frames"], before["tx_dropped"])
+    driver.commit(frame)
+    assert driver.submit() == 0
+    assert receiver.recv(2000) == bytes(1000)
+
+
+def test_a_packet_ring_sends_what_its_other_socket_refuses(veth: Wire) -> None:
+    """No memory for a frame in one piece, or a device that wants none: it goes through the ring, which knows."""
+    driver = veth.open()
+    frame = udp(veth, driver, bytes(1000))
+    assert driver.reserve(len(frame))
+    with Failing("ustack.link.packet_transmit", "sendmsg", errno.ENOBUFS) as calls:
+        assert driver.gather(frame[:42], frame[42:]) == -errno.ENOBUFS
+    assert calls.failed == 1
+    driver.commit(frame)
+    assert driver.submit() == 0
+    assert driver.link.counters()["tx_frames"] == 1

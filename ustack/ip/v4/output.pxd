@@ -17,6 +17,7 @@
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
+from ustack.base.posix cimport iovec
 from ustack.ip.records cimport ip_route_t, ip_t
 
 # Room for `length` transport bytes (header and payload). NULL: the ring is full (nothing was lost: try after
@@ -29,7 +30,16 @@ cdef uint8_t *ip_reserve(ip_t *ip, const ip_route_t *route, uint32_t length, int
 # whose transport header is `header_length` bytes; only where link.caps.tx_segmentation.
 cdef void ip_commit(ip_t *ip, uint32_t length, uint16_t csum_offset, uint16_t header_length,
                     uint16_t gso_size) noexcept nogil
-# The same for a transport without a pseudo-header, which has filled in its checksum itself.
+# Whether the reserved packet may be sent by ip_commit_gathered: the link can, and the neighbour is known.
+cdef inline bint ip_can_gather(const ip_t *ip) noexcept nogil:
+    return ip.link.ops.tx_gather != NULL and ip.pending_neighbour == 0
+
+
+# ip_commit for a super-frame whose payload is not in the reservation but in pieces[0 .. count) (device.pxd, tx_gather).
+# False: it was not sent, the reservation stands; write the payload there and commit.
+cdef bint ip_commit_gathered(ip_t *ip, uint32_t length, uint16_t csum_offset, uint16_t header_length,
+                             uint16_t gso_size, const iovec *pieces, uint32_t count) noexcept nogil
+# ip_commit for a transport without a pseudo-header, which has filled in its checksum itself.
 cdef void ip_commit_whole(ip_t *ip, uint32_t length) noexcept nogil
 # Largest transport length (header and payload) of an ordinary packet, and of a super-frame (the same without
 # segmentation).

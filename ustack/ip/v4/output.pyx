@@ -6,6 +6,7 @@ from libc.string cimport memset
 
 from ustack.base.counters cimport count, counter_t
 from ustack.base.debug cimport ensure
+from ustack.base.posix cimport iovec
 from ustack.base.types cimport ip_addr_is_v4, ip_addr_t
 from ustack.ip.neighbour cimport (
     neighbour_find, neighbour_fresh, neighbour_insert, neighbour_reserve, neighbour_t, neighbour_wait)
@@ -110,24 +111,34 @@ cdef inline void _finish(ip_t *ip, uint32_t length, const offload_t *offload) no
     ip.frame = NULL
 
 
+cdef inline uint32_t _pseudo_sum(const ip_t *ip, uint32_t length) noexcept nogil:
+    cdef const uint8_t *header = ip.frame + ETHERNET_HEADER_BYTES
+    return ipv4_pseudo_sum(read_u32_be(header + 12), read_u32_be(header + 16), header[9], length)
+
+
+cdef inline void _leave_to_device(offload_t *offload, uint8_t *payload, uint32_t sum, uint16_t csum_offset,
+                                  uint16_t header_length, uint16_t gso_size) noexcept nogil:
+    offload.csum_start = HEADERS_BYTES
+    offload.csum_offset = csum_offset
+    write_u16_be(payload + csum_offset, checksum_fold(sum))
+    if gso_size:
+        offload.gso_size = gso_size
+        offload.gso_family = 4
+        offload.header_length = HEADERS_BYTES + header_length
+
+
 cdef void ip_commit(ip_t *ip, uint32_t length, uint16_t csum_offset, uint16_t header_length,
                     uint16_t gso_size) noexcept nogil:
     cdef uint8_t *header = ip.frame + ETHERNET_HEADER_BYTES
     cdef uint8_t *payload = ip.frame + HEADERS_BYTES
-    cdef uint32_t sum = ipv4_pseudo_sum(read_u32_be(header + 12), read_u32_be(header + 16), header[9], length)
+    cdef uint32_t sum = _pseudo_sum(ip, length)
     cdef uint16_t checksum
     cdef offload_t offload
     ensure(ip.frame != NULL and <uint32_t>csum_offset + 2 <= length and length <= ip_payload_max(ip))
     ensure(gso_size == 0 or (ip.link.caps.tx_segmentation and ip.link.caps.tx_checksum and header_length < length))
     memset(&offload, 0, sizeof(offload))
     if ip.link.caps.tx_checksum:
-        offload.csum_start = HEADERS_BYTES
-        offload.csum_offset = csum_offset
-        write_u16_be(payload + csum_offset, checksum_fold(sum))
-        if gso_size:
-            offload.gso_size = gso_size
-            offload.gso_family = 4
-            offload.header_length = HEADERS_BYTES + header_length
+        _leave_to_device(&offload, payload, sum, csum_offset, header_length, gso_size)
     else:
         write_u16_be(payload + csum_offset, 0)
         checksum = checksum_emit(checksum_partial(payload, length, sum))
@@ -135,6 +146,21 @@ cdef void ip_commit(ip_t *ip, uint32_t length, uint16_t csum_offset, uint16_t he
             checksum = 0xFFFF
         write_u16_be(payload + csum_offset, checksum)
     _finish(ip, length, &offload)
+
+
+cdef bint ip_commit_gathered(ip_t *ip, uint32_t length, uint16_t csum_offset, uint16_t header_length,
+                             uint16_t gso_size, const iovec *pieces, uint32_t count) noexcept nogil:
+    cdef offload_t offload
+    ensure(ip.frame != NULL and ip_can_gather(ip) and length <= ip_payload_max(ip))
+    ensure(gso_size and ip.link.caps.tx_segmentation and ip.link.caps.tx_checksum and header_length < length)
+    memset(&offload, 0, sizeof(offload))
+    _leave_to_device(&offload, ip.frame + HEADERS_BYTES, _pseudo_sum(ip, length), csum_offset, header_length, gso_size)
+    ipv4_finish(ip.frame + ETHERNET_HEADER_BYTES, <uint16_t>(IPV4_HEADER_BYTES + length), ip.identification)
+    if ip.link.ops.tx_gather(ip.link, HEADERS_BYTES + length, HEADERS_BYTES + header_length, &offload, pieces,
+                             count) < 0:
+        return False
+    ip.frame = NULL
+    return True
 
 
 cdef void ip_commit_whole(ip_t *ip, uint32_t length) noexcept nogil:

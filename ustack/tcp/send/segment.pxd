@@ -2,7 +2,7 @@
 # One segment of a synchronized connection: its header, its bytes from the send queue, a frame of the link.
 #
 # The bytes are copied from the lent buffers straight into the transmit slot. More than SMSS of them make a super-frame,
-# which the link cuts. It must not: decide whether or how much may go, move SND.NXT, touch a record or a timer of
+# which the link cuts; many of them stay where they are, if the link can gather a frame. It must not: decide whether or how much may go, move SND.NXT, touch a record or a timer of
 # retransmission (progress and resend do).
 #
 # Inline is what every segment with data needs: output's plain path makes no call for it. Read first: RFC 9293 sections
@@ -14,7 +14,7 @@ from libc.string cimport memcpy
 
 from ustack.base.counters cimport SEGMENTS_OUT, SEGMENTS_RETRANSMITTED, count
 from ustack.buf.lent cimport lent_guard
-from ustack.ip.layer cimport IP_PROTO_TCP, IP_RING_FULL, ip_commit, ip_reserve, ip_route_t
+from ustack.ip.layer cimport IP_PROTO_TCP, IP_RING_FULL, ip_can_gather, ip_commit, ip_reserve, ip_route_t
 from ustack.tcp.receive.window cimport tcb_receive_window
 from ustack.tcp.records.deadlines cimport deadline_clear
 from ustack.tcp.records.state cimport CLOSE_ABORTED
@@ -38,6 +38,8 @@ cdef enum send_t:
     SEND_HELD = 3                           # nothing may go before a probe of the path's MTU
 
 cdef enum:
+    # From here on a frame of its own for the link (tx_gather) is cheaper than a copy of its bytes.
+    GATHER_BYTES_MIN = 8192
     SEGMENT_UNITS = 2                       # of a turn's work (turn_t), beside what its bytes cost
 
 # What few connections have: DF clear (path), an option more (accecn). Returns the option's bytes. Only with tcb.extra.
@@ -91,6 +93,18 @@ cdef inline void say_feedback(tcp_t *tcp, tcb_t *tcb, header_t *header, bint fre
         accecn_say(tcp, tcb, header, bare)
 
 
+# ip_commit of a super-frame whose header is at `out`, by tx_gather where that works. False: as copy_out.
+cdef bint commit_gathered(tcp_t *tcp, tcb_t *tcb, uint32_t seq, uint32_t length, uint8_t *out, uint16_t header_bytes,
+                          uint16_t gso_size) noexcept nogil
+
+
+# A file that was cut must not be sent on with made-up bytes: the connection ends.
+cdef inline send_t give_up(tcb_t *tcb) noexcept nogil:
+    tcb.close_reason = CLOSE_ABORTED
+    tcb.flags |= TCB_ABORT
+    return SEND_FAILED
+
+
 # One frame: `length` bytes from `seq`, as a super-frame if they are more than SMSS. tos: the tcb's, or unmarkable.
 cdef inline send_t send_segment(tcp_t *tcp, tcb_t *tcb, uint32_t seq, uint32_t length, uint8_t flags,
                                 uint8_t tos) noexcept nogil:
@@ -99,6 +113,8 @@ cdef inline send_t send_segment(tcp_t *tcp, tcb_t *tcb, uint32_t seq, uint32_t l
     cdef int status = 0
     cdef uint8_t *out
     cdef uint32_t header_bytes = tcb_header_bytes(tcb)
+    cdef uint16_t gso_size
+    cdef bint gathers
     route.src = &tcb.key.laddr
     route.dst = &tcb.key.raddr
     route.neighbour = &tcb.neighbour
@@ -111,16 +127,18 @@ cdef inline send_t send_segment(tcp_t *tcp, tcb_t *tcb, uint32_t seq, uint32_t l
     out = ip_reserve(tcp.ip, &route, header_bytes + length, &status, tcp.now_ns)
     if out == NULL:
         return SEND_BLOCKED if status == IP_RING_FULL else SEND_FAILED
-    if length > 0 and not copy_out(tcp, tcb, seq, out + header_bytes, length):
-        tcb.close_reason = CLOSE_ABORTED
-        tcb.flags |= TCB_ABORT
-        return SEND_FAILED
+    gso_size = tcb.smss if length > tcb.smss and not (tcb.extra and path_is_probe(tcp, tcb, seq)) else 0
+    gathers = length >= GATHER_BYTES_MIN and gso_size and ip_can_gather(tcp.ip)
+    if length > 0 and not gathers and not copy_out(tcp, tcb, seq, out + header_bytes, length):
+        return give_up(tcb)
     fill_header(tcp, tcb, &header, seq, flags)
     if tcb.flags & TCB_ECN_SAYS:
         say_feedback(tcp, tcb, &header, tos & IPV4_ECN_MASK, False)
     segment_emit(out, &header)
-    ip_commit(tcp.ip, header_bytes + length, TCP_CHECKSUM_OFFSET, <uint16_t>header_bytes,
-              tcb.smss if length > tcb.smss and not (tcb.extra and path_is_probe(tcp, tcb, seq)) else 0)
+    if not gathers:
+        ip_commit(tcp.ip, header_bytes + length, TCP_CHECKSUM_OFFSET, <uint16_t>header_bytes, gso_size)
+    elif not commit_gathered(tcp, tcb, seq, length, out, <uint16_t>header_bytes, gso_size):
+        return give_up(tcb)
     turn_charge(tcp, SEGMENT_UNITS + (length >> UNIT_BYTES_SHIFT))
     count(tcp.counters, SEGMENTS_OUT)
     return SEND_OK

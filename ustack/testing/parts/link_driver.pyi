@@ -1,5 +1,7 @@
 from typing import NamedTuple
 
+from _typeshed import ReadableBuffer
+
 from ustack.link.device import Link
 
 class LentFrame(NamedTuple):
@@ -31,6 +33,18 @@ class LinkDriver:
         gso_family: int = 0,
     ) -> None: ...
     def send(self, frame: bytes, **offload: int) -> bool: ...
+    @property
+    def gathers(self) -> bool: ...
+    def gather(
+        self,
+        head: bytes,
+        *pieces: ReadableBuffer,
+        csum_start: int = 0,
+        csum_offset: int = 0,
+        gso_size: int = 0,
+        header_length: int = 0,
+        gso_family: int = 0,
+    ) -> int: ...
     def submit(self) -> int: ...
     def wait(self, timeout_ns: int) -> int: ...
     def sleep(self, wake_fd: int) -> int: ...

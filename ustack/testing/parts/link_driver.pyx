@@ -8,13 +8,15 @@ Below: link/device. Not for the data path.
 from typing import NamedTuple
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport UINT64_MAX, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
 from ustack.base.bytestring cimport bytes_from
 from ustack.base.clock cimport clock_monotonic_ns
+from ustack.base.posix cimport iovec
 from ustack.buf.frame cimport CHECKSUM_PARTIAL, CHECKSUM_VERIFIED, frame_t
-from ustack.link.device cimport Link, link_t, offload_t
+from ustack.link.device cimport GATHER_PIECES_MAX, Link, link_t, offload_t
 
 cdef enum:
     BURST_MAX = 1024
@@ -116,6 +118,49 @@ cdef class LinkDriver:
             return False
         self.commit(frame, **offload)
         return True
+
+    @property
+    def gathers(self) -> bool:
+        """Whether the link has tx_gather."""
+        return self.c.ops.tx_gather != NULL
+
+    def gather(self, head: bytes, *pieces: object, csum_start: int = 0, csum_offset: int = 0, gso_size: int = 0,
+               header_length: int = 0, gso_family: int = 0) -> int:
+        """tx_gather of a frame of which `head` is written into the reserved slot; 0 or -errno. The reservation stays
+        after an error."""
+        cdef iovec vector[GATHER_PIECES_MAX]
+        cdef offload_t offload
+        cdef uint32_t head_bytes = PyBytes_GET_SIZE(head)
+        cdef uint32_t length = head_bytes
+        cdef uint32_t n = 0
+        cdef Py_buffer views[GATHER_PIECES_MAX]
+        cdef int status
+        cdef uint32_t i
+        if self.slot == NULL:
+            raise ValueError("nothing is reserved")
+        if len(pieces) > GATHER_PIECES_MAX:
+            raise ValueError(f"more than {GATHER_PIECES_MAX} pieces")
+        offload.csum_start = csum_start
+        offload.csum_offset = csum_offset
+        offload.gso_size = gso_size
+        offload.header_length = header_length
+        offload.gso_family = gso_family
+        memcpy(self.slot, PyBytes_AS_STRING(head), head_bytes)
+        try:
+            for piece in pieces:
+                PyObject_GetBuffer(piece, &views[n], PyBUF_SIMPLE)
+                vector[n].iov_base = views[n].buf
+                vector[n].iov_len = views[n].len
+                length += <uint32_t>views[n].len
+                n += 1
+            with nogil:
+                status = self.c.ops.tx_gather(self.c, length, head_bytes, &offload, vector, n)
+        finally:
+            for i in range(n):
+                PyBuffer_Release(&views[i])
+        if status == 0:
+            self.slot = NULL
+        return status
 
     def submit(self) -> int:
         """tx_submit: 0 or -errno."""
