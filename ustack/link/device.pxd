@@ -6,7 +6,7 @@
 # the caller writes a whole Ethernet frame; tx_commit queues it; tx_submit hands everything queued to the
 # device with one system call where the medium allows it. NULL from tx_reserve means that the ring is full: submit, then
 # try after the next poll. At most one slot is reserved and not committed; reserving again gives the same slot.
-# A link may have tx_gather as well, for long frames whose payload lies elsewhere: their bytes need not go through a slot.
+# A link may have tx_gather as well, for long frames whose payload lies elsewhere: it need not go through a slot.
 #
 # Nothing here reads a clock: the engine writes link.now_ns before each call that could need it (sim, tee).
 

@@ -82,7 +82,7 @@ cdef uint32_t gather(tcp_t *tcp, tcb_t *tcb, uint32_t seq, uint32_t length, iove
     cdef uint32_t at = seq
     cdef send_piece_t *piece
     cdef uint32_t skip, step, n
-    for n in range(GATHER_PIECES_MAX):
+    for n in range(<uint32_t>GATHER_PIECES_MAX):
         piece = send_piece_at(tcp, index)
         if piece.lent.damaged:
             return 0
