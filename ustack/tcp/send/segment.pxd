@@ -39,7 +39,7 @@ cdef enum send_t:
 
 cdef enum:
     # From here on a frame of its own for the link (tx_gather) is cheaper than a copy of its bytes.
-    GATHER_BYTES_MIN = 8192
+    GATHER_BYTES_MIN = 16384
     SEGMENT_UNITS = 2                       # of a turn's work (turn_t), beside what its bytes cost
 
 # What few connections have: DF clear (path), an option more (accecn). Returns the option's bytes. Only with tcb.extra.
