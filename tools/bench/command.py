@@ -32,7 +32,7 @@ from ustack import __version__
 from ustack.tools.bench import contestants, experiments, machine, records, site, tables
 from ustack.tools.bench.contestants.base import CONGESTION_CONTROL, Contestant, congestion_control_allowed
 from ustack.tools.bench.experiments.base import Bench, Experiment
-from ustack.tools.bench.generators import Wrk
+from ustack.tools.bench.generators import GENERATORS
 from ustack.tools.bench.runner import Runner
 from ustack.tools.benchmark import CLIENT_SETTINGS, choose, two_cores
 
@@ -64,6 +64,14 @@ def bench() -> None:
 @click.option("--duration", default=1, show_default=True, type=click.IntRange(1, 600), help="Seconds of a measurement.")
 @click.option("--quick", is_flag=True, help="One point of each experiment, two rounds.")
 @click.option("--reference", default=REFERENCE, show_default=True, help="Whom the table's ratios are to.")
+@click.option(
+    "--load",
+    "generator",
+    default="wrk",
+    show_default=True,
+    type=click.Choice(list(GENERATORS)),
+    help="Who asks in closed loops.",
+)
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder.  [default: build/bench/TIME]")
 @click.option("--list", "listing", is_flag=True, help="Name experiments and contestants, run nothing.")
 def run(
@@ -75,6 +83,7 @@ def run(
     duration: int,
     quick: bool,
     reference: str,
+    generator: str,
     out: Path | None,
     listing: bool,
 ) -> int:
@@ -99,9 +108,8 @@ def run(
         stack.enter_context(congestion_control_allowed())
         work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ustack-bench-")))
         work.chmod(0o755)  # servers become ordinary users before they look into it
-        shared = Bench(
-            work, work / "site", Wrk(work, client_core), duration, client_core, server_core, quick=quick
-        )
+        load = GENERATORS[generator](work, client_core)
+        shared = Bench(work, work / "site", load, duration, client_core, server_core, quick=quick)
         file = stack.enter_context((folder / "runs.jsonl").open("w", encoding="utf-8"))
         writer = records.Writer(file)
         runner = Runner(shared, chosen, writer, explicit=wanted is not None)
@@ -219,7 +227,7 @@ def list_of(able: dict[str, Experiment], kinds: dict[str, type[Contestant]]) -> 
     return "\n".join(lines)
 
 
-def load(path: Path) -> records.Results:
+def read(path: Path) -> records.Results:
     """A file, or a refusal in one line."""
     try:
         return records.read(path)
@@ -233,7 +241,7 @@ def load(path: Path) -> records.Results:
 @click.option("--html", "page", type=click.Path(dir_okay=False, path_type=Path), help="Write the report there.")
 def report(file: Path, reference: str | None, page: Path | None) -> int:
     """Show the runs of FILE again: a table, and with --html the report."""
-    results = load(file)
+    results = read(file)
     tables.show(
         Console(width=None if sys.stdout.isatty() else 160),
         results,
@@ -257,6 +265,6 @@ def compare(one: Path, other: Path) -> int:
     from ustack.tools.bench.compare import table
 
     console = Console(width=None if sys.stdout.isatty() else 160)
-    for made in table(load(one), load(other), str(one), str(other)):
+    for made in table(read(one), read(other), str(one), str(other)):
         console.print(made, highlight=False)
     return 0

@@ -9,13 +9,15 @@ It must not: know an experiment. Above: experiments. Below: tools.generators.
 
 from __future__ import annotations
 
+import json
 import shlex
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from ustack.tools.generators import WRK_PATHS, WRK_REPORT, Load, LoadError, inside, parse_wrk, run
-from ustack.tools.servers import Server
+from ustack.tools.servers import WITH_US, Server, ustack_command
 
 HEAD_MOST_BYTES = 2048  # of a response
 WAIT_S = 30.0  # beyond the load's own time
@@ -87,6 +89,74 @@ class Wrk:
         return path
 
 
+class UstackLoad:
+    """`ustack load` on the client's interface, with an address beside the kernel's, whose stack has no part in it.
+
+    It checks lengths and hashes itself, and latency in an open loop counts from when a request was due.
+    """
+
+    name = "ustack load"
+
+    def __init__(self, work: Path, core: int) -> None:
+        """work: not used."""
+        self.core = core
+
+    def command(self, server: Server, shape: Shape, seconds: int) -> list[str]:
+        """In a closed loop. Raises LoadError for what it cannot do."""
+        if shape.paths or shape.depth > 1:
+            raise LoadError("ustack load neither pipelines nor makes paths")
+        return self.words(server, shape, seconds)
+
+    def words(self, server: Server, shape: Shape, seconds: float, *more: str) -> list[str]:
+        """Any options beside the shape's."""
+        words = [*WITH_US, "taskset", "-c", str(self.core), *ustack_command(), "load", server.url + shape.path]
+        words += ["--link", f"dev:{server.client_ifname()}", "--netns", server.client_netns]
+        words += ["--address", f"{beside(server.host)}/24", "-c", str(shape.connections), "-d", f"{seconds:g}s"]
+        return [*words, "--json", *(["--close"] if shape.close else []), *more]
+
+    def run(self, server: Server, shape: Shape, seconds: int) -> Load:
+        """One run."""
+        return self.load_of(self.ask(self.command(server, shape, seconds), seconds))
+
+    def ask(self, command: list[str], seconds: float) -> dict[str, Any]:
+        """Its JSON. Raises LoadError with what it said; that no good response came is no reason to."""
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + WAIT_S, check=False)
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise LoadError(f"ustack load: {error}") from error
+        try:
+            found = json.loads(done.stdout)
+        except ValueError:
+            said = " ".join((done.stderr or done.stdout).split())[-300:]
+            raise LoadError(f"ustack load: exit {done.returncode}: {said}") from None
+        assert isinstance(found, dict)
+        return found
+
+    def load_of(self, found: dict[str, Any]) -> Load:
+        """As the other generator says it. Every response has been checked."""
+        latency = found["latency_us"]
+        errors = dict(found["errors"])
+        if not found["good"]:
+            errors["no response"] = 1
+        return Load(
+            found["good_in_time"],
+            found["seconds"],
+            found["received_bytes"],
+            latency.get("p50", 0.0),
+            latency.get("p99", 0.0),
+            latency.get("max", 0.0),
+            errors,
+        )
+
+
+GENERATORS = {"wrk": Wrk, "ustack": UstackLoad}
+
+
+def beside(address: str) -> str:
+    """An address of the same network that nobody has: the labs use the first ones."""
+    return f"{address.rpartition('.')[0]}.77"
+
+
 def wrong_lengths(load: Load, shape: Shape) -> dict[str, int]:
     """An error if so many responses cannot have been so many bytes: too few for the bodies, or too many for all that
     can have been under way at the end."""
@@ -101,10 +171,12 @@ def wrong_lengths(load: Load, shape: Shape) -> dict[str, int]:
 
 def ask(generator: Generator, server: Server, shape: Shape, seconds: int) -> tuple[Load, str]:
     """A checked load, and its command. Errors are in the Load."""
-    command = shlex.join(generator.command(server, shape, seconds))
+    command = ""
     try:
+        command = shlex.join(generator.command(server, shape, seconds))
         load = generator.run(server, shape, seconds)
     except LoadError as error:
         return Load(errors={str(error): 1}), command
-    errors = {**load.errors, **(wrong_lengths(load, shape) if load.requests else {})}
+    checks_itself = isinstance(generator, UstackLoad)
+    errors = {**load.errors, **(wrong_lengths(load, shape) if load.requests and not checks_itself else {})}
     return Load(load.requests, load.seconds, load.bytes, load.p50_us, load.p99_us, load.max_us, errors), command

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from ustack.kernel import strategies
 from ustack.lab.namespace import names as namespaces
 from ustack.tools.bench import contestants, experiments, figures, runner, site
 from ustack.tools.bench.command import bench as bench_command
@@ -263,8 +264,6 @@ def test_the_processors_time_by_core():
 def test_every_contestant_says_what_a_reader_wants_to_know():
     found = contestants.known()
     assert {"ustack-veth", "ustack-tap", "nginx"} <= found.keys()
-    from ustack.kernel import strategies
-
     assert {f"kernel:{name}" for name in strategies.names()} <= found.keys()
     for name, kind in found.items():
         assert kind.name == name

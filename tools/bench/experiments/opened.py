@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: MIT
+"""Loads that do not wait for the server: more than it can do, and many that are slow. The load is `ustack load`, whose
+schedule is fixed before the run, so that a server which stalls is not spared."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from typing import Any, ClassVar
+
+from ustack.tools.bench.contestants.base import Contestant
+from ustack.tools.bench.experiments.base import Bench, Experiment, Outcome
+from ustack.tools.bench.generators import Shape, UstackLoad
+from ustack.tools.bench.processor import memory_bytes
+from ustack.tools.generators import Load, LoadError
+
+EXPECTED = ("unsent", "unanswered", "timeout", "open timeout", "refused", "reset", "closed", "cut", "no port")
+TIMEOUT_S = 2.0
+
+
+def unexpected(errors: dict[str, int]) -> dict[str, int]:
+    """Those of an overload that are no overload: wrong answers."""
+    return {kind: count for kind, count in errors.items() if kind not in EXPECTED}
+
+
+class Overload(Experiment):
+    """Goodput as a share of what the same server did in a closed loop just before."""
+
+    name = "overload"
+    order = 8
+    title = "Overload: goodput in percent of capacity, a connection for each request"
+    asks = (
+        "What is left of a server's rate when more is asked than it can do? Capacity is what it did in a closed loop "
+        "just before; requests come by Poisson's schedule, up to 4,000 at once. What is refused, reset or late is "
+        "no goodput; a wrong answer is an error of the run."
+    )
+    unit = "% of capacity"
+    factors: ClassVar[dict[str, float]] = {"0.5 x": 0.5, "1 x": 1.0, "2 x": 2.0, "4 x": 4.0}
+    points = tuple(factors)
+    quick_points = ("2 x",)
+    beside_s = 2 * TIMEOUT_S + 2.5
+    most_rounds = 3
+    at_once = 4000
+    closed = Shape(connections=256, close=True)
+
+    def unfit(self, contestant: Contestant, point: str) -> str:
+        """By the connections that it can hold."""
+        if contestant.at_most is not None:
+            return f"at most {contestant.at_most} connections: {contestant.why_at_most}"
+        return ""
+
+    def measure(self, bench: Bench, contestant: Contestant, point: str) -> Outcome:
+        """A closed loop, then the open one."""
+        generator = UstackLoad(bench.work, bench.client_core)
+        capacity = generator.run(contestant, self.closed, bench.seconds)
+        if capacity.errors or not capacity.requests:
+            return Outcome(None, capacity, errors={f"capacity: {kind}": n for kind, n in capacity.errors.items()})
+        rate = capacity.requests_per_second * self.factors[point]
+        shape = Shape(connections=self.at_once, close=True)
+        more = ("--rate", f"{rate:.0f}", "--poisson", "--timeout", f"{TIMEOUT_S:g}s")
+        command = generator.words(contestant, shape, bench.seconds, *more)
+        found = generator.ask(command, bench.seconds + TIMEOUT_S)
+        load = generator.load_of(found)
+        errors = unexpected({kind: count for kind, count in load.errors.items() if kind != "no response"})
+        details = {
+            "capacity_per_second": round(capacity.requests_per_second),
+            "asked_per_second": round(rate),
+            "outcomes": {**found["errors"], "good": found["good"]},
+            "client_idle": found.get("client_idle"),
+        }
+        share = 100 * load.requests_per_second / capacity.requests_per_second
+        return Outcome(share, load, shlex.join(command), errors, details)
+
+
+class Modems(Experiment):
+    """Many slow readers of a large file."""
+
+    name = "modems"
+    order = 9
+    title = "Slow readers at 28.8 kbit/s each: total rate in percent of what they can take"
+    asks = (
+        "Kegel's second test: many clients on modems download large files. Is each served at its rate, with how "
+        "much memory?"
+    )
+    unit = "% of the readers' rate"
+    readers: ClassVar[dict[str, int]] = {"1,000 readers": 1000, "10,000 readers": 10_000}
+    points = tuple(readers)
+    quick_points = ("1,000 readers",)
+    rate_bps = 28_800
+    seconds = 5
+    ramp_s = 3
+    beside_s = seconds + ramp_s + 3.0
+    most_rounds = 1
+    files = ("/1m.bin",)
+
+    def unfit(self, contestant: Contestant, point: str) -> str:
+        """By the connections that it can hold."""
+        if contestant.at_most is not None and contestant.at_most < self.readers[point]:
+            return f"at most {contestant.at_most} connections: {contestant.why_at_most}"
+        return ""
+
+    def measure(self, bench: Bench, contestant: Contestant, point: str) -> Outcome:
+        """Nobody is through within the run: what counts is the bytes that came, and that nobody failed."""
+        generator, readers = UstackLoad(bench.work, bench.client_core), self.readers[point]
+        shape = Shape("/1m.bin", 1 << 20, readers)
+        more = ("--read-rate", "28.8k", "--ramp", f"{self.ramp_s}s", "--timeout", "60s")
+        command = generator.words(contestant, shape, self.seconds, *more)
+        before, began = memory_bytes(contestant.pids()), time.monotonic()
+        found = generator.ask(command, self.seconds + self.ramp_s)
+        if not found["seconds"]:
+            raise LoadError("no time was measured")
+        share = 100 * found["received_bytes"] * 8 / found["seconds"] / (readers * self.rate_bps)
+        details: dict[str, Any] = {
+            "most_open": found.get("most_open"),
+            "process_bytes_more": memory_bytes(contestant.pids()) - before,
+            "wall_s": round(time.monotonic() - began, 1),
+        }
+        errors = dict(found["errors"])
+        if found.get("most_open", readers) < readers:
+            errors[f"only {found['most_open']} of {readers} were connected"] = 1
+        load = Load(0, found["seconds"], found["received_bytes"])
+        return Outcome(share, load, shlex.join(command), errors, details)
+
+
+EXPERIMENTS = [Overload(), Modems()]
