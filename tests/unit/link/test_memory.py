@@ -241,6 +241,25 @@ def test_a_stack_is_spoken_to_in_ip_packets() -> None:
         assert link.receive_packet() is None
 
 
+def test_packets_that_find_no_room_are_refused_and_a_question_then_goes_unanswered() -> None:
+    """The stack asks for the address again, a second later."""
+    echo = bytes(IP(src=THEIRS, dst=OURS) / ICMP(type=8, id=1, seq=2) / b"hello")
+    with MemoryLink(rx_slots=1) as link, Stack(link, f"{OURS}/24", seed=1, now_ns=0) as stack:
+        assert link.inject_packet(echo)
+        assert not link.inject_packet(echo)
+        stack.poll(1)
+        assert link.inject_packet(echo)  # in the place of the answer to the question
+        assert link.receive_packet() is None
+        stack.poll(2)
+        assert link.receive_packet() is None
+        stack.poll(2_000_000_000)
+        assert link.receive_packet() is None
+        stack.poll(2_000_000_001)
+        answer = link.receive_packet()
+        assert answer is not None
+        assert IP(answer)[ICMP].type == 0
+
+
 def test_its_own_announcement_is_no_question() -> None:
     with MemoryLink() as link, Stack(link, f"{OURS}/24", seed=1, now_ns=0) as stack:
         stack.poll(1)

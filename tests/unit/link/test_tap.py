@@ -2,6 +2,7 @@
 """The TAP link, against the kernel behind it."""
 
 import errno
+import io
 import os
 from collections.abc import Callable
 from typing import Any
@@ -12,6 +13,7 @@ from scapy.layers.l2 import Ether
 
 from ustack.lab import links, namespace, privilege
 from ustack.link.tap import TapLink
+from ustack.link.tee import TeeLink
 from ustack.testing.parts.link_driver import LinkDriver
 
 pytestmark = pytest.mark.root
@@ -49,6 +51,14 @@ def test_a_device_that_it_makes_is_up_and_goes_away_with_it(make_namespace: Call
     link.close()
     link.close()
     assert links.find(links.End(name, "made")) is None
+
+
+def test_its_descriptor_is_also_that_of_a_link_around_it(make_namespace: Callable[[], str]) -> None:
+    with namespace.inside(make_namespace()):
+        link = TapLink("made")
+    with TeeLink(link, io.BytesIO(), epoch_ns=0) as tee:
+        assert tee.fileno() == link.fileno()
+        assert os.readlink(f"/proc/self/fd/{link.fileno()}") == "/dev/net/tun"
 
 
 def test_it_makes_none_when_it_is_told_so(make_namespace: Callable[[], str]) -> None:
