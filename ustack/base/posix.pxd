@@ -46,6 +46,10 @@ cdef extern from "<dlfcn.h>" nogil:
     void *dlsym(void *handle, const char *name)
 
 
+cdef extern from "<errno.h>" nogil:
+    const int ECANCELED                 # not in libc.errno
+
+
 cdef extern from "<fcntl.h>" nogil:
     const int O_RDONLY, O_RDWR, O_NONBLOCK, O_NOCTTY, O_CLOEXEC
     int open_descriptor "open"(const char *path, int flags, ...)
@@ -217,7 +221,7 @@ cdef extern from "<sys/socket.h>" nogil:
         unsigned int msg_len
     const int AF_INET, AF_INET6, AF_NETLINK, AF_PACKET, AF_XDP
     const int SOCK_DGRAM, SOCK_RAW, SOCK_STREAM, SOCK_CLOEXEC, SOCK_NONBLOCK
-    const int MSG_DONTWAIT, MSG_NOSIGNAL, MSG_TRUNC, SHUT_WR
+    const int MSG_DONTWAIT, MSG_NOSIGNAL, MSG_TRUNC, SHUT_WR, SHUT_RDWR
     const int SOL_SOCKET, SOL_PACKET, SO_ERROR, SO_SNDBUF, SO_RCVBUF, SO_SNDBUFFORCE, SO_ATTACH_FILTER
     const int SO_DETACH_FILTER, SO_REUSEADDR, SO_REUSEPORT, SO_KEEPALIVE, SO_LINGER, SO_ACCEPTCONN
     int socket(int domain, int kind, int protocol)
@@ -250,7 +254,7 @@ cdef extern from "<sys/stat.h>" nogil:
 
 
 cdef extern from "<sys/syscall.h>" nogil:
-    const long SYS_openat2, SYS_gettid
+    const long SYS_openat2, SYS_gettid, SYS_io_uring_setup, SYS_io_uring_enter, SYS_io_uring_register
 
 
 cdef extern from "<sys/time.h>" nogil:
@@ -278,6 +282,7 @@ cdef extern from "<sys/uio.h>" nogil:
 
 cdef extern from "<unistd.h>" nogil:
     int close_descriptor "close"(int fd)
+    int getpid()
     ssize_t read(int fd, void *data, size_t length)
     ssize_t write(int fd, const void *data, size_t length)
     int64_t lseek(int fd, int64_t offset, int whence)

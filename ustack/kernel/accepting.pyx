@@ -77,10 +77,19 @@ cdef inline bint has_room(const kernel_t *kernel, const listener_t *listener) no
             and kernel.now_ns >= kernel.starved_until_ns)
 
 
+cdef int take(kernel_t *kernel, listener_t *listener, sockaddr_in *peer) noexcept nogil:
+    """A connection's descriptor, or a negative errno."""
+    cdef unsigned int length = sizeof(sockaddr_in)
+    cdef int fd
+    if kernel.readiness.ops.accept != NULL:
+        return kernel.readiness.ops.accept(kernel.readiness, listener.fd, peer)
+    fd = accept4(listener.fd, <sockaddr *>peer, &length, SOCK_NONBLOCK | SOCK_CLOEXEC)
+    return fd if fd >= 0 else -errno
+
+
 cdef uint32_t accept_some(kernel_t *kernel, uint32_t number) noexcept nogil:
     cdef listener_t *listener = &kernel.listeners[number]
     cdef sockaddr_in peer
-    cdef unsigned int length
     cdef uint32_t taken = 0, most = ACCEPTS_SHARED if listener.shared else ACCEPTS_MOST
     cdef int fd, failed
     listener.ready = True
@@ -89,16 +98,15 @@ cdef uint32_t accept_some(kernel_t *kernel, uint32_t number) noexcept nogil:
             hold(kernel, listener)
             listener.ready = False
             break
-        length = sizeof(sockaddr_in)
         kernel.budget.stage_left -= ACCEPT_UNITS
-        fd = accept4(listener.fd, <sockaddr *>&peer, &length, SOCK_NONBLOCK | SOCK_CLOEXEC)
+        fd = take(kernel, listener, &peer)
         if fd >= 0:
             taken += 1
             welcome(kernel, number, fd, &peer)
-        elif errno == EAGAIN:
+        elif fd == -EAGAIN:
             listener.ready = False
             break
-        elif errno == EMFILE or errno == ENFILE:
+        elif fd == -EMFILE or fd == -ENFILE:
             failed = spare_accept(kernel, listener)
             if failed == 0:
                 taken += 1
@@ -107,10 +115,10 @@ cdef uint32_t accept_some(kernel_t *kernel, uint32_t number) noexcept nogil:
             if failed != -EAGAIN:
                 starve(kernel, listener)
             break
-        elif errno == ENOBUFS or errno == ENOMEM:
+        elif fd == -ENOBUFS or fd == -ENOMEM:
             starve(kernel, listener)
             break
-        elif errno == EINTR or errno == ECONNABORTED:
+        elif fd == -EINTR or fd == -ECONNABORTED:
             tally(kernel, ACCEPTS_FAILED)   # what accept(2) says to take for EAGAIN, but the next may be there
         else:
             tally(kernel, ACCEPTS_FAILED)   # errors of the network that this connection had met

@@ -68,9 +68,12 @@ cdef kernel_conn_t *conn_named(kernel_t *kernel, uint64_t token) noexcept nogil:
 
 
 cdef void conn_end(kernel_t *kernel, kernel_conn_t *conn) noexcept nogil:
-    if not conn.flags & UNWATCHED and not kernel.readiness.ops.forgets_closed:
-        kernel.readiness.ops.remove(kernel.readiness, conn.fd)
-    close_descriptor(conn.fd)
+    if not conn.flags & UNWATCHED and kernel.readiness.ops.close != NULL:
+        kernel.readiness.ops.close(kernel.readiness, conn.fd)
+    else:
+        if not conn.flags & UNWATCHED and not kernel.readiness.ops.forgets_closed:
+            kernel.readiness.ops.remove(kernel.readiness, conn.fd)
+        close_descriptor(conn.fd)
     conn.fd = -1
     while conn.head:
         queue_drop(kernel, conn, piece_at(kernel, conn.head).length)
@@ -258,7 +261,7 @@ cdef int interest_sync(kernel_t *kernel, kernel_conn_t *conn) noexcept nogil:
     else:
         if not conn.flags & (PAUSED | PEER_FIN | ABORT):
             wanted = READY_IN
-        if conn.flags & UNWRITABLE and conn.queued_bytes:
+        if conn.flags & UNWRITABLE and conn.queued_bytes and kernel.readiness.ops.send == NULL:
             wanted |= READY_OUT
     if kernel.readiness.ops.edge:
         wanted = READY_IN | READY_OUT

@@ -82,7 +82,7 @@ cdef void want_hand_over(const transport_t *transport, application_t *app) noexc
 cdef uint32_t receivable(const transport_t *transport, const conn_t *conn) noexcept nogil:
     if own(conn).flags & (ABORT | ENDED):
         return unread_of(own(conn))
-    return unread_of(own(conn)) + socket_receivable(own(conn).fd)
+    return unread_of(own(conn)) + socket_receivable(kernel_of(transport), own(conn))
 
 
 cdef size_t receive(const transport_t *transport, conn_t *conn, uint8_t *out, size_t length) noexcept nogil:
@@ -123,7 +123,7 @@ cdef const uint8_t *peek(const transport_t *transport, conn_t *conn, uint32_t *l
     if record.flags & (OFFERING | ENDED):
         return NULL
     if record.unread == NULL and not record.flags & (PEER_FIN | ABORT | BLOCKED_IN):
-        wanted = min(max(socket_receivable(record.fd), 1), <uint32_t>RECEIVE_BYTES)     # the FIN alone is 0
+        wanted = min(max(socket_receivable(kernel, record), 1), <uint32_t>RECEIVE_BYTES)     # the FIN alone is 0
         if unread_reserve(kernel, record, wanted) < 0:
             return NULL
         taken = socket_receive(kernel, record, record.unread, wanted)
@@ -367,7 +367,10 @@ cdef int unlisten(const transport_t *transport, const ip_addr_t *address, uint16
         kernel.readiness.ops.remove(kernel.readiness, listener.fd)
     else:
         kernel.held -= 1
-    close_descriptor(listener.fd)
+    if kernel.readiness.ops.close != NULL:
+        kernel.readiness.ops.close(kernel.readiness, listener.fd)
+    else:
+        close_descriptor(listener.fd)
     memset(listener, 0, sizeof(listener_t))
     listener.fd = -1
     return CALL_OK

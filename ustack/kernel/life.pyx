@@ -26,6 +26,7 @@ cdef void kernel_clear(kernel_t *kernel) noexcept:
 
 
 cdef int kernel_begin(kernel_t *kernel, const readiness_ops_t *ops, uint32_t max_connections) except -1:
+    cdef const char *why = NULL
     cdef int failed = 0
     if sizeof(kernel_conn_t) > RECORD_BYTES or sizeof(piece_t) > PIECE_BYTES:
         raise AssertionError("records.pxd: a record is larger than its slab's")
@@ -34,7 +35,9 @@ cdef int kernel_begin(kernel_t *kernel, const readiness_ops_t *ops, uint32_t max
         raise MemoryError
     kernel.readiness = ops.begin(&failed)
     if kernel.readiness == NULL:
-        raise OSError(-failed, f"{ops.name.decode()}: {strerror(-failed).decode()}")
+        if ops.explain != NULL:
+            why = ops.explain(failed)
+        raise OSError(-failed, f"{ops.name.decode()}: {(why if why != NULL else strerror(-failed)).decode()}")
     if ops.serves == SERVES_IN_THREADS:
         failed = threads_begin(kernel)
         if failed != 0:

@@ -9,9 +9,12 @@
 # told whose descriptor has been removed since (or closed, and its number given to another): who is told asks whether
 # the token still names somebody.
 #
-# Above: turns, connections, accepting. Below: nothing. Read first: epoll(7), poll(2), select(2).
+# Above: turns, connections, accepting. Below: base, buf's lent_t. Read first: epoll(7), poll(2), select(2).
 
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+
+from ustack.base.posix cimport iovec, sockaddr_in
+from ustack.buf.lent cimport lent_t
 
 # What is asked for (the first two), and told.
 cdef enum ready_events_t:
@@ -22,6 +25,7 @@ cdef enum ready_events_t:
     READY_EOF = 16              # with READY_IN: the peer's FIN is among what can be read
     # With `add`: other processes wait for the same socket, and one of them will do. Who cannot say so wakes all.
     READY_ONE_OF_US = 32
+    READY_LISTENS = 64          # with `add` and READY_IN: what comes is connections
 
 cdef enum serves_t:
     SERVES_ALL = 0              # the thread that waits
@@ -35,6 +39,7 @@ ctypedef struct ready_t:
 ctypedef struct readiness_t:
     const readiness_ops_t *ops
     uint64_t overflows          # times that what was to be told was lost, and everything was asked about instead
+    uint64_t shortages          # times that every buffer to receive into was in use (a strategy that completes)
 
 ctypedef struct readiness_ops_t:
     const char *name
@@ -54,6 +59,28 @@ ctypedef struct readiness_ops_t:
     # How many are ready, 0 after timeout_ns (rounded up to what the call can say; UINT64_MAX: for ever) or a signal.
     int (*wait)(readiness_t *readiness, ready_t *out, int most, uint64_t timeout_ns) noexcept nogil
     void (*end)(readiness_t *readiness) noexcept nogil
+    # What begin's error means here, beyond its errno; NULL: that says it. The whole entry may be NULL.
+    const char *(*explain)(int error) noexcept nogil
+    # ---- A strategy that completes has system calls of its own: what it tells has been done already. All of these, or
+    # NULL: accept4, recv, sendmsg, close. `fd` was added. What was asked goes out with the next wait, or flush.
+    #
+    # A connection's descriptor and its peer, or a negative errno: -EAGAIN: nobody is there.
+    int (*accept)(readiness_t *readiness, int fd, sockaddr_in *peer) noexcept nogil
+    # As recv (out NULL: consume alone): bytes, 0 at the peer's FIN, or a negative errno.
+    ssize_t (*receive)(readiness_t *readiness, int fd, uint8_t *out, size_t length) noexcept nogil
+    uint32_t (*receivable)(readiness_t *readiness, int fd) noexcept nogil
+    # Send one vector, of up to COMPLETING_RANGES; READY_OUT is told when that is over. References are kept as long as
+    # the kernel may read what was lent. 0, or -ENOMEM. Not while another is under way.
+    int (*send)(readiness_t *readiness, int fd, const iovec *vector, lent_t **lent, uint32_t count) noexcept nogil
+    # What the last one has come to: bytes, told once, and whether that was all of it; 0: there was none; -EAGAIN: it is
+    # under way; a negative errno.
+    ssize_t (*sent)(readiness_t *readiness, int fd, bint *whole) noexcept nogil
+    # Close it, and forget it. What it still has in the kernel comes back by itself.
+    void (*close)(readiness_t *readiness, int fd) noexcept nogil
+    void (*flush)(readiness_t *readiness) noexcept nogil
+
+cdef enum:
+    COMPLETING_RANGES = 64
 
 
 # A timeout in whole milliseconds, rounded up: nobody is woken before his time to find nothing due.

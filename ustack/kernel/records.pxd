@@ -20,7 +20,7 @@ from ustack.base.wheel cimport wheel_t
 from ustack.buf.lent cimport lent_t
 from ustack.buf.slab cimport slab_t
 from ustack.kernel.counters cimport KERNEL_COUNTERS, kernel_counter_t
-from ustack.kernel.readiness cimport READY_IN, READY_ONE_OF_US, readiness_t, ready_t
+from ustack.kernel.readiness cimport READY_IN, READY_LISTENS, READY_ONE_OF_US, readiness_t, ready_t
 from ustack.link.interface cimport spin_t
 
 cdef enum:
@@ -201,7 +201,7 @@ cdef inline uint64_t listener_token(uint32_t number) noexcept nogil:
 
 # What the strategy is asked about it.
 cdef inline uint32_t listener_interest(const listener_t *listener) noexcept nogil:
-    return READY_IN | READY_ONE_OF_US if listener.shared else READY_IN
+    return READY_IN | READY_LISTENS | (READY_ONE_OF_US if listener.shared else 0)
 
 
 cdef inline uint64_t wake_token() noexcept nogil:

@@ -28,7 +28,7 @@ cdef bint socket_is_connected(int fd) noexcept nogil
 # Our own address and port, asked for when somebody wants to know.
 cdef void socket_name(kernel_conn_t *conn) noexcept nogil
 # Bytes that recv would find.
-cdef uint32_t socket_receivable(int fd) noexcept nogil
+cdef uint32_t socket_receivable(const kernel_t *kernel, const kernel_conn_t *conn) noexcept nogil
 # recv: how many bytes, 0 at the peer's FIN, or a negative errno (-EAGAIN: nothing is there). out NULL: consume alone.
 cdef ssize_t socket_receive(kernel_t *kernel, kernel_conn_t *conn, uint8_t *out, size_t length) noexcept nogil
 # Give the kernel what it takes of the send queue, as the system call's vector points into what was lent. 0, or a

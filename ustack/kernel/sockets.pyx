@@ -21,6 +21,7 @@ from ustack.base.posix cimport (
     tcp_info)
 from ustack.base.types cimport ip_addr_set_v4, ip_addr_t
 from ustack.buf.slab cimport slab_at
+from ustack.kernel.completing cimport completing_flush
 from ustack.kernel.connections cimport queue_drop
 from ustack.kernel.counters cimport (
     BYTES_RECEIVED, BYTES_SENT, DAMAGED_ABORTED, RECEIVES, RECEIVES_IN_VAIN, SENDS, SENDS_SHORT)
@@ -194,8 +195,11 @@ cdef void socket_reset_at_close(int fd) noexcept nogil:
 
 # ---------------------------------------------------------------- bytes
 
-cdef uint32_t socket_receivable(int fd) noexcept nogil:
+cdef uint32_t socket_receivable(const kernel_t *kernel, const kernel_conn_t *conn) noexcept nogil:
+    cdef int fd = conn.fd
     cdef int waiting = 0
+    if kernel.readiness.ops.receivable != NULL:
+        return kernel.readiness.ops.receivable(kernel.readiness, fd)
     if fd < 0 or ioctl(fd, FIONREAD, &waiting) < 0 or waiting < 0:
         return 0
     return <uint32_t>waiting
@@ -203,6 +207,11 @@ cdef uint32_t socket_receivable(int fd) noexcept nogil:
 
 cdef ssize_t socket_receive(kernel_t *kernel, kernel_conn_t *conn, uint8_t *out, size_t length) noexcept nogil:
     cdef ssize_t taken
+    if kernel.readiness.ops.receive != NULL:
+        taken = kernel.readiness.ops.receive(kernel.readiness, conn.fd, out, length)
+        if taken > 0:
+            kernel.counters[<int>BYTES_RECEIVED] += <uint64_t>taken
+        return taken
     while True:
         tally(kernel, RECEIVES)
         taken = recv(conn.fd, out, length, MSG_DONTWAIT if out != NULL else MSG_DONTWAIT | MSG_TRUNC)
@@ -227,6 +236,8 @@ cdef int socket_flush(kernel_t *kernel, kernel_conn_t *conn) noexcept nogil:
     cdef size_t offered
     cdef ssize_t taken
     cdef int error
+    if kernel.readiness.ops.send != NULL:
+        return completing_flush(kernel, conn)
     memset(&message, 0, sizeof(message))
     message.msg_iov = vector
     while conn.head:

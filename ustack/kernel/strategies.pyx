@@ -6,9 +6,10 @@ from ustack.kernel.polling cimport poll_ops, select_ops
 from ustack.kernel.readiness cimport SERVES_ALL, readiness_ops_t
 from ustack.kernel.rtsig cimport rtsig_ops
 from ustack.kernel.threads cimport thread_ops
+from ustack.kernel.uring.strategy cimport uring_ops, uring_zerocopy_ops
 
 cdef enum:
-    STRATEGIES = 6
+    STRATEGIES = 8
 
 cdef const readiness_ops_t *TABLES[STRATEGIES]
 TABLES[0] = epoll_level_ops()
@@ -16,7 +17,9 @@ TABLES[1] = epoll_edge_ops()
 TABLES[2] = poll_ops()
 TABLES[3] = select_ops()
 TABLES[4] = rtsig_ops()
-TABLES[5] = thread_ops()
+TABLES[5] = uring_ops()
+TABLES[6] = uring_zerocopy_ops()
+TABLES[7] = thread_ops()
 
 
 def names() -> tuple[str, ...]:

@@ -36,7 +36,8 @@ from ustack.kernel.records cimport (
 from ustack.kernel.strategies cimport strategy_named
 from ustack.kernel.threads cimport threads_most
 from ustack.kernel.turns cimport (
-    kernel_end_some, kernel_flush, kernel_next_deadline, kernel_run, kernel_settle, kernel_turn, kernel_wait)
+    kernel_end_some, kernel_flush, kernel_next_deadline, kernel_run, kernel_settle, kernel_submit, kernel_turn,
+    kernel_wait)
 from ustack.kernel.upcalls cimport upcalls_hand_over
 from ustack.link.gate cimport Gate, warn_unclosed
 
@@ -199,6 +200,7 @@ cdef class KernelTransport(Transport):
             happened = kernel_turn(&self.c, at_ns)
             if self.c.manual and self.c.threaded:
                 happened += kernel_settle(&self.c)
+            kernel_submit(&self.c)
         lent_watch(NULL)
         self._hand_over()
         return happened
@@ -255,6 +257,7 @@ cdef class KernelTransport(Transport):
         with nogil:
             kernel_wait(&self.c, deadline_ns - now_ns if deadline_ns > now_ns else 0)
             kernel_turn(&self.c, clock_monotonic_ns())
+            kernel_submit(&self.c)
         lent_watch(NULL)
         self._hand_over()
 
@@ -419,9 +422,12 @@ cdef class KernelTransport(Transport):
 
     def counters(self) -> dict[str, int]:
         """Every event counted since the start, by name (counters.pxd). readiness_overflows: times that a strategy had
-        lost what it was to tell, and asked about everything instead (rtsig)."""
+        lost what it was to tell, and asked about everything instead (rtsig), or that the completion ring was full
+        (io_uring). readiness_shortages: times that a receive found every registered buffer in use (io_uring)."""
         cdef uint64_t overflows = self.c.readiness.overflows if self.c.readiness != NULL else 0
-        return {**kernel_counters_as_dict(self.c.counters), "readiness_overflows": overflows}
+        cdef uint64_t shortages = self.c.readiness.shortages if self.c.readiness != NULL else 0
+        return {**kernel_counters_as_dict(self.c.counters), "readiness_overflows": overflows,
+                "readiness_shortages": shortages}
 
     def leaks(self) -> dict[str, int]:
         """Records in use, by pool: all zero once every connection has ended."""

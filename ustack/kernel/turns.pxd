@@ -21,6 +21,8 @@ cdef void kernel_wait(kernel_t *kernel, uint64_t timeout_ns) noexcept nogil
 cdef uint32_t kernel_turn(kernel_t *kernel, uint64_t now_ns) noexcept nogil
 # The second half alone: what downcalls have left behind.
 cdef void kernel_flush(kernel_t *kernel, uint64_t now_ns) noexcept nogil
+# What turns have asked of a strategy that completes: before a pause in which nobody waits.
+cdef void kernel_submit(kernel_t *kernel) noexcept nogil
 # A time at or before the first timeout; UINT64_MAX: none. 0: something is left to do.
 cdef uint64_t kernel_next_deadline(kernel_t *kernel) noexcept nogil
 # Turns with sleep between them, until until_ns or until somebody sets *come_up.

@@ -242,6 +242,12 @@ cdef void kernel_flush(kernel_t *kernel, uint64_t now_ns) noexcept nogil:
     output(kernel)
     if kernel.open_applications:
         upcalls_end_bursts(kernel)
+    kernel_submit(kernel)
+
+
+cdef void kernel_submit(kernel_t *kernel) noexcept nogil:
+    if kernel.readiness.ops.flush != NULL:
+        kernel.readiness.ops.flush(kernel.readiness)
 
 
 cdef uint32_t output(kernel_t *kernel) noexcept nogil:
@@ -332,6 +338,7 @@ cdef void kernel_run(kernel_t *kernel, uint64_t until_ns, const bint *come_up) n
         kernel_wait(kernel, deadline_ns - now_ns if deadline_ns > now_ns else 0)
         now_ns = clock_monotonic_ns()
         kernel_turn(kernel, now_ns)
+    kernel_submit(kernel)
 
 
 cdef bint kernel_end_some(kernel_t *kernel, uint32_t most, uint64_t now_ns) noexcept nogil:

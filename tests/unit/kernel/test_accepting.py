@@ -39,6 +39,11 @@ def next_descriptor() -> int:
     return found
 
 
+def completes(loopback: Loopback) -> bool:
+    """Does the kernel accept by itself, instead of saying that somebody is there?"""
+    return loopback.transport.strategy.startswith("io_uring")
+
+
 def was_reset(end: LoopbackEnd) -> bool:
     try:
         end.receive()
@@ -72,12 +77,15 @@ def test_where_even_the_reserve_is_lost_the_listener_rests(make: Make) -> None:
     recorder = Recorder()
     loopback = make(recorder)
     loopback.open()
-    with Failing("ustack.kernel.accepting", "accept4", errno.EMFILE, result=-1) as failing:
+    with (
+        descriptors_up_to(next_descriptor()),  # for those who do not call accept4
+        Failing("ustack.kernel.accepting", "accept4", errno.EMFILE, result=-1) as failing,
+    ):
         loopback.settle()
         for _ in range(20):
             assert loopback.poll() == 0
         assert loopback.transport.next_deadline_ns == loopback.now_ns + SECOND // 10
-    assert failing.failed == 2
+    assert failing.failed == (1 if completes(loopback) else 2)
     assert loopback.transport.counters()["accepts_failed"] == 1
     loopback.advance(SECOND // 10)
     assert recorder.names() == ["accept"]
@@ -87,8 +95,14 @@ def test_where_even_the_reserve_is_lost_the_listener_rests(make: Make) -> None:
 def test_a_listener_rests_where_the_kernel_lacks_memory(make: Make, lacking: int) -> None:
     recorder = Recorder()
     loopback = make(recorder)
+    calls = "ustack.kernel.accepting"
+    if completes(loopback):  # it calls accept4 for a while when its own request has failed
+        calls = "ustack.kernel.uring.strategy"
+        loopback.open()
+        with descriptors_up_to(next_descriptor()):
+            loopback.settle()
     loopback.open()
-    with Failing("ustack.kernel.accepting", "accept4", lacking, result=-1) as failing:
+    with Failing(calls, "accept4", lacking, result=-1) as failing:
         loopback.settle()
         for _ in range(20):
             assert loopback.poll() == 0

@@ -22,8 +22,8 @@ Make = Callable[..., Loopback]
 
 
 def test_there_are_these() -> None:
-    assert names() == ("epoll-lt", "epoll-et", "poll", "select", "rtsig", "threads")
-    assert strategies.in_one_thread() == names()[:5]
+    assert names() == ("epoll-lt", "epoll-et", "poll", "select", "rtsig", "io_uring", "io_uring-zc", "threads")
+    assert strategies.in_one_thread() == names()[:7]
 
 
 def test_a_name_that_there_is_not_is_refused() -> None:

@@ -200,6 +200,7 @@ def test_a_file_that_is_cut_short_is_not_sent_as_zeros(make: Make, tmp_path: Pat
     end.send(b"GET /big HTTP/1.1\r\nHost: h\r\n\r\n")
     loopback.settle()
     os.truncate(tmp_path / "big", 4096)
+    in_the_kernel = loopback.transport.counters()["bytes_sent"]
     received, was_reset = b"", False
     while not was_reset:
         loopback.settle()
@@ -209,7 +210,9 @@ def test_a_file_that_is_cut_short_is_not_sent_as_zeros(make: Make, tmp_path: Pat
             continue
         except ConnectionResetError:
             was_reset = True
-    assert b"\0" not in received
+    assert len(received) <= in_the_kernel
+    if loopback.transport.strategy != "io_uring-zc":  # its pages are the file's, also in the kernel's buffer
+        assert b"\0" not in received
     assert loopback.transport.counters()["damaged_aborted"] == 1
     loopback.settle()
     server.close()
