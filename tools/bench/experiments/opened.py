@@ -16,6 +16,7 @@ from ustack.tools.generators import Load, LoadError
 
 EXPECTED = ("unsent", "unanswered", "timeout", "open timeout", "refused", "reset", "closed", "cut", "no port")
 TIMEOUT_S = 2.0
+SILENCE_S = 4.0  # of a slow reader; the client waits for so long at the end, too
 
 
 def unexpected(errors: dict[str, int]) -> dict[str, int]:
@@ -38,7 +39,8 @@ class Overload(Experiment):
     factors: ClassVar[dict[str, float]] = {"0.5 x": 0.5, "1 x": 1.0, "2 x": 2.0, "4 x": 4.0}
     points = tuple(factors)
     quick_points = ("2 x",)
-    beside_s = 2 * TIMEOUT_S + 2.5
+    seconds = 3  # a second is soon over when the queue is longer than that
+    beside_s = seconds + 2 * TIMEOUT_S + 2.5
     most_rounds = 3
     at_once = 4000
     closed = Shape(connections=256, close=True)
@@ -58,8 +60,9 @@ class Overload(Experiment):
         rate = capacity.requests_per_second * self.factors[point]
         shape = Shape(connections=self.at_once, close=True)
         more = ("--rate", f"{rate:.0f}", "--poisson", "--timeout", f"{TIMEOUT_S:g}s")
-        command = generator.words(contestant, shape, bench.seconds, *more)
-        found = generator.ask(command, bench.seconds + TIMEOUT_S)
+        seconds = max(self.seconds, bench.seconds)
+        command = generator.words(contestant, shape, seconds, *more)
+        found = generator.ask(command, seconds + TIMEOUT_S)
         load = generator.load_of(found)
         errors = unexpected({kind: count for kind, count in load.errors.items() if kind != "no response"})
         details = {
@@ -89,7 +92,7 @@ class Modems(Experiment):
     rate_bps = 28_800
     seconds = 5
     ramp_s = 3
-    beside_s = seconds + ramp_s + 3.0
+    beside_s = seconds + ramp_s + SILENCE_S + 3.0
     most_rounds = 1
     files = ("/1m.bin",)
 
@@ -103,10 +106,10 @@ class Modems(Experiment):
         """Nobody is through within the run: what counts is the bytes that came, and that nobody failed."""
         generator, readers = UstackLoad(bench.work, bench.client_core), self.readers[point]
         shape = Shape("/1m.bin", 1 << 20, readers)
-        more = ("--read-rate", "28.8k", "--ramp", f"{self.ramp_s}s", "--timeout", "60s")
+        more = ("--read-rate", "28.8k", "--ramp", f"{self.ramp_s}s", "--timeout", f"{SILENCE_S:g}s")
         command = generator.words(contestant, shape, self.seconds, *more)
         before, began = memory_bytes(contestant.pids()), time.monotonic()
-        found = generator.ask(command, self.seconds + self.ramp_s)
+        found = generator.ask(command, self.seconds + self.ramp_s + SILENCE_S)
         if not found["seconds"]:
             raise LoadError("no time was measured")
         share = 100 * found["received_bytes"] * 8 / found["seconds"] / (readers * self.rate_bps)
