@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import shlex
 import subprocess
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -149,7 +150,7 @@ class UstackLoad:
         )
 
 
-GENERATORS = {"wrk": Wrk, "ustack": UstackLoad}
+GENERATORS: dict[str, Callable[[Path, int], Generator]] = {"wrk": Wrk, "ustack": UstackLoad}
 
 
 def beside(address: str) -> str:
