@@ -39,6 +39,7 @@ from ustack.tools.benchmark import CLIENT_SETTINGS, choose, two_cores
 MINUTES = 27.0  # for the rounds; starting everybody, and the report, take some more
 REFERENCE = "nginx"
 DESCRIPTORS = 1 << 20
+MOST_ROUNDS = 1000
 
 
 class Commands(click.Group):
@@ -186,16 +187,29 @@ def measure(
         say.pending = 0.0  # type: ignore[attr-defined]
         runner.say = say
         runner.start(names, kinds)
-        began, number = time.monotonic(), 0
-        while rounds is None or number < rounds:
-            number += 1
-            spent = time.monotonic() - began
-            if rounds is None and number > 1 and spent * number / (number - 1) > minutes * 60:
+        began = time.monotonic()
+        for number in range(1, (rounds or MOST_ROUNDS) + 1):
+            spent_s = time.monotonic() - began
+            last = rounds or last_round(runner, number, spent_s, minutes * 60)
+            if number > last:
                 break
-            each = spent / (number - 1) if number > 1 else runner.planned_s()
-            total = rounds if rounds is not None else max(number, int(minutes * 60 / each)) if each else 1
-            progress.update(task, total=runner.planned_s() * total)
+            progress.update(task, total=sum(map(runner.planned_s, range(1, last + 1))))
             runner.run_round(number)
+
+
+def last_round(runner: Runner, number: int, spent_s: float, limit_s: float) -> int:
+    """The last whole one that fits, before round `number`: by the plan, and how much longer it took so far. The first
+    is run in any case."""
+    planned_s = sum(map(runner.planned_s, range(1, number)))
+    slower = spent_s / planned_s if planned_s else 1.0
+    last = number - 1
+    while last < MOST_ROUNDS:
+        more_s = runner.planned_s(last + 1) * slower
+        if last > 0 and (not more_s or spent_s + more_s > limit_s):
+            break
+        spent_s += more_s
+        last += 1
+    return last
 
 
 def show(results: records.Results, folder: Path | None, reference: str) -> None:

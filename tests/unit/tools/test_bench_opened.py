@@ -59,10 +59,10 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> tuple[list[dict[str, Any]], list
 def test_goodput_is_a_share_of_the_capacity_just_before(bench: Bench, server: Contestant, answers: Any):
     given, asked = answers
     given += [answer(1000), answer(800, {"unsent": 1000, "reset": 5})]
-    found = Overload().measure(bench, server, "2 x")
+    found = Overload().measure(bench, server, "1 x")
     assert (found.value, found.errors) == (80.0, {})
     assert found.details["capacity_per_second"] == 500
-    assert asked[1][asked[1].index("--rate") + 1] == "1000"
+    assert asked[1][asked[1].index("--rate") + 1] == "500"
     assert "--poisson" in asked[1]
     assert "--close" in asked[0]
 
@@ -86,20 +86,20 @@ def test_nothing_good_under_overload_is_nothing_and_no_failure(bench: Bench, ser
 
 
 def test_slow_readers_are_served_at_their_rate_or_not(bench: Bench, server: Contestant, answers: Any):
-    at_their_rate = 1000 * Modems.rate_bps // 8 * 2
-    answers[0].append(answer(0, received_bytes=at_their_rate, most_open=1000))
-    assert Modems().measure(bench, server, "1,000 readers").value == pytest.approx(100)
+    at_their_rate = 10_000 * Modems.rate_bps // 8 * 2
+    answers[0].append(answer(0, received_bytes=at_their_rate, most_open=10_000))
+    assert Modems().measure(bench, server, "10,000 readers").value == pytest.approx(100)
     answers[0].append(answer(0, {"cut": 3}, received_bytes=at_their_rate // 2, most_open=900))
-    found = Modems().measure(bench, server, "1,000 readers")
+    found = Modems().measure(bench, server, "10,000 readers")
     assert found.value == pytest.approx(50)
-    assert found.errors == {"cut": 3, "only 900 of 1000 were connected": 1}
+    assert found.errors == {"cut": 3, "only 900 of 10000 were connected": 1}
 
 
 def test_who_can_hold_few_is_not_asked(server: Contestant):
     assert Overload().unfit(server, "1 x") == ""
     server.at_most, server.why_at_most = 100, "so it is"
     assert "so it is" in Overload().unfit(server, "1 x")
-    assert "so it is" in Modems().unfit(server, "1,000 readers")
+    assert "so it is" in Modems().unfit(server, "10,000 readers")
 
 
 def test_ustack_load_asks_from_an_address_that_nobody_has(server: Contestant, tmp_path: Path):

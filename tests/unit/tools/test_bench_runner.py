@@ -16,6 +16,7 @@ from ustack.kernel import strategies
 from ustack.lab.namespace import names as namespaces
 from ustack.tools.bench import contestants, experiments, figures, runner, site
 from ustack.tools.bench.command import bench as bench_command
+from ustack.tools.bench.command import last_round
 from ustack.tools.bench.contestants.base import ALLOWED, Absent, Contestant, congestion_control_allowed
 from ustack.tools.bench.experiments.base import Bench, Experiment, Outcome
 from ustack.tools.bench.experiments.closed import ClosedLoop
@@ -417,3 +418,25 @@ def test_a_quick_bench_reports_and_leaves_nothing(tmp_path: Path):
     assert "keepalive" in done.output
     assert not {name for name in set(namespaces()) - before if f"-{os.getpid()}-" in name}
     assert ALLOWED.read_text() == allowed
+
+
+class Planned:
+    """A runner of which only the plan is asked: the first round takes 100 s, each later one 40 s."""
+
+    def planned_s(self, number: int = 1) -> float:
+        return 100.0 if number == 1 else 40.0
+
+
+@pytest.mark.parametrize(
+    ("number", "spent_s", "limit_s", "last"),
+    [
+        (1, 0, 1, 1),  # the first is run in any case
+        (1, 0, 230, 4),  # 100 + 3 x 40
+        (2, 100, 230, 4),
+        (2, 200, 230, 1),  # twice as slow as planned: another takes 80 s
+        (2, 200, 290, 2),
+        (3, 140, 230, 4),
+    ],
+)
+def test_as_many_whole_rounds_as_fit(number: int, spent_s: float, limit_s: float, last: int):
+    assert last_round(Planned(), number, spent_s, limit_s) == last

@@ -59,7 +59,7 @@ class Experiment:
     order = 100
     points: Sequence[str] = ()
     quick_points: Sequence[str] | None = None
-    beside_s = 0.3
+    beside_s = 0.1
     checks: Sequence[str] = ("/512.bin",)
     files: Sequence[str] = ()
     only: Sequence[str] | None = None  # the contestants that it is about, if it is about some

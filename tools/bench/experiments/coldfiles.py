@@ -58,7 +58,7 @@ class ColdFiles(Experiment):
     lower_is_better = True
     points = (f"{FILES} files of {FILE_BYTES >> 10} KiB",)
     beside_s = 1.5
-    most_rounds = 5
+    most_rounds = 3
 
     def unfit(self, contestant: Contestant, point: str) -> str:
         """Who reads no files waits for none."""

@@ -117,7 +117,7 @@ class Idle(Experiment):
     counts: ClassVar[dict[str, int]] = {"10,000 connections": 10_000}
     points = tuple(counts)
     beside_s = 4.0
-    most_rounds = 3
+    most_rounds = 2
 
     def __init__(self) -> None:
         """The client's share is found out when it is first needed."""
@@ -186,7 +186,8 @@ class IdleCpu(Experiment):
     lower_is_better = True
     everybody = True
     points = ("100 connections",)
-    most_rounds = 2
+    most_rounds = 1
+    beside_s = 0.5
 
     def measure(self, bench: Bench, contestant: Contestant, point: str) -> Outcome:
         """By the threads' run times, for the length of a run."""

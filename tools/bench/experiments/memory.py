@@ -25,7 +25,7 @@ class StackCost(Experiment):
     points = tuple(case.title for case in CASES)
     checks = ()
     beside_s = 1.0
-    most_rounds = 5
+    most_rounds = 3
 
     def measure(self, bench: Bench, contestant: Contestant, point: str) -> Outcome:
         """One run of one case."""

@@ -32,7 +32,7 @@ class Loss(Experiment):
     points = tuple(cells_of)
     checks = ()
     beside_s = SECONDS + 1.0
-    most_rounds = 3
+    most_rounds = 2
 
     def __init__(self) -> None:
         """The seed of a run is how often its contestant has been at its point."""
