@@ -79,7 +79,7 @@ TCP_FLOORS = {
 }
 TCP_EVENTS = {"calls", "input", "network_errors", "timers", "output"}
 # Inside ip/: what both families share, the families, the layer's face.
-IP_FLOORS = {"family": 0, "neighbour": 0, "records": 1, "v4": 2, "layer": 3}
+IP_FLOORS = {"family": 0, "neighbour": 0, "ranges": 0, "records": 1, "v4": 2, "layer": 3}
 
 # Inside server/, every file. What is pure (bytes in, bytes or a decision out) comes first; then the records and who
 # keeps them; on top the connection's life and the upcalls.

@@ -210,7 +210,7 @@ cdef void open_one(load_t *load, client_t *client) noexcept nogil:
 
 cdef inline bint may_ask(const load_t *load) noexcept nogil:
     """Is a request due now?"""
-    if load.schedule.per_ns > 0:
+    if load.schedule.per_second > 0:
         return load.schedule.due_ns <= load.now_ns
     return (load.measured_from_ns != UINT64_MAX and load.now_ns < load.until_ns
             and (load.requests_most == 0 or load.taken < load.requests_most))
@@ -220,7 +220,7 @@ cdef inline uint64_t take_due(load_t *load) noexcept nogil:
     """When the request that is sent now was due."""
     cdef uint64_t due_ns = load.now_ns
     load.taken += 1
-    if load.schedule.per_ns > 0:
+    if load.schedule.per_second > 0:
         due_ns = load.schedule.due_ns
         schedule_advance(&load.schedule)
     return due_ns
@@ -507,7 +507,7 @@ cdef uint32_t may_be_open(const load_t *load) noexcept nogil:
 
 cdef inline bint is_past(const load_t *load) noexcept nogil:
     """No request will be made any more."""
-    if load.schedule.per_ns > 0:
+    if load.schedule.per_second > 0:
         return load.now_ns >= load.until_ns and load.schedule.due_ns == UINT64_MAX
     return load.now_ns >= load.until_ns or (load.requests_most and load.taken >= load.requests_most)
 

@@ -16,7 +16,7 @@ class MemoryWorld:
     client_stack: Stack
     def __init__(
         self,
-        server: Application,
+        server: Application | None,
         *,
         sources: str | None = None,
         step_ns: int = 0,

@@ -111,6 +111,7 @@ cdef class MemoryWorld:
 --
 
     Two stacks: `server` (an Application, such as HttpServer) listens on port 80 of SERVER; run() takes the client.
+    None: who uses it listens on `server_stack` as he likes.
 
     sources: more addresses for the client's stack. step_ns: virtual time. measures: read the processor's clock around
     each turn. client: settings of the client's stack alone; config: of both.
@@ -124,8 +125,8 @@ cdef class MemoryWorld:
     cdef readonly object client_stack
     cdef list links
 
-    def __init__(self, server: Application, *, sources: str | None = None, step_ns: int = 0, measures: bool = False,
-                 seed: int = 1, client: dict[str, int] | None = None, **config: int) -> None:
+    def __init__(self, server: Application | None, *, sources: str | None = None, step_ns: int = 0,
+                 measures: bool = False, seed: int = 1, client: dict[str, int] | None = None, **config: int) -> None:
         cdef MemoryLink ours, theirs
         cdef Engine engine
         self.world.step_ns = <uint64_t>whole("step_ns", step_ns, 0, INT64_MAX)
@@ -140,7 +141,8 @@ cdef class MemoryWorld:
         self.client_stack = Stack(ours, self.CLIENT + "/15", seed=2 * seed, now_ns=self.world.now_ns,
                                   **more, **config, **(client or {}))
         self.server_stack = Stack(theirs, self.SERVER + "/15", seed=2 * seed + 1, now_ns=self.world.now_ns, **config)
-        self.server_stack.listen(80, application=server, backlog=1 << 20)
+        if server is not None:
+            self.server_stack.listen(80, application=server, backlog=1 << 20)
         engine = self.client_stack
         self.world.client = &engine.c
         engine = self.server_stack

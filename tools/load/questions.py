@@ -13,6 +13,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)  # RFC 9110 section 5.6.2
+PRINTABLE = re.compile(r"[\x21-\x7e]+", re.ASCII)
 TARGET = re.compile(r"/[\x21-\x7e]*", re.ASCII)
 VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 PATHS_MOST = 1 << 20
@@ -35,6 +36,8 @@ class Target:
 
 def parse_url(url: str) -> Target:
     """http://ADDRESS[:PORT]/PATH. Raises ValueError for what is none: this stack has no resolver and no TLS."""
+    if not PRINTABLE.fullmatch(url):  # the standard library would take some of these out in silence
+        raise ValueError(f"bad URL {url!r}: letters, digits and signs without spaces (write %20)")
     parts = urlsplit(url)
     if parts.scheme != "http":
         raise ValueError(f"{url}: must begin with http://")

@@ -19,7 +19,7 @@ from libc.stdint cimport uint64_t
 from ustack.base.prng cimport prng_t
 
 ctypedef struct schedule_t:
-    double per_ns                           # requests per ns once the ramp is over; 0: there is no schedule
+    double per_second                       # requests, once the ramp is over; 0: there is no schedule
     uint64_t ramp_ns
     uint64_t start_ns
     uint64_t until_ns                       # nothing is due from here on

@@ -12,7 +12,7 @@ from ustack.base.prng cimport prng_seed, prng_unit
 cdef void schedule_init(schedule_t *schedule, double per_second, bint poisson, uint64_t ramp_ns,
                         uint64_t seed) noexcept nogil:
     memset(schedule, 0, sizeof(schedule_t))
-    schedule.per_ns = per_second / 1e9
+    schedule.per_second = per_second
     schedule.poisson = poisson
     schedule.ramp_ns = ramp_ns
     schedule.due_ns = UINT64_MAX
@@ -21,10 +21,10 @@ cdef void schedule_init(schedule_t *schedule, double per_second, bint poisson, u
 
 cdef double time_of(const schedule_t *schedule, double requests) noexcept nogil:
     """When so many requests have come due, in ns from the start: the inverse of the integral of the rate."""
-    cdef double in_ramp = schedule.per_ns * schedule.ramp_ns / 2
+    cdef double in_ramp = schedule.per_second * schedule.ramp_ns / 2e9
     if requests < in_ramp:
-        return sqrt(2 * requests * schedule.ramp_ns / schedule.per_ns)
-    return schedule.ramp_ns + (requests - in_ramp) / schedule.per_ns
+        return sqrt(2e9 * requests * schedule.ramp_ns / schedule.per_second)
+    return schedule.ramp_ns + (requests - in_ramp) * 1e9 / schedule.per_second
 
 
 cdef void set_due(schedule_t *schedule) noexcept nogil:
@@ -45,7 +45,7 @@ cdef void schedule_start(schedule_t *schedule, uint64_t start_ns, uint64_t until
     schedule.until_ns = until_ns
     schedule.taken = 0
     schedule.passed = 0
-    if schedule.per_ns > 0 and until_ns > start_ns:
+    if schedule.per_second > 0 and until_ns > start_ns:
         set_due(schedule)
     else:
         schedule.due_ns = UINT64_MAX

@@ -16,6 +16,7 @@ class Stack(Engine):
         address: str = "198.18.0.2/24",
         gateway: str | None = None,
         *,
+        sources: str | None = None,
         cc: str = "cubic",
         seed: int | None = None,
         now_ns: int | None = None,

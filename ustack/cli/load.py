@@ -44,6 +44,7 @@ FILE = click.Path(path_type=Path)
 @click.option("--netns", metavar="NAME", help="Where our end lives; made if need be; or a path.  [default: private]")
 @click.option("--peer-netns", metavar="NAME", help="Where the other end, and the server, live.  [default: here]")
 @click.option("--address", metavar="ADDR/LENGTH", help="The client's own.  [default: another of the server's /24]")
+@click.option("--sources", metavar="A-B,C", help="Addresses that its connections come from.  [default: its own]")
 @click.option("--gateway", metavar="ADDR", help="Router for a server that is not on the link.")
 @click.option("--connections", "-c", type=click.IntRange(1, 1 << 28), default=1, show_default=True)
 @click.option("--close", is_flag=True, help="A connection for each request.")
@@ -122,7 +123,15 @@ def _on_link(options: Options, checked: Checked, lab: Made, signals: StopSignals
         try:
             client = checked.load.client(checked.target.address, checked.target.port, checked.requests)
             link = resources.enter_context(_open_link(options, lab))
-            stack = Stack(link, lab.address, options.gateway, cc=options.cc, seed=options.seed, **checked.settings)
+            stack = Stack(
+                link,
+                lab.address,
+                options.gateway,
+                sources=options.sources,
+                cc=options.cc,
+                seed=options.seed,
+                **checked.settings,
+            )
             resources.callback(stack.close, linger=0.0)
         except OSError as error:
             raise LabError(f"cannot load: {error.strerror or error}") from error
@@ -154,7 +163,9 @@ def _in_memory(options: Options, checked: Checked, signals: StopSignals) -> int:
             client = checked.load.client(checked.target.address, checked.target.port, checked.requests)
             server = resources.enter_context(HttpServer(options.behind_colon))
             seed = checked.load.seed
-            world = resources.enter_context(MemoryWorld(server, seed=seed, client=checked.settings))
+            world = resources.enter_context(
+                MemoryWorld(server, sources=options.sources, seed=seed, client=checked.settings)
+            )
         except OSError as error:
             raise LabError(f"cannot load: {error.strerror or error}") from error
         except (ValueError, MemoryError) as error:

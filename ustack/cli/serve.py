@@ -216,7 +216,7 @@ def _open(options: Options, keeper: Keeper, resources: ExitStack) -> Served:
         link = resources.enter_context(_open_capture(link, options.capture, resources))
     # By its descriptor: the user that this process becomes may not be able to walk to it by name.
     server = resources.enter_context(HttpServer(f"/proc/self/fd/{files.directory}", access_log=files.log))
-    stack = Stack(link, options.address, options.gateway, cc=options.cc, **dict(options.settings))
+    stack = Stack(link, options.address, options.gateway, sources=None, cc=options.cc, **dict(options.settings))
     resources.callback(stack.close, linger=0.0)
     user = become_unprivileged(options, files.directory)
     listener = stack.listen(options.port, backlog=4096, application=server)

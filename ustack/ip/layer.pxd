@@ -5,6 +5,7 @@
 # Above: tcp (cimports this file), engine. Below: link, wire, buf, base. The room, from the bottom up:
 #
 #     neighbour   who answers to which address: states, bounds, packets that wait     records   plain data
+#     ranges      addresses beyond the first
 #     v4/arp      RFC 826 and 5227: questions, answers, conflicts                     address   addresses as text
 #     v4/output   reservation, headers, checksums, next hop
 #     v4/icmp     echo, errors in, errors out
@@ -16,7 +17,7 @@
 #
 # Counted here: FRAMES_IN and BYTES_IN, and every drop of this floor. Frames that go out the link counts.
 
-from libc.stdint cimport uint16_t, uint64_t
+from libc.stdint cimport uint16_t, uint32_t, uint64_t
 
 from ustack.base.counters cimport counters_t
 from ustack.base.types cimport ip_addr_t
@@ -45,6 +46,9 @@ cdef void ip_announce(ip_t *ip, uint64_t now_ns) noexcept nogil
 cdef bint ip_is_valid_remote(const ip_t *ip, const ip_addr_t *address) noexcept nogil
 # True if `address` is one of ours.
 cdef bint ip_is_local(const ip_t *ip, const ip_addr_t *address) noexcept nogil
+# Addresses that active opens come from, 1 at least, and the one with a number, which goes around.
+cdef uint32_t ip_sources(const ip_t *ip) noexcept nogil
+cdef void ip_source(const ip_t *ip, uint32_t number, ip_addr_t *out) noexcept nogil
 # The upper layer has been answered from `address`: its next hop is reachable without a question (RFC 4861 section
 # 7.3.1).
 # neighbour: the caller's hint. It may be stale: nothing happens if that entry is somebody else's by now.

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The IP layer of one engine: its life, its timers, and what others ask about addresses."""
 
-from libc.stdint cimport uint8_t, uint16_t, uint64_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free
 from libc.string cimport memset
 
@@ -10,6 +10,7 @@ from ustack.base.types cimport ip_addr_equal, ip_addr_is_v4, ip_addr_set_v4, ip_
 from ustack.ip.neighbour cimport (
     LIST_PROBE, LIST_USED, NEIGHBOUR_FAILED, neighbour_next_ns, neighbour_t, neighbour_table_free, neighbour_table_new,
     waiting_frame, waiting_t)
+from ustack.ip.ranges cimport ranges_hold, ranges_nth, ranges_size
 from ustack.ip.records cimport IP_PROTO_TCP, ip_config_t, ip_is_foreign_host, ip_on_link, ip_t, packet_t
 from ustack.ip.v4.arp cimport arp_announce, arp_confirm, arp_timers
 from ustack.link.device cimport link_t
@@ -65,7 +66,18 @@ cdef bint ip_is_valid_remote(const ip_t *ip, const ip_addr_t *address) noexcept 
 
 
 cdef bint ip_is_local(const ip_t *ip, const ip_addr_t *address) noexcept nogil:
-    return ip_addr_equal(address, &ip.config.address)
+    return ip_addr_equal(address, &ip.config.address) or ranges_hold(ip.config.ranges, ip.config.range_count, address)
+
+
+cdef uint32_t ip_sources(const ip_t *ip) noexcept nogil:
+    return ranges_size(ip.config.ranges, ip.config.range_count) if ip.config.range_count else 1
+
+
+cdef void ip_source(const ip_t *ip, uint32_t number, ip_addr_t *out) noexcept nogil:
+    if ip.config.range_count == 0:
+        out[0] = ip.config.address
+    else:
+        ranges_nth(ip.config.ranges, ip.config.range_count, number % ip_sources(ip), out)
 
 
 cdef void ip_confirm(ip_t *ip, uint16_t neighbour, const ip_addr_t *address, uint64_t now_ns) noexcept nogil:

@@ -9,6 +9,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from ustack.base.counters cimport counters_t
 from ustack.base.types cimport ip_addr_t
 from ustack.ip.neighbour cimport neighbour_table_t, waiting_t
+from ustack.ip.ranges cimport IP_RANGES_MOST, ip_range_t, ranges_hold_v4
 from ustack.link.device cimport link_t
 from ustack.wire.ipv4 cimport ipv4_is_broadcast, ipv4_is_loopback, ipv4_is_multicast, ipv4_is_this_network
 
@@ -59,7 +60,9 @@ ctypedef struct ip_route_t:
     uint16_t identification  # read with may_fragment: no value twice for one destination while fragments may live
 
 ctypedef struct ip_config_t:
-    ip_addr_t address
+    ip_addr_t address                  # the first one: who we are in what this layer sends by itself
+    uint32_t range_count
+    ip_range_t ranges[IP_RANGES_MOST]  # more addresses, sorted; where there are any, active opens come from these
     uint8_t prefix_length              # of the address's own family: 0..32
     ip_addr_t gateway                  # all zero: on-link destinations only
     uint8_t ttl                        # default of what this layer sends itself
@@ -95,8 +98,14 @@ cdef inline bint ip_on_link(const ip_t *ip, uint32_t address_be) noexcept nogil:
     return (address_be ^ ip.address_be) & ip.mask_be == 0
 
 
+# One of ours. With one address, a comparison; and one more for those that are not.
+cdef inline bint ip_is_own(const ip_t *ip, uint32_t address_be) noexcept nogil:
+    return address_be == ip.address_be or (
+        ip.config.range_count != 0 and ranges_hold_v4(ip.config.ranges, ip.config.range_count, address_be))
+
+
 # Unicast, somebody else's: an address that a packet may come from or go to (RFC 1122 section 3.2.1.3).
 cdef inline bint ip_is_foreign_host(const ip_t *ip, uint32_t address_be) noexcept nogil:
     return not (ipv4_is_multicast(address_be) or ipv4_is_broadcast(address_be) or ipv4_is_this_network(address_be)
-                or ipv4_is_loopback(address_be) or address_be == ip.address_be
+                or ipv4_is_loopback(address_be) or ip_is_own(ip, address_be)
                 or address_be == ip.subnet_broadcast_be)

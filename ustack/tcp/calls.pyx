@@ -10,7 +10,7 @@ from ustack.base.counters cimport CONNECTIONS_OPENED, ORPHANS_REFUSED, count
 from ustack.base.prng cimport siphash24
 from ustack.buf.lent cimport lent_ref
 from ustack.buf.slab cimport slab_take
-from ustack.ip.layer cimport ip_is_local, ip_is_valid_remote
+from ustack.ip.layer cimport ip_is_local, ip_is_valid_remote, ip_source, ip_sources
 from ustack.tcp.emit cimport advertised_wscale, default_mss
 from ustack.tcp.ending cimport connection_end, time_wait_remove
 from ustack.tcp.receive.reassembly cimport reassembly_consume, reassembly_peek
@@ -39,6 +39,7 @@ from ustack.wire.seq cimport seq_gt
 cdef enum:
     EPHEMERAL_FIRST = 32768
     EPHEMERAL_COUNT = 28232u                # 32768..60999, what Linux uses
+    SOURCES_TRIED = 4                       # for one connection
 
 
 # ---------------------------------------------------------------- OPEN (section 3.10.1)
@@ -123,6 +124,20 @@ cdef bint choose_port(tcp_t *tcp, flow_key_t *key) noexcept nogil:
     return False
 
 
+cdef bint choose_local(tcp_t *tcp, flow_key_t *key, uint16_t lport) noexcept nogil:
+    """The local address (MUST-44, MUST-45: one of ours, in turn where there are several) and port. They fill evenly, so
+    that few addresses are asked when most of their ports are taken."""
+    cdef uint32_t sources = ip_sources(tcp.ip)
+    cdef uint32_t _try
+    for _try in range(sources if sources < SOURCES_TRIED else SOURCES_TRIED):
+        ip_source(tcp.ip, tcp.source_next, &key.laddr)
+        tcp.source_next += 1
+        key.lport = lport
+        if claim_flow(tcp, key) if lport else choose_port(tcp, key):
+            return True
+    return False
+
+
 cdef tcb_t *tcp_connect(tcp_t *tcp, const ip_addr_t *raddr, uint16_t rport, uint16_t lport, uint16_t app,
                         int *status) noexcept nogil:
     cdef flow_key_t key
@@ -131,16 +146,10 @@ cdef tcb_t *tcp_connect(tcp_t *tcp, const ip_addr_t *raddr, uint16_t rport, uint
     if rport == 0 or not ip_is_valid_remote(tcp.ip, raddr):
         status[0] = CALL_BAD_ADDRESS                     # MUST-46
         return NULL
-    key.laddr = tcp.ip.config.address                       # MUST-44, MUST-45
     key.raddr = raddr[0]
     key.rport = rport
-    key.lport = lport
-    if lport == 0:
-        if not choose_port(tcp, &key):
-            status[0] = CALL_NO_PORT
-            return NULL
-    elif not claim_flow(tcp, &key):
-        status[0] = CALL_IN_USE
+    if not choose_local(tcp, &key, lport):
+        status[0] = CALL_IN_USE if lport else CALL_NO_PORT
         return NULL
     tcb = tcb_alloc(tcp)
     if tcb == NULL:

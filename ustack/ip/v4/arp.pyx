@@ -11,7 +11,7 @@ from ustack.ip.neighbour cimport (
     NEIGHBOUR_FAILED, NEIGHBOUR_FREE, NEIGHBOUR_INCOMPLETE, NEIGHBOUR_PROBE, NEIGHBOUR_REACHABLE, NEIGHBOUR_STALE,
     neighbour_due, neighbour_find, neighbour_insert, neighbour_move, neighbour_promote, neighbour_state_t, neighbour_t,
     neighbour_take, waiting_frame, waiting_t)
-from ustack.ip.records cimport ip_is_foreign_host, ip_on_link, ip_t
+from ustack.ip.records cimport ip_is_foreign_host, ip_is_own, ip_on_link, ip_t
 from ustack.link.device cimport offload_t
 from ustack.wire.arp cimport ARP_BYTES, ARP_REPLY, ARP_REQUEST, arp_emit, arp_parse, arp_t
 from ustack.wire.ethernet cimport ETHERNET_HEADER_BYTES, ETHERTYPE_ARP, ethernet_emit, mac_equal
@@ -22,9 +22,9 @@ cdef enum:
 
 
 # ---------------------------------------------------------------- out
-cdef bint _send(ip_t *ip, uint16_t operation, const uint8_t *destination, const uint8_t *target_mac,
-                uint32_t target_be) noexcept nogil:
-    # False: the ring is full.
+cdef bint _send(ip_t *ip, uint16_t operation, uint32_t sender_be, const uint8_t *destination,
+                const uint8_t *target_mac, uint32_t target_be) noexcept nogil:
+    # sender_be: the one of our addresses that this is about. False: the ring is full.
     cdef offload_t whole
     cdef arp_t arp
     cdef uint8_t *frame = ip.link.ops.tx_reserve(ip.link, ETHERNET_HEADER_BYTES + ARP_BYTES)
@@ -33,7 +33,7 @@ cdef bint _send(ip_t *ip, uint16_t operation, const uint8_t *destination, const 
         return False
     arp.operation = operation
     memcpy(arp.sender_mac, ip.link.mac, 6)
-    arp.sender_be = ip.address_be
+    arp.sender_be = sender_be
     memcpy(arp.target_mac, target_mac, 6)
     arp.target_be = target_be
     ethernet_emit(frame, destination, ip.link.mac, ETHERTYPE_ARP)
@@ -44,7 +44,7 @@ cdef bint _send(ip_t *ip, uint16_t operation, const uint8_t *destination, const 
     return True
 
 
-cdef bint _request(ip_t *ip, uint32_t target_be, const uint8_t *station) noexcept nogil:
+cdef bint _request(ip_t *ip, uint32_t sender_be, uint32_t target_be, const uint8_t *station) noexcept nogil:
     # station: NULL for a broadcast, or the one that is asked whether it is still there (RFC 1122 section 2.3.2.1).
     cdef uint8_t everybody[6]
     cdef uint8_t unknown[6]
@@ -52,17 +52,18 @@ cdef bint _request(ip_t *ip, uint32_t target_be, const uint8_t *station) noexcep
     memset(unknown, 0, 6)
     if station == NULL:
         station = everybody
-    return _send(ip, ARP_REQUEST, station, unknown, target_be)
+    return _send(ip, ARP_REQUEST, sender_be, station, unknown, target_be)
 
 
 cdef void arp_announce(ip_t *ip) noexcept nogil:
-    _request(ip, ip.address_be, NULL)
+    _request(ip, ip.address_be, ip.address_be, NULL)
 
 
 cdef void _ask(ip_t *ip, uint16_t index, neighbour_state_t state) noexcept nogil:
     # Enter or stay in `state` with one more question sent. A full ring costs no try: the next ip_timers asks again.
     cdef neighbour_t *entry = &ip.neighbours.entries[index]
-    cdef bint sent = _request(ip, entry.address.words_be[3], entry.mac if state == NEIGHBOUR_PROBE else NULL)
+    cdef bint sent = _request(ip, ip.address_be, entry.address.words_be[3],
+                              entry.mac if state == NEIGHBOUR_PROBE else NULL)
     neighbour_move(ip.neighbours, index, state, ip.now_ns + (ip.config.neighbour_retry_ns if sent else 0))
     entry.tries += sent
 
@@ -162,12 +163,13 @@ cdef void _update(ip_t *ip, uint16_t index, const arp_t *arp, bint answer) noexc
         _flush(ip, index)
 
 
-cdef void _conflict(ip_t *ip) noexcept nogil:
-    # RFC 5227 section 2.4 (c): a server keeps its address, and says so at most once in DEFEND_INTERVAL.
+cdef void _conflict(ip_t *ip, uint32_t address_be) noexcept nogil:
+    # RFC 5227 section 2.4 (c): a server keeps its address, and says so at most once in DEFEND_INTERVAL, for all of its
+    # addresses together.
     count(ip.counters, counter_t.ARP_CONFLICTS)
     if ip.now_ns >= ip.defend_after_ns:
         ip.defend_after_ns = ip.now_ns + <uint64_t>DEFEND_INTERVAL_S * 1000000000U
-        arp_announce(ip)
+        _request(ip, address_be, address_be, NULL)
 
 
 cdef void arp_input(ip_t *ip, const uint8_t *packet, uint32_t length) noexcept nogil:
@@ -182,10 +184,10 @@ cdef void arp_input(ip_t *ip, const uint8_t *packet, uint32_t length) noexcept n
     if mac_equal(arp.sender_mac, ip.link.mac):           # our own frame, sent back by some bridge
         count(ip.counters, counter_t.DROP_ARP_NOT_FOR_US)
         return
-    if arp.sender_be == ip.address_be:
-        _conflict(ip)
+    if ip_is_own(ip, arp.sender_be):
+        _conflict(ip, arp.sender_be)
         return
-    for_us = arp.target_be == ip.address_be
+    for_us = ip_is_own(ip, arp.target_be)
     ip_addr_set_v4(&sender, arp.sender_be)
     index = neighbour_find(ip.neighbours, &sender)       # never there for 0.0.0.0
     if index == 0 and not for_us:
@@ -197,4 +199,4 @@ cdef void arp_input(ip_t *ip, const uint8_t *packet, uint32_t length) noexcept n
     if index:
         _update(ip, index, &arp, for_us and arp.operation == ARP_REPLY)
     if for_us and arp.operation == ARP_REQUEST:
-        _send(ip, ARP_REPLY, arp.sender_mac, arp.sender_mac, arp.sender_be)
+        _send(ip, ARP_REPLY, arp.target_be, arp.sender_mac, arp.sender_mac, arp.sender_be)

@@ -7,7 +7,7 @@ from libc.string cimport memcpy
 from ustack.base.counters cimport count, counter_t
 from ustack.base.types cimport ip_addr_set_v4, ip_addr_t
 from ustack.ip.records cimport (
-    IP_CONSUMED, IP_PROTO_ICMP, IP_PROTO_TCP, IP_TCP_ERROR, ip_route_t, ip_t, ip_verdict_t, packet_t)
+    IP_CONSUMED, IP_PROTO_ICMP, IP_PROTO_TCP, IP_TCP_ERROR, ip_is_own, ip_route_t, ip_t, ip_verdict_t, packet_t)
 from ustack.ip.v4.output cimport ip_commit_whole, ip_payload_mtu, ip_reserve
 from ustack.wire.icmpv4 cimport (
     ICMP_ECHO_REPLY, ICMP_ECHO_REQUEST, ICMP_FRAGMENTATION_NEEDED, ICMP_HEADER_BYTES, ICMP_PARAMETER_PROBLEM,
@@ -68,7 +68,7 @@ cdef ip_verdict_t _error(ip_t *ip, packet_t *packet, const icmp_t *fields) noexc
     cdef int reason = ipv4_parse_quoted(start, length, &quoted)
     if reason:
         return _drop(ip, <counter_t>reason)
-    if (quoted.src_be != ip.address_be or quoted.protocol != IP_PROTO_TCP
+    if (not ip_is_own(ip, quoted.src_be) or quoted.protocol != IP_PROTO_TCP
             or quoted.fragment & IPV4_FRAGMENT_OFFSET != 0):
         return _drop(ip, counter_t.DROP_ICMP_NO_CONNECTION)
     length -= quoted.header_length

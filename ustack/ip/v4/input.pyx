@@ -7,7 +7,8 @@ from ustack.base.counters cimport count, count_add, counter_t
 from ustack.base.types cimport ip_addr_set_v4
 from ustack.buf.frame cimport CHECKSUM_UNKNOWN, frame_t
 from ustack.ip.records cimport (
-    IP_CONSUMED, IP_PROTO_ICMP, IP_PROTO_TCP, IP_PROTO_UDP, IP_TCP, ip_is_foreign_host, ip_t, ip_verdict_t, packet_t)
+    IP_CONSUMED, IP_PROTO_ICMP, IP_PROTO_TCP, IP_PROTO_UDP, IP_TCP, ip_is_foreign_host, ip_is_own, ip_t,
+    ip_verdict_t, packet_t)
 from ustack.ip.v4.arp cimport arp_input
 from ustack.ip.v4.icmp cimport icmp_input, icmp_unreachable
 from ustack.wire.checksum cimport checksum_fold, checksum_partial
@@ -34,7 +35,7 @@ cdef inline int _judge_addresses(const ip_t *ip, const ipv4_t *header, bint to_g
     # RFC 1122 section 3.2.1.3. 0, or the counter_t to drop the packet under.
     if not ip_is_foreign_host(ip, header.src_be):
         return counter_t.DROP_IP_SOURCE
-    broadcast[0] = header.dst_be != ip.address_be
+    broadcast[0] = not ip_is_own(ip, header.dst_be)
     if not broadcast[0]:
         # RFC 1122 section 3.3.6: what everybody on the link received but one host is named in is not for us.
         return counter_t.DROP_NOT_FOR_US if to_group else 0

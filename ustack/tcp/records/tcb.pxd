@@ -348,6 +348,7 @@ ctypedef struct tcp_t:
     turn_t turn
     uint64_t lent_held                      # references to lent buffers, one for each send piece
     uint16_t ephemeral_next[TCP_EPHEMERAL_COUNTERS]     # by a hash of the destination (RFC 6056 section 3.3.4)
+    uint32_t source_next                    # of our addresses, for the next active open. writer: calls
     uint16_t identification_next            # of datagrams without DF (path_identification)
     uint32_t established                    # connections that applications own now
     uint32_t orphans                        # against config.max_orphans. writer: calls, ending

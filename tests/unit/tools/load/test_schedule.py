@@ -14,6 +14,12 @@ def test_a_fixed_rate_is_due_at_equal_steps() -> None:
     assert due_times(1000, SECOND) == [i * 1_000_000 for i in range(1000)]
 
 
+@pytest.mark.parametrize("rate", [3, 7, 10_000, 30_000, 123_456, 1_000_000])
+def test_a_second_has_as_many_as_the_rate_says(rate: int) -> None:
+    assert len(due_times(rate, SECOND)) == rate
+    assert len(due_times(rate * 10, SECOND // 10)) == rate
+
+
 def test_no_step_is_lost_by_rounding_in_an_hour() -> None:
     times = due_times(30, 3600 * SECOND)
     assert len(times) == 108_000

@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: MIT
+"""What `ustack load` refuses before it makes anything, and what it makes of its words."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from ustack.cli.commands import run_command
+from ustack.cli.load import load
+from ustack.cli.load_options import Options, check, read_rate
+from ustack.lab import LabError
+
+URL = "http://198.18.0.2/512.bin"
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Path:
+    (tmp_path / "512.bin").write_bytes(bytes(512))
+    return tmp_path
+
+
+def refused(**words: Any) -> str:
+    with pytest.raises(LabError) as info:
+        check(Options(**{"url": URL, "link": "veth", **words}))
+    return str(info.value)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ({"url": "https://198.18.0.2/"}, "must begin with http://"),
+        ({"url": "http://localhost/"}, "IPv4 address"),
+        ({"link": "eth0"}, "bad link"),
+        ({"link": "dev:eth0"}, "needs --address"),
+        ({"link": "dev:eth0", "address": "198.18.0.9/24", "peer_netns": "x"}, "makes no sense with dev"),
+        ({"address": "198.18.0.2/24"}, "the server's address"),
+        ({"link": "memory:/nonexistent"}, "memory:DIRECTORY"),
+        ({"poisson": True}, "about a --rate"),
+        ({"requests": 5, "rate": 9.0}, "closed loop"),
+        ({"duration": "1 year"}, "bad duration"),
+        ({"header": ("nonsense",)}, "bad header"),
+        ({"method": "G T"}, "bad method"),
+        ({"path_file": Path("/nonexistent")}, "/nonexistent"),
+        ({"files": Path("/nonexistent")}, "/nonexistent"),
+    ],
+)
+def test_what_cannot_work_is_refused(words: dict[str, Any], said: str) -> None:
+    assert said in refused(**words)
+
+
+def test_memory_has_no_interface(site: Path) -> None:
+    assert "makes no sense in memory" in refused(link=f"memory:{site}", netns="x")
+    assert "http://198.18.0.2/" in refused(link=f"memory:{site}", url="http://198.18.0.3/")
+
+
+@pytest.mark.parametrize(
+    ("text", "bytes_per_second"), [("28.8k", 3600), ("28.8kbit", 3600), ("1m", 125_000), ("1mbit/s", 125_000)]
+)
+def test_rates_of_readers_are_in_bits(text: str, bytes_per_second: int) -> None:
+    assert read_rate(text) == bytes_per_second
+
+
+@pytest.mark.parametrize("text", ["", "k", "0", "7", "fast"])
+def test_what_is_no_rate_is_refused(text: str) -> None:
+    with pytest.raises(LabError):
+        read_rate(text)
+
+
+def test_slow_readers_have_small_windows(site: Path) -> None:
+    options = Options(url=URL, link=f"memory:{site}", read_rate="28.8k")
+    assert check(options).settings == {"rcv_buffer_bytes": 16384, "rcv_buffer_max_bytes": 16384}
+    wider = Options(url=URL, link=f"memory:{site}", read_rate="28.8k", settings=(("rcv_buffer_bytes", 65536),))
+    assert check(wider).settings == {"rcv_buffer_bytes": 65536, "rcv_buffer_max_bytes": 65536}
+
+
+def test_a_run_in_memory_from_the_command_line(site: Path) -> None:
+    done = CliRunner().invoke(
+        load,
+        [URL, "--link", f"memory:{site}", "-c", "4", "-n", "100", "--json", "--files", str(site)],
+        standalone_mode=False,
+    )
+    assert done.return_value == 0, done.output
+    found = json.loads(done.stdout)
+    assert found["all"]["outcomes"] == {"ok": 100}
+    assert found["requests_per_second"] > 0
+    shown = CliRunner().invoke(
+        load, [URL, "--link", f"memory:{site}", "-n", "10", "--sources", "198.18.9.1-198.18.9.4"], standalone_mode=False
+    )
+    assert "good responses per second" in shown.stdout
+    assert "p99.99" in shown.stdout
+
+
+def test_no_good_response_is_a_failure(site: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    words = ["http://198.18.0.2/none", "--link", f"memory:{site}", "-n", "3"]
+    assert run_command(load, words) == 1
+    assert "error: status" in capfd.readouterr().out

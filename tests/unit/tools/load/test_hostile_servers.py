@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: MIT
+"""Servers that lie, stall, hang up or talk nonsense: each is reported by kind, and never counted as success."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from ustack import Connection
+from ustack.errors import WouldBlock
+from ustack.tools.load.client import LoadClient
+from ustack.tools.load.memory import MemoryWorld
+
+MILLISECOND = 1_000_000
+STEP = 100_000
+REQUEST = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
+
+Answer = Callable[[Connection, int], None]  # to the connection, of the n-th request there was
+
+
+def play(answer: Answer, rounds: int = 200, duration_ns: int = 0, **load: Any) -> tuple[dict[str, Any], int]:
+    """The client's figures, and how many requests the scripted server has seen. Everything is given back."""
+    load.setdefault("connections", 2)
+    if not duration_ns and "rate" not in load:
+        load.setdefault("requests_most", 20)
+    client = LoadClient(MemoryWorld.SERVER, 80, [REQUEST], **load)
+    with MemoryWorld(None, step_ns=STEP) as world:
+        listener = world.server_stack.listen(80, backlog=64)
+        world.begin(client, duration_ns or None)
+        seen = 0
+        open_ends: dict[Connection, bytes] = {}
+        for _ in range(rounds):
+            if world.run(client, MILLISECOND):
+                break
+            while listener.pending:
+                open_ends[listener.accept(timeout=0)] = b""
+            for end in list(open_ends):
+                try:
+                    got = end.receive(timeout=0)
+                except WouldBlock:
+                    continue
+                except OSError:
+                    got = b""
+                if not got:
+                    end.close()
+                    del open_ends[end]
+                    continue
+                open_ends[end] += got
+                if open_ends[end].endswith(b"\r\n\r\n"):
+                    open_ends[end] = b""
+                    answer(end, seen)
+                    seen += 1
+        world.finish(client)
+        for end in open_ends:
+            end.abort()
+    return client.stats(), seen
+
+
+def saying(octets: bytes, *, then: str = "") -> Answer:
+    def answer(end: Connection, number: int) -> None:
+        end.send(octets)
+        if then == "close":
+            end.close()
+        elif then == "abort":
+            end.abort()
+
+    return answer
+
+
+def test_an_honest_one_is_good() -> None:
+    stats, seen = play(saying(OK))
+    assert stats["all"]["outcomes"] == {"ok": 20}
+    assert seen == 20
+
+
+LIES = {
+    "bytes behind the length": (saying(OK + b"!"), "unasked"),
+    "fewer bytes than the length, then the end": (saying(OK[:-1], then="close"), "cut"),
+    "the end within the head": (saying(OK[:20], then="close"), "cut"),
+    "no byte, then the end": (lambda end, number: end.close(), "closed"),
+    "a reset": (lambda end, number: end.abort(), "reset"),
+    "nonsense": (saying(b"220 mail ready\r\n\r\n"), "malformed"),
+    "two lengths": (saying(OK.replace(b"\r\n\r\n", b"\r\nContent-Length: 6\r\n\r\n")), "bad length"),
+    "a head without an end": (saying(b"HTTP/1.1 200 OK\r\nX: " + b"x" * 20000), "head too long"),
+    "an error page": (saying(OK.replace(b"200 OK", b"503 Busy")), "status"),
+    "a page elsewhere": (saying(OK.replace(b"200 OK", b"302 Found")), "status"),
+}
+
+
+@pytest.mark.parametrize("case", LIES)
+def test_a_lie_is_counted_by_kind_and_as_nothing_else(case: str) -> None:
+    answer, kind = LIES[case]
+    stats, seen = play(answer)
+    assert stats["all"]["outcomes"] == {kind: 20}
+    assert stats["measured"]["outcomes"] == {kind: 20}
+    assert seen == 20
+    assert stats["in_time"] == 0
+    assert stats["held_bytes"] == 0
+
+
+def test_a_length_that_changes_is_found() -> None:
+    longer = OK.replace(b": 5", b": 6") + b"!"
+    stats, _ = play(lambda end, number: end.send(longer if number % 4 == 3 else OK) and None)
+    assert stats["all"]["outcomes"] == {"ok": 15, "length": 5}
+    accepted, _ = play(lambda end, number: end.send(longer if number % 4 == 3 else OK) and None, any_length=True)
+    assert accepted["all"]["outcomes"] == {"ok": 20}
+
+
+def test_a_body_that_changes_is_found_where_it_is_hashed() -> None:
+    other = OK.replace(b"hello", b"jello")
+    stats, _ = play(lambda end, number: end.send(other if number >= 10 else OK) and None, hash_every=1)
+    assert stats["all"]["outcomes"] == {"ok": 10, "body": 10}
+    blind, _ = play(lambda end, number: end.send(other if number >= 10 else OK) and None, hash_every=0)
+    assert blind["all"]["outcomes"] == {"ok": 20}
+
+
+def test_a_server_that_stalls_times_out() -> None:
+    stats, seen = play(lambda end, number: None, timeout_ns=20 * MILLISECOND, duration_ns=100 * MILLISECOND)
+    assert set(stats["all"]["outcomes"]) <= {"timeout", "unanswered"}
+    assert stats["all"]["outcomes"]["timeout"] == pytest.approx(2 * 100 / 20, abs=3)
+    assert sum(stats["all"]["outcomes"].values()) == stats["all"]["requests"] == seen
+
+
+def test_a_server_that_dribbles_times_out_too() -> None:
+    ends = []
+
+    def answer(end: Connection, number: int) -> None:
+        ends.append(end)
+        end.send(OK[:-1])
+
+    stats, _ = play(answer, timeout_ns=20 * MILLISECOND, duration_ns=50 * MILLISECOND)
+    assert set(stats["all"]["outcomes"]) <= {"timeout", "unanswered"}
+
+
+def test_one_that_stops_cannot_hide_what_was_due() -> None:
+    """It answers for 50 ms of 100 and never again: all 1,000 requests that were due are accounted for, the silent half
+    as errors that are in the distribution of latencies."""
+    stats_at = {"seen": 0}
+
+    def answer(end: Connection, number: int) -> None:
+        if stats_at["seen"] < 200:
+            stats_at["seen"] += 1
+            end.send(OK)
+
+    load = {"rate": 10_000.0, "connections": 8, "timeout_ns": 1000 * MILLISECOND}
+    stats, _ = play(answer, rounds=1500, duration_ns=100 * MILLISECOND, **load)
+    outcomes = stats["measured"]["outcomes"]
+    assert outcomes["ok"] == 200
+    assert sum(outcomes.values()) == 1000
+    assert outcomes["unsent"] + outcomes.get("unanswered", 0) + outcomes.get("timeout", 0) == 800
+
+
+def test_a_connection_closed_while_idle_is_no_error() -> None:
+    """One answer each, and a FIN behind it that the head does not announce."""
+    stats, seen = play(saying(OK, then="close"), rate=1000.0, duration_ns=30 * MILLISECOND)
+    assert stats["all"]["outcomes"] == {"ok": 30}
+    assert seen == 30
+    assert stats["all"]["closed_idle"] >= 20
+    assert stats["all"]["opened"] >= 20
+
+
+def test_a_server_that_announces_the_end_is_asked_on_a_new_connection() -> None:
+    last = OK.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
+    stats, _ = play(saying(last, then="close"))
+    assert stats["all"]["outcomes"] == {"ok": 20}
+    assert stats["all"]["opened"] == pytest.approx(20, abs=2)
+
+
+def test_bytes_before_any_request_are_unasked() -> None:
+    client = LoadClient(MemoryWorld.SERVER, 80, [REQUEST], connections=1, rate=10.0)
+    with MemoryWorld(None, step_ns=STEP) as world:
+        listener = world.server_stack.listen(80)
+        world.begin(client, 50 * MILLISECOND)
+        world.run(client, MILLISECOND)
+        world.run(client, MILLISECOND)
+        end = listener.accept(timeout=0)
+        end.nodelay = True
+        end.receive(timeout=0)
+        end.send(OK)
+        world.run(client, MILLISECOND)
+        end.send(OK)
+        world.run(client, MILLISECOND)
+        assert client.stats()["all"]["outcomes"] == {"ok": 1, "unasked": 1}
+        world.finish(client)
+        end.abort()
