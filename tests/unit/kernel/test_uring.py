@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: MIT
+"""What io_uring alone can meet: registered buffers that are all in use, a kernel that forbids it, requests that are in
+the kernel when their connection ends."""
+
+import errno
+
+import pytest
+
+from ustack.buf import lent
+from ustack.kernel.transport import KernelTransport
+from ustack.testing.loopback import Loopback
+from ustack.testing.parts.failing import Failing
+from ustack.testing.recorder import Recorder
+
+NAMES = ["io_uring", "io_uring-zc"]
+
+
+@pytest.mark.parametrize(
+    ("lacking", "said"),
+    [
+        (errno.EPERM, r"io_uring: io_uring is forbidden here: by the sysctl kernel\.io_uring_disabled"),
+        (errno.ENOSYS, "io_uring: this kernel has no io_uring"),
+        (errno.EINVAL, r"io_uring: this kernel's io_uring is too old: Linux 6\.1 is needed"),
+    ],
+)
+def test_a_kernel_that_does_not_let_us_is_named_with_its_reason(lacking: int, said: str) -> None:
+    with Failing("ustack.kernel.uring.ring", "syscall", lacking), pytest.raises(OSError, match=said) as caught:
+        KernelTransport("io_uring")
+    assert caught.value.errno == lacking
+
+
+def test_nothing_is_lost_where_every_buffer_is_in_use() -> None:
+    """256 of 4 KiB at first: what has no place stays in the sockets."""
+    recorder = Recorder()
+    loopback = Loopback(recorder, "io_uring")
+    ends = [loopback.open() for _ in range(40)]
+    loopback.settle()
+    content = {end.port: bytes([number]) * 60_000 for number, end in enumerate(ends)}
+    for end in ends:
+        end.send(content[end.port])
+    loopback.settle()
+    assert loopback.transport.counters()["readiness_shortages"] > 0
+    assert recorder.received == content
+    loopback.close()
+    assert recorder.errors == []
+
+
+def test_readers_that_have_stopped_keep_no_buffers() -> None:
+    recorder = Recorder()
+    recorder.consume = 0
+    loopback = Loopback(recorder, "io_uring")
+    stopped = [loopback.open() for _ in range(60)]
+    loopback.settle()
+    for end in stopped:
+        end.send(b"x" * 60_000)
+    loopback.settle()
+    recorder.consume = None
+    for _ in range(20):
+        before = loopback.transport.counters()["readiness_shortages"]
+        end = loopback.open()
+        loopback.settle()
+        end.send(b"y" * 4000)
+        loopback.settle()
+        assert recorder.received[end.port] == b"y" * 4000
+        assert loopback.transport.counters()["readiness_shortages"] == before
+    for end in stopped:
+        recorder.act(end.port, "resume")
+    loopback.settle()
+    assert [recorder.received[end.port] for end in stopped] == [b"x" * 60_000] * 60
+    loopback.close()
+    assert recorder.errors == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("ended", ["abort", "close"])
+def test_who_ends_with_a_send_in_the_kernel_gives_everything_back(name: str, ended: str) -> None:
+    """The peer does not read: its sends wait in the kernel when the connection, or the transport, goes."""
+    alive = lent.alive()
+    content = b"z" * (1 << 20)
+    recorder = Recorder()
+    loopback = Loopback(recorder, name, sndbuf_bytes=1 << 14)
+    ends = [loopback.open(receive_bytes=1 << 14) for _ in range(20)]
+    loopback.settle()
+    for end in ends:
+        recorder.act(end.port, ("send", content))
+    loopback.settle()
+    assert all(recorder.queued(end.port) > 0 for end in ends)
+    for end in ends[:10]:
+        recorder.act(end.port, ended)
+    loopback.settle()
+    loopback.transport.close()
+    assert set(loopback.transport.leaks().values()) == {0}
+    assert recorder.names().count("closed") == 20
+    loopback.close()
+    assert recorder.errors == []
+    assert lent.alive() == alive
