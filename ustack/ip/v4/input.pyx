@@ -35,7 +35,9 @@ cdef inline int _judge_addresses(const ip_t *ip, const ipv4_t *header, bint to_g
     # RFC 1122 section 3.2.1.3. 0, or the counter_t to drop the packet under.
     if not ip_is_foreign_host(ip, header.src_be):
         return counter_t.DROP_IP_SOURCE
-    broadcast[0] = not ip_is_own(ip, header.dst_be)
+    broadcast[0] = header.dst_be != ip.address_be
+    if broadcast[0] and ip_is_own(ip, header.dst_be):
+        broadcast[0] = False                            # another one of ours
     if not broadcast[0]:
         # RFC 1122 section 3.3.6: what everybody on the link received but one host is named in is not for us.
         return counter_t.DROP_NOT_FOR_US if to_group else 0
