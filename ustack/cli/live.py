@@ -167,8 +167,10 @@ TOO_LONG = (
 
 
 FD_SETSIZE = 1024  # of glibc
-NO_THREAD = "connections are reset because there is no thread for them (pid_max, threads-max, max_map_count, a cgroup's\
- pids.max, ulimit -u, memory; refused_by_strategy counts them)"
+NO_THREAD = (
+    "connections are reset because there is no thread or process for them (pid_max, threads-max, max_map_count, a"
+    " cgroup's pids.max, ulimit -u, memory; refused_by_strategy counts them)"
+)
 FEW_DESCRIPTORS = (
     "connections are reset because no descriptor is left for them (ulimit -n; refused_without_descriptor counts them)"
 )
@@ -196,7 +198,7 @@ class Complaints:
         self._say("log", error, f"the access log cannot be written: {error} ({stats['log_lost']:,} lines lost)")
 
     def _look_at_sockets(self, counters: dict[str, int], strategy: str) -> None:
-        if counters["refused_by_strategy"] and strategy == "threads":
+        if counters["refused_by_strategy"] and strategy in ("threads", "processes"):
             self._say("strategy", "full", NO_THREAD)
         elif counters["refused_by_strategy"]:
             self._say(

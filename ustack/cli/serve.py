@@ -104,6 +104,9 @@ class NamedPath(click.Path):
     " --busy-poll auto does on a link (50).  [default: 0]",
 )
 @click.option(
+    "--cork", is_flag=True, help="With --stack kernel: TCP_CORK around the system calls that send one response."
+)
+@click.option(
     "--netns", metavar="NAME", help="Where our end lives; made if need be; or a path.  [default: a private one]"
 )
 @click.option(

@@ -96,6 +96,7 @@ def _serve(
         try:
             loop(served, signals, complaints, json_stats=options.json_stats)
             served.listener.close()
+            transport.finish_children()
             finish(transport, server, signals, options.linger)
         except OSError as error:
             say(f"the kernel's sockets failed: {error.strerror or error}")
@@ -116,7 +117,9 @@ def _open(options: Options, resources: ExitStack, port: socket.socket | None) ->
     strategy = "epoll-lt" if options.strategy in WITH_WORKERS else options.strategy
     spin_ns = 1000 * (options.spin or 0)
     transport = resources.enter_context(
-        KernelTransport(strategy, cc=options.cc, reuse_port=options.strategy == REUSEPORT, spin_ns=spin_ns)
+        KernelTransport(
+            strategy, cc=options.cc, reuse_port=options.strategy == REUSEPORT, spin_ns=spin_ns, cork=options.cork
+        )
     )
     if port is not None and options.strategy == PREFORK:
         listener = transport.listen_shared(port.fileno(), application=server, backlog=BACKLOG)

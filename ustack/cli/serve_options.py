@@ -24,6 +24,7 @@ DEFAULT_PEER_ADDRESS = "198.18.0.1/24"
 DEFAULT_CC = "cubic"
 OWN_STACK = "ustack"
 KERNEL = "kernel"
+PROCESSES = "processes"  # one for each connection
 PREFORK = "prefork"  # several processes that take from one listening socket, each with epoll-lt
 REUSEPORT = "reuseport"  # the same, each with a listening socket of its own
 WITH_WORKERS = (PREFORK, REUSEPORT)
@@ -55,6 +56,7 @@ class Options:
     listen: str | None = None
     workers: int | None = None
     spin: int | None = None  # microseconds
+    cork: bool = False
 
     @property
     def url(self) -> str:
@@ -82,6 +84,8 @@ def check(options: Options) -> Plan:
         raise LabError(f"--listen is for --stack {KERNEL}:STRATEGY: this stack's own address is --address")
     if options.spin is not None:
         raise LabError(f"--spin is for --stack {KERNEL}:STRATEGY: how a stack of ours waits is --busy-poll")
+    if options.cork:
+        raise LabError(f"--cork is for --stack {KERNEL}:STRATEGY: a stack of ours sends what is queued whole")
     kind, colon, ifname = (options.link or "").partition(":")
     if kind not in ("veth", "tap", "dev") or (kind == "dev") != bool(colon) or bool(colon) != bool(ifname):
         raise LabError(f"bad link {options.link!r}: veth, tap or dev:IFNAME")
@@ -153,8 +157,8 @@ def check_kernel(options: Options) -> None:
         raise LabError(f"--workers is for --stack {with_workers()}: {options.stack} is one process")
     if options.spin and strategy not in (*strategies.in_one_thread(), *WITH_WORKERS):
         raise LabError(f"--spin makes no sense with --stack {options.stack}: who serves a connection sleeps in recv")
-    if options.json_stats and strategy in WITH_WORKERS:
-        raise LabError(f"--json-stats makes no sense with --stack {options.stack}: each worker has figures of its own")
+    if options.json_stats and strategy in (*WITH_WORKERS, PROCESSES):
+        raise LabError(f"--json-stats makes no sense with --stack {options.stack}: each process has figures of its own")
     try:
         ipaddress.IPv4Address(options.listening)
     except ValueError:

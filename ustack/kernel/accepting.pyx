@@ -8,14 +8,14 @@ its SYNs are not answered.
 """
 
 from libc.errno cimport EAGAIN, ECONNABORTED, EINTR, EMFILE, ENFILE, ENOBUFS, ENOMEM, errno
-from libc.stdint cimport uint32_t
+from libc.stdint cimport uint32_t, uint64_t
 
 from ustack.application cimport ACCEPT_NO_MEMORY, ACCEPT_REFUSED, ACCEPT_WAITING, application_t, conn_t
 from ustack.base.posix cimport (
     O_CLOEXEC, O_RDONLY, SOCK_CLOEXEC, SOCK_NONBLOCK, accept4, close_descriptor, ntohs, open_descriptor, sockaddr,
     sockaddr_in)
 from ustack.base.types cimport ip_addr_is_any, ip_addr_set_v4
-from ustack.kernel.connections cimport conn_end, conn_new, watch
+from ustack.kernel.connections cimport conn_end, conn_new, token_of, watch
 from ustack.kernel.counters cimport (
     ACCEPTED_CONNECTIONS, ACCEPTS_FAILED, LISTENERS_HELD, REFUSED_BY_APPLICATION, REFUSED_BY_STRATEGY,
     REFUSED_WITHOUT_DESCRIPTOR, REFUSED_WITHOUT_MEMORY)
@@ -132,12 +132,12 @@ cdef void welcome(kernel_t *kernel, uint32_t number, int fd, const sockaddr_in *
     """One that was accepted: its record, the strategy, the application."""
     cdef listener_t *listener = &kernel.listeners[number]
     cdef kernel_conn_t *conn = conn_new(kernel, fd, listener.app)
-    cdef application_t *app
-    cdef int answer
+    cdef uint64_t token
     if conn == NULL:
         tally(kernel, REFUSED_WITHOUT_MEMORY)
         reset(fd)
         return
+    token = token_of(conn)
     ip_addr_set_v4(&conn.ends.raddr, peer.sin_addr.s_addr)
     conn.ends.rport = ntohs(peer.sin_port)
     conn.ends.lport = listener.port
@@ -150,14 +150,27 @@ cdef void welcome(kernel_t *kernel, uint32_t number, int fd, const sockaddr_in *
         socket_reset_at_close(fd)
         conn_end(kernel, conn)
         return
-    app = upcall_begin(kernel, conn)
+    if conn.pid != 0:                       # its child does the rest, and the parent counts
+        tally(kernel, ACCEPTED_CONNECTIONS)
+        return
+    present(kernel, number, conn)
+    if kernel.in_child:
+        kernel.serve_child(kernel, token)
+
+
+cdef void present(kernel_t *kernel, uint32_t number, kernel_conn_t *conn) noexcept nogil:
+    """The application hears of it."""
+    cdef listener_t *listener = &kernel.listeners[number]
+    cdef application_t *app = upcall_begin(kernel, conn)
+    cdef int answer
     answer = app.on_accept(app, &kernel.transport, <conn_t *>conn)
     if answer == ACCEPT_REFUSED or answer == ACCEPT_NO_MEMORY:
         tally(kernel, REFUSED_BY_APPLICATION if answer == ACCEPT_REFUSED else REFUSED_WITHOUT_MEMORY)
-        socket_reset_at_close(fd)
+        socket_reset_at_close(conn.fd)
         conn_end(kernel, conn)
         return
-    tally(kernel, ACCEPTED_CONNECTIONS)
+    if not kernel.in_child:                 # whose parent has
+        tally(kernel, ACCEPTED_CONNECTIONS)
     conn.flags |= ACCEPTED
     kernel.established += 1
     if answer == ACCEPT_WAITING:

@@ -19,3 +19,5 @@ from ustack.kernel.records cimport kernel_t
 
 # The connection that this token names, to its end. Called and returns without the lock.
 cdef void serve_alone(kernel_t *kernel, uint64_t token) noexcept nogil
+# The same in a child, whose end it is.
+cdef void serve_child(kernel_t *kernel, uint64_t token) noexcept nogil

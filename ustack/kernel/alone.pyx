@@ -16,10 +16,10 @@ from ustack.kernel.records cimport (
     ABORT, ACTIVE, BLOCKED, BLOCKED_IN, BLOCKED_OUT, CONNECTING, DUE, HUNG_UP, KICKED, OFFER, PAUSED, PEER_FIN,
     RECEIVE_BYTES, UNWRITABLE, kernel_conn_t, kernel_lock, kernel_t, kernel_unlock, tally)
 from ustack.kernel.sockets cimport socket_error
+from ustack.kernel.processes cimport child_alarm, child_end, child_told
 from ustack.kernel.threads cimport distribute
-from ustack.kernel.turns cimport kernel_depart, kernel_finish, turn_begin
+from ustack.kernel.turns cimport kernel_depart, kernel_expire, kernel_finish, turn_begin
 from ustack.kernel.upcalls cimport upcalls_end_bursts, upcalls_hand_over, upcalls_make_read
-
 
 cdef void serve_alone(kernel_t *kernel, uint64_t token) noexcept nogil:
     cdef uint8_t buffer[RECEIVE_BYTES]
@@ -32,7 +32,7 @@ cdef void serve_alone(kernel_t *kernel, uint64_t token) noexcept nogil:
     if conn != NULL and not conn.flags & ACTIVE:
         set_blocking(conn)
     while conn != NULL:
-        if turn(kernel, conn, buffer, taken):
+        if turn(kernel, conn, buffer, taken) or conn.fd < 0:    # it has called fork(), and is the child's copy
             conn = NULL
         distribute(kernel, conn)
         wake_first(kernel)
@@ -45,8 +45,26 @@ cdef void serve_alone(kernel_t *kernel, uint64_t token) noexcept nogil:
         taken = -EAGAIN
         if not conn.flags & DUE:
             taken = sleep(kernel, conn, buffer)
+        if kernel.in_child:
+            watch_over(kernel)
     kernel_unlock(kernel)
     lent_watch(NULL)
+
+
+cdef void serve_child(kernel_t *kernel, uint64_t token) noexcept nogil:
+    serve_alone(kernel, token)
+    with gil:
+        kernel.call_owner(kernel.owner, b"housekeeping")        # the access log is written
+    child_end(kernel)
+
+
+cdef void watch_over(kernel_t *kernel) noexcept nogil:
+    """What the first thread does for threads: timeouts, and the word that it is time to end."""
+    kernel.now_ns = clock_monotonic_ns()
+    kernel_expire(kernel)
+    if child_told():
+        with gil:
+            kernel.call_owner(kernel.owner, b"finish")
 
 
 cdef void set_blocking(const kernel_conn_t *conn) noexcept nogil:
@@ -107,6 +125,8 @@ cdef ssize_t sleep(kernel_t *kernel, kernel_conn_t *conn, uint8_t *buffer) noexc
     if conn.flags & HUNG_UP and not how & (BLOCKED_IN | BLOCKED_OUT):
         fd = -1                             # poll would tell it at once
     conn.flags |= how
+    if kernel.in_child:
+        child_alarm(kernel)
     kernel_unlock(kernel)
     if how == BLOCKED | BLOCKED_IN and not rest:
         taken = receive(fd, buffer, 0)

@@ -17,6 +17,7 @@ cpdef enum kernel_counter_t:
     RECEIVES                        # system calls
     RECEIVES_IN_VAIN                # ... that found nothing
     SENDS
+    CORKS                           # times that TCP_CORK was set, and taken away when the queue was empty
     SENDS_SHORT                     # ... of which the kernel took a part, or nothing
     ACCEPTED_CONNECTIONS
     OPENED_CONNECTIONS

@@ -16,6 +16,9 @@ from ustack.kernel.readiness cimport (
     READY_EOF, READY_ERROR, READY_HANGUP, READY_IN, READY_ONE_OF_US, READY_OUT, milliseconds_of, readiness_ops_t,
     readiness_t, ready_t)
 
+cdef extern from "<sys/epoll.h>" nogil:
+    const uint32_t EPOLLPRI
+
 cdef enum:
     EVENTS_MOST = 256           # in one call
 
@@ -57,7 +60,7 @@ cdef int control(readiness_t *readiness, int operation, int fd, uint64_t token, 
     if events & READY_ONE_OF_US:            # epoll_ctl(2): not together with EPOLLRDHUP
         event.events |= EPOLLEXCLUSIVE | (EPOLLET if readiness.ops.edge else 0)
     elif readiness.ops.edge:
-        event.events |= EPOLLET | EPOLLRDHUP
+        event.events |= EPOLLET | EPOLLRDHUP | EPOLLPRI
     event.data.u64 = token
     return -errno if epoll_ctl((<epoll_t *>readiness).fd, operation, fd, &event) < 0 else 0
 
@@ -92,7 +95,7 @@ cdef int wait(readiness_t *readiness, ready_t *out, int most, uint64_t timeout_n
             events |= READY_ERROR
         if told & EPOLLHUP:
             events |= READY_HANGUP
-        if told & (EPOLLRDHUP | EPOLLHUP):
+        if told & (EPOLLRDHUP | EPOLLHUP | EPOLLPRI):       # a read ends at an urgent byte, too, and is short
             events |= READY_EOF
         out[index].token = epoll.events[index].data.u64
         out[index].events = events

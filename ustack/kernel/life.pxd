@@ -8,6 +8,7 @@ from libc.stdint cimport uint32_t
 from ustack.base.forks cimport Forked
 from ustack.kernel.readiness cimport readiness_ops_t
 from ustack.kernel.records cimport kernel_t
+from ustack.link.gate cimport Gate
 
 # Nothing is open yet: before anything else.
 cdef void kernel_clear(kernel_t *kernel) noexcept
@@ -23,3 +24,5 @@ cdef void kernel_discard(kernel_t *kernel) noexcept
 cdef class Copy(Forked):
     cdef kernel_t *kernel                   # NULL: nothing is open
     cdef bint *alive
+    cdef bint *come_up
+    cdef Gate gate

@@ -9,11 +9,12 @@ from ustack.base.posix cimport O_CLOEXEC, O_RDONLY, close_descriptor, open_descr
 from ustack.base.wheel cimport wheel_free, wheel_init
 from ustack.buf.lent cimport lent_release_pending
 from ustack.buf.slab cimport SLAB_MOST, slab_at, slab_destroy, slab_init
-from ustack.kernel.alone cimport serve_alone
+from ustack.kernel.alone cimport serve_alone, serve_child
 from ustack.kernel.connections cimport conn_end
-from ustack.kernel.readiness cimport SERVES_IN_THREADS, readiness_ops_t
+from ustack.kernel.processes cimport processes_begin, processes_end, serve_in_process
+from ustack.kernel.readiness cimport SERVES_IN_PROCESSES, SERVES_IN_THREADS, readiness_ops_t
 from ustack.kernel.records cimport (
-    KERNEL_LISTENERS, PIECE_BYTES, RECORD_BYTES, UNWATCHED, kernel_conn_t, kernel_t, piece_t)
+    ENDED, KERNEL_LISTENERS, PIECE_BYTES, RECORD_BYTES, UNWATCHED, kernel_conn_t, kernel_t, piece_t)
 from ustack.kernel.threads cimport thread_start, threads_begin, threads_end
 
 
@@ -43,6 +44,12 @@ cdef int kernel_begin(kernel_t *kernel, const readiness_ops_t *ops, uint32_t max
         if failed != 0:
             raise OSError(-failed, f"{ops.name.decode()}: {strerror(-failed).decode()}")
         kernel.serve_alone = serve_in_thread
+    if ops.serves == SERVES_IN_PROCESSES:
+        failed = processes_begin(kernel)
+        if failed != 0:
+            raise OSError(-failed, f"{ops.name.decode()}: {strerror(-failed).decode()}")
+        kernel.serve_alone = serve_in_process
+        kernel.serve_child = serve_child
     kernel.reserve_fd = open_descriptor("/dev/null", O_RDONLY | O_CLOEXEC)
     return 0
 
@@ -64,6 +71,7 @@ cdef void kernel_free(kernel_t *kernel) noexcept:
         close_descriptor(kernel.reserve_fd)
         kernel.reserve_fd = -1
     threads_end(kernel)
+    processes_end(kernel)
     wheel_free(&kernel.wheel)
     slab_destroy(&kernel.conns)
     slab_destroy(&kernel.pieces)
@@ -84,9 +92,32 @@ cdef void kernel_discard(kernel_t *kernel) noexcept:
     kernel_free(kernel)
 
 
+cdef void kernel_abandon(kernel_t *kernel) noexcept:
+    """Nothing is left to do, for whoever looks at it next: the turn in whose upcall fork() was called. Nobody hears."""
+    cdef kernel_conn_t *conn
+    cdef uint32_t index
+    for index in range(kernel.generations_capacity):
+        if kernel.generations[index] != 0:
+            conn = <kernel_conn_t *>slab_at(&kernel.conns, index)
+            close_descriptor(conn.fd)
+            conn.fd = -1
+            conn.flags |= ENDED | UNWATCHED
+    for index in range(<uint32_t>KERNEL_LISTENERS):
+        if kernel.listeners[index].fd >= 0:
+            close_descriptor(kernel.listeners[index].fd)
+            kernel.listeners[index].fd = -1
+    kernel.work_head = kernel.work_tail = kernel.out_head = kernel.out_tail = kernel.ready_count = 0
+    kernel.hand_overs = kernel.open_applications = 0
+
+
 cdef class Copy(Forked):
     cdef void forked(self) noexcept:
-        if self.kernel != NULL:
-            self.alive[0] = False
+        if self.kernel == NULL or self.kernel.forking:      # a child that serves: processes.pxd
+            return
+        self.alive[0] = False
+        if self.gate.inside != 0:
+            kernel_abandon(self.kernel)     # its memory goes with the transport's: a turn may be under way in it
+            self.come_up[0] = True
+        else:
             kernel_discard(self.kernel)
             self.kernel = NULL

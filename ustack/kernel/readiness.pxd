@@ -22,7 +22,7 @@ cdef enum ready_events_t:
     READY_OUT = 2
     READY_ERROR = 4             # the connection has failed. Told unasked, by the strategies that can
     READY_HANGUP = 8            # both directions have ended. Told unasked, again and again
-    READY_EOF = 16              # with READY_IN: the peer's FIN is among what can be read
+    READY_EOF = 16              # with READY_IN: the peer's FIN or an urgent byte is among what can be read
     # With `add`: other processes wait for the same socket, and one of them will do. Who cannot say so wakes all.
     READY_ONE_OF_US = 32
     READY_LISTENS = 64          # with `add` and READY_IN: what comes is connections

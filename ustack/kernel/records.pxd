@@ -81,6 +81,7 @@ ctypedef struct kernel_conn_t:
     uint8_t *unread                 # received, left by on_data: unread[start:end]. NULL: nothing
     uint64_t timeout_at_ns          # 0: off. set_timeout
     pthread_t thread                # whose it is, with SERVES_IN_THREADS
+    int pid                         # ... and with SERVES_IN_PROCESSES, in the parent: fd is the child's pidfd
     uint64_t received_bytes         # since the beginning
     endpoints_t ends
     uint32_t start
@@ -99,6 +100,7 @@ ctypedef struct kernel_conn_t:
     uint32_t unsent_low_water_bytes
     uint32_t work_next
     uint32_t out_next
+    bint corked
     uint16_t user_timeout_s
     uint8_t reason                  # close_reason_t, once ABORT or ENDED is set
     uint8_t listener                # whose backlog it counts against, with WAITING
@@ -143,12 +145,19 @@ ctypedef struct kernel_t:
     ip_addr_t latest_address
     bint ending                     # the transport goes: nothing new is opened
     bint manual                     # the clock: now_ns is what the transport is told
-    # Those that serve one connection each (alone.pxd, threads.pxd). The lock: whoever touches anything of this holds it.
+    # Those that serve one connection each (alone.pxd). The lock: whoever touches anything of this holds it.
     bint threaded
     sem_t lock
     # 0, or an errno: there is nobody to serve it.
     int (*serve_alone)(kernel_t *kernel, kernel_conn_t *conn) noexcept nogil
     uint32_t alone                  # threads that there are
+    void (*serve_child)(kernel_t *kernel, uint64_t token) noexcept nogil        # to its end, and the process's
+    void *owner                     # the KernelTransport
+    void (*call_owner)(void *owner, const char *what) noexcept                  # its applications' method of that name
+    uint64_t *board                 # what children have counted: shared with them (processes.pxd)
+    bint forking                    # the copy of this kernel_t in the child is to serve
+    bint in_child                   # this is that copy
+    uint64_t alarm_ns               # ... whose timer is set to this
     uint32_t kicked                 # connections with KICKED
     uint64_t alone_turns
     uint64_t asleep_until_ns        # the first thread waits for listeners, and wakes then; 0: it does not
@@ -164,6 +173,7 @@ ctypedef struct kernel_t:
     uint64_t max_unread_bytes
     int sndbuf_bytes                # of each socket; 0: as the kernel chooses
     uint64_t spin_ns                # ... at most; 0: never
+    bint cork                       # TCP_CORK for as long as something is queued
     bint reuse_port                 # several processes listen, each with a queue of its own
     char cc[CONTROL_NAME_BYTES]     # congestion control of its sockets; empty: as the kernel chooses
     uint64_t unread_bytes           # held for all connections

@@ -44,7 +44,7 @@ ctypedef struct signals_t:
     uint32_t capacity           # descriptors from 0 on
     uint32_t fresh_count
     uint32_t sweep_at           # the next descriptor to ask about
-    bint sweeping
+    uint32_t sweep_left         # how many from there on, around; 0: none
     int number                  # of the signal
     uint64_t lost               # what `lost` was when this one asked about everything
     int thread                  # that it goes to; 0: none yet
@@ -102,8 +102,8 @@ cdef int own(signals_t *self, int fd) noexcept nogil:
 
 
 cdef void sweep(signals_t *self) noexcept nogil:
-    self.sweeping = True
-    self.sweep_at = 0
+    """All of them, from where the last one is: though signals are lost again and again, all have their turn."""
+    self.sweep_left = self.capacity
 
 
 cdef int grow(signals_t *self, int fd) noexcept nogil:
@@ -126,6 +126,8 @@ cdef int grow(signals_t *self, int fd) noexcept nogil:
         return -ENOMEM
     self.entries = <entry_t *>grown
     memset(self.entries + self.capacity, 0, (wanted - self.capacity) * sizeof(entry_t))
+    if self.sweep_left:
+        self.sweep_left += wanted - self.capacity
     self.capacity = wanted
     return 0
 
@@ -197,14 +199,13 @@ cdef int ask_fresh(signals_t *self, ready_t *out, int most) noexcept nogil:
 cdef int ask_some(signals_t *self, ready_t *out, int most) noexcept nogil:
     """The next `most` descriptors of a sweep."""
     cdef uint32_t count = 0
-    while self.sweep_at < self.capacity and count < <uint32_t>most:
+    while self.sweep_left > 0 and count < <uint32_t>most:
         if self.entries[self.sweep_at].watched:
             self.asked[count].fd = <int>self.sweep_at
             self.asked[count].events = POLLIN | POLLOUT
             count += 1
-        self.sweep_at += 1
-    if self.sweep_at == self.capacity:
-        self.sweeping = False
+        self.sweep_at = (self.sweep_at + 1) % self.capacity
+        self.sweep_left -= 1
     return ask(self, count, out)
 
 
@@ -238,7 +239,7 @@ cdef int wait(readiness_t *readiness, ready_t *out, int most, uint64_t timeout_n
     found = ask_fresh(self, out, most)
     if self.lost != lost and found < most:
         found += make_up(self, out + found, most - found)
-    while self.sweeping and found == 0:
+    while self.sweep_left > 0 and found == 0:
         found = ask_some(self, out, most)
     if found > 0 or self.fresh_count > 0:
         timeout_ns = 0

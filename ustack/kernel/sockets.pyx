@@ -15,22 +15,25 @@ from ustack.application cimport (
 from ustack.base.posix cimport (
     AF_INET, FIONREAD, F_DUPFD_CLOEXEC, F_GETFL, F_SETFL, IPPROTO_IP, IPPROTO_TCP, IP_TOS, IP_TTL, MSG_DONTWAIT,
     MSG_NOSIGNAL, MSG_TRUNC, O_NONBLOCK, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_STREAM, SOL_SOCKET, SO_ACCEPTCONN,
-    SO_ERROR, SO_KEEPALIVE, SO_LINGER, SO_REUSEADDR, SO_REUSEPORT, SO_SNDBUF, TCP_CONGESTION, TCP_INFO, TCP_NODELAY,
-    TCP_USER_TIMEOUT, bind, close_descriptor, fcntl, getpeername, getsockname, getsockopt, htons, ioctl, iovec,
-    linger, msghdr, ntohs, recv, sendmsg, setsockopt, sockaddr, sockaddr_in, socket, socket_connect, socket_listen,
-    tcp_info)
+    SO_ERROR, SO_KEEPALIVE, SO_LINGER, SO_REUSEADDR, SO_REUSEPORT, SO_SNDBUF, TCP_CONGESTION, TCP_CORK, TCP_INFO,
+    TCP_NODELAY, TCP_USER_TIMEOUT, bind, close_descriptor, fcntl, getpeername, getsockname, getsockopt, htons,
+    ioctl, iovec, linger, msghdr, ntohs, recv, sendmsg, setsockopt, sockaddr, sockaddr_in, socket, socket_connect,
+    socket_listen, tcp_info)
 from ustack.base.types cimport ip_addr_set_v4, ip_addr_t
 from ustack.buf.slab cimport slab_at
 from ustack.kernel.completing cimport completing_flush
 from ustack.kernel.connections cimport queue_drop
 from ustack.kernel.counters cimport (
-    BYTES_RECEIVED, BYTES_SENT, DAMAGED_ABORTED, RECEIVES, RECEIVES_IN_VAIN, SENDS, SENDS_SHORT)
+    BYTES_RECEIVED, BYTES_SENT, CORKS, DAMAGED_ABORTED, RECEIVES, RECEIVES_IN_VAIN, SENDS, SENDS_SHORT)
 from ustack.kernel.records cimport (
     CONTROL_NAME_BYTES, NAMED, UNWRITABLE, kernel_conn_t, kernel_lock, kernel_t, kernel_unlock, piece_t, tally)
 
+cdef extern from "<sys/socket.h>" nogil:
+    const int SO_OOBINLINE
+
 cdef enum:
     VECTOR_MOST = 64            # ranges in one sendmsg
-    SEND_MOST = 1 << 20         # bytes in one: a turn ends soon, whatever was queued
+    SEND_MOST = 1 << 20         # bytes that one is offered: a turn ends soon, however large the socket's buffer is
     SEND_UNITS = 10             # of about 100 ns: sendmsg, without the bytes
 
 # tcpi_state, in the kernel's order (include/net/tcp_states.h).
@@ -89,8 +92,12 @@ cdef int close_with(int fd) noexcept nogil:
 
 
 cdef int settings_apply(const kernel_t *kernel, int fd) noexcept nogil:
-    """What every connection of this transport has; those that a listening socket accepts inherit it. -1: refused."""
+    """What every connection of this transport has; those that a listening socket accepts inherit it. -1: refused.
+
+    Urgent bytes stay among the others (RFC 6093 section 6), as on this project's own stack."""
     cdef unsigned int length = name_length(kernel.cc)
+    cdef int one = 1
+    setsockopt(fd, SOL_SOCKET, SO_OOBINLINE, &one, sizeof(one))
     if kernel.sndbuf_bytes and setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &kernel.sndbuf_bytes, sizeof(int)) < 0:
         return -1
     return setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, kernel.cc, length) if length else 0
@@ -238,6 +245,10 @@ cdef int socket_flush(kernel_t *kernel, kernel_conn_t *conn) noexcept nogil:
     cdef int error
     if kernel.readiness.ops.send != NULL:
         return completing_flush(kernel, conn)
+    if kernel.cork and not conn.corked:
+        conn.corked = True
+        tally(kernel, CORKS)
+        set_number(conn, IPPROTO_TCP, TCP_CORK, 1)
     memset(&message, 0, sizeof(message))
     message.msg_iov = vector
     while conn.head:
@@ -249,9 +260,9 @@ cdef int socket_flush(kernel_t *kernel, kernel_conn_t *conn) noexcept nogil:
             if piece.lent.damaged:          # made-up bytes (lent_t): never sent
                 break
             vector[message.msg_iovlen].iov_base = <void *>piece.data
-            vector[message.msg_iovlen].iov_len = piece.length
+            vector[message.msg_iovlen].iov_len = min(piece.length, <uint64_t>(SEND_MOST - offered))
+            offered += vector[message.msg_iovlen].iov_len
             message.msg_iovlen += 1
-            offered += piece.length
             at = piece.next
         if offered == 0:
             tally(kernel, DAMAGED_ABORTED)
@@ -283,6 +294,9 @@ cdef int socket_flush(kernel_t *kernel, kernel_conn_t *conn) noexcept nogil:
             # What can be written is not told again. Was the buffer full, or the rest not to be read? The next one says.
         if kernel.budget.stage_left <= 0:
             return 0
+    if conn.corked:
+        conn.corked = False
+        set_number(conn, IPPROTO_TCP, TCP_CORK, 0)      # what does not fill a segment goes now
     return 0
 
 

@@ -32,5 +32,5 @@ cdef bint all_sleep(kernel_t *kernel) noexcept nogil
 cdef void threads_join(kernel_t *kernel) noexcept nogil
 # What the first thread was woken with.
 cdef void wake_drain(kernel_t *kernel) noexcept nogil
-# How many threads this process can have, and what bounds it ("threads-max", ...).
-cdef tuple threads_most()
+# How many threads this process can have, or processes of one thread, and what bounds it ("threads-max", ...).
+cdef tuple threads_most(bint processes)

@@ -201,11 +201,13 @@ cdef void give_way(kernel_t *kernel) noexcept nogil:
 
 # ---------------------------------------------------------------- how many
 
-cdef tuple threads_most():
+cdef tuple threads_most(bint processes):
     """Those that are there already have a part of each bound: a quarter is left to them."""
     found = []
     for path, each in (("/proc/sys/kernel/threads-max", 1), ("/proc/sys/kernel/pid_max", 1),
-                       ("/proc/sys/vm/max_map_count", MAPPINGS), ("/sys/fs/cgroup/pids.max", 1)):
+                       ("/sys/fs/cgroup/pids.max", 1), ("/proc/sys/vm/max_map_count", MAPPINGS)):
+        if processes and each == MAPPINGS:
+            continue
         try:
             text = Path(path).read_text().strip()
         except OSError:
@@ -216,7 +218,7 @@ cdef tuple threads_most():
     if limit != resource.RLIM_INFINITY:
         found.append((limit * 3 // 4, "RLIMIT_NPROC"))
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
-    if limit != resource.RLIM_INFINITY:
+    if limit != resource.RLIM_INFINITY and not processes:
         found.append((limit // 2 // STACK_BYTES, "RLIMIT_AS"))
     return min(found, default=(1 << 15, "nothing known"))
 

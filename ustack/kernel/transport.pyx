@@ -25,12 +25,14 @@ from ustack.base.address cimport ip_addr_from_text
 from ustack.base.arguments cimport timeout_ns, whole
 from ustack.base.bytestring cimport data_of, size_of
 from ustack.base.clock cimport clock_monotonic_ns
+from ustack.base.posix cimport SIGTERM
 from ustack.base.types cimport ip_addr_is_any, ip_addr_t
 from ustack.buf.lent cimport lent_watch
 from ustack.kernel.counters cimport kernel_counters_as_dict
 from ustack.kernel.downcalls cimport downcalls_fill, listen_shared, listener_of
 from ustack.kernel.life cimport Copy, kernel_begin, kernel_clear, kernel_discard, kernel_free
-from ustack.kernel.readiness cimport SERVES_ALL, SERVES_IN_THREADS, readiness_ops_t
+from ustack.kernel.processes cimport children_counters, children_signal
+from ustack.kernel.readiness cimport SERVES_ALL, SERVES_IN_PROCESSES, readiness_ops_t
 from ustack.kernel.records cimport (
     CONTROL_NAME_BYTES, CONTROLS_MOST, KERNEL_APPLICATIONS, KERNEL_LISTENERS, kernel_t)
 from ustack.kernel.strategies cimport strategy_named
@@ -59,7 +61,7 @@ CONTROLS_FILE = Path("/proc/sys/net/ipv4/tcp_available_congestion_control")
 cdef class KernelTransport(Transport):
     """KernelTransport(strategy="epoll-lt", *, now_ns=None, max_connections=None, send_queue_bytes=1 << 20,
     low_water_bytes=131072, unsent_low_water_bytes=1 << 30, max_unread_bytes=1 << 28, sndbuf_bytes=0, cc=None,
-    reuse_port=False, spin_ns=0)
+    reuse_port=False, spin_ns=0, cork=False)
 --
 
     Serves applications over the kernel's sockets.
@@ -69,7 +71,7 @@ cdef class KernelTransport(Transport):
     a connection, beyond what the kernel's buffer (sndbuf_bytes, 0: as it chooses) has taken. max_unread_bytes: of what
     applications have left of what was read, of all connections. cc: None: the kernel's own choice. reuse_port: other
     processes may listen on the same ports. spin_ns: the longest that run() goes on asking the strategy before it
-    sleeps, while sleeps are that short. Raises ValueError, OSError.
+    sleeps, while sleeps are that short. cork: TCP_CORK while something is queued. Raises ValueError, OSError.
     """
 
     cdef kernel_t c
@@ -86,12 +88,14 @@ cdef class KernelTransport(Transport):
         self.applications = []
         self.copy = Copy.__new__(Copy)
         self.copy.alive = &self.alive
-        self.gate = Gate()
+        self.copy.come_up = &self.come_up
+        self.gate = self.copy.gate = Gate()
 
     def __init__(self, strategy: str = "epoll-lt", *, now_ns: int | None = None, max_connections: int | None = None,
                  send_queue_bytes: int = 1 << 20, low_water_bytes: int = 131072,
                  unsent_low_water_bytes: int = 1 << 30, max_unread_bytes: int = 1 << 28, sndbuf_bytes: int = 0,
-                 cc: str | None = None, reuse_port: bool = False, spin_ns: int = 0) -> None:
+                 cc: str | None = None, reuse_port: bool = False, spin_ns: int = 0,
+                 cork: bool = False) -> None:
         cdef const readiness_ops_t *ops
         if self.begun:
             raise RuntimeError("a transport is initialised once")
@@ -105,12 +109,15 @@ cdef class KernelTransport(Transport):
         self.c.max_unread_bytes = whole("max_unread_bytes", max_unread_bytes, 0, 1 << 40)
         self.c.sndbuf_bytes = whole("sndbuf_bytes", sndbuf_bytes, 0, 1 << 30)
         self.c.reuse_port = bool(reuse_port)
+        self.c.cork = bool(cork)
+        if self.c.cork and ops.send != NULL:
+            raise ValueError(f"cork=True: {strategy} sends by requests of its own")
         self.c.spin_ns = whole("spin_ns", spin_ns, 0, SPIN_MOST_NS)
         if self.c.spin_ns and ops.serves != SERVES_ALL:
             raise ValueError(f"spin_ns={spin_ns}: with {strategy}, who serves a connection asks nobody")
         self._learn_controls(cc)
-        if max_connections is None and ops.serves == SERVES_IN_THREADS:
-            max_connections, name = threads_most()
+        if max_connections is None and ops.serves != SERVES_ALL:
+            max_connections, name = threads_most(ops.serves == SERVES_IN_PROCESSES)
             max_connections = min(max(max_connections, 1), MAX_CONNECTIONS)
             self.bound = f"{name}: {max_connections}"
         if max_connections is None:
@@ -120,8 +127,12 @@ cdef class KernelTransport(Transport):
             raise ValueError(f"max_connections={most}: {strategy} cannot watch descriptors of {ops.most_fd} and above "
                              "(FD_SETSIZE)")
         self.manual_clock = self.c.manual = now_ns is not None
+        if self.manual_clock and ops.serves == SERVES_IN_PROCESSES:
+            raise ValueError("now_ns: a process for each connection has the kernel's time")
         self.c.now_ns = whole("now_ns", now_ns, 0, 1 << 62) if self.manual_clock else clock_monotonic_ns()
         self.begun = True
+        self.c.owner = <void *>self
+        self.c.call_owner = call_applications
         self.copy.kernel = &self.c
         kernel_begin(&self.c, ops, <uint32_t>most)
         downcalls_fill(&self.c.transport)
@@ -375,6 +386,15 @@ cdef class KernelTransport(Transport):
         finally:
             self.gate.leave()
 
+    def finish_children(self) -> None:
+        """With a process for each connection: have each finish what is under way, as HttpServer.finish() does here, and
+        end. closing_connections() says how many are left. Those that close() finds are killed."""
+        self.enter("finish_children()")
+        try:
+            children_signal(&self.c, SIGTERM)
+        finally:
+            self.leave()
+
     cdef void _unlisten_all(self) noexcept:
         cdef int index
         for index in range(KERNEL_LISTENERS):
@@ -423,11 +443,15 @@ cdef class KernelTransport(Transport):
     def counters(self) -> dict[str, int]:
         """Every event counted since the start, by name (counters.pxd). readiness_overflows: times that a strategy had
         lost what it was to tell, and asked about everything instead (rtsig), or that the completion ring was full
-        (io_uring). readiness_shortages: times that a receive found every registered buffer in use (io_uring)."""
+        (io_uring). readiness_shortages: times that a receive found every registered buffer in use (io_uring). With a
+        process for each connection, what a child has counted is in it once it has ended."""
         cdef uint64_t overflows = self.c.readiness.overflows if self.c.readiness != NULL else 0
         cdef uint64_t shortages = self.c.readiness.shortages if self.c.readiness != NULL else 0
-        return {**kernel_counters_as_dict(self.c.counters), "readiness_overflows": overflows,
-                "readiness_shortages": shortages}
+        counters = kernel_counters_as_dict(self.c.counters)
+        if self.c.board != NULL:
+            for name, more in kernel_counters_as_dict(children_counters(&self.c)).items():
+                counters[name] += more
+        return {**counters, "readiness_overflows": overflows, "readiness_shortages": shortages}
 
     def leaks(self) -> dict[str, int]:
         """Records in use, by pool: all zero once every connection has ended."""
@@ -439,6 +463,16 @@ cdef class KernelTransport(Transport):
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+cdef void call_applications(void *owner, const char *what) noexcept:
+    """In a child that serves one connection: it is inside nothing of Python's, though its copy of the gate says so."""
+    cdef KernelTransport transport = <KernelTransport>owner
+    transport.gate.inside = 0
+    for application in transport.applications:
+        call = getattr(application, what.decode(), None)
+        if call is not None:
+            call(*((transport,) if what == b"finish" else ()))
 
 
 cdef class KernelListener:

@@ -28,6 +28,7 @@ cdef uint64_t kernel_next_deadline(kernel_t *kernel) noexcept nogil
 # Turns with sleep between them, until until_ns or until somebody sets *come_up.
 cdef void kernel_run(kernel_t *kernel, uint64_t until_ns, const bint *come_up) noexcept nogil
 # For who has a connection to himself (alone): a new budget; what the kernel takes of the send queue; has it ended?
+cdef uint32_t kernel_expire(kernel_t *kernel) noexcept nogil     # timeouts
 cdef void turn_begin(kernel_t *kernel) noexcept nogil
 cdef bint kernel_depart(kernel_t *kernel, kernel_conn_t *conn) noexcept nogil
 cdef bint kernel_finish(kernel_t *kernel, kernel_conn_t *conn) noexcept nogil

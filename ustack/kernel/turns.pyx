@@ -6,7 +6,7 @@ from libc.stdint cimport UINT64_MAX, uint32_t, uint64_t
 
 from ustack.application cimport CLOSE_ABORTED, CLOSE_NO_MEMORY, CLOSE_NORMAL, CLOSE_TIMEOUT, close_reason_t
 from ustack.base.clock cimport clock_monotonic_ns
-from ustack.base.posix cimport SHUT_WR, socket_shutdown
+from ustack.base.posix cimport SHUT_WR, SIGKILL, socket_shutdown
 from ustack.base.wheel cimport TIMER_NONE, timer_event_t, wheel_expire, wheel_next_ns
 from ustack.buf.slab cimport slab_at
 from ustack.kernel.accepting cimport accept_some, listeners_release
@@ -20,6 +20,7 @@ from ustack.kernel.records cimport (
     ABORT, CLOSED_BY_APP, CONNECTING, EOF_TOLD, FIN_QUEUED, FIN_SENT, FIN_WAIT, IN_WORK, LAST_READ,
     OFFER, PAUSED, PEER_FIN, READABLE, READY_MOST, TIMED_OUT, UNWRITABLE, WANT_WRITABLE, is_listener, is_writable,
     kernel_conn_t, kernel_lock, kernel_t, kernel_unlock, tally, wake_token)
+from ustack.kernel.processes cimport child_reap, children_signal
 from ustack.kernel.sockets cimport socket_error, socket_flush
 from ustack.kernel.threads cimport all_sleep, distribute, give_way, kick_again, threads_join, wake_drain
 from ustack.kernel.upcalls cimport upcall_closed, upcalls_end_bursts, upcalls_hand_over, upcalls_make
@@ -122,6 +123,10 @@ cdef uint32_t note_ready(kernel_t *kernel) noexcept nogil:
         if conn == NULL:
             tally(kernel, EVENTS_STALE)
             continue
+        if conn.pid != 0:
+            child_reap(kernel, conn)
+            found += 1
+            continue
         found += note_events(kernel, conn, ready.events)
     kernel.ready_count = 0
     return found
@@ -152,7 +157,7 @@ cdef bint note_events(kernel_t *kernel, kernel_conn_t *conn, uint32_t events) no
     return conn.flags & IN_WORK != 0
 
 
-cdef uint32_t expire(kernel_t *kernel) noexcept nogil:
+cdef uint32_t kernel_expire(kernel_t *kernel) noexcept nogil:
     cdef timer_event_t events[TIMERS_MOST]
     cdef kernel_conn_t *conn
     cdef uint32_t moves = MOVES_MOST, index, count = TIMERS_MOST, due = 0
@@ -182,7 +187,7 @@ cdef uint32_t kernel_turn(kernel_t *kernel, uint64_t now_ns) noexcept nogil:
     tally(kernel, TURNS)
     turn_begin(kernel)
     happened = note_ready(kernel)
-    happened += expire(kernel)
+    happened += kernel_expire(kernel)
     if kernel.readiness.ops.serves == SERVES_ALL:
         happened += work(kernel)
     happened += welcome_some(kernel)
@@ -346,6 +351,7 @@ cdef bint kernel_end_some(kernel_t *kernel, uint32_t most, uint64_t now_ns) noex
     cdef uint32_t index
     kernel.now_ns = now_ns
     kernel.ending = True
+    children_signal(kernel, SIGKILL)
     kernel.budget.stage_left = STAGE_UNITS
     for index in range(kernel.generations_capacity):
         if kernel.generations[index] == 0:

@@ -2,7 +2,8 @@
 # Upcalls of a transport over the kernel's sockets: what a connection has for its application, in the order in which the
 # engine has it: on_data, on_writable, on_eof, on_timeout; on_closed last.
 #
-# It must not: wait, or make system calls other than reading. Above: accepting, turns. Below: connections, sockets.
+# It must not: wait, or make system calls other than those that read or end a connection.
+# Above: accepting, turns. Below: connections, sockets.
 
 from libc.stdint cimport uint8_t, uint32_t
 

@@ -9,14 +9,16 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import IO, Any
 
 import pytest
 
 from ustack.cli.serve_options import WITH_WORKERS, kernel_strategies
 
 BODY = bytes(range(256)) * 4096
+Answer = tuple[int, bytes]
 SERVE = [sys.executable, "-m", "ustack.cli", "serve"]
 
 
@@ -72,6 +74,139 @@ def test_a_directory_is_served(site: Path, strategy: str) -> None:
     with served(str(site), "--stack", f"kernel:{strategy}") as (_, port):
         assert get(port, "/") == b"home"
         assert get(port, "/big") == BODY
+
+
+REQUEST = "GET {} HTTP/1.1\r\nHost: h\r\n{}\r\n"
+
+
+def answers(port: int, *pieces: bytes, methods: tuple[str, ...] = ("GET",), half_closed: bool = False) -> list[Answer]:
+    """What comes back on one connection for these bytes, sent one after the other, a response for each method."""
+    found = []
+    with socket.create_connection(("127.0.0.1", port)) as client:
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for piece in pieces:
+            client.sendall(piece)
+        if half_closed:
+            client.shutdown(socket.SHUT_WR)
+        stream = client.makefile("rb")
+        for method in methods:
+            response = http.client.HTTPResponse(Canned(stream), method=method)  # type: ignore[arg-type]
+            response.begin()
+            found.append((response.status, response.read()))
+        if half_closed or b"close" in b"".join(pieces):
+            assert stream.read() == b""
+    return found
+
+
+class Canned:
+    """A socket whose bytes have one reader, whatever HTTPResponse closes."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self.stream = stream
+
+    def makefile(self, _: str) -> "Canned":
+        return self
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("strategy", kernel_strategies())
+def test_each_strategy_serves_http_in_a_process_of_its_own(site: Path, strategy: str) -> None:
+    """In the kernel's time, and from outside: for processes, which have no other one, this is the HTTP suite."""
+    plain = REQUEST.format("/", "").encode()
+    closing = REQUEST.format("/", "Connection: close\r\n").encode()
+    big = REQUEST.format("/big", "").encode()
+    with served(str(site), "--stack", f"kernel:{strategy}") as (_, port):
+        assert answers(port, plain, plain, plain, methods=("GET",) * 3) == [(200, b"home")] * 3
+        assert answers(port, plain * 50 + closing, methods=("GET",) * 51) == [(200, b"home")] * 51
+        assert answers(port, *(plain[at : at + 1] for at in range(len(plain)))) == [(200, b"home")]
+        assert answers(port, big + big + closing, methods=("GET",) * 3) == [(200, BODY), (200, BODY), (200, b"home")]
+        assert answers(port, plain, half_closed=True) == [(200, b"home")]
+        assert answers(port, big, half_closed=True) == [(200, BODY)]
+        assert answers(port, plain.replace(b"GET", b"HEAD") + plain, methods=("HEAD", "GET")) == [
+            (200, b""),
+            (200, b"home"),
+        ]
+        ranged = REQUEST.format("/big", "Range: bytes=256-511\r\n").encode()
+        assert answers(port, ranged) == [(206, bytes(range(256)))]
+        [(status, _)] = answers(port, REQUEST.format("/missing", "").encode())
+        assert status == 404
+        [(status, _)] = answers(port, b"NONSENSE\r\n\r\n")
+        assert status == 400
+        [(status, _)] = answers(port, plain.replace(b"GET", b"BREW"))
+        assert status in (405, 501)
+        body = b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nhello"
+        assert [status for status, _ in answers(port, body + plain, methods=("POST", "GET"))] == [405, 200]
+
+
+@pytest.mark.parametrize("strategy", kernel_strategies())
+def test_many_clients_at_once_are_served_by_each_strategy(site: Path, strategy: str) -> None:
+    with served(str(site), "--stack", f"kernel:{strategy}") as (_, port), ExitStack() as clients:
+        connections = [clients.enter_context(socket.create_connection(("127.0.0.1", port))) for _ in range(40)]
+        for each in connections:
+            each.sendall(REQUEST.format("/big", "Connection: close\r\n").encode())
+        for each in connections:
+            received = b""
+            while part := each.recv(1 << 20):
+                received += part
+            assert received.endswith(BODY)
+
+
+def test_each_connection_has_a_process_and_no_longer(site: Path) -> None:
+    with served(str(site), "--stack", "kernel:processes") as (process, port):
+        assert children_of(process.pid) == []
+        clients = [socket.create_connection(("127.0.0.1", port)) for _ in range(5)]
+        for client in clients:
+            client.sendall(REQUEST.format("/", "").encode())
+            assert client.recv(65536).endswith(b"home")
+        children = children_of(process.pid)
+        assert len(children) == 5
+        for child in children:
+            assert listening(child, port) == set()
+        for client in clients[:3]:
+            client.close()
+        while len(children_of(process.pid)) > 2:
+            os.sched_yield()
+        os.kill(children_of(process.pid)[0], signal.SIGKILL)  # nobody else is harmed
+        while len(children_of(process.pid)) > 1:
+            os.sched_yield()
+        assert get(port, "/") == b"home"
+        for client in clients[3:]:
+            client.close()
+
+
+def test_children_that_idle_end_at_once_and_others_with_their_response(site: Path) -> None:
+    with served(str(site), "--stack", "kernel:processes", "--linger", "3600") as (process, port), ExitStack() as ends:
+        idle, busy = (ends.enter_context(socket.socket()) for _ in range(2))
+        busy.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        for client in (idle, busy):
+            client.connect(("127.0.0.1", port))
+        idle.sendall(REQUEST.format("/", "").encode())
+        assert idle.recv(65536).endswith(b"home")
+        busy.sendall(REQUEST.format("/big", "").encode())
+        received = busy.recv(64)
+        children = children_of(process.pid)
+        process.send_signal(signal.SIGTERM)
+        assert idle.recv(64) == b""
+        idle.close()
+        while part := busy.recv(65536):
+            received += part
+        assert received.endswith(BODY)
+        busy.close()
+        process.wait()
+    assert not any(Path(f"/proc/{child}").exists() for child in children)
+
+
+def test_the_log_of_children_is_whole_when_they_have_ended(site: Path, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with served(str(site), "--stack", "kernel:processes", "--access-log", str(log)) as (_, port):
+        for _ in range(5):
+            assert get(port, "/") == b"home"
+    assert log.read_text().count('"GET / HTTP/1.1" 200 4') == 5
 
 
 def children_of(pid: int) -> list[int]:

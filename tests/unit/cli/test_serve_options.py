@@ -96,6 +96,7 @@ KERNEL = {"link": None, "stack": "kernel:poll"}
         ({"stack": "kernel:reuseport", "json_stats": True}, "--json-stats makes no sense"),
         ({"listen": "localhost"}, "bad --listen 'localhost'"),
         ({"listen": ""}, "bad --listen ''"),
+        ({"stack": "kernel:processes", "json_stats": True}, "--json-stats makes no sense"),
         ({"stack": "kernel:threads", "spin": 5}, "--spin makes no sense with --stack kernel:threads"),
         ({"linger": float("nan")}, "bad --linger nan"),
     ],
@@ -117,6 +118,11 @@ def test_spin_is_for_the_kernels_sockets_alone(tmp_path: Path) -> None:
         LabError, match="--spin is for --stack kernel:STRATEGY: how a stack of ours waits is --busy-poll"
     ):
         check(Options(tmp_path, spin=50))
+
+
+def test_cork_is_for_the_kernels_sockets_alone(tmp_path: Path) -> None:
+    with pytest.raises(LabError, match="--cork is for --stack kernel:STRATEGY"):
+        check(Options(tmp_path, cork=True))
 
 
 def test_where_the_kernels_sockets_are_found(tmp_path: Path) -> None:

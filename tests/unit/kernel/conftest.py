@@ -13,7 +13,7 @@ from ustack.testing.loopback import Loopback
 from ustack.testing.recorder import Recorder
 
 
-@pytest.fixture(params=strategies.names())
+@pytest.fixture(params=strategies.in_one_process())
 def strategy(request: pytest.FixtureRequest) -> str:
     name: str = request.param
     if name.startswith("io_uring"):

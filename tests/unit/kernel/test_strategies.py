@@ -22,7 +22,18 @@ Make = Callable[..., Loopback]
 
 
 def test_there_are_these() -> None:
-    assert names() == ("epoll-lt", "epoll-et", "poll", "select", "rtsig", "io_uring", "io_uring-zc", "threads")
+    assert names() == (
+        "epoll-lt",
+        "epoll-et",
+        "poll",
+        "select",
+        "rtsig",
+        "io_uring",
+        "io_uring-zc",
+        "threads",
+        "processes",
+    )
+    assert strategies.in_one_process() == names()[:8]
     assert strategies.in_one_thread() == names()[:7]
 
 
@@ -215,6 +226,40 @@ def test_signals_that_were_lost_are_made_up_for() -> None:
     assert recorder.errors == []
 
 
+def test_signals_that_are_lost_again_and_again_leave_nobody_out() -> None:
+    """A sweep asks about 256 descriptors at a time; it goes on where it was, and does not begin anew each time."""
+    recorder = Recorder()
+    loopback = Loopback(recorder, "rtsig")
+    ends = [loopback.open() for _ in range(300)]
+    loopback.settle()
+    soft, hard = resource.getrlimit(resource.RLIMIT_SIGPENDING)
+    resource.setrlimit(resource.RLIMIT_SIGPENDING, (2, hard))
+    try:
+        for end in ends:
+            end.send(b"x")
+        for _ in range(10):
+            for end in ends[:250]:
+                end.send(b"x")
+            loopback.poll()
+    finally:
+        resource.setrlimit(resource.RLIMIT_SIGPENDING, (soft, hard))
+    assert set(recorder.received) == {end.port for end in ends}
+    loopback.close()
+
+
+def test_an_urgent_byte_stays_among_the_others(make: Make) -> None:
+    """RFC 6093 section 6. A read ends in front of it: nobody may take that for the end of what can be read."""
+    recorder = Recorder()
+    loopback = make(recorder)
+    end = loopback.open()
+    loopback.settle()
+    end.send(b"before")
+    end.socket.send(b"!", socket.MSG_OOB)
+    end.send(b"after")
+    loopback.settle()
+    assert recorder.received == {end.port: b"before!after"}
+
+
 def test_a_transport_that_goes_leaves_the_others_what_was_lost() -> None:
     """SIGIO says not whose signals were lost, and all transports of a thread share it."""
     recorder = Recorder()
@@ -273,6 +318,36 @@ def test_after_short_sleeps_a_wait_asks_again_and_again_before_it_sleeps(strateg
 def test_who_sleeps_in_recv_asks_nobody() -> None:
     with pytest.raises(ValueError, match="spin_ns=1: with threads, who serves a connection asks nobody"):
         KernelTransport("threads", spin_ns=1)
+
+
+def test_processes_have_the_kernels_time() -> None:
+    with pytest.raises(ValueError, match="a process for each connection has the kernel's time"):
+        KernelTransport("processes", now_ns=0)
+
+
+def test_what_children_have_counted_is_added_up(tmp_path: Path) -> None:
+    (tmp_path / "index.html").write_text("home")
+    with HttpServer(tmp_path) as server, KernelTransport("processes") as transport:
+        port = transport.listen(0, application=server, address=ADDRESS).port
+
+        def client() -> None:
+            for _ in range(3):
+                connection = http.client.HTTPConnection(ADDRESS, port)
+                connection.request("GET", "/")
+                assert connection.getresponse().read() == b"home"
+                connection.close()
+            while transport.counters()["closed_connections"] < 3:
+                os.sched_yield()
+            transport.stop()
+
+        thread = threading.Thread(target=client)
+        thread.start()
+        transport.run()
+        thread.join()
+        counters = transport.counters()
+        assert (counters["accepted_connections"], counters["closed_connections"]) == (3, 3)
+        assert counters["bytes_received"] > 3 * len("GET / HTTP/1.1")
+        assert transport.established == 0
 
 
 def threads_of_this_process() -> int:

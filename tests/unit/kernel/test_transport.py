@@ -9,7 +9,7 @@ import select
 import socket
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -400,3 +400,52 @@ def test_a_time_that_cannot_be_lingered_closes_nothing(strategy: str) -> None:
         socket.create_connection((ADDRESS, port)).close()
         transport.close(linger=None)
     assert not transport.alive
+
+
+@pytest.mark.parametrize("strategy", strategies.in_one_thread())  # else the child would be a thread of another's
+def test_a_fork_inside_an_upcall_leaves_both_whole(make: Make) -> None:
+    """The child's turn goes on to its end, and finds nothing to do; the connections stay the parent's."""
+    recorder = Recorder()
+    loopback = make(recorder)
+    ends = [loopback.open() for _ in range(3)]
+    loopback.settle()
+    children: list[int] = []
+
+    def forks(port: int) -> None:
+        recorder.on("data")
+        children.append(os.fork())
+
+    recorder.on("data", forks)
+    for end in ends:
+        end.send(b"x")
+    loopback.poll()
+    if children == [0]:
+        os._exit(0 if not loopback.transport.alive and len(recorder.log) < 20 else 1)
+    assert os.waitpid(children[0], 0)[1] == 0
+    for end in ends:
+        end.send(b"y")
+    loopback.settle()
+    assert recorder.received == {end.port: b"xy" for end in ends}
+
+
+@pytest.mark.parametrize("strategy", [name for name in strategies.in_one_process() if "uring" not in name])
+def test_a_corked_response_ends_with_its_last_byte(make: Make) -> None:
+    recorder = Recorder()
+    loopback = make(recorder, cork=True, sndbuf_bytes=8192)
+    end = loopback.open()
+    loopback.settle()
+    for number in range(1, 4):
+        recorder.act(end.port, ("send", b"z" * 100_000))
+        received = b""
+        while len(received) < 100_000:
+            loopback.settle()
+            with suppress(BlockingIOError):
+                received += end.receive()
+        loopback.settle()
+        assert loopback.transport.counters()["corks"] == number
+    assert loopback.transport.counters()["sends"] > 3
+
+
+def test_who_sends_by_requests_of_its_own_has_no_cork() -> None:
+    with pytest.raises(ValueError, match="cork=True: io_uring sends by requests of its own"):
+        KernelTransport("io_uring", cork=True)

@@ -12,13 +12,13 @@ from tests.unit.server.website import KernelSite, MemorySite, Site, fill
 from ustack.buf import lent
 from ustack.kernel import strategies
 
-OWN_THREADS = {*strategies.names()} - {*strategies.in_one_thread()}
+OWN_THREADS = {*strategies.in_one_process()} - {*strategies.in_one_thread()}
 
 # What a site's bytes can be carried by: the kernel's sockets with each strategy among it.
 OVER: dict[str, Callable[..., Site]] = {
     "engine": Site,
     "memory": MemorySite,
-    **{f"kernel-{name}": partial(KernelSite, strategy=name) for name in strategies.names()},
+    **{f"kernel-{name}": partial(KernelSite, strategy=name) for name in strategies.in_one_process()},
 }
 
 # Where one thread does everything, and it is the caller's.

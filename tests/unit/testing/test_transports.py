@@ -239,7 +239,7 @@ class KernelWorld(World):
 WORLDS: dict[str, Callable[[], World]] = {
     "engine": EngineWorld,
     "memory": MemoryWorld,
-    **{f"kernel-{strategy}": partial(KernelWorld, strategy) for strategy in strategies.names()},
+    **{f"kernel-{strategy}": partial(KernelWorld, strategy) for strategy in strategies.in_one_process()},
 }
 
 
