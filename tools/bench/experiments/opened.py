@@ -86,11 +86,11 @@ class Modems(Experiment):
         "much memory?"
     )
     unit = "% of the readers' rate"
-    readers: ClassVar[dict[str, int]] = {"10,000 readers": 10_000}
+    readers: ClassVar[dict[str, int]] = {"1,000 readers": 1000, "10,000 readers": 10_000}
     points = tuple(readers)
     rate_bps = 28_800
     seconds = 5
-    ramp_s = 3
+    ramp_s = 5
     beside_s = seconds + ramp_s + SILENCE_S + 3.0
     most_rounds = 1
     files = ("/1m.bin",)
