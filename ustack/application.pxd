@@ -6,8 +6,9 @@
 #     conn_t          a connection: one word of the application's own; the rest is the transport's
 #
 # An application is written against this file alone, and runs unchanged over every transport: the engine's TCP
-# (engine/transport), one in memory for tests (testing/memory_transport). A transport makes the upcalls in its own
-# thread, never two at once, and never from inside a downcall: a downcall only leaves work behind.
+# (engine/transport), the kernel's sockets (kernel/transport), one in memory for tests (testing/memory_transport). A
+# transport makes the upcalls never two at once, in whichever of its threads, and never from inside a downcall: a
+# downcall only leaves work behind.
 #
 # It must not: know a protocol's record. Above: transports (engine, testing) and applications (server, blocking,
 # testing's recorder). Below: base, buf's lent_t, link's gate.

@@ -171,7 +171,7 @@ cdef extern from "<sys/epoll.h>" nogil:
         uint32_t events
         epoll_data_t data
     const int EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLL_CTL_MOD, EPOLL_CTL_DEL
-    const uint32_t EPOLLIN, EPOLLOUT, EPOLLERR, EPOLLHUP, EPOLLRDHUP, EPOLLET, EPOLLEXCLUSIVE
+    const uint32_t EPOLLIN, EPOLLPRI, EPOLLOUT, EPOLLERR, EPOLLHUP, EPOLLRDHUP, EPOLLET, EPOLLEXCLUSIVE
     int epoll_create1(int flags)
     int epoll_ctl(int epoll_fd, int operation, int fd, epoll_event *event)
     int epoll_wait(int epoll_fd, epoll_event *events, int most, int timeout_ms)
@@ -193,6 +193,11 @@ cdef extern from "<sys/mman.h>" nogil:
     const int PROT_NONE, PROT_READ, PROT_WRITE
     const int MAP_SHARED, MAP_PRIVATE, MAP_ANONYMOUS, MAP_NORESERVE, MAP_POPULATE, MREMAP_MAYMOVE
     const int MADV_DONTNEED, MADV_NOHUGEPAGE, MADV_WILLNEED
+
+
+cdef extern from "<sys/prctl.h>" nogil:
+    const int PR_SET_PDEATHSIG
+    int prctl(int option, unsigned long value)
 
 
 cdef extern from "<sys/select.h>" nogil:
@@ -224,6 +229,7 @@ cdef extern from "<sys/socket.h>" nogil:
     const int MSG_DONTWAIT, MSG_NOSIGNAL, MSG_TRUNC, SHUT_WR, SHUT_RDWR
     const int SOL_SOCKET, SOL_PACKET, SO_ERROR, SO_SNDBUF, SO_RCVBUF, SO_SNDBUFFORCE, SO_ATTACH_FILTER
     const int SO_DETACH_FILTER, SO_REUSEADDR, SO_REUSEPORT, SO_KEEPALIVE, SO_LINGER, SO_ACCEPTCONN
+    const int SO_OOBINLINE
     int socket(int domain, int kind, int protocol)
     int bind(int fd, const sockaddr *address, unsigned int length)
     int socket_listen "listen"(int fd, int backlog)
@@ -254,7 +260,7 @@ cdef extern from "<sys/stat.h>" nogil:
 
 
 cdef extern from "<sys/syscall.h>" nogil:
-    const long SYS_openat2, SYS_gettid, SYS_io_uring_setup, SYS_io_uring_enter, SYS_io_uring_register
+    const long SYS_openat2, SYS_gettid, SYS_io_uring_setup, SYS_io_uring_enter, SYS_io_uring_register, SYS_pidfd_open
 
 
 cdef extern from "<sys/time.h>" nogil:

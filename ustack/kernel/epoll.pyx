@@ -10,14 +10,11 @@ from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 
 from ustack.base.posix cimport (
-    EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLL_CTL_MOD, EPOLLERR, EPOLLET, EPOLLEXCLUSIVE, EPOLLHUP, EPOLLIN,
-    EPOLLOUT, EPOLLRDHUP, close_descriptor, epoll_create1, epoll_ctl, epoll_event, epoll_wait)
+    EPOLLERR, EPOLLET, EPOLLEXCLUSIVE, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLPRI, EPOLLRDHUP, EPOLL_CLOEXEC,
+    EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLL_CTL_MOD, close_descriptor, epoll_create1, epoll_ctl, epoll_event, epoll_wait)
 from ustack.kernel.readiness cimport (
     READY_EOF, READY_ERROR, READY_HANGUP, READY_IN, READY_ONE_OF_US, READY_OUT, milliseconds_of, readiness_ops_t,
     readiness_t, ready_t)
-
-cdef extern from "<sys/epoll.h>" nogil:
-    const uint32_t EPOLLPRI
 
 cdef enum:
     EVENTS_MOST = 256           # in one call

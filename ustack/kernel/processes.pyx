@@ -7,9 +7,10 @@ from libc.string cimport memcpy, memset
 
 from ustack.base.clock cimport clock_monotonic_ns
 from ustack.base.posix cimport (
-    ITIMER_REAL, MAP_ANONYMOUS, MAP_FAILED, MAP_SHARED, PROT_READ, PROT_WRITE, SIG_DFL, SIG_IGN, SIG_SETMASK, SIGALRM,
-    SIGCHLD, SIGHUP, SIGINT, SIGKILL, SIGTERM, SIGUSR1, _exit, close_descriptor, fork, itimerval, kill, mmap, munmap,
-    pthread_sigmask, setitimer, sigaction, sigaction_t, sigemptyset, sigset_t, syscall, waitpid)
+    ITIMER_REAL, MAP_ANONYMOUS, MAP_FAILED, MAP_SHARED, PROT_READ, PROT_WRITE, PR_SET_PDEATHSIG, SIGALRM, SIGCHLD,
+    SIGHUP, SIGINT, SIGKILL, SIGTERM, SIGUSR1, SIG_DFL, SIG_IGN, SIG_SETMASK, SYS_pidfd_open, _exit,
+    close_descriptor, fork, itimerval, kill, mmap, munmap, prctl, pthread_sigmask, setitimer, sigaction,
+    sigaction_t, sigemptyset, sigset_t, syscall, waitpid)
 from ustack.base.wheel cimport wheel_next_ns
 from ustack.buf.slab cimport slab_at
 from ustack.kernel.connections cimport conn_end, token_of
@@ -22,13 +23,6 @@ cdef extern from "Python.h":
     void PyOS_BeforeFork()
     void PyOS_AfterFork_Child()
     void PyOS_AfterFork_Parent()
-
-cdef extern from "<sys/syscall.h>" nogil:
-    const long SYS_pidfd_open
-
-cdef extern from "<sys/prctl.h>" nogil:
-    const int PR_SET_PDEATHSIG
-    int prctl(int option, unsigned long value)
 
 cdef extern from *:
     void add "__atomic_fetch_add"(uint64_t *at, uint64_t more, int order) nogil

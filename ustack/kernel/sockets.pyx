@@ -15,10 +15,10 @@ from ustack.application cimport (
 from ustack.base.posix cimport (
     AF_INET, FIONREAD, F_DUPFD_CLOEXEC, F_GETFL, F_SETFL, IPPROTO_IP, IPPROTO_TCP, IP_TOS, IP_TTL, MSG_DONTWAIT,
     MSG_NOSIGNAL, MSG_TRUNC, O_NONBLOCK, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_STREAM, SOL_SOCKET, SO_ACCEPTCONN,
-    SO_ERROR, SO_KEEPALIVE, SO_LINGER, SO_REUSEADDR, SO_REUSEPORT, SO_SNDBUF, TCP_CONGESTION, TCP_CORK, TCP_INFO,
-    TCP_NODELAY, TCP_USER_TIMEOUT, bind, close_descriptor, fcntl, getpeername, getsockname, getsockopt, htons,
-    ioctl, iovec, linger, msghdr, ntohs, recv, sendmsg, setsockopt, sockaddr, sockaddr_in, socket, socket_connect,
-    socket_listen, tcp_info)
+    SO_ERROR, SO_KEEPALIVE, SO_LINGER, SO_OOBINLINE, SO_REUSEADDR, SO_REUSEPORT, SO_SNDBUF, TCP_CONGESTION,
+    TCP_CORK, TCP_INFO, TCP_NODELAY, TCP_USER_TIMEOUT, bind, close_descriptor, fcntl, getpeername, getsockname,
+    getsockopt, htons, ioctl, iovec, linger, msghdr, ntohs, recv, sendmsg, setsockopt, sockaddr, sockaddr_in,
+    socket, socket_connect, socket_listen, tcp_info)
 from ustack.base.types cimport ip_addr_set_v4, ip_addr_t
 from ustack.buf.slab cimport slab_at
 from ustack.kernel.completing cimport completing_flush
@@ -27,9 +27,6 @@ from ustack.kernel.counters cimport (
     BYTES_RECEIVED, BYTES_SENT, CORKS, DAMAGED_ABORTED, RECEIVES, RECEIVES_IN_VAIN, SENDS, SENDS_SHORT)
 from ustack.kernel.records cimport (
     CONTROL_NAME_BYTES, NAMED, UNWRITABLE, kernel_conn_t, kernel_lock, kernel_t, kernel_unlock, piece_t, tally)
-
-cdef extern from "<sys/socket.h>" nogil:
-    const int SO_OOBINLINE
 
 cdef enum:
     VECTOR_MOST = 64            # ranges in one sendmsg
