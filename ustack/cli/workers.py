@@ -77,7 +77,7 @@ class Workers:
                 return None
         return f"cannot serve: {ENDED}"
 
-    def _be_one(self, heard: int, told: int, parent: int, mask: set[signal.Signals]) -> None:
+    def _be_one(self, heard: int, told: int, parent: int, mask: set[int | signal.Signals]) -> None:
         """In the child, to its end."""
         status = 2
         answer = Answer(told, parent)

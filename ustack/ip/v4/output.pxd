@@ -35,10 +35,10 @@ cdef inline bint ip_can_gather(const ip_t *ip) noexcept nogil:
     return ip.link.ops.tx_gather != NULL and ip.pending_neighbour == 0
 
 
-# ip_commit for a super-frame whose payload is not in the reservation but in pieces[0 .. count) (device.pxd, tx_gather).
-# False: it was not sent, the reservation stands; write the payload there and commit.
+# ip_commit for a super-frame whose payload is not in the reservation but in pieces[0 .. n_pieces) (device.pxd,
+# tx_gather). False: it was not sent, the reservation stands; write the payload there and commit.
 cdef bint ip_commit_gathered(ip_t *ip, uint32_t length, uint16_t csum_offset, uint16_t header_length,
-                             uint16_t gso_size, const iovec *pieces, uint32_t count) noexcept nogil
+                             uint16_t gso_size, const iovec *pieces, uint32_t n_pieces) noexcept nogil
 # ip_commit for a transport without a pseudo-header, which has filled in its checksum itself.
 cdef void ip_commit_whole(ip_t *ip, uint32_t length) noexcept nogil
 # Largest transport length (header and payload) of an ordinary packet, and of a super-frame (the same without

@@ -149,7 +149,7 @@ cdef void ip_commit(ip_t *ip, uint32_t length, uint16_t csum_offset, uint16_t he
 
 
 cdef bint ip_commit_gathered(ip_t *ip, uint32_t length, uint16_t csum_offset, uint16_t header_length,
-                             uint16_t gso_size, const iovec *pieces, uint32_t count) noexcept nogil:
+                             uint16_t gso_size, const iovec *pieces, uint32_t n_pieces) noexcept nogil:
     cdef offload_t offload
     ensure(ip.frame != NULL and ip_can_gather(ip) and length <= ip_payload_max(ip))
     ensure(gso_size and ip.link.caps.tx_segmentation and ip.link.caps.tx_checksum and header_length < length)
@@ -157,7 +157,7 @@ cdef bint ip_commit_gathered(ip_t *ip, uint32_t length, uint16_t csum_offset, ui
     _leave_to_device(&offload, ip.frame + HEADERS_BYTES, _pseudo_sum(ip, length), csum_offset, header_length, gso_size)
     ipv4_finish(ip.frame + ETHERNET_HEADER_BYTES, <uint16_t>(IPV4_HEADER_BYTES + length), ip.identification)
     if ip.link.ops.tx_gather(ip.link, HEADERS_BYTES + length, HEADERS_BYTES + header_length, &offload, pieces,
-                             count) < 0:
+                             n_pieces) < 0:
         return False
     ip.frame = NULL
     return True

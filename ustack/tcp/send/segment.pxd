@@ -2,8 +2,8 @@
 # One segment of a synchronized connection: its header, its bytes from the send queue, a frame of the link.
 #
 # The bytes are copied from the lent buffers straight into the transmit slot. More than SMSS of them make a super-frame,
-# which the link cuts; many of them stay where they are, if the link can gather a frame. It must not: decide whether or how much may go, move SND.NXT, touch a record or a timer of
-# retransmission (progress and resend do).
+# which the link cuts; many of them stay where they are, if the link can gather a frame. It must not: decide whether or
+# how much may go, move SND.NXT, touch a record or a timer of retransmission (progress and resend do).
 #
 # Inline is what every segment with data needs: output's plain path makes no call for it. Read first: RFC 9293 sections
 # 3.1, 3.10.7.4 (ACK and window of every segment); RFC 7323 section 3.2; RFC 3168 section 6.1. Above: progress, resend,

