@@ -21,6 +21,7 @@ from ustack.tools.generators import WRK_PATHS, WRK_REPORT, Load, LoadError, insi
 from ustack.tools.servers import WITH_US, Server, ustack_command
 
 HEAD_MOST_BYTES = 2048  # of a response
+SEED = 1  # of `ustack load`: everybody is asked at the same moments, and timestamps go on from run to run
 WAIT_S = 30.0  # beyond the load's own time
 
 # wrk makes its one request in init(); so many of them at once are one request of its own, and it counts the answers.
@@ -113,6 +114,7 @@ class UstackLoad:
         words = [*WITH_US, "taskset", "-c", str(self.core), *ustack_command(), "load", server.url + shape.path]
         words += ["--link", f"dev:{server.client_ifname()}", "--netns", server.client_netns]
         words += ["--address", f"{beside(server.host)}/24", "-c", str(shape.connections), "-d", f"{seconds:g}s"]
+        words += ["--seed", str(SEED)]
         return [*words, "--json", *(["--close"] if shape.close else []), *more]
 
     def run(self, server: Server, shape: Shape, seconds: int) -> Load:

@@ -21,7 +21,7 @@ import click
 
 from ustack.cli.amounts import read_settings
 from ustack.cli.live import Line, say
-from ustack.cli.load_options import MEMORY, Checked, Options, check
+from ustack.cli.load_options import MEMORY, Checked, Options, check, seed_of_boot
 from ustack.cli.serve_options import DEFAULT_CC
 from ustack.cli.signals import Interrupted, StopSignals, ending
 from ustack.lab import LabError, Made, privilege
@@ -78,7 +78,12 @@ FILE = click.Path(path_type=Path)
     help="One response in N is hashed, and compared with its file, or the first one; 0: none.",
 )
 @click.option("--openings", type=click.IntRange(1), default=256, show_default=True, help="Handshakes at once.")
-@click.option("--seed", type=int, help="Makes Poisson's gaps, ports and sequence numbers repeatable.")
+@click.option(
+    "--seed",
+    type=int,
+    help="Makes Poisson's gaps, ports and secrets repeatable.  [default: gaps by chance; ports, timestamps and sequence"
+    " numbers go on from one run to the next until the machine is booted again]",
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of the table.")
 @click.option("--busy-poll", type=click.Choice(["auto", "always", "never"]), default="auto", show_default=True)
 @click.option("--ring", type=click.IntRange(1, RING_MAX), metavar="FRAMES", help="As with serve.  [default: 2048]")
@@ -129,7 +134,7 @@ def _on_link(options: Options, checked: Checked, lab: Made, signals: StopSignals
                 options.gateway,
                 sources=options.sources,
                 cc=options.cc,
-                seed=options.seed,
+                seed=seed_of_boot(lab.address) if options.seed is None else options.seed,
                 **checked.settings,
             )
             resources.callback(stack.close, linger=0.0)

@@ -5,6 +5,7 @@ It must not: make or open anything but the files of paths and bodies that it rea
 tools.load.
 """
 
+import hashlib
 import ipaddress
 import os
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from ustack.tools.load.questions import Target, bodies_of, parse_url, read_paths
 from ustack.tools.load.running import Load
 
 MEMORY = "memory"
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 SLOW_WINDOW_BYTES = 16384  # a slow reader's window: what it has not read must not all be on its side
 
 
@@ -129,6 +131,17 @@ def _load(options: Options, bodies: list[tuple[int, int | None]] | None) -> Load
         openings=options.openings,
         seed=seed,
     )
+
+
+def seed_of_boot(address: str) -> int | None:
+    """For a stack with this address, the same until the machine is booted again: its timestamps and initial sequence
+    numbers are by CLOCK_MONOTONIC and this, and go on from one run to the next, so that a server which still has an
+    earlier run's connections in TIME-WAIT takes a new SYN at once (RFC 6191, section 2). None: it cannot be known."""
+    try:
+        boot = BOOT_ID.read_text(encoding="ascii").strip()
+    except (OSError, ValueError):
+        return None
+    return int.from_bytes(hashlib.sha256(f"{boot} {address}".encode()).digest()[:8], "little")
 
 
 def _time_ns(text: str, what: str) -> int:

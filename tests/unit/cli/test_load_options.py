@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from ustack.cli import load_options
 from ustack.cli.commands import run_command
 from ustack.cli.load import load
-from ustack.cli.load_options import Options, check, read_rate
+from ustack.cli.load_options import Options, check, read_rate, seed_of_boot
 from ustack.lab import LabError
 
 URL = "http://198.18.0.2/512.bin"
@@ -97,3 +98,17 @@ def test_no_good_response_is_a_failure(site: Path, capfd: pytest.CaptureFixture[
     words = ["http://198.18.0.2/none", "--link", f"memory:{site}", "-n", "3"]
     assert run_command(load, words) == 1
     assert "error: status" in capfd.readouterr().out
+
+
+def test_a_later_run_of_one_boot_has_the_same_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    boot = tmp_path / "boot_id"
+    monkeypatch.setattr(load_options, "BOOT_ID", boot)
+    assert seed_of_boot("198.18.0.1/24") is None
+    boot.write_text("4e3a5c0e-6cf1-4a0e-9c4c-0a1b2c3d4e5f\n")
+    first = seed_of_boot("198.18.0.1/24")
+    assert first is not None
+    assert 0 <= first < 2**64
+    assert seed_of_boot("198.18.0.1/24") == first
+    assert seed_of_boot("198.18.0.2/24") != first
+    boot.write_text("5e3a5c0e-6cf1-4a0e-9c4c-0a1b2c3d4e5f\n")
+    assert seed_of_boot("198.18.0.1/24") != first

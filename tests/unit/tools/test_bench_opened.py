@@ -11,7 +11,7 @@ from ustack.tools.bench.contestants.base import Contestant
 from ustack.tools.bench.experiments import opened
 from ustack.tools.bench.experiments.base import Bench
 from ustack.tools.bench.experiments.opened import Modems, Overload
-from ustack.tools.bench.generators import Shape, UstackLoad, Wrk, beside
+from ustack.tools.bench.generators import SEED, Shape, UstackLoad, Wrk, beside
 from ustack.tools.generators import LoadError
 
 
@@ -107,6 +107,7 @@ def test_ustack_load_asks_from_an_address_that_nobody_has(server: Contestant, tm
     assert words[words.index("--address") + 1] == "198.18.0.77/24"
     assert words[words.index("--link") + 1] == "dev:veth0"
     assert words[words.index("-d") + 1] == "3s"
+    assert words[words.index("--seed") + 1] == str(SEED)
     assert beside("10.1.2.3") == "10.1.2.77"
 
 
