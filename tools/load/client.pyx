@@ -107,6 +107,18 @@ cdef inline void count_outcome(load_t *load, outcome_t kind, uint64_t due_ns) no
         load.measured.outcomes[<int>kind] += 1
 
 
+cdef inline bint has_no_response(outcome_t kind) noexcept nogil:
+    """It ended without a whole response, right or wrong."""
+    return OUTCOME_REFUSED <= kind <= OUTCOME_TIMEOUT or kind == OUTCOME_UNANSWERED or kind == OUTCOME_UNSENT
+
+
+cdef void count_failure(load_t *load, outcome_t kind, uint64_t due_ns) noexcept nogil:
+    """Of a request that was due: one without a response has waited until now, at least."""
+    count_outcome(load, kind, due_ns)
+    if has_no_response(kind) and in_window(load, due_ns):
+        histogram_record(load.unanswered, load.now_ns - due_ns)
+
+
 cdef inline void count_response(tally_t *tally, const client_t *client) noexcept nogil:
     tally.statuses[client.response.status // 100] += 1
     tally.body_bytes += client.response.body_bytes
@@ -171,7 +183,7 @@ cdef void again(load_t *load, client_t *client, bint pause) noexcept nogil:
 cdef void fail(load_t *load, client_t *client, outcome_t kind, bint aborts) noexcept nogil:
     """The request under way has failed, and the connection with it."""
     cdef conn_t *conn = client.conn
-    count_outcome(load, kind, client.due_ns)
+    count_failure(load, kind, client.due_ns)
     leave(load, client)
     if aborts:
         load.transport.abort(load.transport, conn)
@@ -182,7 +194,10 @@ cdef void fail(load_t *load, client_t *client, outcome_t kind, bint aborts) noex
 
 cdef void fail_opening(load_t *load, client_t *client, outcome_t kind) noexcept nogil:
     """It could not be opened. With a request that was due on it, that one has failed."""
-    count_outcome(load, kind, client.due_ns if client.flags & CLIENT_DUE else load.now_ns)
+    if client.flags & CLIENT_DUE:
+        count_failure(load, kind, client.due_ns)
+    else:
+        count_outcome(load, kind, load.now_ns)
     client.flags &= CLIENT_LISTED
     again(load, client, True)
 
@@ -481,7 +496,7 @@ cdef void on_closed(application_t *app, const transport_t *transport, conn_t *co
     elif client.state == CLIENT_WAITING:
         due_ns = client.due_ns
         leave(load, client)
-        count_outcome(load, OUTCOME_TIMEOUT if reason == CLOSE_TIMEOUT else OUTCOME_RESET, due_ns)
+        count_failure(load, OUTCOME_TIMEOUT if reason == CLOSE_TIMEOUT else OUTCOME_RESET, due_ns)
         again(load, client, False)
     else:
         closed_idle(load, client)
@@ -588,9 +603,7 @@ cdef void load_finish(load_t *load, uint64_t now_ns) noexcept nogil:
         if client.state == CLIENT_CLOSED:
             continue
         if client.state == CLIENT_WAITING or client.flags & CLIENT_DUE:
-            count_outcome(load, OUTCOME_UNANSWERED, client.due_ns)
-            if in_window(load, client.due_ns):
-                histogram_record(load.unanswered, now_ns - client.due_ns)
+            count_failure(load, OUTCOME_UNANSWERED, client.due_ns)
         conn = client.conn
         if client.state == CLIENT_WAITING:
             leave(load, client)
@@ -599,9 +612,7 @@ cdef void load_finish(load_t *load, uint64_t now_ns) noexcept nogil:
             leave(load, client)
             load.transport.close(load.transport, conn)
     while load.schedule.due_ns != UINT64_MAX and load.schedule.due_ns < now_ns:
-        count_outcome(load, OUTCOME_UNSENT, load.schedule.due_ns)
-        if in_window(load, load.schedule.due_ns):
-            histogram_record(load.unanswered, now_ns - load.schedule.due_ns)
+        count_failure(load, OUTCOME_UNSENT, load.schedule.due_ns)
         schedule_advance(&load.schedule)
     load.schedule.due_ns = UINT64_MAX
     if load.until_ns > now_ns:

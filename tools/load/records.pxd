@@ -136,5 +136,5 @@ ctypedef struct load_t:
     uint64_t hashed
     uint64_t latest_ns          # when the last complete response came
     histogram_t *latency        # of good responses to requests due in the measured part
-    histogram_t *unanswered     # how long the others had waited at the end
+    histogram_t *unanswered     # how long those without a response had waited when they failed, or at the end
     histogram_t *opened         # from SYN to established

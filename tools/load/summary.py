@@ -74,6 +74,7 @@ class Summary:
     client_idle: float | None
     histogram: str
     most_open: int = 0
+    latency_unanswered: int = 0  # requests in `latency_us` to which no whole response came
 
     @property
     def requests_per_second(self) -> float:
@@ -105,8 +106,9 @@ def summarise(
     connections: int,
     idle: float | None,
 ) -> Summary:
-    """In an open loop requests that were never answered are in the distribution, with the time that they had waited:
-    what it says of them is a lower bound, and leaving them out would flatter the server."""
+    """In an open loop requests that were never answered are in the distribution, with the time that they had waited
+    when they failed or the run ended: what it says of them is a lower bound, and leaving them out would flatter the
+    server."""
     distribution = as_hdr(latency)
     if rate and unanswered.total:  # adding nothing would make 0 the least
         distribution.add(as_hdr(unanswered))
@@ -135,6 +137,7 @@ def summarise(
         client_idle=idle,
         histogram=distribution.encode().decode("ascii"),
         most_open=stats["most_open"],
+        latency_unanswered=unanswered.total if rate else 0,
     )
 
 
@@ -150,8 +153,8 @@ def warnings_of(summary: Summary) -> list[str]:
     said = []
     if summary.client_idle is not None and summary.client_idle < FULL:
         said.append("the client was idle for less than 5 % of the time: its own core may be the limit, not the server")
-    late = summary.errors.get("unsent", 0) + summary.errors.get("unanswered", 0)
-    if summary.rate and late:
+    late = summary.latency_unanswered
+    if late:
         said.append(f"{late:,} requests that were due were never answered: their latency is a lower bound")
     if summary.most_open < summary.connections and summary.opened == 0 and summary.good:
         said.append(f"only {summary.most_open:,} of {summary.connections:,} connections were open at once")

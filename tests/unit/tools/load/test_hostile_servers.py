@@ -10,6 +10,7 @@ from ustack import Connection
 from ustack.errors import WouldBlock
 from ustack.tools.load.client import LoadClient
 from ustack.tools.load.memory import MemoryWorld
+from ustack.tools.load.summary import summarise, warnings_of
 
 MILLISECOND = 1_000_000
 STEP = 100_000
@@ -21,6 +22,12 @@ Answer = Callable[[Connection, int], None]  # to the connection, of the n-th req
 
 def play(answer: Answer, rounds: int = 200, duration_ns: int = 0, **load: Any) -> tuple[dict[str, Any], int]:
     """The client's figures, and how many requests the scripted server has seen. Everything is given back."""
+    client, seen = played(answer, rounds, duration_ns, **load)
+    return client.stats(), seen
+
+
+def played(answer: Answer, rounds: int, duration_ns: int, **load: Any) -> tuple[LoadClient, int]:
+    """The client itself."""
     load.setdefault("connections", 2)
     if not duration_ns and "rate" not in load:
         load.setdefault("requests_most", 20)
@@ -54,7 +61,7 @@ def play(answer: Answer, rounds: int = 200, duration_ns: int = 0, **load: Any) -
         world.finish(client)
         for end in open_ends:
             end.abort()
-    return client.stats(), seen
+    return client, seen
 
 
 def saying(octets: bytes, *, then: str = "") -> Answer:
@@ -149,6 +156,57 @@ def test_one_that_stops_cannot_hide_what_was_due() -> None:
     assert outcomes["ok"] == 200
     assert sum(outcomes.values()) == 1000
     assert outcomes["unsent"] + outcomes.get("unanswered", 0) + outcomes.get("timeout", 0) == 800
+
+
+SILENCES: dict[str, tuple[Answer, str]] = {
+    "no answer": (lambda end, number: None, "timeout"),
+    "half an answer": (saying(OK[:-1]), "timeout"),
+    "a reset": (lambda end, number: end.abort(), "reset"),
+    "no byte, then the end": (lambda end, number: end.close(), "closed"),
+    "fewer bytes, then the end": (saying(OK[:-1], then="close"), "cut"),
+}
+
+
+@pytest.mark.parametrize("case", SILENCES)
+def test_in_an_open_loop_who_got_no_response_is_in_the_latency(case: str) -> None:
+    """Every fifth of 100 requests is not answered, and each has waited for as long as it took to find out."""
+    bad, kind = SILENCES[case]
+    timeout_ns = 20 * MILLISECOND
+    client, _ = played(
+        lambda end, number: bad(end, number) if number % 5 == 0 else end.send(OK) and None,
+        300,
+        100 * MILLISECOND,
+        rate=1000.0,
+        connections=30,
+        timeout_ns=timeout_ns,
+    )
+    assert client.stats()["measured"]["outcomes"] == {"ok": 80, kind: 20}
+    assert (client.latency.total, client.unanswered.total) == (80, 20)
+    summary = summarise(
+        client.stats(), client.latency, client.unanswered, client.opened, rate=1000.0, connections=30, idle=None
+    )
+    assert summary.latency_unanswered == 20
+    assert "20 requests that were due" in " ".join(warnings_of(summary))
+    if kind == "timeout":
+        assert summary.latency_us["p50"] < 5_000
+        assert summary.latency_us["p90"] * 1000 >= timeout_ns * 0.999
+
+
+def test_in_an_open_loop_who_is_refused_is_in_the_latency() -> None:
+    """A connection for each request, and nobody listens."""
+    client = LoadClient(MemoryWorld.SERVER, 81, [REQUEST], connections=200, rate=1000.0, keep_alive=False)
+    with MemoryWorld(None, step_ns=STEP) as world:
+        world.begin(client, 100 * MILLISECOND)
+        assert world.run(client, 30_000 * MILLISECOND)
+        world.finish(client)
+    assert client.stats()["measured"]["outcomes"] == {"refused": 100}
+    assert (client.latency.total, client.unanswered.total) == (0, 100)
+
+
+def test_a_wrong_response_is_in_no_latency() -> None:
+    client, _ = played(saying(OK.replace(b"200 OK", b"503 Busy")), 200, 20 * MILLISECOND, rate=1000.0, connections=5)
+    assert client.stats()["measured"]["outcomes"] == {"status": 20}
+    assert (client.latency.total, client.unanswered.total) == (0, 0)
 
 
 def test_a_connection_closed_while_idle_is_no_error() -> None:
