@@ -59,6 +59,7 @@ ctypedef struct packet_ring_t:
     uint32_t tx_next                 # slot of the next reservation
     uint32_t tx_unsent               # committed slots before tx_next that the kernel has not looked at
     uint64_t tx_stuck_since_ns       # when the device first refused the oldest unsent frame, 0: it did not
+    uint64_t gather_after_ns         # the kernel has refused a frame in one piece: do not ask again before
     uint64_t segments_asked_ns       # when the device was last asked whether it takes super-frames
     uint8_t tx_reserved              # tx_next is in the caller's hands
     uint8_t tx_blocked               # a reservation failed: wait for POLLOUT as well

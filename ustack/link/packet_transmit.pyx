@@ -10,7 +10,7 @@ Read first: Documentation/networking/packet_mmap.rst and net/packet/af_packet.c 
 packet_mmap. Below: packet_ring (layout), interface, vnet.
 """
 
-from libc.errno cimport EAGAIN, EINTR, EINVAL, ENETDOWN, ENOBUFS, ENOMEM, ENXIO, errno
+from libc.errno cimport EAGAIN, EFAULT, EINTR, EINVAL, ENETDOWN, ENOBUFS, ENOMEM, ENXIO, errno
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
@@ -167,6 +167,8 @@ cdef int packet_tx_gather(link_t *link, uint32_t length, uint32_t head_bytes, co
     ensure(ring.tx_reserved and length <= link.caps.max_frame and count <= GATHER_PIECES_MAX)
     if not ring.tx_reserved or length > link.caps.max_frame or count > GATHER_PIECES_MAX:
         return -EINVAL
+    if ring.tx_stuck_since_ns != 0 or link.now_ns < ring.gather_after_ns:
+        return -EAGAIN
     if ring.tx_unsent > 0:
         packet_tx_submit(link)
         if ring.tx_unsent > 0 or ring.gone:
@@ -180,6 +182,8 @@ cdef int packet_tx_gather(link_t *link, uint32_t length, uint32_t head_bytes, co
     message.msg_iovlen = count + 1
     link.counters.tx_submits += 1
     if sendmsg(ring.gather_fd, &message, MSG_DONTWAIT) < 0:
+        if errno != EFAULT:
+            ring.gather_after_ns = link.now_ns + TX_RETRY_NS
         return -errno
     ring.tx_reserved = False
     link.counters.tx_frames += 1

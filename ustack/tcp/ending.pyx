@@ -16,7 +16,7 @@ from ustack.tcp.records.life cimport rx_queue_release, send_queue_release
 from ustack.tcp.records.moves cimport hand_over_state, note_move
 from ustack.tcp.records.state cimport (
     CLOSED, CLOSE_HOST_UNREACHABLE, CLOSE_KEEPALIVE, CLOSE_NET_UNREACHABLE, CLOSE_NORMAL, CLOSE_REFUSED, CLOSE_RESET,
-    CLOSE_TIMEOUT, LISTEN, SYN_RECEIVED, TIME_WAIT, tcp_state_t)
+    CLOSE_TIMEOUT, LAST_ACK, LISTEN, SYN_RECEIVED, TIME_WAIT, tcp_state_t)
 from ustack.tcp.records.tcb cimport (
     OPT_ACE_SHIFT, OPT_AGREED, OPT_SLOW_TICKS, TCB_ACK_DELAYED, TCB_ACK_NOW, TCB_CLOSED_BY_APP, TCB_EV_CLOSED,
     TCB_KEEPALIVE, TCB_PERSIST, TCB_PROBE, TCB_REORDERED, TCB_REXMIT, syn_at, syn_hook, time_wait_at, time_wait_hook,
@@ -36,12 +36,13 @@ cdef void mark_closed(tcp_t *tcp, tcb_t *tcb, tcp_state_t became, close_reason_t
         tcp.orphans -= 1
     if tcb.state == SYN_RECEIVED:
         rx_queue_release(tcp, tcb)          # text on the SYN of a peer that never proved to be there
+    if tcb.state == LAST_ACK:               # the peer closed first, and is in TIME-WAIT
+        timestamp_note_end(tcp, tcb)
     hand_over_state(tcp, tcb, became)
     deadlines_clear(tcb)
     tcb.flags &= ~(TCB_ACK_NOW | TCB_ACK_DELAYED | TCB_REXMIT | TCB_PERSIST | TCB_PROBE | TCB_KEEPALIVE)
     tcb.flags |= TCB_EV_CLOSED
     tcb.close_reason = reason
-    timestamp_note_end(tcp, tcb)
     send_queue_release(tcp, tcb)
     transmissions_end(tcp, tcb)
     control_end(tcp, tcb)

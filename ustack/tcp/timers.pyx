@@ -18,7 +18,8 @@ from ustack.tcp.emit cimport emit_syn_ack
 from ustack.tcp.ending cimport connection_end, syn_received_remove, time_wait_remove
 from ustack.tcp.records.deadlines cimport (
     TIMER_SYN_RECEIVED, deadline_clear, deadline_expired, deadlines_arm, tcp_tick, tick_reached)
-from ustack.tcp.records.flight cimport FLIGHT_MARKED, FLIGHT_PROBE, FLIGHT_REORDER, flight_t
+from ustack.tcp.records.flight cimport (
+    FLIGHT_MARKED, FLIGHT_PROBE, FLIGHT_REORDER, FLIGHT_TIMEOUT_UNDONE, flight_t)
 from ustack.tcp.records.state cimport (
     CLOSED, CLOSE_HOST_UNREACHABLE, CLOSE_KEEPALIVE, CLOSE_TIMEOUT, SYN_RECEIVED, SYN_SENT, close_reason_t,
     reason_of_icmp)
@@ -216,6 +217,9 @@ cdef void congestion_on_rto(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     if flight != NULL and outstanding > flight.cwnd_before:     # see repair_begin
         outstanding = flight.cwnd_before
     if flight != NULL:
+        if flight.flags & FLIGHT_TIMEOUT_UNDONE:        # the one before was none (see repair_on_rto)
+            flight.flags &= ~FLIGHT_TIMEOUT_UNDONE
+            first = True
         if ecn_has_reduced(tcb, flight):    # no smaller ssthresh for the same window (RFC 3168 section 6.1.2)
             first = False
         flight.flags &= ~FLIGHT_MARKED

@@ -153,7 +153,11 @@ def test_a_packet_ring_sends_what_its_other_socket_refuses(veth: Wire) -> None:
     assert driver.reserve(len(frame))
     with Failing("ustack.link.packet_transmit", "sendmsg", errno.ENOBUFS) as calls:
         assert driver.gather(frame[:42], frame[42:]) == -errno.ENOBUFS
+        assert driver.gather(frame[:42], frame[42:]) == -errno.EAGAIN  # not asked again at once
     assert calls.failed == 1
     driver.commit(frame)
     assert driver.submit() == 0
     assert driver.link.counters()["tx_frames"] == 1
+    driver.now_ns = 10**9
+    assert driver.reserve(len(frame))
+    assert driver.gather(frame[:42], frame[42:]) == 0

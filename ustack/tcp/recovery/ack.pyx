@@ -313,10 +313,11 @@ cdef void take_life(tcp_t *tcp, tcb_t *tcb, uint32_t window) noexcept nogil:
     No RFC says so. RFC 6298 (5.5) backs off because silence may be congestion; here the silence has ended, and RFC 6069
     retransmits at once on less, an ICMP message. It is one segment, at most once in the time of an RTO without
     back-off, no more than (5.4) sends before any: the window stays at one segment and the back-off as it is until
-    something is acknowledged. Not into a closed window, which is probed by the timer (RFC 9293 MUST-35)."""
+    something is acknowledged. Not into a closed window, which is probed by the timer (RFC 9293 MUST-35), and not where
+    the timeout has been undone: then nothing is missing."""
     cdef flight_t *flight = flight_of(tcp, tcb)
     if (flight == NULL or flight.head == 0 or tcb.flags & TCB_PERSIST or tcb.state < ESTABLISHED or window == 0
-            or flight.flags & FLIGHT_SEND_ONE or transmission_at(tcp, flight, flight.head).flags & TX_SACKED
+            or flight.flags & (FLIGHT_SEND_ONE | FLIGHT_TIMEOUT_UNDONE) or transmission_at(tcp, flight, flight.head).flags & TX_SACKED
             or tcp.now_ns - transmission_at(tcp, flight, flight.head).sent_ns < rtt_base_rto_ns(tcp, tcb)):
         return
     transmission_lose_first(tcp, flight)

@@ -8,9 +8,9 @@ from ustack.base.counters cimport FAST_RETRANSMITS, SACK_RENEGED_IN, count
 from ustack.tcp.cc.contract cimport ack_sample_t, cc_ops_t, cc_view_t
 from ustack.tcp.records.flight cimport (
     FLIGHT_PROBE, FLIGHT_PROBE_AGAIN, FLIGHT_PROBED, FLIGHT_RECOVER, FLIGHT_RENEGED, FLIGHT_ROUND, FLIGHT_SEND_ONE,
-    FLIGHT_STAMPED, FLIGHT_UNDO, FRTO_FIRST, FRTO_NONE, FRTO_SECOND, REPAIR_FAST, REPAIR_NONE, REPAIR_RTO, REPAIR_SIZE,
-    TX_LOST, TX_RETRANSMITTED, TX_SACKED, TX_SIZE_PROBE, flight_pipe, transmission_at, transmission_bytes,
-    transmission_t)
+    FLIGHT_STAMPED, FLIGHT_TIMEOUT_UNDONE, FLIGHT_UNDO, FRTO_FIRST, FRTO_NONE, FRTO_SECOND, REPAIR_FAST, REPAIR_NONE,
+    REPAIR_RTO, REPAIR_SIZE, TX_LOST, TX_RETRANSMITTED, TX_SACKED, TX_SIZE_PROBE, flight_pipe, transmission_at,
+    transmission_bytes, transmission_t)
 from ustack.tcp.records.tcb cimport OPT_SACK, TCB_PROBE_REPEATED, TCB_REPAIRED
 from ustack.tcp.records.work cimport work_add
 from ustack.tcp.recovery.control cimport (
@@ -266,7 +266,9 @@ cdef void repair_on_reordering_timeout(tcp_t *tcp, tcb_t *tcb, flight_t *flight)
 
 cdef void repair_on_rto(tcp_t *tcp, tcb_t *tcb, flight_t *flight) noexcept nogil:
     # RFC 5682 section 3.1 step 1: no F-RTO within a recovery. Nor after the timeout has been repeated, which it allows.
-    cdef bint first = flight.repair == REPAIR_NONE and tcb.backoff == 0
+    # A timeout that was undone leaves its back-off until something is measured (undo_restore), and is none.
+    cdef bint first = flight.repair == REPAIR_NONE and (tcb.backoff == 0
+                                                        or flight.flags & FLIGHT_TIMEOUT_UNDONE)
     undo_begin(tcb, flight)
     forget_probe(tcb, flight)
     if transmission_at(tcp, flight, flight.head).flags & TX_SACKED:

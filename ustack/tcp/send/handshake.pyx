@@ -10,7 +10,7 @@ from ustack.tcp.emit cimport advertised_mss, advertised_wscale, emit_bare, first
 from ustack.tcp.ending cimport connection_end
 from ustack.tcp.records.accecn cimport ACE_MASK, accecn_of, ace_of_handshake, tcb_is_accurate
 from ustack.tcp.records.configuration cimport ACCURATE_SYNS_AGAIN, ECN_ACCURATE_OFFER, ecn_offers_classic
-from ustack.tcp.records.deadlines cimport deadline_set
+from ustack.tcp.records.deadlines cimport deadline_is_set, deadline_set
 from ustack.tcp.records.state cimport CLOSE_NET_UNREACHABLE, SYN_RECEIVED
 from ustack.tcp.records.tcb cimport (
     DEADLINE_REXMIT, OPT_SACK, OPT_TIMESTAMPS, OPT_WSCALE, TCB_ACK_NOW, TCB_ECN, TCB_REXMIT)
@@ -45,9 +45,12 @@ cdef send_t send_syn(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     # Again: after a timeout, or because the peer's SYN has come again, so that our SYN-ACK was lost.
     if tcb.snd_nxt != tcb.snd_una and not tcb.flags & TCB_REXMIT and not (tcb.flags & TCB_ACK_NOW and answering):
         return SEND_OK
-    if tcp.config.timestamps and not answering:
-        wait_ms = timestamp_wait_ms(tcp, &tcb.key)
-        if wait_ms:                         # the timer will try again
+    if tcp.config.timestamps and not answering and tcb.snd_nxt == tcb.snd_una:
+        if deadline_is_set(tcb, DEADLINE_REXMIT):
+            return SEND_FAILED              # the timer will try again
+        wait_ms = 0 if tcb.flags & TCB_REXMIT else timestamp_wait_ms(tcp, &tcb.key)
+        if wait_ms:
+            tcb.flags |= TCB_REXMIT         # it waits once, whoever else ends meanwhile
             deadline_set(tcp, tcb, DEADLINE_REXMIT, wait_ms * 1000000ULL)
             return SEND_FAILED
     memset(&header, 0, sizeof(header))

@@ -301,6 +301,15 @@ def test_a_syn_after_fine_ticks_does_not_wait() -> None:
         assert syn_of(scene, scene.peer, 80) == (last + 1, 0)
 
 
+def test_where_the_peer_is_not_in_time_wait_a_syn_does_not_wait() -> None:
+    """A reset leaves nothing at the peer."""
+    with three_out(late=True) as scene:
+        scene.peer.drain()
+        scene.abort()
+        scene.peer.drain()
+        assert syn_of(scene, scene.peer, 80)[1] == 0
+
+
 def test_after_the_tick_a_syn_does_not_wait() -> None:
     with three_out(late=True) as scene:
         last_ack(scene, scene.peer)

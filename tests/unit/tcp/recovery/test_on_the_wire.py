@@ -193,6 +193,35 @@ def test_a_spurious_timeout_is_found_by_timestamps() -> None:
         scene.abort()
 
 
+def test_a_timeout_after_one_that_was_none_is_the_first_of_its_window() -> None:
+    """What was undone leaves its back-off until something is measured, but no excuse: the next timeout halves the
+    flight (RFC 5681 equation 4), and duplicates in between prove no loss."""
+    with established(options=ALL_OPTIONS) as scene:
+        segment = MSS - 12
+        scene.send(bytes(10 * segment))
+        first = scene.peer.drain()
+        before = scene.info()
+        for _ in range(2):  # a tail loss probe, and the timeout
+            scene.peer.wait(5 * SECOND)
+            scene.peer.drain()
+        echo = first[0].options["timestamps"][0]
+        scene.peer.send("A", ack=1 + segment, options={"nop": 2, "timestamps": (scene.peer.ts_now, echo)})
+        assert scene.testbed.counted()["timeouts_undone"] == 1
+        assert scene.info()["ssthresh"] == before["ssthresh"]
+        scene.peer.drain()
+        sent_again = scene.testbed.counted()["segments_retransmitted"]
+        scene.peer.send("A", ack=1 + segment, options={"nop": 2, "timestamps": (scene.peer.ts_now, echo)})
+        assert scene.testbed.counted()["segments_retransmitted"] == sent_again
+        for _ in range(4):
+            scene.peer.wait(5 * SECOND)
+            scene.peer.drain()
+            if scene.testbed.counted()["retransmit_timeouts"] == 2:
+                break
+        assert scene.testbed.counted()["retransmit_timeouts"] == 2
+        assert scene.info()["ssthresh"] <= 8 * segment
+        scene.abort()
+
+
 def test_a_spurious_timeout_is_found_by_f_rto() -> None:
     """RFC 5682 section 2.1, without timestamps and SACK: new data after the first ACK, and the second moves on."""
     with established() as scene:
