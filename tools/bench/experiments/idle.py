@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import ClassVar
 
-from ustack.lab import inside
+from ustack.lab import LabError, inside
 from ustack.tools.bench.contestants.base import Contestant
 from ustack.tools.bench.experiments.base import Bench, Experiment, Outcome
 from ustack.tools.bench.processor import cpu_ns, memory_bytes, slab_bytes
@@ -88,10 +88,15 @@ def is_answered(conn: socket.socket) -> bool:
     return said.startswith(b"HTTP/1.1 200 ")
 
 
+def sample_of(connections: list[socket.socket]) -> list[socket.socket]:
+    """About SAMPLE of them, evenly taken; all, if there are no more."""
+    return connections[:: max(1, len(connections) // SAMPLE)]
+
+
 def unanswered(connections: list[socket.socket]) -> int:
-    """How many of a sample, evenly taken, do not give 200 to a request now."""
+    """How many of a sample do not give 200 to a request now."""
     wrong = 0
-    for conn in connections[:: max(1, len(connections) // SAMPLE)]:
+    for conn in sample_of(connections):
         try:
             conn.settimeout(ANSWER_TIMEOUT_S)
             conn.sendall(REQUEST)
@@ -135,8 +140,10 @@ class Idle(Experiment):
         client = self.client_bytes(bench, count)
         began = time.monotonic()
         process, kernel, spent_s, wrong = grown(contestant, count)
-        errors = {f"{wrong} of {SAMPLE} did not answer": 1} if wrong else {}
+        errors = {wrong: 1} if wrong else {}
         ours = kernel - client if client is not None else kernel / 2
+        if not errors and process + ours <= 0:
+            errors = {f"{process + ours:.0f} bytes for a connection: something else was given back meanwhile": 1}
         details = {
             "process_bytes": round(process),
             "kernel_bytes_of_both_ends": round(kernel),
@@ -144,20 +151,24 @@ class Idle(Experiment):
             "open_s": round(spent_s, 3),
         }
         command = f"{count} connect(2) from {contestant.client_netns}, {time.monotonic() - began:.1f} s"
-        return Outcome(max(0.0, process) + max(0.0, ours), command=command, errors=errors, details=details)
+        return Outcome(process + ours, command=command, errors=errors, details=details)
 
     def client_bytes(self, bench: Bench, count: int) -> float | None:
-        """What the kernel keeps for the client's end of a connection; None without a server that has no socket."""
-        if count not in self.clients:
-            ours = next((one for one in bench.contestants.values() if one.kind == "ustack" and one.process), None)
-            if ours is None:
-                return None
-            self.clients[count] = grown(ours, count)[1]
-        return self.clients[count]
+        """What the kernel keeps for the client's end of a connection; None without a server that has no socket, or when
+        none of those could be measured, which is not the fault of who is measured now."""
+        for ours in bench.contestants.values() if count not in self.clients else ():
+            if ours.kind != "ustack" or ours.process is None:
+                continue
+            with suppress(LoadError, LabError, OSError):
+                _, kernel, _, wrong = grown(ours, count)
+                if not wrong and kernel > 0:
+                    self.clients[count] = kernel
+                    break
+        return self.clients.get(count)
 
 
-def grown(contestant: Contestant, count: int) -> tuple[float, float, float, int]:
-    """By how much one connection lets process and kernel grow, how long opening took, how many did not answer.
+def grown(contestant: Contestant, count: int) -> tuple[float, float, float, str]:
+    """By how much one connection lets process and kernel grow, how long opening took, what is wrong with the answers.
 
     A server that has served before has memory in hand: this one is new. Each connection asks once, for a server that
     defers to accept (TCP_DEFER_ACCEPT) has no socket before.
@@ -172,7 +183,13 @@ def grown(contestant: Contestant, count: int) -> tuple[float, float, float, int]
         ask_each(connections)
         time.sleep(SETTLE_S)
         process, kernel = memory_bytes(contestant.pids()) - process, slab_bytes() - kernel
-        return process / count, kernel / count, spent_s, unanswered(connections)
+        return process / count, kernel / count, spent_s, not_answered(connections)
+
+
+def not_answered(connections: list[socket.socket]) -> str:
+    """What unanswered() has found, in words; "" if all of the sample answer."""
+    wrong = unanswered(connections)
+    return f"{wrong} of {len(sample_of(connections))} did not answer" if wrong else ""
 
 
 class IdleCpu(Experiment):
@@ -194,10 +211,22 @@ class IdleCpu(Experiment):
         with opened(contestant, 100) as connections:
             ask_each(connections)
             time.sleep(SETTLE_S)
-            before, began = cpu_ns(contestant.pids()), time.monotonic()
+            before, began = cpu_by_pid(contestant), time.monotonic()
             time.sleep(bench.seconds)
-            spent_ns, window_s = cpu_ns(contestant.pids()) - before, time.monotonic() - began
-        return Outcome(spent_ns / window_s / 1e7, command=f"/proc/PID/task/*/schedstat over {bench.seconds} s")
+            after, window_s = cpu_by_pid(contestant), time.monotonic() - began
+            wrong = not_answered(connections)
+        # A process that came or went meanwhile cannot be told from one whose time was not seen.
+        spent_ns = sum(after[pid] - before[pid] for pid in before.keys() & after.keys())
+        errors = {wrong: 1} if wrong else {}
+        if not before.keys() & after.keys():
+            errors["no process was there before and after"] = 1
+        command = f"/proc/PID/task/*/schedstat over {bench.seconds} s"
+        return Outcome(spent_ns / window_s / 1e7, command=command, errors=errors)
+
+
+def cpu_by_pid(contestant: Contestant) -> dict[int, int]:
+    """What each of its processes has run so far, in ns."""
+    return {pid: cpu_ns([pid]) for pid in contestant.pids()}
 
 
 EXPERIMENTS = [Idle(), IdleCpu()]
