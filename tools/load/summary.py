@@ -12,11 +12,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from hdrh.histogram import HdrHistogram
-
 from ustack.tools.load.histogram import HIGHEST_NS, LOWEST_NS, SIGNIFICANT_FIGURES, Histogram
 
 if TYPE_CHECKING:
+    from hdrh.histogram import HdrHistogram
     from rich.console import Console
 
 PERCENTILES = (50.0, 75.0, 90.0, 99.0, 99.9, 99.99)
@@ -25,6 +24,8 @@ FULL = 0.05  # idle for less than that: the client's own processor was the limit
 
 def as_hdr(histogram: Histogram) -> HdrHistogram:
     """The same counts as an HdrHistogram."""
+    from hdrh.histogram import HdrHistogram  # of an extra: `ustack` runs without it
+
     hdr = HdrHistogram(LOWEST_NS, HIGHEST_NS, SIGNIFICANT_FIGURES)
     octets = histogram.counts()
     if len(octets) != ctypes.sizeof(hdr.counts):

@@ -317,7 +317,8 @@ cdef void take_life(tcp_t *tcp, tcb_t *tcb, uint32_t window) noexcept nogil:
     the timeout has been undone: then nothing is missing."""
     cdef flight_t *flight = flight_of(tcp, tcb)
     if (flight == NULL or flight.head == 0 or tcb.flags & TCB_PERSIST or tcb.state < ESTABLISHED or window == 0
-            or flight.flags & (FLIGHT_SEND_ONE | FLIGHT_TIMEOUT_UNDONE) or transmission_at(tcp, flight, flight.head).flags & TX_SACKED
+            or flight.flags & (FLIGHT_SEND_ONE | FLIGHT_TIMEOUT_UNDONE)
+            or transmission_at(tcp, flight, flight.head).flags & TX_SACKED
             or tcp.now_ns - transmission_at(tcp, flight, flight.head).sent_ns < rtt_base_rto_ns(tcp, tcb)):
         return
     transmission_lose_first(tcp, flight)
