@@ -47,7 +47,8 @@ class Cell:
 
 @dataclass(frozen=True)
 class Ratio:
-    """One contestant by another at one point. above: rounds in which it was greater; low, high: of the median."""
+    """One contestant by another at one point. above: rounds in which it was greater; low, high: of the median;
+    failed: runs of either that did not count."""
 
     median: float
     least: float
@@ -59,11 +60,13 @@ class Ratio:
     below: int
     rounds: int
     p: float
+    failed: int = 0
 
     @property
     def sure(self) -> bool:
-        """Are they different, by the sign test?"""
-        return self.p < 1 - CONFIDENCE
+        """Are they different, by the sign test? Nobody knows, where one of them has failed in a round: the rounds that
+        are left are not a fair choice."""
+        return not self.failed and self.p < 1 - CONFIDENCE
 
 
 def sign_test(above: int, below: int) -> float:
@@ -100,17 +103,29 @@ def pairs(runs: Iterable[Run], experiment: str, point: str, one: str, other: str
 
 def ratio(runs: Iterable[Run], experiment: str, point: str, one: str, other: str) -> Ratio | None:
     """One by the other; None without a round in which both were good."""
-    return ratio_of(pairs(runs, experiment, point, one, other))
+    runs = list(runs)
+    keys = {(experiment, point, one), (experiment, point, other)}
+    return ratio_of(pairs(runs, experiment, point, one, other), sum(run.key in keys and not run.good for run in runs))
 
 
-def ratio_of(found: Sequence[float]) -> Ratio | None:
-    """The figure of ratios that are there already."""
+def ratio_of(found: Sequence[float], failed: int = 0) -> Ratio | None:
+    """The figure of ratios that are there already, beside so many failed runs."""
     if not found:
         return None
     above, below = sum(r > 1 for r in found), sum(r < 1 for r in found)
     low, high, coverage = median_interval(found)
     return Ratio(
-        median(found), min(found), max(found), low, high, coverage, above, below, len(found), sign_test(above, below)
+        median=median(found),
+        least=min(found),
+        most=max(found),
+        low=low,
+        high=high,
+        coverage=coverage,
+        above=above,
+        below=below,
+        rounds=len(found),
+        p=sign_test(above, below),
+        failed=failed,
     )
 
 

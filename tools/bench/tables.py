@@ -27,7 +27,7 @@ def number(value: float | None, unit: str = "") -> str:
 
 
 def ratio(found: Ratio | None) -> str:
-    """A ratio with its interval; a star where the sign test is sure."""
+    """A ratio with its interval; a star where the sign test is sure and no run of either has failed."""
     if found is None:
         return ""
     return f"{found.median:.2f}{'*' if found.sure else ''} ({found.low:.2f}-{found.high:.2f})"
@@ -68,9 +68,7 @@ def experiment_table(results: Results, name: str, found: dict[tuple[str, str, st
         table.add_column(point, justify="right")
         if reference in names:
             table.add_column(f"/ {reference}", justify="right")
-    best = {
-        point: figures.best(found, name, point, names, lower=bool(about["lower_is_better"])) for point in points
-    }
+    best = {point: figures.best(found, name, point, names, lower=bool(about["lower_is_better"])) for point in points}
     for contestant in names:
         row: list[Text] = []
         for point in points:
@@ -120,8 +118,8 @@ def explanation(results: Results) -> str:
     steals = [run.steal for run in results.runs if run.cores]
     return (
         f"medians (least-most) of {rounds_of(results)} rounds of {bench.get('seconds')} s; ratios: median of the "
-        "ratios within a round, and its interval by order statistics; *: p < 0.05 by the sign test; bold: best median "
-        "of those that failed in no round\n"
+        "ratios within a round, and its interval by order statistics; *: p < 0.05 by the sign test, and neither "
+        "has failed in a round; bold: best median of those that failed in no round\n"
         f"{machine.get('cpu')}, {machine.get('cores')} cores, Linux {machine.get('kernel')}; {bench.get('pinning')}; "
         f"congestion control {bench.get('congestion_control')}; "
         f"steal {max(steals, default=0):.1%} in the worst run"
@@ -137,4 +135,3 @@ def failures(results: Results, most: int = 40) -> list[str]:
             said[line] = said.get(line, 0) + 1
     lines = [f"{line}{f' ({count} runs)' if count > 1 else ''}" for line, count in said.items()]
     return lines[:most] + ([f"and {len(lines) - most} more"] if len(lines) > most else [])
-

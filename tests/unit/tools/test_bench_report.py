@@ -188,3 +188,19 @@ def test_a_file_that_is_none_is_one_line(tmp_path: Path):
     assert done.exit_code == 1
     assert "line 1: no record of a benchmark" in done.output
     assert done.output.count("\n") == 1
+
+
+def test_who_has_failed_in_a_round_is_not_surely_better():
+    """In the twenty rounds that are left it is nine times as fast, and two runs are missing."""
+    found = results(runs(ustack_veth=[900] * 20 + [None] * 2, nginx=[100] * 22), ustack_veth={"kind": "ustack"})
+    compared = figures.ratio(found.runs, "made", "a point", "ustack-veth", "nginx")
+    assert compared is not None
+    assert (compared.p < 0.001, compared.failed, compared.sure) == (True, 2, False)
+    assert "*" not in tables.ratio(compared)
+    assert html.said(compared, lower=False) == "not sure"
+    turned = figures.ratio(found.runs, "made", "a point", "nginx", "ustack-veth")
+    assert turned is not None
+    assert not turned.sure
+    whole = figures.ratio([one for one in found.runs if one.good], "made", "a point", "ustack-veth", "nginx")
+    assert whole is not None
+    assert html.said(whole, lower=False) == "better"
