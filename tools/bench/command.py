@@ -5,7 +5,8 @@
     standard error    a progress bar with the time that is left (lines where it is no terminal); one line if
                       something is wrong
     files             runs.jsonl and report.html in --out
-    exit status       0; 2 if it could not be run. A contestant that fails is no failure of the bench
+    exit status       0; 2 if it could not be run; 130 after Ctrl-C, with table and report of what there is. A
+                      contestant that fails is no failure of the bench
 
 Above: cli. Below: runner, tables, report, compare.
 """
@@ -40,6 +41,7 @@ MINUTES = 27.0  # for the rounds; starting everybody, and the report, take some 
 REFERENCE = "nginx"
 DESCRIPTORS = 1 << 20
 MOST_ROUNDS = 1000
+INTERRUPTED = 130  # as shells say that SIGINT ended something
 
 
 class Commands(click.Group):
@@ -105,6 +107,7 @@ def run(
     if quick and rounds is None:
         rounds = 2
     raise_limit()
+    status = 0
     with ExitStack() as stack:
         stack.enter_context(congestion_control_allowed())
         work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ustack-bench-")))
@@ -116,9 +119,20 @@ def run(
         runner = Runner(shared, chosen, writer, explicit=wanted is not None)
         stack.callback(runner.stop)
         writer.write("bench", **facts(shared, rounds, minutes, reference))
-        measure(runner, contesting, kinds, rounds, minutes)
+        try:
+            measure(runner, contesting, kinds, rounds, minutes)
+        except KeyboardInterrupt:
+            status = INTERRUPTED
+            click.echo("ustack bench: ended early; this is what there is", err=True)
+        finally:
+            runner.say = complain  # the bar is gone
     show(writer.results, folder, reference)
-    return 0
+    return status
+
+
+def complain(line: str, _seconds: float = 0.0) -> None:
+    """On standard error."""
+    click.echo(f"ustack bench: {line}", err=True)
 
 
 def usual(kinds: dict[str, type[Contestant]], chosen: Sequence[Experiment]) -> list[str]:

@@ -10,6 +10,7 @@ It must not: know a server or an experiment by name. Above: command. Below: expe
 
 from __future__ import annotations
 
+import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -24,7 +25,7 @@ from ustack.tools.benchmark import prepare_client
 from ustack.tools.generators import Load, LoadError
 
 MOST_STARTS = 3
-Failures = (LoadError, LabError, OSError)
+Failures = (LoadError, LabError, OSError, subprocess.TimeoutExpired)
 
 
 @dataclass
@@ -70,7 +71,10 @@ class Runner:
             except Failures as error:
                 why = str(error)
                 self.absent[name] = why
-                contestant.stop()
+                self.end(contestant.stop, name)
+            except BaseException:  # Ctrl-C: nobody else knows of it yet
+                self.end(contestant.stop, name)
+                raise
             basic = {"title": contestant.title or name, "kind": contestant.kind, "version": contestant.version}
             found = {**basic, "install": contestant.install, **found}
             self.writer.write("contestant", name=name, **found, absent=why)
@@ -184,11 +188,18 @@ class Runner:
         return {}
 
     def stop(self) -> None:
-        """All of them."""
-        for contestant in self.bench.contestants.values():
-            contestant.stop()
+        """All of them: one that cannot be stopped is no reason to leave the others running."""
+        for name, contestant in self.bench.contestants.items():
+            self.end(contestant.stop, name)
         for experiment in self.experiments:
-            experiment.finish()
+            self.end(experiment.finish, experiment.name)
+
+    def end(self, how: Callable[[], None], name: str) -> None:
+        """Stop or finish one; what goes wrong is said."""
+        try:
+            how()
+        except Failures as error:
+            self.say(f"{name} could not be ended: {error}", 0.0)
 
 
 def cpu_us(use: SystemUse, load: Load) -> float | None:

@@ -5,7 +5,9 @@ import io
 import json
 import os
 import shutil
+import subprocess
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,9 @@ import pytest
 from click.testing import CliRunner
 
 from ustack.kernel import strategies
+from ustack.lab import LabError
 from ustack.lab.namespace import names as namespaces
-from ustack.tools.bench import contestants, experiments, figures, runner, site
+from ustack.tools.bench import command, contestants, experiments, figures, records, runner, site
 from ustack.tools.bench.command import bench as bench_command
 from ustack.tools.bench.command import last_round
 from ustack.tools.bench.contestants.base import ALLOWED, Absent, Contestant, congestion_control_allowed
@@ -190,6 +193,68 @@ def test_one_that_dies_is_started_again_so_often_and_never_counts(tmp_path: Path
 
 
 @pytest.mark.usefixtures("plain")
+@pytest.mark.parametrize(
+    "error",
+    [LabError("no namespace"), subprocess.TimeoutExpired("ip", 5), OSError("gone")],
+    ids=lambda one: type(one).__name__,
+)
+def test_one_that_cannot_be_stopped_keeps_nobody_else_running(tmp_path: Path, error: Exception):
+    class Stubborn(Still):
+        name = "stubborn"
+
+        def stop(self) -> None:
+            raise error
+
+    ended = []
+
+    class Ending(Second):
+        def stop(self) -> None:
+            ended.append(self.name)
+
+    class Finishing(Count):
+        def finish(self) -> None:
+            ended.append("experiment")
+
+    said: list[str] = []
+    found = ran(tmp_path, [Stubborn, Ending], Finishing(), say=lambda line, _seconds: said.append(line))
+    assert ended == ["second", "experiment"]
+    assert said[-1] == f"stubborn could not be ended: {error}"
+    assert all(run.good for run in found.runs)
+
+
+@pytest.mark.usefixtures("plain")
+def test_interrupted_it_shows_what_there_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    class Interrupted(Count):
+        points = ("one", "two")
+
+        def measure(self, bench: Bench, contestant: Contestant, point: str) -> Outcome:
+            if point == "two":
+                raise KeyboardInterrupt
+            return super().measure(bench, contestant, point)
+
+    stops = []
+
+    class Ending(Still):
+        def stop(self) -> None:
+            stops.append(self.name)
+
+    monkeypatch.setattr(command, "two_cores", lambda _: (min(os.sched_getaffinity(0)),) * 2)
+    monkeypatch.setattr(command, "raise_limit", lambda: None)
+    monkeypatch.setattr(command, "congestion_control_allowed", nullcontext)
+    monkeypatch.setattr(experiments, "known", lambda: {"count": Interrupted()})
+    monkeypatch.setattr(contestants, "known", lambda: {"still": Ending})
+    cores = os.sched_getaffinity(0)
+    try:
+        done = CliRunner().invoke(bench_command, ["--out", str(tmp_path / "out")], standalone_mode=False)
+    finally:
+        os.sched_setaffinity(0, cores)
+    assert done.return_value == command.INTERRUPTED, done.output
+    assert "count: " in done.output
+    assert stops == ["still"]
+    assert len(records.read(tmp_path / "out" / "runs.jsonl").runs) == 1
+
+
+@pytest.mark.usefixtures("plain")
 def test_one_that_is_not_installed_is_written_down_with_the_hint(tmp_path: Path):
     found = ran(tmp_path, [Missing, Still], Count())
     assert found.contestants["missing"]["absent"] == "missing not installed: apt-get install missing"
@@ -240,9 +305,9 @@ def test_a_generator_that_cannot_run_is_an_error_of_the_run(tmp_path: Path):
             raise LoadError("wrk: not found")
 
     server = Still(tmp_path, tmp_path, 1)
-    load, command = ask(Fails(tmp_path, 0), server, Shape(), 1)
+    load, asked = ask(Fails(tmp_path, 0), server, Shape(), 1)
     assert load.errors == {"wrk: not found": 1}
-    assert "-c64" in command
+    assert "-c64" in asked
 
 
 def test_pipelined_requests_are_one_of_wrks(tmp_path: Path):
