@@ -34,6 +34,12 @@ BACKLOG = 4096
 def run_kernel(options: Options) -> int:
     """Serve until a stop signal; return the exit status."""
     check_kernel(options)
+    # What an import's own callbacks raise is lost: nothing is left to import when a signal can raise Interrupted.
+    import traceback  # noqa: F401
+
+    import ustack.kernel.transport
+    import ustack.server.http  # noqa: F401
+
     with StopSignals() as signals:
         try:
             with ending(signals):
@@ -47,9 +53,13 @@ def _serve_all(options: Options, signals: StopSignals) -> int:
     with _open_port(options) as port:
         workers = Workers(options.workers or len(os.sched_getaffinity(0)), partial(_serve, options, signals, port))
         workers.start()
-        if options.strategy == PREFORK:
-            port.close()  # else clients could connect for as long as nobody serves them
-        return _look_after(options, signals, workers)
+        try:
+            if options.strategy == PREFORK:
+                port.close()  # else clients could connect for as long as nobody serves them
+            return _look_after(options, signals, workers)
+        except BaseException:  # a stop signal among it, before it is passed on
+            workers.end()
+            raise
 
 
 def _look_after(options: Options, signals: StopSignals, workers: Workers) -> int:
