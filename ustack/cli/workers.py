@@ -55,7 +55,8 @@ class Workers:
             raise LabError(said)
 
     def _fork(self, heard: int, told: int) -> None:
-        """No stop signal comes between a child's first instruction and the `try` that ends it."""
+        """No stop signal comes to a child before it can do what it says: raised at any moment, Interrupted can fall
+        into a callback of the interpreter's, where it is printed and lost."""
         ours = os.getpid()
         before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
         child = os.fork()
@@ -80,12 +81,11 @@ class Workers:
     def _be_one(self, heard: int, told: int, parent: int, mask: set[int | signal.Signals]) -> None:
         """In the child, to its end."""
         status = 2
-        answer = Answer(told, parent)
+        answer = Answer(told, parent, mask)
         try:
             os.close(heard)
             die_with(parent)
             os.setsid()  # Ctrl-C reaches the first process alone, which passes it on
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             status = self.work(answer.ready)
         except LabError as error:
             answer.failed(str(error))
@@ -133,12 +133,15 @@ class Workers:
 class Answer:
     """What a worker says to the first process, once."""
 
-    def __init__(self, told: int, parent: int) -> None:
+    def __init__(self, told: int, parent: int, mask: set[int | signal.Signals]) -> None:
+        """mask: of signals, for a process that serves."""
         self.told = told
         self.parent = parent
+        self.mask = mask
 
     def ready(self) -> None:
-        """It serves, as whom it will be from now on."""
+        """It serves, as whom it will be from now on, and can be told to stop."""
+        signal.pthread_sigmask(signal.SIG_SETMASK, self.mask)
         die_with(self.parent)  # again: becoming another user has taken it back
         self._say(READY)
 
