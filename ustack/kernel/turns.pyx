@@ -358,19 +358,18 @@ cdef bint kernel_end_some(kernel_t *kernel, uint32_t most, uint64_t now_ns) noex
             continue
         if most == 0:
             break
-        most -= 1
         conn = <kernel_conn_t *>slab_at(&kernel.conns, index)
         if not conn.flags & ABORT:
             conn.reason = CLOSE_ABORTED
         conn.flags |= ABORT
         if kernel.readiness.ops.serves != SERVES_ALL:
-            out_add(kernel, conn)           # its thread does it
+            out_add(kernel, conn)           # its thread does it: all of them, since all are waited for
             continue
+        most -= 1
         upcall_closed(kernel, conn, CLOSE_ABORTED)
     if kernel.threaded:
         distribute(kernel, NULL)
         threads_join(kernel)
-        most = 1
     while out_take(kernel) != NULL or work_take(kernel) != NULL:
         pass
     if kernel.open_applications:

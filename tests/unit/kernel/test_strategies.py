@@ -378,6 +378,23 @@ def test_each_connection_has_a_thread_and_no_longer() -> None:
     assert recorder.errors == []
 
 
+def test_more_threads_than_one_turn_of_the_end_takes_are_all_told() -> None:
+    before, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 4096), hard))
+    try:
+        recorder = Recorder()
+        loopback = Loopback(recorder, "threads")
+        for _ in range(530):
+            loopback.open()
+        loopback.settle()
+        loopback.transport.close()
+        loopback.close()
+        assert recorder.names().count("closed") == 530
+        assert recorder.errors == []
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (before, hard))
+
+
 def test_threads_share_one_server_without_losing_a_count(tmp_path: Path) -> None:
     """Clients in threads of their own, all at once: the server's counters and tables are touched under one lock."""
     (tmp_path / "index.html").write_text("home")
