@@ -100,9 +100,11 @@ cdef bint turn(kernel_t *kernel, kernel_conn_t *conn, const uint8_t *data, ssize
 
 
 cdef void wake_first(kernel_t *kernel) noexcept nogil:
-    """The first thread sleeps for too long: a timeout is nearer, or a listener that was held may go on."""
+    """The first thread sleeps for too long: a timeout is nearer, a signal may have to be sent again, or a listener that
+    was held may go on."""
     cdef uint64_t one = 1
-    if kernel.asleep_until_ns and (kernel.held or wheel_next_ns(&kernel.wheel) < kernel.asleep_until_ns):
+    if kernel.asleep_until_ns and (
+            kernel.held or kernel.kicked or wheel_next_ns(&kernel.wheel) < kernel.asleep_until_ns):
         kernel.asleep_until_ns = 0
         write(kernel.wake_fd, &one, sizeof(one))
 
