@@ -2,6 +2,7 @@
 """A thread for each connection. See threads.pxd."""
 
 from libc.errno cimport ENOMEM, errno
+from libc.signal cimport SIGBUS, SIGFPE, SIGILL, SIGSEGV
 from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
@@ -99,6 +100,10 @@ cdef int thread_start(kernel_t *kernel, kernel_conn_t *conn, run_t run) noexcept
     start.run = run
     sigfillset(&all_but_wake)
     sigdelset(&all_but_wake, SIGRTMIN + WAKE_OFFSET)
+    sigdelset(&all_but_wake, SIGBUS)        # these are a thread's own doing; buf/sigbus handles the first
+    sigdelset(&all_but_wake, SIGSEGV)
+    sigdelset(&all_but_wake, SIGFPE)
+    sigdelset(&all_but_wake, SIGILL)
     pthread_attr_init(&attributes)
     pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED)
     pthread_attr_setstacksize(&attributes, STACK_BYTES)

@@ -4,6 +4,7 @@
 import http.client
 import os
 import resource
+import signal
 import socket
 import threading
 from collections.abc import Callable
@@ -393,6 +394,22 @@ def test_more_threads_than_one_turn_of_the_end_takes_are_all_told() -> None:
         assert recorder.errors == []
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (before, hard))
+
+
+def test_a_thread_does_not_block_what_is_its_own_doing() -> None:
+    """A fault while SIGBUS is blocked ends the process, whoever would handle it (sigprocmask(2))."""
+    there = set(Path("/proc/self/task").iterdir())
+    loopback = Loopback(Recorder(), "threads")
+    loopback.open()
+    loopback.settle()
+    (thread,) = set(Path("/proc/self/task").iterdir()) - there
+    (line,) = [line for line in (thread / "status").read_text().splitlines() if line.startswith("SigBlk:")]
+    blocked = int(line.split()[1], 16)
+    for number in (signal.SIGBUS, signal.SIGSEGV, signal.SIGFPE, signal.SIGILL):
+        assert not blocked >> (number - 1) & 1
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+        assert blocked >> (number - 1) & 1
+    loopback.close()
 
 
 def test_threads_share_one_server_without_losing_a_count(tmp_path: Path) -> None:
