@@ -22,6 +22,9 @@ from ustack.kernel.records cimport (
 import resource
 from pathlib import Path
 
+CGROUP_FILE = Path("/proc/self/cgroup")
+CGROUPS = Path("/sys/fs/cgroup")
+
 cdef enum:
     WAKE_OFFSET = 4             # from SIGRTMIN: the signal that ends a thread's sleep; rtsig has those from 5 on
     STACK_BYTES = 1 << 20       # of a thread, of which it touches some tens of KB: a head that Python decides, the most
@@ -209,23 +212,40 @@ cdef void give_way(kernel_t *kernel) noexcept nogil:
 cdef tuple threads_most(bint processes):
     """Those that are there already have a part of each bound: a quarter is left to them."""
     found = []
-    for path, each in (("/proc/sys/kernel/threads-max", 1), ("/proc/sys/kernel/pid_max", 1),
-                       ("/sys/fs/cgroup/pids.max", 1), ("/proc/sys/vm/max_map_count", MAPPINGS)):
+    for path, each in ((Path("/proc/sys/kernel/threads-max"), 1), (Path("/proc/sys/kernel/pid_max"), 1),
+                       *((path, 1) for path in pids_files()), (Path("/proc/sys/vm/max_map_count"), MAPPINGS)):
         if processes and each == MAPPINGS:
             continue
         try:
-            text = Path(path).read_text().strip()
+            text = path.read_text().strip()
         except OSError:
             continue
         if text.isdecimal():
-            found.append((int(text) * 3 // 4 // each, Path(path).name))
-    limit, _ = resource.getrlimit(resource.RLIMIT_NPROC)
-    if limit != resource.RLIM_INFINITY:
-        found.append((limit * 3 // 4, "RLIMIT_NPROC"))
+            found.append((int(text) * 3 // 4 // each, path.name))
+    for name in ("RLIMIT_NPROC", "RLIMIT_NOFILE"):      # a socket or a pidfd is a descriptor
+        limit, _ = resource.getrlimit(getattr(resource, name))
+        if limit != resource.RLIM_INFINITY:
+            found.append((limit * 3 // 4, name))
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
     if limit != resource.RLIM_INFINITY and not processes:
         found.append((limit // 2 // STACK_BYTES, "RLIMIT_AS"))
     return min(found, default=(1 << 15, "nothing known"))
+
+
+cdef list pids_files():
+    """pids.max of this process's control group and of those above it: each bounds what is below (cgroups(7))."""
+    try:
+        lines = CGROUP_FILE.read_text().splitlines()
+    except OSError:
+        return []
+    found = []
+    for line in lines:
+        number, controllers, path = line.split(":", 2)
+        if number == "0" or "pids" in controllers.split(","):   # version 2, or its hierarchy in version 1
+            root = CGROUPS if number == "0" else CGROUPS / "pids"
+            group = root / path.lstrip("/")
+            found += [above / "pids.max" for above in (group, *group.parents) if above.is_relative_to(root)]
+    return found
 
 
 # ---------------------------------------------------------------- the strategy

@@ -459,6 +459,32 @@ def test_how_many_threads_there_can_be_is_known() -> None:
         resource.setrlimit(resource.RLIMIT_NPROC, (soft, hard))
 
 
+def test_a_control_group_bounds_what_is_below_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    groups = tmp_path / "cgroup"
+    (groups / "above" / "own").mkdir(parents=True)
+    (groups / "above" / "own" / "pids.max").write_text("max\n")
+    (groups / "above" / "pids.max").write_text("40\n")
+    (tmp_path / "pids.max").write_text("4\n")  # nobody's group
+    said = tmp_path / "said"
+    said.write_text("0::/above/own\n")
+    monkeypatch.setattr("ustack.kernel.threads.CGROUP_FILE", said)
+    monkeypatch.setattr("ustack.kernel.threads.CGROUPS", groups)
+    for name in ("threads", "processes"):
+        with KernelTransport(name) as transport:
+            assert transport.bound == "pids.max: 30"
+
+
+def test_descriptors_bound_threads_and_processes() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (400, hard))
+    try:
+        for name in ("threads", "processes"):
+            with KernelTransport(name) as transport:
+                assert transport.bound == "RLIMIT_NOFILE: 300"
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
 def test_another_thread_may_go_on(make: Make) -> None:
     """Signals go to one thread; who waits next has them, those that the other had not taken among them."""
     recorder = Recorder()
