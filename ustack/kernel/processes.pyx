@@ -4,13 +4,14 @@
 from libc.errno cimport ENOMEM, errno
 from libc.stdint cimport UINT64_MAX, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
+from posix.unistd cimport getppid
 
 from ustack.base.clock cimport clock_monotonic_ns
 from ustack.base.posix cimport (
     ITIMER_REAL, MAP_ANONYMOUS, MAP_FAILED, MAP_SHARED, PROT_READ, PROT_WRITE, PR_SET_PDEATHSIG, SIGALRM, SIGCHLD,
     SIGHUP, SIGINT, SIGKILL, SIGTERM, SIGUSR1, SIG_DFL, SIG_IGN, SIG_SETMASK, SYS_pidfd_open, _exit,
-    close_descriptor, fork, itimerval, kill, mmap, munmap, prctl, pthread_sigmask, setitimer, sigaction,
-    sigaction_t, sigemptyset, sigset_t, syscall, waitpid)
+    close_descriptor, fork, getpid, itimerval, kill, mmap, munmap, prctl, pthread_sigmask, setitimer, sigaction,
+    sigaction_t, sigemptyset, sigfillset, sigset_t, syscall, waitpid)
 from ustack.base.wheel cimport wheel_next_ns
 from ustack.buf.slab cimport slab_at
 from ustack.kernel.connections cimport conn_end, token_of
@@ -57,9 +58,12 @@ cdef const uint64_t *children_counters(const kernel_t *kernel) noexcept nogil:
 # ---------------------------------------------------------------- the parent
 
 cdef int serve_in_process(kernel_t *kernel, kernel_conn_t *conn) noexcept nogil:
-    cdef int pid, error, pidfd
+    cdef int pid, error, pidfd, parent = getpid()
+    cdef sigset_t every, before
+    sigfillset(&every)
     with gil:
         PyOS_BeforeFork()
+        pthread_sigmask(SIG_SETMASK, &every, &before)   # none comes to a child that would handle it as its parent does
         kernel.forking = True
         pid = fork()
         error = errno
@@ -67,9 +71,10 @@ cdef int serve_in_process(kernel_t *kernel, kernel_conn_t *conn) noexcept nogil:
             PyOS_AfterFork_Child()
         else:
             PyOS_AfterFork_Parent()
+            pthread_sigmask(SIG_SETMASK, &before, NULL)
         kernel.forking = False
     if pid == 0:
-        child_begin(kernel)
+        child_begin(kernel, parent)
         return 0
     if pid < 0:
         return error
@@ -143,12 +148,14 @@ cdef void on(int number, void (*handler)(int number) noexcept nogil) noexcept no
     sigaction(number, &action, NULL)
 
 
-cdef void child_begin(kernel_t *kernel) noexcept nogil:
-    """What was the parent's goes: its listeners, its epoll, what its signals do."""
+cdef void child_begin(kernel_t *kernel, int parent) noexcept nogil:
+    """What was the parent's goes: its listeners, its epoll, what its signals do. Every signal is blocked before."""
     cdef sigset_t none
     cdef int index
     kernel.in_child = True
     prctl(PR_SET_PDEATHSIG, SIGKILL)
+    if getppid() != parent:     # it had ended before
+        _exit(0)
     on(SIGALRM, woken)
     on(SIGTERM, told_to_end)
     on(SIGINT, <void (*)(int number) noexcept nogil>SIG_IGN)    # Ctrl-C reaches the parent, which passes it on
