@@ -3,6 +3,9 @@
 the kernel when their connection ends."""
 
 import errno
+import os
+import threading
+from contextlib import nullcontext
 
 import pytest
 
@@ -69,6 +72,26 @@ def test_readers_that_have_stopped_keep_no_buffers() -> None:
     assert [recorder.received[end.port] for end in stopped] == [b"x" * 60_000] * 60
     loopback.close()
     assert recorder.errors == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("forgetful", [False, True])
+def test_who_closes_in_another_thread_leaves_no_descriptor(name: str, forgetful: bool) -> None:
+    """forgetful: there is no new ring for it, either."""
+    before = len(os.listdir("/proc/self/fd"))
+    recorder = Recorder()
+    loopback = Loopback(recorder, name)
+    ends = [loopback.open() for _ in range(20)]
+    thread = threading.Thread(target=loopback.settle)
+    thread.start()
+    thread.join()
+    assert recorder.names().count("accept") == 20
+    with Failing("ustack.kernel.uring.ring", "mmap", errno.ENOMEM) if forgetful else nullcontext():
+        loopback.transport.close()
+    for end in ends:
+        end.close()
+    loopback.close()
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 @pytest.mark.parametrize("name", NAMES)

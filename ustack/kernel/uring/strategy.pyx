@@ -41,9 +41,9 @@ from ustack.kernel.uring.abi cimport IORING_OP_CLOSE
 from ustack.kernel.uring.buffers cimport buffers_begin, buffers_end, buffers_register
 from ustack.kernel.uring.completions cimport completions_take, ready_prune, ready_tell
 from ustack.kernel.uring.records cimport (
-    BY_HAND, CANCELLING, CLOSED, FAILED, ITEM_BYTES, ITEMS_MOST, LISTENS, OUTGOING_BYTES, POLLING, QUEUE_MOST,
-    RECEIVING, SAW_EOF, SEND_WAITS, SENDING, SENT_SHORT, SHARED, SLOT_BYTES, SLOTS_MOST, SOMEBODY, VECTOR_MOST, item_t,
-    outgoing_t, slot_t, uring_of, uring_t)
+    BY_HAND, CANCELLING, CLOSE_ASKED, CLOSED, FAILED, ITEM_BYTES, ITEMS_MOST, LISTENS, OUTGOING_BYTES, POLLING,
+    QUEUE_MOST, RECEIVING, SAW_EOF, SEND_WAITS, SENDING, SENT_SHORT, SHARED, SLOT_BYTES, SLOTS_MOST, SOMEBODY, TOLD_OUT,
+    VECTOR_MOST, item_t, outgoing_t, slot_t, uring_of, uring_t)
 from ustack.kernel.uring.requests cimport requests_cancel, requests_make
 from ustack.kernel.uring.ring cimport (
     ring_close, ring_enter, ring_filled, ring_has_more, ring_open, ring_overflowed, ring_peek, ring_t)
@@ -138,7 +138,10 @@ cdef void end(readiness_t *readiness) noexcept nogil:
     cdef uring_t *self = uring_of(readiness)
     cdef uint32_t index
     cdef int rounds = 0
-    cdef bint ours = self.ring.process == getpid() and self.thread in (0, thread_number())
+    cdef bint parents = self.ring.process != getpid(), ours
+    if not parents:
+        take_over(self)
+    ours = not parents and self.thread == thread_number()
     if ours:
         requests_make(self)
         requests_cancel(self)
@@ -148,12 +151,16 @@ cdef void end(readiness_t *readiness) noexcept nogil:
             ready_prune(self)
             if requests_make(self) and ring_filled(&self.ring) == 0 and self.requests == 0:
                 break
+    elif not parents:
+        close_asked(self)
     for index in range(1, self.slots_high + 1):
         if slot_at(self, index).generation:
             items_drop(self, slot_at(self, index))
+            if slot_at(self, index).flags & (CLOSED | CLOSE_ASKED) == CLOSED:
+                close_descriptor(slot_at(self, index).fd)
     for index in range(1, self.outgoings_high + 1):
         # A send whose end was not heard of: the kernel may yet send it again. In a child it is the parent's.
-        if outgoing_at(self, index).generation and not (ours and outgoing_at(self, index).notice):
+        if outgoing_at(self, index).generation and (parents or not outgoing_at(self, index).notice):
             outgoing_free(self, index)
     release(self)
 
@@ -176,12 +183,10 @@ cdef bint renew(uring_t *self) noexcept nogil:
         return False
     while completions_take(self, COMPLETIONS_MOST):
         pass
-    for index in range(self.ring.sq_tail - ring_filled(&self.ring), self.ring.sq_tail):
-        if self.ring.sqes[index & self.ring.sq_mask].opcode == IORING_OP_CLOSE:     # not handed over yet
-            close_descriptor(self.ring.sqes[index & self.ring.sq_mask].fd)
     if buffers_register(&self.buffers, &fresh) < 0:
         ring_close(&fresh)
         return False
+    close_asked(self)
     ring_close(&self.ring)
     self.ring = fresh
     self.requests = 0
@@ -195,11 +200,24 @@ cdef bint renew(uring_t *self) noexcept nogil:
     return True
 
 
+cdef void close_asked(uring_t *self) noexcept nogil:
+    """By hand, what the ring's requests would close that were not handed over."""
+    cdef uint32_t index
+    for index in range(self.ring.sq_tail - ring_filled(&self.ring), self.ring.sq_tail):
+        if self.ring.sqes[index & self.ring.sq_mask].opcode == IORING_OP_CLOSE:
+            close_descriptor(self.ring.sqes[index & self.ring.sq_mask].fd)
+
+
 cdef void ask_again(uring_t *self, slot_t *slot, bint lost) noexcept nogil:
-    """lost: bytes among the completions that the old ring had no room for are."""
-    if lost and slot.flags & RECEIVING and not slot.flags & LISTENS:
+    """lost: bytes among the completions that the old ring had no room for are, or it is not known what was sent."""
+    if lost and slot.flags & (RECEIVING | SENDING) and not slot.flags & (LISTENS | CLOSED):
         slot.flags |= FAILED
         slot.error = -ENOBUFS
+        if slot.flags & (SENDING | SEND_WAITS) == SENDING:
+            outgoing_free(self, slot.outgoing)
+            slot.outgoing = 0
+            slot.sent = -ENOBUFS
+            slot.flags = slot.flags & ~<uint32_t>SENDING | TOLD_OUT
         ready_add(self, slot)
     slot.in_flight = 0
     slot.flags &= ~<uint32_t>(RECEIVING | CANCELLING | POLLING)
