@@ -21,8 +21,8 @@ from ustack.tools.bench.records import Results
 
 
 def apart(one: Cell, other: Cell) -> bool:
-    """Do the runs of one all lie above or below those of the other?"""
-    if None in (one.least, one.most, other.least, other.most):
+    """Do the runs of one all lie above or below those of the other, and has none failed?"""
+    if one.failed or other.failed or None in (one.least, one.most, other.least, other.most):
         return False
     assert one.least is not None
     assert one.most is not None

@@ -106,8 +106,12 @@ class Contestant(Server):
                         signal.pidfd_send_signal(left, signal.SIGKILL)
 
     def pids(self) -> list[int]:
-        """Its processes."""
-        return family(self.process.pid) if self.process is not None else []
+        """Its processes; those it has left, where the first has ended and been waited for. While one of its session
+        lives nobody else gets that number: if somebody has it, none does, and who has it is a stranger."""
+        if self.process is None:
+            return []
+        found = family(self.process.pid)
+        return [] if self.process.returncode is not None and self.process.pid in found else found
 
     def configured(self, template: str, suffix: str = "conf") -> Path:
         """Write a configuration from this folder's template: @ADDRESS@, @SITE@, @DIRECTORY@ are filled in."""

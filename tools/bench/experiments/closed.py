@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import ClassVar
 
 from ustack.tools.bench.contestants.base import Contestant
@@ -12,6 +13,8 @@ from ustack.tools.bench.generators import Shape, ask
 from ustack.tools.bench.site import FILES
 from ustack.tools.generators import Load
 from ustack.tools.servers import make_distinct
+
+FILLED_LEAST = 0.3  # of the run by requests as long as their median: less is a run that stood still
 
 
 def requests_per_second(load: Load) -> float:
@@ -27,6 +30,13 @@ def gigabits_per_second(load: Load) -> float:
 def p50_us(load: Load) -> float:
     """Half of the responses came sooner."""
     return load.p50_us
+
+
+def stalled(load: Load) -> dict[str, int]:
+    """Of one connection: an error if its requests, each as long as the median, take far less than the run. The median
+    says nothing about the rest of the time."""
+    spent = load.requests * load.p50_us / (load.seconds * 1e6) if load.seconds else 0.0
+    return {f"requests as long as the median fill {spent:.0%} of the run": 1} if spent < FILLED_LEAST else {}
 
 
 class ClosedLoop(Experiment):
@@ -131,6 +141,11 @@ class Latency1(ClosedLoop):
     value = staticmethod(p50_us)
     shapes: ClassVar[dict[str, Shape]] = {"1 connection": at(1)}
     points = tuple(shapes)
+
+    def measure(self, bench: Bench, contestant: Contestant, point: str) -> Outcome:
+        """With an error for a run that stood still for most of its time."""
+        outcome = super().measure(bench, contestant, point)
+        return replace(outcome, errors={**outcome.errors, **stalled(outcome.load)})
 
 
 class BigDir(ClosedLoop):

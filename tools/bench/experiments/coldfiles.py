@@ -19,6 +19,8 @@ from ustack.tools.servers import WITH_US
 FILES = 200
 FILE_BYTES = 256 << 10
 FOLDER = "cold"
+FETCHED_LEAST = 5  # or nobody was there to be waited for
+FETCH_MOST_S = 10  # each of them
 
 
 def make_cold(folder: Path) -> int:
@@ -44,6 +46,18 @@ def is_cached(descriptor: int) -> bool:
         return False
 
 
+def faults_of(lines: list[str]) -> dict[str, int]:
+    """What is wrong with these `STATUS BYTES`, a line for each cold file. One may have no answer: curl was ended."""
+    right = lines.count(f"200 {FILE_BYTES}")
+    silent = sum(line.startswith("000 ") for line in lines)
+    counts = {
+        "no answer about a cold file": silent if silent > 1 else 0,
+        "status or length of a cold file": len(lines) - right - silent,
+        f"fewer than {FETCHED_LEAST} cold files were fetched": int(right < FETCHED_LEAST),
+    }
+    return {text: count for text, count in counts.items() if count}
+
+
 class ColdFiles(Experiment):
     """The 99th percentile of a hot file, while another client fetches cold ones."""
 
@@ -67,21 +81,29 @@ class ColdFiles(Experiment):
     def measure(self, bench: Bench, contestant: Contestant, point: str) -> Outcome:
         """New files for each run: no cache of any server's has seen them."""
         folder = bench.site / FOLDER / contestant.plain_name
-        cold = make_cold(folder)
-        if cold < FILES // 2:
-            return Outcome(None, errors={f"only {cold} of {FILES} files could be dropped from the page cache": 1})
+        try:
+            cold = make_cold(folder)
+            if cold < FILES // 2:
+                return Outcome(None, errors={f"only {cold} of {FILES} files could be dropped from the page cache": 1})
+            return self.measure_beside(bench, contestant, folder, cold)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def measure_beside(self, bench: Bench, contestant: Contestant, folder: Path, cold: int) -> Outcome:
+        """The hot file, while curl fetches what is in the folder."""
         base = f"{contestant.url}/{FOLDER}/{folder.name}/[0-{FILES - 1}].bin"
-        words = ["curl", "-s", "-o", os.devnull, "-w", "%{http_code}\\n", base]
+        # What it says goes to standard error, which has no buffer that dies with it.
+        words = ["curl", "-s", "--max-time", str(FETCH_MOST_S), "-o", os.devnull]
+        words += ["-w", "%{stderr}%{http_code} %{size_download}\\n", base]
         command = [*WITH_US, *inside(contestant.client_netns, bench.client_core), *words]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as reader:
-            load, said = ask(bench.generator, contestant, Shape(connections=1), bench.seconds)
-            reader.terminate()
-            statuses = (reader.communicate()[0] or "").split()
-        errors = dict(load.errors)
-        if wrong := sum(status not in ("200", "000") for status in statuses):
-            errors["status of a cold file"] = wrong
-        shutil.rmtree(folder, ignore_errors=True)
-        details = {"cold": cold, "fetched": statuses.count("200"), "beside": shlex.join(command)}
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as reader:
+            try:
+                load, said = ask(bench.generator, contestant, Shape(connections=1), bench.seconds)
+            finally:
+                reader.terminate()
+            lines = reader.communicate()[1].splitlines()
+        errors = {**load.errors, **faults_of(lines)}
+        details = {"cold": cold, "fetched": lines.count(f"200 {FILE_BYTES}"), "beside": shlex.join(command)}
         return Outcome(load.p99_us, load, said, errors, details)
 
 
