@@ -94,7 +94,8 @@ class Wrk:
 class UstackLoad:
     """`ustack load` on the client's interface, with an address beside the kernel's, whose stack has no part in it.
 
-    It checks lengths and hashes itself, and latency in an open loop counts from when a request was due.
+    It checks lengths and hashes itself, by the site's files where a server serves those. Latency in an open loop
+    counts from when a request was due.
     """
 
     name = "ustack load"
@@ -114,7 +115,7 @@ class UstackLoad:
         words = [*WITH_US, "taskset", "-c", str(self.core), *ustack_command(), "load", server.url + shape.path]
         words += ["--link", f"dev:{server.client_ifname()}", "--netns", server.client_netns]
         words += ["--address", f"{beside(server.host)}/24", "-c", str(shape.connections), "-d", f"{seconds:g}s"]
-        words += ["--seed", str(SEED)]
+        words += ["--seed", str(SEED), *(["--files", str(server.site)] if server.reads_files else [])]
         return [*words, "--json", *(["--close"] if shape.close else []), *more]
 
     def run(self, server: Server, shape: Shape, seconds: int) -> Load:
@@ -136,7 +137,7 @@ class UstackLoad:
         return found
 
     def load_of(self, found: dict[str, Any]) -> Load:
-        """As the other generator says it. Every response has been checked."""
+        """As the other generator says it."""
         latency = found["latency_us"]
         errors = dict(found["errors"])
         if not found["good"]:
@@ -180,6 +181,6 @@ def ask(generator: Generator, server: Server, shape: Shape, seconds: int) -> tup
         load = generator.run(server, shape, seconds)
     except LoadError as error:
         return Load(errors={str(error): 1}), command
-    checks_itself = isinstance(generator, UstackLoad)
+    checks_itself = isinstance(generator, UstackLoad) and server.reads_files
     errors = {**load.errors, **(wrong_lengths(load, shape) if load.requests and not checks_itself else {})}
     return Load(load.requests, load.seconds, load.bytes, load.p50_us, load.p99_us, load.max_us, errors), command

@@ -79,6 +79,14 @@ def test_without_a_capacity_there_is_no_share(bench: Bench, server: Contestant, 
     assert found.errors == {"capacity: refused": 7, "capacity: no response": 1}
 
 
+def test_a_capacity_run_that_stood_still_is_none(bench: Bench, server: Contestant, answers: Any):
+    answers[0].append(answer(1000, latency_us={"p50": 10.0, "p99": 20.0, "max": 1.02e6}))
+    found = Overload().measure(bench, server, "4 x")
+    assert (found.value, found.errors) == (None, {"capacity: a response took 1.02 s": 1})
+    answers[0].append(answer(5, good_in_time=0))
+    assert Overload().measure(bench, server, "4 x").errors == {"capacity: no good response in time": 1}
+
+
 def test_nothing_good_under_overload_is_nothing_and_no_failure(bench: Bench, server: Contestant, answers: Any):
     answers[0].extend([answer(1000), answer(0, {"timeout": 900})])
     found = Overload().measure(bench, server, "4 x")
@@ -107,6 +115,7 @@ def test_ustack_load_asks_from_an_address_that_nobody_has(server: Contestant, tm
     assert words[words.index("--address") + 1] == "198.18.0.77/24"
     assert words[words.index("--link") + 1] == "dev:veth0"
     assert words[words.index("-d") + 1] == "3s"
+    assert words[words.index("--files") + 1] == str(tmp_path)
     assert words[words.index("--seed") + 1] == str(SEED)
     assert beside("10.1.2.3") == "10.1.2.77"
 
