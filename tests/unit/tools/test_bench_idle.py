@@ -104,14 +104,15 @@ def test_a_server_that_is_dead_or_silent_does_not_idle_for_nothing(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, silent: int, readings: list[dict[int, int]], errors: dict[str, int]
 ):
     monkeypatch.setattr(idle, "opened", lambda contestant, count: answering(silent))
-    monkeypatch.setattr(idle, "ask_each", lambda connections: [is_read_once(conn) for conn in connections])
+    monkeypatch.setattr(idle, "ask_each", read_once)
     monkeypatch.setattr(idle, "cpu_by_pid", lambda contestant: readings.pop(0))
     assert IdleCpu().measure(bench, Contestant(bench.work, bench.site, 1), "100 connections").errors == errors
 
 
-def is_read_once(conn: socket.socket) -> None:
-    """One response, and no byte of the next."""
-    conn.recv(len(HEAD) + BODY_BYTES, socket.MSG_WAITALL)
+def read_once(connections: list[socket.socket]) -> None:
+    """One response on each, and no byte of the next."""
+    for conn in connections:
+        conn.recv(len(HEAD) + BODY_BYTES, socket.MSG_WAITALL)
 
 
 def test_the_time_of_a_process_that_went_is_taken_off_nobody(bench: Bench, monkeypatch: pytest.MonkeyPatch):
