@@ -81,8 +81,8 @@ FILE = click.Path(path_type=Path)
 @click.option(
     "--seed",
     type=int,
-    help="Makes Poisson's gaps, ports and secrets repeatable.  [default: gaps by chance; ports, timestamps and sequence"
-    " numbers go on from one run to the next until the machine is booted again]",
+    help="Makes Poisson's gaps, ports and secrets repeatable.  [default: gaps by chance; secrets by boot and address,"
+    " so that timestamps and sequence numbers go on from one run to the next]",
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of the table.")
 @click.option("--busy-poll", type=click.Choice(["auto", "always", "never"]), default="auto", show_default=True)
