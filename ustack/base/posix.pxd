@@ -146,7 +146,7 @@ cdef extern from "<signal.h>" nogil:
         int si_signo
         int si_fd
         long si_band
-    const int SIGIO, SIGRTMIN, SIG_BLOCK
+    const int SIGIO, SIGRTMIN, SIG_BLOCK, SIGBUS, SIGFPE, SIGILL, SIGSEGV
     int sigemptyset(sigset_t *set)
     int sigaddset(sigset_t *set, int number)
     int sigfillset(sigset_t *set)
@@ -289,6 +289,7 @@ cdef extern from "<sys/uio.h>" nogil:
 cdef extern from "<unistd.h>" nogil:
     int close_descriptor "close"(int fd)
     int getpid()
+    int getppid()
     ssize_t read(int fd, void *data, size_t length)
     ssize_t write(int fd, const void *data, size_t length)
     int64_t lseek(int fd, int64_t offset, int whence)

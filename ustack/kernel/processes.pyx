@@ -4,13 +4,12 @@
 from libc.errno cimport ENOMEM, errno
 from libc.stdint cimport UINT64_MAX, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
-from posix.unistd cimport getppid
 
 from ustack.base.clock cimport clock_monotonic_ns
 from ustack.base.posix cimport (
     ITIMER_REAL, MAP_ANONYMOUS, MAP_FAILED, MAP_SHARED, PROT_READ, PROT_WRITE, PR_SET_PDEATHSIG, SIGALRM, SIGCHLD,
     SIGHUP, SIGINT, SIGKILL, SIGTERM, SIGUSR1, SIG_DFL, SIG_IGN, SIG_SETMASK, SYS_pidfd_open, _exit,
-    close_descriptor, fork, getpid, itimerval, kill, mmap, munmap, prctl, pthread_sigmask, setitimer, sigaction,
+    close_descriptor, fork, getpid, getppid, itimerval, kill, mmap, munmap, prctl, pthread_sigmask, setitimer, sigaction,
     sigaction_t, sigemptyset, sigfillset, sigset_t, syscall, waitpid)
 from ustack.base.wheel cimport wheel_next_ns
 from ustack.buf.slab cimport slab_at

@@ -2,14 +2,13 @@
 """A thread for each connection. See threads.pxd."""
 
 from libc.errno cimport ENOMEM, errno
-from libc.signal cimport SIGBUS, SIGFPE, SIGILL, SIGSEGV
 from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
 from ustack.base.posix cimport (
-    EFD_CLOEXEC, EFD_NONBLOCK, IPPROTO_TCP, POLLIN, POLLOUT, PTHREAD_CREATE_DETACHED, SIGRTMIN, SIG_SETMASK,
-    TCP_INFO, close_descriptor, eventfd, getsockopt, pollfd, ppoll, pthread_attr_destroy, pthread_attr_init,
+    EFD_CLOEXEC, EFD_NONBLOCK, IPPROTO_TCP, POLLIN, POLLOUT, PTHREAD_CREATE_DETACHED, SIGBUS, SIGFPE, SIGILL, SIGRTMIN,
+    SIGSEGV, SIG_SETMASK, TCP_INFO, close_descriptor, eventfd, getsockopt, pollfd, ppoll, pthread_attr_destroy, pthread_attr_init,
     pthread_attr_setdetachstate, pthread_attr_setstacksize, pthread_attr_t, pthread_create, pthread_kill,
     pthread_sigmask, read, sem_destroy, sem_init, sigaction, sigaction_t, sigdelset, sigfillset, sigset_t, timespec)
 from ustack.buf.slab cimport slab_at

@@ -114,7 +114,7 @@ def test_closing_frees_the_rings_and_can_be_repeated(veth: Wire) -> None:
     before = open_things()
     with namespace.inside(veth.ours_ns):
         link = PacketMmapLink("ours")
-    assert open_things() == (before[0] + 3, before[1] + 2)  # two packet sockets, and one to ask about the interface
+    assert open_things() == (before[0] + 4, before[1] + 2)  # three packet sockets, and one to ask about the interface
     link.close()
     link.close()
     assert open_things() == before
