@@ -8,9 +8,9 @@ from libc.string cimport memcpy, memset
 from ustack.base.clock cimport clock_monotonic_ns
 from ustack.base.posix cimport (
     ITIMER_REAL, MAP_ANONYMOUS, MAP_FAILED, MAP_SHARED, PROT_READ, PROT_WRITE, PR_SET_PDEATHSIG, SIGALRM, SIGCHLD,
-    SIGHUP, SIGINT, SIGKILL, SIGTERM, SIGUSR1, SIG_DFL, SIG_IGN, SIG_SETMASK, SYS_pidfd_open, _exit,
-    close_descriptor, fork, getpid, getppid, itimerval, kill, mmap, munmap, prctl, pthread_sigmask, setitimer, sigaction,
-    sigaction_t, sigemptyset, sigfillset, sigset_t, syscall, waitpid)
+    SIGHUP, SIGINT, SIGKILL, SIGTERM, SIGUSR1, SIG_DFL, SIG_IGN, SIG_SETMASK, SYS_pidfd_open, _exit, close_descriptor,
+    fork, getpid, getppid, itimerval, kill, mmap, munmap, prctl, pthread_sigmask, setitimer, sigaction, sigaction_t,
+    sigemptyset, sigfillset, sigset_t, syscall, waitpid)
 from ustack.base.wheel cimport wheel_next_ns
 from ustack.buf.slab cimport slab_at
 from ustack.kernel.connections cimport conn_end, token_of

@@ -8,9 +8,10 @@ from libc.string cimport memset
 
 from ustack.base.posix cimport (
     EFD_CLOEXEC, EFD_NONBLOCK, IPPROTO_TCP, POLLIN, POLLOUT, PTHREAD_CREATE_DETACHED, SIGBUS, SIGFPE, SIGILL, SIGRTMIN,
-    SIGSEGV, SIG_SETMASK, TCP_INFO, close_descriptor, eventfd, getsockopt, pollfd, ppoll, pthread_attr_destroy, pthread_attr_init,
-    pthread_attr_setdetachstate, pthread_attr_setstacksize, pthread_attr_t, pthread_create, pthread_kill,
-    pthread_sigmask, read, sem_destroy, sem_init, sigaction, sigaction_t, sigdelset, sigfillset, sigset_t, timespec)
+    SIGSEGV, SIG_SETMASK, TCP_INFO, close_descriptor, eventfd, getsockopt, pollfd, ppoll, pthread_attr_destroy,
+    pthread_attr_init, pthread_attr_setdetachstate, pthread_attr_setstacksize, pthread_attr_t, pthread_create,
+    pthread_kill, pthread_sigmask, read, sem_destroy, sem_init, sigaction, sigaction_t, sigdelset, sigfillset,
+    sigset_t, timespec)
 from ustack.buf.slab cimport slab_at
 from ustack.kernel.connections cimport out_take, token_of, work_take
 from ustack.kernel.polling cimport poll_ops
