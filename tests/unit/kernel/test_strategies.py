@@ -7,7 +7,8 @@ import resource
 import signal
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from ustack.kernel import strategies
 from ustack.kernel.strategies import names
 from ustack.kernel.transport import KernelTransport
 from ustack.server.http import HttpServer
-from ustack.testing.loopback import ADDRESS, Loopback
+from ustack.testing.loopback import ADDRESS, Loopback, LoopbackEnd
 from ustack.testing.recorder import Recorder
 
 Make = Callable[..., Loopback]
@@ -207,8 +208,9 @@ def test_select_says_what_it_cannot_watch() -> None:
         KernelTransport("select", max_connections=1025)
 
 
-def test_signals_that_were_lost_are_made_up_for() -> None:
-    """The kernel keeps so many and no more; for the others it says SIGIO, once, and poll finds who is meant."""
+@contextmanager
+def crowd_of_lost_signals() -> Iterator[tuple[Recorder, Loopback, list[LoopbackEnd]]]:
+    """300 connections that have sent a byte each, while the kernel keeps two real-time signals for us and no more."""
     recorder = Recorder()
     loopback = Loopback(recorder, "rtsig")
     ends = [loopback.open() for _ in range(300)]
@@ -218,34 +220,29 @@ def test_signals_that_were_lost_are_made_up_for() -> None:
     try:
         for end in ends:
             end.send(b"x")
-        loopback.settle()
+        yield recorder, loopback, ends
     finally:
         resource.setrlimit(resource.RLIMIT_SIGPENDING, (soft, hard))
-    assert loopback.transport.counters()["readiness_overflows"] >= 1
-    assert recorder.received == {end.port: b"x" for end in ends}
     loopback.close()
+
+
+def test_signals_that_were_lost_are_made_up_for() -> None:
+    """The kernel keeps so many and no more; for the others it says SIGIO, once, and poll finds who is meant."""
+    with crowd_of_lost_signals() as (recorder, loopback, ends):
+        loopback.settle()
+        assert loopback.transport.counters()["readiness_overflows"] >= 1
+        assert recorder.received == {end.port: b"x" for end in ends}
     assert recorder.errors == []
 
 
 def test_signals_that_are_lost_again_and_again_leave_nobody_out() -> None:
     """A sweep asks about 256 descriptors at a time; it goes on where it was, and does not begin anew each time."""
-    recorder = Recorder()
-    loopback = Loopback(recorder, "rtsig")
-    ends = [loopback.open() for _ in range(300)]
-    loopback.settle()
-    soft, hard = resource.getrlimit(resource.RLIMIT_SIGPENDING)
-    resource.setrlimit(resource.RLIMIT_SIGPENDING, (2, hard))
-    try:
-        for end in ends:
-            end.send(b"x")
+    with crowd_of_lost_signals() as (recorder, loopback, ends):
         for _ in range(10):
             for end in ends[:250]:
                 end.send(b"x")
             loopback.poll()
-    finally:
-        resource.setrlimit(resource.RLIMIT_SIGPENDING, (soft, hard))
-    assert set(recorder.received) == {end.port for end in ends}
-    loopback.close()
+        assert set(recorder.received) == {end.port for end in ends}
 
 
 def test_an_urgent_byte_stays_among_the_others(make: Make) -> None:
