@@ -180,16 +180,21 @@ cdef void again(load_t *load, client_t *client, bint pause) noexcept nogil:
         open_one(load, client)
 
 
-cdef void fail(load_t *load, client_t *client, outcome_t kind, bint aborts) noexcept nogil:
-    """The request under way has failed, and the connection with it."""
+cdef void part(load_t *load, client_t *client, bint aborts) noexcept nogil:
+    """Its connection ends, by a RST or in order, and it may have another."""
     cdef conn_t *conn = client.conn
-    count_failure(load, kind, client.due_ns)
     leave(load, client)
     if aborts:
         load.transport.abort(load.transport, conn)
     else:
         load.transport.close(load.transport, conn)
     again(load, client, False)
+
+
+cdef void fail(load_t *load, client_t *client, outcome_t kind, bint aborts) noexcept nogil:
+    """The request under way has failed, and the connection with it."""
+    count_failure(load, kind, client.due_ns)
+    part(load, client, aborts)
 
 
 cdef void fail_opening(load_t *load, client_t *client, outcome_t kind) noexcept nogil:
@@ -282,7 +287,6 @@ cdef inline void go_on(load_t *load, client_t *client) noexcept nogil:
 cdef void complete(load_t *load, client_t *client, bint more_came) noexcept nogil:
     """A response is there. more_came: and bytes that nobody has asked for."""
     cdef outcome_t kind = OUTCOME_UNASKED if more_came else judge(load, client)
-    cdef conn_t *conn = client.conn
     load.latest_ns = load.now_ns
     count_outcome(load, kind, client.due_ns)
     count_response(&load.all, client)
@@ -296,12 +300,7 @@ cdef void complete(load_t *load, client_t *client, bint more_came) noexcept nogi
         client.state = CLIENT_IDLE
         go_on(load, client)
         return
-    leave(load, client)
-    if more_came:
-        load.transport.abort(load.transport, conn)
-    else:
-        load.transport.close(load.transport, conn)
-    again(load, client, False)
+    part(load, client, more_came)
 
 
 # ---------------------------------------------------------------- slow readers

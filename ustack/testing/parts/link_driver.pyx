@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
-from libc.stdint cimport UINT64_MAX, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport UINT64_MAX, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
 from ustack.base.bytestring cimport bytes_from
@@ -36,6 +36,18 @@ cdef object copy_of(const frame_t *frame):
         "verified" if frame.checksum == CHECKSUM_VERIFIED else "unknown")
     return LentFrame(bytes_from(frame.data, frame.length), frame.wire_length, frame.gso_size,
                      checksum)
+
+
+cdef offload_t offload_of(uint16_t csum_start, uint16_t csum_offset, uint16_t gso_size, uint16_t header_length,
+                          uint8_t gso_family):
+    cdef offload_t offload
+    memset(&offload, 0, sizeof(offload_t))
+    offload.csum_start = csum_start
+    offload.csum_offset = csum_offset
+    offload.gso_size = gso_size
+    offload.header_length = header_length
+    offload.gso_family = gso_family
+    return offload
 
 
 cdef class LinkDriver:
@@ -101,12 +113,7 @@ cdef class LinkDriver:
         cdef uint32_t length = PyBytes_GET_SIZE(frame)
         if self.slot == NULL:
             raise ValueError("nothing is reserved")
-        memset(&offload, 0, sizeof(offload_t))
-        offload.csum_start = csum_start
-        offload.csum_offset = csum_offset
-        offload.gso_size = gso_size
-        offload.header_length = header_length
-        offload.gso_family = gso_family
+        offload = offload_of(csum_start, csum_offset, gso_size, header_length, gso_family)
         memcpy(self.slot, PyBytes_AS_STRING(frame), length)
         self.slot = NULL
         with nogil:
@@ -140,11 +147,7 @@ cdef class LinkDriver:
             raise ValueError("nothing is reserved")
         if len(pieces) > GATHER_PIECES_MAX:
             raise ValueError(f"more than {GATHER_PIECES_MAX} pieces")
-        offload.csum_start = csum_start
-        offload.csum_offset = csum_offset
-        offload.gso_size = gso_size
-        offload.header_length = header_length
-        offload.gso_family = gso_family
+        offload = offload_of(csum_start, csum_offset, gso_size, header_length, gso_family)
         memcpy(self.slot, PyBytes_AS_STRING(head), head_bytes)
         try:
             for piece in pieces:
