@@ -39,7 +39,7 @@ from ustack.wire.seq cimport seq_gt
 cdef enum:
     EPHEMERAL_FIRST = 32768
     EPHEMERAL_COUNT = 28232u                # 32768..60999, what Linux uses
-    SOURCES_TRIED = 4                       # for one connection
+    CANDIDATES_TRIED = 112928u              # for one connection: four addresses whose ports are all taken
 
 
 # ---------------------------------------------------------------- OPEN (section 3.10.1)
@@ -108,32 +108,34 @@ cdef bint claim_flow(tcp_t *tcp, const flow_key_t *key) noexcept nogil:
     return False
 
 
-cdef bint choose_port(tcp_t *tcp, flow_key_t *key) noexcept nogil:
-    """RFC 6056 section 3.3.4: a keyed offset for each destination, then upwards by a counter that it shares with few
-    others. (By one that all shared, section 3.3.3, a server that we connect to could count our connections to others.)
-    """
-    cdef uint64_t mixed = siphash24(tcp.secret, key, sizeof(flow_key_t))
-    cdef uint16_t *next_port = &tcp.ephemeral_next[mixed >> 56]
-    cdef uint32_t offset = <uint32_t>mixed
-    cdef int _i
-    for _i in range(EPHEMERAL_COUNT):
-        key.lport = <uint16_t>(EPHEMERAL_FIRST + (offset % EPHEMERAL_COUNT + next_port[0]) % EPHEMERAL_COUNT)
-        next_port[0] = <uint16_t>((next_port[0] + 1) % EPHEMERAL_COUNT)
-        if claim_flow(tcp, key):
-            return True
-    return False
-
-
 cdef bint choose_local(tcp_t *tcp, flow_key_t *key, uint16_t lport) noexcept nogil:
-    """The local address (MUST-44, MUST-45: one of ours, in turn where there are several) and port. They fill evenly, so
-    that few addresses are asked when most of their ports are taken."""
+    """The local address (MUST-44, MUST-45: one of ours) and port: lport or, if that is 0, an ephemeral one.
+
+    The candidates for one destination stand in a circle: each of our addresses with one port, then each with the next.
+    RFC 6056 section 3.3.4: a keyed offset for each pair of addresses, then upwards by a counter that the destination
+    shares with few others. (By one that all shared, section 3.3.3, a server that we connect to could count our
+    connections to others.) So our addresses fill evenly for each destination, and what is asked first is what has been
+    in use for the longest time; CANDIDATES_TRIED in a row that are all taken end the search.
+    """
     cdef uint32_t sources = ip_sources(tcp.ip)
-    cdef uint32_t _try
-    for _try in range(sources if sources < SOURCES_TRIED else SOURCES_TRIED):
-        ip_source(tcp.ip, tcp.source_next, &key.laddr)
-        tcp.source_next += 1
-        key.lport = lport
-        if claim_flow(tcp, key) if lport else choose_port(tcp, key):
+    cdef uint64_t candidates = sources if lport else <uint64_t>sources * EPHEMERAL_COUNT
+    cdef uint64_t mixed, number
+    cdef uint64_t offset = 0
+    cdef uint32_t *next_candidate
+    cdef uint32_t tried
+    key.lport = lport
+    mixed = siphash24(tcp.secret, key, sizeof(flow_key_t))  # of the destination: there is no laddr in it yet
+    next_candidate = &tcp.candidate_next[mixed >> 56]
+    for tried in range(<uint32_t>candidates if candidates < CANDIDATES_TRIED else CANDIDATES_TRIED):
+        number = <uint64_t><uint32_t>mixed + next_candidate[0]
+        next_candidate[0] += 1
+        ip_source(tcp.ip, <uint32_t>(number % sources), &key.laddr)
+        if lport == 0:
+            if tried == 0 or sources > 1:
+                key.lport = 0
+                offset = siphash24(tcp.secret, key, sizeof(flow_key_t)) % EPHEMERAL_COUNT
+            key.lport = <uint16_t>(EPHEMERAL_FIRST + (offset + number // sources) % EPHEMERAL_COUNT)
+        if claim_flow(tcp, key):
             return True
     return False
 

@@ -51,7 +51,7 @@ cdef int tcp_init(tcp_t *tcp, ip_t *ip, counters_t *counters, const tcp_config_t
     memcpy(tcp.flows.hash_key, word, 16)
     tcp.timestamp_offset = <uint32_t>prng_next(&prng)
     for i in range(TCP_EPHEMERAL_COUNTERS):
-        tcp.ephemeral_next[i] = <uint16_t>prng_next(&prng)
+        tcp.candidate_next[i] = <uint32_t>prng_next(&prng)
     tcp.identification_next = <uint16_t>prng_next(&prng)
     tcp.transmission_seed = <uint32_t>(word[0] >> 32)
     if (flow_table_init(&tcp.flows, FLOW_SLOTS_AT_FIRST) != 0
