@@ -16,6 +16,7 @@ cpdef enum counter_t:
     ARP_REQUESTS_OUT
     ARP_REPLIES_OUT
     ARP_CONFLICTS               # another station claims our address (RFC 5227)
+    ARP_CONFLICTS_UNANSWERED    # of these: too many other addresses of ours have been defended just now
     ICMP_ECHOES_ANSWERED
     ICMP_ERRORS_OUT
     PATH_MTU_REDUCED            # segments of a connection became smaller

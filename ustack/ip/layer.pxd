@@ -40,7 +40,8 @@ cdef void ip_config_defaults(ip_config_t *config) noexcept nogil
 cdef int ip_init(ip_t *ip, link_t *link, counters_t *counters, const ip_config_t *config,
                  uint64_t now_ns) noexcept nogil
 cdef void ip_destroy(ip_t *ip) noexcept nogil
-# Tell the link who we are: one gratuitous ARP (RFC 5227 section 2.3 announcement).
+# Tell the link who we are: a gratuitous ARP for each address (RFC 5227 section 2.3 announcement), many of them later, by
+# ip_timers.
 cdef void ip_announce(ip_t *ip, uint64_t now_ns) noexcept nogil
 # True for an address that a connection may be opened to: unicast, not ours, not 0/8 (MUST-46).
 cdef bint ip_is_valid_remote(const ip_t *ip, const ip_addr_t *address) noexcept nogil
@@ -53,7 +54,7 @@ cdef void ip_source(const ip_t *ip, uint32_t number, ip_addr_t *out) noexcept no
 # 7.3.1).
 # neighbour: the caller's hint. It may be stale: nothing happens if that entry is somebody else's by now.
 cdef void ip_confirm(ip_t *ip, uint16_t neighbour, const ip_addr_t *address, uint64_t now_ns) noexcept nogil
-# Due neighbour retries and expiries; call once a poll. Returns ip_next_deadline.
+# Due neighbour retries, expiries and announcements; call once a poll. Returns ip_next_deadline.
 cdef uint64_t ip_timers(ip_t *ip, uint64_t now_ns) noexcept nogil
 # The next packet of ours that ip_timers gave up because its neighbour does not answer ARP, as if a router had sent it
 # back: a host unreachable that quotes it. It is valid until the next call, and gone at the next ip_timers. False: none.

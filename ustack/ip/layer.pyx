@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The IP layer of one engine: its life, its timers, and what others ask about addresses."""
 
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport UINT64_MAX, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free
 from libc.string cimport memset
 
@@ -12,7 +12,7 @@ from ustack.ip.neighbour cimport (
     waiting_frame, waiting_t)
 from ustack.ip.ranges cimport ranges_hold, ranges_nth, ranges_size
 from ustack.ip.records cimport IP_PROTO_TCP, ip_config_t, ip_is_foreign_host, ip_on_link, ip_t, packet_t
-from ustack.ip.v4.arp cimport arp_announce, arp_confirm, arp_timers
+from ustack.ip.v4.arp cimport arp_announce, arp_announce_more, arp_confirm, arp_timers
 from ustack.link.device cimport link_t
 from ustack.wire.ethernet cimport ETHERNET_HEADER_BYTES
 from ustack.wire.icmpv4 cimport ICMP_HOST_UNREACHABLE, ICMP_UNREACHABLE
@@ -43,6 +43,7 @@ cdef int ip_init(ip_t *ip, link_t *link, counters_t *counters, const ip_config_t
     ip.now_ns = now_ns
     ip.address_be = config.address.words_be[3]
     ip.mask_be = ipv4_mask_be(config.prefix_length)
+    ip.announce_ns = UINT64_MAX
     if config.prefix_length <= 30:                   # RFC 3021: a link of two has no broadcast address
         ip.subnet_broadcast_be = ip.address_be | ~ip.mask_be
     ip.neighbours = neighbour_table_new(config.neighbour_limit, counters)
@@ -95,17 +96,20 @@ cdef void ip_confirm(ip_t *ip, uint16_t neighbour, const ip_addr_t *address, uin
 
 
 cdef uint64_t ip_timers(ip_t *ip, uint64_t now_ns) noexcept nogil:
-    cdef uint64_t next_ns = neighbour_next_ns(ip.neighbours)
+    cdef uint64_t next_ns = ip_next_deadline(ip)
     forget_unreached(ip)
     if next_ns > now_ns:
         return next_ns
     ip.now_ns = now_ns
     arp_timers(ip)
-    return neighbour_next_ns(ip.neighbours)
+    if ip.announce_ns <= now_ns:
+        arp_announce_more(ip)
+    return ip_next_deadline(ip)
 
 
 cdef uint64_t ip_next_deadline(const ip_t *ip) noexcept nogil:
-    return neighbour_next_ns(ip.neighbours)
+    cdef uint64_t next_ns = neighbour_next_ns(ip.neighbours)
+    return next_ns if next_ns < ip.announce_ns else ip.announce_ns
 
 
 # ---------------------------------------------------------------- packets for neighbours that do not answer

@@ -25,6 +25,9 @@ cdef enum ip_status_t:
     IP_NO_MEMORY = 3
 
 cdef enum:
+    IP_DEFENCES = 64         # own addresses whose last defence is remembered; 24 bytes for each
+
+cdef enum:
     IP_PROTO_ICMP = 1
     IP_PROTO_TCP = 6
     IP_PROTO_UDP = 17
@@ -72,6 +75,11 @@ ctypedef struct ip_config_t:
     uint8_t neighbour_queue            # packets that wait for one answer
     uint16_t neighbour_limit           # entries in the table
 
+# One of our addresses has been claimed by somebody else, and we have said that it is ours (RFC 5227 section 2.4).
+ctypedef struct ip_defence_t:
+    uint64_t again_ns                  # not before then; this place is anybody's from then on
+    uint32_t address_be
+
 ctypedef struct ip_t:
     link_t *link
     counters_t *counters
@@ -90,7 +98,9 @@ ctypedef struct ip_t:
     uint32_t mask_be
     uint32_t subnet_broadcast_be       # 0: the prefix is too long to have one
     # Writers: arp and icmp, each its own.
-    uint64_t defend_after_ns           # no defence of our address before this time (RFC 5227 section 2.4)
+    ip_defence_t defences[IP_DEFENCES] # the first place is the first address's alone
+    uint32_t announced                 # of the addresses in ranges, in their order
+    uint64_t announce_ns               # when the next ones are announced; UINT64_MAX: none is left
     uint64_t error_tat_ns              # when the allowance for ICMP errors is whole again
 
 

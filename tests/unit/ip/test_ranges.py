@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
 """A stack with several addresses: it answers for each of them and for none beside them, and opens from each in turn."""
 
+import errno
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import pytest
 from scapy.layers.inet import ICMP, IP, TCP, UDP
@@ -76,6 +77,109 @@ def test_a_conflict_is_answered_for_the_address_that_it_is_about(host: Host, add
     assert host.tell(claim, EVERYBODY) == []
 
 
+def claim(host: Host, address: str) -> list[str]:
+    """Somebody else claims an address of ours: the addresses that we then say are ours."""
+    answers = host.tell(ARP(op=1, hwsrc="02:00:00:00:00:77", psrc=address, pdst=address), EVERYBODY)
+    assert all(frame[ARP].psrc == frame[ARP].pdst and frame.dst == EVERYBODY for frame in answers)
+    return [frame[ARP].psrc for frame in answers]
+
+
+def test_a_conflict_on_one_address_does_not_silence_the_others() -> None:
+    """RFC 5227 section 2.4 (c): DEFEND_INTERVAL is one address's. After it, each is defended again."""
+    host = Host()
+    for _ in range(2):
+        assert [claim(host, address) for address in OURS] == [[address] for address in OURS]
+        assert [claim(host, address) for address in OURS] == [[]] * len(OURS)
+        host.now_ns += 10 * SECOND
+    counters = host.stack.counters()
+    assert counters["arp_conflicts"] == 4 * len(OURS)
+    assert counters["arp_conflicts_unanswered"] == 0
+    host.close()
+
+
+def test_claims_of_more_addresses_than_are_remembered_are_not_answered() -> None:
+    """63 broadcasts in ten seconds for claims of as many addresses as one likes, and one for the first address."""
+    host = Host(sources="198.18.1.0-198.18.1.199")
+    while (next_ns := host.stack.next_deadline_ns) is not None:
+        host.now_ns = next_ns
+        announced(bytes(frame) for frame in host.poll())
+    claimed = [f"198.18.1.{n}" for n in range(200)]
+    assert [claim(host, address) for address in claimed] == [[address] for address in claimed[:63]] + [[]] * 137
+    assert host.stack.counters()["arp_conflicts_unanswered"] == 137
+    assert [claim(host, address) for address in claimed[:63]] == [[]] * 63
+    assert host.stack.counters()["arp_conflicts_unanswered"] == 137
+    assert claim(host, FIRST) == [FIRST]
+    host.now_ns += 10 * SECOND  # every place is free again
+    assert claim(host, claimed[150]) == [claimed[150]]
+    host.close()
+
+
+def test_a_defence_that_the_ring_has_no_room_for_is_made_at_the_next_claim() -> None:
+    with MemoryLink(tx_slots=1) as link, Stack(link, f"{FIRST}/16", sources="198.18.0.9", now_ns=SECOND) as stack:
+        stack.poll(2 * SECOND)
+        assert announced(link.receive_all()) == [FIRST, "198.18.0.9"]
+        for now_ns, claims, answers in (
+            (3 * SECOND, [FIRST, "198.18.0.9"], [FIRST]),
+            (4 * SECOND, [FIRST, "198.18.0.9"], ["198.18.0.9"]),
+            (5 * SECOND, [FIRST, "198.18.0.9"], []),
+        ):
+            for address in claims:
+                claimed = ARP(op=1, hwsrc="02:00:00:00:00:77", psrc=address, pdst=address)
+                link.inject(bytes(Ether(src=PEER_MAC, dst=EVERYBODY) / claimed))
+            stack.poll(now_ns)
+            assert announced(link.receive_all()) == answers
+
+
+# ---------------------------------------------------------------- announcements
+
+
+def announced(frames: Iterable[bytes]) -> list[str]:
+    """Of which addresses frames say that they are ours: broadcast requests for the sender's own address."""
+    packets = [Ether(frame) for frame in frames]
+    assert all(packet.dst == EVERYBODY and packet[ARP].op == 1 for packet in packets)
+    assert all(packet[ARP].psrc == packet[ARP].pdst and packet[ARP].hwsrc == US_MAC for packet in packets)
+    return [packet[ARP].psrc for packet in packets]
+
+
+def test_every_address_is_announced_once() -> None:
+    """RFC 5227 section 2.3: whoever has an old entry for one of them corrects it."""
+    with MemoryLink() as link, Stack(link, f"{FIRST}/16", sources=f"{SOURCES}, {FIRST}", now_ns=SECOND) as stack:
+        assert announced(link.receive_all()) == OURS
+        assert stack.poll(3600 * SECOND) == 0
+        assert link.receive_all() == []
+
+
+def test_many_addresses_are_announced_over_time_and_no_more_than_4096() -> None:
+    """64 at once, a thousand per second: stations on the link take each broadcast."""
+    with MemoryLink() as link, Stack(link, "198.18.0.2/15", sources="198.19.0.0-198.19.255.254", now_ns=SECOND) as stack:
+        now_ns, found, steps = SECOND, announced(link.receive_all()), 0
+        assert len(found) == 1 + 64
+        while (next_ns := stack.next_deadline_ns) is not None:
+            assert next_ns == now_ns + 64_000_000
+            now_ns, steps = next_ns, steps + 1
+            stack.poll(now_ns - 1)
+            assert link.receive_all() == []
+            stack.poll(now_ns)
+            found += announced(link.receive_all())
+            assert len(found) == 1 + 64 * (steps + 1)
+        assert found == [FIRST, *(f"198.19.{n >> 8}.{n & 255}" for n in range(4096))]
+
+
+def test_announcements_wait_for_room_in_the_ring() -> None:
+    sources = "198.18.1.0-198.18.1.99"
+    with MemoryLink(tx_slots=16) as link, Stack(link, f"{FIRST}/16", sources=sources, now_ns=SECOND) as stack:
+        now_ns, found = SECOND, announced(link.receive_all())
+        assert len(found) < 64
+        for _ in range(100):
+            now_ns += 64_000_000
+            stack.poll(now_ns)
+            found += announced(link.receive_all())
+        assert found == [FIRST, *(f"198.18.1.{n}" for n in range(100))]
+
+
+# ---------------------------------------------------------------- segments
+
+
 @pytest.mark.parametrize("address", OURS)
 def test_nobody_listens_at_each_of_them(host: Host, address: str) -> None:
     (answer,) = host.tell(IP(src=PEER, dst=address) / TCP(sport=4000, dport=81, flags="S", seq=0xFFFFFFFF))
@@ -145,6 +249,40 @@ def test_ports_are_chosen_for_each_source_as_for_one(host: Host) -> None:
     other = Host(seed=2)
     assert {port for _, port in opened(other, 13)}.isdisjoint({port for _, port in found})
     other.close()
+
+
+def test_sources_fill_evenly_for_each_of_several_destinations() -> None:
+    """Opens to one server do not push those to another one off the sources' turn."""
+    host = Host()
+    ports = range(80, 93)
+    connections = [host.stack.connect(PEER, port, wait=False) for _ in range(13) for port in ports]
+    syns = [frame for _ in range(4) for frame in host.poll() if TCP in frame]
+    found = Counter((syn[IP].src, syn[TCP].dport) for syn in syns)
+    assert found == {(address, port): 1 for address in OURS[1:] for port in ports}
+    for connection in connections:
+        connection.abort()
+    host.poll()
+    host.close()
+
+
+@pytest.mark.parametrize("freed", range(13))
+def test_a_port_of_ones_own_is_found_free_at_whichever_address(freed: int) -> None:
+    host = Host()
+    connections = [host.stack.connect(PEER, 80, local_port=5000, wait=False) for _ in range(13)]
+    with pytest.raises(OSError, match=r".") as refused:
+        host.stack.connect(PEER, 80, local_port=5000, wait=False)
+    assert refused.value.errno == errno.EADDRINUSE
+    assert sorted(one.local[0] for one in connections) == sorted(OURS[1:])
+    gone = connections.pop(freed)
+    address = gone.local[0]
+    gone.abort()
+    host.poll()
+    connections.append(host.stack.connect(PEER, 80, local_port=5000, wait=False))
+    assert connections[-1].local == (address, 5000)
+    for connection in connections:
+        connection.abort()
+    host.poll()
+    host.close()
 
 
 def test_an_error_about_a_segment_from_any_source_finds_its_connection(host: Host) -> None:

@@ -8,8 +8,11 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 from ustack.ip.records cimport ip_t
 
-# Request for our own address: whoever holds an old entry for it corrects it (RFC 5227 section 2.3).
+# Requests for our own addresses: whoever holds an old entry for one corrects it (RFC 5227 section 2.3). The first
+# address, then those in ranges, ANNOUNCED_A_TIME at once and ANNOUNCED_MOST in all; what is left at ip.announce_ns.
 cdef void arp_announce(ip_t *ip) noexcept nogil
+# Those that are due at ip.now_ns.
+cdef void arp_announce_more(ip_t *ip) noexcept nogil
 # An ARP packet of `length` bytes behind the Ethernet header, at ip.now_ns.
 cdef void arp_input(ip_t *ip, const uint8_t *packet, uint32_t length) noexcept nogil
 # Output is about to send to this entry, which is not fresh: ask what has to be asked. True: its station address may be

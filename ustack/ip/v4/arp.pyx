@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """ARP: questions, answers, conflicts."""
 
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport UINT64_MAX, uint8_t, uint16_t, uint32_t
 from libc.stdlib cimport free
 from libc.string cimport memcpy, memset
 
@@ -11,13 +11,18 @@ from ustack.ip.neighbour cimport (
     NEIGHBOUR_FAILED, NEIGHBOUR_FREE, NEIGHBOUR_INCOMPLETE, NEIGHBOUR_PROBE, NEIGHBOUR_REACHABLE, NEIGHBOUR_STALE,
     neighbour_due, neighbour_find, neighbour_insert, neighbour_move, neighbour_promote, neighbour_state_t, neighbour_t,
     neighbour_take, waiting_frame, waiting_t)
-from ustack.ip.records cimport ip_is_foreign_host, ip_is_own, ip_on_link, ip_t
+from ustack.ip.ranges cimport ranges_nth, ranges_size
+from ustack.ip.records cimport (
+    IP_DEFENCES, ip_defence_t, ip_is_foreign_host, ip_is_own, ip_on_link, ip_t)
 from ustack.link.device cimport offload_t
 from ustack.wire.arp cimport ARP_BYTES, ARP_REPLY, ARP_REQUEST, arp_emit, arp_parse, arp_t
 from ustack.wire.ethernet cimport ETHERNET_HEADER_BYTES, ETHERTYPE_ARP, ethernet_emit, mac_equal
 
 cdef enum:
     DEFEND_INTERVAL_S = 10                       # RFC 5227 section 1.1
+    ANNOUNCED_MOST = 4096                        # addresses in ranges; the rest is found by who asks, as any address is
+    ANNOUNCED_A_TIME = 64                        # so 1,000 broadcasts per second, for four seconds at most
+    ANNOUNCE_PAUSE_MS = 64
     QUESTIONS_A_TURN = 256                       # asked again or given up; the rest is due at once in the next turn
 
 
@@ -57,6 +62,28 @@ cdef bint _request(ip_t *ip, uint32_t sender_be, uint32_t target_be, const uint8
 
 cdef void arp_announce(ip_t *ip) noexcept nogil:
     _request(ip, ip.address_be, ip.address_be, NULL)
+    ip.announced = 0
+    arp_announce_more(ip)
+
+
+cdef void arp_announce_more(ip_t *ip) noexcept nogil:
+    # A link may have thousands of our addresses, and every station on it takes each broadcast: they are spread over
+    # time, and those of a large network's ranges beyond ANNOUNCED_MOST are not announced at all. A station that still
+    # has an old entry for one of these finds out as it does when a host has moved in silence: by the probe of its own
+    # cache (RFC 1122 section 2.3.2.1). A full ring ends the round: the rest waits for the next one.
+    cdef ip_addr_t address
+    cdef uint32_t count = ranges_size(ip.config.ranges, ip.config.range_count)
+    cdef uint32_t left = ANNOUNCED_A_TIME
+    if count > ANNOUNCED_MOST:
+        count = ANNOUNCED_MOST
+    while ip.announced < count and left > 0:
+        ranges_nth(ip.config.ranges, ip.config.range_count, ip.announced, &address)
+        if address.words_be[3] != ip.address_be \
+                and not _request(ip, address.words_be[3], address.words_be[3], NULL):
+            break
+        ip.announced += 1
+        left -= 1
+    ip.announce_ns = ip.now_ns + ANNOUNCE_PAUSE_MS * 1000000ULL if ip.announced < count else UINT64_MAX
 
 
 cdef void _ask(ip_t *ip, uint16_t index, neighbour_state_t state) noexcept nogil:
@@ -163,13 +190,35 @@ cdef void _update(ip_t *ip, uint16_t index, const arp_t *arp, bint answer) noexc
         _flush(ip, index)
 
 
+cdef ip_defence_t *_defence_of(ip_t *ip, uint32_t address_be) noexcept nogil:
+    # Where this address's last defence is remembered, or a place that is free for it. NULL: every place has a defence
+    # of another address that is not over yet.
+    cdef ip_defence_t *free_place = NULL
+    cdef ip_defence_t *place
+    cdef uint32_t i
+    if address_be == ip.address_be:
+        return &ip.defences[0]
+    for i in range(1, IP_DEFENCES):
+        place = &ip.defences[i]
+        if ip.now_ns >= place.again_ns:
+            if free_place == NULL:
+                free_place = place
+        elif place.address_be == address_be:
+            return place
+    return free_place
+
+
 cdef void _conflict(ip_t *ip, uint32_t address_be) noexcept nogil:
-    # RFC 5227 section 2.4 (c): a server keeps its address, and says so at most once in DEFEND_INTERVAL, for all of its
-    # addresses together.
+    # RFC 5227 section 2.4 (c): a server keeps its address, and says so at most once in DEFEND_INTERVAL. Each address
+    # has an interval of its own: or one conflict would silence the defence of all others. Who claims one of ours after
+    # the other has IP_DEFENCES broadcasts for it in an interval, not one for each claim, and never the first address's.
+    cdef ip_defence_t *place = _defence_of(ip, address_be)
     count(ip.counters, counter_t.ARP_CONFLICTS)
-    if ip.now_ns >= ip.defend_after_ns:
-        ip.defend_after_ns = ip.now_ns + <uint64_t>DEFEND_INTERVAL_S * 1000000000U
-        _request(ip, address_be, address_be, NULL)
+    if place == NULL:
+        count(ip.counters, counter_t.ARP_CONFLICTS_UNANSWERED)
+    elif ip.now_ns >= place.again_ns and _request(ip, address_be, address_be, NULL):
+        place.address_be = address_be
+        place.again_ns = ip.now_ns + DEFEND_INTERVAL_S * 1000000000ULL
 
 
 cdef void arp_input(ip_t *ip, const uint8_t *packet, uint32_t length) noexcept nogil:
