@@ -17,7 +17,8 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from ustack.server.loading cimport Loader
 from ustack.server.records cimport NO_FILE, decision_t, ready_t, section_t, server_t, shape_t
 
-# Parse and decide; remember what lasts. NULL without memory: the connection is aborted.
+# Parse and decide; remember what lasts. NULL: server.awaited says for what the head waits; or, 0, without memory: the
+# connection is aborted.
 cdef decision_t *decide_unseen(server_t *server, const uint8_t *head, size_t length, uint64_t hashed) noexcept
 # What a header section means, as plainheads remembers it. NULL: the head is decided the general way, and any error
 # comes up there.

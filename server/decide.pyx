@@ -14,7 +14,7 @@ from ustack.base.prng cimport siphash13
 from ustack.buf.lent cimport lent_from_copy, lent_t
 from ustack.server.filetable cimport responses_make_room
 from ustack.server.headtable cimport decision_free, head_drop, head_remember
-from ustack.server.loading cimport ABSENT, Loader
+from ustack.server.loading cimport ABSENT, AWAITED, Loader
 from ustack.server.ready cimport counted_copy
 from ustack.server.records cimport (
     DECISION_CHUNKED, DECISION_CLOSE, DECISION_CONTINUE, DECISION_FULL, DECISION_HEAD_ONLY, DECISION_LINGER,
@@ -27,6 +27,11 @@ from ustack.server import accesslog, request as requests, response as responses,
 
 _log = logging.getLogger("ustack.server")
 _NOT_FOUND = responses.Refusal(404)
+
+
+class Waits(Exception):
+    """The file is being read: the head is decided when it has come (fetching)."""
+
 
 cdef enum:
     INTERRUPTIONS = 8                   # times that one decision is begun again because a signal handler raised in it
@@ -48,11 +53,12 @@ cdef bint interrupted(server_t *server, object error) noexcept:
 cdef decision_t *decide_unseen(server_t *server, const uint8_t *head, size_t length, uint64_t hashed) noexcept:
     cdef Decider decider = <Decider>server.decider
     cdef int _i
+    server.awaited = 0
     server.units += UNSEEN_UNITS + <uint32_t>(length >> HEAD_BYTES_UNIT_SHIFT)
     for _i in range(INTERRUPTIONS):
         try:
             return decider.decide_head(bytes_from(head, length), hashed)
-        except MemoryError:
+        except (MemoryError, Waits):
             return NULL
         except BaseException as error:
             if not interrupted(server, error):
@@ -115,6 +121,8 @@ cdef class Decider:
             requests.check_expectation(request)
             lasting = False
             number = self.loader.find(path)
+            if number == AWAITED:
+                raise Waits
             if number == ABSENT:
                 decision = self.refusal(_NOT_FOUND, head, request)
             else:
@@ -150,6 +158,7 @@ cdef class Decider:
 
     cdef int status_of(self, bytes head) except -1:
         self.s.skip_file_open = 0
+        self.s.transport = NULL         # nobody is there to wait
         cdef decision_t *decision = self.decide_head(head, siphash13(
             self.s.hash_key, data_of(head), size_of(head)))
         cdef int status = decision.status

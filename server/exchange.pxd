@@ -1,17 +1,18 @@
 # SPDX-License-Identifier: MIT
-# What a connection in the middle of a request or a response holds: an exchange_t in one of six phases.
+# What a connection in the middle of a request or a response holds: an exchange_t in one of seven phases.
 #
 # A request whose response TCP takes at once leaves nothing behind: no record, conn.user_data 0. Everything else:
 #
 #     (idle) ──part of a head──▶ HEAD ──▶ (answer)            (answer) ──TCP takes a part──▶ SENDING ──▶ (end)
 #            ──head with body──▶ BODY ──▶ (answer)                     ──a mapped file──────▶ DRAIN ───▶ (end)
 #            ──head for Python─▶ UNDECIDED ──hand-over──▶ (answer)
+#            ──its file is read▶ LOADING ──hand-over──▶ (answer)
 #     (end): idle again, or LINGER and then tcp_close; tcp_close at once where nothing is left to deliver
 #
 # This file takes records and gives them back with all that they name; connection, sending and receiving move them from
 # phase to phase. What is kept of requests is counted here. The records that keep a part of one are a list in order of
 # the first byte kept, so that the oldest can make room (receiving.pyx, request_hold); those that wait for Python are
-# another, in the order in which they are decided.
+# another, in the order in which they are decided, and those that wait for a file are one for each (fetching).
 #
 # Above: connection, sending, receiving, http. Below: records, headtable (decision_free), logring; buf/slab.
 

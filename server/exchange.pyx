@@ -12,7 +12,8 @@ from ustack.buf.slab cimport slab_alloc, slab_destroy, slab_init, slab_release
 from ustack.server.headtable cimport decision_free
 from ustack.server.logring cimport log_keep
 from ustack.server.records cimport (
-    EXCHANGE_MASK, NO_FILE, PHASE_SENDING, PHASE_UNDECIDED, UNDECIDED_RECORDS, exchange_t, phase_t, server_t)
+    EXCHANGE_MASK, NO_FILE, PHASE_LOADING, PHASE_SENDING, PHASE_UNDECIDED, UNDECIDED_RECORDS, exchange_t, phase_t,
+    server_t)
 
 
 cdef int exchanges_begin(server_t *server, uint32_t limit) noexcept nogil:
@@ -81,14 +82,20 @@ cdef inline ilist_hook_t *request_hook(const void *server, uint32_t index) noexc
 
 
 cdef inline ilist_t *request_list(server_t *server, const exchange_t *exchange) noexcept nogil:
+    if exchange.phase == PHASE_LOADING:
+        return &server.loads[exchange.load].waiting
     return &server.undecided if exchange.phase == PHASE_UNDECIDED else &server.request_order
+
+
+cdef inline bint is_undecided(const exchange_t *exchange) noexcept nogil:
+    return exchange.phase == PHASE_UNDECIDED or exchange.phase == PHASE_LOADING
 
 
 cdef void request_note(server_t *server, conn_t *conn, exchange_t *exchange, uint32_t more_bytes) noexcept nogil:
     if exchange.held_bytes == 0:
         exchange.conn = conn
         ilist_append(request_list(server, exchange), request_hook, server, exchange_index(conn))
-    if exchange.phase == PHASE_UNDECIDED:
+    if is_undecided(exchange):
         server.undecided_bytes += more_bytes
     exchange.held_bytes += more_bytes
     server.request_bytes += more_bytes
@@ -98,7 +105,7 @@ cdef void request_release(server_t *server, exchange_t *exchange) noexcept nogil
     if exchange.held_bytes == 0:
         return
     server.request_bytes -= exchange.held_bytes
-    if exchange.phase == PHASE_UNDECIDED:
+    if is_undecided(exchange):
         server.undecided_bytes -= exchange.held_bytes
     exchange.held_bytes = 0
     ilist_remove(request_list(server, exchange), request_hook, server,

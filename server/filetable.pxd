@@ -6,8 +6,8 @@
 # below the root), and make room for others by CLOCK (second chance), bounded in number, in bytes, and in bytes that are
 # copies.
 #
-# Above: loading, decide, plainheads, sending, receiving, http (housekeeping). Below: records, ready, headtable,
-# beneath.
+# Above: fetching, loading, decide, plainheads, sending, receiving, http (housekeeping). Below: records, ready,
+# headtable, beneath.
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
@@ -26,6 +26,8 @@ cdef bint is_absent(int error) noexcept nogil                               # no
 # The usual file, with one openat2(2): regular, small, below the root without an absolute link, with no .gz beside it.
 # 0: *found and *body (NULL: empty) are it. -errno: is_absent. OPEN_IN_GENERAL: everything else.
 cdef int file_open(server_t *server, const char *path, stat_t *found, lent_t **body) noexcept nogil
+# Its first half: *opened is the descriptor, nothing has been read.
+cdef int file_look(server_t *server, const char *path, stat_t *found, int *opened) noexcept nogil
 # Take what file_open found into the table, with body's reference. NULL without memory; body is given back then.
 # name: of the file, below the root. It begins with the path that the request has.
 cdef file_t *file_take(server_t *server, size_t path_length, uint64_t hashed, const char *name, const stat_t *found,

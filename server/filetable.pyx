@@ -67,13 +67,11 @@ cdef bint is_absent(int error) noexcept nogil:
     return error == ENOENT or error == ENOTDIR or error == ENAMETOOLONG
 
 
-cdef int file_open(server_t *server, const char *path, stat_t *found, lent_t **body) noexcept nogil:
+cdef int file_look(server_t *server, const char *path, stat_t *found, int *opened) noexcept nogil:
     cdef stat_t neighbour
     cdef char name[PATH_BYTES + 4]
-    cdef size_t length = strlen(path), at = 0
-    cdef ssize_t part = 0
+    cdef size_t length = strlen(path)
     cdef int fd
-    body[0] = NULL
     if server.plain_open or length >= PATH_BYTES:
         return OPEN_IN_GENERAL
     fd = beneath_open(server.root_fd, path, O_RDONLY | O_NONBLOCK | O_NOCTTY)
@@ -83,9 +81,24 @@ cdef int file_open(server_t *server, const char *path, stat_t *found, lent_t **b
         if fd == -ENOSYS or fd == -EPERM:
             server.plain_open = 1
         return OPEN_IN_GENERAL
-    if fstat(fd, found) != 0 or not S_ISREG(found.st_mode) or size_of(found) > server.small_file_bytes:
+    memcpy(name, path, length)
+    memcpy(name + length, b".gz", 4)
+    if (fstat(fd, found) != 0 or not S_ISREG(found.st_mode) or size_of(found) > server.small_file_bytes
+            or fstatat(server.root_fd, name, &neighbour, 0) == 0 or not is_absent(errno)):
         close_descriptor(fd)
         return OPEN_IN_GENERAL
+    opened[0] = fd
+    return 0
+
+
+cdef int file_open(server_t *server, const char *path, stat_t *found, lent_t **body) noexcept nogil:
+    cdef size_t at = 0
+    cdef ssize_t part = 0
+    cdef int fd = -1, verdict
+    body[0] = NULL
+    verdict = file_look(server, path, found, &fd)
+    if verdict != 0:
+        return verdict
     while at < size_of(found):
         part = read(fd, server.read_buffer + at, size_of(found) - at)
         if part > 0:
@@ -95,10 +108,6 @@ cdef int file_open(server_t *server, const char *path, stat_t *found, lent_t **b
     close_descriptor(fd)
     if at < size_of(found):
         return OPEN_IN_GENERAL          # cut meanwhile
-    memcpy(name, path, length)
-    memcpy(name + length, b".gz", 4)
-    if fstatat(server.root_fd, name, &neighbour, 0) == 0 or not is_absent(errno):
-        return OPEN_IN_GENERAL
     if at:
         body[0] = lent_from_copy(server.read_buffer, at)
         if body[0] == NULL:

@@ -12,9 +12,9 @@ from ustack.base.bytestring cimport data_of, size_of
 from ustack.base.posix cimport fstatat, stat_t
 from ustack.base.prng cimport siphash13
 from ustack.buf.lent cimport lent_from_copy, lent_from_file, lent_t
+from ustack.server.fetching cimport FILE_AWAITED, file_fetch, file_warm
 from ustack.server.filetable cimport (
-    OPEN_IN_GENERAL, file_appear, file_fresh, file_lookup, file_make_room, file_open, file_take, is_absent,
-    variant_clear)
+    OPEN_IN_GENERAL, file_appear, file_fresh, file_lookup, file_make_room, file_take, is_absent, variant_clear)
 from ustack.server.records cimport FILE_UNITS, LOOK_UNITS, NO_FILE, SMALL_FILE_UNITS, file_t, identity_t, variant_t
 
 from ustack.server import files, response as responses
@@ -64,9 +64,11 @@ cdef class Loader:
         cdef bint directory = length == 0 or path.endswith(b"/")
         cdef bytes name = path + files.INDEX if directory else path
         if not self.s.skip_file_open:
-            verdict = file_open(self.s, PyBytes_AS_STRING(name), &found, &body)
+            verdict = file_fetch(self.s, length, hashed, PyBytes_AS_STRING(name), &found, &body)
         self.s.skip_file_open = 0
         self.s.units += SMALL_FILE_UNITS if verdict == 0 else 2 * LOOK_UNITS if verdict < 0 else FILE_UNITS
+        if verdict == FILE_AWAITED:
+            return AWAITED
         if verdict == 0:
             file = file_take(self.s, length, hashed, PyBytes_AS_STRING(name), &found, body)
             if file == NULL:
@@ -81,10 +83,18 @@ cdef class Loader:
             return ABSENT
         for _ in range(3):
             with self.root.open(path) as opened:
+                if self.warm(length, hashed, opened):
+                    return AWAITED
                 loaded = self.load(length, hashed, opened)
             if loaded is not None:
                 return loaded
         raise responses.Refusal(503)    # it shrinks each time it is looked at
+
+    cdef bint warm(self, size_t path_length, uint64_t hashed, opened) except -1:
+        """Wait for what was opened to be in memory?"""
+        cdef bytes name = opened.resource.plain.path
+        return file_warm(self.s, path_length, hashed, PyBytes_AS_STRING(name), opened.fd,
+                         opened.gzip_fd if opened.resource.gzip else -1)
 
     cdef object describe(self, uint32_t number):
         cdef file_t *file = &self.s.files[number]

@@ -33,7 +33,7 @@ from ustack.server.records cimport decision_t, server_t
 cdef int plain_begin(server_t *server, uint32_t limit) except -1
 cdef void plain_end(server_t *server) noexcept nogil        # idempotent
 # Decide and remember an unseen head if it is plain. NULL: decide.pyx has to, or what is not known yet has to be learned
-# first (server.unlearned).
+# first (server.unlearned), or its file is being read (server.awaited).
 cdef decision_t *decide_plain(server_t *server, const uint8_t *head, size_t length, uint64_t hashed) noexcept nogil
 # With the GIL, after decide_plain has left something unlearned: learn it, and decide. NULL: decide.pyx has to.
 cdef decision_t *decide_learning(server_t *server, const uint8_t *head, size_t length, uint64_t hashed) noexcept

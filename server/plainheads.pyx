@@ -11,8 +11,9 @@ from ustack.base.prng cimport siphash13
 from ustack.buf.lent cimport lent_t
 from ustack.server.dates cimport DATE_BYTES, write_http_date
 from ustack.server.decide cimport section_free, section_learn, shape_learn
+from ustack.server.fetching cimport FILE_AWAITED, file_fetch
 from ustack.server.filetable cimport (
-    OPEN_IN_GENERAL, PATH_BYTES, file_fresh, file_lookup, file_number, file_open, file_take, responses_make_room)
+    OPEN_IN_GENERAL, PATH_BYTES, file_fresh, file_lookup, file_number, file_take, responses_make_room)
 from ustack.server.headscan cimport VERSION_BYTES
 from ustack.server.headtable cimport decision_free, head_remember
 from ustack.server.numerals cimport write_decimal, write_hex
@@ -260,10 +261,12 @@ cdef file_t *plain_file(server_t *server, const plain_t *plain, char *name, bint
         memcpy(name + length, server.index_name, server.index_length)
         length += server.index_length
     name[length] = 0
-    verdict = file_open(server, name, &found, &body)
+    verdict = file_fetch(server, plain.path_length, hashed, name, &found, &body)
     server.units += PLAIN_FILE_UNITS if verdict == 0 else 2 * LOOK_UNITS
     if verdict == 0:
         return file_take(server, plain.path_length, hashed, name, &found, body)
+    if verdict == FILE_AWAITED:
+        return NULL
     if verdict < 0 and not plain.is_directory:
         absent[0] = True
     elif verdict == OPEN_IN_GENERAL:
@@ -317,6 +320,7 @@ cdef decision_t *decide_plain(server_t *server, const uint8_t *head, size_t leng
     cdef decision_t *decision
     cdef file_t *file
     server.skip_file_open = 0
+    server.awaited = 0
     server.unlearned = 0
     if server.sections == NULL or server.finishing:
         return NULL

@@ -4,6 +4,7 @@
 #     request ── the same head as last time, or a remembered one ──▶ respond (sending)
 #             ── unseen and plain ──▶ decide_plain (plainheads) ──▶ answer
 #             ── unseen           ──▶ PHASE_UNDECIDED: kept for the hand-over (asking: the GIL) ──▶ answer
+#             ── its file is read ──▶ PHASE_LOADING: kept until it is (fetching), decided in a hand-over ──▶ answer
 #             ── not complete     ──▶ PHASE_HEAD: head_more, until it is or a limit refuses it
 #     answer  ── the request has a body ──▶ PHASE_BODY: body_more discards it, then the answer goes out
 #
@@ -32,6 +33,9 @@ from ustack.server.sending cimport respond
 
 # Respond, at once or after the request's body. Takes a decision that is not remembered.
 cdef void answer(server_t *server, const transport_t *transport, conn_t *conn, decision_t *decision) noexcept nogil
+# Keep a complete head until its file has been read (server.awaited). The connection has no record.
+cdef void head_wait(server_t *server, const transport_t *transport, conn_t *conn, const uint8_t *head, size_t length,
+                    uint8_t flags) noexcept nogil
 # What is remembered of a complete head, if it still holds. NULL: nothing.
 cdef decision_t *recall(server_t *server, const uint8_t *head, size_t length, uint64_t hashed) noexcept nogil
 # request, of one whose head is not the same as last time.

@@ -17,8 +17,8 @@ from ustack.server.headtable cimport decision_free, head_drop, head_lookup
 from ustack.server.plainheads cimport decide_plain
 from ustack.server.records cimport (
     CLOSING, DECISION_CHUNKED, DECISION_CONTINUE, DECISION_FULL, DECISION_REMEMBERED, EXCHANGE_BODY_READ,
-    EXCHANGE_CONTINUE, EXCHANGE_GENERAL, EXCHANGE_LINE, EXCHANGE_UNLEARNED, PHASE_BODY, PHASE_HEAD, PHASE_SENDING,
-    PHASE_UNDECIDED, decision_t, exchange_t, server_t)
+    EXCHANGE_CONTINUE, EXCHANGE_GENERAL, EXCHANGE_LINE, EXCHANGE_UNLEARNED, PHASE_BODY, PHASE_HEAD, PHASE_LOADING,
+    PHASE_SENDING, PHASE_UNDECIDED, decision_t, exchange_t, phase_t, server_t)
 from ustack.server.refusals cimport refusal_decide
 from ustack.server.sending cimport respond, send_more
 
@@ -78,7 +78,11 @@ cdef void answer_head(server_t *server, const transport_t *transport, conn_t *co
     hashed = siphash13(server.hash_key, head, length)
     decision = recall(server, head, length, hashed)
     if decision == NULL:
+        server.transport = transport
         decision = decide_plain(server, head, length, hashed)
+        if decision == NULL and server.awaited:
+            head_wait(server, transport, conn, head, length, EXCHANGE_UNLEARNED)
+            return
         if decision == NULL:
             head_ask(server, transport, conn, head, length, (EXCHANGE_UNLEARNED if server.unlearned else 0)
                      | (EXCHANGE_GENERAL if server.skip_file_open else 0))
@@ -106,24 +110,37 @@ cdef decision_t *recall(server_t *server, const uint8_t *head, size_t length, ui
 cdef void head_ask(server_t *server, const transport_t *transport, conn_t *conn, const uint8_t *head, size_t length,
                    uint8_t flags) noexcept nogil:
     """Keep a complete head until the hand-over. The connection has no record."""
+    if head_keep(server, transport, conn, head, length, flags, PHASE_UNDECIDED):
+        server.stats.heads_asked += 1
+        transport.want_hand_over(transport, server.app)
+
+
+cdef void head_wait(server_t *server, const transport_t *transport, conn_t *conn, const uint8_t *head, size_t length,
+                    uint8_t flags) noexcept nogil:
+    head_keep(server, transport, conn, head, length, flags, PHASE_LOADING)
+
+
+cdef bint head_keep(server_t *server, const transport_t *transport, conn_t *conn, const uint8_t *head, size_t length,
+                    uint8_t flags, phase_t phase) noexcept nogil:
+    """False: it was turned away, or there was no memory."""
     cdef exchange_t *exchange
     if server.undecided_bytes + length > server.max_request_bytes >> 1:
         server.stats.heads_turned_away += 1
         refuse(server, transport, conn, 503, head, length)
-        return
-    exchange = exchange_begin(server, transport, conn, PHASE_UNDECIDED)
+        return False
+    exchange = exchange_begin(server, transport, conn, phase)
     if exchange == NULL:
-        return
+        return False
+    exchange.load = server.awaited
     exchange.head = <uint8_t *>malloc(length)
     if exchange.head == NULL:
         connection_abort(server, transport, conn)
-        return
+        return False
     memcpy(exchange.head, head, length)
     exchange.head_length = <uint32_t>length
     exchange.flags = flags
-    server.stats.heads_asked += 1
     request_hold(server, transport, conn, exchange, <uint32_t>length)
-    transport.want_hand_over(transport, server.app)
+    return True
 
 
 cdef void refuse(server_t *server, const transport_t *transport, conn_t *conn, int status, const uint8_t *head,

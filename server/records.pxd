@@ -9,8 +9,9 @@
 from cpython.ref cimport PyObject
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
-from ustack.application cimport application_t, conn_t
+from ustack.application cimport application_t, conn_t, transport_t
 from ustack.base.ilist cimport ilist_hook_t, ilist_t
+from ustack.base.posix cimport stat_t
 from ustack.buf.lent cimport lent_t
 from ustack.buf.slab cimport slab_t
 from ustack.server.chunks cimport chunks_t
@@ -104,6 +105,26 @@ ctypedef struct file_t:
     uint64_t checked_ns             # last compared with the disk
     variant_t variant[2]            # as it is; gzip
 
+cdef enum load_state_t:
+    LOAD_FREE = 0
+    LOAD_READING
+    LOAD_DONE                       # read, or failed; those who wait for it are answered
+
+# A file that is being read while others go on: one for all who ask for it (fetching).
+ctypedef struct load_t:
+    uint8_t state
+    uint8_t which                   # of the descriptors that is read
+    uint8_t kept                    # `body` is the file's; else its bytes only pass through, to be in the page cache
+    uint32_t path_length            # of the request's path: with it begins `name`
+    uint64_t path_hash
+    char *name                      # below the root
+    stat_t found                    # what the file was when it was opened
+    lent_t *body
+    int fd[2]                       # the file, its .gz; -1: none, or the transport's while it reads
+    uint64_t size[2]                # bytes to be read of each
+    uint64_t at                     # of `which`
+    ilist_t waiting                 # exchanges
+
 cdef enum decision_flags_t:
     DECISION_HEAD_ONLY = 1          # HEAD
     DECISION_CLOSE = 2              # the response ends the connection
@@ -180,6 +201,7 @@ cdef enum phase_t:
     PHASE_DRAIN                     # it has, but a mapped file is being read until it is acknowledged
     PHASE_LINGER                    # our FIN is queued; what comes is discarded for a while (RFC 9112 section 9.6)
     PHASE_UNDECIDED                 # a whole head is here that Python has to decide, in the next hand-over
+    PHASE_LOADING                   # ... that waits for its file to be read
 
 cdef enum exchange_flags_t:
     EXCHANGE_CLOSE = 1
@@ -188,10 +210,11 @@ cdef enum exchange_flags_t:
     EXCHANGE_TAIL = 8               # on_writable has come since everything was queued
     EXCHANGE_CONTINUE = 16          # what is being sent is a 100; PHASE_BODY follows
     EXCHANGE_LINE = 32              # PHASE_HEAD: the request line is complete and well-formed
-    # PHASE_UNDECIDED
+    # PHASE_UNDECIDED, PHASE_LOADING
     EXCHANGE_BODY_READ = 16         # decided once already; the request's body has been read
     EXCHANGE_UNLEARNED = 64         # it is plain, if plainheads learns something more
     EXCHANGE_GENERAL = 128          # file_open has left its file to files.py
+    EXCHANGE_LOADED = 8             # its file was waited for: what is not in memory now is read at once
 
 # What only a connection in the middle of something holds.
 ctypedef struct exchange_t:
@@ -217,10 +240,11 @@ ctypedef struct exchange_t:
     decision_t *pending             # owned
     chunks_t chunks                 # PHASE_BODY of a chunked body
     lent_t *log_text
-    # ---- PHASE_HEAD, PHASE_BODY, PHASE_UNDECIDED: what of a request is kept, in server.request_bytes
+    # ---- PHASE_HEAD, PHASE_BODY, PHASE_UNDECIDED, PHASE_LOADING: what of a request is kept, in server.request_bytes
     conn_t *conn
     uint32_t held_bytes
-    ilist_hook_t order              # held_bytes != 0: in server.undecided in that phase, else in server.request_order
+    uint32_t load                   # PHASE_LOADING: the number of its load_t
+    ilist_hook_t order              # held_bytes != 0: in the list of its phase (exchange.pyx, request_list)
 
 ctypedef struct http_stats_t:
     uint64_t requests
@@ -246,6 +270,8 @@ ctypedef struct http_stats_t:
     uint64_t stalled_aborted
     uint64_t damaged_aborted
     uint64_t files_changed
+    uint64_t loads                  # of files, that were begun while others go on (fetching)
+    uint64_t loads_failed           # ... and brought nothing: read at once then
     uint64_t internal_errors
 
 ctypedef struct server_t:
@@ -307,6 +333,12 @@ ctypedef struct server_t:
     uint8_t *read_buffer
     uint8_t plain_open              # openat2 does not work here: files.py opens everything
     uint8_t skip_file_open          # file_open has left the file of this head to files.py already
+    # ---- files that are being read (fetching)
+    const transport_t *transport    # of who asks now: it may read files
+    load_t *loads                   # LOADS_END; NULL: none was ever needed
+    uint32_t awaited                # the number of the load_t that the head just looked at waits for; 0: none
+    uint8_t read_at_once            # whoever asks now does not wait (again)
+    uint8_t admitted                # ... and has had his place in the queue
     ready_t shared[SHARED_STATUSES * FULL_FORMS]
     uint16_t shared_status[SHARED_STATUSES]     # which they are; 0: the rest is unused
     ledger_t *ledger

@@ -4,6 +4,7 @@
 from libc.stdint cimport uint32_t
 
 from ustack.server.exchange cimport exchanges_begin, exchanges_end
+from ustack.server.fetching cimport loads_end
 from ustack.server.filetable cimport files_begin, files_end
 from ustack.server.headtable cimport heads_begin, heads_end
 from ustack.server.logring cimport log_begin, log_end
@@ -22,6 +23,7 @@ cdef int tables_begin(server_t *server, uint32_t max_heads, uint32_t max_files, 
 
 cdef void tables_end(server_t *server) noexcept nogil:
     heads_end(server)
+    loads_end(server)
     files_end(server)
     log_end(&server.log)
     exchanges_end(server)

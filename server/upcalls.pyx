@@ -1,21 +1,23 @@
 # SPDX-License-Identifier: MIT
 """What happens on connections, as the transport tells it. See upcalls.pxd; the contract is in application.pxd."""
 
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from ustack.application cimport (
     ACCEPT_REFUSED, ACCEPT_TAKEN, CONN_ACTIVE, OPTION_LOW_WATER, OPTION_NODELAY, application_t, close_reason_t, conn_t,
     transport_t, turn_charge, turn_spent)
+from ustack.buf.lent cimport lent_t
 from ustack.server.asking cimport decide_waiting
 from ustack.server.connection cimport (
     connection_abort, connection_close, connection_idle, connection_linger, linger_data, linger_timeout)
 from ustack.server.exchange cimport exchange_end, exchange_of
+from ustack.server.fetching cimport any_waiting, file_came
 from ustack.server.logring cimport log_drain, log_half_full
 from ustack.server.receiving cimport body_more, head_more, refuse_held, request
 from ustack.server.records cimport (
     BODY_BYTES_UNIT_SHIFT, CLOSING, EXCHANGE_EOF, EXCHANGE_MASK, EXCHANGE_TAIL, PHASE_BODY, PHASE_DRAIN, PHASE_HEAD,
-    PHASE_LINGER, PHASE_SENDING, PHASE_UNDECIDED, REQUEST_UNITS, SEEN_MASK, SEEN_SHIFT, TAKE_GIL_UNITS, exchange_t,
-    server_t)
+    PHASE_LINGER, PHASE_LOADING, PHASE_SENDING, PHASE_UNDECIDED, REQUEST_UNITS, SEEN_MASK, SEEN_SHIFT, TAKE_GIL_UNITS,
+    exchange_t, server_t)
 from ustack.server.sending cimport damaged, drain, response_end, send_more
 from ustack.server.tables cimport tables_end
 from ustack.server.wallclock cimport begin_burst
@@ -34,6 +36,7 @@ cdef void upcalls_fill(application_t *app) noexcept:
     app.on_burst_begin = on_burst_begin
     app.on_burst_end = on_burst_end
     app.on_hand_over = on_hand_over
+    app.on_file_read = on_file_read
 
 
 cdef inline server_t *server_of(application_t *app) noexcept nogil:
@@ -92,7 +95,7 @@ cdef size_t on_data(application_t *app, const transport_t *transport, conn_t *co
             before = used
             used += body_more(server, transport, conn, exchange, data + used, length - used)
             charge(server, transport, REQUEST_UNITS + <uint32_t>(used - before >> BODY_BYTES_UNIT_SHIFT))
-        elif exchange.phase == PHASE_SENDING or exchange.phase == PHASE_UNDECIDED:
+        elif exchange.phase == PHASE_SENDING or exchange.phase == PHASE_UNDECIDED or exchange.phase == PHASE_LOADING:
             return used
         elif exchange.phase == PHASE_DRAIN:
             if not exchange.flags & EXCHANGE_TAIL and transport.send_queued(transport, conn):
@@ -132,7 +135,8 @@ cdef void on_eof(application_t *app, const transport_t *transport, conn_t *conn)
     cdef exchange_t *exchange = exchange_of(server, conn)
     if conn.user_data & CLOSING:
         return
-    if exchange != NULL and exchange.phase == PHASE_UNDECIDED and not server.closing:
+    if exchange != NULL and (exchange.phase == PHASE_UNDECIDED or exchange.phase == PHASE_LOADING) and (
+            not server.closing):
         exchange.flags |= EXCHANGE_EOF  # it counts when the head is decided
     elif exchange != NULL and (exchange.phase == PHASE_SENDING or exchange.phase == PHASE_DRAIN) and not server.closing:
         exchange.flags |= EXCHANGE_EOF  # a half-closed client still gets its response
@@ -155,7 +159,7 @@ cdef void on_timeout(application_t *app, const transport_t *transport, conn_t *c
         refuse_held(server, transport, conn, exchange, 408)
     elif exchange != NULL and exchange.phase == PHASE_LINGER:
         linger_timeout(server, transport, conn, exchange)
-    elif exchange != NULL and exchange.phase == PHASE_UNDECIDED:
+    elif exchange != NULL and (exchange.phase == PHASE_UNDECIDED or exchange.phase == PHASE_LOADING):
         transport.set_timeout(transport, conn, server.send_timeout_ns)      # it waits for us, not for its client
     elif queued and (seen == 0 or queued < seen):
         # Something was acknowledged since the last look, or this is the first: wait on.
@@ -175,7 +179,7 @@ cdef void on_timeout(application_t *app, const transport_t *transport, conn_t *c
 cdef uint32_t on_hand_over(application_t *app, const transport_t *transport) noexcept nogil:
     cdef server_t *server = server_of(app)
     cdef uint32_t decided
-    if server.undecided.first == 0:
+    if not any_waiting(server):
         return 0
     server.stats.hand_overs += 1
     if not PyGILState_Check():
@@ -186,6 +190,13 @@ cdef uint32_t on_hand_over(application_t *app, const transport_t *transport) noe
     if log_half_full(&server.log):
         log_drain(&server.log)
     return decided
+
+
+cdef void on_file_read(application_t *app, const transport_t *transport, uint32_t token, int fd, lent_t *into,
+                       int64_t taken) noexcept nogil:
+    cdef server_t *server = server_of(app)
+    file_came(server, transport, token, fd, into, taken)
+    charge(server, transport, REQUEST_UNITS)
 
 
 cdef void on_closed(application_t *app, const transport_t *transport, conn_t *conn,

@@ -148,8 +148,21 @@ ctypedef struct application_t:
     # come right before the connection's output, as those of all others. It is for applications most of whose upcalls
     # have something to note: blocking/events.pxd does all this for a subclass. server/asking.pxd notes little.
     uint32_t (*on_hand_over)(application_t *app, const transport_t *transport) noexcept nogil
+    # After transport.files.read: bytes of a file, 0 at its end, or a negative errno. What was given is given back: the
+    # descriptor and the reference on `into`. NULL for who reads no files.
+    void (*on_file_read)(application_t *app, const transport_t *transport, uint32_t token, int fd, lent_t *into,
+                         int64_t taken) noexcept nogil
 
 ctypedef void (*visit_t)(application_t *app, const transport_t *transport, conn_t *conn) noexcept nogil
+
+# ---------------------------------------------------------------- files
+# What a transport does with files beside lending their bytes (transport.files; mostly NULL: it does nothing with them).
+ctypedef struct file_calls_t:
+    # Read `length` bytes of a file from `offset` on into into.data + at while the application goes on; NULL: it cannot.
+    # CALL_OK: on_file_read follows, when the transport goes at the latest (-ECANCELED), and until then the descriptor
+    # and the reference on `into` are the transport's. CALL_NO_MEMORY, CALL_STATE: they have stayed the caller's.
+    int (*read)(const transport_t *transport, application_t *app, int fd, lent_t *into, uint64_t at, uint64_t length,
+                uint64_t offset, uint32_t token) noexcept nogil
 
 # ---------------------------------------------------------------- downcalls
 # Every call takes the table that it is in: it is the transport. None of them sends, makes an upcall or waits.
@@ -219,6 +232,8 @@ ctypedef struct transport_t:
                        application_t *app, int *status) noexcept nogil
     # A connection that on_accept left waiting has been taken, or has ended.
     void (*taken)(const transport_t *transport, const conn_t *conn) noexcept nogil
+    # NULL: this transport does nothing with files.
+    const file_calls_t *files
     # (A new one has its name in DOWNCALLS of application.pyx, too.)
 
 

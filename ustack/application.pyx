@@ -6,7 +6,7 @@ from libc.string cimport memset
 
 from ustack.link.gate cimport Gate
 
-# Of transport_t, in its order. In front of them stands the budget.
+# Of transport_t, in its order. In front of them stands the budget, behind them what may be NULL: files.
 cdef tuple DOWNCALLS = (
     "send", "send_queued", "send_room", "want_writable", "receivable", "receive", "peek", "resume", "shutdown", "close",
     "abort", "want_hand_over", "set_timeout", "set_option", "option", "endpoints", "status", "reason", "state", "info",
@@ -71,7 +71,7 @@ cdef class Transport:
     cdef list missing_downcalls(self):
         cdef const void **entries = <const void **>self.table
         cdef size_t number
-        if sizeof(transport_t) != (1 + len(DOWNCALLS)) * sizeof(void *):
+        if sizeof(transport_t) != (2 + len(DOWNCALLS)) * sizeof(void *):
             raise AssertionError("DOWNCALLS does not name the entries of transport_t")
         return [name for number, name in enumerate(("budget", *DOWNCALLS)) if entries[number] == NULL]
 

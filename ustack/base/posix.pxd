@@ -48,6 +48,7 @@ cdef extern from "<dlfcn.h>" nogil:
 
 cdef extern from "<errno.h>" nogil:
     const int ECANCELED                 # not in libc.errno
+    int *errno_at "__errno_location"()  # for who has to put it back
 
 
 cdef extern from "<fcntl.h>" nogil:
@@ -142,10 +143,18 @@ cdef extern from "<sys/eventfd.h>" nogil:
 cdef extern from "<signal.h>" nogil:
     ctypedef struct sigset_t:
         pass
+    cdef union sigval:
+        void *sival_ptr
+    cdef struct sigevent:
+        int sigev_notify
+        int sigev_signo
+        sigval sigev_value
     ctypedef struct siginfo_t:
         int si_signo
         int si_fd
         long si_band
+        sigval si_value
+    const int SIGEV_SIGNAL, SA_SIGINFO, SA_RESTART
     const int SIGIO, SIGRTMIN, SIG_BLOCK, SIGBUS, SIGFPE, SIGILL, SIGSEGV
     int sigemptyset(sigset_t *set)
     int sigaddset(sigset_t *set, int number)
@@ -156,12 +165,29 @@ cdef extern from "<signal.h>" nogil:
     void (*SIG_DFL)(int number)
     cdef struct sigaction_t "sigaction":
         void (*sa_handler)(int number)
+        void (*sa_sigaction)(int number, siginfo_t *info, void *context)
         sigset_t sa_mask
         int sa_flags
     int sigaction(int number, const sigaction_t *action, sigaction_t *before)
     int kill(int pid, int number)
     int pthread_sigmask(int how, const sigset_t *set, sigset_t *before)
     int sigtimedwait(const sigset_t *set, siginfo_t *info, const timespec *timeout)
+
+
+# After <signal.h>: its control block holds a sigevent.
+cdef extern from "<aio.h>" nogil:
+    cdef struct aiocb:
+        int aio_fildes
+        void *aio_buf
+        size_t aio_nbytes
+        int64_t aio_offset
+        sigevent aio_sigevent
+    const int AIO_NOTCANCELED
+    int aio_read(aiocb *block)
+    int aio_error(const aiocb *block)
+    ssize_t aio_return(aiocb *block)
+    int aio_suspend(const aiocb *const *blocks, int count, const timespec *timeout)
+    int aio_cancel(int fd, aiocb *block)
 
 
 cdef extern from "<sys/epoll.h>" nogil:

@@ -34,6 +34,8 @@ cdef inline void lent_unref(lent_t *lent) noexcept nogil:
 
 # A private copy of `length` bytes. NULL without memory.
 cdef lent_t *lent_from_copy(const uint8_t *data, uint64_t length) noexcept nogil
+# The same before anything is in it: its maker writes the bytes, and then lends it. NULL without memory.
+cdef lent_t *lent_unfilled(uint64_t length) noexcept nogil
 # Borrow any object with a contiguous buffer; it is kept alive and its buffer exported until release.
 cdef lent_t *lent_from_object(object source) except NULL
 # Map a whole file, read only. The descriptor may be closed afterwards. Raises OSError. An empty file gives length 0.

@@ -86,18 +86,20 @@ cdef void _release_copy(lent_t *lent) noexcept nogil:
     count_add(-1)
 
 
-cdef lent_t *lent_from_copy(const uint8_t *data, uint64_t length) noexcept nogil:
+cdef lent_t *lent_unfilled(uint64_t length) noexcept nogil:
     cdef lent_t *lent
-    cdef uint8_t *octets
     if length > SIZE_MAX - sizeof(lent_t):
         return NULL
     lent = <lent_t *>malloc(sizeof(lent_t) + <size_t>length)
-    if lent == NULL:
-        return NULL
-    octets = <uint8_t *>lent + sizeof(lent_t)
-    if length:
-        memcpy(octets, data, <size_t>length)
-    _set(lent, octets, length, _release_copy)
+    if lent != NULL:
+        _set(lent, <uint8_t *>lent + sizeof(lent_t), length, _release_copy)
+    return lent
+
+
+cdef lent_t *lent_from_copy(const uint8_t *data, uint64_t length) noexcept nogil:
+    cdef lent_t *lent = lent_unfilled(length)
+    if lent != NULL and length:
+        memcpy(<uint8_t *>lent.data, data, <size_t>length)
     return lent
 
 

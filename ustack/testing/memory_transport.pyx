@@ -18,18 +18,21 @@ application.pxd. Above: tests. Below: memory/ (turns, which make the upcalls; th
 end), application, link's gate.
 """
 
-from libc.stdint cimport uint16_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, realloc
+from libc.string cimport memcpy
 
 from ustack.application cimport CALL_OK, CLOSE_ABORTED, OPTION_LOW_WATER, OPTION_UNSENT_LOW_WATER, Application
 from ustack.base.arguments cimport whole
+from ustack.base.bytestring cimport data_of, size_of
 from ustack.base.types cimport ip_addr_set_v4
 from ustack.testing.memory.client cimport MemoryClient
-from ustack.testing.memory.downcalls cimport downcalls_fill, listener_of
-from ustack.testing.memory.records cimport MEMORY_LISTENERS, memory_conn_t, memory_listener_t
+from ustack.testing.memory.downcalls cimport downcalls_fill, files_fill, listener_of
+from ustack.testing.memory.records cimport MEMORY_LISTENERS, memory_conn_t, memory_listener_t, memory_read_t
 from ustack.testing.memory.turns cimport MemoryTurns
 
 import errno
+import os
 from collections import deque
 
 from ustack.errors import WouldBlock, error_of
@@ -40,14 +43,16 @@ cdef enum:
 
 cdef class MemoryTransport(MemoryTurns):
     """MemoryTransport(*, now_ns=1_000_000_000, send_queue_bytes=1 << 20, low_water_bytes=16384,
-    unsent_low_water_bytes=1 << 30)
+    unsent_low_water_bytes=1 << 30, reads_files=False)
 --
 
-    A transport whose clients are test code. now_ns: the time of the first turn.
+    A transport whose clients are test code. now_ns: the time of the first turn. reads_files: applications' files are
+    read while others go on, and each read ends when end_reads() says so.
     """
 
     def __init__(self, *, now_ns: int = 1_000_000_000, send_queue_bytes: int = 1 << 20,
-                 low_water_bytes: int = 16384, unsent_low_water_bytes: int = 1 << 30) -> None:
+                 low_water_bytes: int = 16384, unsent_low_water_bytes: int = 1 << 30,
+                 reads_files: bool = False) -> None:
         self.memory.now_ns = whole("now_ns", now_ns, 1, 1 << 62)
         self.memory.send_queue_bytes = whole("send_queue_bytes", send_queue_bytes, 1, 1 << 30)
         self.memory.low_water_bytes = whole("low_water_bytes", low_water_bytes, 0, send_queue_bytes - 1)
@@ -55,6 +60,8 @@ cdef class MemoryTransport(MemoryTurns):
             whole("unsent_low_water_bytes", unsent_low_water_bytes, 0, 1 << 30), send_queue_bytes)
         downcalls_fill(&self.memory.transport)
         self.memory.transport.budget = &self.memory.budget
+        if reads_files:
+            files_fill(&self.memory.transport)
         self.table = &self.memory.transport
         self.alive = True
 
@@ -148,6 +155,34 @@ cdef class MemoryTransport(MemoryTurns):
         self.clients.append(client)
         return client
 
+    # ------------------------------------------------------------ files
+
+    @property
+    def reads(self) -> int:
+        """Of files, that are under way."""
+        return self.memory.read_count
+
+    def end_reads(self, count: int = 1, *, error: int = 0, most_bytes: int = 1 << 62) -> None:
+        """The oldest ones have ended, which the next turn tells: with what is in the file now, most_bytes of it, or
+        with an errno."""
+        cdef memory_read_t *read
+        cdef uint32_t index
+        cdef uint8_t *out
+        cdef bytes data
+        self.enter("end_reads()")
+        try:
+            for index in range(min(count, self.memory.read_count)):
+                read = &self.memory.reads[index]
+                read.ended = True
+                read.taken = -error
+                if error == 0:
+                    data = os.pread(read.fd, min(read.length, most_bytes), read.offset)
+                    read.taken = len(data)
+                    out = <uint8_t *>read.into.data + read.at
+                    memcpy(out, data_of(data), size_of(data))
+        finally:
+            self.leave()
+
     # ------------------------------------------------------------ turns
 
     def poll(self, now_ns: int | None = None) -> int:
@@ -187,6 +222,10 @@ cdef class MemoryTransport(MemoryTurns):
                 if self.memory.conns[index] != NULL:
                     (<MemoryClient>self.clients[index]).failure = error_of("reset", "memory")
                     self.end(index, CLOSE_ABORTED)
+            for index in range(self.memory.read_count):
+                self.memory.reads[index].taken = -errno.ECANCELED
+                self.memory.reads[index].ended = True
+            self.tell_reads()
             self.hand_over()
             for application in self.applications:
                 (<Application>application).detach()

@@ -157,9 +157,9 @@ class Site:
 class MemorySite(Site):
     """The same with no TCP behind: the server cannot tell."""
 
-    def __init__(self, root: Path, **options: Any) -> None:
+    def __init__(self, root: Path, *, reads_files: bool = False, **options: Any) -> None:
         self.root = root
-        self.transport = MemoryTransport(send_queue_bytes=1 << 30, low_water_bytes=131072)
+        self.transport = MemoryTransport(send_queue_bytes=1 << 30, low_water_bytes=131072, reads_files=reads_files)
         options.setdefault("hash_key", b"0123456789abcdef")
         self.wall_start_ns = self.now_ns
         self.server = HttpServer(root, wall_clock=self.wall_ns, **options)

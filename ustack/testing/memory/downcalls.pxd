@@ -8,5 +8,7 @@ from ustack.testing.memory.records cimport memory_listener_t, memory_t
 
 # Fill the table.
 cdef void downcalls_fill(transport_t *table) noexcept
+# ... with files that are read while others go on.
+cdef void files_fill(transport_t *table) noexcept
 # Who listens at this port; NULL: nobody.
 cdef memory_listener_t *listener_of(memory_t *memory, uint16_t port) noexcept nogil

@@ -16,8 +16,8 @@ from ustack.application cimport (
 from ustack.base.types cimport ip_addr_t
 from ustack.buf.lent cimport lent_ref, lent_t
 from ustack.testing.memory.records cimport (
-    ABORT, ACCEPTED, CLOSED_BY_APP, ENDED, FIN_QUEUED, FIN_TAKEN, MEMORY_LISTENERS, PAUSED, PEER_FIN, RESUMED, WAITING,
-    WANT_WRITABLE, memory_conn_t, memory_listener_t, memory_of, memory_t, own, piece_t)
+    ABORT, ACCEPTED, CLOSED_BY_APP, ENDED, FIN_QUEUED, FIN_TAKEN, MEMORY_LISTENERS, MEMORY_READS, PAUSED, PEER_FIN,
+    RESUMED, WAITING, WANT_WRITABLE, memory_conn_t, memory_listener_t, memory_of, memory_read_t, memory_t, own, piece_t)
 
 
 cdef uint32_t send_queued(const transport_t *transport, const conn_t *conn) noexcept nogil:
@@ -222,6 +222,31 @@ cdef void taken(const transport_t *transport, const conn_t *conn) noexcept nogil
     if own(conn).flags & WAITING and listener != NULL:
         listener.waiting -= 1
     own(conn).flags &= ~<uint32_t>WAITING
+
+
+cdef int read_file(const transport_t *transport, application_t *app, int fd, lent_t *into, uint64_t at,
+                   uint64_t length, uint64_t offset, uint32_t token) noexcept nogil:
+    """It ends when the test says so."""
+    cdef memory_t *memory = memory_of(transport)
+    cdef memory_read_t *asked
+    if memory.read_count == <uint32_t>MEMORY_READS or app.on_file_read == NULL:
+        return CALL_NO_MEMORY
+    asked = &memory.reads[memory.read_count]
+    memory.read_count += 1
+    memset(asked, 0, sizeof(memory_read_t))
+    asked.app = app
+    asked.fd = fd
+    asked.into = into
+    asked.at = at
+    asked.length = length
+    asked.offset = offset
+    asked.token = token
+    return CALL_OK
+
+
+cdef void files_fill(transport_t *table) noexcept:
+    memory_of(table).files.read = read_file
+    table.files = &memory_of(table).files
 
 
 cdef void downcalls_fill(transport_t *table) noexcept:

@@ -6,16 +6,17 @@
 #
 # Below: application, buf. Above: downcalls, turns.
 
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from ustack.application cimport (
-    OPTION_LOW_WATER, OPTION_UNSENT_LOW_WATER, application_t, close_reason_t, conn_t, endpoints_t, transport_t,
-    turn_budget_t)
+    OPTION_LOW_WATER, OPTION_UNSENT_LOW_WATER, application_t, close_reason_t, conn_t, endpoints_t, file_calls_t,
+    transport_t, turn_budget_t)
 from ustack.buf.lent cimport lent_t
 
 cdef enum:
     MEMORY_OPTIONS = OPTION_UNSENT_LOW_WATER + 1
     MEMORY_LISTENERS = 63
+    MEMORY_READS = 128
 
 cdef enum flags_t:
     ACCEPTED = 1
@@ -60,6 +61,17 @@ ctypedef struct memory_listener_t:
     uint32_t waiting
     application_t *app
 
+ctypedef struct memory_read_t:      # of a file (file_calls_t)
+    application_t *app
+    lent_t *into
+    uint64_t at
+    uint64_t length
+    uint64_t offset
+    int64_t taken                   # once it is ended
+    uint32_t token
+    int fd
+    bint ended                      # told in the next turn
+
 ctypedef struct memory_t:
     transport_t transport           # first: see transport_t
     turn_budget_t budget
@@ -70,6 +82,9 @@ ctypedef struct memory_t:
     memory_listener_t listeners[MEMORY_LISTENERS]
     memory_conn_t **conns           # of `count`; NULL: gone
     uint32_t count
+    file_calls_t files              # transport.files, where files are read
+    memory_read_t reads[MEMORY_READS]       # in the order in which they were asked for
+    uint32_t read_count
     uint64_t hand_overs             # bit i: the application with that index has asked for on_hand_over
 
 

@@ -26,6 +26,9 @@ cdef class MemoryTurns(Transport):
     cdef int hand_over(self) except -1
     cdef int end_burst(self, Application application) except -1
     cdef application_t *begin(self, memory_conn_t *record) except NULL
+    cdef int begin_burst(self, application_t *app) except -1
+    # on_file_read for those that have ended. How many.
+    cdef uint32_t tell_reads(self) except? 0xFFFFFFFF
     cdef uint32_t serve(self, uint32_t index) except? 0xFFFFFFFF
     cdef uint32_t send_out(self, uint32_t index) except? 0xFFFFFFFF
     cdef bint accept(self, memory_conn_t *record) except -1

@@ -3,19 +3,21 @@
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free
-from libc.string cimport memset
+from libc.string cimport memmove, memset
 
 from ustack.application cimport (
     ACCEPT_NO_MEMORY, ACCEPT_REFUSED, ACCEPT_WAITING, CLOSE_ABORTED, CLOSE_NORMAL, CLOSE_RESET, CLOSE_TIMEOUT,
     Application, Transport, application_t, close_reason_t, conn_t, turn_budget_t)
 from ustack.base.bytestring cimport data_of, size_of
-from ustack.buf.lent cimport lent_release_pending
+from ustack.base.posix cimport close_descriptor
+from ustack.buf.lent cimport lent_release_pending, lent_unref
 from ustack.link.gate cimport Gate
 from ustack.testing.memory.client cimport MemoryClient
 from ustack.testing.memory.downcalls cimport listener_of
 from ustack.testing.memory.records cimport (
     ABORT, ACCEPTED, CLOSED_BY_APP, ENDED, EOF_TOLD, FIN_QUEUED, FIN_TAKEN, PAUSED, PEER_FIN, RESUMED, WAITING,
-    WANT_WRITABLE, is_writable, memory_conn_t, memory_listener_t, memory_t, queue_take, record_free, unread_append)
+    WANT_WRITABLE, is_writable, memory_conn_t, memory_listener_t, memory_read_t, memory_t, queue_take, record_free,
+    unread_append)
 
 from ustack.errors import error_of
 
@@ -41,6 +43,9 @@ cdef class MemoryTurns(Transport):
         for index in range(self.memory.count):
             if self.memory.conns[index] != NULL:
                 record_free(self.memory.conns[index])
+        for index in range(self.memory.read_count):
+            close_descriptor(self.memory.reads[index].fd)
+            lent_unref(self.memory.reads[index].into)
         free(self.memory.conns)
 
     cdef uint32_t make_turn(self) except? 0xFFFFFFFF:
@@ -54,6 +59,7 @@ cdef class MemoryTurns(Transport):
                 happened += 1
                 break
             happened += self.serve((first + step) % count)
+        happened += self.tell_reads()
         self.hand_over()
         for step in range(served):
             happened += self.send_out((first + step) % count)
@@ -88,11 +94,32 @@ cdef class MemoryTurns(Transport):
         budget.upcall_floor = budget.stage_left - UPCALL_UNITS
         if budget.upcall_floor < 0:
             budget.upcall_floor = 0 if budget.stage_left > 0 else budget.stage_left - 1
-        if record.app.index not in self.begun:
-            self.begun.add(record.app.index)
-            if record.app.on_burst_begin != NULL:
-                record.app.on_burst_begin(record.app, self.memory.now_ns)
+        self.begin_burst(record.app)
         return record.app
+
+    cdef int begin_burst(self, application_t *app) except -1:
+        if app.index not in self.begun:
+            self.begun.add(app.index)
+            if app.on_burst_begin != NULL:
+                app.on_burst_begin(app, self.memory.now_ns)
+        return 0
+
+    cdef uint32_t tell_reads(self) except? 0xFFFFFFFF:
+        cdef memory_read_t told
+        cdef uint32_t index = 0, ended = 0
+        while index < self.memory.read_count:
+            if not self.memory.reads[index].ended:
+                index += 1
+                continue
+            told = self.memory.reads[index]
+            self.memory.read_count -= 1     # the application may ask for more
+            memmove(&self.memory.reads[index], &self.memory.reads[index + 1],
+                    (self.memory.read_count - index) * sizeof(memory_read_t))
+            ended += 1
+            self.upcalls += 1
+            self.begin_burst(told.app)
+            told.app.on_file_read(told.app, self.table, told.token, told.fd, told.into, told.taken)
+        return ended
 
     cdef uint32_t serve(self, uint32_t index) except? 0xFFFFFFFF:
         """Everything that comes in on one connection or is due, in the order in which the engine has it."""
