@@ -32,6 +32,9 @@ cpdef enum kernel_counter_t:
     LISTENERS_HELD                  # times that a listener had to wait: its backlog or this transport was full
     UNREAD_REFUSED                  # connections reset: what on_data left was beyond max_unread_bytes
     DAMAGED_ABORTED                 # connections reset: the file that they were being sent had been cut short
+    FILE_READS                      # of files, that were begun (aio)
+    FILE_READS_REFUSED              # ... and that could not be: too many at once, or the C library had no thread
+    FILE_READS_UNTOLD               # ... and whose end was seen before a signal told it, or without one
     HAND_OVERS
     EVENTS_HANDED_OVER
     KERNEL_COUNTERS

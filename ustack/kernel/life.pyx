@@ -9,6 +9,7 @@ from ustack.base.posix cimport O_CLOEXEC, O_RDONLY, close_descriptor, open_descr
 from ustack.base.wheel cimport wheel_free, wheel_init
 from ustack.buf.lent cimport lent_release_pending
 from ustack.buf.slab cimport SLAB_MOST, slab_at, slab_destroy, slab_init
+from ustack.kernel.aio cimport reads_begin, reads_end
 from ustack.kernel.alone cimport serve_alone, serve_child
 from ustack.kernel.connections cimport conn_end
 from ustack.kernel.processes cimport processes_begin, processes_end, serve_in_process
@@ -39,6 +40,10 @@ cdef int kernel_begin(kernel_t *kernel, const readiness_ops_t *ops, uint32_t max
         if ops.explain != NULL:
             why = ops.explain(failed)
         raise OSError(-failed, f"{ops.name.decode()}: {(why if why != NULL else strerror(-failed)).decode()}")
+    if ops.reads_files:
+        failed = reads_begin(kernel)
+        if failed != 0:
+            raise OSError(-failed, f"{ops.name.decode()}: {strerror(-failed).decode()}")
     if ops.serves == SERVES_IN_THREADS:
         failed = threads_begin(kernel)
         if failed != 0:
@@ -64,6 +69,7 @@ cdef void kernel_free(kernel_t *kernel) noexcept:
         if kernel.listeners[index].fd >= 0:
             close_descriptor(kernel.listeners[index].fd)
             kernel.listeners[index].fd = -1
+    reads_end(kernel)
     if kernel.readiness != NULL:
         kernel.readiness.ops.end(kernel.readiness)
         kernel.readiness = NULL

@@ -13,8 +13,8 @@
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
-from ustack.application cimport application_t, conn_t, endpoints_t, transport_t, turn_budget_t
-from ustack.base.posix cimport pthread_t, sem_post, sem_t, sem_wait
+from ustack.application cimport application_t, conn_t, endpoints_t, file_calls_t, transport_t, turn_budget_t
+from ustack.base.posix cimport aiocb, pthread_t, sem_post, sem_t, sem_wait
 from ustack.base.types cimport ip_addr_t
 from ustack.base.wheel cimport wheel_t
 from ustack.buf.lent cimport lent_t
@@ -33,6 +33,7 @@ cdef enum:
     CONTROL_NAME_BYTES = 16         # TCP_CA_NAME_MAX
     RECORD_BYTES = 192              # of a connection, in its slab
     PIECE_BYTES = 32
+    READS_MOST = 64                 # of files that are under way at once
 
 # Bits of kernel_conn_t.flags.
 cdef enum conn_flags_t:
@@ -116,6 +117,23 @@ ctypedef struct listener_t:
     bint held                       # not asked about: its backlog, or this transport, is full
     bint shared                     # other processes take from it as well
 
+# Files that are being read (aio.pyx). Those who notify are the C library's threads: `notified` is theirs.
+ctypedef struct read_t:
+    aiocb block
+    application_t *app              # NULL: in no use
+    lent_t *into
+    uint32_t token                  # the application's
+
+ctypedef struct reads_t:
+    int told_fd                     # an eventfd: some have ended
+    int process                     # whose reads they are
+    uint32_t in_flight
+    bint told
+    uint64_t looked_ns              # when the last look at all was
+    uint64_t submitted
+    uint64_t notified
+    read_t reads[READS_MOST]
+
 ctypedef struct kernel_t:
     transport_t transport           # first: see transport_t
     turn_budget_t budget
@@ -154,6 +172,8 @@ ctypedef struct kernel_t:
     void (*serve_child)(kernel_t *kernel, uint64_t token) noexcept nogil        # to its end, and the process's
     void *owner                     # the KernelTransport
     void (*call_owner)(void *owner, const char *what) noexcept                  # its applications' method of that name
+    file_calls_t files              # transport.files, where this does anything with them
+    reads_t *reads                  # NULL: the strategy reads no files
     uint64_t *board                 # what children have counted: shared with them (processes.pxd)
     bint forking                    # the copy of this kernel_t in the child is to serve
     bint in_child                   # this is that copy
@@ -204,7 +224,7 @@ cdef inline void kernel_unlock(kernel_t *kernel) noexcept nogil:
         sem_post(&kernel.lock)
 
 
-# Tokens: a record's generation and index, or the number of a listener.
+# Tokens: a record's generation and index, or the number of a listener. No record has the index 0, as the last two have.
 cdef inline uint64_t listener_token(uint32_t number) noexcept nogil:
     return 1ULL << 63 | number
 
@@ -216,6 +236,10 @@ cdef inline uint32_t listener_interest(const listener_t *listener) noexcept nogi
 
 cdef inline uint64_t wake_token() noexcept nogil:
     return 1ULL << 62
+
+
+cdef inline uint64_t reads_token() noexcept nogil:
+    return 1ULL << 61
 
 
 cdef inline bint is_listener(uint64_t token) noexcept nogil:

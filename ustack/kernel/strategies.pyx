@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The strategies by name: how a transport over the kernel's sockets learns which of them are ready."""
 
+from ustack.kernel.aio cimport aio_ops
 from ustack.kernel.epoll cimport epoll_edge_ops, epoll_level_ops
 from ustack.kernel.polling cimport poll_ops, select_ops
 from ustack.kernel.processes cimport process_ops
@@ -10,7 +11,7 @@ from ustack.kernel.threads cimport thread_ops
 from ustack.kernel.uring.strategy cimport uring_ops, uring_zerocopy_ops
 
 cdef enum:
-    STRATEGIES = 9
+    STRATEGIES = 10
 
 cdef const readiness_ops_t *TABLES[STRATEGIES]
 TABLES[0] = epoll_level_ops()
@@ -18,10 +19,11 @@ TABLES[1] = epoll_edge_ops()
 TABLES[2] = poll_ops()
 TABLES[3] = select_ops()
 TABLES[4] = rtsig_ops()
-TABLES[5] = uring_ops()
-TABLES[6] = uring_zerocopy_ops()
-TABLES[7] = thread_ops()
-TABLES[8] = process_ops()
+TABLES[5] = aio_ops()
+TABLES[6] = uring_ops()
+TABLES[7] = uring_zerocopy_ops()
+TABLES[8] = thread_ops()
+TABLES[9] = process_ops()
 
 
 def names() -> tuple[str, ...]:

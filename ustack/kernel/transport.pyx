@@ -28,6 +28,7 @@ from ustack.base.clock cimport clock_monotonic_ns
 from ustack.base.posix cimport SIGTERM
 from ustack.base.types cimport ip_addr_is_any, ip_addr_t
 from ustack.buf.lent cimport lent_watch
+from ustack.kernel.aio cimport reads_settle
 from ustack.kernel.counters cimport kernel_counters_as_dict
 from ustack.kernel.downcalls cimport downcalls_fill, listen_shared, listener_of
 from ustack.kernel.life cimport Copy, kernel_begin, kernel_clear, kernel_discard, kernel_free
@@ -207,6 +208,8 @@ cdef class KernelTransport(Transport):
         cdef uint32_t happened
         lent_watch(&self.come_up)
         with nogil:
+            if self.c.manual:
+                reads_settle(&self.c)
             kernel_wait(&self.c, 0)
             happened = kernel_turn(&self.c, at_ns)
             if self.c.manual and self.c.threaded:

@@ -9,6 +9,7 @@ from ustack.base.clock cimport clock_monotonic_ns
 from ustack.base.posix cimport SHUT_WR, SIGKILL, socket_shutdown
 from ustack.base.wheel cimport TIMER_NONE, timer_event_t, wheel_expire, wheel_next_ns
 from ustack.buf.slab cimport slab_at
+from ustack.kernel.aio cimport reads_finish, reads_tell, reads_timeout
 from ustack.kernel.accepting cimport accept_some, listeners_release
 from ustack.kernel.connections cimport (
     conn_named, interest_sync, out_add, out_take, timeout_sync, watch_no_more, work_add, work_take)
@@ -19,7 +20,7 @@ from ustack.kernel.readiness cimport (
 from ustack.kernel.records cimport (
     ABORT, CLOSED_BY_APP, CONNECTING, EOF_TOLD, FIN_QUEUED, FIN_SENT, FIN_WAIT, IN_WORK, LAST_READ,
     OFFER, PAUSED, PEER_FIN, READABLE, READY_MOST, TIMED_OUT, UNWRITABLE, WANT_WRITABLE, is_listener, is_writable,
-    kernel_conn_t, kernel_lock, kernel_t, kernel_unlock, tally, wake_token)
+    kernel_conn_t, kernel_lock, kernel_t, kernel_unlock, reads_token, tally, wake_token)
 from ustack.kernel.processes cimport child_reap, children_signal
 from ustack.kernel.sockets cimport socket_error, socket_flush
 from ustack.kernel.threads cimport all_sleep, distribute, give_way, kick_again, threads_join, wake_drain
@@ -40,8 +41,7 @@ cdef uint64_t FIN_WAIT_2_NS = 60000000000   # as the engine has it: fin_wait_2_t
 cdef void kernel_wait(kernel_t *kernel, uint64_t timeout_ns) noexcept nogil:
     cdef int found
     listeners_release(kernel)
-    if has_work(kernel):
-        timeout_ns = 0
+    timeout_ns = 0 if has_work(kernel) else reads_timeout(kernel, timeout_ns)
     if timeout_ns > 0 and kernel.spin_ns:
         found = wait_spinning(kernel, timeout_ns)
     else:
@@ -119,6 +119,9 @@ cdef uint32_t note_ready(kernel_t *kernel) noexcept nogil:
         if ready.token == wake_token():
             wake_drain(kernel)
             continue
+        if ready.token == reads_token():
+            kernel.reads.told = True
+            continue
         conn = conn_named(kernel, ready.token)
         if conn == NULL:
             tally(kernel, EVENTS_STALE)
@@ -190,6 +193,7 @@ cdef uint32_t kernel_turn(kernel_t *kernel, uint64_t now_ns) noexcept nogil:
     happened += kernel_expire(kernel)
     if kernel.readiness.ops.serves == SERVES_ALL:
         happened += work(kernel)
+    happened += reads_tell(kernel)
     happened += welcome_some(kernel)
     if kernel.hand_overs:
         happened += upcalls_hand_over(kernel)
@@ -372,6 +376,7 @@ cdef bint kernel_end_some(kernel_t *kernel, uint32_t most, uint64_t now_ns) noex
         threads_join(kernel)
     while out_take(kernel) != NULL or work_take(kernel) != NULL:
         pass
+    reads_finish(kernel)
     if kernel.open_applications:
         upcalls_end_bursts(kernel)
     return most == 0

@@ -12,6 +12,8 @@ from ustack.kernel.records cimport kernel_conn_t, kernel_t
 
 # The connection's application, its burst begun, with its share of the turn.
 cdef application_t *upcall_begin(kernel_t *kernel, const kernel_conn_t *conn) noexcept nogil
+# The same for an upcall that is about no connection.
+cdef void burst_begin(kernel_t *kernel, application_t *app) noexcept nogil
 # Read and tell, as far as the turn pays for. How much happened.
 cdef uint32_t upcalls_make(kernel_t *kernel, kernel_conn_t *conn) noexcept nogil
 # The same where the reading has been done: what recv said (bytes, 0, a negative errno; -EAGAIN: nothing).

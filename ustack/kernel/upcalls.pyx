@@ -28,8 +28,12 @@ cdef extern from *:
 
 
 cdef application_t *upcall_begin(kernel_t *kernel, const kernel_conn_t *conn) noexcept nogil:
+    burst_begin(kernel, conn.app)
+    return conn.app
+
+
+cdef void burst_begin(kernel_t *kernel, application_t *app) noexcept nogil:
     cdef turn_budget_t *budget = &kernel.budget
-    cdef application_t *app = conn.app
     tally(kernel, UPCALLS)
     budget.stage_left -= 1
     budget.upcall_floor = budget.stage_left - UPCALL_UNITS
@@ -39,7 +43,6 @@ cdef application_t *upcall_begin(kernel_t *kernel, const kernel_conn_t *conn) no
         kernel.open_applications |= 1ULL << app.index
         if app.on_burst_begin != NULL:
             app.on_burst_begin(app, kernel.now_ns)
-    return app
 
 
 cdef void upcalls_end_bursts(kernel_t *kernel) noexcept nogil:

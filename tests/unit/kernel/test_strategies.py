@@ -30,13 +30,14 @@ def test_there_are_these() -> None:
         "poll",
         "select",
         "rtsig",
+        "aio",
         "io_uring",
         "io_uring-zc",
         "threads",
         "processes",
     )
-    assert strategies.in_one_process() == names()[:8]
-    assert strategies.in_one_thread() == names()[:7]
+    assert strategies.in_one_process() == names()[:9]
+    assert strategies.in_one_thread() == names()[:8]
 
 
 def test_a_name_that_there_is_not_is_refused() -> None:
