@@ -72,6 +72,7 @@ TCP_FLOORS = {
     "ending": 3,
     "status": 3,
     "cookies": 3,
+    "admission": 3,
     "holders": 3,
     "opening": 4,
     "arrival": 5,  # the steps of input

@@ -50,6 +50,7 @@ cpdef enum counter_t:
     SYN_COOKIES_REFUSED_SPENT   # one of ours that has been a connection already
     ORPHANS_TIMED_OUT           # closed by the application, then not answered by the peer
     ORPHANS_REFUSED             # closed with a RST: max_orphans others wait for their peers
+    BACKLOGS                    # times that new connections began to be refused: too many frames waited in the link
     ACCEPT_QUEUE_OVERFLOW       # the last ACK of a handshake was ignored: the backlog is full
     TIME_WAIT_REUSED            # a new SYN took over a TIME-WAIT record (RFC 6191)
     ACCEPTS_WITHOUT_MEMORY      # reset: its application had no memory for a new connection
@@ -145,6 +146,7 @@ cpdef enum counter_t:
     DROP_TCP_DUPLICATE          # everything in it had been received
     DROP_TCP_REASSEMBLY_FULL    # beyond a hole, and the connection's share of memory or its runs are used up
     DROP_TCP_SYN_QUEUE
+    DROP_TCP_BACKLOG            # a SYN, while too many frames wait in the link; answered with a RST or with nothing
     DROP_TCP_FORGOTTEN          # may acknowledge a SYN cookie of ours, and does not prove it: not answered
     DROP_NO_MEMORY
     COUNTER_COUNT

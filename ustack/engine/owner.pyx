@@ -234,7 +234,8 @@ cdef class Engine(Transport):
     def pressure(self) -> dict[str, int | bool]:
         """What is filling up, and what is done about it. What has been done so far is in counters().
 
-        half_open of syn_queue, connections of max_connections, orphans of max_orphans. syn_cookies: SYNs are answered
+        half_open of syn_queue, connections of max_connections, orphans of max_orphans. backlog: new connections are
+        refused, because too many frames wait in the link (admission_frames). syn_cookies: SYNs are answered
         with cookies now. cookies_out: some of the last minute may still come back. holders: at the next handshake peers
         that take nothing of what waits for them are looked for.
         """

@@ -24,6 +24,7 @@ from ustack.engine.upcalls cimport (
     upcalls_make, upcalls_reads_on)
 from ustack.ip.layer cimport (
     IP_TCP, IP_TCP_ERROR, ip_input, ip_next_deadline, ip_take_unreached, ip_timers, ip_verdict_t, packet_t)
+from ustack.tcp.admission cimport ADMISSION_OFF, admission_drops, admission_note
 from ustack.tcp.arrival.text cimport delivery_t
 from ustack.tcp.calls cimport tcp_abort
 from ustack.tcp.ending cimport connection_end, syn_received_remove, time_wait_remove
@@ -56,6 +57,7 @@ cdef uint32_t engine_poll(engine_t *engine, uint64_t now_ns) noexcept nogil:
     cdef link_t *link = engine.link
     cdef uint32_t taken = 0, wanted, n
     cdef packet_t packet
+    cdef bint left = True                   # as far as we know, frames wait behind those that were taken
     engine.now_ns = now_ns
     link.now_ns = now_ns
     stage_begin(&engine.tcp)
@@ -67,13 +69,18 @@ cdef uint32_t engine_poll(engine_t *engine, uint64_t now_ns) noexcept nogil:
         if wanted > ENGINE_BURST - taken:
             wanted = ENGINE_BURST - taken
         n = link.ops.rx_burst(link, engine.frames, wanted)
-        if n == 0:
-            break
-        take_frames(engine, n, now_ns)
-        link.ops.rx_release(link, n)
-        taken += n
+        if n > 0:
+            if engine.tcp.admission.behind:
+                take_frames(engine, n, now_ns, True)
+            else:
+                take_frames(engine, n, now_ns, False)
+            link.ops.rx_release(link, n)
+            taken += n
         if n < wanted:
+            left = False
             break
+    if left or engine.tcp.admission.behind:
+        look_behind(engine, left)
     engine.tcp.turn.frames = taken
     stage_end(&engine.tcp)
     ip_timers(&engine.ip, now_ns)
@@ -89,7 +96,15 @@ cdef uint32_t engine_poll(engine_t *engine, uint64_t now_ns) noexcept nogil:
     return taken
 
 
-cdef void take_frames(engine_t *engine, uint32_t n, uint64_t now_ns) noexcept nogil:
+cdef void look_behind(engine_t *engine, bint left) noexcept nogil:
+    """After a receive stage that left frames where they are: how many? What keeps up is never asked."""
+    cdef link_t *link = engine.link
+    admission_note(&engine.tcp, left and engine.tcp.config.admission != ADMISSION_OFF and link.ops.rx_behind != NULL
+                   and link.ops.rx_behind(link, engine.tcp.config.admission_frames, engine.tcp.admission.behind))
+
+
+cdef inline void take_frames(engine_t *engine, uint32_t n, uint64_t now_ns, bint behind) noexcept nogil:
+    """behind: a constant where this is called, so that admission is no part of the way of what keeps up."""
     cdef packet_t packet
     cdef delivery_t delivery
     cdef ip_verdict_t verdict
@@ -98,6 +113,8 @@ cdef void take_frames(engine_t *engine, uint32_t n, uint64_t now_ns) noexcept no
         turn_charge(&engine.tcp, FRAME_UNITS + (engine.frames[i].length >> UNIT_BYTES_SHIFT))
         verdict = ip_input(&engine.ip, &engine.frames[i], &packet, now_ns)
         if verdict == IP_TCP:
+            if behind and admission_drops(&engine.tcp, &packet):
+                continue
             tcp_input(&engine.tcp, &packet, now_ns, &delivery)
             if delivery.conn != NULL:
                 upcalls_deliver(engine, &delivery)

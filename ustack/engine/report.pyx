@@ -31,7 +31,8 @@ cdef dict pressure_of(engine_t *engine):
         "half_open": tcp.syns.in_use, "syn_queue": tcp.syns.limit,
         "connections": tcp.tcbs.in_use, "max_connections": tcp.tcbs.limit,
         "orphans": tcp.orphans, "max_orphans": tcp.config.max_orphans,
-        "syn_cookies": cookies_wanted(tcp), "cookies_out": cookies_out(tcp), "holders": holders_wanted(tcp),
+        "backlog": bool(tcp.admission.behind), "holders": holders_wanted(tcp),
+        "syn_cookies": cookies_wanted(tcp), "cookies_out": cookies_out(tcp),
     }
 
 

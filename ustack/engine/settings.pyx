@@ -102,6 +102,10 @@ cdef void fill_table() except *:
         "half-open connections that are remembered; what comes beyond them: syn_cookies")
     tcp("syn_cookies", &TCP.syn_cookies, sizeof(TCP.syn_cookies), 0, 2,
         "SYN cookies (RFC 4987): 0 never (the oldest half-open one makes room), 1 while syn_queue is full, 2 always")
+    tcp("admission", &TCP.admission, sizeof(TCP.admission), 0, 2,
+        "while too many frames wait in the link, SYNs are 0 taken, 1 dropped, 2 answered with a RST, but for a trickle")
+    tcp("admission_frames", &TCP.admission_frames, sizeof(TCP.admission_frames), 0, 1 << 20,
+        "frames that are too many for admission; 0: half of an interface's receive ring, and none on links in memory")
     tcp("time_wait_limit", &TCP.time_wait_limit, sizeof(TCP.time_wait_limit), 1, INDEX_MAX,
         "TIME-WAIT records; at the limit the oldest makes room")
     tcp("rcv_buffer_bytes", &TCP.rcv_buffer_bytes, sizeof(TCP.rcv_buffer_bytes), 1, 1 << 29,

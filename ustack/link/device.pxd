@@ -49,6 +49,10 @@ ctypedef struct link_counters_t:
 ctypedef struct link_ops_t:
     uint32_t (*rx_burst)(link_t *link, frame_t *frames, uint32_t max_frames) noexcept nogil
     void (*rx_release)(link_t *link, uint32_t n) noexcept nogil
+    # Whether at least `frames` wait that were not lent, or so many that others will soon be lost; with `still`, whether
+    # half as many do. A few looks, however many wait. frames 0: as many as the device thinks too many, half of its ring;
+    # in memory, where nothing comes while the engine works, none are. NULL: this link cannot tell.
+    bint (*rx_behind)(link_t *link, uint32_t frames, bint still) noexcept nogil
     uint8_t *(*tx_reserve)(link_t *link, uint32_t length) noexcept nogil
     void (*tx_commit)(link_t *link, uint32_t length, const offload_t *offload) noexcept nogil
     # Instead of tx_commit, for a frame of `length` bytes whose first `head_bytes` are in the slot; the others lie in
@@ -84,6 +88,12 @@ cdef inline bint device_accepts(const link_caps_t *caps, uint32_t length, const 
     if offload.gso_size != 0:
         return caps.tx_segmentation and offload.csum_start != 0 and offload.header_length < length
     return length <= caps.mtu + ETHERNET_HEADER_BYTES
+
+
+# rx_behind for a link that counts what waits.
+cdef inline bint backlog_reaches(uint64_t waiting, uint32_t frames, bint still) noexcept nogil:
+    cdef uint32_t mark = frames // 2 if still else frames
+    return frames > 0 and waiting > 0 and waiting >= mark
 
 
 # Owner of a link on the Python side. A subclass opens it in __init__ and fills `c`; close() is idempotent.

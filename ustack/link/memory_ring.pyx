@@ -13,7 +13,7 @@ from libc.string cimport memcpy
 
 from ustack.base.debug cimport IS_DEBUG, ensure, poison, unpoison
 from ustack.buf.frame cimport CHECKSUM_UNKNOWN, frame_t
-from ustack.link.device cimport device_accepts, link_ops_t, link_t, offload_t
+from ustack.link.device cimport backlog_reaches, device_accepts, link_ops_t, link_t, offload_t
 
 
 # ---------------------------------------------------------------- rings
@@ -58,6 +58,11 @@ cdef void memory_rx_release(link_t *link, uint32_t n) noexcept nogil:
             frame = &memory.rx[(memory.rx_released + i) % memory.rx_slots]
             poison(frame.data, frame.length)
     memory.rx_released += n
+
+
+cdef bint memory_rx_behind(link_t *link, uint32_t frames, bint still) noexcept nogil:
+    cdef memory_t *memory = memory_of(link)
+    return backlog_reaches(memory.rx_written - memory.rx_lent, frames, still)
 
 
 cdef uint8_t *memory_tx_reserve(link_t *link, uint32_t length) noexcept nogil:
@@ -150,6 +155,7 @@ cdef void memory_refresh_counters(link_t *link) noexcept nogil:
 cdef link_ops_t MEMORY_OPS
 MEMORY_OPS.rx_burst = memory_rx_burst
 MEMORY_OPS.rx_release = memory_rx_release
+MEMORY_OPS.rx_behind = memory_rx_behind
 MEMORY_OPS.tx_reserve = memory_tx_reserve
 MEMORY_OPS.tx_commit = memory_tx_commit
 MEMORY_OPS.tx_submit = memory_tx_submit

@@ -21,7 +21,7 @@ from ustack.link.device cimport link_ops_t, link_t
 from ustack.link.interface cimport interface_t, sleep_on_all, spin_adapt, spin_for
 from ustack.link.interface_link cimport InterfaceLink
 from ustack.link.packet_abi cimport PACKET_STATISTICS, TPACKET_ALIGNMENT, relax, tpacket_stats, virtio_net_hdr
-from ustack.link.packet_receive cimport packet_rx_burst, packet_rx_release
+from ustack.link.packet_receive cimport packet_rx_behind, packet_rx_burst, packet_rx_release
 from ustack.link.packet_ring cimport (
     LARGE_FRAMES, RX_HEAD_BYTES, RX_RINGS_MAX, SLOTS_AUTO, SMALL_FRAMES, follow_segmentation, packet_ring_close,
     packet_ring_open, packet_ring_t, ring_of, ring_plan_t, ring_ready, tx_data_offset)
@@ -124,6 +124,7 @@ cdef void mmap_refresh_counters(link_t *link) noexcept nogil:
 cdef link_ops_t PACKET_MMAP_OPS
 PACKET_MMAP_OPS.rx_burst = packet_rx_burst
 PACKET_MMAP_OPS.rx_release = packet_rx_release
+PACKET_MMAP_OPS.rx_behind = packet_rx_behind
 PACKET_MMAP_OPS.tx_reserve = packet_tx_reserve
 PACKET_MMAP_OPS.tx_commit = packet_tx_commit
 PACKET_MMAP_OPS.tx_gather = packet_tx_gather

@@ -7,4 +7,5 @@ from ustack.buf.frame cimport frame_t
 from ustack.link.device cimport link_t
 
 cdef uint32_t packet_rx_burst(link_t *link, frame_t *frames, uint32_t max_frames) noexcept nogil
+cdef bint packet_rx_behind(link_t *link, uint32_t frames, bint still) noexcept nogil
 cdef void packet_rx_release(link_t *link, uint32_t n) noexcept nogil

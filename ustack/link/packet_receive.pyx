@@ -160,3 +160,20 @@ cdef void packet_rx_release(link_t *link, uint32_t n) noexcept nogil:
         store_release(&slot_header(&rx.ring, rx.oldest).tp_status, TP_STATUS_KERNEL)
         rx.oldest = after(&rx.ring, rx.oldest)
         rx.held -= 1
+
+
+cdef inline bint holds(rx_ring_t *rx, uint32_t frames, bint still) noexcept nogil:
+    """One slot tells: they are filled in order, but for those that processors are busy with."""
+    cdef uint32_t most = rx.ring.count - rx.ring.count // 4
+    if frames == 0:
+        frames = rx.ring.count // 2
+    if frames > most:
+        frames = most
+    if still:
+        frames //= 2
+    return frames > 0 and received(rx, frames - 1) != NULL
+
+
+cdef bint packet_rx_behind(link_t *link, uint32_t frames, bint still) noexcept nogil:
+    cdef packet_ring_t *ring = ring_of(link)
+    return (holds(&ring.rx[SMALL_FRAMES], frames, still) or holds(&ring.rx[LARGE_FRAMES], frames, still))

@@ -17,7 +17,7 @@ from libc.string cimport memcpy
 from ustack.base.debug cimport ensure
 from ustack.buf.frame cimport CHECKSUM_PARTIAL, CHECKSUM_UNKNOWN, CHECKSUM_VERIFIED, frame_t
 from ustack.link.closed cimport closed_link_ops
-from ustack.link.device cimport Link, device_accepts, link_ops_t, link_t, offload_t
+from ustack.link.device cimport Link, backlog_reaches, device_accepts, link_ops_t, link_t, offload_t
 from ustack.link.simwire cimport (
     SIM_FRAME_MAX, SIM_PACKET_MAX, SimWire, sim_advance, sim_end_close, sim_end_t, sim_frame_data, sim_frame_free,
     sim_frame_new, sim_frame_t, sim_next_ns, sim_send)
@@ -77,6 +77,11 @@ cdef void sim_rx_release(link_t *link, uint32_t n) noexcept nogil:
         end.used -= 1
         end.lent -= 1
         n -= 1
+
+
+cdef bint sim_rx_behind(link_t *link, uint32_t frames, bint still) noexcept nogil:
+    cdef sim_end_t *end = end_of(link)
+    return backlog_reaches(end.used - end.lent, frames, still)
 
 
 cdef uint8_t *sim_tx_reserve(link_t *link, uint32_t length) noexcept nogil:
@@ -145,6 +150,7 @@ cdef void sim_refresh_counters(link_t *link) noexcept nogil:
 cdef link_ops_t SIM_OPS
 SIM_OPS.rx_burst = sim_rx_burst
 SIM_OPS.rx_release = sim_rx_release
+SIM_OPS.rx_behind = sim_rx_behind
 SIM_OPS.tx_reserve = sim_tx_reserve
 SIM_OPS.tx_commit = sim_tx_commit
 SIM_OPS.tx_submit = sim_tx_submit

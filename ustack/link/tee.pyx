@@ -49,6 +49,11 @@ cdef void tee_rx_release(link_t *link, uint32_t n) noexcept nogil:
     inner.ops.rx_release(inner, n)
 
 
+cdef bint tee_rx_behind(link_t *link, uint32_t frames, bint still) noexcept nogil:
+    cdef link_t *inner = inner_of(link)
+    return inner.ops.rx_behind != NULL and inner.ops.rx_behind(inner, frames, still)
+
+
 cdef uint8_t *tee_tx_reserve(link_t *link, uint32_t length) noexcept nogil:
     cdef link_t *inner = inner_of(link)
     tee_of(link).reserved = inner.ops.tx_reserve(inner, length)
@@ -85,6 +90,7 @@ cdef void tee_refresh_counters(link_t *link) noexcept nogil:
 cdef link_ops_t TEE_OPS
 TEE_OPS.rx_burst = tee_rx_burst
 TEE_OPS.rx_release = tee_rx_release
+TEE_OPS.rx_behind = tee_rx_behind
 TEE_OPS.tx_reserve = tee_tx_reserve
 TEE_OPS.tx_commit = tee_tx_commit
 TEE_OPS.tx_submit = tee_tx_submit

@@ -11,8 +11,8 @@ from libc.string cimport memset
 
 from ustack.base.counters cimport (
     ACCECN_MIXED_RESETS, ACCEPT_QUEUE_OVERFLOW, CONNECTIONS_ACCEPTED, DROP_NO_MEMORY, DROP_TCP_ACK, DROP_TCP_AFTER_FIN,
-    DROP_TCP_DUPLICATE, DROP_TCP_FLAGS, DROP_TCP_FORGOTTEN, DROP_TCP_NO_LISTENER, DROP_TCP_PAWS, DROP_TCP_RST,
-    DROP_TCP_SEQUENCE, DROP_TCP_SYN, DROP_TCP_SYN_QUEUE, ECN_AGREED, SYN_COOKIES_ACCEPTED, SYN_FIN_IN,
+    DROP_TCP_BACKLOG, DROP_TCP_DUPLICATE, DROP_TCP_FLAGS, DROP_TCP_FORGOTTEN, DROP_TCP_NO_LISTENER, DROP_TCP_PAWS,
+    DROP_TCP_RST, DROP_TCP_SEQUENCE, DROP_TCP_SYN, DROP_TCP_SYN_QUEUE, ECN_AGREED, SYN_COOKIES_ACCEPTED, SYN_FIN_IN,
     SYN_QUEUE_EVICTED, TIME_WAIT_REUSED,
     count, counter_t)
 from ustack.base.ilist cimport ilist_append
@@ -75,6 +75,9 @@ cdef tcb_t *listen_arrives(tcp_t *tcp, const flow_key_t *key, const segment_t *s
         count(tcp.counters, DROP_TCP_FLAGS)
     elif listener.waiting >= listener.backlog:
         count(tcp.counters, DROP_TCP_SYN_QUEUE)                         # the peer will ask again
+    elif tcp.admission.refuses:
+        count(tcp.counters, DROP_TCP_BACKLOG)
+        emit_reset_for(tcp, key, seg, 0, 0)
     else:
         half_open(tcp, key, seg, iss_after)                             # third
     return NULL
@@ -126,7 +129,7 @@ cdef tcb_t *acknowledges_another(tcp_t *tcp, uint32_t index, const segment_t *se
 
 cdef inline bint would_accept(tcp_t *tcp, const flow_key_t *key) noexcept nogil:
     cdef listener_t *listener = listener_find(tcp, &key.laddr, key.lport)
-    return listener != NULL and listener.waiting < listener.backlog
+    return listener != NULL and listener.waiting < listener.backlog and not tcp.admission.refuses
 
 
 cdef void half_open(tcp_t *tcp, const flow_key_t *key, const segment_t *seg, uint32_t iss_after) noexcept nogil:

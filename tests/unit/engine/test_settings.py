@@ -26,6 +26,8 @@ BOUNDS = {
     "challenge_acks_per_second": (1, 1 << 24),
     "holder_bytes_per_second": (0, 1 << 20),
     "holder_interval_ns": (MILLISECOND, DAY_NS),
+    "admission_frames": (0, 1 << 20),
+    "admission": (0, 2),
     "time_wait_limit": (1, LARGEST_INDEX),
     "rcv_buffer_bytes": (1, 1 << 29),
     "rcv_buffer_max_bytes": (1, 1 << 29),

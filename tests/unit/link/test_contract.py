@@ -264,6 +264,23 @@ def test_a_full_receive_ring_drops_and_counts(open_link: Open) -> None:
     assert [frame.data for frame in under.burst(2)] == frames_of(2)
 
 
+def test_it_tells_whether_so_many_frames_wait_or_that_it_cannot_tell(open_link: Open) -> None:
+    under = open_link()
+    put = frames_of(100)
+    under.put(put)
+    assert len(under.burst(20)) == 20
+    driver = under.driver
+    if driver.behind(1) is None:
+        assert isinstance(under, OnAKernel)
+        assert not under.fills  # a TAP device: the kernel keeps what waits to itself
+        return
+    assert [driver.behind(frames) for frames in (1, 79, 80, 81, 1000)] == [True, True, True, False, False]
+    assert [driver.behind(frames, still=True) for frames in (2, 160, 162, 2000)] == [True, True, False, False]
+    assert len(under.burst(80)) == 80
+    assert not driver.behind(1)
+    assert not driver.behind(1, still=True)
+
+
 # ---------------------------------------------------------------- transmit
 def test_frames_go_out_in_order_and_whole(open_link: Open) -> None:
     under = open_link()

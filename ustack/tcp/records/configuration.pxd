@@ -26,6 +26,8 @@ ctypedef struct tcp_config_t:
     uint32_t max_connections
     uint32_t syn_queue                      # half-open records. Beyond: cookies, or the oldest makes room
     uint8_t syn_cookies                     # SYN_COOKIES_OFF, ..._UNDER_PRESSURE, ..._ALWAYS (tcp/cookies.pxd)
+    uint32_t admission_frames               # so many wait in the link: no new connections. 0: as many as it thinks
+    uint8_t admission                       # ADMISSION_OFF, ..._DROPS, ..._RESETS (tcp/admission.pxd)
     uint32_t time_wait_limit
     uint32_t rcv_buffer_bytes               # bytes a connection may hold unread: its window, at first
     uint32_t rcv_buffer_max_bytes           # ... and what it may grow to (receive/autotune). Not less than the first

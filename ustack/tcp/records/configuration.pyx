@@ -15,6 +15,7 @@ cdef void tcp_config_defaults(tcp_config_t *config) noexcept nogil:
     config.max_connections = 16u << 20
     config.syn_queue = 16384
     config.syn_cookies = 1                     # RFC 4987 section 3.6: only when nothing else helps
+    config.admission = 1                       # a peer that asks again is better than one that knows at once, and does
     config.time_wait_limit = 4u << 20
     config.rcv_buffer_bytes = 512 * 1024
     config.rcv_buffer_max_bytes = 16u << 20    # 1 Gb/s over 100 ms are 12.5 MB

@@ -20,6 +20,7 @@ from ustack.buf.lent cimport lent_t
 from ustack.buf.slab cimport slab_at, slab_t
 from ustack.ip.layer cimport ip_t
 from ustack.tcp.cc.contract cimport CC_MAX, cc_ops_t
+from ustack.tcp.records.admission cimport admission_t
 from ustack.tcp.records.configuration cimport tcp_config_t
 from ustack.tcp.records.rx_queue cimport rx_memory_t, rx_queue_at, rx_queue_t
 from ustack.tcp.records.state cimport STATE_COUNT
@@ -362,6 +363,7 @@ ctypedef struct tcp_t:
     uint32_t duplicates_waiting             # places that are taken. writer: duplicates
     duplicate_t duplicates[DUPLICATE_PLACES]
     uint32_t transmission_seed              # nobody outside can tell how a flight's tree is balanced
+    admission_t admission
     # Bit `after` of state_moves[before]: a connection has made that move between states. writer: moves
     uint16_t state_moves[STATE_COUNT]
 

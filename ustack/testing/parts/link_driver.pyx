@@ -73,6 +73,17 @@ cdef class LinkDriver:
         self.held += n
         return [copy_of(&self.frames[i]) for i in range(first, self.held)]
 
+    def behind(self, frames: int, *, still: bool = False) -> bool | None:
+        """rx_behind: whether so many frames wait, or with `still` half as many; None: the link cannot tell."""
+        cdef uint32_t mark = frames
+        cdef bint half = still
+        cdef bint found
+        if self.c.ops.rx_behind == NULL:
+            return None
+        with nogil:
+            found = self.c.ops.rx_behind(self.c, mark, half)
+        return bool(found)
+
     def lent(self) -> list[LentFrame]:
         """The frames on loan, read again where they lie."""
         return [copy_of(&self.frames[i]) for i in range(self.held)]

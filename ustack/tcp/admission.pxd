@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: MIT
+# Admission control: who is served while the engine is behind.
+#
+# A connection that is refused costs its peer a second; one that is accepted and then starved has cost both of them
+# everything that was done for it. So while config.admission_frames wait, or half of an interface's ring, a SYN is
+# dropped before any state or answer, and what belongs to connections that are there takes its place (N. Provos, C.
+# Lever, S. Tweedie, "Analyzing the overload behavior of a simple web server", 2000: what is dropped late is the load).
+# The engine asks the link after a receive stage that left frames behind (engine_poll), and asks until half as many
+# wait.
+#
+# Refusing costs a tenth of a microsecond, so a flood of SYNs alone is worked off in no time and SYNs are let in again:
+# honest ones are then lost as often as flood and room have it, which the ring did before, to all frames alike. Frames
+# that no refusal makes fewer, of connections that are there, would keep new ones out for good: one SYN is let in for
+# every ADMISSION_OTHERS of them.
+#
+# Where the link cannot tell what waits (TAP), nothing is refused. Read first: RFC 4987 section 3. Below: records.
+# Above: opening, engine.
+
+from libc.stdint cimport uint32_t
+
+from ustack.ip.layer cimport packet_t
+from ustack.tcp.records.tcb cimport tcp_t
+
+cdef enum:
+    ADMISSION_OTHERS = 16
+    # config.admission: what a SYN that is refused is answered
+    ADMISSION_OFF = 0                       # none is
+    ADMISSION_DROPS = 1                     # nothing: the peer asks again, a second later
+    ADMISSION_RESETS = 2                    # a RST, as if nobody listened: the peer knows at once
+
+# The engine is behind, or has caught up.
+cdef void admission_note(tcp_t *tcp, bint behind) noexcept nogil
+# While it is behind, before tcp_input: the packet is to be dropped, and is counted.
+cdef bint admission_drops(tcp_t *tcp, const packet_t *packet) noexcept nogil
