@@ -25,10 +25,12 @@ import signal
 import socket
 import subprocess
 import sys
-from contextlib import suppress
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Any
 
 from ustack.lab import making
@@ -36,7 +38,10 @@ from ustack.lab.making import Made, Plan
 from ustack.lab.namespace import InUseError, LabError
 from ustack.lab.opening import open_by_name
 
-GRACE_S = 30
+GRACE_S = 30.0  # for the keeper to have removed the lab
+START_TIMEOUT_S = 60.0  # for it to have made one: the lock may be others' for a while
+PLACES_SAID = 6  # of a stack, innermost first
+WORK_TIMEOUT_S = 25.0  # of its own, for either: less than the owner waits, so that it can say where it stands
 OPEN_TIMEOUT_S = 2.0  # the owner serves, and waits no longer for a file
 LINE_BYTES = 1 << 16
 
@@ -88,8 +93,13 @@ class Keeper:
         except OSError as error:
             raise LabError(f"cannot start the lab keeper: {error.strerror or error}") from None
         try:
+            self._channel.settimeout(START_TIMEOUT_S)
             self._send({"plan": asdict(self._plan), "owner": os.getpid(), "files": self._files})
-            answer, _ = self._receive()
+            try:
+                answer, _ = self._receive()
+            except TimeoutError:
+                raise LabError(f"the lab keeper has not made the lab within {START_TIMEOUT_S:g} s") from None
+            self._channel.settimeout(None)
             if answer is None:
                 raise LabError("the lab keeper ended without an answer")
             if "error" in answer:
@@ -148,15 +158,20 @@ class Keeper:
         return json.loads(line), descriptors
 
     def _finish(self) -> str:
-        """End the conversation and wait for the keeper to have removed the lab. Returns what went wrong."""
-        message = ""
+        """End the conversation and wait for the keeper to have removed the lab, GRACE_S at most. Returns what went
+        wrong."""
+        message, deadline_s = "", time.monotonic() + GRACE_S
+        late = f"the lab keeper has not removed the lab within {GRACE_S:g} s: a start after this program's end will"
         with self._channel:
             with suppress(OSError):
                 self._channel.shutdown(socket.SHUT_WR)
             # An owner that was interrupted has not read the answer about its lab.
             while True:
+                self._channel.settimeout(max(0.001, deadline_s - time.monotonic()))
                 try:
                     answer, descriptors = self._receive()
+                except TimeoutError:
+                    return message or late
                 except ConnectionError:
                     break
                 for descriptor in descriptors:
@@ -164,7 +179,10 @@ class Keeper:
                 if answer is None:
                     break
                 message = message or str(answer.get("error", ""))
-        code = self._process.wait(GRACE_S)
+        try:
+            code = self._process.wait(max(0.001, deadline_s - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            return message or late
         return message or ("" if code == 0 else "the lab keeper was killed: the next start removes what is left")
 
 
@@ -180,7 +198,8 @@ def main() -> None:
         request = json.loads(line)
         plan = Plan(**request["plan"])
         try:
-            made = making.up(plan, owners=(request["owner"],))
+            with limited(WORK_TIMEOUT_S):
+                made = making.up(plan, owners=(request["owner"],))
         except LabError as error:
             _say(channel, {"error": str(error), "in_use": isinstance(error, InUseError)})
             return
@@ -193,9 +212,32 @@ def main() -> None:
             while line := lines.readline(LINE_BYTES):
                 _open(channel, str(json.loads(line)["open"]), request["files"])
         try:
-            making.down(plan.name)
+            with limited(WORK_TIMEOUT_S):
+                making.down(plan.name)
         except Exception as error:
             _say(channel, {"error": f"cannot remove the lab: {_described(error)}"})
+
+
+@contextmanager
+def limited(seconds: float) -> Iterator[None]:
+    """Raise LabError in the block, with where it stands, when it takes longer: the kernel, which may not answer, and a
+    lock that another keeper holds are all that it waits for. For the main thread."""
+
+    def late(_number: int, frame: FrameType | None) -> None:
+        places = []
+        while frame is not None and len(places) < PLACES_SAID:
+            places.append(f"{frame.f_code.co_name} ({Path(frame.f_code.co_filename).name}:{frame.f_lineno})")
+            frame = frame.f_back
+        raise LabError(f"no end after {seconds:g} s, in {' < '.join(places)}")
+
+    before = signal.signal(signal.SIGALRM, late)
+    # Again and again: undoing what was half made may wait for the same.
+    signal.setitimer(signal.ITIMER_REAL, seconds, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def _open(channel: socket.socket, kind: str, files: dict[str, str]) -> None:

@@ -175,7 +175,8 @@ def in_thread(body: Callable[[], Result]) -> Result:
         except BaseException as error:
             errors.append(error)
 
-    thread = threading.Thread(target=run, name="ustack-netns")
+    # daemon: one that the kernel never answers does not keep the program from ending.
+    thread = threading.Thread(target=run, name="ustack-netns", daemon=True)
     thread.start()
     thread.join()
     if errors:

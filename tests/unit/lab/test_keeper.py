@@ -4,6 +4,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,6 +15,7 @@ import pytest
 
 from tests.children import wait_for_end
 from ustack.lab import InUseError, Lab, LabError, Plan, namespace, ownership, sweep
+from ustack.lab import keeper as keeping
 from ustack.lab.keeper import DIRECTORY, LOG, Keeper
 
 pytestmark = pytest.mark.root
@@ -162,3 +164,37 @@ def test_nonsense_from_the_owner_ends_the_lab_as_its_end_does(said: bytes, uniqu
             wait_for_end(pid)
     assert not namespace.exists(f"{name}-a")
     assert ownership.load(name) is None
+
+
+def test_a_keeper_that_does_not_end_is_not_waited_for_for_ever(
+    monkeypatch: pytest.MonkeyPatch, unique: Callable[[str], str]
+) -> None:
+    """Instead of a keeper: a process that neither answers nor ends before its input does."""
+    monkeypatch.setattr(keeping, "GRACE_S", 0.01)
+    ours, theirs = socket.socketpair()
+    keeper = Keeper(plan_of(unique("lab")))
+    with (
+        theirs,
+        subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE) as mute,
+    ):
+        keeper._process, keeper._channel = mute, ours
+        assert "has not removed the lab within 0.01 s" in keeper._finish()
+
+
+def test_what_keeps_it_is_said_with_its_place() -> None:
+    before = signal.getsignal(signal.SIGALRM)
+    reader, writer = os.pipe()
+    try:
+        with (
+            pytest.raises(
+                LabError,
+                match=r"no end after 0\.01 s, in test_what_keeps_it_is_said_with_its_place .*test_keeper\.py:\d+",
+            ),
+            keeping.limited(0.01),
+        ):
+            os.read(reader, 1)
+        assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+        assert signal.getsignal(signal.SIGALRM) == before
+    finally:
+        os.close(reader)
+        os.close(writer)
