@@ -41,18 +41,35 @@ def choose(value: str, known: list[str], what: str) -> list[str]:
 def two_cores(program: str) -> tuple[int, int]:
     """The client's core and the servers'. Ends the program with 2 and one line where it cannot run.
 
-    From here on SIGTERM ends it by an exception, so that servers and namespaces go as at any other end.
+    From here on SIGTERM and SIGHUP (unless it is ignored, as by nohup) end it by an exception, so that servers and
+    namespaces go as at any other end.
     """
     cores = sorted(os.sched_getaffinity(0))
     if os.geteuid() != 0 or len(cores) < 2:
         click.echo(f"{program}: needs root (network namespaces) and two cores (one for each end)", err=True)
         sys.exit(2)
-    signal.signal(signal.SIGTERM, _terminate)
+    end_in_order()
     return cores[0], cores[1]
 
 
-def _terminate(_signal: int, _frame: FrameType | None) -> None:
-    raise SystemExit(143)
+ENDING = (signal.SIGTERM, signal.SIGHUP)
+
+
+def end_in_order() -> None:
+    """The first of ENDING raises SystemExit in the main thread; those after it do not disturb the tidying up."""
+    for number in ENDING:
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, _terminate)
+
+
+def _nothing(_number: int, _frame: FrameType | None) -> None:
+    """It is ending already."""
+
+
+def _terminate(number: int, _frame: FrameType | None) -> None:
+    for one in ENDING:
+        signal.signal(one, _nothing)  # a handler, which programs that are started do not inherit
+    raise SystemExit(128 + number)
 
 
 def prepare_client(netns: str) -> None:
