@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """A load client over any transport. See client.pxd; records.pxd has what it keeps."""
 
-from libc.stdint cimport INT64_MAX, UINT64_MAX, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport INT64_MAX, UINT8_MAX, UINT64_MAX, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
@@ -28,6 +28,7 @@ from ustack.tools.load.schedule cimport schedule_advance, schedule_init, schedul
 cdef enum:
     PUMP_MOST = 1024                        # connections opened, or asked on, between two turns
     PAUSE_NS = 100000000                    # before a connection that could not be opened is tried again
+    ENDS_MOST = 16                          # connections without an answer in a row, opened one after the other
     RESPONSE_UNITS = 2                      # of a turn, for reading a small one (turn_charge)
     HASH_UNIT_SHIFT = 7                     # bytes hashed for one unit more
     READ_STEPS_PER_SECOND = 10              # of a slow reader, but
@@ -165,11 +166,14 @@ cdef void leave(load_t *load, client_t *client) noexcept nogil:
     response_forget(&load.reader, &client.response)
     client.state = CLIENT_CLOSED
     client.flags &= CLIENT_LISTED
+    if client.ends < UINT8_MAX:
+        client.ends += 1
 
 
 cdef void again(load_t *load, client_t *client, bint pause) noexcept nogil:
-    """Open it again: at once, or after a while where that has just failed."""
-    if pause:
+    """Open it again: at once, or after a while where that has just failed, or where so many have ended in a row
+    without an answer: a server that accepts and resets is not pressed harder than one that refuses."""
+    if pause or client.ends > ENDS_MOST:
         client.due_ns = load.now_ns + PAUSE_NS
         append_closed(load, &load.later, client)
     elif load.keeps_alive or not may_ask(load):
@@ -288,6 +292,7 @@ cdef void complete(load_t *load, client_t *client, bint more_came) noexcept nogi
     """A response is there. more_came: and bytes that nobody has asked for."""
     cdef outcome_t kind = OUTCOME_UNASKED if more_came else judge(load, client)
     load.latest_ns = load.now_ns
+    client.ends = 0
     count_outcome(load, kind, client.due_ns)
     count_response(&load.all, client)
     if in_window(load, client.due_ns):
@@ -776,6 +781,7 @@ bodies=None, hash_every=64, openings=256, seed=1)
             "all": tally_of(&load.all),
             "measured": tally_of(&load.measured),
             "measured_ns": ended_ns - load.measured_from_ns if started and ended_ns > load.measured_from_ns else 0,
+            "opened_in_ns": load.measured_from_ns - load.began_ns if started and load.keeps_alive else None,
             "in_time": load.in_time,
             "due": load.schedule.taken,
             "hashed": load.hashed,

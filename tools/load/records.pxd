@@ -74,6 +74,7 @@ ctypedef struct client_t:
     uint32_t next_idle
     uint8_t state               # client_state_t
     uint8_t flags               # client_flag_t
+    uint8_t ends                # connections that have ended since the last whole response, the one it came on included
     uint64_t read_at_ns         # slow readers: when `allowance` was last filled up
     double allowance            # bytes that may be read now
 

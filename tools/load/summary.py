@@ -75,6 +75,7 @@ class Summary:
     client_idle: float | None
     histogram: str
     most_open: int = 0
+    opened_in_s: float | None = None  # all of them, or as many as could be; of kept ones, ramps included
     latency_unanswered: int = 0  # requests in `latency_us` to which no whole response came
 
     @property
@@ -138,6 +139,7 @@ def summarise(
         client_idle=idle,
         histogram=distribution.encode().decode("ascii"),
         most_open=stats["most_open"],
+        opened_in_s=None if stats["opened_in_ns"] is None else stats["opened_in_ns"] / 1e9,
         latency_unanswered=unanswered.total if rate else 0,
     )
 

@@ -242,3 +242,26 @@ def test_bytes_before_any_request_are_unasked() -> None:
         assert client.stats()["all"]["outcomes"] == {"ok": 1, "unasked": 1}
         world.finish(client)
         end.abort()
+
+
+def test_a_server_that_accepts_and_resets_is_not_pressed_for_ever() -> None:
+    """Sixteen ends in a row, and the one that began it, then one in 100 ms from each of two connections."""
+    stats, seen = play(lambda end, number: end.abort(), rounds=1100, duration_ns=1000 * MILLISECOND)
+    outcomes = stats["all"]["outcomes"]
+    assert set(outcomes) == {"reset"}
+    assert 2 * 17 + 2 * 5 <= outcomes["reset"] <= 2 * 17 + 2 * 11
+    assert seen == outcomes["reset"]
+
+
+def test_an_answer_lets_it_be_opened_at_once_again() -> None:
+    """Nine ends, an answer, and so on: nobody ever waits for 100 ms."""
+
+    def answer(end: Connection, number: int) -> None:
+        if number % 10 == 9:
+            end.send(OK)
+        else:
+            end.abort()
+
+    stats, seen = play(answer, rounds=1000, connections=1, requests_most=200)
+    assert seen == 200
+    assert stats["all"]["outcomes"] == {"ok": 20, "reset": 180}
