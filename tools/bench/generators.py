@@ -22,6 +22,8 @@ from ustack.tools.servers import WITH_US, Server, ustack_command
 
 HEAD_MOST_BYTES = 2048  # of a response
 SEED = 1  # of `ustack load`: everybody is asked at the same moments, and timestamps go on from run to run
+PORTS = 28_000  # of each source address; a few are left
+FIRST_SOURCE, SOURCES_MOST = 100, 150
 WAIT_S = 30.0  # beyond the load's own time
 
 # wrk makes its one request in init(); so many of them at once are one request of its own, and it counts the answers.
@@ -115,6 +117,8 @@ class UstackLoad:
         words = [*WITH_US, "taskset", "-c", str(self.core), *ustack_command(), "load", server.url + shape.path]
         words += ["--link", f"dev:{server.client_ifname()}", "--netns", server.client_netns]
         words += ["--address", f"{beside(server.host)}/24", "-c", str(shape.connections), "-d", f"{seconds:g}s"]
+        if sources := sources_of(server.host, shape.connections):
+            words += ["--sources", sources]
         words += ["--seed", str(SEED), *(["--files", str(server.site)] if server.reads_files else [])]
         return [*words, "--json", *(["--close"] if shape.close else []), *more]
 
@@ -159,6 +163,17 @@ GENERATORS: dict[str, Callable[[Path, int], Generator]] = {"wrk": Wrk, "ustack":
 def beside(address: str) -> str:
     """An address of the same network that nobody has: the labs use the first ones."""
     return f"{address.rpartition('.')[0]}.77"
+
+
+def sources_of(address: str, connections: int) -> str:
+    """As many addresses beside the client's own as so many connections to one port want; "" if its own is enough."""
+    count = -(-connections // PORTS)
+    if count == 1:
+        return ""
+    if count > SOURCES_MOST:
+        raise LoadError(f"{connections} connections want {count} addresses, of {SOURCES_MOST}")
+    network = address.rpartition(".")[0]
+    return f"{network}.{FIRST_SOURCE}-{network}.{FIRST_SOURCE + count - 1}"
 
 
 def wrong_lengths(load: Load, shape: Shape) -> dict[str, int]:

@@ -11,6 +11,8 @@ It must not: start or judge anything. Above: runner, experiments.
 from __future__ import annotations
 
 import contextlib
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -118,3 +120,38 @@ def slab_bytes() -> int:
         if line.startswith("SUnreclaim:"):
             return int(line.split()[1]) * 1024
     return 0
+
+
+@dataclass
+class Greatest:
+    """The most memory that was seen, in bytes: of processes, and of them and the kernel's slabs together."""
+
+    process: int = 0
+    kernel: int = 0
+    samples: int = 0
+
+    def sample(self, pids: list[int]) -> None:
+        """Look once."""
+        process, kernel = memory_bytes(pids), slab_bytes()
+        self.samples += 1
+        if process + kernel > self.process + self.kernel:
+            self.process, self.kernel = process, kernel
+
+
+@contextlib.contextmanager
+def watched(pids: Callable[[], list[int]], every_s: float = 0.5) -> Iterator[Greatest]:
+    """Look at the memory of these processes again and again while the block lasts, in a thread of its own."""
+    found, over = Greatest(), threading.Event()
+
+    def look() -> None:
+        while not over.wait(every_s):
+            found.sample(pids())
+
+    thread = threading.Thread(target=look, name="ustack-bench-memory", daemon=True)
+    found.sample(pids())
+    thread.start()
+    try:
+        yield found
+    finally:
+        over.set()
+        thread.join()

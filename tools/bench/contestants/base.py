@@ -63,6 +63,11 @@ class Contestant(Server):
         """For files and namespaces."""
         return self.name.replace(":", "-").replace("+", "-")
 
+    @property
+    def server_netns(self) -> str:
+        """The server's end of the link is there."""
+        return self.pair.server_netns
+
     def missing(self) -> str:
         """What is not installed, with how it would be; "" if nothing is."""
         lacking = [name for name in self.programs if shutil.which(name) is None]

@@ -24,6 +24,11 @@ class UstackVeth(Ustack, Contestant):
         Ustack.prepare(self)
         self.netns, self.client_netns = f"{self.netns}-{self.link}", f"{self.client_netns}-{self.link}"
 
+    @property
+    def server_netns(self) -> str:
+        """It is made by `ustack serve`."""
+        return self.netns
+
     def command(self) -> list[str]:
         """`ustack serve`, with the congestion control of all."""
         return [*super().command(), "--cc", CONGESTION_CONTROL]

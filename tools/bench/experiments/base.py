@@ -6,6 +6,7 @@ It must not: decide who is asked when (runner), or what the figures mean (figure
 
 from __future__ import annotations
 
+import resource
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,6 +43,19 @@ class Outcome:
     details: dict[str, Any] = field(default_factory=dict)
 
 
+BESIDE_CONNECTIONS = 64  # descriptors that a server has open for other things
+
+
+def too_many(contestant: Contestant, connections: int) -> str:
+    """Why a contestant cannot hold so many connections; "" if it can. A socket of the kernel's takes a descriptor."""
+    if contestant.at_most is not None and contestant.at_most < connections:
+        return f"at most {contestant.at_most} connections: {contestant.why_at_most}"
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if contestant.kind != "ustack" and connections + BESIDE_CONNECTIONS > most:
+        return f"at most {most - BESIDE_CONNECTIONS} connections: here a process may have {most} descriptors"
+    return ""
+
+
 class Experiment:
     """One question. Attributes are what the report says about it; a subclass measures.
 
@@ -62,6 +76,7 @@ class Experiment:
     beside_s = 0.1
     checks: Sequence[str] = ("/512.bin",)
     files: Sequence[str] = ()
+    only_if_named = False  # takes too long for a bench of everything
     only: Sequence[str] | None = None  # the contestants that it is about, if it is about some
     most_rounds = 1000  # more say nothing new, or take too long
 

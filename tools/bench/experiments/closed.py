@@ -8,12 +8,14 @@ from dataclasses import replace
 from typing import ClassVar
 
 from ustack.tools.bench.contestants.base import Contestant
-from ustack.tools.bench.experiments.base import Bench, Experiment, Outcome
-from ustack.tools.bench.generators import Shape, ask
+from ustack.tools.bench.experiments.base import Bench, Experiment, Outcome, too_many
+from ustack.tools.bench.generators import GENERATORS, Shape, ask
+from ustack.tools.bench.offloads import without_offloads
 from ustack.tools.bench.site import FILES
 from ustack.tools.generators import Load
 from ustack.tools.servers import make_distinct
 
+OWN_CLIENT_S = 2.0  # to start `ustack load`, and to end it
 FILLED_LEAST = 0.3  # of the run by requests as long as their median: less is a run that stood still
 
 
@@ -45,12 +47,13 @@ class ClosedLoop(Experiment):
     unit = "requests/s"
     shapes: ClassVar[dict[str, Shape]]
     value: Callable[[Load], float] = staticmethod(requests_per_second)
+    by = ""  # whose load it is, by its name in GENERATORS: "": the bench's
 
     def unfit(self, contestant: Contestant, point: str) -> str:
         """By the connections it can hold, and the files it can read."""
         shape = self.shapes[point]
-        if contestant.at_most is not None and shape.connections > contestant.at_most:
-            return f"at most {contestant.at_most} connections: {contestant.why_at_most}"
+        if why := too_many(contestant, shape.connections):
+            return why
         if shape.paths and not contestant.reads_files:
             return "reads no files by name"
         return ""
@@ -58,7 +61,8 @@ class ClosedLoop(Experiment):
     def measure(self, bench: Bench, contestant: Contestant, point: str) -> Outcome:
         """One run of the load generator."""
         shape = self.shapes[point]
-        load, command = ask(bench.generator, contestant, shape, bench.seconds)
+        generator = GENERATORS[self.by](bench.work, bench.client_core) if self.by else bench.generator
+        load, command = ask(generator, contestant, shape, bench.seconds)
         return Outcome(type(self).value(load), load, command, dict(load.errors))
 
 
@@ -97,6 +101,38 @@ class Files512(ClosedLoop):
     quick_points = ("64 at once",)
 
 
+class KeepAliveLoad(KeepAlive):
+    """With a client that has no stack of the kernel's, and as many connections as Kegel's page asks for."""
+
+    name = "keepalive-load"
+    order = 10
+    title = "Keep-alive, asked by ustack load: requests per second, 512 bytes"
+    asks = "How many small responses per second, to a client that costs the kernel nothing? To 10,000 connections."
+    everybody = False
+    by = "ustack"
+    shapes: ClassVar[dict[str, Shape]] = {f"{n:,} connections": at(n) for n in (64, 1000, 10_000)}
+    points = tuple(shapes)
+    quick_points = ("64 connections",)
+    beside_s = OWN_CLIENT_S
+    most_rounds = 5
+
+
+class Files512Load(Files512):
+    """The same of Kegel's first test."""
+
+    name = "files512-load"
+    order = 11
+    title = "A connection for each 512-byte file, asked by ustack load: files per second"
+    asks = "How many connections can be opened, used once and closed, by a client that costs the kernel nothing?"
+    everybody = False
+    by = "ustack"
+    shapes: ClassVar[dict[str, Shape]] = {f"{n:,} at once": at(n, close=True) for n in (64, 1000, 10_000)}
+    points = tuple(shapes)
+    quick_points = ("64 at once",)
+    beside_s = OWN_CLIENT_S
+    most_rounds = 5
+
+
 class Bulk(ClosedLoop):
     """Bodies that take more than a segment."""
 
@@ -116,6 +152,35 @@ class Bulk(ClosedLoop):
     quick_points = ("1 MiB",)
     checks = ("/1m.bin",)
     files = tuple(shape.path for shape in shapes.values())
+
+
+class BulkPlain(Bulk):
+    """Segments of 1,460 bytes, all the way."""
+
+    name = "bulk-plain"
+    order = 12
+    title = "Bulk without offloads: Gb/s by the size of the body"
+    asks = (
+        "How much data, when both ends of the link have no offload: no segmentation, no GRO, no checksums of the "
+        "device's? The kernel cuts super-frames before the device then, its own stack's and ours alike."
+    )
+    points = ("64 KiB", "1 MiB")
+    quick_points = ("1 MiB",)
+    files = tuple(Bulk.shapes[point].path for point in points)
+    beside_s = 0.4
+    most_rounds = 5
+
+    def unfit(self, contestant: Contestant, point: str) -> str:
+        """On TAP nobody cuts what comes from a program."""
+        if getattr(contestant, "link", "") == "tap":
+            return "a TAP device hands on whole super-frames of a program, whatever its offloads are"
+        return super().unfit(contestant, point)
+
+    def measure(self, bench: Bench, contestant: Contestant, point: str) -> Outcome:
+        """With the offloads off meanwhile, at both ends."""
+        with without_offloads(contestant.client_netns, contestant.server_netns) as found:
+            outcome = super().measure(bench, contestant, point)
+        return replace(outcome, details={**outcome.details, "offloads": found})
 
 
 class Pipelining(ClosedLoop):
@@ -163,4 +228,14 @@ class BigDir(ClosedLoop):
         make_distinct(bench.site)
 
 
-EXPERIMENTS = [KeepAlive(), Files512(), Bulk(), Pipelining(), Latency1(), BigDir()]
+EXPERIMENTS = [
+    KeepAlive(),
+    Files512(),
+    Bulk(),
+    Pipelining(),
+    Latency1(),
+    BigDir(),
+    KeepAliveLoad(),
+    Files512Load(),
+    BulkPlain(),
+]

@@ -15,7 +15,7 @@ from typing import ClassVar
 
 from ustack.lab import LabError, inside
 from ustack.tools.bench.contestants.base import Contestant
-from ustack.tools.bench.experiments.base import Bench, Experiment, Outcome
+from ustack.tools.bench.experiments.base import Bench, Experiment, Outcome, too_many
 from ustack.tools.bench.processor import cpu_ns, memory_bytes, slab_bytes
 from ustack.tools.benchmark import prepare_client
 from ustack.tools.generators import LoadError
@@ -130,9 +130,7 @@ class Idle(Experiment):
 
     def unfit(self, contestant: Contestant, point: str) -> str:
         """By the connections that it can hold."""
-        if contestant.at_most is not None and self.counts[point] > contestant.at_most:
-            return f"at most {contestant.at_most} connections: {contestant.why_at_most}"
-        return ""
+        return too_many(contestant, self.counts[point])
 
     def measure(self, bench: Bench, contestant: Contestant, point: str) -> Outcome:
         """Open them, look, ask some, close them."""

@@ -9,9 +9,9 @@ import time
 from typing import Any, ClassVar
 
 from ustack.tools.bench.contestants.base import Contestant
-from ustack.tools.bench.experiments.base import Bench, Experiment, Outcome
+from ustack.tools.bench.experiments.base import Bench, Experiment, Outcome, too_many
 from ustack.tools.bench.generators import Shape, UstackLoad
-from ustack.tools.bench.processor import memory_bytes
+from ustack.tools.bench.processor import memory_bytes, slab_bytes, watched
 from ustack.tools.generators import Load, LoadError
 
 EXPECTED = ("unsent", "unanswered", "timeout", "open timeout", "refused", "reset", "closed", "cut", "no port")
@@ -59,9 +59,7 @@ class Overload(Experiment):
 
     def unfit(self, contestant: Contestant, point: str) -> str:
         """By the connections that it can hold."""
-        if contestant.at_most is not None:
-            return f"at most {contestant.at_most} connections: {contestant.why_at_most}"
-        return ""
+        return too_many(contestant, self.at_once)
 
     def measure(self, bench: Bench, contestant: Contestant, point: str) -> Outcome:
         """A closed loop, then the open one."""
@@ -109,9 +107,7 @@ class Modems(Experiment):
 
     def unfit(self, contestant: Contestant, point: str) -> str:
         """By the connections that it can hold."""
-        if contestant.at_most is not None and contestant.at_most < self.readers[point]:
-            return f"at most {contestant.at_most} connections: {contestant.why_at_most}"
-        return ""
+        return too_many(contestant, self.readers[point])
 
     def measure(self, bench: Bench, contestant: Contestant, point: str) -> Outcome:
         """Nobody is through within the run: what counts is the bytes that came, and that nobody failed."""
@@ -119,14 +115,16 @@ class Modems(Experiment):
         shape = Shape("/1m.bin", 1 << 20, readers)
         more = ("--read-rate", "28.8k", "--ramp", f"{self.ramp_s}s", "--timeout", f"{SILENCE_S:g}s")
         command = generator.words(contestant, shape, self.seconds, *more)
-        before, began = memory_bytes(contestant.pids()), time.monotonic()
-        found = generator.ask(command, self.seconds + self.ramp_s + SILENCE_S)
+        before, slabs, began = memory_bytes(contestant.pids()), slab_bytes(), time.monotonic()
+        with watched(contestant.pids) as most:
+            found = generator.ask(command, self.seconds + self.ramp_s + SILENCE_S)
         if not found["seconds"]:
             raise LoadError("no time was measured")
         share = 100 * found["received_bytes"] * 8 / found["seconds"] / (readers * self.rate_bps)
         details: dict[str, Any] = {
             "most_open": found.get("most_open"),
-            "process_bytes_more": memory_bytes(contestant.pids()) - before,
+            "process_bytes_of_reader": round((most.process - before) / readers),
+            "kernel_bytes_of_reader": round((most.kernel - slabs) / readers),
             "wall_s": round(time.monotonic() - began, 1),
         }
         errors = dict(found["errors"])
@@ -136,4 +134,57 @@ class Modems(Experiment):
         return Outcome(share, load, shlex.join(command), errors, details)
 
 
-EXPERIMENTS = [Overload(), Modems()]
+class ModemsMany(Modems):
+    """Ten times as many."""
+
+    name = "modems-many"
+    order = 14
+    only_if_named = True
+    readers: ClassVar[dict[str, int]] = {"100,000 readers": 100_000}
+    points = tuple(readers)
+    seconds = 10
+    ramp_s = 20
+    beside_s = seconds + ramp_s + SILENCE_S + 8.0
+
+
+class KeepAliveOpen(Experiment):
+    """Latency where requests come when they come."""
+
+    name = "keepalive-open"
+    order = 13
+    title = "Open loop, keep-alive: 99th percentile of the time since a request was due, in µs"
+    asks = (
+        "How long does a request take, from when it was due, when so many per second come by Poisson's schedule on 256 "
+        "connections, whatever the server does? Of who cannot do as many, it is how long the queue has become."
+    )
+    unit = "µs"
+    lower_is_better = True
+    rates: ClassVar[dict[str, int]] = {"20,000/s": 20_000, "50,000/s": 50_000}
+    points = tuple(rates)
+    quick_points = ("20,000/s",)
+    connections = 256
+    seconds = 2
+    beside_s = seconds + 2.0
+    most_rounds = 5
+
+    def measure(self, bench: Bench, contestant: Contestant, point: str) -> Outcome:
+        """What was not answered in time is in the percentiles with what it has waited, and no error of the run."""
+        generator = UstackLoad(bench.work, bench.client_core)
+        shape = Shape(connections=self.connections)
+        more = ("--rate", str(self.rates[point]), "--poisson", "--timeout", f"{TIMEOUT_S:g}s")
+        seconds = max(self.seconds, bench.seconds)
+        command = generator.words(contestant, shape, seconds, *more)
+        found = generator.ask(command, seconds + TIMEOUT_S)
+        load = generator.load_of(found)
+        details = {
+            "asked_per_second": self.rates[point],
+            "good_per_second": round(load.requests_per_second),
+            "outcomes": {**found["errors"], "good": found["good"]},
+            "client_idle": found.get("client_idle"),
+            "p99.9_us": found["latency_us"].get("p99.9"),
+            "p99.99_us": found["latency_us"].get("p99.99"),
+        }
+        return Outcome(load.p99_us, load, shlex.join(command), unexpected(load.errors), details)
+
+
+EXPERIMENTS = [Overload(), Modems(), ModemsMany(), KeepAliveOpen()]
