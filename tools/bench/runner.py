@@ -10,6 +10,7 @@ It must not: know a server or an experiment by name. Above: command. Below: expe
 
 from __future__ import annotations
 
+import math
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -25,6 +26,7 @@ from ustack.tools.benchmark import prepare_client
 from ustack.tools.generators import Load, LoadError
 
 MOST_STARTS = 3
+NO_TIME = "no time was left"
 Failures = (LoadError, LabError, OSError, subprocess.TimeoutExpired)
 
 
@@ -42,7 +44,8 @@ class Turn:
 class Runner:
     """A bench that runs. say: called with a line before each measurement, and the seconds that it is thought to take.
 
-    absent: why contestants take no part. unfit: what a contestant cannot be asked.
+    absent: why contestants take no part. until_s: of the monotonic clock: nothing is begun later, and what the first
+    round has not asked by then says so.
     """
 
     bench: Bench
@@ -53,6 +56,7 @@ class Runner:
     absent: dict[str, str] = field(default_factory=dict)
     starts: dict[str, int] = field(default_factory=dict)
     skipped: set[tuple[str, str, str]] = field(default_factory=set)
+    until_s: float = math.inf
 
     def start(self, names: Sequence[str], kinds: dict[str, type[Contestant]]) -> None:
         """Start those, check that each answers right. One that cannot is written down with the reason."""
@@ -118,13 +122,18 @@ class Runner:
         return self.bench.seconds + turn.experiment.beside_s
 
     def run_round(self, number: int) -> None:
-        """Measure everything once."""
+        """Measure everything once, as far as there is time."""
         for turn in self.turns(number):
             key = (turn.experiment.name, turn.point, turn.contestant.name)
             if why := turn.experiment.unfit(turn.contestant, turn.point):
                 if key not in self.skipped:
                     self.skipped.add(key)
                     self.writer.write_run(Run(number, *key, value=None, errors={why: 1}, started_s=time.time()))
+                continue
+            if time.monotonic() >= self.until_s:
+                if number > 1:
+                    return
+                self.writer.write_run(Run(number, *key, value=None, errors={NO_TIME: 1}, started_s=time.time()))
                 continue
             self.say(f"round {number}  {turn.experiment.name}  {turn.point}  {key[2]}", self.seconds_of(turn))
             self.writer.write_run(self.measure(turn))
