@@ -92,11 +92,13 @@ def run(
 ) -> int:
     """Compare stacks and servers on this machine, in alternating rounds, and write a report.
 
-    EXPERIMENT: those alone; all, if none is named. `ustack bench compare A.jsonl B.jsonl` sets two benches side by
-    side, `ustack bench report FILE.jsonl` shows one again. Needs root and two cores.
+    EXPERIMENT: those alone; if none is named, all but the longest. `ustack bench report FILE.jsonl` shows one again,
+    `ustack bench compare A.jsonl B.jsonl` sets two side by side, `ustack bench keep FILE.jsonl` keeps one in
+    docs/results, with a plot and a table for the README. Needs root and two cores.
     """
     able, kinds = experiments.known(), contestants.known()
-    chosen = [able[name] for name in choose(",".join(names) or ",".join(able), list(able), "experiment")]
+    usual_ones = [name for name, one in able.items() if not one.only_if_named]
+    chosen = [able[name] for name in choose(",".join(names or usual_ones), list(able), "experiment")]
     contesting = choose(wanted or ",".join(usual(kinds, chosen)), list(kinds), "contestant")
     if listing:
         click.echo(list_of(able, kinds))
@@ -202,6 +204,8 @@ def measure(
         runner.say = say
         runner.start(names, kinds)
         began = time.monotonic()
+        if rounds is None:
+            runner.until_s = began + minutes * 60
         for number in range(1, (rounds or MOST_ROUNDS) + 1):
             spent_s = time.monotonic() - began
             last = rounds or last_round(runner, number, spent_s, minutes * 60)
@@ -246,7 +250,8 @@ def list_of(able: dict[str, Experiment], kinds: dict[str, type[Contestant]]) -> 
     lines = ["experiments:"]
     for experiment in able.values():
         who = "all" if experiment.everybody else ", ".join(experiment.only or ()) or "main contestants"
-        lines.append(f"  {experiment.name:<12} {experiment.title} ({who})")
+        named = "; only if named" if experiment.only_if_named else ""
+        lines.append(f"  {experiment.name:<16} {experiment.title} ({who}{named})")
     lines.append("contestants (*: main):")
     for name, kind in kinds.items():
         missing = kind(Path(), Path(), 0).missing()
@@ -282,6 +287,40 @@ def report(file: Path, reference: str | None, page: Path | None) -> int:
             html.write(results, page)
         except html.NoLibraries as error:
             raise click.ClickException(str(error)) from None
+    return 0
+
+
+@bench.command()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "--name", default="", metavar="NAME", help="Of the kept file, without .jsonl.  [default: machine and day]"
+)
+@click.option(
+    "--results",
+    "folder",
+    default="docs/results",
+    show_default=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Where it is kept.",
+)
+@click.option(
+    "--readme",
+    default="README.md",
+    show_default=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Which is to show it; '' for none.",
+)
+def keep(file: Path, name: str, folder: Path, readme: Path) -> int:
+    """Keep the runs of FILE in docs/results, with the main plot and table, and have the README show both."""
+    from ustack.tools.bench import html
+    from ustack.tools.bench import keep as keeping
+
+    try:
+        written = keeping.keep(file, folder, None if readme == Path() else readme, name)
+    except (records.RecordsError, html.NoLibraries, keeping.NoPlace, OSError, ValueError) as error:
+        raise click.ClickException(str(error)) from None
+    for path in written:
+        click.echo(str(path))
     return 0
 
 

@@ -15,10 +15,13 @@ It must not: measure or judge. Above: runner (writes), figures (reads).
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import IO, Any
+
+ROOT = Path(__file__).parents[2]  # of the checkout, whose place is nobody's business
 
 
 class RecordsError(Exception):
@@ -100,13 +103,18 @@ class Writer:
     def write(self, kind: str, /, **line: Any) -> None:
         """One line; it is kept in `results` too."""
         record = {"type": kind, **line}
-        self.out.write(json.dumps(record) + "\n")
+        self.out.write(without_folder(json.dumps(record), ROOT) + "\n")
         self.out.flush()
         self.results.add(record)
 
     def write_run(self, run: Run) -> None:
         """One run."""
         self.write("run", **asdict(run))
+
+
+def without_folder(text: str, folder: Path) -> str:
+    """Text, or JSON, in which paths below a folder begin with a dot instead: `./.venv/bin/ustack`."""
+    return re.sub(rf"(?<![\w.-]){re.escape(str(folder))}(?=/)", ".", text) if folder.parent != folder else text
 
 
 def parse(lines: Iterable[str], name: str) -> Results:

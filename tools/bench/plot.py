@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: MIT
+"""The main plot of a bench, as one small SVG for a README: a panel for each experiment's first points.
+
+Text stays text, and two colours are variables of a style sheet in the file, so that it reads on a light page and on a
+dark one alike; it has no date and no random names, so that the same figures give the same bytes.
+
+It must not: compute a figure. Above: keep. Below: summary.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from ustack.tools.bench import tables
+from ustack.tools.bench.html import NoLibraries
+from ustack.tools.bench.records import Results
+from ustack.tools.bench.summary import Row, rows
+
+INSTALL = "pip install 'ustack[bench]'"
+COLUMNS = 2
+BARS_MOST = 8  # of a panel: ours, and the best of the others
+WIDTH_INCHES = 9.5
+# Stand-ins in what matplotlib draws, which become the style sheet's variables. A colour nobody else has.
+INK, PAPER = "#010203", "#fdfefd"
+STYLE = """<style>
+:root { --ink: #24292f; --paper: #ffffff; }
+@media (prefers-color-scheme: dark) { :root { --ink: #d7dde3; --paper: #0d1117; } }
+</style>"""
+# Readable on both papers.
+BAR = {
+    "ustack": "#d9480f",
+    "strategy": "#4c8ed9",
+    "server": "#3d9a5f",
+    "application": "#a06cc8",
+    "reference": "#8a949e",
+}
+# Experiments that get panels, and the points of each, as many as it has of these.
+PANELS = (
+    ("files512", ("64 at once", "1,000 at once")),
+    ("keepalive", ("64 connections", "1,000 connections")),
+    ("bulk", ("64 KiB", "1 MiB")),
+    ("pipelining", ("depth 16",)),
+    ("latency1", ("1 connection",)),
+    ("bigdir", ("100,000 files",)),
+    ("overload", ("4 x",)),
+)
+
+
+def chosen(results: Results) -> list[Row]:
+    """The rows that get a panel, in the order of PANELS; of a bench of other experiments, its first eight."""
+    made = {(row.experiment, row.point): row for row in rows(results) if able(row, results)}
+    wanted = [made[name, point] for name, points in PANELS for point in points if (name, point) in made]
+    return wanted or list(made.values())[: 2 * COLUMNS * 2]
+
+
+def able(row: Row, results: Results) -> list[str]:
+    """Who has a bar: ours, and the best of the others, best first."""
+    there = [(cell.median, name) for name, cell in row.cells.items() if cell.median is not None]
+    ordered = [name for _, name in sorted(there, reverse=not row.lower_is_better)]
+    ours = [name for name in ordered if kind_of(results, name) == "ustack"]
+    others = [name for name in ordered if name not in ours][: BARS_MOST - len(ours)]
+    return [name for name in ordered if name in ours or name in others]
+
+
+def kind_of(results: Results, name: str) -> str:
+    """Of a contestant."""
+    return str(results.contestants.get(name, {}).get("kind", "reference"))
+
+
+def svg(results: Results) -> str:
+    """The whole file. Raises NoLibraries, ValueError if no run was good."""
+    if find_spec("matplotlib") is None:
+        raise NoLibraries(f"matplotlib is not installed: {INSTALL}")
+    panels = chosen(results)
+    if not panels:
+        raise ValueError("no run of this file was good: there is nothing to draw")
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    settings = {
+        "svg.fonttype": "none",
+        "svg.hashsalt": "ustack",
+        "font.family": "sans-serif",
+        "font.sans-serif": ["DejaVu Sans"],
+        "font.size": 9,
+        "text.color": INK,
+        "axes.labelcolor": INK,
+        "axes.edgecolor": INK,
+        "xtick.color": INK,
+        "ytick.color": INK,
+    }
+    with matplotlib.rc_context(settings):
+        lines = math.ceil(len(panels) / COLUMNS)
+        heights = [
+            max(len(able(row, results)) for row in panels[line * COLUMNS : (line + 1) * COLUMNS])
+            for line in range(lines)
+        ]
+        figure = Figure(
+            figsize=(WIDTH_INCHES, sum(0.2 * bars + 0.55 for bars in heights)), facecolor=PAPER, layout="constrained"
+        )
+        grid = figure.add_gridspec(lines, COLUMNS, height_ratios=[0.2 * bars + 0.55 for bars in heights])
+        for number, row in enumerate(panels):
+            panel(figure.add_subplot(grid[number // COLUMNS, number % COLUMNS]), row, results)
+        out = io.StringIO()
+        figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None}, facecolor=PAPER)
+    return styled(out.getvalue(), results)
+
+
+def panel(axes: Any, row: Row, results: Results) -> None:
+    """Bars of medians, whiskers from the least run to the greatest."""
+    names = able(row, results)
+    cells = [row.cells[name] for name in names]
+    values = [cell.median or 0.0 for cell in cells]
+    spread = [
+        [value - (cell.least or 0.0) for value, cell in zip(values, cells, strict=True)],
+        [(cell.most or 0.0) - value for value, cell in zip(values, cells, strict=True)],
+    ]
+    at = range(len(names))
+    axes.set_facecolor("none")
+    colours = [BAR.get(kind_of(results, name), BAR["reference"]) for name in names]
+    axes.barh(at, values, height=0.68, color=colours, xerr=spread, error_kw={"ecolor": INK, "elinewidth": 0.8})
+    axes.set_yticks(at, [str(results.contestants.get(name, {}).get("title") or name) for name in names])
+    axes.invert_yaxis()
+    axes.set_xlim(0, 1.22 * max(cell.most or 0.0 for cell in cells) or 1)
+    for line, (value, cell) in enumerate(zip(values, cells, strict=True)):
+        figure = tables.number(value, row.unit) + (f" ({cell.failed} failed)" if cell.failed else "")
+        axes.annotate(
+            figure, (cell.most or value, line), xytext=(4, 0), textcoords="offset points", va="center", fontsize=8
+        )
+    better = "lower is better" if row.lower_is_better else "higher is better"
+    axes.set_title(f"{row.title}: {row.unit}, {better}", fontsize=9, loc="left")
+    axes.tick_params(axis="y", length=0)
+    axes.xaxis.set_visible(False)
+    for side in ("top", "right", "bottom"):
+        axes.spines[side].set_visible(False)
+
+
+def styled(text: str, results: Results) -> str:
+    """With the two colours as variables, a title for those who do not see it, and no line that names a network."""
+    began = str(results.bench.get("began", ""))[:10]
+    head, _, rest = text.partition("<defs>")
+    start = head.index("<svg")
+    opening, _, inside = head[start:].partition(">")
+    title = f"<title>ustack bench, {escaped(began)}: medians, least to greatest run</title>"
+    whole = f"{opening}>\n{title}\n{STYLE}\n{without_metadata(inside)}<defs>{rest}"
+    return whole.replace(INK, "var(--ink)").replace(PAPER, "var(--paper)").replace("\r", "")
+
+
+def without_metadata(text: str) -> str:
+    """What matplotlib says of itself stays away."""
+    before, _, rest = text.partition("<metadata>")
+    return before + rest.partition("</metadata>")[2] if rest else text
+
+
+def escaped(text: str) -> str:
+    """For the inside of an element."""
+    return text.replace("&", "&amp;").replace("<", "&lt;")
+
+
+def write(results: Results, path: Path) -> Path:
+    """The file of these results. Raises NoLibraries, ValueError, OSError."""
+    path.write_text(svg(results), encoding="utf-8")
+    return path
