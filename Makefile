@@ -14,25 +14,25 @@ STAMPS := build/stamps
 SOURCES = $(shell find ustack server tools -name '*.py[xi]' -o -name '*.pxd' | LC_ALL=C sort) setup.py
 ARGS ?=
 
-ifneq ($(shell id -u),0)
-NEED_ROOT = $(error make $@ needs root (network namespaces, raw sockets, apt): sudo make $@)
-endif
+# What makes network namespaces and opens raw sockets runs as root, or as root of a user namespace where the system lets
+# the caller have one. Said before anything is built where it does not.
+IN_NAMESPACES := vagrant/in-namespaces
 
 .PHONY: FORCE run test build bench bench-quick bench-loss lint lint-style lint-cython lint-types lint-warnings asan-test coverage clean distclean locked-build locked-asan
 
 ## Serve the sample site from the userspace stack, check it with curl, go on until Ctrl-C.
 run:
-	@$(NEED_ROOT)
 	@vagrant/install-packages build run
+	@$(IN_NAMESPACES) --check "make $@"
 	@$(MAKE) --no-print-directory build
-	@exec $(PYTHON) -m ustack.cli demo $(ARGS)
+	@exec $(IN_NAMESPACES) $(PYTHON) -m ustack.cli demo $(ARGS)
 
 ## Build, then run every test.
 test:
-	@$(NEED_ROOT)
 	@vagrant/install-packages build run test
+	@$(IN_NAMESPACES) --check "make $@"
 	@$(MAKE) --no-print-directory build
-	@exec $(PYTHON) -m pytest $(ARGS)
+	@exec $(IN_NAMESPACES) $(PYTHON) -m pytest $(ARGS)
 
 ## The modules beside their sources and .venv/bin/ustack.
 build:
@@ -42,25 +42,25 @@ build:
 
 ## The stack against nginx and a bare epoll server, in a few minutes.
 bench-quick:
-	@$(NEED_ROOT)
 	@vagrant/install-packages build run bench
+	@$(IN_NAMESPACES) --check "make $@"
 	@$(MAKE) --no-print-directory build
-	@exec $(PYTHON) -m ustack.tools.bench_quick $(ARGS)
+	@exec $(IN_NAMESPACES) $(PYTHON) -m ustack.tools.bench_quick $(ARGS)
 
 ## Everybody under every load, in half an hour, with a report in build/bench. ARGS="keepalive --contestants ustack-veth,nginx".
 bench:
-	@$(NEED_ROOT)
 	@vagrant/install-packages build run bench
+	@$(IN_NAMESPACES) --check "make $@"
 	@vagrant/install-packages contestants || echo "some contestants are not installed: their cells will say so" >&2
 	@$(MAKE) --no-print-directory build
-	@exec $(PYTHON) -m ustack.cli bench $(ARGS)
+	@exec $(IN_NAMESPACES) $(PYTHON) -m ustack.cli bench $(ARGS)
 
 ## The stack against the kernel's over paths with delay, loss, reordering and queues: half an hour, ARGS=--quick for less.
 bench-loss:
-	@$(NEED_ROOT)
 	@vagrant/install-packages build run bench
+	@$(IN_NAMESPACES) --check "make $@"
 	@$(MAKE) --no-print-directory build
-	@exec $(PYTHON) -m ustack.tools.bench_loss $(ARGS)
+	@exec $(IN_NAMESPACES) $(PYTHON) -m ustack.tools.bench_loss $(ARGS)
 
 ## ruff, cython-lint, mypy (strict), the stubs against the modules, and no warning of the compiler.
 lint: lint-style lint-cython lint-types lint-warnings
@@ -79,16 +79,16 @@ lint-warnings: build
 
 ## The malformed-frame tests under AddressSanitizer and UndefinedBehaviorSanitizer.
 asan-test:
-	@$(NEED_ROOT)
 	@vagrant/install-packages build run test
+	@$(IN_NAMESPACES) --check "make $@"
 	@$(MAKE) --no-print-directory build
 	@flock build/lock $(MAKE) --no-print-directory locked-asan
-	@exec .ci/asan-pytest $(ARGS)
+	@exec $(IN_NAMESPACES) .ci/asan-pytest $(ARGS)
 
 ## Which lines the tests run, those without the GIL included: build/coverage.txt. Takes most of an hour.
 coverage:
-	@$(NEED_ROOT)
 	@vagrant/install-packages build run test
+	@$(IN_NAMESPACES) --check "make $@"
 	@$(MAKE) --no-print-directory build
 	@exec .ci/coverage $(ARGS)
 

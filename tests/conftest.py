@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Fixtures that every tier shares: names of this run's own, namespaces that go away, stacks that must not leak."""
 
+import functools
 import itertools
 import os
 import signal
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from ustack.lab import namespace, privilege
+from ustack.lab import ingress, namespace, privilege
 from ustack.lab.making import Made, Plan, down, up
 
 _numbers = itertools.count()
@@ -30,11 +31,51 @@ def pytest_configure() -> None:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Skip what is marked `root` where there are no capabilities for it."""
+    """Skip what is marked `root` where there are no capabilities for it, and what root of a user namespace lacks."""
     if item.get_closest_marker("root") is not None:
         missing = sorted(set(privilege.CAPABILITIES) - privilege.effective())
         if missing:
             pytest.skip(f"needs {', '.join(missing)}: run as root")
+    used = set(getattr(item, "fixturenames", ()))
+    values = {value for value in _parameters(item) if isinstance(value, str)}
+    if (item.get_closest_marker("tap") is not None or "tap" in values | used) and (said := _no_tap()):
+        pytest.skip(said)
+    if (item.get_closest_marker("bpf") is not None or ingress.CLSACT in values) and (said := _no_bpf()):
+        pytest.skip(said)
+    others = used & {"as_others_see_it", "squatted"}
+    if (item.get_closest_marker("users") is not None or others) and (said := _no_users()):
+        pytest.skip(said)
+
+
+def _parameters(item: pytest.Item) -> list[object]:
+    callspec = getattr(item, "callspec", None)
+    return list(callspec.params.values()) if callspec is not None else []
+
+
+@functools.cache
+def _no_tap() -> str:
+    """Why there can be no TAP devices; "": there can."""
+    if not privilege.effective() >= {"CAP_NET_ADMIN"}:
+        return ""  # said by the mark `root`
+    try:
+        os.close(os.open("/dev/net/tun", os.O_RDWR | os.O_CLOEXEC))
+    except OSError as error:
+        return f"no TAP devices: /dev/net/tun: {error.strerror}"
+    return ""
+
+
+@functools.cache
+def _no_bpf() -> str:
+    """Why no filter program can be loaded; "": it can. The other way to keep the kernel off is nftables."""
+    said = ingress.probe()[ingress.CLSACT]
+    return f"no {ingress.CLSACT}: {said}: a program for the kernel takes root of the machine" if said else ""
+
+
+@functools.cache
+def _no_users() -> str:
+    """Why nobody can become another user; "": somebody can."""
+    said = privilege.cannot_become(privilege.User(4711, 4711, "4711"))
+    return f"cannot become another user: {said}" if said else ""
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ first, say how to use it.
 Above: commands. Below: serve, serve_options.
 """
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -17,6 +18,7 @@ from ustack.cli.serve_options import Options
 from ustack.lab import LabError, Made
 
 SITE = Path(__file__).parents[1] / "site"
+IN_NAMESPACES = "USTACK_IN_NAMESPACES"  # set by vagrant/in-namespaces where it has made some
 SLICE_NS = 10_000_000
 CURL_TIMEOUT_S = 10
 
@@ -54,11 +56,19 @@ def check_with_curl(stack: Any, url: str) -> str:
 
 def hint(options: Options) -> str:
     """What a user can do next."""
-    lines = [
-        (f"curl {options.url}", "from this machine, or open it in a browser here"),
-        (f"wrk -t1 -c64 -d5 {options.url}512.bin", "requests per second"),
-        (".venv/bin/ustack lab list", "what was made; Ctrl-C removes it"),
-        (".venv/bin/ustack serve DIR --link veth", "your own files"),
-    ]
+    if IN_NAMESPACES in os.environ:
+        enter = f"nsenter --preserve-credentials -U -n -t {os.getpid()}"
+        lines = [
+            (f"{enter} curl {options.url}", "from another terminal: nobody else is in these namespaces"),
+            (f"{enter} wrk -t1 -c64 -d5 {options.url}512.bin", "requests per second"),
+            ("vagrant/in-namespaces .venv/bin/ustack serve DIR --link veth", "your own files"),
+        ]
+    else:
+        lines = [
+            (f"curl {options.url}", "from this machine, or open it in a browser here"),
+            (f"wrk -t1 -c64 -d5 {options.url}512.bin", "requests per second"),
+            (".venv/bin/ustack lab list", "what was made; Ctrl-C removes it"),
+            (".venv/bin/ustack serve DIR --link veth", "your own files"),
+        ]
     width = max(len(command) for command, _ in lines)
     return "\n".join(f"    {command:{width}}   {purpose}" for command, purpose in lines)

@@ -82,13 +82,13 @@ def choose_user(wanted: str | None, directory: os.stat_result) -> User:
     """
     if wanted is not None:
         user = _named(wanted)
-        reason = "" if (user.uid, user.gid) == (os.geteuid(), os.getegid()) else _cannot_become(user)
+        reason = "" if (user.uid, user.gid) == (os.geteuid(), os.getegid()) else cannot_become(user)
         if reason:
             raise LabError(f"--user {wanted}: {reason}")
         return user
     uid = directory.st_uid if directory.st_uid != 0 else NOBODY
     user = _numbered(uid, directory.st_gid)
-    return User(None, None, _numbered(os.geteuid(), os.getegid()).name) if _cannot_become(user) else user
+    return User(None, None, _numbered(os.geteuid(), os.getegid()).name) if cannot_become(user) else user
 
 
 def give_up(user: User) -> None:
@@ -150,7 +150,7 @@ def _numbered(uid: int, gid: int | None) -> User:
     return User(uid, entry.pw_gid, entry.pw_name)
 
 
-def _cannot_become(user: User) -> str:
+def cannot_become(user: User) -> str:
     """Why this process cannot become `user`; "" if it can."""
     bits = _effective_bits()
     if not (bits >> CAP_SETUID & 1 and bits >> CAP_SETGID & 1):

@@ -30,6 +30,7 @@ def status_of(pid: int) -> list[dict[str, str]]:
     return found
 
 
+@pytest.mark.users
 def test_no_thread_keeps_a_capability_or_a_way_to_one(serve: Start) -> None:
     with serve("--capture", "/dev/null") as server:
         server.curl(server.url)
@@ -42,6 +43,7 @@ def test_no_thread_keeps_a_capability_or_a_way_to_one(serve: Start) -> None:
             assert status["Groups"] == ""
 
 
+@pytest.mark.users
 def test_it_serves_as_the_owner_of_the_directory(serve: Start, site: Path) -> None:
     os.chown(site, 4711, 4712)
     site.chmod(0o700)
@@ -51,6 +53,7 @@ def test_it_serves_as_the_owner_of_the_directory(serve: Start, site: Path) -> No
         assert server.curl(server.url + "512.bin").stdout == BODY
 
 
+@pytest.mark.users
 @pytest.mark.parametrize(
     ("user", "uid", "gid"),
     [("root", "0", "0"), ("4711", "4711", "4711"), ("4711:13", "4711", "13"), ("daemon:root", "1", "0")],
@@ -63,6 +66,7 @@ def test_the_user_is_chosen(serve: Start, user: str, uid: str, gid: str) -> None
         assert server.curl(server.url + "512.bin").stdout == BODY
 
 
+@pytest.mark.users
 def test_what_the_user_may_not_read_is_forbidden(serve: Start, site: Path) -> None:
     """As with any server that has given up root: a file of mode 0000, another's file, and below another's directory."""
     (site / "none.txt").write_text("x")
@@ -77,6 +81,7 @@ def test_what_the_user_may_not_read_is_forbidden(serve: Start, site: Path) -> No
             assert (path, answer) == (path, b"403")
 
 
+@pytest.mark.users
 def test_a_directory_that_the_user_may_not_enter_is_refused(site: Path, unique: Callable[[str], str]) -> None:
     site.chmod(0o700)
     name = unique("sv")

@@ -386,6 +386,7 @@ def test_a_reader_of_standard_error_that_is_gone_does_not_end_the_server(serve: 
         assert server.end() == 0
 
 
+@pytest.mark.users
 def test_a_capture_follows_no_link_of_another_user_to_a_file_that_is_not_theirs(
     site: Path, tmp_path: Path, unique: Callable[[str], str]
 ) -> None:

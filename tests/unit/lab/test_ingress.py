@@ -167,6 +167,7 @@ def test_the_end_of_one_drop_leaves_the_others_alone(ends: tuple[End, End], meth
     assert not ingress.has_clsact(ours)
 
 
+@pytest.mark.bpf
 def test_a_drop_that_a_crash_left_behind_is_taken_over(ends: tuple[End, End]) -> None:
     ours, _ = ends
     for _ in range(2):
@@ -175,6 +176,7 @@ def test_a_drop_that_a_crash_left_behind_is_taken_over(ends: tuple[End, End]) ->
     assert not ingress.has_clsact(ours)
 
 
+@pytest.mark.bpf
 def test_the_same_address_on_a_vlan_is_somebody_elses(ends: tuple[End, End]) -> None:
     """A bridge behind the drop hears the tagged frame and not the untagged one."""
     ours, peer = ends
@@ -190,6 +192,7 @@ def test_the_same_address_on_a_vlan_is_somebody_elses(ends: tuple[End, End]) -> 
             assert b"untagged" not in frame
 
 
+@pytest.mark.bpf
 def test_allow_keeps_a_qdisc_that_was_there(ends: tuple[End, End]) -> None:
     ours, _ = ends
     with links.netlink(ours.namespace) as ip:

@@ -131,6 +131,7 @@ def test_the_keeper_ends_with_its_owner_and_not_before(number: signal.Signals, u
     assert not namespace.exists(f"{name}-a")
 
 
+@pytest.mark.users
 def test_the_servers_user_cannot_point_the_log_or_the_directory_elsewhere(
     unique: Callable[[str], str], tmp_path: Path
 ) -> None:

@@ -78,6 +78,7 @@ def test_bad_interface_names_are_refused(make_namespace: Callable[[], str], ifna
         links.make_veth(End(name, ifname), End(name, "x1"), mark="m")
 
 
+@pytest.mark.tap
 @pytest.mark.skipif(not Path("/dev/net/tun").exists(), reason="no /dev/net/tun here")
 def test_a_tap_device_is_made_where_it_is_wanted(make_namespace: Callable[[], str]) -> None:
     end = End(make_namespace(), "tap0")
@@ -88,6 +89,7 @@ def test_a_tap_device_is_made_where_it_is_wanted(make_namespace: Callable[[], st
     assert links.remove(end, mark="m")
 
 
+@pytest.mark.tap
 @pytest.mark.skipif(not Path("/dev/net/tun").exists(), reason="no /dev/net/tun here")
 def test_what_the_kernel_refuses_to_make_is_said_in_words(make_namespace: Callable[[], str]) -> None:
     end = End(make_namespace(), "tap0")

@@ -62,6 +62,7 @@ def test_veth_has_the_peers_address_on_the_peers_end_only(make_lab: Callable[...
     assert (found["kind"], found["mtu"], found["up"]) == ("veth", 1400, True)
 
 
+@pytest.mark.tap
 @root
 def test_tap_is_the_peers_end(make_lab: Callable[..., Made]) -> None:
     made = make_lab(link="tap")

@@ -10,7 +10,7 @@ import pytest
 from ustack.lab.keeper import DIRECTORY, FLAGS, LOG
 from ustack.lab.opening import LINKS_MAX, open_by_name
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.users]
 
 OTHER = 65534
 

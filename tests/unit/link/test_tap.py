@@ -16,7 +16,7 @@ from ustack.link.tap import TapLink
 from ustack.link.tee import TeeLink
 from ustack.testing.parts.link_driver import LinkDriver
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.tap]
 
 Wire = Any  # the class is in conftest
 

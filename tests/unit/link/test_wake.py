@@ -139,6 +139,7 @@ def test_what_cannot_be_watched_is_refused(sleeper: Sleeper) -> None:
     assert not sleeper.stack.remove_reader(0x7FFFFFFF)
 
 
+@pytest.mark.tap
 def test_a_closed_stack_takes_no_calls_and_holds_no_descriptors(make_wire: Callable[[str], Wire]) -> None:
     link = make_wire("tap").open().link
     before = len(os.listdir("/proc/self/fd"))
