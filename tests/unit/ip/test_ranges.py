@@ -151,7 +151,8 @@ def test_every_address_is_announced_once() -> None:
 
 def test_many_addresses_are_announced_over_time_and_no_more_than_4096() -> None:
     """64 at once, a thousand per second: stations on the link take each broadcast."""
-    with MemoryLink() as link, Stack(link, "198.18.0.2/15", sources="198.19.0.0-198.19.255.254", now_ns=SECOND) as stack:
+    sources = "198.19.0.0-198.19.255.254"
+    with MemoryLink() as link, Stack(link, "198.18.0.2/15", sources=sources, now_ns=SECOND) as stack:
         now_ns, found, steps = SECOND, announced(link.receive_all()), 0
         assert len(found) == 1 + 64
         while (next_ns := stack.next_deadline_ns) is not None:

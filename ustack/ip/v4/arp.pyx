@@ -72,18 +72,18 @@ cdef void arp_announce_more(ip_t *ip) noexcept nogil:
     # has an old entry for one of these finds out as it does when a host has moved in silence: by the probe of its own
     # cache (RFC 1122 section 2.3.2.1). A full ring ends the round: the rest waits for the next one.
     cdef ip_addr_t address
-    cdef uint32_t count = ranges_size(ip.config.ranges, ip.config.range_count)
+    cdef uint32_t wanted = ranges_size(ip.config.ranges, ip.config.range_count)
     cdef uint32_t left = ANNOUNCED_A_TIME
-    if count > ANNOUNCED_MOST:
-        count = ANNOUNCED_MOST
-    while ip.announced < count and left > 0:
+    if wanted > ANNOUNCED_MOST:
+        wanted = ANNOUNCED_MOST
+    while ip.announced < wanted and left > 0:
         ranges_nth(ip.config.ranges, ip.config.range_count, ip.announced, &address)
         if address.words_be[3] != ip.address_be \
                 and not _request(ip, address.words_be[3], address.words_be[3], NULL):
             break
         ip.announced += 1
         left -= 1
-    ip.announce_ns = ip.now_ns + ANNOUNCE_PAUSE_MS * 1000000ULL if ip.announced < count else UINT64_MAX
+    ip.announce_ns = ip.now_ns + ANNOUNCE_PAUSE_MS * 1000000ULL if ip.announced < wanted else UINT64_MAX
 
 
 cdef void _ask(ip_t *ip, uint16_t index, neighbour_state_t state) noexcept nogil:
