@@ -86,7 +86,7 @@ FILE = click.Path(path_type=Path)
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of the table.")
 @click.option("--busy-poll", type=click.Choice(["auto", "always", "never"]), default="auto", show_default=True)
-@click.option("--ring", type=click.IntRange(1, RING_MAX), metavar="FRAMES", help="As with serve.  [default: 2048]")
+@click.option("--ring", type=click.IntRange(1, RING_MAX), metavar="FRAMES", help="As with serve.  [default: 4096]")
 @click.option("--user", metavar="NAME[:GROUP]", help="Whom to run as.  [default: who owns this directory, or nobody]")
 @click.option("--cc", metavar="NAME", default=DEFAULT_CC, show_default=True, help="The congestion control.")
 @click.option(

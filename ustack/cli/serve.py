@@ -123,7 +123,7 @@ class NamedPath(click.Path):
     type=click.IntRange(1, RING_MAX),
     metavar="FRAMES",
     help="Frames of one MTU that may wait to be received (1.6 KB each; drops.link_rx_dropped tells when it was too few)"
-    ".  [default: 2048]",
+    ".  [default: 4096]",
 )
 @click.option("--json-stats", is_flag=True, help="One JSON object per second on standard output, after `ready`.")
 @click.option(

@@ -50,7 +50,7 @@ ctypedef struct link_ops_t:
     uint32_t (*rx_burst)(link_t *link, frame_t *frames, uint32_t max_frames) noexcept nogil
     void (*rx_release)(link_t *link, uint32_t n) noexcept nogil
     # Whether at least `frames` wait that were not lent, or so many that others will soon be lost; with `still`, whether
-    # half as many do. A few looks, however many wait. frames 0: as many as the device thinks too many, half of its ring;
+    # half as many do. A few looks, however many wait. frames 0: as many as the device finds too many, half of its ring;
     # in memory, where nothing comes while the engine works, none are. NULL: this link cannot tell.
     bint (*rx_behind)(link_t *link, uint32_t frames, bint still) noexcept nogil
     uint8_t *(*tx_reserve)(link_t *link, uint32_t length) noexcept nogil

@@ -142,7 +142,7 @@ peer_frame_bytes=65549, busy_poll='auto', mac=None)
     An Ethernet interface of the calling thread's network namespace, through AF_PACKET rings.
 
     rx_small_slots: at least so many frames of one MTU at most wait in the receive ring for the stack's next turn; by
-    default 2,048, or fewer of a large MTU (16 MB). rx_slots: so many longer ones, super-frames, do; with rx_small_slots
+    default 4,096, or fewer of a large MTU (16 MB). rx_slots: so many longer ones, super-frames, do; with rx_small_slots
     0 there is one ring, and these slots are for all frames. tx_slots: frames on their way out. slot_bytes: memory for
     each of rx_slots and tx_slots, a multiple of 16. All of it is locked memory.
 

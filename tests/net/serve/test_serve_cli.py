@@ -212,7 +212,7 @@ def test_the_ring_has_the_frames_that_were_asked_for(serve: Start) -> None:
         assert 64 * 1600 < smallest_ring(server) < 64 * 2048
         assert server.curl(server.url + "512.bin").stdout == BODY
     with serve() as server:
-        assert 2048 * 1600 < smallest_ring(server) <= 2048 * 2048
+        assert 4096 * 1600 < smallest_ring(server) <= 4096 * 2048
 
 
 def test_json_stats_are_one_object_a_line(serve: Start) -> None:

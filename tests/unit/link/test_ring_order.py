@@ -303,7 +303,7 @@ def test_either_ring_wakes_a_waiter_and_its_descriptor(veth: Wire) -> None:
 
 @pytest.mark.root
 @pytest.mark.parametrize(
-    ("arguments", "slots"), [({}, 2048), ({"rx_small_slots": 100}, 100), ({"rx_small_slots": 0}, 0)]
+    ("arguments", "slots"), [({}, 4096), ({"rx_small_slots": 100}, 100), ({"rx_small_slots": 0}, 0)]
 )
 def test_the_ring_has_the_slots_that_were_asked_for(veth: Wire, arguments: dict[str, int], slots: int) -> None:
     link = veth.open(**arguments).link
