@@ -193,6 +193,32 @@ def test_the_ack_of_a_syn_ack_says_how_that_arrived(tos: int, flags: int, cep: i
         scene.abort()
 
 
+def test_a_mark_of_a_syn_ack_that_comes_again_is_one_segment() -> None:
+    """Section 3.2.2.1: the handshake encoding is of the latest SYN-ACK; r.cep counts the first marked one."""
+    with offered() as scene:
+        scene.peer.send("SA" + ace(NOT_ECT_ARRIVED), options=SYN_OPTIONS)
+        scene.peer.expect("A" + ace(NOT_ECT_ARRIVED), ack=1)
+        for tos, said in ((CE, CE_ARRIVED), (CE, CE_ARRIVED), (ECT0, ECT0_ARRIVED)):
+            scene.testbed.advance(2 * SECOND)
+            scene.peer.send("SA" + ace(NOT_ECT_ARRIVED), seq=0, options=SYN_OPTIONS, tos=tos)
+            scene.peer.expect("A" + ace(said), ack=1)
+            assert counters(scene, "r_cep") == (FIRST + 1,)
+        scene.abort()
+
+
+@pytest.mark.parametrize("flags", [0, 1, 7])
+def test_a_syn_ack_that_comes_again_without_the_mode_is_answered_with_the_counter(flags: int) -> None:
+    """Section 3.2.2.1: "that confirms that the TCP Server supports AccECN"; another one does not."""
+    with offered() as scene:
+        scene.peer.send("SA" + ace(NOT_ECT_ARRIVED), options=SYN_OPTIONS)
+        scene.peer.expect("A" + ace(NOT_ECT_ARRIVED), ack=1)
+        scene.testbed.advance(2 * SECOND)
+        scene.peer.send("SA" + ace(flags), seq=0, options=SYN_OPTIONS, tos=CE)
+        scene.peer.expect("A" + ace(FIRST), ack=1)
+        assert counters(scene, "r_cep") == (FIRST,)
+        scene.abort()
+
+
 def test_data_does_not_go_before_the_ack_of_the_syn_ack() -> None:
     """Section 3.2.2.1: "it SHOULD first send a pure ACK"."""
     with offered() as scene:
@@ -541,6 +567,28 @@ def test_bytes_are_counted_by_what_their_header_says() -> None:
         scene.read()
 
 
+def test_segments_that_a_device_has_merged_are_counted_by_the_mss_that_was_asked_for() -> None:
+    """A marked super-frame is so many marked segments: what the peer may send at most is `mss`, where that is smaller
+    than the link's."""
+    with agreed(mss=500, rcv_buffer_bytes=100_000) as scene:
+        scene.peer.send("A" + ace(FIRST), payload=bytes(1400), tos=CE)
+        assert counters(scene, "r_cep", "r_ceb") == (FIRST + 3, 1400)
+        scene.read()
+
+
+def test_marks_before_a_simultaneous_open_has_ended_shrink_no_window() -> None:
+    """Section 3.2.2.5: they are counted; there is no window yet."""
+    with offered() as scene:
+        scene.peer.send(OFFERED, options=SYN_OPTIONS)
+        scene.peer.expect("SA" + ace(NOT_ECT_ARRIVED), seq=0, ack=1)
+        scene.peer.send("A" + ace(FIRST + 2), seq=1, ack=1)
+        scene.peer.drain()
+        assert scene.state == "ESTABLISHED"
+        assert counters(scene, "s_cep") == (FIRST + 2,)
+        assert (scene.info()["cwnd"], counted(scene, "ecn_reductions")) == (10 * MSS, 0)
+        scene.abort()
+
+
 # ---------------------------------------------------------------- the sender
 
 
@@ -609,6 +657,15 @@ def test_where_acks_of_many_segments_are_usual_they_are_not() -> None:
         assert counters(scene, "s_cep") == (FIRST,)
         scene.peer.send("A" + ace(FIRST + 1), ack=seq_of(100))
         assert counters(scene, "s_cep") == (FIRST + 1,)
+        scene.abort()
+
+
+def test_an_ack_of_more_segments_than_eight_bits_can_say_is_one_of_255() -> None:
+    """The average of what ACKs acknowledge has eight bits for each; this one's marks are read for all its segments."""
+    with flying(300, total=300, cc="newreno", snd_queue_bytes=1 << 20, options={**SYN_OPTIONS, "nop": 1, "wscale": 7},
+                ) as scene:  # fmt: skip
+        scene.peer.send("A" + ace(FIRST), ack=seq_of(300))
+        assert counters(scene, "s_cep") == (FIRST + 296,)  # the most that is 0 modulo 8 (appendix A.2.1)
         scene.abort()
 
 
@@ -823,6 +880,30 @@ def test_where_all_three_have_changed_and_sack_leaves_room_for_two_there_is_none
         ack = scene.peer.expect(ack=1)
         assert option_of(ack) is None
         assert len(ack.options["sack"]) == 3
+        scene.peer.drain()
+        scene.abort()
+
+
+@pytest.mark.parametrize(("now", "expected"), [
+    ((ECT1, ECT1), (174, (31,))), ((ECT1, CE), (174, (21, 10))), ((ECT0, ECT0), (172, (31,))),
+    ((ECT0, CE), (172, (21, 10))), ((CE, CE), (172, (11, 20))), ((ECT0, ECT1), None),
+])  # fmt: skip
+def test_where_sack_leaves_room_for_two_counters_those_that_have_changed_are_told(
+    now: tuple[int, int], expected: Any
+) -> None:
+    """Section 3.2.3.3: all that ever changed, or those that have since the last option, or no option at all."""
+    with agreed(options=BOTH) as scene:
+        for tos in (ECT0, ECT1):
+            scene.peer.send("A" + ace(FIRST), payload=bytes(10), tos=tos, pump=False)
+        scene.testbed.pump()
+        scene.testbed.advance(50 * MILLISECOND)
+        assert option_of(scene.peer.drain()[-1]) == (172, (11, 0, 11))
+        for index, tos in enumerate(now):
+            scene.peer.send("A" + ace(FIRST), seq=41 + 20 * index, payload=bytes(10), tos=tos, pump=False)
+        scene.testbed.pump()
+        ack = scene.peer.expect(ack=21)
+        assert option_of(ack) == expected
+        assert len(ack.options["sack"]) == 2
         scene.peer.drain()
         scene.abort()
 

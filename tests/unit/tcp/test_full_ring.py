@@ -118,9 +118,9 @@ def reset(play: Play) -> None:
     play.all_do("abort")
 
 
-def played(situation: Callable[[Play], None], tx_slots: int) -> tuple[Sent, dict[str, int]]:
+def played(situation: Callable[[Play], None], tx_slots: int, **config: Any) -> tuple[Sent, dict[str, int]]:
     """What each peer got, in its order, and the counters."""
-    with Testbed(seed=7, msl_ns=0, network={"tx_slots": tx_slots}) as bed:
+    with Testbed(seed=7, msl_ns=0, network={"tx_slots": tx_slots}, **config) as bed:
         play = Play(bed)
         taken: Sent = {}
         situation(play)
@@ -157,6 +157,39 @@ def test_a_ring_of_two_frames_sends_what_a_large_one_sends(situation: Callable[[
     assert taken == wanted
     names = ("segments_out", "segments_retransmitted", "pure_acks_out", "window_probes_out", "resets_out")
     assert {name: counted_full.get(name) for name in names} == {name: counted.get(name) for name in names}
+
+
+def test_a_repetition_without_a_record_waits_for_room_as_any_other() -> None:
+    """Without memory for flights (ustack/tcp/recovery/transmissions.pxd) as well, what goes again is in the next turn."""
+    wanted, _ = played(time_out, 1000, flights=0)
+    taken, counted = played(time_out, 2, flights=0)
+    assert counted["tx_ring_full"] > 0
+    assert counted["transmissions_refused"] > 0
+    assert taken == wanted
+    assert all(wanted.values())
+
+
+def tail_probe(play: Play) -> None:
+    """New data, beyond the congestion window (RFC 8985 section 7.3)."""
+    for number in range(PEERS):
+        peer = ScriptedPeer(play.bed, port=1000 + number)
+        peer.send("S", options={**OPTIONS, "sack_permitted": True})
+        peer.expect("SA")
+        play.bed.advance(10 * MILLISECOND)
+        peer.send("A")
+        play.peers.append(peer)
+    play.all_do("send", bytes(range(250)) * 16)
+    play.catch_up()
+    play.bed.advance(150 * MILLISECOND)
+
+
+def test_a_tail_probe_of_new_data_waits_for_room() -> None:
+    wanted, counted = played(tail_probe, 1000, initial_window_segments=2)
+    taken, counted_full = played(tail_probe, 2, initial_window_segments=2)
+    assert counted["tail_probes_out"] == counted_full["tail_probes_out"] == PEERS
+    assert counted_full["tx_ring_full"] > counted.get("tx_ring_full", 0)
+    assert [len(segments) for segments in wanted.values()] == [1] * PEERS
+    assert taken == wanted
 
 
 def test_a_syn_that_finds_no_memory_to_wait_for_its_neighbour_is_sent_again() -> None:

@@ -384,3 +384,12 @@ def test_the_record_goes_with_the_connection() -> None:
         scene.peer.send("R")
         assert scene.state == "CLOSED"
         assert scene.testbed.stack.leaks()["extras"] == 0
+
+
+def test_without_memory_for_a_path_a_claim_changes_nothing() -> None:
+    with flying(extra_records=0) as scene:
+        claim(scene, 1000)
+        assert scene.info()["smss"] == MSS
+        assert scene.testbed.counted().get("path_mtu_reduced", 0) == 0
+        scene.peer.expect_nothing()
+        scene.abort()

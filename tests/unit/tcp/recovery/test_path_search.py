@@ -801,3 +801,18 @@ def test_an_echo_that_comes_twice_raises_once() -> None:
             receiver.answer()
         assert scene.testbed.counted()["path_mtu_raised"] == 1
         scene.abort()
+
+
+@pytest.mark.parametrize("config", [{"extra_records": 0}, {"options": {"mss": 536}}])
+def test_no_search_without_memory_for_it_or_below_where_it_would_begin(config: dict[str, Any]) -> None:
+    """From the first segment on (mtu_probing=2): segments are what they would be without it."""
+    mss = config.get("options", SACK)["mss"]
+    with established(measured=True, mtu_probing=2, **{"options": SACK, **config}) as scene:
+        for _ in range(3):
+            scene.send(bytes(10 * mss))
+            assert {len(segment.payload) for segment in scene.peer.queue} == {mss}
+            scene.peer.catch_up()
+            scene.peer.send("A")
+        assert scene.testbed.counted().get("mtu_probes", 0) == 0
+        assert scene.info()["smss"] == mss
+        scene.abort()
