@@ -108,8 +108,7 @@ def give_up(user: User) -> None:
     with suppress(OSError):  # before Linux 4.3 there are none
         libc.prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL)
     if user.uid is not None and user.gid is not None:
-        bits = _effective_bits()
-        if bits >> CAP_SETGID & 1:
+        if _effective_bits() >> CAP_SETGID & 1 and not _groups_stay():  # they do: it stays who it is (choose_user)
             os.setgroups([])
         os.setresgid(user.gid, user.gid, user.gid)
         os.setresuid(user.uid, user.uid, user.uid)
@@ -162,7 +161,11 @@ def cannot_become(user: User) -> str:
             ranges = [line.split() for line in Path(f"/proc/self/{kind}_map").read_text().splitlines()]
             if not any(int(first) <= identity < int(first) + int(length) for first, _, length in ranges):
                 return f"this user namespace has no {kind} {identity}"
+    return "this user namespace does not let groups be given up" if _groups_stay() else ""
+
+
+def _groups_stay() -> bool:
+    """True in a user namespace that its maker could not give the right to change groups (user_namespaces(7))."""
     with suppress(FileNotFoundError):
-        if Path("/proc/self/setgroups").read_text().strip() == "deny":
-            return "this user namespace does not let groups be given up"
-    return ""
+        return Path("/proc/self/setgroups").read_text().strip() == "deny"
+    return False

@@ -153,6 +153,7 @@ def test_dev_takes_an_interface_that_exists_and_leaves_it(
     assert namespace.exists(str(ours.namespace))
 
 
+@pytest.mark.bpf
 def test_two_servers_share_an_interface_but_no_address(site: Path, make_namespace: Callable[[], str]) -> None:
     """A second one with the same address is refused; one with another keeps what is its own when the first one ends."""
     ours, peer = End(make_namespace(), "x0"), End(make_namespace(), "x1")
@@ -187,7 +188,7 @@ def test_two_servers_share_an_interface_but_no_address(site: Path, make_namespac
     assert not ingress.has_clsact(ours)
 
 
-@pytest.mark.parametrize("mode", ["tun", "lo"])
+@pytest.mark.parametrize("mode", [pytest.param("tun", marks=pytest.mark.tap), "lo"])
 def test_a_link_without_ethernet_is_refused_in_one_line(
     site: Path, make_namespace: Callable[[], str], mode: str
 ) -> None:

@@ -297,6 +297,7 @@ def test_workers_that_are_told_to_end_while_they_start_leave_nothing(site: Path)
         assert not any(Path(f"/proc/{worker}").exists() for worker in seen)
 
 
+@pytest.mark.users
 @pytest.mark.parametrize("strategy", WITH_WORKERS)
 def test_what_no_worker_can_is_said_once(site: Path, strategy: str) -> None:
     site.chmod(0o700)
@@ -399,6 +400,7 @@ def test_a_port_that_is_taken_is_one_line(site: Path) -> None:
     assert f"port {port} is in use" in done.stderr
 
 
+@pytest.mark.users
 def test_it_serves_as_an_ordinary_user(site: Path) -> None:
     with served(str(site), "--stack", "kernel:epoll-lt") as (process, _):
         status = Path(f"/proc/{process.pid}/status").read_text()

@@ -51,6 +51,7 @@ def test_a_plan_that_cannot_work_is_refused_at_once(fields: dict[str, Any], mess
         making.check(Plan(**{"name": "x", **fields}))
 
 
+@pytest.mark.bpf
 @root
 def test_veth_has_the_peers_address_on_the_peers_end_only(make_lab: Callable[..., Made]) -> None:
     made = make_lab(address="198.18.8.2/24", peer_address="198.18.8.1/24", mtu=1400)
@@ -169,6 +170,7 @@ def test_down_of_nothing_says_so() -> None:
         making.down("nothing")
 
 
+@pytest.mark.bpf
 @root
 def test_dev_takes_an_interface_and_keeps_the_kernel_from_one_address(
     make_lab: Callable[..., Made], unique: Callable[[str], str]
@@ -183,6 +185,7 @@ def test_dev_takes_an_interface_and_keeps_the_kernel_from_one_address(
     assert links.find(end) is not None
 
 
+@pytest.mark.bpf
 @root
 def test_dev_gives_an_address_to_one_stack(make_lab: Callable[..., Made], unique: Callable[[str], str]) -> None:
     """A second one on the same interface is not heard by the first: nothing on the wire would tell."""
@@ -207,6 +210,7 @@ def test_dev_gives_an_address_to_one_stack(make_lab: Callable[..., Made], unique
     assert not ingress.has_clsact(end)
 
 
+@pytest.mark.bpf
 @root
 @pytest.mark.parametrize("first", [0, 1])
 @pytest.mark.parametrize("had_qdisc", [False, True])
@@ -238,6 +242,7 @@ def filters(end: End) -> int:
         return sum(1 for one in found if (options := one.get_attr("TCA_OPTIONS")) and options.get_attr("TCA_BPF_NAME"))
 
 
+@pytest.mark.tap
 @root
 def test_dev_refuses_what_is_not_ethernet(make_namespace: Callable[[], str], unique: Callable[[str], str]) -> None:
     where = make_namespace()

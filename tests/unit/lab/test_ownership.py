@@ -146,7 +146,8 @@ def test_an_interface_is_found_from_another_namespace(
     record = abandoned("r1")
     record.plan_interface(here)
     links.make_veth(here, End(make_namespace(), "x0"), mark=record.mark)
-    with namespace.inside(elsewhere):
+    # A process that lives there; this thread does not, for a moment.
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE), namespace.inside(elsewhere):
         ownership.sweep()
     assert links.find(here) is None
 
