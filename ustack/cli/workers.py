@@ -14,6 +14,7 @@ signals, live.
 """
 
 import os
+import select
 import signal
 from collections.abc import Callable
 from contextlib import suppress
@@ -97,16 +98,20 @@ class Workers:
     def wait(self, signals: StopSignals) -> int:
         """Until they have ended: 0, or 1 if one did unasked or failed."""
         failed = False
-        signals.stop = partial(self.pass_on, signals)
-        self.pass_on(signals)  # what came while they started
-        while self.alive:
-            child, status = os.wait()
-            self.alive.discard(child)
-            failed = failed or status != 0
-            if not signals.received and self.alive:
-                say(f"worker {child} has ended: the others are ended, too")
-                failed = True
-                self.signal()
+        with Bell() as bell:
+            signals.stop = partial(self.pass_on, signals)
+            self.pass_on(signals)  # what came while they started
+            while self.alive:
+                child, status = os.waitpid(-1, os.WNOHANG)
+                if child == 0:
+                    bell.wait()
+                    continue
+                self.alive.discard(child)
+                failed = failed or status != 0
+                if not signals.received and self.alive:
+                    say(f"worker {child} has ended: the others are ended, too")
+                    failed = True
+                    self.signal()
         return int(failed)
 
     def pass_on(self, signals: StopSignals) -> None:
@@ -128,6 +133,31 @@ class Workers:
         self.signal()
         while self.alive:
             self.alive.discard(os.wait()[0])
+
+
+class Bell:
+    """Rings for every signal, the end of a child among them, from here on: one that comes before the sleep ends it too.
+
+    A sleep in wait() would go on: Python's handlers run when a call has returned, and a signal that comes right before
+    it interrupts nothing."""
+
+    def __enter__(self) -> "Bell":
+        self.heard, self.rung = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._fd_before = signal.set_wakeup_fd(self.rung, warn_on_full_buffer=False)
+        self._child_before = signal.signal(signal.SIGCHLD, lambda number, frame: None)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        signal.signal(signal.SIGCHLD, self._child_before)
+        signal.set_wakeup_fd(self._fd_before)
+        os.close(self.heard)
+        os.close(self.rung)
+
+    def wait(self) -> None:
+        """Until it has rung since the last time."""
+        select.select([self.heard], [], [])
+        with suppress(BlockingIOError):
+            os.read(self.heard, 4096)
 
 
 class Answer:
