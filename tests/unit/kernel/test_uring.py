@@ -75,6 +75,36 @@ def test_readers_that_have_stopped_keep_no_buffers() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_bytes_that_come_while_a_reader_stops_keep_no_buffers(name: str) -> None:
+    """They are in the socket before its receive can be taken back: what that still brings is copied as well."""
+    recorder = Recorder()
+    recorder.consume = 0
+    loopback = Loopback(recorder, name)
+    ends = {end.port: end for end in (loopback.open() for _ in range(60))}
+    loopback.settle()
+    recorder.on("data", lambda port: ends[port].send(b"x" * 60_000))
+    for end in ends.values():
+        end.send(b"x")
+    loopback.settle()
+    recorder.on("data")
+    recorder.consume = None
+    for _ in range(20):
+        before = loopback.transport.counters()["readiness_shortages"]
+        end = loopback.open()
+        loopback.settle()
+        end.send(b"y" * 4000)
+        loopback.settle()
+        assert recorder.received[end.port] == b"y" * 4000
+        assert loopback.transport.counters()["readiness_shortages"] == before
+    for port in ends:
+        recorder.act(port, "resume")
+    loopback.settle()
+    assert {recorder.received[port] for port in ends} == {b"x" * 60_001}
+    loopback.close()
+    assert recorder.errors == []
+
+
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("forgetful", [False, True])
 def test_who_closes_in_another_thread_leaves_no_descriptor(name: str, forgetful: bool) -> None:
     """forgetful: there is no new ring for it, either."""

@@ -16,7 +16,7 @@ from ustack.kernel.uring.records cimport (
     TOLD_OUT, outgoing_t, slot_t, uring_t)
 from ustack.kernel.uring.ring cimport ring_advance, ring_peek
 from ustack.kernel.uring.slots cimport (
-    item_append, outgoing_at, outgoing_free, ready_add, ready_take, slot_at, slot_has_news, todo_add)
+    item_append, items_copy, outgoing_at, outgoing_free, ready_add, ready_take, slot_at, slot_has_news, todo_add)
 
 
 cdef uint32_t completions_take(uring_t *self, uint32_t most) noexcept nogil:
@@ -88,6 +88,8 @@ cdef void receive_done(uring_t *self, slot_t *slot, const io_uring_cqe *told) no
         elif item_append(self, slot, <int32_t>number, <uint32_t>told.res) < 0:
             buffers_return(&self.buffers, number)
             fail(slot, -ENOMEM)
+        elif not slot.interest & READY_IN:
+            items_copy(self, slot)  # nobody reads: it was under way when its reader stopped, and the buffers are all's
         elif slot.queued >= QUEUE_MOST:
             todo_add(self, slot)    # no more before some of it was read
     if told.res == 0:
