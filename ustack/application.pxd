@@ -163,6 +163,8 @@ ctypedef struct file_calls_t:
     # and the reference on `into` are the transport's. CALL_NO_MEMORY, CALL_STATE: they have stayed the caller's.
     int (*read)(const transport_t *transport, application_t *app, int fd, lent_t *into, uint64_t at, uint64_t length,
                 uint64_t offset, uint32_t token) noexcept nogil
+    # Files go out by their descriptors: lend them with one (lent_from_file).
+    bint by_descriptor
 
 # ---------------------------------------------------------------- downcalls
 # Every call takes the table that it is in: it is the transport. None of them sends, makes an upcall or waits.
@@ -286,6 +288,10 @@ cdef class Transport:
     cdef int control_number(self, object name) except -1
     # Names of the downcalls that its table leaves empty.
     cdef list missing_downcalls(self)
+    # For `register`: raises ValueError for an application that cannot be registered.
+    cdef int ensure_usable(self, Application application) except -1
+    # For `leave`: raises what one of its applications has parked.
+    cdef int raise_parked_of(self, list applications) except -1
     # Make turns until condition() holds. timeout: seconds, None: for ever. what: for the CallTimeout that it raises
     # then ("accept() on port 80: no connection came").
     cdef void wait_until(self, object condition, object timeout, str what) except *

@@ -75,6 +75,24 @@ cdef class Transport:
             raise AssertionError("DOWNCALLS does not name the entries of transport_t")
         return [name for number, name in enumerate(("budget", *DOWNCALLS)) if entries[number] == NULL]
 
+    cdef int ensure_usable(self, Application application) except -1:
+        missing = application.missing_upcalls()
+        if missing:
+            raise ValueError(f"{type(application).__name__} has no {', '.join(missing)}: it fills its whole "
+                             "table in __cinit__ (ustack/application.pxd, application_t)")
+        application.ensure_free()
+        application.gate.check("listen()")      # who is inside it must find the same gate when leaving
+        return 0
+
+    cdef int raise_parked_of(self, list applications) except -1:
+        cdef Application application
+        for application in applications:
+            if application.parked is not None:
+                error = application.parked
+                application.parked = None
+                raise error
+        return 0
+
     cdef void wait_until(self, object condition, object timeout, str what) except *:
         raise NotImplementedError
 

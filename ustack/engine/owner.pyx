@@ -149,12 +149,7 @@ cdef class Engine(Transport):
         return self.raise_parked()
 
     cdef int raise_parked(self) except -1:
-        cdef Application application
-        for application in self.applications:
-            if application.parked is not None:
-                error = application.parked
-                application.parked = None
-                raise error
+        self.raise_parked_of(self.applications)
         self.link.raise_parked()
         return 0
 
@@ -180,12 +175,7 @@ cdef class Engine(Transport):
         cdef uint16_t index
         if application.transport == self.table:
             return application.c.index
-        missing = application.missing_upcalls()
-        if missing:
-            raise ValueError(f"{type(application).__name__} has no {', '.join(missing)}: it fills its whole "
-                             "table in __cinit__ (ustack/application.pxd, application_t)")
-        application.ensure_free()
-        application.gate.check("listen()")              # who is inside it must find the same gate when leaving
+        self.ensure_usable(application)
         index = engine_add_application(&self.c, &application.c)
         if index == 0:
             raise MemoryError(f"an engine serves at most {ENGINE_APPLICATIONS - 1} applications")

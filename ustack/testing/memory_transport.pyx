@@ -68,10 +68,7 @@ cdef class MemoryTransport(MemoryTurns):
     cdef uint16_t register(self, Application application) except 0:
         if application.transport == self.table:
             return application.c.index
-        missing = application.missing_upcalls()
-        if missing:
-            raise ValueError(f"{type(application).__name__} has no {', '.join(missing)}")
-        application.ensure_free()
+        self.ensure_usable(application)
         if len(self.applications) == MEMORY_LISTENERS:
             raise ValueError(f"a transport in memory serves at most {MEMORY_LISTENERS} applications")
         self.applications.append(application)
@@ -82,14 +79,8 @@ cdef class MemoryTransport(MemoryTurns):
         return self.memory.now_ns
 
     cdef int leave(self) except -1:
-        cdef Application application
         self.gate.leave()
-        for application in self.applications:
-            if application.parked is not None:
-                error = application.parked
-                application.parked = None
-                raise error
-        return 0
+        return self.raise_parked_of(self.applications)
 
     cdef void wait_until(self, object condition, object timeout, str what) except *:
         if not condition():
