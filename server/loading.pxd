@@ -26,4 +26,5 @@ cdef class Loader:
     cdef bint warm(self, size_t path_length, uint64_t hashed, opened) except -1
     cdef object describe(self, uint32_t number)                 # the files.Resource that a live file_t is
     cdef object load(self, size_t path_length, uint64_t hashed, opened)
+    cdef bint lends_descriptors(self) noexcept
     cdef bint fill(self, variant_t *variant, bytes path, identity, int fd) except -1

@@ -136,6 +136,11 @@ cdef class Loader:
         file_appear(self.s, file, path_length, hashed)
         return number
 
+    cdef bint lends_descriptors(self) noexcept:
+        """Does the transport of who asks now send files by them?"""
+        return (self.s.transport != NULL and self.s.transport.files != NULL
+                and self.s.transport.files.by_descriptor)
+
     cdef bint fill(self, variant_t *variant, bytes path, identity, int fd) except -1:
         """Name and bytes of one variant; no bytes without a descriptor. False: fewer are there than stat said."""
         cdef lent_t *body = NULL
@@ -150,7 +155,7 @@ cdef class Loader:
         if identity.size <= self.s.small_file_bytes:
             body = lent_from_bytes(read_whole(fd, identity.size))
         else:
-            body = lent_from_file(fd)
+            body = lent_from_file(fd, self.lends_descriptors())
             variant.mapped = 1
         variant.body = body
         self.s.held_bytes += body.length

@@ -86,7 +86,7 @@ cdef extern from "<netinet/in.h>" nogil:
         unsigned short sin_family
         uint16_t sin_port
         in_addr sin_addr
-    const int IPPROTO_IP, IPPROTO_TCP, IP_TOS, IP_TTL
+    const int IPPROTO_IP, IPPROTO_TCP, IP_TOS, IP_TTL, IP_RECVERR
 
 
 cdef extern from "<netinet/tcp.h>" nogil:
@@ -237,6 +237,10 @@ cdef extern from "<sys/select.h>" nogil:
                 const void *sigmask)
 
 
+cdef extern from "<sys/sendfile.h>" nogil:
+    ssize_t sendfile(int out_fd, int in_fd, int64_t *offset, size_t length)
+
+
 cdef extern from "<sys/socket.h>" nogil:
     cdef struct sockaddr:
         unsigned short sa_family
@@ -247,15 +251,22 @@ cdef extern from "<sys/socket.h>" nogil:
     cdef struct msghdr:
         iovec *msg_iov
         size_t msg_iovlen
+        void *msg_control
+        size_t msg_controllen
+    cdef struct cmsghdr:
+        int cmsg_level
+        int cmsg_type
+    cmsghdr *CMSG_FIRSTHDR(msghdr *message)
+    void *CMSG_DATA(cmsghdr *control)
     cdef struct mmsghdr:
         msghdr msg_hdr
         unsigned int msg_len
     const int AF_INET, AF_INET6, AF_NETLINK, AF_PACKET, AF_XDP
     const int SOCK_DGRAM, SOCK_RAW, SOCK_STREAM, SOCK_CLOEXEC, SOCK_NONBLOCK
-    const int MSG_DONTWAIT, MSG_NOSIGNAL, MSG_TRUNC, SHUT_WR, SHUT_RDWR
+    const int MSG_DONTWAIT, MSG_NOSIGNAL, MSG_TRUNC, MSG_MORE, MSG_ZEROCOPY, MSG_ERRQUEUE, SHUT_WR, SHUT_RDWR
     const int SOL_SOCKET, SOL_PACKET, SO_ERROR, SO_SNDBUF, SO_RCVBUF, SO_SNDBUFFORCE, SO_ATTACH_FILTER
     const int SO_DETACH_FILTER, SO_REUSEADDR, SO_REUSEPORT, SO_KEEPALIVE, SO_LINGER, SO_ACCEPTCONN
-    const int SO_OOBINLINE
+    const int SO_OOBINLINE, SO_ZEROCOPY
     int socket(int domain, int kind, int protocol)
     int bind(int fd, const sockaddr *address, unsigned int length)
     int socket_listen "listen"(int fd, int backlog)
@@ -265,6 +276,7 @@ cdef extern from "<sys/socket.h>" nogil:
     int getpeername(int fd, sockaddr *address, unsigned int *length)
     int getsockname(int fd, sockaddr *address, unsigned int *length)
     ssize_t sendmsg(int fd, const msghdr *message, int flags)
+    ssize_t recvmsg(int fd, msghdr *message, int flags)
     int setsockopt(int fd, int level, int name, const void *value, unsigned int length)
     int getsockopt(int fd, int level, int name, void *value, unsigned int *length)
     ssize_t send(int fd, const void *data, size_t length, int flags)

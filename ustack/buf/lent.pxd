@@ -23,6 +23,11 @@ ctypedef struct lent_t:
     uint8_t damaged
     uint8_t mapped                                   # data is a mapping of a file: call lent_guard before reading
 
+# What lent_from_file makes.
+ctypedef struct lent_file_t:
+    lent_t lent
+    int fd                                           # -1: none is kept
+
 cdef inline lent_t *lent_ref(lent_t *lent) noexcept nogil:
     lent.refs += 1
     return lent
@@ -40,7 +45,8 @@ cdef lent_t *lent_unfilled(uint64_t length) noexcept nogil
 cdef lent_t *lent_from_object(object source) except NULL
 # Map a whole file, read only. The descriptor may be closed afterwards. Raises OSError. An empty file gives length 0.
 # A page lost to truncation is replaced by zeros and marks the lent_t damaged (never SIGBUS for the process).
-cdef lent_t *lent_from_file(int fd) except NULL
+# with_descriptor: it has one of its own as well, unless none is left.
+cdef lent_t *lent_from_file(int fd, bint with_descriptor=*) except NULL
 
 cdef uint64_t lent_alive() noexcept nogil            # lent_t of this process that are not yet released
 
@@ -54,5 +60,9 @@ cdef void lent_watch(bint *flag) noexcept nogil
 cdef inline void lent_guard(const lent_t *lent, uint64_t now_ns) noexcept nogil:
     if lent.mapped:
         lent_guard_mapping(now_ns)
+
+# The descriptor of the file that is lent, for sendfile; -1: there is none.
+cdef inline int lent_descriptor(const lent_t *lent) noexcept nogil:
+    return (<const lent_file_t *>lent).fd if lent.mapped else -1
 
 cdef void lent_guard_mapping(uint64_t now_ns) noexcept nogil

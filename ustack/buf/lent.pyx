@@ -22,7 +22,8 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
 from ustack.base.posix cimport (
-    MADV_WILLNEED, MAP_FAILED, MAP_POPULATE, MAP_SHARED, PROT_READ, S_ISREG, fstat, madvise, mmap, munmap, stat_t)
+    F_DUPFD_CLOEXEC, MADV_WILLNEED, MAP_FAILED, MAP_POPULATE, MAP_SHARED, PROT_READ, S_ISREG, close_descriptor, fcntl,
+    fstat, madvise, mmap, munmap, stat_t)
 from ustack.buf.sigbus cimport sigbus_forget, sigbus_register, sigbus_repairs_made, sigbus_take
 
 
@@ -175,11 +176,13 @@ cdef void _release_file(lent_t *lent) noexcept nogil:
     if lent.length:
         sigbus_forget(lent.owner)        # first: afterwards the addresses may be anybody's
         munmap(<void *>lent.data, <size_t>lent.length)
+    if (<lent_file_t *>lent).fd >= 0:
+        close_descriptor((<lent_file_t *>lent).fd)
     free(lent)
     count_add(-1)
 
 
-cdef lent_t *_map_file(int fd) noexcept nogil:
+cdef lent_t *_map_file(int fd, bint with_descriptor) noexcept nogil:
     """lent_from_file without the interpreter: NULL with errno."""
     cdef stat_t status
     cdef lent_t *lent
@@ -193,9 +196,10 @@ cdef lent_t *_map_file(int fd) noexcept nogil:
     if <uint64_t>status.st_size > SIZE_MAX:
         c_errno.errno = c_errno.EOVERFLOW
         return NULL
-    lent = <lent_t *>malloc(sizeof(lent_t))
+    lent = <lent_t *>malloc(sizeof(lent_file_t))
     if lent == NULL:
         return NULL
+    (<lent_file_t *>lent).fd = -1
     length = <size_t>status.st_size
     if length:
         data = mmap(NULL, length, PROT_READ, MAP_SHARED | (MAP_POPULATE if length <= POPULATE_BYTES else 0), fd, 0)
@@ -212,6 +216,8 @@ cdef lent_t *_map_file(int fd) noexcept nogil:
             c_errno.errno = c_errno.ENOMEM
             return NULL
         lent.mapped = 1
+        if with_descriptor:
+            (<lent_file_t *>lent).fd = fcntl(fd, F_DUPFD_CLOEXEC, 0)
         if length > POPULATE_BYTES:
             madvise(data, length, MADV_WILLNEED)            # advice: nothing depends on its success
     return lent
@@ -226,10 +232,10 @@ cdef void lent_guard_mapping(uint64_t now_ns) noexcept nogil:
         sigbus_take()
 
 
-cdef lent_t *lent_from_file(int fd) except NULL:
+cdef lent_t *lent_from_file(int fd, bint with_descriptor=False) except NULL:
     cdef lent_t *lent
     with nogil:                         # populating reads the disk
-        lent = _map_file(fd)
+        lent = _map_file(fd, with_descriptor)
     if lent == NULL:
         PyErr_SetFromErrno(OSError)
     return lent

@@ -107,6 +107,18 @@ class NamedPath(click.Path):
     "--cork", is_flag=True, help="With --stack kernel: TCP_CORK around the system calls that send one response."
 )
 @click.option(
+    "--sendfile",
+    is_flag=True,
+    help="With --stack kernel: bodies of files over 48 KiB by sendfile from their descriptors. Not where a connection"
+    " has a thread or process of its own, nor with io_uring.",
+)
+@click.option(
+    "--zerocopy",
+    is_flag=True,
+    help="With --stack kernel: sends of 16 KiB and more without a copy (MSG_ZEROCOPY). With epoll-lt, epoll-et, poll,"
+    " aio, prefork and reuseport; for io_uring there is kernel:io_uring-zc.",
+)
+@click.option(
     "--netns", metavar="NAME", help="Where our end lives; made if need be; or a path.  [default: a private one]"
 )
 @click.option(

@@ -128,7 +128,13 @@ def _open(options: Options, resources: ExitStack, port: socket.socket | None) ->
     spin_ns = 1000 * (options.spin or 0)
     transport = resources.enter_context(
         KernelTransport(
-            strategy, cc=options.cc, reuse_port=options.strategy == REUSEPORT, spin_ns=spin_ns, cork=options.cork
+            strategy,
+            cc=options.cc,
+            reuse_port=options.strategy == REUSEPORT,
+            spin_ns=spin_ns,
+            cork=options.cork,
+            sendfile=options.sendfile,
+            zerocopy=options.zerocopy,
         )
     )
     if port is not None and options.strategy == PREFORK:

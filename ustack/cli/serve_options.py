@@ -57,6 +57,8 @@ class Options:
     workers: int | None = None
     spin: int | None = None  # microseconds
     cork: bool = False
+    sendfile: bool = False
+    zerocopy: bool = False
 
     @property
     def url(self) -> str:
@@ -86,6 +88,10 @@ def check(options: Options) -> Plan:
         raise LabError(f"--spin is for --stack {KERNEL}:STRATEGY: how a stack of ours waits is --busy-poll")
     if options.cork:
         raise LabError(f"--cork is for --stack {KERNEL}:STRATEGY: a stack of ours sends what is queued whole")
+    if options.sendfile:
+        raise LabError(f"--sendfile is for --stack {KERNEL}:STRATEGY: a stack of ours builds its segments itself")
+    if options.zerocopy:
+        raise LabError(f"--zerocopy is for --stack {KERNEL}:STRATEGY: a stack of ours copies once, into the frame")
     kind, colon, ifname = (options.link or "").partition(":")
     if kind not in ("veth", "tap", "dev") or (kind == "dev") != bool(colon) or bool(colon) != bool(ifname):
         raise LabError(f"bad link {options.link!r}: veth, tap or dev:IFNAME")
@@ -157,6 +163,10 @@ def check_kernel(options: Options) -> None:
         raise LabError(f"--workers is for --stack {with_workers()}: {options.stack} is one process")
     if options.spin and strategy not in (*strategies.in_one_thread(), *WITH_WORKERS):
         raise LabError(f"--spin makes no sense with --stack {options.stack}: who serves a connection sleeps in recv")
+    if options.sendfile and strategy not in (*strategies.in_one_thread(), *WITH_WORKERS):
+        raise LabError(
+            f"--sendfile makes no sense with --stack {options.stack}: its sockets block, and so would sendfile"
+        )
     if options.json_stats and strategy in (*WITH_WORKERS, PROCESSES):
         raise LabError(f"--json-stats makes no sense with --stack {options.stack}: each process has figures of its own")
     try:

@@ -73,7 +73,7 @@ cdef void starve(kernel_t *kernel, listener_t *listener) noexcept nogil:
 
 
 cdef inline bint has_room(const kernel_t *kernel, const listener_t *listener) noexcept nogil:
-    return (listener.waiting < listener.backlog and kernel.conns.in_use < kernel.conns.limit
+    return (listener.waiting < listener.backlog and kernel.conns.in_use + kernel.orphan_count < kernel.conns.limit
             and kernel.now_ns >= kernel.starved_until_ns)
 
 

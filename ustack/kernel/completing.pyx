@@ -10,15 +10,9 @@ from libc.stdint cimport uint32_t, uint64_t
 
 from ustack.base.posix cimport iovec
 from ustack.buf.lent cimport lent_t
-from ustack.buf.slab cimport slab_at
-from ustack.kernel.connections cimport queue_drop
+from ustack.kernel.connections cimport queue_drop, queue_vector
 from ustack.kernel.counters cimport BYTES_SENT, DAMAGED_ABORTED, SENDS, SENDS_SHORT
-from ustack.kernel.readiness cimport COMPLETING_RANGES
-from ustack.kernel.records cimport UNWRITABLE, kernel_conn_t, kernel_t, piece_t, tally
-
-cdef enum:
-    SEND_MOST = 1 << 20         # bytes in one
-    SEND_UNITS = 10             # of about 100 ns, without the bytes
+from ustack.kernel.records cimport SEND_UNITS, UNWRITABLE, VECTOR_MOST, kernel_conn_t, kernel_t, tally
 
 
 cdef int completing_flush(kernel_t *kernel, kernel_conn_t *conn) noexcept nogil:
@@ -41,22 +35,11 @@ cdef int completing_flush(kernel_t *kernel, kernel_conn_t *conn) noexcept nogil:
 
 
 cdef int send_next(kernel_t *kernel, kernel_conn_t *conn) noexcept nogil:
-    cdef iovec vector[COMPLETING_RANGES]
-    cdef lent_t *lent[COMPLETING_RANGES]
-    cdef piece_t *piece
-    cdef uint32_t at = conn.head, count = 0
-    cdef size_t offered = 0
-    while at and count < COMPLETING_RANGES and offered < SEND_MOST:
-        piece = <piece_t *>slab_at(&kernel.pieces, at)
-        if piece.lent.damaged:      # made-up bytes (lent_t): never sent
-            break
-        vector[count].iov_base = <void *>piece.data
-        vector[count].iov_len = piece.length if piece.length < SEND_MOST else SEND_MOST
-        lent[count] = piece.lent
-        offered += vector[count].iov_len
-        count += 1
-        at = piece.next
-    if count == 0:
+    cdef iovec vector[VECTOR_MOST]
+    cdef lent_t *lent[VECTOR_MOST]
+    cdef size_t offered
+    cdef uint32_t count = queue_vector(kernel, conn, vector, lent, &offered)
+    if count == 0:                  # made-up bytes (lent_t): never sent
         tally(kernel, DAMAGED_ABORTED)
         return -EFAULT
     tally(kernel, SENDS)

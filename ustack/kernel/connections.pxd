@@ -7,8 +7,10 @@
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from ustack.application cimport application_t
+from ustack.base.posix cimport iovec
 from ustack.buf.lent cimport lent_t
-from ustack.kernel.records cimport kernel_conn_t, kernel_t
+from ustack.buf.slab cimport slab_at
+from ustack.kernel.records cimport kernel_conn_t, kernel_t, piece_t
 
 # A record for a descriptor, which is the record's from now on. NULL without memory: the descriptor stays the caller's.
 cdef kernel_conn_t *conn_new(kernel_t *kernel, int fd, application_t *app) noexcept nogil
@@ -48,6 +50,18 @@ cdef void watch_no_more(kernel_t *kernel, kernel_conn_t *conn) noexcept nogil
 
 # Its timeout is conn.timeout_at_ns now. -1: without memory.
 cdef int timeout_sync(kernel_t *kernel, kernel_conn_t *conn) noexcept nogil
+
+
+# What one system call is offered of the send queue: how many ranges, up to VECTOR_MOST of SEND_MOST bytes. It ends
+# before one that is damaged, or that goes by its descriptor. lent: the same ranges' owners; may be NULL.
+cdef uint32_t queue_vector(kernel_t *kernel, const kernel_conn_t *conn, iovec *vector, lent_t **lent,
+                           size_t *offered) noexcept nogil
+cdef piece_t *queue_first(kernel_t *kernel, const kernel_conn_t *conn) noexcept nogil
+
+
+# The connection with this index, from 0 to kernel.generations_capacity; NULL: there is none.
+cdef inline kernel_conn_t *conn_living(const kernel_t *kernel, uint32_t index) noexcept nogil:
+    return <kernel_conn_t *>slab_at(&kernel.conns, index) if kernel.generations[index] else NULL
 
 
 cdef inline uint32_t unread_of(const kernel_conn_t *conn) noexcept nogil:

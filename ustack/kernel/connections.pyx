@@ -6,16 +6,17 @@ from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy, memmove, memset
 
 from ustack.application cimport application_t
-from ustack.base.posix cimport close_descriptor
+from ustack.base.posix cimport close_descriptor, iovec
 from ustack.base.wheel cimport (
     TIMER_NONE, tick_before, wheel_arm, wheel_cancel, wheel_deadline_tick, wheel_move, wheel_tick_of)
-from ustack.buf.lent cimport lent_ref, lent_t, lent_unref
+from ustack.buf.lent cimport lent_descriptor, lent_ref, lent_t, lent_unref
 from ustack.buf.slab cimport slab_alloc, slab_at, slab_release
 from ustack.kernel.counters cimport INTERESTS_CHANGED
 from ustack.kernel.readiness cimport READY_IN, READY_OUT, SERVES_ALL
 from ustack.kernel.records cimport (
-    ABORT, CONNECTING, ENDED, IN_OUT, IN_WORK, PAUSED, PEER_FIN, RECEIVE_BYTES, UNREAD_STEP_BYTES, UNWATCHED,
-    UNWRITABLE, kernel_conn_t, kernel_t, piece_t, tally)
+    ABORT, CONNECTING, ENDED, IN_OUT, IN_WORK, PAUSED, PEER_FIN, RECEIVE_BYTES, SEND_MOST, UNREAD_STEP_BYTES, UNWATCHED,
+    UNWRITABLE, VECTOR_MOST, kernel_conn_t, kernel_t, piece_t, tally)
+from ustack.kernel.zerocopy cimport zerocopy_part
 
 
 # ---------------------------------------------------------------- the record
@@ -71,9 +72,10 @@ cdef void conn_end(kernel_t *kernel, kernel_conn_t *conn) noexcept nogil:
     if not conn.flags & UNWATCHED and kernel.readiness.ops.close != NULL:
         kernel.readiness.ops.close(kernel.readiness, conn.fd)
     else:
-        if not conn.flags & UNWATCHED and not kernel.readiness.ops.forgets_closed:
+        if not conn.flags & UNWATCHED and (conn.held_head or not kernel.readiness.ops.forgets_closed):
             kernel.readiness.ops.remove(kernel.readiness, conn.fd)
-        close_descriptor(conn.fd)
+        if conn.held_head == 0 or not zerocopy_part(kernel, conn):
+            close_descriptor(conn.fd)
     conn.fd = -1
     while conn.head:
         queue_drop(kernel, conn, piece_at(kernel, conn.head).length)
@@ -195,6 +197,29 @@ cdef void queue_drop(kernel_t *kernel, kernel_conn_t *conn, uint64_t length) noe
             conn.tail = 0
         lent_unref(piece.lent)
         slab_release(&kernel.pieces, index)
+
+
+cdef piece_t *queue_first(kernel_t *kernel, const kernel_conn_t *conn) noexcept nogil:
+    return piece_at(kernel, conn.head)
+
+
+cdef uint32_t queue_vector(kernel_t *kernel, const kernel_conn_t *conn, iovec *vector, lent_t **lent,
+                           size_t *offered) noexcept nogil:
+    cdef uint32_t at = conn.head, count = 0
+    cdef piece_t *piece
+    offered[0] = 0
+    while at and count < <uint32_t>VECTOR_MOST and offered[0] < <size_t>SEND_MOST:
+        piece = piece_at(kernel, at)
+        if piece.lent.damaged or (kernel.files.by_descriptor and lent_descriptor(piece.lent) >= 0):
+            break
+        vector[count].iov_base = <void *>piece.data
+        vector[count].iov_len = min(piece.length, <uint64_t>SEND_MOST - offered[0])
+        if lent != NULL:
+            lent[count] = piece.lent
+        offered[0] += vector[count].iov_len
+        count += 1
+        at = piece.next
+    return count
 
 
 # ---------------------------------------------------------------- what has come

@@ -17,6 +17,11 @@ cpdef enum kernel_counter_t:
     RECEIVES                        # system calls
     RECEIVES_IN_VAIN                # ... that found nothing
     SENDS
+    SENDFILES                       # of them, sendfile
+    ZEROCOPIES                      # ... without a copy
+    ZEROCOPIES_COPIED               # words of the kernel's that it has copied after all, for one or more of them
+    ZEROCOPIES_DECLINED             # sends that it had no memory to make without a copy: made with one
+    ZEROCOPIES_ORPHANED             # sockets kept open beyond the end of their connection, until their sends were over
     CORKS                           # times that TCP_CORK was set, and taken away when the queue was empty
     SENDS_SHORT                     # ... of which the kernel took a part, or nothing
     ACCEPTED_CONNECTIONS

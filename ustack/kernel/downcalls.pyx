@@ -16,17 +16,18 @@ from ustack.application cimport (
 from ustack.base.posix cimport close_descriptor
 from ustack.base.types cimport ip_addr_equal, ip_addr_is_any, ip_addr_is_v4, ip_addr_t
 from ustack.buf.lent cimport lent_t
-from ustack.buf.slab cimport slab_at
 from ustack.kernel.connections cimport (
-    conn_end, conn_new, out_add, queue_append, timeout_sync, unread_drop, unread_of, unread_reserve, watch, work_add)
-from ustack.kernel.readiness cimport READY_IN, READY_OUT
+    conn_end, conn_living, conn_new, out_add, queue_append, timeout_sync, unread_drop, unread_of, unread_reserve, watch,
+    work_add)
+from ustack.kernel.readiness cimport READY_IN, READY_OUT, SERVES_IN_PROCESSES
 from ustack.kernel.records cimport (
     ABORT, ACCEPTED, ACTIVE, BLOCKED_IN, CLOSED_BY_APP, CONNECTING, ENDED, FIN_QUEUED, FIN_WAIT, KERNEL_LISTENERS,
-    OFFER, OFFERING, PAUSED, PEER_FIN, READABLE, RECEIVE_BYTES, RESUMED, TIMED_OUT, WAITING, WANT_WRITABLE,
-    is_writable, kernel_conn_t, kernel_of, kernel_t, listener_interest, listener_t, listener_token, own)
+    OFFER, OFFERING, PAUSED, PEER_FIN, READABLE, RECEIVE_BYTES, RESUMED, TIMED_OUT, WAITING, WANT_WRITABLE, is_writable,
+    kernel_conn_t, kernel_of, kernel_t, listener_interest, listener_t, listener_token, own)
 from ustack.kernel.sockets cimport (
     reason_of, socket_adopted, socket_connecting, socket_info, socket_listening, socket_name, socket_option,
     socket_receivable, socket_receive, socket_set_option)
+from ustack.kernel.threads cimport in_own_thread
 
 
 cdef void conn_fail(kernel_t *kernel, kernel_conn_t *conn, int error) noexcept nogil:
@@ -269,10 +270,8 @@ cdef void each(const transport_t *transport, application_t *app, visit_t visit) 
     cdef kernel_conn_t *record
     cdef uint32_t index
     for index in range(kernel.generations_capacity):
-        if kernel.generations[index] == 0:
-            continue
-        record = <kernel_conn_t *>slab_at(&kernel.conns, index)
-        if record.app == app and record.flags & (ACCEPTED | ENDED) == ACCEPTED:
+        record = conn_living(kernel, index)
+        if record != NULL and record.app == app and record.flags & (ACCEPTED | ENDED) == ACCEPTED:
             visit(app, transport, <conn_t *>record)
 
 
@@ -304,7 +303,7 @@ cdef int listen(const transport_t *transport, const ip_addr_t *address, uint16_t
     cdef kernel_t *kernel = kernel_of(transport)
     cdef listener_t *listener
     cdef int fd
-    if kernel.ending:
+    if kernel.ending or kernel.in_child or in_own_thread():     # the listeners are the first thread's, which may wait
         return CALL_STATE
     if address != NULL and not ip_addr_is_v4(address):
         return CALL_BAD_ADDRESS
@@ -381,7 +380,7 @@ cdef conn_t *connect(const transport_t *transport, const ip_addr_t *address, uin
     cdef kernel_t *kernel = kernel_of(transport)
     cdef kernel_conn_t *record
     cdef int fd
-    if kernel.ending:
+    if kernel.ending or kernel.readiness.ops.serves == SERVES_IN_PROCESSES:     # the child would go on behind this call
         outcome[0] = CALL_STATE
         return NULL
     if not ip_addr_is_v4(address):

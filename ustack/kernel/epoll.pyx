@@ -108,6 +108,7 @@ cdef readiness_ops_t LEVEL, EDGE
 LEVEL.name = b"epoll-lt"
 LEVEL.edge = False
 LEVEL.tells_eof = False
+LEVEL.tells_errors = True
 LEVEL.forgets_closed = True
 LEVEL.most_fd = 0
 LEVEL.begin = level_begin

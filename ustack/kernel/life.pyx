@@ -5,18 +5,19 @@ from libc.stdint cimport uint32_t
 from libc.stdlib cimport free
 from libc.string cimport memset, strerror
 
-from ustack.base.posix cimport O_CLOEXEC, O_RDONLY, close_descriptor, open_descriptor
+from ustack.base.posix cimport O_CLOEXEC, O_RDONLY, close_descriptor, getpid, open_descriptor
 from ustack.base.wheel cimport wheel_free, wheel_init
 from ustack.buf.lent cimport lent_release_pending
-from ustack.buf.slab cimport SLAB_MOST, slab_at, slab_destroy, slab_init
+from ustack.buf.slab cimport SLAB_MOST, slab_destroy, slab_init
 from ustack.kernel.aio cimport reads_begin, reads_end
 from ustack.kernel.alone cimport serve_alone, serve_child
-from ustack.kernel.connections cimport conn_end
+from ustack.kernel.connections cimport conn_end, conn_living
 from ustack.kernel.processes cimport processes_begin, processes_end, serve_in_process
 from ustack.kernel.readiness cimport SERVES_IN_PROCESSES, SERVES_IN_THREADS, readiness_ops_t
 from ustack.kernel.records cimport (
     ENDED, KERNEL_LISTENERS, PIECE_BYTES, RECORD_BYTES, UNWATCHED, kernel_conn_t, kernel_t, piece_t)
 from ustack.kernel.threads cimport thread_start, threads_begin, threads_end
+from ustack.kernel.zerocopy cimport orphans_end
 
 
 cdef void kernel_clear(kernel_t *kernel) noexcept:
@@ -32,6 +33,7 @@ cdef int kernel_begin(kernel_t *kernel, const readiness_ops_t *ops, uint32_t max
     cdef int failed = 0
     if sizeof(kernel_conn_t) > RECORD_BYTES or sizeof(piece_t) > PIECE_BYTES:
         raise AssertionError("records.pxd: a record is larger than its slab's")
+    kernel.process = getpid()
     if (wheel_init(&kernel.wheel, kernel.now_ns) < 0 or slab_init(&kernel.conns, RECORD_BYTES, max_connections) < 0
             or slab_init(&kernel.pieces, PIECE_BYTES, SLAB_MOST) < 0):
         raise MemoryError
@@ -70,6 +72,7 @@ cdef void kernel_free(kernel_t *kernel) noexcept:
             close_descriptor(kernel.listeners[index].fd)
             kernel.listeners[index].fd = -1
     reads_end(kernel)
+    orphans_end(kernel)
     if kernel.readiness != NULL:
         kernel.readiness.ops.end(kernel.readiness)
         kernel.readiness = NULL
@@ -91,8 +94,8 @@ cdef void kernel_discard(kernel_t *kernel) noexcept:
     cdef kernel_conn_t *conn
     cdef uint32_t index
     for index in range(kernel.generations_capacity):
-        if kernel.generations[index] != 0:
-            conn = <kernel_conn_t *>slab_at(&kernel.conns, index)
+        conn = conn_living(kernel, index)
+        if conn != NULL:
             conn.flags |= UNWATCHED     # the strategy hears nothing: in a child its descriptor is the parent's, too
             conn_end(kernel, conn)
     kernel_free(kernel)
@@ -103,8 +106,8 @@ cdef void kernel_abandon(kernel_t *kernel) noexcept:
     cdef kernel_conn_t *conn
     cdef uint32_t index
     for index in range(kernel.generations_capacity):
-        if kernel.generations[index] != 0:
-            conn = <kernel_conn_t *>slab_at(&kernel.conns, index)
+        conn = conn_living(kernel, index)
+        if conn != NULL:
             close_descriptor(conn.fd)
             conn.fd = -1
             conn.flags |= ENDED | UNWATCHED

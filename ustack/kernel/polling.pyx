@@ -195,6 +195,7 @@ cdef readiness_ops_t POLL, SELECT
 POLL.name = b"poll"
 POLL.edge = False
 POLL.tells_eof = False
+POLL.tells_errors = True
 POLL.forgets_closed = False
 POLL.most_fd = 0
 POLL.begin = poll_begin
@@ -204,6 +205,7 @@ POLL.remove = remove
 POLL.wait = poll_wait
 POLL.end = end
 SELECT = POLL
+SELECT.tells_errors = False     # it says that there is something to read
 SELECT.name = b"select"
 SELECT.most_fd = FD_SETSIZE
 SELECT.begin = select_begin

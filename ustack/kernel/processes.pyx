@@ -7,13 +7,12 @@ from libc.string cimport memcpy, memset
 
 from ustack.base.clock cimport clock_monotonic_ns
 from ustack.base.posix cimport (
-    ITIMER_REAL, MAP_ANONYMOUS, MAP_FAILED, MAP_SHARED, PROT_READ, PROT_WRITE, PR_SET_PDEATHSIG, SIGALRM, SIGCHLD,
-    SIGHUP, SIGINT, SIGKILL, SIGTERM, SIGUSR1, SIG_DFL, SIG_IGN, SIG_SETMASK, SYS_pidfd_open, _exit, close_descriptor,
-    fork, getpid, getppid, itimerval, kill, mmap, munmap, prctl, pthread_sigmask, setitimer, sigaction, sigaction_t,
-    sigemptyset, sigfillset, sigset_t, syscall, waitpid)
+    F_DUPFD_CLOEXEC, ITIMER_REAL, MAP_ANONYMOUS, MAP_FAILED, MAP_SHARED, PROT_READ, PROT_WRITE, PR_SET_PDEATHSIG,
+    SIGALRM, SIGCHLD, SIGHUP, SIGINT, SIGKILL, SIGTERM, SIGUSR1, SIG_DFL, SIG_IGN, SIG_SETMASK, SYS_pidfd_open, _exit,
+    close_descriptor, fcntl, fork, getpid, getppid, itimerval, kill, mmap, munmap, prctl, pthread_sigmask, setitimer,
+    sigaction, sigaction_t, sigemptyset, sigfillset, sigset_t, syscall, waitpid)
 from ustack.base.wheel cimport wheel_next_ns
-from ustack.buf.slab cimport slab_at
-from ustack.kernel.connections cimport conn_end, token_of
+from ustack.kernel.connections cimport conn_end, conn_living, token_of
 from ustack.kernel.counters cimport KERNEL_COUNTERS
 from ustack.kernel.epoll cimport epoll_level_ops
 from ustack.kernel.readiness cimport READY_IN, SERVES_IN_PROCESSES, readiness_ops_t, readiness_t
@@ -58,7 +57,10 @@ cdef const uint64_t *children_counters(const kernel_t *kernel) noexcept nogil:
 
 cdef int serve_in_process(kernel_t *kernel, kernel_conn_t *conn) noexcept nogil:
     cdef int pid, error, pidfd, parent = getpid()
+    cdef int room = fcntl(conn.fd, F_DUPFD_CLOEXEC, 0)  # the pidfd will have its number
     cdef sigset_t every, before
+    if room < 0:
+        return errno
     sigfillset(&every)
     with gil:
         PyOS_BeforeFork()
@@ -72,6 +74,7 @@ cdef int serve_in_process(kernel_t *kernel, kernel_conn_t *conn) noexcept nogil:
             PyOS_AfterFork_Parent()
             pthread_sigmask(SIG_SETMASK, &before, NULL)
         kernel.forking = False
+    close_descriptor(room)
     if pid == 0:
         child_begin(kernel, parent)
         return 0
@@ -105,10 +108,8 @@ cdef void children_signal(kernel_t *kernel, int number) noexcept nogil:
     cdef kernel_conn_t *conn
     cdef uint32_t index
     for index in range(kernel.generations_capacity):
-        if kernel.generations[index] == 0:
-            continue
-        conn = <kernel_conn_t *>slab_at(&kernel.conns, index)
-        if conn.pid == 0:
+        conn = conn_living(kernel, index)
+        if conn == NULL or conn.pid == 0:
             continue
         kill(conn.pid, number)
         if not conn.flags & CLOSED_BY_APP:
@@ -178,10 +179,8 @@ cdef void close_pidfds(kernel_t *kernel) noexcept nogil:
     cdef kernel_conn_t *conn
     cdef uint32_t index
     for index in range(kernel.generations_capacity):
-        if kernel.generations[index] == 0:
-            continue
-        conn = <kernel_conn_t *>slab_at(&kernel.conns, index)
-        if conn.pid != 0:
+        conn = conn_living(kernel, index)
+        if conn != NULL and conn.pid != 0:
             close_descriptor(conn.fd)
             conn.fd = -1
 

@@ -50,6 +50,7 @@ ctypedef struct readiness_ops_t:
     bint forgets_closed         # closing a descriptor removes it
     uint32_t most_fd            # descriptors from here on cannot be watched; 0: any can
     serves_t serves             # who reads and writes on a connection. Not SERVES_ALL: listeners alone are watched
+    bint tells_errors           # READY_ERROR, as soon as it is so
     bint reads_files            # applications' files are read while others go on (aio.pxd)
     # NULL without memory or descriptors: *error is a negative errno.
     readiness_t *(*begin)(int *error) noexcept nogil

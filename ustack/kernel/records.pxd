@@ -20,7 +20,7 @@ from ustack.base.wheel cimport wheel_t
 from ustack.buf.lent cimport lent_t
 from ustack.buf.slab cimport slab_t
 from ustack.kernel.counters cimport KERNEL_COUNTERS, kernel_counter_t
-from ustack.kernel.readiness cimport READY_IN, READY_LISTENS, READY_ONE_OF_US, readiness_t, ready_t
+from ustack.kernel.readiness cimport COMPLETING_RANGES, READY_IN, READY_LISTENS, READY_ONE_OF_US, readiness_t, ready_t
 from ustack.link.interface cimport spin_t
 
 cdef enum:
@@ -33,6 +33,9 @@ cdef enum:
     CONTROL_NAME_BYTES = 16         # TCP_CA_NAME_MAX
     RECORD_BYTES = 192              # of a connection, in its slab
     PIECE_BYTES = 32
+    VECTOR_MOST = COMPLETING_RANGES     # ranges that one system call is offered
+    SEND_MOST = 1 << 20             # ... bytes: a turn ends soon, however large the socket's buffer is
+    SEND_UNITS = 10                 # ... of about 100 ns, without the bytes
     READS_MOST = 64                 # of files that are under way at once
 
 # Bits of kernel_conn_t.flags.
@@ -99,6 +102,9 @@ ctypedef struct kernel_conn_t:
     uint32_t tail
     uint32_t low_water_bytes
     uint32_t unsent_low_water_bytes
+    uint32_t held_head              # pieces that were sent without a copy, and that the kernel has yet (zerocopy)
+    uint32_t held_tail
+    uint32_t zerocopies             # sends of that kind: the number of the next one
     uint32_t work_next
     uint32_t out_next
     bint corked
@@ -133,6 +139,12 @@ ctypedef struct reads_t:
     uint64_t submitted
     uint64_t notified
     read_t reads[READS_MOST]
+
+ctypedef struct orphan_t:           # a socket whose connection has ended before its sends without a copy (zerocopy)
+    int fd
+    uint32_t head
+    uint32_t tail
+    uint64_t until_ns
 
 ctypedef struct kernel_t:
     transport_t transport           # first: see transport_t
@@ -194,6 +206,12 @@ ctypedef struct kernel_t:
     int sndbuf_bytes                # of each socket; 0: as the kernel chooses
     uint64_t spin_ns                # ... at most; 0: never
     bint cork                       # TCP_CORK for as long as something is queued
+    bint zerocopy                   # MSG_ZEROCOPY for long sends
+    int process                     # whose this is
+    orphan_t *orphans
+    uint32_t orphan_count
+    uint32_t orphan_capacity
+    uint64_t orphans_looked_ns
     bint reuse_port                 # several processes listen, each with a queue of its own
     char cc[CONTROL_NAME_BYTES]     # congestion control of its sockets; empty: as the kernel chooses
     uint64_t unread_bytes           # held for all connections

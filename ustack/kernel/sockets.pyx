@@ -2,36 +2,35 @@
 """The kernel's side of a connection: system calls on its socket. See sockets.pxd."""
 
 from libc.errno cimport (
-    EAGAIN, ECONNREFUSED, EFAULT, EHOSTDOWN, EHOSTUNREACH, EINPROGRESS, EINTR, EINVAL,
-    ENETDOWN, ENETUNREACH, ENOBUFS, ENOMEM, ENONET, ENOPROTOOPT, EOPNOTSUPP, EPROTO, ETIMEDOUT, errno)
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+    EAGAIN, ECONNREFUSED, EFAULT, EHOSTDOWN, EHOSTUNREACH, EINPROGRESS, EINTR, EINVAL, ENETDOWN, ENETUNREACH, ENOBUFS,
+    ENOMEM, ENONET, ENOPROTOOPT, EOPNOTSUPP, EPROTO, ETIMEDOUT, errno)
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memset, strncmp
 
 from ustack.application cimport (
-    CALL_NO_MEMORY, CALL_OK, CALL_STATE, CALL_UNSUPPORTED, CLOSE_HOST_DOWN, CLOSE_HOST_ISOLATED,
-    CLOSE_HOST_UNREACHABLE, CLOSE_NET_UNREACHABLE, CLOSE_NO_MEMORY, CLOSE_PARAMETER_PROBLEM,
-    CLOSE_PROTOCOL_UNREACHABLE, CLOSE_REFUSED, CLOSE_RESET, CLOSE_SOURCE_ROUTE_FAILED, CLOSE_TIMEOUT, OPTION_CC,
-    OPTION_KEEPALIVE, OPTION_NODELAY, OPTION_TOS, OPTION_TTL, OPTION_USER_TIMEOUT_S, close_reason_t)
+    CALL_NO_MEMORY, CALL_OK, CALL_STATE, CALL_UNSUPPORTED, CLOSE_HOST_DOWN, CLOSE_HOST_ISOLATED, CLOSE_HOST_UNREACHABLE,
+    CLOSE_NET_UNREACHABLE, CLOSE_NO_MEMORY, CLOSE_PARAMETER_PROBLEM, CLOSE_PROTOCOL_UNREACHABLE, CLOSE_REFUSED,
+    CLOSE_RESET, CLOSE_SOURCE_ROUTE_FAILED, CLOSE_TIMEOUT, OPTION_CC, OPTION_KEEPALIVE, OPTION_NODELAY, OPTION_TOS,
+    OPTION_TTL, OPTION_USER_TIMEOUT_S, close_reason_t)
 from ustack.base.posix cimport (
     AF_INET, FIONREAD, F_DUPFD_CLOEXEC, F_GETFL, F_SETFL, IPPROTO_IP, IPPROTO_TCP, IP_TOS, IP_TTL, MSG_DONTWAIT,
-    MSG_NOSIGNAL, MSG_TRUNC, O_NONBLOCK, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_STREAM, SOL_SOCKET, SO_ACCEPTCONN,
-    SO_ERROR, SO_KEEPALIVE, SO_LINGER, SO_OOBINLINE, SO_REUSEADDR, SO_REUSEPORT, SO_SNDBUF, TCP_CONGESTION,
-    TCP_CORK, TCP_INFO, TCP_NODELAY, TCP_USER_TIMEOUT, bind, close_descriptor, fcntl, getpeername, getsockname,
-    getsockopt, htons, ioctl, iovec, linger, msghdr, ntohs, recv, sendmsg, setsockopt, sockaddr, sockaddr_in,
-    socket, socket_connect, socket_listen, tcp_info)
+    MSG_MORE, MSG_NOSIGNAL, MSG_TRUNC, MSG_ZEROCOPY, O_NONBLOCK, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_STREAM, SOL_SOCKET,
+    SO_ACCEPTCONN, SO_ERROR, SO_KEEPALIVE, SO_LINGER, SO_OOBINLINE, SO_REUSEADDR, SO_REUSEPORT, SO_SNDBUF, SO_ZEROCOPY,
+    TCP_CONGESTION, TCP_CORK, TCP_INFO, TCP_NODELAY, TCP_USER_TIMEOUT, bind, close_descriptor, fcntl, getpeername,
+    getsockname, getsockopt, htons, ioctl, iovec, linger, msghdr, ntohs, recv, sendfile, sendmsg, setsockopt, sockaddr,
+    sockaddr_in, socket, socket_connect, socket_listen, tcp_info)
 from ustack.base.types cimport ip_addr_set_v4, ip_addr_t
-from ustack.buf.slab cimport slab_at
+from ustack.buf.lent cimport lent_descriptor
 from ustack.kernel.completing cimport completing_flush
-from ustack.kernel.connections cimport queue_drop
+from ustack.kernel.connections cimport queue_drop, queue_first, queue_vector
 from ustack.kernel.counters cimport (
-    BYTES_RECEIVED, BYTES_SENT, CORKS, DAMAGED_ABORTED, RECEIVES, RECEIVES_IN_VAIN, SENDS, SENDS_SHORT)
+    BYTES_RECEIVED, BYTES_SENT, CORKS, DAMAGED_ABORTED, RECEIVES, RECEIVES_IN_VAIN, SENDFILES, SENDS, SENDS_SHORT,
+    ZEROCOPIES, ZEROCOPIES_DECLINED)
 from ustack.kernel.records cimport (
-    CONTROL_NAME_BYTES, NAMED, UNWRITABLE, kernel_conn_t, kernel_lock, kernel_t, kernel_unlock, piece_t, tally)
+    CONTROL_NAME_BYTES, NAMED, SEND_MOST, SEND_UNITS, UNWRITABLE, VECTOR_MOST, kernel_conn_t, kernel_lock, kernel_t,
+    kernel_unlock, piece_t, tally)
 
-cdef enum:
-    VECTOR_MOST = 64            # ranges in one sendmsg
-    SEND_MOST = 1 << 20         # bytes that one is offered: a turn ends soon, however large the socket's buffer is
-    SEND_UNITS = 10             # of about 100 ns: sendmsg, without the bytes
+from ustack.kernel.zerocopy cimport ZEROCOPY_FROM, zerocopy_hold, zerocopy_release, zerocopy_spare
 
 # tcpi_state, in the kernel's order (include/net/tcp_states.h).
 cdef tuple STATES = (
@@ -95,6 +94,8 @@ cdef int settings_apply(const kernel_t *kernel, int fd) noexcept nogil:
     cdef unsigned int length = name_length(kernel.cc)
     cdef int one = 1
     setsockopt(fd, SOL_SOCKET, SO_OOBINLINE, &one, sizeof(one))
+    if kernel.zerocopy and setsockopt(fd, SOL_SOCKET, SO_ZEROCOPY, &one, sizeof(one)) < 0:
+        return -1
     if kernel.sndbuf_bytes and setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &kernel.sndbuf_bytes, sizeof(int)) < 0:
         return -1
     return setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, kernel.cc, length) if length else 0
@@ -232,57 +233,95 @@ cdef ssize_t socket_receive(kernel_t *kernel, kernel_conn_t *conn, uint8_t *out,
     return -errno
 
 
-cdef int socket_flush(kernel_t *kernel, kernel_conn_t *conn) noexcept nogil:
+cdef ssize_t offer_vector(kernel_t *kernel, const kernel_conn_t *conn, size_t *offered,
+                          uint32_t *spare) noexcept nogil:
+    """sendmsg with what comes first in the queue. Bytes taken, or a negative errno; -EFAULT: made-up bytes (lent_t).
+    *spare: not 0 when they were taken without a copy (zerocopy_hold)."""
     cdef iovec vector[VECTOR_MOST]
     cdef msghdr message
-    cdef piece_t *piece
-    cdef uint32_t at
-    cdef size_t offered
     cdef ssize_t taken
-    cdef int error
+    cdef int error, flags = MSG_NOSIGNAL | MSG_DONTWAIT
+    memset(&message, 0, sizeof(message))
+    message.msg_iov = vector
+    message.msg_iovlen = queue_vector(kernel, conn, vector, NULL, offered)
+    if offered[0] == 0:
+        return -EFAULT
+    if kernel.files.by_descriptor and offered[0] < conn.queued_bytes:
+        flags |= MSG_MORE               # the file goes into the same segment
+    if kernel.zerocopy and offered[0] >= ZEROCOPY_FROM:
+        spare[0] = zerocopy_spare(kernel)
+    kernel_unlock(kernel)
+    taken = sendmsg(conn.fd, &message, flags | MSG_ZEROCOPY if spare[0] else flags)
+    error = errno
+    kernel_lock(kernel)
+    if spare[0] and taken > 0:
+        tally(kernel, ZEROCOPIES)
+    elif spare[0]:
+        zerocopy_release(kernel, spare[0])
+        spare[0] = 0
+        if error == ENOBUFS:                # net.core.optmem_max, RLIMIT_MEMLOCK
+            tally(kernel, ZEROCOPIES_DECLINED)
+            taken = sendmsg(conn.fd, &message, flags)
+            error = errno
+    return taken if taken >= 0 else -error
+
+
+cdef ssize_t offer_file(kernel_t *kernel, const kernel_conn_t *conn, piece_t *piece, size_t *offered) noexcept nogil:
+    """The same with sendfile. A file that ends before what was lent of it has been cut short."""
+    cdef int64_t at = piece.data - piece.lent.data
+    cdef ssize_t taken
+    offered[0] = min(piece.length, <uint64_t>SEND_MOST)
+    tally(kernel, SENDFILES)
+    taken = sendfile(conn.fd, lent_descriptor(piece.lent), &at, offered[0])
+    if taken < 0:
+        return -errno
+    if taken == 0:
+        piece.lent.damaged = 1
+        return -EFAULT
+    return taken
+
+
+cdef inline ssize_t offer(kernel_t *kernel, const kernel_conn_t *conn, size_t *offered,
+                          uint32_t *spare) noexcept nogil:
+    cdef piece_t *first
+    spare[0] = 0
+    tally(kernel, SENDS)
+    kernel.budget.stage_left -= SEND_UNITS
+    if kernel.files.by_descriptor:
+        first = queue_first(kernel, conn)
+        if not first.lent.damaged and lent_descriptor(first.lent) >= 0:
+            return offer_file(kernel, conn, first, offered)
+    return offer_vector(kernel, conn, offered, spare)
+
+
+cdef int socket_flush(kernel_t *kernel, kernel_conn_t *conn) noexcept nogil:
+    cdef size_t offered = 0
+    cdef ssize_t taken
+    cdef uint32_t spare
     if kernel.readiness.ops.send != NULL:
         return completing_flush(kernel, conn)
     if kernel.cork and not conn.corked:
         conn.corked = True
         tally(kernel, CORKS)
         set_number(conn, IPPROTO_TCP, TCP_CORK, 1)
-    memset(&message, 0, sizeof(message))
-    message.msg_iov = vector
     while conn.head:
-        message.msg_iovlen = 0
-        offered = 0
-        at = conn.head
-        while at and message.msg_iovlen < VECTOR_MOST and offered < SEND_MOST:
-            piece = <piece_t *>slab_at(&kernel.pieces, at)
-            if piece.lent.damaged:          # made-up bytes (lent_t): never sent
-                break
-            vector[message.msg_iovlen].iov_base = <void *>piece.data
-            vector[message.msg_iovlen].iov_len = min(piece.length, <uint64_t>(SEND_MOST - offered))
-            offered += vector[message.msg_iovlen].iov_len
-            message.msg_iovlen += 1
-            at = piece.next
-        if offered == 0:
-            tally(kernel, DAMAGED_ABORTED)
-            return -EFAULT
-        tally(kernel, SENDS)
-        kernel.budget.stage_left -= SEND_UNITS
-        kernel_unlock(kernel)
-        taken = sendmsg(conn.fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT)
-        error = errno
-        kernel_lock(kernel)
+        taken = offer(kernel, conn, &offered, &spare)
         if taken < 0:
-            if error == EINTR:
+            if taken == -EINTR:
                 continue
-            if error == EAGAIN:
+            if taken == -EAGAIN:
                 tally(kernel, SENDS_SHORT)
                 conn.flags |= UNWRITABLE
                 return 0
-            if error == EFAULT:             # the file behind a mapping has been cut short: there is nothing to send
+            if taken == -EFAULT:            # the file behind a mapping has been cut short: there is nothing to send
                 tally(kernel, DAMAGED_ABORTED)
-            return -error
+            return <int>taken
         kernel.counters[<int>BYTES_SENT] += <uint64_t>taken
         kernel.budget.stage_left -= <int>(taken >> 10)
-        queue_drop(kernel, conn, <uint64_t>taken)
+        if spare:
+            zerocopy_hold(kernel, conn, <uint64_t>taken, spare)
+        else:
+            queue_drop(kernel, conn, <uint64_t>taken)
         if <size_t>taken < offered:
             tally(kernel, SENDS_SHORT)
             if not kernel.readiness.ops.edge:

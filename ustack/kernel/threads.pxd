@@ -20,6 +20,8 @@ cdef void threads_end(kernel_t *kernel) noexcept nogil
 # A thread that calls `run` with the kernel_t and the connection's token. 0, or an errno.
 cdef int thread_start(kernel_t *kernel, kernel_conn_t *conn,
                       void (*run)(kernel_t *kernel, uint64_t token) noexcept nogil) noexcept nogil
+# The calling thread is one that serves a connection.
+cdef bint in_own_thread() noexcept nogil
 # Whoever is on a list is due for a turn: its thread is woken, unless it is `own`, the caller's. How many.
 cdef uint32_t distribute(kernel_t *kernel, const kernel_conn_t *own) noexcept nogil
 # Signals may come between a look at a flag and the sleep: those that have not come to their turn get another one.

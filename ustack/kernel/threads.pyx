@@ -12,8 +12,7 @@ from ustack.base.posix cimport (
     pthread_attr_init, pthread_attr_setdetachstate, pthread_attr_setstacksize, pthread_attr_t, pthread_create,
     pthread_kill, pthread_sigmask, read, sem_destroy, sem_init, sigaction, sigaction_t, sigdelset, sigfillset,
     sigset_t, timespec)
-from ustack.buf.slab cimport slab_at
-from ustack.kernel.connections cimport out_take, token_of, work_take
+from ustack.kernel.connections cimport conn_living, out_take, token_of, work_take
 from ustack.kernel.polling cimport poll_ops
 from ustack.kernel.readiness cimport READY_IN, SERVES_IN_THREADS, readiness_ops_t, readiness_t
 from ustack.kernel.records cimport (
@@ -32,6 +31,12 @@ cdef enum:
     GIVE_WAY_NS = 20000
     INFO_BYTES_RECEIVED = 16    # the number of tcpi_bytes_received in struct tcp_info, counted in words of 64 bits
     INFO_WORDS = 17
+
+cdef extern from *:
+    """
+    static __thread int ustack_own_thread;
+    """
+    bint own_thread "ustack_own_thread"
 
 ctypedef void (*run_t)(kernel_t *kernel, uint64_t token) noexcept nogil
 
@@ -81,9 +86,15 @@ cdef void wake_drain(kernel_t *kernel) noexcept nogil:
 
 # ---------------------------------------------------------------- a thread
 
+cdef bint in_own_thread() noexcept nogil:
+    return own_thread
+
+
 cdef void *thread_main(void *argument) noexcept nogil:
+    global own_thread
     cdef start_t start = (<start_t *>argument)[0]
     free(argument)
+    own_thread = True
     start.run(start.kernel, start.token)
     kernel_lock(start.kernel)
     start.kernel.alone -= 1
@@ -150,12 +161,14 @@ cdef uint32_t distribute(kernel_t *kernel, const kernel_conn_t *own) noexcept no
 
 
 cdef void kick_again(kernel_t *kernel) noexcept nogil:
+    cdef kernel_conn_t *conn
     cdef uint32_t index
     for index in range(kernel.generations_capacity):
         if kernel.kicked == 0:
             break
-        if kernel.generations[index] != 0 and (<kernel_conn_t *>slab_at(&kernel.conns, index)).flags & KICKED:
-            kick(kernel, <kernel_conn_t *>slab_at(&kernel.conns, index))
+        conn = conn_living(kernel, index)
+        if conn != NULL and conn.flags & KICKED:
+            kick(kernel, conn)
 
 
 cdef uint64_t arrived_bytes(int fd) noexcept nogil:
@@ -184,9 +197,11 @@ cdef bint sleeps(const kernel_conn_t *conn) noexcept nogil:
 
 
 cdef bint all_sleep(kernel_t *kernel) noexcept nogil:
+    cdef kernel_conn_t *conn
     cdef uint32_t index
     for index in range(kernel.generations_capacity):
-        if kernel.generations[index] != 0 and not sleeps(<kernel_conn_t *>slab_at(&kernel.conns, index)):
+        conn = conn_living(kernel, index)
+        if conn != NULL and not sleeps(conn):
             return False
     return True
 

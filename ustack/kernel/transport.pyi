@@ -20,6 +20,8 @@ class KernelTransport(Transport):
         reuse_port: bool = False,
         spin_ns: int = 0,
         cork: bool = False,
+        sendfile: bool = False,
+        zerocopy: bool = False,
     ) -> None: ...
     @property
     def strategy(self) -> str: ...

@@ -45,6 +45,7 @@ from ustack.kernel.upcalls cimport upcalls_hand_over
 from ustack.link.gate cimport Gate, warn_unclosed
 
 import errno
+import signal
 from pathlib import Path
 
 from ustack.errors import AddressInUse, CallTimeout, WouldBlock
@@ -62,7 +63,7 @@ CONTROLS_FILE = Path("/proc/sys/net/ipv4/tcp_available_congestion_control")
 cdef class KernelTransport(Transport):
     """KernelTransport(strategy="epoll-lt", *, now_ns=None, max_connections=None, send_queue_bytes=1 << 20,
     low_water_bytes=131072, unsent_low_water_bytes=1 << 30, max_unread_bytes=1 << 28, sndbuf_bytes=0, cc=None,
-    reuse_port=False, spin_ns=0, cork=False)
+    reuse_port=False, spin_ns=0, cork=False, sendfile=False, zerocopy=False)
 --
 
     Serves applications over the kernel's sockets.
@@ -72,7 +73,9 @@ cdef class KernelTransport(Transport):
     a connection, beyond what the kernel's buffer (sndbuf_bytes, 0: as it chooses) has taken. max_unread_bytes: of what
     applications have left of what was read, of all connections. cc: None: the kernel's own choice. reuse_port: other
     processes may listen on the same ports. spin_ns: the longest that run() goes on asking the strategy before it
-    sleeps, while sleeps are that short. cork: TCP_CORK while something is queued. Raises ValueError, OSError.
+    sleeps, while sleeps are that short. cork: TCP_CORK while something is queued. sendfile: of
+    mapped files that are lent with their descriptor. zerocopy: MSG_ZEROCOPY for sends of 16 KiB and more. Raises
+    ValueError, OSError.
     """
 
     cdef kernel_t c
@@ -96,7 +99,7 @@ cdef class KernelTransport(Transport):
                  send_queue_bytes: int = 1 << 20, low_water_bytes: int = 131072,
                  unsent_low_water_bytes: int = 1 << 30, max_unread_bytes: int = 1 << 28, sndbuf_bytes: int = 0,
                  cc: str | None = None, reuse_port: bool = False, spin_ns: int = 0,
-                 cork: bool = False) -> None:
+                 cork: bool = False, sendfile: bool = False, zerocopy: bool = False) -> None:
         cdef const readiness_ops_t *ops
         if self.begun:
             raise RuntimeError("a transport is initialised once")
@@ -113,6 +116,11 @@ cdef class KernelTransport(Transport):
         self.c.cork = bool(cork)
         if self.c.cork and ops.send != NULL:
             raise ValueError(f"cork=True: {strategy} sends by requests of its own")
+        self._send_files(strategy, ops, bool(sendfile))
+        self.c.zerocopy = bool(zerocopy)
+        if self.c.zerocopy and (ops.send != NULL or ops.serves != SERVES_ALL or not ops.tells_errors):
+            raise ValueError(f"zerocopy=True: with {strategy} nobody would hear that a send is over"
+                             + ("; there is io_uring-zc" if ops.send != NULL else ""))
         self.c.spin_ns = whole("spin_ns", spin_ns, 0, SPIN_MOST_NS)
         if self.c.spin_ns and ops.serves != SERVES_ALL:
             raise ValueError(f"spin_ns={spin_ns}: with {strategy}, who serves a connection asks nobody")
@@ -140,6 +148,18 @@ cdef class KernelTransport(Transport):
         self.c.transport.budget = &self.c.budget
         self.table = &self.c.transport
         self.alive = True
+
+    cdef int _send_files(self, str strategy, const readiness_ops_t *ops, bint wanted) except -1:
+        if wanted and ops.send != NULL:
+            raise ValueError(f"sendfile=True: {strategy} sends by requests of its own")
+        if wanted and ops.serves != SERVES_ALL:
+            raise ValueError(f"sendfile=True: with {strategy} sockets block, and so would sendfile(2)")
+        if wanted and signal.getsignal(signal.SIGPIPE) == signal.SIG_DFL:
+            raise ValueError("sendfile=True: SIGPIPE would end the process, and sendfile(2) sends it")
+        self.c.files.by_descriptor = wanted
+        if wanted:
+            self.c.transport.files = &self.c.files
+        return 0
 
     def _learn_controls(self, cc: str | None) -> None:
         """The congestion controls that this kernel offers: number 0 is its choice, unless cc names one."""
@@ -172,12 +192,7 @@ cdef class KernelTransport(Transport):
     cdef uint16_t register(self, Application application) except 0:
         if application.transport == self.table:
             return application.c.index
-        missing = application.missing_upcalls()
-        if missing:
-            raise ValueError(f"{type(application).__name__} has no {', '.join(missing)}: it fills its whole "
-                             "table in __cinit__ (ustack/application.pxd, application_t)")
-        application.ensure_free()
-        application.gate.check("listen()")
+        self.ensure_usable(application)
         if self.c.application_count == KERNEL_APPLICATIONS - 1:
             raise MemoryError(f"a transport serves at most {KERNEL_APPLICATIONS - 1} applications")
         self.c.application_count += 1
@@ -193,16 +208,7 @@ cdef class KernelTransport(Transport):
 
     cdef int leave(self) except -1:
         self.gate.leave()
-        return self._raise_parked()
-
-    cdef int _raise_parked(self) except -1:
-        cdef Application application
-        for application in self.applications:
-            if application.parked is not None:
-                error = application.parked
-                application.parked = None
-                raise error
-        return 0
+        return self.raise_parked_of(self.applications)
 
     cdef uint32_t turn(self, uint64_t at_ns) noexcept:
         cdef uint32_t happened
@@ -245,7 +251,7 @@ cdef class KernelTransport(Transport):
 
     cdef int _between_turns(self) except -1:
         self.gate.serve()
-        self._raise_parked()
+        self.raise_parked_of(self.applications)
         return PyErr_CheckSignals()
 
     cdef void wait_until(self, object condition, object timeout, str what) except *:

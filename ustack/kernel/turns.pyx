@@ -12,7 +12,7 @@ from ustack.buf.slab cimport slab_at
 from ustack.kernel.aio cimport reads_finish, reads_tell, reads_timeout
 from ustack.kernel.accepting cimport accept_some, listeners_release
 from ustack.kernel.connections cimport (
-    conn_named, interest_sync, out_add, out_take, timeout_sync, watch_no_more, work_add, work_take)
+    conn_living, conn_named, interest_sync, out_add, out_take, timeout_sync, watch_no_more, work_add, work_take)
 from ustack.kernel.counters cimport EVENTS_STALE, EVENTS_TOLD, SPINS, SPINS_IN_VAIN, TURNS, WAITS
 from ustack.kernel.downcalls cimport conn_fail
 from ustack.kernel.readiness cimport (
@@ -25,6 +25,7 @@ from ustack.kernel.processes cimport child_reap, children_signal
 from ustack.kernel.sockets cimport socket_error, socket_flush
 from ustack.kernel.threads cimport all_sleep, distribute, give_way, kick_again, threads_join, wake_drain
 from ustack.kernel.upcalls cimport upcall_closed, upcalls_end_bursts, upcalls_hand_over, upcalls_make
+from ustack.kernel.zerocopy cimport orphans_end, orphans_look, orphans_timeout, zerocopy_reap
 from ustack.link.interface cimport spin_adapt, spin_for
 
 cdef enum:
@@ -41,7 +42,7 @@ cdef uint64_t FIN_WAIT_2_NS = 60000000000   # as the engine has it: fin_wait_2_t
 cdef void kernel_wait(kernel_t *kernel, uint64_t timeout_ns) noexcept nogil:
     cdef int found
     listeners_release(kernel)
-    timeout_ns = 0 if has_work(kernel) else reads_timeout(kernel, timeout_ns)
+    timeout_ns = 0 if has_work(kernel) else orphans_timeout(kernel, reads_timeout(kernel, timeout_ns))
     if timeout_ns > 0 and kernel.spin_ns:
         found = wait_spinning(kernel, timeout_ns)
     else:
@@ -138,14 +139,20 @@ cdef uint32_t note_ready(kernel_t *kernel) noexcept nogil:
 cdef bint note_events(kernel_t *kernel, kernel_conn_t *conn, uint32_t events) noexcept nogil:
     """False: it is nothing that anybody waits for."""
     cdef int error
+    cdef bint over
     if conn.flags & CONNECTING:
         work_add(kernel, conn)
         return True
     if events & READY_ERROR:
+        over = conn.held_head != 0 and zerocopy_reap(kernel, conn) > 0
         error = socket_error(conn.fd)
         if error != 0:
             conn_fail(kernel, conn, error)
             return True
+        if over:
+            events &= ~<uint32_t>READY_ERROR
+    if conn.held_head and events & READY_HANGUP:
+        zerocopy_reap(kernel, conn)         # nothing is told of the others once nobody watches: they part at the end
     if events & READY_HANGUP and not kernel.readiness.ops.edge:
         watch_no_more(kernel, conn)         # it would be told for ever
     if events & READY_EOF:
@@ -193,7 +200,7 @@ cdef uint32_t kernel_turn(kernel_t *kernel, uint64_t now_ns) noexcept nogil:
     happened += kernel_expire(kernel)
     if kernel.readiness.ops.serves == SERVES_ALL:
         happened += work(kernel)
-    happened += reads_tell(kernel)
+    happened += reads_tell(kernel) + orphans_look(kernel)
     happened += welcome_some(kernel)
     if kernel.hand_overs:
         happened += upcalls_hand_over(kernel)
@@ -358,11 +365,11 @@ cdef bint kernel_end_some(kernel_t *kernel, uint32_t most, uint64_t now_ns) noex
     children_signal(kernel, SIGKILL)
     kernel.budget.stage_left = STAGE_UNITS
     for index in range(kernel.generations_capacity):
-        if kernel.generations[index] == 0:
+        conn = conn_living(kernel, index)
+        if conn == NULL:
             continue
         if most == 0:
             break
-        conn = <kernel_conn_t *>slab_at(&kernel.conns, index)
         if not conn.flags & ABORT:
             conn.reason = CLOSE_ABORTED
         conn.flags |= ABORT
@@ -377,6 +384,7 @@ cdef bint kernel_end_some(kernel_t *kernel, uint32_t most, uint64_t now_ns) noex
     while out_take(kernel) != NULL or work_take(kernel) != NULL:
         pass
     reads_finish(kernel)
+    orphans_end(kernel)
     if kernel.open_applications:
         upcalls_end_bursts(kernel)
     return most == 0

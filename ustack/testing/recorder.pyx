@@ -134,6 +134,10 @@ cdef class Recorder(Application):
         cdef const uint8_t *found = self.transport.peek(self.transport, self.conn(port), &length)
         return b"" if found == NULL else found[:length]
 
+    def listen(self, uint16_t port) -> int:
+        """Listen on a port; what the call returned (call_status_t)."""
+        return self.transport.listen(self.transport, NULL, port, &self.c, 16)
+
     def connect(self, str address not None, uint16_t port) -> None:
         """Open a connection to there. Actions may be done on it at once, before its on_accept ("connected")."""
         cdef ip_addr_t remote

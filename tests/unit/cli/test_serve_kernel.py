@@ -5,11 +5,12 @@ import http.client
 import json
 import os
 import random
+import select
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
@@ -17,6 +18,8 @@ from typing import IO, Any
 import pytest
 
 from ustack.cli.serve_options import WITH_WORKERS, kernel_strategies
+from ustack.cli.signals import StopSignals
+from ustack.cli.workers import Bell, Workers
 
 BODY = bytes(range(256)) * 4096
 Answer = tuple[int, bytes]
@@ -160,6 +163,14 @@ def test_many_clients_at_once_are_served_by_each_strategy(site: Path, strategy: 
             assert received.endswith(BODY)
 
 
+@pytest.mark.parametrize("strategy", ["epoll-et", "aio", "prefork"])
+@pytest.mark.parametrize("how", ["--sendfile", "--zerocopy"])
+def test_files_go_out_as_they_are_asked_to(site: Path, strategy: str, how: str) -> None:
+    with served(str(site), "--stack", f"kernel:{strategy}", how) as (_, port):
+        assert get(port, "/big") == BODY
+        assert get(port, "/") == b"home"
+
+
 def test_each_connection_has_a_process_and_no_longer(site: Path) -> None:
     with served(str(site), "--stack", "kernel:processes") as (process, port):
         assert children_of(process.pid) == []
@@ -269,6 +280,52 @@ def test_each_preforked_worker_takes_connections(site: Path, tmp_path: Path) -> 
 def sockets_of(pid: int) -> int:
     held = [os.readlink(path) for path in Path(f"/proc/{pid}/fd").iterdir() if path.is_symlink()]
     return sum(name.startswith("socket:") for name in held)
+
+
+def test_a_signal_right_before_the_sleep_ends_it() -> None:
+    """Nor does what has rung before end the next one."""
+    with Bell() as bell:
+        signal.raise_signal(signal.SIGCHLD)
+        bell.wait()
+        assert select.select([bell.heard], [], [], 0)[0] == []
+        signal.raise_signal(signal.SIGCHLD)
+        assert select.select([bell.heard], [], [], 0)[0] == [bell.heard]
+    assert signal.getsignal(signal.SIGCHLD) == signal.SIG_DFL
+
+
+def test_who_looks_after_workers_sleeps_in_no_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only where a signal ends the sleep that comes before it: each is passed on, and the last one ends them."""
+
+    def work(ready: Callable[[], None]) -> int:
+        signal.signal(signal.SIGTERM, lambda number, frame: os._exit(0))
+        ready()
+        while True:
+            signal.pause()
+
+    rings = []
+
+    def ring_before_the_sleep(self: Bell) -> None:
+        if not rings:
+            os.kill(os.getpid(), signal.SIGTERM)
+        rings.append(select.select([self.heard], [], [], 0)[0])
+        wait(self)
+
+    waits: list[int] = []
+
+    def waitpid(pid: int, options: int) -> tuple[int, int]:
+        waits.append(options)
+        return real_waitpid(pid, options)
+
+    wait, real_waitpid = Bell.wait, os.waitpid
+    monkeypatch.setattr(Bell, "wait", ring_before_the_sleep)
+    monkeypatch.setattr(os, "waitpid", waitpid)
+    workers = Workers(3, work)
+    with StopSignals() as signals:
+        workers.start()
+        assert workers.wait(signals) == 0
+    assert rings[0] != []
+    assert set(waits) == {os.WNOHANG}
+    assert workers.alive == set()
 
 
 @pytest.mark.parametrize("strategy", WITH_WORKERS)

@@ -97,6 +97,7 @@ KERNEL = {"link": None, "stack": "kernel:poll"}
         ({"listen": "localhost"}, "bad --listen 'localhost'"),
         ({"listen": ""}, "bad --listen ''"),
         ({"stack": "kernel:processes", "json_stats": True}, "--json-stats makes no sense"),
+        ({"stack": "kernel:threads", "sendfile": True}, "--sendfile makes no sense with --stack kernel:threads"),
         ({"stack": "kernel:threads", "spin": 5}, "--spin makes no sense with --stack kernel:threads"),
         ({"linger": float("nan")}, "bad --linger nan"),
     ],
@@ -123,6 +124,16 @@ def test_spin_is_for_the_kernels_sockets_alone(tmp_path: Path) -> None:
 def test_cork_is_for_the_kernels_sockets_alone(tmp_path: Path) -> None:
     with pytest.raises(LabError, match="--cork is for --stack kernel:STRATEGY"):
         check(Options(tmp_path, cork=True))
+
+
+def test_zerocopy_is_for_the_kernels_sockets_alone(tmp_path: Path) -> None:
+    with pytest.raises(LabError, match="--zerocopy is for --stack kernel:STRATEGY"):
+        check(Options(tmp_path, zerocopy=True))
+
+
+def test_sendfile_is_for_the_kernels_sockets_alone(tmp_path: Path) -> None:
+    with pytest.raises(LabError, match="--sendfile is for --stack kernel:STRATEGY"):
+        check(Options(tmp_path, sendfile=True))
 
 
 def test_where_the_kernels_sockets_are_found(tmp_path: Path) -> None:

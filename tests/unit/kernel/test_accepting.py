@@ -72,6 +72,31 @@ def test_without_a_descriptor_left_connections_are_reset_and_counted(make: Make)
     assert recorder.received == {late.port: b"late"}
 
 
+forks: list[int] = []  # times that this process was about to make a child
+os.register_at_fork(before=lambda: forks.append(1))
+
+
+def test_without_a_descriptor_for_the_child_none_is_made() -> None:
+    """Its pidfd is one in the parent: found out before the fork, which copies a whole process."""
+    recorder = Recorder()
+    with KernelTransport("processes") as transport:
+        port = transport.listen(0, application=recorder, address=ADDRESS).port
+        ends = [LoopbackEnd(port) for _ in range(3)]
+        before = len(forks)
+        with descriptors_up_to(next_descriptor() + 1):  # the socket that is accepted
+            while transport.counters()["refused_by_strategy"] < 3:
+                transport.poll()
+        assert len(forks) == before
+        assert all(was_reset(end) for end in ends)
+        assert (transport.established, transport.counters()["accepted_connections"]) == (0, 0)
+        end = LoopbackEnd(port)
+        while transport.established == 0:
+            transport.poll()
+        assert len(forks) == before + 1
+        for each in (*ends, end):
+            each.close()
+
+
 def test_where_even_the_reserve_is_lost_the_listener_rests(make: Make) -> None:
     """Nobody is accepted for a tenth of a second, instead of turn after turn in vain."""
     recorder = Recorder()

@@ -23,6 +23,7 @@ from ustack.testing.recorder import Recorder
 
 Make = Callable[..., Loopback]
 OPTION_CC = 6
+CALL_STATE = -4
 SECOND = 1_000_000_000
 
 
@@ -390,6 +391,49 @@ def test_nothing_is_opened_while_the_transport_goes(strategy: str) -> None:
     assert len(recorder.errors) == 1
     assert set(loopback.transport.leaks().values()) == {0}
     loopback.close()
+
+
+def test_a_thread_of_a_connection_cannot_listen(make: Make) -> None:
+    """The first thread may be asleep in what it asked the listeners; everybody else is the first thread."""
+    recorder = Recorder()
+    loopback = make(recorder)
+    end = loopback.open()
+    loopback.settle()
+    answered: list[int] = []
+    recorder.on("data", lambda port: answered.append(recorder.listen(0)))
+    end.send(b"x")
+    loopback.settle()
+    assert answered == [CALL_STATE if loopback.transport.strategy == "threads" else 0]
+
+
+def test_a_process_for_each_connection_opens_none() -> None:
+    """The child would go on behind the call, in the middle of its parent's work; nor has it listeners."""
+    recorder = Recorder()
+    with KernelTransport("processes") as transport:
+        port = transport.listen(0, application=recorder, address=ADDRESS).port
+
+        def status() -> int:
+            try:
+                recorder.connect(ADDRESS, port)
+            except OSError as error:
+                return int(error.errno or 0)
+            return 0
+
+        def tell(peer: int) -> None:
+            recorder.act(peer, ("send", f"{status()} {recorder.listen(0)}".encode()))
+
+        assert status() == CALL_STATE
+        recorder.on("data", tell)
+        end = LoopbackEnd(port)
+        end.send(b"x")
+        told = b""
+        while not told:
+            transport.poll()
+            with suppress(BlockingIOError):
+                told = end.receive()
+        assert told == b"%d %d" % (CALL_STATE, CALL_STATE)
+        assert transport.established == 1
+        end.close()
 
 
 def test_a_time_that_cannot_be_lingered_closes_nothing(strategy: str) -> None:

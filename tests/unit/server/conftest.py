@@ -19,6 +19,7 @@ OVER: dict[str, Callable[..., Site]] = {
     "engine": Site,
     "memory": MemorySite,
     **{f"kernel-{name}": partial(KernelSite, strategy=name) for name in strategies.in_one_process()},
+    "kernel-sendfile": partial(KernelSite, strategy="epoll-et", sendfile=True),
 }
 
 # Where one thread does everything, and it is the caller's.

@@ -190,14 +190,14 @@ class MemorySite(Site):
 class KernelSite(Site):
     """The same over the kernel's sockets, with one of the strategies."""
 
-    def __init__(self, root: Path, *, strategy: str, **options: Any) -> None:
+    def __init__(self, root: Path, *, strategy: str, sendfile: bool = False, **options: Any) -> None:
         self.root = root
         options.setdefault("hash_key", b"0123456789abcdef")
         self.wall_start_ns = START_NS
         self.loopback: Loopback | None = None
         self.server = HttpServer(root, wall_clock=self.wall_ns, **options)
         # A large file does not fit into the kernel's buffers: what waits for a client waits in the transport.
-        self.loopback = Loopback(self.server, strategy, now_ns=START_NS, sndbuf_bytes=1 << 16)
+        self.loopback = Loopback(self.server, strategy, now_ns=START_NS, sndbuf_bytes=1 << 16, sendfile=sendfile)
         self.clients: list[Client] = []
         self.expected_errors = 0
 

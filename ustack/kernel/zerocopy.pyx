@@ -1,0 +1,238 @@
+# SPDX-License-Identifier: MIT
+"""Sends without a copy. See zerocopy.pxd."""
+
+from libc.errno cimport EINTR, errno
+from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport free, realloc
+from libc.string cimport memset
+
+from ustack.base.posix cimport (
+    CMSG_DATA, CMSG_FIRSTHDR, IPPROTO_IP, IP_RECVERR, MSG_DONTWAIT, MSG_ERRQUEUE, SHUT_RDWR, close_descriptor,
+    cmsghdr, getpid, msghdr, ppoll, recvmsg, sockaddr, socket_connect, socket_shutdown, timespec)
+from ustack.buf.lent cimport lent_ref, lent_unref
+from ustack.buf.slab cimport slab_alloc, slab_at, slab_release
+from ustack.kernel.counters cimport ZEROCOPIES_COPIED, ZEROCOPIES_ORPHANED
+from ustack.kernel.records cimport ABORT, kernel_conn_t, kernel_t, orphan_t, piece_t, tally
+
+cdef extern from "<linux/errqueue.h>" nogil:
+    cdef struct sock_extended_err:
+        uint32_t ee_errno
+        uint8_t ee_origin
+        uint8_t ee_code
+        uint32_t ee_info
+        uint32_t ee_data
+    const uint8_t SO_EE_ORIGIN_ZEROCOPY, SO_EE_CODE_ZEROCOPY_COPIED
+
+cdef enum:
+    CONTROL_BYTES = 256
+    LAST_LOOKS = 100
+
+cdef uint64_t ORPHAN_NS = 60000000000       # as long as a peer's FIN is waited for
+cdef uint64_t LAST_LOOK_NS = 2000000
+
+
+cdef inline piece_t *piece_at(kernel_t *kernel, uint32_t index) noexcept nogil:
+    return <piece_t *>slab_at(&kernel.pieces, index)
+
+
+# ---------------------------------------------------------------- what is held
+
+cdef uint32_t zerocopy_spare(kernel_t *kernel) noexcept nogil:
+    return slab_alloc(&kernel.pieces)
+
+
+cdef void zerocopy_release(kernel_t *kernel, uint32_t spare) noexcept nogil:
+    slab_release(&kernel.pieces, spare)
+
+
+cdef void hold(kernel_t *kernel, kernel_conn_t *conn, uint32_t index) noexcept nogil:
+    """Behind the others, with the number of this send where its length was."""
+    cdef piece_t *piece = piece_at(kernel, index)
+    piece.length = conn.zerocopies
+    piece.next = 0
+    if conn.held_tail:
+        piece_at(kernel, conn.held_tail).next = index
+    else:
+        conn.held_head = index
+    conn.held_tail = index
+
+
+cdef void zerocopy_hold(kernel_t *kernel, kernel_conn_t *conn, uint64_t length, uint32_t spare) noexcept nogil:
+    cdef piece_t *piece
+    cdef uint32_t index
+    conn.queued_bytes -= <uint32_t>length
+    while length > 0:
+        index = conn.head
+        piece = piece_at(kernel, index)
+        if length < piece.length:           # the rest of it stays in the queue
+            piece_at(kernel, spare).lent = lent_ref(piece.lent)
+            hold(kernel, conn, spare)
+            spare = 0
+            piece.data += length
+            piece.length -= length
+            break
+        length -= piece.length
+        conn.head = piece.next
+        if conn.head == 0:
+            conn.tail = 0
+        hold(kernel, conn, index)
+    if spare:
+        slab_release(&kernel.pieces, spare)
+    conn.zerocopies += 1                    # as the kernel numbers those that took anything
+
+
+cdef void sends_over(kernel_t *kernel, uint32_t *head, uint32_t *tail, uint32_t low, uint32_t high) noexcept nogil:
+    """Numbers wrap around, and a send may be over before one that came first."""
+    cdef uint32_t at = head[0], before = 0, following, number
+    cdef piece_t *piece
+    while at:
+        piece = piece_at(kernel, at)
+        following = piece.next
+        number = <uint32_t>piece.length
+        if number - low <= high - low:
+            lent_unref(piece.lent)
+            slab_release(&kernel.pieces, at)
+            if before:
+                piece_at(kernel, before).next = following
+            else:
+                head[0] = following
+            if following == 0:
+                tail[0] = before
+        elif <int32_t>(number - high) > 0:
+            break
+        else:
+            before = at
+        at = following
+
+
+cdef uint32_t reap(kernel_t *kernel, int fd, uint32_t *head, uint32_t *tail) noexcept nogil:
+    cdef uint8_t room[CONTROL_BYTES]
+    cdef msghdr message
+    cdef cmsghdr *control
+    cdef const sock_extended_err *told
+    cdef uint32_t over = 0
+    while head[0]:
+        memset(&message, 0, sizeof(message))
+        message.msg_control = room
+        message.msg_controllen = CONTROL_BYTES
+        if recvmsg(fd, &message, MSG_ERRQUEUE | MSG_DONTWAIT) < 0:
+            if errno == EINTR:
+                continue
+            break
+        control = CMSG_FIRSTHDR(&message)
+        if control == NULL or control.cmsg_level != IPPROTO_IP or control.cmsg_type != IP_RECVERR:
+            continue
+        told = <const sock_extended_err *>CMSG_DATA(control)
+        if told.ee_errno != 0 or told.ee_origin != SO_EE_ORIGIN_ZEROCOPY:
+            continue
+        if told.ee_code & SO_EE_CODE_ZEROCOPY_COPIED:
+            tally(kernel, ZEROCOPIES_COPIED)
+        over += told.ee_data - told.ee_info + 1
+        sends_over(kernel, head, tail, told.ee_info, told.ee_data)
+    return over
+
+
+cdef uint32_t zerocopy_reap(kernel_t *kernel, kernel_conn_t *conn) noexcept nogil:
+    return reap(kernel, conn.fd, &conn.held_head, &conn.held_tail)
+
+
+# ---------------------------------------------------------------- orphans
+
+cdef void reset(int fd) noexcept nogil:
+    """RST, and nothing is sent any more; the descriptor stays (tcp_disconnect)."""
+    cdef sockaddr nobody
+    memset(&nobody, 0, sizeof(nobody))          # AF_UNSPEC
+    socket_connect(fd, &nobody, sizeof(nobody))
+
+
+cdef void forget(kernel_t *kernel, uint32_t *head) noexcept nogil:
+    """The references go though the kernel may have the memory yet: in a child, where it is a copy."""
+    cdef uint32_t following
+    while head[0]:
+        following = piece_at(kernel, head[0]).next
+        lent_unref(piece_at(kernel, head[0]).lent)
+        slab_release(&kernel.pieces, head[0])
+        head[0] = following
+
+
+cdef bint zerocopy_part(kernel_t *kernel, kernel_conn_t *conn) noexcept nogil:
+    cdef orphan_t *orphan
+    if kernel.process != getpid():
+        forget(kernel, &conn.held_head)
+        return False
+    if conn.flags & ABORT:
+        reset(conn.fd)
+    else:
+        socket_shutdown(conn.fd, SHUT_RDWR)     # the FIN, if it is not under way
+    zerocopy_reap(kernel, conn)
+    if conn.held_head == 0:
+        return False
+    if kernel.orphan_count == kernel.orphan_capacity and orphans_grow(kernel) < 0:
+        reset(conn.fd)
+        conn.held_head = conn.held_tail = 0     # for good: without memory for a word about it
+        return False
+    tally(kernel, ZEROCOPIES_ORPHANED)
+    orphan = &kernel.orphans[kernel.orphan_count]
+    kernel.orphan_count += 1
+    orphan.fd = conn.fd
+    orphan.head = conn.held_head
+    orphan.tail = conn.held_tail
+    orphan.until_ns = kernel.now_ns + ORPHAN_NS
+    conn.held_head = conn.held_tail = 0
+    return True
+
+
+cdef int orphans_grow(kernel_t *kernel) noexcept nogil:
+    cdef uint32_t wanted = 2 * kernel.orphan_capacity if kernel.orphan_capacity else 16
+    cdef void *grown = realloc(kernel.orphans, wanted * sizeof(orphan_t))
+    if grown == NULL:
+        return -1
+    kernel.orphans = <orphan_t *>grown
+    kernel.orphan_capacity = wanted
+    return 0
+
+
+cdef uint32_t orphans_look(kernel_t *kernel) noexcept nogil:
+    cdef orphan_t *orphan
+    cdef uint32_t index = 0, ended = 0
+    if kernel.orphan_count == 0 or not (kernel.manual or kernel.now_ns - kernel.orphans_looked_ns >= ORPHANS_LOOK_NS):
+        return 0
+    kernel.orphans_looked_ns = kernel.now_ns
+    while index < kernel.orphan_count:
+        orphan = &kernel.orphans[index]
+        if orphan.until_ns <= kernel.now_ns:
+            reset(orphan.fd)
+        reap(kernel, orphan.fd, &orphan.head, &orphan.tail)
+        if orphan.head:
+            index += 1
+            continue
+        close_descriptor(orphan.fd)
+        ended += 1
+        kernel.orphan_count -= 1
+        kernel.orphans[index] = kernel.orphans[kernel.orphan_count]
+    return ended
+
+
+cdef void orphans_end(kernel_t *kernel) noexcept nogil:
+    cdef timespec moment
+    cdef uint32_t index, looks = 0
+    moment.tv_sec = 0
+    moment.tv_nsec = <long>LAST_LOOK_NS
+    if kernel.process != getpid():
+        for index in range(kernel.orphan_count):
+            close_descriptor(kernel.orphans[index].fd)
+            forget(kernel, &kernel.orphans[index].head)
+        kernel.orphan_count = 0
+    for index in range(kernel.orphan_count):
+        kernel.orphans[index].until_ns = 0
+    while kernel.orphan_count and looks < LAST_LOOKS:
+        kernel.orphans_looked_ns = kernel.now_ns - ORPHANS_LOOK_NS
+        orphans_look(kernel)
+        looks += 1
+        if kernel.orphan_count:
+            ppoll(NULL, 0, &moment, NULL)
+    for index in range(kernel.orphan_count):
+        close_descriptor(kernel.orphans[index].fd)
+    kernel.orphan_count = kernel.orphan_capacity = 0
+    free(kernel.orphans)
+    kernel.orphans = NULL
