@@ -3,6 +3,9 @@
 
 import json
 import os
+import shutil
+import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from ustack.lab import Lab
+from ustack.lab import Lab, inside
 
 pytestmark = pytest.mark.root
 
@@ -92,6 +95,83 @@ def test_an_open_loop_asks_what_is_due(namespace: str, site: Path) -> None:
     assert found["all"]["outcomes"] == {"ok": 1000}
     assert counted(said) == (1000, 16)
     assert 0 < found["latency_us"]["min"] <= found["latency_us"]["p50"] <= found["latency_us"]["p99.99"]
+
+
+NGINX = """
+daemon off;
+worker_processes 1;
+user root;
+pid {directory}/nginx.pid;
+error_log {directory}/error.log;
+events {{ worker_connections 1024; }}
+http {{
+    log_format counted "$status $body_bytes_sent $connection $connection_requests";
+    access_log {directory}/requests.log counted;
+    keepalive_requests 1000000;
+    client_body_temp_path {directory}/body;
+    proxy_temp_path {directory}/proxy;
+    fastcgi_temp_path {directory}/fastcgi;
+    uwsgi_temp_path {directory}/uwsgi;
+    scgi_temp_path {directory}/scgi;
+    server {{ listen 80; root {site}; }}
+}}
+"""
+
+
+@contextmanager
+def nginx(namespace: str, site: Path, directory: Path) -> Iterator[Path]:
+    """nginx with a line in a log for each request; at the end it has written all of them."""
+    directory.mkdir()
+    (directory / "nginx.conf").write_text(NGINX.format(directory=directory, site=site))
+    command = ["nginx", "-e", str(directory / "error.log"), "-c", str(directory / "nginx.conf")]
+    server = subprocess.Popen(["nsenter", f"--net=/run/netns/{namespace}", *command])
+    try:
+        yield directory / "requests.log"
+    finally:
+        server.send_signal(signal.SIGQUIT)  # once everything is served
+        server.wait(timeout=20)
+
+
+@pytest.mark.skipif(shutil.which("nginx") is None, reason="needs nginx")
+@pytest.mark.parametrize(("options", "connections"), [((), 32), (("--close",), 2000)], ids=["kept", "one each"])
+def test_nginx_has_counted_what_is_claimed(
+    namespace: str, site: Path, options: tuple[str, ...], connections: int
+) -> None:
+    with nginx(namespace, site, site / "nginx") as log:
+        # Whoever comes before it listens is refused, and counts as such.
+        found = load(namespace, "-n", "2000", "-c", "32", "--files", str(site), *options)
+    outcomes = found["all"]["outcomes"]
+    assert outcomes.pop("refused", 0) < 2000
+    assert outcomes == {"ok": 2000}
+    lines = [line.split() for line in log.read_text().splitlines()]
+    assert [(status, size) for status, size, *_ in lines] == [("200", "512")] * 2000
+    assert len({connection for *_, connection, _ in lines}) == connections == found["all"]["opened"]
+    assert max(int(requests) for *_, requests in lines) >= 2000 // connections
+
+
+def test_the_userspace_server_has_counted_what_is_claimed(site: Path) -> None:
+    """Stack against stack, over a veth pair."""
+    name = f"load-{os.getpid()}"
+    command = [sys.executable, "-m", "ustack.cli", "serve", str(site), "--link", "veth", "--json-stats"]
+    server = subprocess.Popen(
+        [*command, "--netns", f"{name}-s", "--peer-netns", f"{name}-c"], stdout=subprocess.PIPE, text=True
+    )
+    assert server.stdout is not None
+    try:
+        assert server.stdout.readline().startswith("ready")
+        with inside(f"{name}-c"):
+            ifname = next(one for _, one in socket.if_nameindex() if one != "lo")
+        words = [sys.executable, "-m", "ustack.cli", "load", URL, "--link", f"dev:{ifname}", "--netns", f"{name}-c"]
+        words += ["--address", "198.18.0.77/24", "-n", "3000", "-c", "32", "--json"]
+        done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=True)
+        said = [json.loads(server.stdout.readline()) for _ in range(2)]
+        while said[-1]["http"]["requests"] != said[-2]["http"]["requests"] or not said[-1]["http"]["requests"]:
+            said.append(json.loads(server.stdout.readline()))
+    finally:
+        server.terminate()
+        server.communicate(timeout=20)
+    assert json.loads(done.stdout)["all"]["outcomes"] == {"ok": 3000}
+    assert counted(said) == (3000, 32)
 
 
 def test_connections_come_from_every_source(namespace: str, site: Path) -> None:

@@ -15,7 +15,8 @@ from ustack.tools.bench import figures, tables
 from ustack.tools.bench.figures import Cell, Ratio
 from ustack.tools.bench.records import Results
 
-OURS = ("ustack-veth", "ustack-tap", "ustack-memory")
+OURS = ("ustack-veth", "ustack-tap")
+ALONE = "ustack-memory"  # in experiments that it is in, there is nobody else
 RIVAL = "nginx"
 # What is not about one server against another, or whose points are many; the whole report has it.
 LEFT_OUT = ("loss", "idlecpu", "coldfiles")
@@ -55,7 +56,7 @@ def row(results: Results, found: dict[tuple[str, str, str], Cell], name: str, po
     about = results.experiments[name]
     names = tables.contestants_of(results, name)
     lower = bool(about["lower_is_better"])
-    others = [one for one in names if one not in OURS]
+    others = [one for one in names if one not in (*OURS, ALONE)]
     best = figures.best(found, name, point, others, lower=lower)
     ratios = {one: figures.ratio(results.runs, name, point, one, best) for one in OURS if best and one in names}
     return Row(
@@ -75,8 +76,8 @@ def text_of(cell: Cell | None, unit: str) -> str:
 
 
 def table(results: Results) -> str:
-    """Markdown: a line for each point."""
-    made = rows(results)
+    """Markdown: a line for each point, then what has no rival."""
+    made = [row for row in rows(results) if set(row.cells) != {ALONE}]
     ours = [one for one in OURS if any(one in row.cells for row in made)]
     rival = any(RIVAL in row.cells for row in made)
     heads = ["", *ours, *([RIVAL] if rival else []), "best of all others", *(f"{one} / best" for one in ours)]
@@ -87,6 +88,13 @@ def table(results: Results) -> str:
         best = f"{row.best}: {text_of(row.cells[row.best], row.unit)}" if row.best else ""
         cells += [best, *(tables.ratio(row.ratios.get(one)) for one in ours)]
         lines.append(line_of(cells))
+    alone = [
+        f"{row.title}: {text_of(row.cells[ALONE], row.unit)} {row.unit}"
+        for row in rows(results)
+        if set(row.cells) == {ALONE}
+    ]
+    if alone:
+        lines += ["", f"In memory, without a device: {plain('; '.join(alone))}."]
     return "\n".join(lines) + "\n"
 
 

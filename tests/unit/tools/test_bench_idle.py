@@ -162,3 +162,13 @@ def test_what_ours_cannot_do_is_not_in_anybodys_cell(bench: Bench, monkeypatch: 
     assert found.details["kernel_bytes_of_client"] == "half of both ends"
     silent = measured(bench, monkeypatch, {"server": (100.0, 300.0, 1.0, ""), "ustack": (0.0, 9.0, 1.0, "3 of 10")})
     assert (silent.value, silent.errors) == (250.0, {})
+
+
+def test_what_the_slabs_do_meanwhile_is_nothing_of_ours(bench: Bench, monkeypatch: pytest.MonkeyPatch):
+    ours = Contestant(bench.work, bench.site, 1)
+    ours.kind, ours.process = "ustack", object()  # type: ignore[assignment]
+    bench.contestants["ours"] = ours
+    grown = [(240.0, 3000.0, 1.0, ""), (230.0, 2900.0, 1.0, "")]
+    monkeypatch.setattr(idle, "grown", lambda contestant, count: grown.pop(0))
+    found = Idle().measure(bench, ours, "10,000 connections")
+    assert (found.value, found.errors) == (230.0, {})

@@ -64,6 +64,13 @@ def test_where_nobody_else_was_good_there_is_no_ratio():
     assert "made to fail" in summary.table(found)
 
 
+def test_what_has_no_rival_stands_below_the_table():
+    found = results(runs(ustack_memory=[160, 170, 180]), ustack_memory={"kind": "ustack"})
+    assert summary.table(found).splitlines()[-1] == (
+        "In memory, without a device: made, a point: 170 (160-180) requests/s."
+    )
+
+
 def test_words_of_a_contestant_are_no_markup():
     assert summary.plain("a|b <img src=x> `c` [d](e)\nf *g*") == "a&#124;b &lt;img src=x> 'c' &#91;d](e) f \\*g\\*"
 

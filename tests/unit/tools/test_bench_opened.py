@@ -10,7 +10,7 @@ import pytest
 from ustack.tools.bench.contestants.base import Contestant
 from ustack.tools.bench.experiments import opened
 from ustack.tools.bench.experiments.base import Bench
-from ustack.tools.bench.experiments.opened import Modems, Overload
+from ustack.tools.bench.experiments.opened import KeepAliveOpen, Modems, ModemsMany, Overload
 from ustack.tools.bench.generators import SEED, Shape, UstackLoad, Wrk, beside
 from ustack.tools.generators import LoadError
 
@@ -139,3 +139,29 @@ def test_what_it_prints_is_read_and_what_it_says_is_kept(tmp_path: Path):
 def test_errors_that_an_overload_may_have_are_named_as_the_client_names_them():
     text = (Path(__file__).parents[3] / "docs" / "load.md").read_text()
     assert all(kind in text for kind in opened.EXPECTED)
+
+
+def test_many_connections_come_from_many_addresses(server: Contestant, tmp_path: Path):
+    words = UstackLoad(tmp_path, 0).command(server, Shape(connections=28_000), 1)
+    assert "--sources" not in words
+    words = UstackLoad(tmp_path, 0).command(server, Shape(connections=100_000), 1)
+    assert words[words.index("--sources") + 1] == "198.18.0.100-198.18.0.103"
+    with pytest.raises(LoadError, match="want 179 addresses"):
+        UstackLoad(tmp_path, 0).command(server, Shape(connections=5_000_000), 1)
+
+
+def test_more_connections_than_descriptors_are_not_asked_for(server: Contestant, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("resource.getrlimit", lambda _: (20_000, 20_000))
+    assert "a process may have 20000 descriptors" in ModemsMany().unfit(server, "100,000 readers")
+    server.kind = "ustack"
+    assert ModemsMany().unfit(server, "100,000 readers") == ""
+
+
+def test_an_open_loop_counts_what_was_late_in_its_percentile(bench: Bench, server: Contestant, answers: Any):
+    given, asked = answers
+    given += [answer(900, {"unanswered": 100}), answer(900, {"length": 1})]
+    found = KeepAliveOpen().measure(bench, server, "20,000/s")
+    assert (found.value, found.errors) == (20.0, {})
+    assert found.details["good_per_second"] == 450
+    assert asked[0][asked[0].index("--rate") + 1] == "20000"
+    assert KeepAliveOpen().measure(bench, server, "20,000/s").errors == {"length": 1}
