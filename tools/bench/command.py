@@ -295,6 +295,7 @@ def report(file: Path, reference: str | None, page: Path | None) -> int:
 @click.option(
     "--name", default="", metavar="NAME", help="Of the kept file, without .jsonl.  [default: machine and day]"
 )
+@click.option("--note", default="", help="What a reader must know before the figures.")
 @click.option(
     "--results",
     "folder",
@@ -310,13 +311,13 @@ def report(file: Path, reference: str | None, page: Path | None) -> int:
     type=click.Path(dir_okay=False, path_type=Path),
     help="Which is to show it; '' for none.",
 )
-def keep(file: Path, name: str, folder: Path, readme: Path) -> int:
+def keep(*, file: Path, name: str, note: str, folder: Path, readme: Path) -> int:
     """Keep the runs of FILE in docs/results, with the main plot and table, and have the README show both."""
     from ustack.tools.bench import html
     from ustack.tools.bench import keep as keeping
 
     try:
-        written = keeping.keep(file, folder, None if readme == Path() else readme, name)
+        written = keeping.keep(file, folder, None if readme == Path() else readme, name, note)
     except (records.RecordsError, html.NoLibraries, keeping.NoPlace, OSError, ValueError) as error:
         raise click.ClickException(str(error)) from None
     for path in written:

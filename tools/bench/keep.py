@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""Keep a bench: its file in docs/results, the main plot and table beside it, and both in the README.
+"""Keep a bench: its file in the folder of results, the main plot and table beside it, and both in the README.
 
-    docs/results/NAME.jsonl     all runs, as they were written down
-    docs/results/NAME.md        the main table
-    docs/results/main.svg       the main plot, of the bench that was kept last
-    docs/results/README.md      a line in its table of files
-    README.md                   plot, machine, table and links, between two comments
+    NAME.jsonl     all runs, as they were written down
+    NAME + .md     the main table
+    main.svg       the main plot, of the bench that was kept last
+    the index      a line in its table of files
+    the README     plot, machine, table and links, between two comments
 
 All but the first are made of the first: the same command on a kept file makes them again, byte for byte.
 
@@ -14,6 +14,7 @@ It must not: compute a figure. Above: command. Below: plot, records, summary.
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -31,10 +32,13 @@ class NoPlace(Exception):
     """A file that was to be changed has no place for it."""
 
 
-def keep(file: Path, folder: Path, readme: Path | None, name: str = "") -> list[Path]:
-    """Everything above. name: of the kept file; "": by machine and day. readme: None changes none. Returns what was
-    written. Raises RecordsError, NoLibraries, NoPlace, OSError; ValueError if no run was good."""
+def keep(file: Path, folder: Path, readme: Path | None, name: str = "", note: str = "") -> list[Path]:
+    """Everything above. name: of the kept file; "": by machine and day. note: what a reader must know first; it goes
+    into the file's first record. readme: None changes none. Returns what was written. Raises RecordsError, NoLibraries,
+    NoPlace, OSError; ValueError if no run was good."""
     text = without_folder(file.read_text(encoding="utf-8"), ROOT)
+    if note:
+        text = with_note(text, note)
     results = parse(text.splitlines(keepends=True), str(file))
     name = name or name_of(results)
     drawing, table = plot.svg(results), summary.table(results)
@@ -49,6 +53,23 @@ def keep(file: Path, folder: Path, readme: Path | None, name: str = "") -> list[
     for path, what in written.items():  # nothing is written before everything is made
         path.write_text(what, encoding="utf-8")
     return list(written)
+
+
+def with_note(text: str, note: str) -> str:
+    """The file with a note in the record of the bench."""
+    lines = text.splitlines(keepends=True)
+    for number, line in enumerate(lines):
+        record = json.loads(line)
+        if record.get("type") == "bench":
+            lines[number] = json.dumps({**record, "note": note}) + "\n"
+            break
+    return "".join(lines)
+
+
+def note_of(results: Results) -> str:
+    """A paragraph of its own, or nothing."""
+    note = summary.plain(str(results.bench.get("note", "")))
+    return f"**{note}**\n\n" if note else ""
 
 
 def name_of(results: Results) -> str:
@@ -72,7 +93,7 @@ def page(results: Results, name: str, table: str) -> str:
     """The table by itself."""
     return (
         f"# {name}\n\nMade from [{name}.jsonl]({name}.jsonl) by `ustack bench keep`. "
-        f"{summary.machine_line(results)}.\n\n"
+        f"{summary.machine_line(results)}.\n\n{note_of(results)}"
         f"    {summary.plain(str(results.bench.get('command', '')))}\n\n{explanation()}\n\n{table}"
     )
 
@@ -81,7 +102,7 @@ def block(results: Results, name: str, table: str, where: str) -> str:
     """What the README shows."""
     link = f"[{name}.jsonl]({where}/{name}.jsonl)"
     return (
-        f"![ours and the best of the others, experiment by experiment]({where}/{PLOT})\n\n"
+        f"![ours and the best of the others, experiment by experiment]({where}/{PLOT})\n\n{note_of(results)}"
         f"{summary.machine_line(results)}. All runs, failed ones included: {link}; "
         f"`ustack bench report {where}/{name}.jsonl --html report.html` makes the whole report of them.\n\n"
         f"{table}\n{explanation()}\n"

@@ -115,6 +115,17 @@ def test_where_the_checkout_was_is_in_no_kept_file(place: Path):
     assert json.loads(found["docs/results/here.jsonl"].splitlines()[0])["command"] == "./.venv/bin/ustack bench"
 
 
+def test_a_note_stands_before_the_figures_and_stays_in_the_file(place: Path):
+    pytest.importorskip("matplotlib")
+    folder, readme = place / "docs/results", place / "README.md"
+    keep.keep(place / "runs.jsonl", folder, readme, "here", "on a <busy> day")
+    first = readme.read_text()
+    assert first.index("**on a &lt;busy> day**") < first.index("| made, a point")
+    assert "**on a &lt;busy> day**" in (folder / "here.md").read_text()
+    keep.keep(folder / "here.jsonl", folder, readme, "here")
+    assert readme.read_text() == first
+
+
 def test_only_whole_folders_are_shortened():
     folder = Path("/home/me/tree")
     assert without_folder("/home/me/tree/a /home/me/trees /x/home/me/tree/b", folder) == (
