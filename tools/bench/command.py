@@ -62,7 +62,7 @@ def bench() -> None:
 @bench.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("names", nargs=-1, metavar="[EXPERIMENT]...")
 @click.option("--contestants", "wanted", metavar="NAME,...", help="Who takes part, everywhere.  [default: see --list]")
-@click.option("--rounds", type=click.IntRange(1, 1000), help="[default: as many whole ones as fit into --minutes]")
+@click.option("--rounds", type=click.IntRange(1, 1000), help="[default: as many as fit into --minutes]")
 @click.option("--minutes", default=MINUTES, show_default=True, type=click.FloatRange(0.1, 10000), help="For rounds.")
 @click.option("--duration", default=1, show_default=True, type=click.IntRange(1, 600), help="Seconds of a measurement.")
 @click.option("--quick", is_flag=True, help="One point of each experiment, two rounds.")
@@ -208,7 +208,8 @@ def measure(
             runner.until_s = began + minutes * 60
         for number in range(1, (rounds or MOST_ROUNDS) + 1):
             spent_s = time.monotonic() - began
-            last = rounds or last_round(runner, number, spent_s, minutes * 60)
+            # One more than fit: it goes as far as there is time.
+            last = rounds or last_round(runner, number, spent_s, minutes * 60) + (spent_s < minutes * 60)
             if number > last:
                 break
             progress.update(task, total=sum(map(runner.planned_s, range(1, last + 1))))

@@ -122,7 +122,9 @@ class Runner:
         return self.bench.seconds + turn.experiment.beside_s
 
     def run_round(self, number: int) -> None:
-        """Measure everything once, as far as there is time."""
+        """Measure everything once, as far as there is time: a later round ends before a point, so that whoever is
+        asked there has been paired with all others."""
+        begun: tuple[str, str] | None = None
         for turn in self.turns(number):
             key = (turn.experiment.name, turn.point, turn.contestant.name)
             if why := turn.experiment.unfit(turn.contestant, turn.point):
@@ -130,11 +132,13 @@ class Runner:
                     self.skipped.add(key)
                     self.writer.write_run(Run(number, *key, value=None, errors={why: 1}, started_s=time.time()))
                 continue
-            if time.monotonic() >= self.until_s:
+            if time.monotonic() >= self.until_s and begun != key[:2]:
                 if number > 1:
                     return
                 self.writer.write_run(Run(number, *key, value=None, errors={NO_TIME: 1}, started_s=time.time()))
                 continue
+            if number > 1:
+                begun = key[:2]
             self.say(f"round {number}  {turn.experiment.name}  {turn.point}  {key[2]}", self.seconds_of(turn))
             self.writer.write_run(self.measure(turn))
 

@@ -224,7 +224,7 @@ def limited(seconds: float) -> Iterator[None]:
     lock that another keeper holds are all that it waits for. For the main thread."""
 
     def late(_number: int, frame: FrameType | None) -> None:
-        places = []
+        places: list[str] = []
         while frame is not None and len(places) < PLACES_SAID:
             places.append(f"{frame.f_code.co_name} ({Path(frame.f_code.co_filename).name}:{frame.f_lineno})")
             frame = frame.f_back

@@ -41,7 +41,12 @@ def test_what_has_no_time_is_said_in_the_first_round_and_not_begun_later(bench: 
     made = Runner(bench, [Slow()], Writer(io.StringIO()), until_s=3.0)
     made.start(["still", "second"], {"still": Still, "second": Second})
     made.run_round(1)
+    assert clock == [3.0]
     made.run_round(2)
+    made.until_s = 3.5  # over within the first point of the third round, which is asked to its end
+    made.run_round(3)
+    assert [(run.point, run.round) for run in made.writer.results.runs[4:]] == [("one", 3), ("one", 3)]
+    del made.writer.results.runs[4:]
     found = [(run.point, run.contestant, run.errors) for run in made.writer.results.runs]
     assert found == [
         ("one", "still", {}),

@@ -8,7 +8,8 @@ import json
 import shlex
 import sys
 import time
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 from ustack.tools.bench.contestants.base import Contestant
 from ustack.tools.bench.experiments.base import Bench, Experiment, Outcome, too_many
@@ -97,9 +98,9 @@ class IdleMemory(Experiment):
     unit = "bytes"
     lower_is_better = True
     only = ("ustack-memory",)
-    counts = (10_000, 100_000, 1_000_000)
-    points = tuple(f"{count:,} connections" for count in counts)
-    quick_points = points[:1]
+    counts: ClassVar[tuple[int, ...]] = (10_000, 100_000, 1_000_000)
+    points: Sequence[str] = tuple(f"{count:,} connections" for count in counts)
+    quick_points: Sequence[str] | None = points[:1]
     checks = ()
     beside_s = 4.0
     most_rounds = 1
@@ -124,7 +125,7 @@ class IdleTenMillion(IdleMemory):
     order = 25
     only_if_named = True
     title = "Memory of one of 10,000,000 connections of the stack's, without a device"
-    counts = (10_000_000,)
+    counts: ClassVar[tuple[int, ...]] = (10_000_000,)
     points = ("10,000,000 connections",)
     quick_points = None
     beside_s = 120.0
