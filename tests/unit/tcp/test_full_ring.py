@@ -160,7 +160,7 @@ def test_a_ring_of_two_frames_sends_what_a_large_one_sends(situation: Callable[[
 
 
 def test_a_repetition_without_a_record_waits_for_room_as_any_other() -> None:
-    """Without memory for flights (ustack/tcp/recovery/transmissions.pxd) as well, what goes again is in the next turn."""
+    """Without memory for flights (ustack/tcp/recovery/transmissions.pxd) what goes again is in the next turn, too."""
     wanted, _ = played(time_out, 1000, flights=0)
     taken, counted = played(time_out, 2, flights=0)
     assert counted["tx_ring_full"] > 0
@@ -189,6 +189,27 @@ def test_a_tail_probe_of_new_data_waits_for_room() -> None:
     assert counted["tail_probes_out"] == counted_full["tail_probes_out"] == PEERS
     assert counted_full["tx_ring_full"] > counted.get("tx_ring_full", 0)
     assert [len(segments) for segments in wanted.values()] == [1] * PEERS
+    assert taken == wanted
+
+
+def path_probe(play: Play) -> None:
+    """One segment of another size among others (RFC 4821 section 7.3)."""
+    for number in range(PEERS):
+        peer = ScriptedPeer(play.bed, port=1000 + number)
+        peer.send("S", options={"mss": 1460, "sack_permitted": True})
+        peer.expect("SA")
+        peer.send("A")
+        play.peers.append(peer)
+    play.all_do("send", bytes(range(250)) * 80)
+
+
+@pytest.mark.parametrize("tx_slots", range(2, 10))
+def test_a_probe_of_the_path_waits_for_room(tx_slots: int) -> None:
+    """Wherever in an output the ring is full: before the probe, at it, behind it."""
+    wanted, counted = played(path_probe, 1000, mtu_probing=2)
+    taken, counted_full = played(path_probe, tx_slots, mtu_probing=2)
+    assert counted["mtu_probes"] == counted_full["mtu_probes"] == PEERS
+    assert counted_full["tx_ring_full"] > 0
     assert taken == wanted
 
 

@@ -816,3 +816,29 @@ def test_no_search_without_memory_for_it_or_below_where_it_would_begin(config: d
         assert scene.testbed.counted().get("mtu_probes", 0) == 0
         assert scene.info()["smss"] == mss
         scene.abort()
+
+
+def test_a_probe_that_cannot_be_recorded_waits_until_it_can() -> None:
+    """Its answer could not be told from any other. The one record that a flight has of its own is in use."""
+    with established(measured=True, mtu_probing=2, transmissions=0, options=SACK) as scene:
+        scene.send(bytes(500))
+        assert len(scene.peer.catch_up()) == 500
+        scene.send(bytes(30_000))
+        scene.peer.expect_nothing()
+        assert scene.testbed.counted().get("mtu_probes", 0) == 0
+        assert scene.testbed.counted()["transmissions_refused"] > 0
+        scene.peer.send("A")
+        assert [len(segment.payload) for segment in scene.peer.drain()] != []
+        assert scene.testbed.counted()["mtu_probes"] == 1
+        scene.abort()
+
+
+def test_a_probe_that_is_the_first_of_a_paced_flight_paces_what_follows() -> None:
+    with established(measured=True, mtu_probing=2, pacing=1, options=SACK) as scene:
+        scene.testbed.advance(SECOND)
+        scene.send(bytes(30_000))
+        sizes = [len(segment.payload) for segment in scene.peer.queue]
+        assert scene.testbed.counted()["mtu_probes"] == 1
+        assert len(set(sizes)) == 2
+        assert max(sizes) > scene.info()["smss"]
+        scene.abort()
