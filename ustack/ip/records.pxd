@@ -25,7 +25,7 @@ cdef enum ip_status_t:
     IP_NO_MEMORY = 3
 
 cdef enum:
-    IP_DEFENCES = 64         # own addresses whose last defence is remembered; 24 bytes for each
+    IP_DEFENCES = 64         # own addresses whose last defence is remembered; 16 bytes for each
 
 cdef enum:
     IP_PROTO_ICMP = 1
