@@ -4,7 +4,8 @@
 A CannedClients is such a link and, behind it, as many keep-alive clients as wanted. Each asks for the same thing again
 as soon as it has the answer. Only the engine's polls are timed: requests are written before a poll, responses are
 looked at after it, so that the clients' work is not in the figure. Every response must be in order, whole and as long
-as the first one; anything else is counted in `unexpected`, and the measurement is worth nothing.
+as the first one; anything else is counted in `unexpected`, and the measurement is worth nothing. More clients than an
+address has ports live behind the first one's: the stack needs it as its gateway.
 
 Its frames have the options that Linux negotiates (timestamps on every segment). Neighbours: above, bench_request;
 below, engine, link/memory, wire.
@@ -15,6 +16,7 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
 from ustack.base.clock cimport clock_monotonic_ns
+from ustack.base.posix cimport htonl, ntohl
 from ustack.buf.frame cimport CHECKSUM_UNKNOWN, CHECKSUM_VERIFIED
 from ustack.engine.owner cimport Engine
 from ustack.engine.poll cimport engine_poll
@@ -36,12 +38,15 @@ import ipaddress
 
 cdef enum:
     FIRST_PORT = 2000
-    MOST_CLIENTS = 60000
+    PORTS = 60000                   # of each address
+    FURTHER_ADDRESS = 0x0A000000    # 10.0.0.0: that of the clients 1 * PORTS and on is the next one, and so on
+    MOST_CLIENTS = 1 << 26
     MOST_REQUEST_BYTES = 1024
     FRAME_BYTES = 1514              # of the longest that a client sends
     PROTOCOL_TCP = 6
     WINDOW = 64240
     POLL_STEP_NS = 10000            # what the stack's clock moves from poll to poll
+    ROUND_NS = 100000000            # ... or less: in this time each client has its turn, before the stack sends again
     OPEN_AT_ONCE = 32               # connections that are half open at a time
     MOST_IDLE_POLLS = 100           # without a response, before the clients give up
 
@@ -63,11 +68,13 @@ ctypedef struct canned_t:
     uint32_t client_count
     uint32_t opened                 # clients in play
     uint32_t next_client            # whose turn it is
+    uint64_t open_step_ns           # from poll to poll while clients come into play, and afterwards
+    uint64_t poll_step_ns
     memory_t *link                  # whose far end they are
     # who is who
     uint8_t client_mac[6]
     uint8_t server_mac[6]
-    uint32_t client_be
+    uint32_t client_be              # of the first PORTS clients
     uint32_t server_be
     uint16_t server_port
     uint8_t checksum                # checksum_status_t of what the clients send
@@ -92,6 +99,18 @@ cdef void write_requests(canned_t *canned) noexcept nogil:
         if canned.next_client == canned.opened:
             canned.next_client = 0
         looked += 1
+
+
+cdef inline uint32_t address_of(const canned_t *canned, uint32_t index) noexcept nogil:
+    """Network order."""
+    return canned.client_be if index < PORTS else htonl(FURTHER_ADDRESS + index // PORTS)
+
+
+cdef inline uint32_t client_at(const canned_t *canned, uint32_t address_be, uint16_t port) noexcept nogil:
+    """Index of the client there; if there is none, client_count or more."""
+    cdef uint64_t place = 0 if address_be == canned.client_be else <uint32_t>(ntohl(address_be) - FURTHER_ADDRESS)
+    cdef uint64_t index = place * PORTS + port - FIRST_PORT
+    return <uint32_t>index if FIRST_PORT <= port < FIRST_PORT + PORTS and index < canned.client_count else MOST_CLIENTS
 
 
 cdef void push_frame(canned_t *canned, uint32_t length) noexcept nogil:
@@ -120,7 +139,7 @@ cdef void write_segment(canned_t *canned, uint32_t index) noexcept nogil:
     if client.state != CLIENT_CLOSED and client.state != CLIENT_READY:
         return
     memset(&header, 0, sizeof(header))
-    header.sport = <uint16_t>(FIRST_PORT + index)
+    header.sport = <uint16_t>(FIRST_PORT + index % PORTS)
     header.dport = canned.server_port
     header.seq = client.snd_nxt
     header.window = WINDOW
@@ -132,7 +151,7 @@ cdef void write_segment(canned_t *canned, uint32_t index) noexcept nogil:
         header.wscale = 7
         client.snd_nxt += 1
         client.state = CLIENT_CONNECTING
-        push_segment(canned, &header, 0)
+        push_segment(canned, &header, address_of(canned, index), 0)
     else:
         header.flags = ACK | PSH
         header.has = HAS_TIMESTAMPS
@@ -141,10 +160,11 @@ cdef void write_segment(canned_t *canned, uint32_t index) noexcept nogil:
         client.snd_nxt += canned.request_bytes
         client.received = 0
         client.state = CLIENT_WAITING
-        push_segment(canned, &header, canned.request_bytes)
+        push_segment(canned, &header, address_of(canned, index), canned.request_bytes)
 
 
-cdef void push_segment(canned_t *canned, const header_t *header, uint32_t data_bytes) noexcept nogil:
+cdef void push_segment(canned_t *canned, const header_t *header, uint32_t source_be,
+                       uint32_t data_bytes) noexcept nogil:
     """Put a segment into the burst, followed by `data_bytes` of the request."""
     cdef uint8_t *out = far_reserve(canned.link, FRAME_BYTES)
     cdef uint8_t *tcp = out + ETHERNET_HEADER_BYTES + IPV4_HEADER_BYTES
@@ -157,7 +177,7 @@ cdef void push_segment(canned_t *canned, const header_t *header, uint32_t data_b
     ip.protocol = PROTOCOL_TCP
     ip.fragment = IPV4_DONT_FRAGMENT
     ip.total_length = <uint16_t>(IPV4_HEADER_BYTES + tcp_bytes)
-    ip.src_be = canned.client_be
+    ip.src_be = source_be
     ip.dst_be = canned.server_be
     ethernet_emit(out, canned.server_mac, canned.client_mac, ETHERTYPE_IPV4)
     ipv4_emit(out + ETHERNET_HEADER_BYTES, &ip)
@@ -193,11 +213,10 @@ cdef void read_frame(canned_t *canned, const uint8_t *frame, uint32_t length) no
     elif segment_parse(packet + ip.header_length, ip.total_length - ip.header_length, &segment) != 0:
         canned.unexpected += 1
     else:
-        read_segment(canned, &segment)
+        read_segment(canned, &segment, client_at(canned, ip.dst_be, segment.dport))
 
 
-cdef void read_segment(canned_t *canned, const segment_t *segment) noexcept nogil:
-    cdef uint32_t index = segment.dport - FIRST_PORT
+cdef void read_segment(canned_t *canned, const segment_t *segment, uint32_t index) noexcept nogil:
     cdef client_t *client
     if index >= canned.client_count or segment.flags & (RST | FIN):
         canned.unexpected += 1
@@ -226,7 +245,8 @@ cdef class CannedClients(MemoryLink):
     """`connections` clients that send `request`: the bytes of a whole HTTP request, whose response fits one segment.
 
     offload False: checksums are computed in software by both sides, as on a link that can do nothing for the stack.
-    The stack on this link must have the address `server` and must be driven by exchange() alone.
+    The stack on this link must have the address `server` and must be driven by exchange() alone. Beyond 60,000 of them
+    it needs the gateway `client`.
     """
 
     cdef canned_t canned
@@ -259,6 +279,8 @@ cdef class CannedClients(MemoryLink):
         self.canned.arp_due = ARP_REQUEST       # as a real client does first, so that the server knows it as well
         self.canned.checksum = CHECKSUM_VERIFIED if offload else CHECKSUM_UNKNOWN
         self.canned.now_ns = now_ns
+        self.canned.open_step_ns = min(POLL_STEP_NS, <uint64_t>ROUND_NS * OPEN_AT_ONCE // 2 // connections)
+        self.canned.poll_step_ns = min(POLL_STEP_NS, <uint64_t>ROUND_NS * ENGINE_BURST // connections)
 
     def __dealloc__(self) -> None:
         free(self.canned.clients)
@@ -313,11 +335,12 @@ cdef class CannedClients(MemoryLink):
         return spent_ns
 
 
-cdef void poll_once(canned_t *canned, Engine engine, uint64_t *spent_ns, uint64_t *polls) noexcept nogil:
+cdef void poll_once(canned_t *canned, Engine engine, uint64_t step_ns, uint64_t *spent_ns,
+                    uint64_t *polls) noexcept nogil:
     """One burst of requests, one poll, its responses."""
     cdef uint64_t before_ns
     write_requests(canned)
-    canned.now_ns += POLL_STEP_NS
+    canned.now_ns += step_ns
     before_ns = clock_monotonic_ns()
     engine_poll(&engine.c, canned.now_ns)
     spent_ns[0] += clock_monotonic_ns() - before_ns
@@ -333,9 +356,9 @@ cdef bint open_clients(canned_t *canned, Engine engine) noexcept nogil:
         first = canned.opened
         canned.opened = min(first + <uint32_t>OPEN_AT_ONCE, canned.client_count)
         canned.next_client = first
-        poll_once(canned, engine, &ignored_ns, &ignored_polls)              # SYN
+        poll_once(canned, engine, canned.open_step_ns, &ignored_ns, &ignored_polls)     # SYN
         canned.next_client = first
-        poll_once(canned, engine, &ignored_ns, &ignored_polls)              # ACK with a request
+        poll_once(canned, engine, canned.open_step_ns, &ignored_ns, &ignored_polls)     # ACK with a request
         for index in range(first, canned.opened):
             if canned.clients[index].state != CLIENT_READY:
                 return False
@@ -351,7 +374,7 @@ cdef bint exchange_until(canned_t *canned, Engine engine, uint64_t wanted, uint6
         return False
     while canned.responses < wanted:
         responses = canned.responses
-        poll_once(canned, engine, spent_ns, polls)
+        poll_once(canned, engine, canned.poll_step_ns, spent_ns, polls)
         idle_polls = 0 if canned.responses != responses else idle_polls + 1
         if canned.unexpected != 0 or idle_polls > MOST_IDLE_POLLS:
             return False

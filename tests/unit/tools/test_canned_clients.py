@@ -46,6 +46,18 @@ def test_every_client_is_answered_in_turn(site: Path, connections: int, offload:
         assert len(stack.connections()) == connections
 
 
+def test_clients_beyond_the_ports_of_an_address_are_behind_it(site: Path):
+    """Each of 60,100 is answered; with so many a look ahead over each burst changes nothing that they notice."""
+    link = CannedClients(60_100, REQUEST)
+    with HttpServer(site) as server, Stack(link, "198.18.0.2/24", "198.18.0.1", seed=1, now_ns=link.now_ns) as stack:
+        stack.listen(80, application=server, backlog=60_100)
+        link.exchange(stack, 3 * 60_100)
+        counters = stack.counters()
+        assert (link.unexpected, counters["connections_accepted"]) == (0, 60_100)
+        assert counters["segments_retransmitted"] == 0
+        assert sum(count for name, count in counters.items() if name.startswith("drop_")) == 0
+
+
 def test_the_second_exchange_goes_on_with_the_same_connections(site: Path):
     link = CannedClients(3, REQUEST)
     with serving(link, site) as stack:
@@ -81,7 +93,9 @@ def test_an_engine_on_another_link_is_refused():
         link.exchange(stack, 1)
 
 
-@pytest.mark.parametrize(("connections", "octets"), [(0, REQUEST), (60001, REQUEST), (1, b""), (1, b"x" * 1025)])
+@pytest.mark.parametrize(
+    ("connections", "octets"), [(0, REQUEST), ((1 << 26) + 1, REQUEST), (1, b""), (1, b"x" * 1025)]
+)
 def test_what_does_not_fit_is_refused(connections: int, octets: bytes):
     with pytest.raises(ValueError, match="1 to"):
         CannedClients(connections, octets)
