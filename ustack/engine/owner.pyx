@@ -37,6 +37,7 @@ from ustack.link.use cimport link_use
 from ustack.tcp.calls cimport tcp_set_listener_cc
 from ustack.tcp.cc.registry cimport cc_number
 from ustack.tcp.records.configuration cimport tcp_config_defaults, tcp_config_t
+from ustack.tcp.records.demux cimport flow_set_key
 from ustack.tcp.recovery.control cimport control_provide
 
 import errno
@@ -100,7 +101,7 @@ cdef class Engine(Transport):
         begin_layers(&self.c, &ip_config, &tcp_config, seed_word)
         if secrets is not None:             # what outsiders must not guess is worth more than the generator's 64 bits
             memcpy(self.c.tcp.secret, data_of(secrets), 16)
-            memcpy(self.c.tcp.flows.hash_key, data_of(secrets) + 16, 16)
+            flow_set_key(&self.c.tcp.flows, data_of(secrets) + 16)
         engine_transport_init(&self.c)
         self.table = &self.c.transport
         self.link = link

@@ -19,6 +19,7 @@ from libc.string cimport memset
 from ustack.application cimport application_t
 from ustack.base.clock cimport clock_monotonic_ns
 from ustack.base.counters cimport BYTES_OUT, FRAMES_OUT, HAND_OVERS, HAND_OVERS_AT_RETURN
+from ustack.engine.ahead cimport ahead_is_worth, look_ahead
 from ustack.engine.upcalls cimport (
     EVENTS, EVENTS_AGAIN, upcalls_deliver, upcalls_end_bursts, upcalls_finish, upcalls_gather, upcalls_hand_over,
     upcalls_make, upcalls_reads_on)
@@ -34,7 +35,8 @@ from ustack.tcp.output cimport OUTPUT_BLOCKED, tcp_output
 from ustack.tcp.records.demux cimport flow_connection, flow_slot_count, flow_turn
 from ustack.tcp.records.life cimport tcb_release
 from ustack.tcp.records.state cimport CLOSED, CLOSE_ABORTED, FIN_WAIT_2
-from ustack.tcp.records.tcb cimport TCB_ABORT, TCB_CLOSED_BY_APP, TCB_EV_CLOSED, TCB_LISTED, tcb_at, tcb_t, tcp_t
+from ustack.tcp.records.tcb cimport (
+    TCB_ABORT, TCB_CLOSED_BY_APP, TCB_EV_CLOSED, TCB_LISTED, flow_memo_t, tcb_at, tcb_t, tcp_t)
 from ustack.tcp.records.turn cimport TURN_STAGE_UNITS, TURN_UPCALL_UNITS, UNIT_BYTES_SHIFT, turn_t
 from ustack.tcp.records.work cimport turn_charge, work_add, work_return, work_take
 from ustack.tcp.timers cimport tcp_next_deadline, tcp_timers
@@ -108,8 +110,14 @@ cdef inline void take_frames(engine_t *engine, uint32_t n, uint64_t now_ns, bint
     cdef packet_t packet
     cdef delivery_t delivery
     cdef ip_verdict_t verdict
+    cdef flow_memo_t memos[ENGINE_BURST]
+    cdef bint ahead = ahead_is_worth(&engine.tcp, n)
     cdef uint32_t i
+    if ahead:
+        look_ahead(&engine.tcp, engine.frames, n, memos)
     for i in range(n):
+        if ahead:
+            engine.tcp.flows.memo = memos[i]
         turn_charge(&engine.tcp, FRAME_UNITS + (engine.frames[i].length >> UNIT_BYTES_SHIFT))
         verdict = ip_input(&engine.ip, &engine.frames[i], &packet, now_ns)
         if verdict == IP_TCP:

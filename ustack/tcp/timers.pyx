@@ -11,13 +11,14 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from ustack.base.counters cimport (
     KEEPALIVE_PROBES_OUT, ORPHANS_TIMED_OUT, RETRANSMIT_TIMEOUTS, SEGMENTS_RETRANSMITTED, count)
+from ustack.base.prefetch cimport prefetch_lines
 from ustack.base.wheel cimport TIMER_NONE, WHEEL_TICK_SHIFT, timer_event_t, wheel_arm, wheel_expire, wheel_next_ns
 from ustack.ip.layer cimport IP_RING_FULL, ip_is_unreached
 from ustack.tcp.cc.contract cimport cc_ops_t, cc_view_t
 from ustack.tcp.emit cimport emit_syn_ack
 from ustack.tcp.ending cimport connection_end, syn_received_remove, time_wait_remove
 from ustack.tcp.records.deadlines cimport (
-    TIMER_SYN_RECEIVED, deadline_clear, deadline_expired, deadlines_arm, tcp_tick, tick_reached)
+    TIMER_CONNECTION, TIMER_SYN_RECEIVED, deadline_clear, deadline_expired, deadlines_arm, tcp_tick, tick_reached)
 from ustack.tcp.records.flight cimport (
     FLIGHT_MARKED, FLIGHT_PROBE, FLIGHT_REORDER, FLIGHT_TIMEOUT_UNDONE, flight_t)
 from ustack.tcp.records.state cimport (
@@ -43,6 +44,7 @@ cdef enum:
     TIMERS_A_TURN = 1024                    # that fire, and as many TIME-WAIT records
     MOVES_A_TURN = 4096                     # timers of the wheel's higher levels that come nearer
     RING_FULL_RETRY_NS = 1000000
+    COLD_CONNECTIONS = 1024                 # with more, a record is not expected in the caches
     MAX_BACKOFF = 250                       # beyond any R2: the interval stops growing at config.rto_max_ns long before
 
 
@@ -53,6 +55,10 @@ cdef void tcp_timers(tcp_t *tcp, uint64_t now_ns) noexcept nogil:
     while n == EVENTS_AT_ONCE and fired < TIMERS_A_TURN:
         n = wheel_expire(&tcp.wheel, now_ns, events, EVENTS_AT_ONCE, &moves)
         fired += n
+        if tcp.tcbs.in_use > COLD_CONNECTIONS:
+            for i in range(n):
+                if events[i].kind == TIMER_CONNECTION:
+                    prefetch_lines(tcb_at(tcp, events[i].owner), sizeof(tcb_t))
         for i in range(n):
             if events[i].kind == TIMER_SYN_RECEIVED:
                 syn_received_expired(tcp, events[i].owner)

@@ -9,9 +9,11 @@
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
+from ustack.base.prefetch cimport prefetch
 from ustack.base.prng cimport siphash13, siphash13_of_12
 from ustack.base.types cimport ip_addr_is_v4, ip_addr_t
-from ustack.tcp.records.tcb cimport flow_key_t, flow_slot_t, flow_table_t, listener_t, tcb_at, tcb_t, tcp_t
+from ustack.tcp.records.tcb cimport (
+    flow_key_t, flow_memo_t, flow_slot_t, flow_table_t, listener_t, tcb_at, tcb_t, tcp_t)
 
 cdef enum flow_kind_t:
     FLOW_NONE = 0
@@ -21,6 +23,8 @@ cdef enum flow_kind_t:
 
 cdef enum:
     FLOW_INDEX_BITS = 30
+    FLOW_INDEX_MASK = (1 << FLOW_INDEX_BITS) - 1
+    GUESS_SLOTS = 8                         # a line of them
 
 ctypedef struct flow_t:
     flow_kind_t kind
@@ -30,22 +34,54 @@ ctypedef struct flow_t:
 cdef flow_slot_t *flow_slots_map(uint32_t count) noexcept nogil
 cdef int flow_table_init(flow_table_t *flows, uint32_t slots) noexcept nogil
 cdef void flow_table_free(flow_table_t *flows) noexcept nogil
+# The hash's 16 bytes, before anything is in the table.
+cdef void flow_set_key(flow_table_t *flows, const uint8_t *key) noexcept nogil
 # FLOW_NONE: no record has the key.
-cdef flow_t flow_find(const tcp_t *tcp, const flow_key_t *key) noexcept nogil
+cdef flow_t flow_find(tcp_t *tcp, const flow_key_t *key) noexcept nogil
 # 0, or -1 without memory. The key must not be in the table; the record holds it and must outlive the entry.
 cdef int flow_insert(tcp_t *tcp, const flow_key_t *key, flow_kind_t kind, uint32_t index) noexcept nogil
 cdef void flow_remove(tcp_t *tcp, const flow_key_t *key) noexcept nogil
 # The keyed hash of what differs between keys: three words of IPv4's, all of IPv6's.
-cdef inline uint32_t flow_hash(const tcp_t *tcp, const flow_key_t *key) noexcept nogil:
+cdef inline uint32_t flow_hash_of(const flow_table_t *flows, uint64_t addresses, uint32_t ports) noexcept nogil:
+    return <uint32_t>siphash13_of_12(flows.hash_key, addresses, ports)
+
+
+# The latest hash is kept: who opens, moves and removes an entry hashes its key three times, and a look ahead over the
+# burst (engine/ahead) has hashed it before.
+cdef inline uint32_t flow_hash(tcp_t *tcp, const flow_key_t *key) noexcept nogil:
+    cdef flow_memo_t *memo = &tcp.flows.memo
+    cdef uint64_t addresses = <uint64_t>key.laddr.words_be[3] << 32 | key.raddr.words_be[3]
+    cdef uint32_t ports = <uint32_t>key.lport << 16 | key.rport
     if not ip_addr_is_v4(&key.raddr):
         return <uint32_t>siphash13(tcp.flows.hash_key, key, sizeof(flow_key_t))
-    return <uint32_t>siphash13_of_12(tcp.flows.hash_key,
-                                     <uint64_t>key.laddr.words_be[3] << 32 | key.raddr.words_be[3],
-                                     <uint32_t>key.lport << 16 | key.rport)
+    if memo.addresses != addresses or memo.ports != ports:
+        memo.addresses = addresses
+        memo.ports = ports
+        memo.tag = flow_hash_of(&tcp.flows, addresses, ports)
+    return memo.tag
+
+
 # Give an existing entry another record of the same key (SYN-RECEIVED -> connection -> TIME-WAIT).
 cdef void flow_retarget(tcp_t *tcp, const flow_key_t *key, flow_kind_t kind, uint32_t index) noexcept nogil
 # A step of growing or shrinking, once a turn: so that it ends without another connection, too.
 cdef void flow_turn(tcp_t *tcp) noexcept nogil
+
+
+# For a look ahead: the line where a search for this hash begins, and (once it is there) the first target of that hash
+# in it; 0: none. It may be another key's, and an entry may lie in the next line, or still in the table that is being
+# emptied: a guess.
+cdef inline void flow_prefetch(const tcp_t *tcp, uint32_t tag) noexcept nogil:
+    prefetch(&tcp.flows.slots[tag & tcp.flows.mask])
+
+
+cdef inline uint32_t flow_guess(const tcp_t *tcp, uint32_t tag) noexcept nogil:
+    cdef uint32_t at = tag & tcp.flows.mask
+    cdef uint32_t end = (at | (GUESS_SLOTS - 1)) + 1
+    while at < end and tcp.flows.slots[at].target != 0:
+        if tcp.flows.slots[at].tag == tag:
+            return tcp.flows.slots[at].target
+        at += 1
+    return 0
 
 
 # For walks over all connections: slots there are now, and the connection in slot `at`, NULL: none. A removal may bring
@@ -62,7 +98,7 @@ cdef inline tcb_t *flow_connection(const tcp_t *tcp, uint64_t at) noexcept nogil
         target = tcp.flows.old_slots[at - tcp.flows.mask - 1].target
     if target >> FLOW_INDEX_BITS != FLOW_CONNECTION:
         return NULL
-    return tcb_at(tcp, target & ((1u << FLOW_INDEX_BITS) - 1))
+    return tcb_at(tcp, target & FLOW_INDEX_MASK)
 
 
 # Most specific first: the exact address, then any of ours. NULL: nobody listens.

@@ -16,7 +16,6 @@ from ustack.tcp.records.tcb cimport TCP_MAX_LISTENERS, flow_slot_t, flow_table_t
 
 
 cdef enum:
-    FLOW_INDEX_MASK = (1 << FLOW_INDEX_BITS) - 1
     ISN_TICK_SHIFT = 12                     # 4096 ns
     SLOTS_A_CHANGE = 8                      # moved with each insertion and removal, while there are two tables
     SLOTS_A_TURN = 256
@@ -53,6 +52,13 @@ cdef void flow_table_free(flow_table_t *flows) noexcept nogil:
     flows.slots = NULL
     flows.old_slots = NULL
     flows.retired = NULL
+
+
+cdef void flow_set_key(flow_table_t *flows, const uint8_t *key) noexcept nogil:
+    memcpy(flows.hash_key, key, sizeof(flows.hash_key))
+    flows.memo.addresses = 0
+    flows.memo.ports = 0
+    flows.memo.tag = flow_hash_of(flows, 0, 0)
 
 
 # ---------------------------------------------------------------- looking up
@@ -107,7 +113,7 @@ cdef inline flow_slot_t *flow_slot(const tcp_t *tcp, const flow_key_t *key, uint
     return probe(tcp, flows.slots, flows.mask, key, tag)
 
 
-cdef flow_t flow_find(const tcp_t *tcp, const flow_key_t *key) noexcept nogil:
+cdef flow_t flow_find(tcp_t *tcp, const flow_key_t *key) noexcept nogil:
     cdef uint32_t target = flow_slot(tcp, key, flow_hash(tcp, key)).target
     cdef flow_t found
     found.kind = <flow_kind_t>(target >> FLOW_INDEX_BITS)

@@ -11,7 +11,7 @@ from ustack.buf.slab cimport SLAB_MOST, slab_alloc, slab_destroy, slab_init
 from ustack.tcp.cc.registry cimport CC_FIRST, cc_default_table, cc_table
 from ustack.tcp.records.accecn cimport accecn_of
 from ustack.tcp.records.configuration cimport PACING_ALWAYS, usable_low_water, usable_unsent_low_water
-from ustack.tcp.records.demux cimport flow_table_free, flow_table_init
+from ustack.tcp.records.demux cimport flow_set_key, flow_table_free, flow_table_init
 from ustack.tcp.records.duplicates cimport duplicate_forget
 from ustack.tcp.records.flight cimport flight_t, transmission_t
 from ustack.tcp.records.rx_queue cimport rx_memory_destroy, rx_memory_init, rx_queue_free, rx_queue_t
@@ -48,7 +48,7 @@ cdef int tcp_init(tcp_t *tcp, ip_t *ip, counters_t *counters, const tcp_config_t
     memcpy(tcp.secret, word, 16)
     word[0] = prng_next(&prng)
     word[1] = prng_next(&prng)
-    memcpy(tcp.flows.hash_key, word, 16)
+    flow_set_key(&tcp.flows, <const uint8_t *>word)
     tcp.timestamp_offset = <uint32_t>prng_next(&prng)
     for i in range(TCP_EPHEMERAL_COUNTERS):
         tcp.candidate_next[i] = <uint32_t>prng_next(&prng)

@@ -304,6 +304,12 @@ ctypedef struct flow_slot_t:
     uint32_t tag                            # hash of the key, for comparing before looking
     uint32_t target                         # kind << 30 | index; 0: empty
 
+# The hash of one IPv4 key. It is right whenever it was made: the hash's key never changes.
+ctypedef struct flow_memo_t:                # 16 bytes
+    uint64_t addresses                      # laddr << 32 | raddr
+    uint32_t ports                          # lport << 16 | rport
+    uint32_t tag
+
 # Two tables while one is emptied into the other (demux.pyx). They are mapped: a new one is zero without being touched.
 ctypedef struct flow_table_t:
     flow_slot_t *slots
@@ -317,6 +323,7 @@ ctypedef struct flow_table_t:
     flow_slot_t *retired                    # emptied; unmapped piece by piece, from its end
     size_t retired_bytes
     uint8_t hash_key[16]
+    flow_memo_t memo                        # of the key that was hashed last, or will be next (engine/ahead)
 
 ctypedef struct tcp_t:
     ip_t *ip

@@ -45,7 +45,7 @@ cdef enum:
 # A connection has ended.
 cdef void timestamp_note_end(tcp_t *tcp, const tcb_t *tcb) noexcept nogil
 # How long a SYN with timestamps for this connection has to wait; 0: not at all.
-cdef uint32_t timestamp_wait_ms(const tcp_t *tcp, const flow_key_t *key) noexcept nogil
+cdef uint32_t timestamp_wait_ms(tcp_t *tcp, const flow_key_t *key) noexcept nogil
 # For a pair that is not in its place of the table: hashed, and put there if it is IPv4.
 cdef uint32_t timestamp_offset_of(tcp_t *tcp, const flow_key_t *key) noexcept nogil
 

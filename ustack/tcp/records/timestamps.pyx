@@ -34,7 +34,7 @@ cdef uint32_t timestamp_offset_of(tcp_t *tcp, const flow_key_t *key) noexcept no
 
 # ---------------------------------------------------------------- after slow ticks
 
-cdef inline uint32_t tag_of(const tcp_t *tcp, const flow_key_t *key) noexcept nogil:
+cdef inline uint32_t tag_of(tcp_t *tcp, const flow_key_t *key) noexcept nogil:
     return flow_hash(tcp, key) | 1
 
 
@@ -61,7 +61,7 @@ cdef void timestamp_note_end(tcp_t *tcp, const tcb_t *tcb) noexcept nogil:
     place.shown = shown
 
 
-cdef uint32_t timestamp_wait_ms(const tcp_t *tcp, const flow_key_t *key) noexcept nogil:
+cdef uint32_t timestamp_wait_ms(tcp_t *tcp, const flow_key_t *key) noexcept nogil:
     cdef uint32_t tag = tag_of(tcp, key)
     cdef const slow_end_t *place = &tcp.slow_ends[(tag >> 1) % SLOW_ENDS]
     return left_ms(tcp, place) if place.tag == tag or place.tag == SEVERAL else 0
