@@ -12,22 +12,6 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 
-cdef extern from *:
-    """
-    /* SipHash reads words as little-endian (paper, section 2). */
-    #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
-      #define ustack_le64(x) __builtin_bswap64(x)
-    #else
-      #define ustack_le64(x) (x)
-    #endif
-    """
-    uint64_t le64 "ustack_le64"(uint64_t value) noexcept nogil
-
-
-cdef inline uint64_t _rotl(uint64_t x, int bits) noexcept nogil:
-    return (x << bits) | (x >> (64 - bits))
-
-
 cdef void prng_seed(prng_t *prng, uint64_t seed) noexcept nogil:
     # splitmix64: neighbouring seeds give unrelated states, and no seed gives the all-zero state, which
     # xoshiro would never leave (its four outputs are a bijection of four different counters).
@@ -42,14 +26,14 @@ cdef void prng_seed(prng_t *prng, uint64_t seed) noexcept nogil:
 
 
 cdef uint64_t prng_next(prng_t *prng) noexcept nogil:
-    cdef uint64_t result = _rotl(prng.s[1] * 5, 7) * 9
+    cdef uint64_t result = rotl(prng.s[1] * 5, 7) * 9
     cdef uint64_t t = prng.s[1] << 17
     prng.s[2] ^= prng.s[0]
     prng.s[3] ^= prng.s[1]
     prng.s[1] ^= prng.s[2]
     prng.s[0] ^= prng.s[3]
     prng.s[2] ^= t
-    prng.s[3] = _rotl(prng.s[3], 45)
+    prng.s[3] = rotl(prng.s[3], 45)
     return result
 
 
@@ -72,54 +56,6 @@ cdef double prng_unit(prng_t *prng) noexcept nogil:
     return <double>(prng_next(prng) >> 11) * (1.0 / 9007199254740992.0)
 
 
-ctypedef struct sip_t:
-    uint64_t v0
-    uint64_t v1
-    uint64_t v2
-    uint64_t v3
-
-
-cdef inline void _sip_round(sip_t *s) noexcept nogil:
-    s.v0 += s.v1
-    s.v1 = _rotl(s.v1, 13) ^ s.v0
-    s.v0 = _rotl(s.v0, 32)
-    s.v2 += s.v3
-    s.v3 = _rotl(s.v3, 16) ^ s.v2
-    s.v0 += s.v3
-    s.v3 = _rotl(s.v3, 21) ^ s.v0
-    s.v2 += s.v1
-    s.v1 = _rotl(s.v1, 17) ^ s.v2
-    s.v2 = _rotl(s.v2, 32)
-
-
-cdef inline void _sip_begin(sip_t *s, const uint8_t *key) noexcept nogil:
-    cdef uint64_t k0, k1
-    memcpy(&k0, key, 8)
-    memcpy(&k1, key + 8, 8)
-    k0 = le64(k0)
-    k1 = le64(k1)
-    s.v0 = k0 ^ 0x736F6D6570736575ULL
-    s.v1 = k1 ^ 0x646F72616E646F6DULL
-    s.v2 = k0 ^ 0x6C7967656E657261ULL
-    s.v3 = k1 ^ 0x7465646279746573ULL
-
-
-cdef inline void _sip_word(sip_t *s, uint64_t word, int block_rounds) noexcept nogil:
-    cdef int _round
-    s.v3 ^= word
-    for _round in range(block_rounds):
-        _sip_round(s)
-    s.v0 ^= word
-
-
-cdef inline uint64_t _sip_end(sip_t *s, int final_rounds) noexcept nogil:
-    cdef int _round
-    s.v2 ^= 0xFF
-    for _round in range(final_rounds):
-        _sip_round(s)
-    return s.v0 ^ s.v1 ^ s.v2 ^ s.v3
-
-
 cdef inline uint64_t _siphash(const uint8_t *key, const void *message, size_t length,
                               int block_rounds, int final_rounds) noexcept nogil:
     cdef sip_t s
@@ -127,16 +63,16 @@ cdef inline uint64_t _siphash(const uint8_t *key, const void *message, size_t le
     cdef uint64_t last = <uint64_t>length << 56
     cdef const uint8_t *data = <const uint8_t *>message
     cdef size_t i
-    _sip_begin(&s, key)
+    sip_begin(&s, key)
     while length >= 8:
         memcpy(&word, data, 8)
-        _sip_word(&s, le64(word), block_rounds)
+        sip_word(&s, le64(word), block_rounds)
         data += 8
         length -= 8
     for i in range(length):
         last |= <uint64_t>data[i] << (8 * i)
-    _sip_word(&s, last, block_rounds)
-    return _sip_end(&s, final_rounds)
+    sip_word(&s, last, block_rounds)
+    return sip_end(&s, final_rounds)
 
 
 cdef uint64_t siphash24(const uint8_t *key, const void *data, size_t length) noexcept nogil:
@@ -145,14 +81,6 @@ cdef uint64_t siphash24(const uint8_t *key, const void *data, size_t length) noe
 
 cdef uint64_t siphash13(const uint8_t *key, const void *data, size_t length) noexcept nogil:
     return _siphash(key, data, length, 1, 3)
-
-
-cdef uint64_t siphash13_of_12(const uint8_t *key, uint64_t word, uint32_t half) noexcept nogil:
-    cdef sip_t s
-    _sip_begin(&s, key)
-    _sip_word(&s, word, 1)
-    _sip_word(&s, <uint64_t>12 << 56 | half, 1)
-    return _sip_end(&s, 3)
 
 
 # -- Python face, for tests and for tools that want the same numbers as the stack

@@ -22,9 +22,10 @@ from libc.stdint cimport uint16_t, uint32_t, uint64_t
 from ustack.base.counters cimport counters_t
 from ustack.base.types cimport ip_addr_t
 from ustack.ip.family cimport ip_default_packet_bytes, ip_header_bytes
+from ustack.ip.neighbour cimport neighbour_fresh, neighbour_t
 from ustack.ip.records cimport (
     IP_CONSUMED, IP_NO_MEMORY, IP_NO_ROUTE, IP_OK, IP_PROTO_TCP, IP_RING_FULL, IP_TCP,
-    IP_TCP_ERROR, ip_config_t, ip_route_t, ip_status_t, ip_t, ip_verdict_t, packet_t)
+    IP_TCP_ERROR, ip_config_t, ip_on_link, ip_route_t, ip_status_t, ip_t, ip_verdict_t, packet_t)
 from ustack.ip.v4.input cimport ip_input
 from ustack.ip.v4.output cimport (
     ip_can_gather, ip_commit, ip_commit_gathered, ip_payload_max, ip_payload_mtu, ip_reserve)
@@ -53,7 +54,15 @@ cdef void ip_source(const ip_t *ip, uint32_t number, ip_addr_t *out) noexcept no
 # The upper layer has been answered from `address`: its next hop is reachable without a question (RFC 4861 section
 # 7.3.1).
 # neighbour: the caller's hint. It may be stale: nothing happens if that entry is somebody else's by now.
-cdef void ip_confirm(ip_t *ip, uint16_t neighbour, const ip_addr_t *address, uint64_t now_ns) noexcept nogil
+cdef inline void ip_confirm(ip_t *ip, uint16_t neighbour, const ip_addr_t *address, uint64_t now_ns) noexcept nogil:
+    cdef neighbour_t *entry = neighbour_fresh(
+        ip.neighbours, neighbour, address if ip_on_link(ip, address.words_be[3]) else &ip.config.gateway, now_ns)
+    if entry != NULL and entry.first == NULL:
+        entry.fresh_until_ns = now_ns + ip.config.neighbour_reachable_ns
+    else:
+        confirm_anew(ip, neighbour, address, now_ns)
+# ... of an entry that is not known to be reachable now.
+cdef void confirm_anew(ip_t *ip, uint16_t neighbour, const ip_addr_t *address, uint64_t now_ns) noexcept nogil
 # Due neighbour retries, expiries and announcements; call once a poll. Returns ip_next_deadline.
 cdef uint64_t ip_timers(ip_t *ip, uint64_t now_ns) noexcept nogil
 # The next packet of ours that ip_timers gave up because its neighbour does not answer ARP, as if a router had sent it

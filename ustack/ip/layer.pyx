@@ -81,7 +81,7 @@ cdef void ip_source(const ip_t *ip, uint32_t number, ip_addr_t *out) noexcept no
         ranges_nth(ip.config.ranges, ip.config.range_count, number % ip_sources(ip), out)
 
 
-cdef void ip_confirm(ip_t *ip, uint16_t neighbour, const ip_addr_t *address, uint64_t now_ns) noexcept nogil:
+cdef void confirm_anew(ip_t *ip, uint16_t neighbour, const ip_addr_t *address, uint64_t now_ns) noexcept nogil:
     cdef neighbour_t *entry
     if neighbour == 0 or neighbour > ip.neighbours.limit:
         return

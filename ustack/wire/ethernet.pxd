@@ -11,9 +11,10 @@
 #     +-----------+-----------+---+
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
-from libc.string cimport memcmp, memcpy
+from libc.string cimport memcpy
 
-from ustack.wire.octets cimport write_u16
+from ustack.base.counters cimport DROP_FRAME_TRUNCATED
+from ustack.wire.octets cimport read_u16, read_u16_be, read_u32_be, write_u16
 
 cdef enum:
     ETHERNET_HEADER_BYTES = 14
@@ -39,7 +40,15 @@ ctypedef struct vlan_tag_t:
     uint16_t ethertype       # of what follows
 
 # 0, or the counter_t to drop the frame under.
-cdef int ethernet_parse(const uint8_t *frame, uint32_t length, ethernet_t *out) noexcept nogil
+cdef inline int ethernet_parse(const uint8_t *frame, uint32_t length, ethernet_t *out) noexcept nogil:
+    if length < ETHERNET_HEADER_BYTES:
+        return DROP_FRAME_TRUNCATED
+    memcpy(out.destination, frame, 6)
+    memcpy(out.source, frame + 6, 6)
+    out.ethertype = read_u16(frame + 12)
+    return 0
+
+
 cdef int vlan_tag_parse(const uint8_t *tag, uint32_t length, vlan_tag_t *out) noexcept nogil
 
 
@@ -65,4 +74,4 @@ cdef inline bint mac_is_zero(const uint8_t *mac) noexcept nogil:
 
 
 cdef inline bint mac_equal(const uint8_t *a, const uint8_t *b) noexcept nogil:
-    return memcmp(a, b, 6) == 0
+    return read_u32_be(a) == read_u32_be(b) and read_u16_be(a + 4) == read_u16_be(b + 4)

@@ -2,20 +2,10 @@
 """Ethernet II headers: bytes to fields and back."""
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
-from libc.string cimport memcpy
 
 from ustack.base.bytestring cimport bytes_from, data_of
 from ustack.base.counters cimport counter_t
 from ustack.wire.octets cimport read_u16
-
-
-cdef int ethernet_parse(const uint8_t *frame, uint32_t length, ethernet_t *out) noexcept nogil:
-    if length < ETHERNET_HEADER_BYTES:
-        return counter_t.DROP_FRAME_TRUNCATED
-    memcpy(out.destination, frame, 6)
-    memcpy(out.source, frame + 6, 6)
-    out.ethertype = read_u16(frame + 12)
-    return 0
 
 
 cdef int vlan_tag_parse(const uint8_t *tag, uint32_t length, vlan_tag_t *out) noexcept nogil:

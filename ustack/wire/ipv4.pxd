@@ -16,9 +16,12 @@
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
+from ustack.base.counters cimport (
+    DROP_IP_CHECKSUM, DROP_IP_HEADER_LENGTH, DROP_IP_TOTAL_LENGTH, DROP_IP_TRUNCATED, DROP_IP_VERSION)
 from ustack.base.posix cimport htonl, ntohs
-from ustack.wire.checksum cimport checksum_add, checksum_emit, checksum_update16
-from ustack.wire.octets cimport read_u16_be, read_u32_be, write_u16_be, write_u32_be
+from ustack.wire.checksum cimport (
+    checksum_add, checksum_emit, checksum_fold, checksum_partial, checksum_update16)
+from ustack.wire.octets cimport read_u16, read_u16_be, read_u32_be, write_u16_be, write_u32_be
 
 cdef enum:
     IPV4_HEADER_BYTES = 20               # without options
@@ -47,9 +50,6 @@ ctypedef struct ipv4_t:
     uint32_t src_be
     uint32_t dst_be
 
-# Checks version, header length, total length and header checksum, in this order. `length` may count padding.
-# 0, or the counter_t to drop the packet under.
-cdef int ipv4_parse(const uint8_t *packet, uint32_t length, ipv4_t *out) noexcept nogil
 # As ipv4_parse for a packet quoted in an ICMP error: its end is cut off, and its header was rewritten on the way,
 # so neither total length nor checksum is judged. 0, or DROP_ICMP_TRUNCATED.
 cdef int ipv4_parse_quoted(const uint8_t *packet, uint32_t length, ipv4_t *out) noexcept nogil
@@ -65,6 +65,41 @@ cdef inline uint32_t ipv4_header_sum(const uint8_t *header) noexcept nogil:
     return checksum_add(<uint32_t>sum, <uint32_t>(sum >> 32))
 
 
+cdef inline void ipv4_read(const uint8_t *packet, ipv4_t *out) noexcept nogil:
+    out.header_length = (packet[0] & 0xF) * 4
+    out.tos = packet[1]
+    out.total_length = read_u16(packet + 2)
+    out.identification = read_u16(packet + 4)
+    out.fragment = read_u16(packet + 6)
+    out.ttl = packet[8]
+    out.protocol = packet[9]
+    out.src_be = read_u32_be(packet + 12)
+    out.dst_be = read_u32_be(packet + 16)
+
+
+# Checks version, header length, total length and header checksum, in this order. `length` may count padding.
+# 0, or the counter_t to drop the packet under.
+cdef inline int ipv4_parse(const uint8_t *packet, uint32_t length, ipv4_t *out) noexcept nogil:
+    cdef uint32_t sum
+    if length < IPV4_HEADER_BYTES:
+        return DROP_IP_TRUNCATED
+    if packet[0] >> 4 != 4:                                      # RFC 1122 section 3.2.1.1
+        return DROP_IP_VERSION
+    ipv4_read(packet, out)
+    if out.header_length < IPV4_HEADER_BYTES:
+        return DROP_IP_HEADER_LENGTH
+    if out.header_length > length:
+        return DROP_IP_TRUNCATED
+    if out.total_length < out.header_length or out.total_length > length:
+        return DROP_IP_TOTAL_LENGTH
+    sum = ipv4_header_sum(packet)                                # RFC 1122 section 3.2.1.2
+    if out.header_length > IPV4_HEADER_BYTES:
+        sum = checksum_partial(packet + IPV4_HEADER_BYTES, out.header_length - IPV4_HEADER_BYTES, sum)
+    if checksum_fold(sum) != 0xFFFF:
+        return DROP_IP_CHECKSUM
+    return 0
+
+
 # Sum of the pseudo-header of TCP and UDP (RFC 9293 section 3.1). `length` is that of transport header and data.
 cdef inline uint32_t ipv4_pseudo_sum(uint32_t src_be, uint32_t dst_be, uint8_t protocol,
                                      uint32_t length) noexcept nogil:
@@ -72,15 +107,14 @@ cdef inline uint32_t ipv4_pseudo_sum(uint32_t src_be, uint32_t dst_be, uint8_t p
     return checksum_add(<uint32_t>sum, <uint32_t>(sum >> 32))
 
 
-# Writes IPV4_HEADER_BYTES bytes, no options; header_length is not looked at. Whole words are stored, because
-# ipv4_finish loads them again at once: a load that spans narrower stores waits until they have left the store buffer.
-cdef inline void ipv4_emit(uint8_t *out, const ipv4_t *fields) noexcept nogil:
+# Writes IPV4_HEADER_BYTES bytes, no options, for ipv4_finish; header_length is not looked at. Whole words are stored,
+# because that loads them again soon: a load that spans narrower stores waits until they have left the store buffer.
+cdef inline void ipv4_begin(uint8_t *out, const ipv4_t *fields) noexcept nogil:
     write_u32_be(out, htonl(<uint32_t>0x45000000 | <uint32_t>fields.tos << 16))
     write_u32_be(out + 4, htonl(fields.fragment))
     write_u32_be(out + 8, htonl(<uint32_t>fields.ttl << 24 | <uint32_t>fields.protocol << 16))
     write_u32_be(out + 12, fields.src_be)
     write_u32_be(out + 16, fields.dst_be)
-    ipv4_finish(out, fields.total_length, fields.identification)
 
 
 # Writes what may be known only when the packet is complete: total length, identification, and the checksum over all.
@@ -92,6 +126,11 @@ cdef inline void ipv4_finish(uint8_t *out, uint16_t total_length, uint16_t ident
     write_u32_be(out, first)
     write_u32_be(out + 4, second)
     write_u32_be(out + 8, third | htonl(ntohs(checksum_emit(checksum_add(<uint32_t>sum, <uint32_t>(sum >> 32))))))
+
+
+cdef inline void ipv4_emit(uint8_t *out, const ipv4_t *fields) noexcept nogil:
+    ipv4_begin(out, fields)
+    ipv4_finish(out, fields.total_length, fields.identification)
 
 
 # Set Congestion Experienced in a header whose sender's transport knows ECN (RFC 3168 section 5). Whether it is set now.

@@ -6,8 +6,7 @@ from libc.string cimport memcpy
 
 from ustack.base.bytestring cimport bytes_from, data_of
 from ustack.base.counters cimport counter_t
-from ustack.wire.checksum cimport checksum_fold, checksum_partial
-from ustack.wire.octets cimport read_u16, read_u32_be
+from ustack.wire.checksum cimport checksum_fold
 
 cdef enum ipv4_option_t:
     OPTION_END = 0
@@ -16,43 +15,10 @@ cdef enum ipv4_option_t:
     OPTION_STRICT_SOURCE_ROUTE = 137
 
 
-cdef inline void _read(const uint8_t *packet, ipv4_t *out) noexcept nogil:
-    out.header_length = (packet[0] & 0xF) * 4
-    out.tos = packet[1]
-    out.total_length = read_u16(packet + 2)
-    out.identification = read_u16(packet + 4)
-    out.fragment = read_u16(packet + 6)
-    out.ttl = packet[8]
-    out.protocol = packet[9]
-    out.src_be = read_u32_be(packet + 12)
-    out.dst_be = read_u32_be(packet + 16)
-
-
-cdef int ipv4_parse(const uint8_t *packet, uint32_t length, ipv4_t *out) noexcept nogil:
-    cdef uint32_t sum
-    if length < IPV4_HEADER_BYTES:
-        return counter_t.DROP_IP_TRUNCATED
-    if packet[0] >> 4 != 4:                                      # RFC 1122 section 3.2.1.1
-        return counter_t.DROP_IP_VERSION
-    _read(packet, out)
-    if out.header_length < IPV4_HEADER_BYTES:
-        return counter_t.DROP_IP_HEADER_LENGTH
-    if out.header_length > length:
-        return counter_t.DROP_IP_TRUNCATED
-    if out.total_length < out.header_length or out.total_length > length:
-        return counter_t.DROP_IP_TOTAL_LENGTH
-    sum = ipv4_header_sum(packet)                                # RFC 1122 section 3.2.1.2
-    if out.header_length > IPV4_HEADER_BYTES:
-        sum = checksum_partial(packet + IPV4_HEADER_BYTES, out.header_length - IPV4_HEADER_BYTES, sum)
-    if checksum_fold(sum) != 0xFFFF:
-        return counter_t.DROP_IP_CHECKSUM
-    return 0
-
-
 cdef int ipv4_parse_quoted(const uint8_t *packet, uint32_t length, ipv4_t *out) noexcept nogil:
     if length < IPV4_HEADER_BYTES or packet[0] >> 4 != 4:
         return counter_t.DROP_ICMP_TRUNCATED
-    _read(packet, out)
+    ipv4_read(packet, out)
     if out.header_length < IPV4_HEADER_BYTES or out.header_length > length:
         return counter_t.DROP_ICMP_TRUNCATED
     return 0

@@ -16,6 +16,8 @@
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 
+from ustack.base.counters cimport DROP_TCP_DATA_OFFSET, DROP_TCP_TRUNCATED
+from ustack.wire.octets cimport read_u16, read_u32, write_u16, write_u32
 
 cdef enum:
     TCP_HEADER_BYTES = 20
@@ -25,6 +27,8 @@ cdef enum:
     TCP_TIMESTAMP_BYTES = 12            # option and its two NOPs, as every sender pads it
     SEGMENT_SACK_BLOCKS = 4
     ACCECN_FIELDS = 3
+    # NOP, NOP, timestamps, length 10: how every modern sender begins a segment's options
+    PADDED_TIMESTAMPS = 0x0101080A
     # Kinds of the AccECN option (RFC 9768 section 3.2.3): its fields are EE0B, ECEB, EE1B, or the other way round
     OPTION_ACCECN0 = 172
     OPTION_ACCECN1 = 174
@@ -101,10 +105,60 @@ ctypedef struct header_t:
 # The AccECN option of a segment that has one: as many whole fields as are there, the rest of it is padding (RFC 9768
 # section 3.2.3). Returns how many, 0 to 3.
 cdef uint32_t segment_accecn(const segment_t *segment, uint32_t *fields) noexcept nogil
+cdef int segment_parse_options(const uint8_t *at, uint32_t left, segment_t *out) noexcept nogil
+cdef uint32_t segment_emit_options(uint8_t *out, const header_t *header) noexcept nogil
+
+
 # 0, or the counter_t to drop it under.
-cdef int segment_parse(const uint8_t *header, uint32_t length, segment_t *out) noexcept nogil
+cdef inline int segment_parse(const uint8_t *header, uint32_t length, segment_t *out) noexcept nogil:
+    cdef uint32_t header_bytes
+    if length < TCP_HEADER_BYTES:
+        return DROP_TCP_TRUNCATED
+    header_bytes = <uint32_t>(header[12] >> 4) * 4
+    if header_bytes < TCP_HEADER_BYTES or header_bytes > length:
+        return DROP_TCP_DATA_OFFSET
+    out.sport = read_u16(header)
+    out.dport = read_u16(header + 2)
+    out.seq = read_u32(header + 4)
+    out.ack = read_u32(header + 8)
+    out.flags = header[13]
+    out.window = read_u16(header + 14)
+    out.urgent = read_u16(header + 18)
+    out.has = 0
+    out.sack_count = 0
+    out.header = header
+    out.data = header + header_bytes
+    out.length = length - header_bytes
+    if header_bytes == TCP_HEADER_BYTES:
+        return 0
+    if (header_bytes == TCP_HEADER_BYTES + TCP_TIMESTAMP_BYTES
+            and read_u32(header + TCP_HEADER_BYTES) == PADDED_TIMESTAMPS):
+        out.has = HAS_TIMESTAMPS
+        out.ts_val = read_u32(header + 24)
+        out.ts_ecr = read_u32(header + 28)
+        return 0
+    return segment_parse_options(header + TCP_HEADER_BYTES, header_bytes - TCP_HEADER_BYTES, out)
+
+
 # Writes header and options, zero in the checksum and urgent fields. Returns their length (a multiple of 4, at most 60).
-cdef uint32_t segment_emit(uint8_t *out, const header_t *header) noexcept nogil
+cdef inline uint32_t segment_emit(uint8_t *out, const header_t *header) noexcept nogil:
+    write_u16(out, header.sport)
+    write_u16(out + 2, header.dport)
+    write_u32(out + 4, header.seq)
+    write_u32(out + 8, header.ack)
+    write_u16(out + 14, header.window)
+    out[13] = <uint8_t>header.flags
+    write_u32(out + 16, 0)                                  # checksum: ip_commit; urgent pointer: never sent
+    if header.has & ~HAS_TIMESTAMPS:
+        return segment_emit_options(out, header)
+    if not header.has:
+        out[12] = <uint8_t>(TCP_HEADER_BYTES << 2)          # offset in words, in the upper four bits
+        return TCP_HEADER_BYTES
+    out[12] = <uint8_t>((TCP_HEADER_BYTES + TCP_TIMESTAMP_BYTES) << 2)
+    write_u32(out + TCP_HEADER_BYTES, PADDED_TIMESTAMPS)
+    write_u32(out + 24, header.ts_val)
+    write_u32(out + 28, header.ts_ecr)
+    return TCP_HEADER_BYTES + TCP_TIMESTAMP_BYTES
 
 
 # AE, CWR and ECE as one number: on a SYN they negotiate, later they are the ACE counter (RFC 9768 sections 3.1, 3.2.2).

@@ -8,7 +8,7 @@ Read first: RFC 9293 sections 3.1 and 3.2, RFC 7323 sections 2.2 and 3.2, RFC 20
 from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memset
 
-from ustack.base.counters cimport DROP_TCP_DATA_OFFSET, DROP_TCP_OPTION, DROP_TCP_TRUNCATED
+from ustack.base.counters cimport DROP_TCP_OPTION
 from ustack.wire.octets cimport read_u16, read_u32, write_u16, write_u32
 
 
@@ -20,41 +20,9 @@ cdef enum:
     OPTION_SACK_PERMITTED = 4
     OPTION_SACK = 5
     OPTION_TIMESTAMPS = 8
-    # NOP, NOP, timestamps, length 10: how every modern sender begins a segment's options
-    PADDED_TIMESTAMPS = 0x0101080A
 
 
-cdef int segment_parse(const uint8_t *header, uint32_t length, segment_t *out) noexcept nogil:
-    cdef uint32_t header_bytes
-    if length < TCP_HEADER_BYTES:
-        return DROP_TCP_TRUNCATED
-    header_bytes = <uint32_t>(header[12] >> 4) * 4
-    if header_bytes < TCP_HEADER_BYTES or header_bytes > length:
-        return DROP_TCP_DATA_OFFSET
-    out.sport = read_u16(header)
-    out.dport = read_u16(header + 2)
-    out.seq = read_u32(header + 4)
-    out.ack = read_u32(header + 8)
-    out.flags = header[13]
-    out.window = read_u16(header + 14)
-    out.urgent = read_u16(header + 18)
-    out.has = 0
-    out.sack_count = 0
-    out.header = header
-    out.data = header + header_bytes
-    out.length = length - header_bytes
-    if header_bytes == TCP_HEADER_BYTES:
-        return 0
-    if (header_bytes == TCP_HEADER_BYTES + TCP_TIMESTAMP_BYTES
-            and read_u32(header + TCP_HEADER_BYTES) == PADDED_TIMESTAMPS):
-        out.has = HAS_TIMESTAMPS
-        out.ts_val = read_u32(header + 24)
-        out.ts_ecr = read_u32(header + 28)
-        return 0
-    return parse_options(header + TCP_HEADER_BYTES, header_bytes - TCP_HEADER_BYTES, out)
-
-
-cdef int parse_options(const uint8_t *at, uint32_t left, segment_t *out) noexcept nogil:
+cdef int segment_parse_options(const uint8_t *at, uint32_t left, segment_t *out) noexcept nogil:
     """Options in any order, at any alignment (MUST-64), unknown ones skipped by their length (MUST-6)."""
     cdef uint32_t size
     while left > 0:
@@ -98,16 +66,10 @@ cdef void parse_sack(const uint8_t *at, uint32_t blocks, segment_t *out) noexcep
         out.sack[i].right = read_u32(at + 8 * i + 4)
 
 
-cdef uint32_t segment_emit(uint8_t *out, const header_t *header) noexcept nogil:
+cdef uint32_t segment_emit_options(uint8_t *out, const header_t *header) noexcept nogil:
+    """MSS, window scale and SACK-permitted of SYNs; what few segments have (emit_rest)."""
     cdef uint8_t *at = out + TCP_HEADER_BYTES
     cdef uint32_t header_bytes
-    write_u16(out, header.sport)
-    write_u16(out + 2, header.dport)
-    write_u32(out + 4, header.seq)
-    write_u32(out + 8, header.ack)
-    write_u16(out + 14, header.window)
-    out[13] = <uint8_t>header.flags
-    write_u32(out + 16, 0)                                  # checksum: ip_commit; urgent pointer: never sent
     if header.has & HAS_MSS:
         at[0] = OPTION_MSS
         at[1] = 4

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Input: the checks of Ethernet and of IPv4 in RFC 1122's order, and who gets what is left."""
 
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 from ustack.base.counters cimport count, count_add, counter_t
 from ustack.base.types cimport ip_addr_set_v4
@@ -100,22 +100,22 @@ cdef ip_verdict_t _ipv4(ip_t *ip, frame_t *frame, uint32_t offset, bint to_group
     return _refuse(ip, packet, start, header.protocol)
 
 
-cdef int _skip_priority_tags(const frame_t *frame, ethernet_t *header, uint32_t *offset) noexcept nogil:
+cdef int _skip_priority_tags(const frame_t *frame, uint16_t *ethertype, uint32_t *offset) noexcept nogil:
     """IEEE 802.1Q clause 6.7.1: a tag with VID 0 carries a priority, and the frame belongs to the untagged network.
 
-    offset and header.ethertype: moved behind such tags. Returns 0, or the counter_t to drop the frame under.
+    offset and ethertype: moved behind such tags. Returns 0, or the counter_t to drop the frame under.
     """
     cdef vlan_tag_t tag
     cdef int reason, _tag
     for _tag in range(VLAN_TAGS_MAX):
-        if not ethertype_is_tag(header.ethertype):
+        if not ethertype_is_tag(ethertype[0]):
             return 0
         reason = vlan_tag_parse(frame.data + offset[0], frame.length - offset[0], &tag)
         if reason:
             return reason
         if tag.vlan_id:
             return counter_t.DROP_VLAN
-        header.ethertype = tag.ethertype
+        ethertype[0] = tag.ethertype
         offset[0] += VLAN_TAG_BYTES
     return 0
 
@@ -123,6 +123,7 @@ cdef int _skip_priority_tags(const frame_t *frame, ethernet_t *header, uint32_t 
 cdef ip_verdict_t ip_input(ip_t *ip, frame_t *frame, packet_t *packet, uint64_t now_ns) noexcept nogil:
     cdef ethernet_t header
     cdef uint32_t offset = ETHERNET_HEADER_BYTES
+    cdef uint16_t ethertype
     cdef bint to_group
     cdef int reason
     ip.now_ns = now_ns
@@ -139,7 +140,9 @@ cdef ip_verdict_t ip_input(ip_t *ip, frame_t *frame, packet_t *packet, uint64_t 
     if not to_group and not mac_equal(header.destination, ip.link.mac):
         return _drop(ip, counter_t.DROP_NOT_FOR_US)
     if header.ethertype != ETHERTYPE_IPV4 and ethertype_is_tag(header.ethertype):
-        reason = _skip_priority_tags(frame, &header, &offset)
+        ethertype = header.ethertype
+        reason = _skip_priority_tags(frame, &ethertype, &offset)
+        header.ethertype = ethertype
         if reason:
             return _drop(ip, reason)
     if header.ethertype == ETHERTYPE_IPV4:

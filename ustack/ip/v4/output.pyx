@@ -17,7 +17,7 @@ from ustack.link.device cimport offload_t
 from ustack.wire.checksum cimport checksum_emit, checksum_fold, checksum_partial
 from ustack.wire.ethernet cimport ETHERNET_HEADER_BYTES, ETHERTYPE_IPV4, ethernet_emit
 from ustack.wire.ipv4 cimport (
-    IPV4_DONT_FRAGMENT, IPV4_HEADER_BYTES, IPV4_MAX_BYTES, ipv4_emit, ipv4_finish, ipv4_pseudo_sum, ipv4_t)
+    IPV4_DONT_FRAGMENT, IPV4_HEADER_BYTES, IPV4_MAX_BYTES, ipv4_begin, ipv4_finish, ipv4_pseudo_sum, ipv4_t)
 from ustack.wire.octets cimport read_u32_be, write_u16_be
 
 cdef enum:
@@ -53,12 +53,10 @@ cdef inline void _write_headers(ip_t *ip, const ip_route_t *route, const neighbo
     header.tos = route.tos
     header.ttl = route.ttl
     header.protocol = route.protocol
-    header.total_length = 0
-    header.identification = 0
     header.fragment = 0 if route.may_fragment else IPV4_DONT_FRAGMENT
     header.src_be = route.src.words_be[3]
     header.dst_be = route.dst.words_be[3]
-    ipv4_emit(ip.frame + ETHERNET_HEADER_BYTES, &header)
+    ipv4_begin(ip.frame + ETHERNET_HEADER_BYTES, &header)
 
 
 cdef uint8_t *ip_reserve(ip_t *ip, const ip_route_t *route, uint32_t length, int *status,
