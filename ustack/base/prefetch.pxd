@@ -5,7 +5,16 @@
 # its instruction only where the line is cold, and something else can be done until it is there.
 
 cdef extern from *:
-    void prefetch "__builtin_prefetch"(const void *address) noexcept nogil
+    """
+    /* The empty statement is there because GCC takes a function that only prefetches for one that does nothing at all,
+       and leaves its calls out. */
+    static inline void ustack_prefetch(const void *address)
+    {
+        __builtin_prefetch(address);
+        __asm__ volatile ("");
+    }
+    """
+    void prefetch "ustack_prefetch"(const void *address) noexcept nogil
 
 
 # Every line of a record that begins one.
