@@ -17,6 +17,7 @@ from ustack.tools.bench.experiments import many
 from ustack.tools.bench.experiments.base import Bench
 from ustack.tools.bench.generators import UstackLoad, Wrk
 from ustack.tools.bench.machine import OFFLOADS
+from ustack.tools.bench.machine import offloads as offloads_now
 from ustack.tools.bench.offloads import turned, without_offloads
 from ustack.tools.bench.records import Writer
 from ustack.tools.bench.runner import NO_TIME, Runner
@@ -31,7 +32,7 @@ def test_what_has_no_time_is_said_in_the_first_round_and_not_begun_later(bench: 
     monkeypatch.setattr(runner, "prepare_client", lambda _netns: None)
     monkeypatch.setattr(runner, "settings_of", lambda _netns: {})
     clock = [0.0]
-    monkeypatch.setattr(runner.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr("ustack.tools.bench.runner.time.monotonic", lambda: clock[0])
 
     class Slow(Count):
         def measure(self, *asked: Any) -> Any:
@@ -119,4 +120,4 @@ def test_offloads_are_off_meanwhile_and_as_they_were_afterwards():
 
 def offloads_of(netns: str, ifname: str) -> str:
     with inside(netns):
-        return offloads.offloads(ifname)
+        return offloads_now(ifname)
