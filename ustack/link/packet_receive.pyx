@@ -175,5 +175,6 @@ cdef inline bint holds(rx_ring_t *rx, uint32_t frames, bint still) noexcept nogi
 
 
 cdef bint packet_rx_behind(link_t *link, uint32_t frames, bint still) noexcept nogil:
+    """Of the ring in which short frames are: super-frames that wait take nobody else's place."""
     cdef packet_ring_t *ring = ring_of(link)
-    return (holds(&ring.rx[SMALL_FRAMES], frames, still) or holds(&ring.rx[LARGE_FRAMES], frames, still))
+    return holds(&ring.rx[SMALL_FRAMES if ring.rx[SMALL_FRAMES].fd >= 0 else LARGE_FRAMES], frames, still)

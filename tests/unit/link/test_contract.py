@@ -281,6 +281,25 @@ def test_it_tells_whether_so_many_frames_wait_or_that_it_cannot_tell(open_link: 
     assert not driver.behind(1, still=True)
 
 
+@pytest.mark.root
+@pytest.mark.parametrize(("arguments", "slots"), [({"rx_small_slots": 100}, 100), ({"rx_small_slots": 0}, 100)])
+def test_half_of_an_interfaces_ring_is_too_much_and_so_is_three_quarters_whatever_is_asked_for(
+    veth: Wire, arguments: dict[str, int], slots: int
+) -> None:
+    under = OnAKernel(veth, rx_slots=slots, **arguments)
+    try:
+        room = under.link.small_slots or under.link.ring_slots[0]  # type: ignore[attr-defined]
+        driver = under.driver
+        for waiting, half, most in ((room // 4 - 1, False, False), (room // 2, True, False), (room - 2, True, True)):
+            under.put(frames_of(waiting))
+            assert (driver.behind(0), driver.behind(10 * room)) == (half, most)
+            assert driver.behind(0, still=True) == (waiting >= room // 4)
+            assert len(under.burst(waiting)) == waiting
+            driver.release()
+    finally:
+        under.close()
+
+
 # ---------------------------------------------------------------- transmit
 def test_frames_go_out_in_order_and_whole(open_link: Open) -> None:
     under = open_link()
