@@ -307,7 +307,7 @@ def test_who_looks_after_workers_sleeps_in_no_wait(monkeypatch: pytest.MonkeyPat
         while True:
             signal.pause()
 
-    rings = []
+    rings: list[list[int]] = []
 
     def ring_before_the_sleep(self: Bell) -> None:
         if not rings:

@@ -27,14 +27,14 @@ def packet(source: bytes, port: int, seq: int, ack: int, flags: int, data: bytes
 
 def with_options(header: bytes, options: bytes) -> bytes:
     """The header with its length and checksum set anew."""
-    header = bytearray(header + options)
-    header[0] = 0x40 | len(header) // 4
-    header[10:12] = b"\0\0"
-    total = sum(int.from_bytes(header[i : i + 2], "big") for i in range(0, len(header), 2))
+    longer = bytearray(header + options)
+    longer[0] = 0x40 | len(longer) // 4
+    longer[10:12] = b"\0\0"
+    total = sum(int.from_bytes(longer[i : i + 2], "big") for i in range(0, len(longer), 2))
     total = (total & 0xFFFF) + (total >> 16)
     total = (total & 0xFFFF) + (total >> 16)
-    header[10:12] = (~total & 0xFFFF).to_bytes(2, "big")
-    return bytes(header)
+    longer[10:12] = (~total & 0xFFFF).to_bytes(2, "big")
+    return bytes(longer)
 
 
 def frame(payload: bytes, ethertype: int = 0x0800) -> bytes:
