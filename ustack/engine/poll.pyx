@@ -25,7 +25,7 @@ from ustack.engine.upcalls cimport (
     upcalls_make, upcalls_reads_on)
 from ustack.ip.layer cimport (
     IP_TCP, IP_TCP_ERROR, ip_input, ip_next_deadline, ip_take_unreached, ip_timers, ip_verdict_t, packet_t)
-from ustack.tcp.admission cimport ADMISSION_OFF, admission_drops, admission_note
+from ustack.tcp.admission cimport ADMISSION_OFF, admission_drops, admission_note, admission_passes
 from ustack.tcp.arrival.text cimport delivery_t
 from ustack.tcp.calls cimport tcp_abort
 from ustack.tcp.ending cimport connection_end, syn_received_remove, time_wait_remove
@@ -82,7 +82,7 @@ cdef uint32_t engine_poll(engine_t *engine, uint64_t now_ns) noexcept nogil:
             left = False
             break
     if left or engine.tcp.admission.behind:
-        look_behind(engine, left)
+        look_behind(engine)
     engine.tcp.turn.frames = taken
     stage_end(&engine.tcp)
     ip_timers(&engine.ip, now_ns)
@@ -98,10 +98,11 @@ cdef uint32_t engine_poll(engine_t *engine, uint64_t now_ns) noexcept nogil:
     return taken
 
 
-cdef void look_behind(engine_t *engine, bint left) noexcept nogil:
-    """After a receive stage that left frames where they are: how many? What keeps up is never asked."""
+cdef void look_behind(engine_t *engine) noexcept nogil:
+    """After a receive stage that left frames where they are, or when there were too many: how many? What keeps up is
+    never asked. (That a burst was short tells nothing: a slot that is being filled ends it, too.)"""
     cdef link_t *link = engine.link
-    admission_note(&engine.tcp, left and engine.tcp.config.admission != ADMISSION_OFF and link.ops.rx_behind != NULL
+    admission_note(&engine.tcp, engine.tcp.config.admission != ADMISSION_OFF and link.ops.rx_behind != NULL
                    and link.ops.rx_behind(link, engine.tcp.config.admission_frames, engine.tcp.admission.behind))
 
 
@@ -120,6 +121,8 @@ cdef inline void take_frames(engine_t *engine, uint32_t n, uint64_t now_ns, bint
             engine.tcp.flows.memo = memos[i]
         turn_charge(&engine.tcp, FRAME_UNITS + (engine.frames[i].length >> UNIT_BYTES_SHIFT))
         verdict = ip_input(&engine.ip, &engine.frames[i], &packet, now_ns)
+        if behind and verdict != IP_TCP:
+            admission_passes(&engine.tcp)
         if verdict == IP_TCP:
             if behind and admission_drops(&engine.tcp, &packet):
                 continue

@@ -169,7 +169,7 @@ cdef inline bint holds(rx_ring_t *rx, uint32_t frames, bint still) noexcept nogi
         frames = rx.ring.count // 2
     if frames > most:
         frames = most
-    if still:
+    if still and frames > 1:
         frames //= 2
     return frames > 0 and received(rx, frames - 1) != NULL
 

@@ -10,8 +10,8 @@
 #
 # Refusing costs a tenth of a microsecond, so a flood of SYNs alone is worked off in no time and SYNs are let in again:
 # honest ones are then lost as often as flood and room have it, which the ring did before, to all frames alike. Frames
-# that no refusal makes fewer, of connections that are there, would keep new ones out for good: one SYN is let in for
-# every ADMISSION_OTHERS of them.
+# that no refusal makes cheaper (of connections that are there, echo requests, SYNs that are answered with a RST) would
+# keep new ones out for good: one SYN is let in for every ADMISSION_OTHERS of them.
 #
 # Where the link cannot tell what waits (TAP), nothing is refused. Read first: RFC 4987 section 3. Below: records.
 # Above: opening, engine.
@@ -30,5 +30,7 @@ cdef enum:
 
 # The engine is behind, or has caught up.
 cdef void admission_note(tcp_t *tcp, bint behind) noexcept nogil
+# While it is behind: a frame that is no TCP segment has been taken.
+cdef void admission_passes(tcp_t *tcp) noexcept nogil
 # While it is behind, before tcp_input: the packet is to be dropped, and is counted.
 cdef bint admission_drops(tcp_t *tcp, const packet_t *packet) noexcept nogil

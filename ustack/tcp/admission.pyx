@@ -25,17 +25,22 @@ cdef inline bint opens(const packet_t *packet) noexcept nogil:
             and packet.payload[FLAGS_AT] & (SYN | ACK | RST) == SYN)
 
 
+cdef void admission_passes(tcp_t *tcp) noexcept nogil:
+    if tcp.admission.others < ADMISSION_OTHERS:
+        tcp.admission.others += 1
+
+
 cdef bint admission_drops(tcp_t *tcp, const packet_t *packet) noexcept nogil:
     tcp.admission.refuses = False
     if not opens(packet):
-        if tcp.admission.others < ADMISSION_OTHERS:
-            tcp.admission.others += 1
+        admission_passes(tcp)
         return False
     if tcp.admission.others == ADMISSION_OTHERS:
         tcp.admission.others = 0
         return False
     if tcp.config.admission == ADMISSION_RESETS:
         tcp.admission.refuses = True        # opening says so, to whom no record is found for
+        admission_passes(tcp)               # which costs as much as any segment
         return False
     count(tcp.counters, DROP_TCP_BACKLOG)
     return True

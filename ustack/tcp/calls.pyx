@@ -30,7 +30,7 @@ from ustack.tcp.records.tcb cimport (
     DEADLINE_APPLICATION, OPT_SLOW_TICKS, TCB_ABORT, TCB_ACTIVE, TCB_CLOSED_BY_APP, TCB_EV_DATA, TCB_EV_TIMEOUT,
     TCB_EV_WRITABLE, TCB_FIN_QUEUED, TCB_KEEPALIVE, TCB_NODELAY, TCB_PAUSED, TCB_WANT_WRITABLE, TCP_MAX_CC,
     TCP_MAX_LISTENERS, flow_key_t, listener_t, rx_queue_of, send_piece_at, send_piece_t, time_wait_at)
-from ustack.tcp.records.work cimport work_add
+from ustack.tcp.records.work cimport turn_charge, work_add
 from ustack.tcp.recovery.control cimport control_change
 from ustack.wire.ipv4 cimport IPV4_ECN_MASK
 from ustack.wire.seq cimport seq_gt
@@ -122,11 +122,12 @@ cdef bint choose_local(tcp_t *tcp, flow_key_t *key, uint16_t lport) noexcept nog
     cdef uint64_t mixed, number
     cdef uint64_t offset = 0
     cdef uint32_t *next_candidate
+    cdef uint32_t most = <uint32_t>candidates if candidates < CANDIDATES_TRIED else CANDIDATES_TRIED
     cdef uint32_t tried
     key.lport = lport
     mixed = siphash24(tcp.secret, key, sizeof(flow_key_t))  # of the destination: there is no laddr in it yet
     next_candidate = &tcp.candidate_next[mixed >> 56]
-    for tried in range(<uint32_t>candidates if candidates < CANDIDATES_TRIED else CANDIDATES_TRIED):
+    for tried in range(most):
         number = <uint64_t><uint32_t>mixed + next_candidate[0]
         next_candidate[0] += 1
         ip_source(tcp.ip, <uint32_t>(number % sources), &key.laddr)
@@ -136,7 +137,9 @@ cdef bint choose_local(tcp_t *tcp, flow_key_t *key, uint16_t lport) noexcept nog
                 offset = siphash24(tcp.secret, key, sizeof(flow_key_t)) % EPHEMERAL_COUNT
             key.lport = <uint16_t>(EPHEMERAL_FIRST + (offset + number // sources) % EPHEMERAL_COUNT)
         if claim_flow(tcp, key):
+            turn_charge(tcp, tried)
             return True
+    turn_charge(tcp, most)
     return False
 
 

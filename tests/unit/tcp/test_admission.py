@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from scapy.layers.inet import ICMP, IP
 
 from ustack.testing.peer import ScriptedPeer
 from ustack.testing.recorder import Recorder
@@ -47,6 +48,13 @@ def syns(bed: Testbed, count: int, first: int = 10_000) -> list[ScriptedPeer]:
     for peer in peers:
         peer.send("S", options={"mss": 1000}, pump=False)
     return peers
+
+
+def echo_request(peer: ScriptedPeer) -> bytes:
+    """A frame of the peer's."""
+    frame = peer.frame(peer.segment("A", seq=0))
+    ours, theirs = IP(frame[14:]).dst, IP(frame[14:]).src
+    return frame[:14] + bytes(IP(src=theirs, dst=ours) / ICMP(id=1, seq=1) / b"still there?")
 
 
 def handshake(bed: Testbed, port: int) -> ScriptedPeer:
@@ -181,6 +189,31 @@ def test_frames_of_others_that_never_grow_fewer_do_not_keep_newcomers_out_for_go
         pass
 
 
+def test_frames_that_are_no_segments_do_not_keep_newcomers_out_for_good(made: tuple[Testbed, Recorder]) -> None:
+    """Echo requests cost an answer each, whether SYNs are refused or not."""
+    bed, _ = made
+    sender = ScriptedPeer(bed, port=2000)
+    echo = echo_request(sender)
+    peers: list[ScriptedPeer] = []
+
+    def fill(frames: int) -> None:
+        for i in range(frames):
+            if i % 32 == 31:
+                peers.extend(syns(bed, 1, first=10_000 + len(peers)))
+            else:
+                bed.inject(echo, pump=False)
+
+    fill(4 * BURST)
+    for _ in range(20):
+        turn(bed)
+        assert behind(bed)
+        fill(BURST)
+    assert bed.counted()["icmp_echoes_answered"] > 18 * BURST
+    assert len(answered(peers)) >= 20 * BURST // 32 - 2
+    while turn(bed):
+        pass
+
+
 def test_of_many_newcomers_beside_others_one_for_sixteen_of_those_gets_in(made: tuple[Testbed, Recorder]) -> None:
     bed, _ = made
     clients = [handshake(bed, 2000 + i) for i in range(8)]
@@ -224,12 +257,15 @@ def test_with_the_setting_a_newcomer_gets_a_rst_for_its_syn() -> None:
         peers = syns(bed, 5 * BURST)
         while turn(bed):
             pass
-        refused = answered(peers, "RA")
-        assert refused == list(range(BURST, 5 * BURST))
-        assert {peer.queue[0].ack for peer in peers[BURST:]} == {(peers[0].isn + 1) & 0xFFFFFFFF}
-        assert {peer.queue[0].seq for peer in peers[BURST:]} == {0}
-        assert bed.dropped() == {"drop_tcp_backlog": 4 * BURST}
-        assert bed.stack.leaks()["syns"] == BURST
+        # A refusal costs what other segments cost: for sixteen of them, one is let in.
+        let_in = [*range(BURST), *range(BURST + OTHERS, 5 * BURST, OTHERS + 1)]
+        refused = [i for i in range(5 * BURST) if i not in let_in]
+        assert answered(peers) == let_in
+        assert answered(peers, "RA") == refused
+        assert {peers[i].queue[0].ack for i in refused} == {(peers[0].isn + 1) & 0xFFFFFFFF}
+        assert {peers[i].queue[0].seq for i in refused} == {0}
+        assert bed.dropped() == {"drop_tcp_backlog": len(refused)}
+        assert bed.stack.leaks()["syns"] == len(let_in)
 
 
 def test_nobody_gets_a_rst_whose_connection_is_there_or_coming() -> None:

@@ -198,7 +198,7 @@ cdef ip_defence_t *_defence_of(ip_t *ip, uint32_t address_be) noexcept nogil:
     cdef uint32_t i
     if address_be == ip.address_be:
         return &ip.defences[0]
-    for i in range(1, IP_DEFENCES):
+    for i in range(<uint32_t>1, <uint32_t>IP_DEFENCES):
         place = &ip.defences[i]
         if ip.now_ns >= place.again_ns:
             if free_place == NULL:
