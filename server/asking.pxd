@@ -8,7 +8,8 @@
 #
 # A hand-over decides at least one head, and no more than HAND_OVER_MAX_UNITS pay for: half of what a turn's second
 # stage has, the other half is output's. The rest is for the next turn, which comes without a sleep before it. Heads are
-# decided in the order in which they came; each connection waits with one, whatever it sends.
+# decided in the order in which they came, in turn with those whose file has come (fetching); each connection waits with
+# one, whatever it sends.
 #
 # A hand-over in a turn without an upcall has the time of the burst before: the clock is not read for it.
 #

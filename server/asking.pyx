@@ -9,7 +9,7 @@ from ustack.base.prng cimport siphash13
 from ustack.server.connection cimport connection_abort, connection_close
 from ustack.server.decide cimport decide_unseen
 from ustack.server.exchange cimport exchange_at, exchange_end, exchange_of
-from ustack.server.fetching cimport LOADS_QUEUE, any_waiting, next_waiting
+from ustack.server.fetching cimport LOADS_FIRST, any_waiting, next_waiting
 from ustack.server.plainheads cimport decide_learning
 from ustack.server.receiving cimport answer, head_wait, recall
 from ustack.server.records cimport (
@@ -25,6 +25,7 @@ cdef uint32_t decide_waiting(server_t *server, const transport_t *transport) noe
     cdef uint32_t decided = 0, units = 0
     while any_waiting(server) and units < HAND_OVER_MAX_UNITS:
         exchange = exchange_at(server, next_waiting(server))
+        server.loads_first ^= 1         # in turn with those that wait for Python: neither keeps the others waiting
         if server.closing:
             connection_abort(server, transport, exchange.conn)
         else:
@@ -44,9 +45,12 @@ cdef void answer_waiting(server_t *server, const transport_t *transport, conn_t 
     cdef uint32_t length = exchange.head_length
     cdef uint8_t flags = exchange.flags
     cdef decision_t *decision
-    server.admitted = exchange.phase == PHASE_LOADING and exchange.load == LOADS_QUEUE
-    if exchange.phase == PHASE_LOADING and not server.admitted:
-        flags |= EXCHANGE_LOADED
+    server.admitted = 0
+    if exchange.phase == PHASE_LOADING:
+        if exchange.load < LOADS_FIRST:
+            server.admitted = <uint8_t>exchange.load
+        else:
+            flags |= EXCHANGE_LOADED
     exchange.head = NULL
     exchange_end(server, transport, conn)
     conn.user_data = 0

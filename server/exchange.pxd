@@ -20,7 +20,7 @@ from libc.stdint cimport uint32_t, uint64_t
 
 from ustack.application cimport conn_t, transport_t
 from ustack.buf.slab cimport slab_at
-from ustack.server.records cimport EXCHANGE_MASK, exchange_t, phase_t, server_t
+from ustack.server.records cimport EXCHANGE_MASK, PHASE_LOADING, PHASE_UNDECIDED, exchange_t, phase_t, server_t
 
 cdef int exchanges_begin(server_t *server, uint32_t limit) noexcept nogil   # 0, or -1 without memory
 cdef void exchanges_end(server_t *server) noexcept nogil                    # idempotent
@@ -37,6 +37,13 @@ cdef void exchange_log(server_t *server, const transport_t *transport, conn_t *c
                        uint64_t missing) noexcept nogil
 cdef void request_note(server_t *server, conn_t *conn, exchange_t *exchange, uint32_t more_bytes) noexcept nogil
 cdef void request_release(server_t *server, exchange_t *exchange) noexcept nogil    # it is not kept any more
+
+
+# What heads that wait in this phase take; NULL: in this one none waits.
+cdef inline uint64_t *waiting_bytes(server_t *server, int phase) noexcept nogil:
+    if phase == PHASE_LOADING:
+        return &server.loading_bytes
+    return &server.undecided_bytes if phase == PHASE_UNDECIDED else NULL
 
 
 cdef inline exchange_t *exchange_at(const server_t *server, uint32_t index) noexcept nogil:

@@ -87,26 +87,24 @@ cdef inline ilist_t *request_list(server_t *server, const exchange_t *exchange) 
     return &server.undecided if exchange.phase == PHASE_UNDECIDED else &server.request_order
 
 
-cdef inline bint is_undecided(const exchange_t *exchange) noexcept nogil:
-    return exchange.phase == PHASE_UNDECIDED or exchange.phase == PHASE_LOADING
-
-
 cdef void request_note(server_t *server, conn_t *conn, exchange_t *exchange, uint32_t more_bytes) noexcept nogil:
+    cdef uint64_t *waiting = waiting_bytes(server, exchange.phase)
     if exchange.held_bytes == 0:
         exchange.conn = conn
         ilist_append(request_list(server, exchange), request_hook, server, exchange_index(conn))
-    if is_undecided(exchange):
-        server.undecided_bytes += more_bytes
+    if waiting != NULL:
+        waiting[0] += more_bytes
     exchange.held_bytes += more_bytes
     server.request_bytes += more_bytes
 
 
 cdef void request_release(server_t *server, exchange_t *exchange) noexcept nogil:
+    cdef uint64_t *waiting = waiting_bytes(server, exchange.phase)
     if exchange.held_bytes == 0:
         return
     server.request_bytes -= exchange.held_bytes
-    if is_undecided(exchange):
-        server.undecided_bytes -= exchange.held_bytes
+    if waiting != NULL:
+        waiting[0] -= exchange.held_bytes
     exchange.held_bytes = 0
     ilist_remove(request_list(server, exchange), request_hook, server,
                  exchange_index(exchange.conn))

@@ -4,7 +4,7 @@
 #
 #     head ─▶ file_fetch, file_warm ── in nobody's hands ──▶ load_t: read ─▶ read ─▶ ... ─▶ done
 #                                   ── being read ─────────▶ the same load_t: one read for all
-#                                   ── LOADS are under way ─▶ the queue
+#                                   ── LOADS are under way ─▶ a queue
 #     PHASE_LOADING: the head is kept; nothing more of its connection is read. When the load is done its heads are
 #     decided in the hand-over, like those that need Python (asking).
 #
@@ -15,8 +15,10 @@
 # displaced): nobody waits twice. What is not read this way: names and stat(2), for which POSIX AIO has no call, and the
 # rest of a larger file.
 #
-# Bounds: LOADS at once, each of FETCH_MOST bytes; heads that wait count against half of max_request_bytes, as
-# those that wait for Python. Who goes away while he waits leaves his list; the load goes on, for the next one.
+# Bounds: LOADS at once, each of FETCH_MOST bytes; heads that wait have a quarter of max_request_bytes. Larger files
+# have at most WARM_LOADS of them, and a queue of their own: whoever has them all read leaves small ones their share,
+# and the other way round. Who goes away while he waits leaves his list; a small file's load goes on, for the next one,
+# a larger one's ends with the read that is under way.
 #
 # With every other transport all of this is one look at a pointer where a file has to be opened anyway.
 #
@@ -31,8 +33,10 @@ from ustack.server.records cimport server_t
 
 cdef enum:
     LOADS = 64                          # at once
-    LOADS_QUEUE = 1                     # the number of the one that is none: who waits for a free one
-    LOADS_FIRST = 2
+    WARM_LOADS = 3 * LOADS // 4         # of larger files
+    LOADS_QUEUE = 1                     # the numbers of those that are none: who waits for a free one,
+    WARM_QUEUE = 2                      # ... for a larger file
+    LOADS_FIRST = 3
     LOADS_END = LOADS_FIRST + LOADS
     FETCH_MOST = 1 << 20                # bytes of a file that is read into a buffer of its own
     WARM_BYTES = 1 << 17                # in one read of a larger one
@@ -48,8 +52,8 @@ cdef bint file_warm(server_t *server, size_t path_length, uint64_t hashed, const
 # on_file_read.
 cdef void file_came(server_t *server, const transport_t *transport, uint32_t token, int fd, lent_t *into,
                     int64_t taken) noexcept nogil
-# The exchange whose head is decided next: of those that wait for Python, for a load that is done, for a free load.
-# 0: none.
+# The exchange whose head is decided next: of those that wait for Python, or of those whose load is done or may begin,
+# which come first if loads_first. 0: none.
 cdef uint32_t next_waiting(server_t *server) noexcept nogil
 # Idempotent. What the transport still reads comes back to file_came.
 cdef void loads_end(server_t *server) noexcept nogil

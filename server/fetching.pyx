@@ -47,25 +47,56 @@ cdef uint32_t load_free_one(server_t *server) noexcept nogil:
     return 0
 
 
-cdef bint must_queue(server_t *server) noexcept nogil:
+cdef uint32_t warm_loads(const server_t *server) noexcept nogil:
+    """How many larger files are being read."""
+    cdef uint32_t number, count = 0
+    for number in range(<uint32_t>LOADS_FIRST, <uint32_t>LOADS_END):
+        if server.loads[number].state == LOAD_READING and not server.loads[number].kept:
+            count += 1
+    return count
+
+
+cdef uint32_t queue_next(server_t *server) noexcept nogil:
+    """The queue whose first one may begin: of larger files while they have less than their least share. 0: none."""
+    cdef bint small = server.loads[<int>LOADS_QUEUE].waiting.first != 0
+    cdef uint32_t warm
+    if load_free_one(server) == 0:
+        return 0
+    if server.loads[<int>WARM_QUEUE].waiting.first:
+        warm = warm_loads(server)
+        if warm < <uint32_t>(LOADS - WARM_LOADS) or (warm < <uint32_t>WARM_LOADS and not small):
+            return WARM_QUEUE
+    return LOADS_QUEUE if small else 0
+
+
+cdef bint must_queue(server_t *server, uint32_t queue) noexcept nogil:
     """Whoever was there before comes first. server.awaited is the queue then."""
-    if server.loads != NULL and (load_free_one(server) == 0 or (
-            server.loads[<int>LOADS_QUEUE].waiting.first and not server.admitted)):
-        server.awaited = LOADS_QUEUE
-        return True
-    return False
+    cdef bint waits
+    if server.loads == NULL:
+        return False
+    waits = load_free_one(server) == 0 or (queue == WARM_QUEUE and warm_loads(server) >= <uint32_t>WARM_LOADS)
+    if not waits and server.admitted != queue:
+        waits = server.loads[queue].waiting.first != 0 or queue_next(server) not in (0, queue)
+    if waits:
+        server.awaited = queue
+    return waits
 
 
 cdef uint32_t next_waiting(server_t *server) noexcept nogil:
+    cdef uint32_t index = 0
+    if server.loads_first or server.undecided.first == 0:
+        index = load_next(server)
+    return index if index else server.undecided.first
+
+
+cdef uint32_t load_next(server_t *server) noexcept nogil:
     cdef uint32_t number
-    if server.undecided.first or server.loads == NULL:
-        return server.undecided.first
+    if server.loads == NULL:
+        return 0
     for number in range(<uint32_t>LOADS_FIRST, <uint32_t>LOADS_END):
         if server.loads[number].state == LOAD_DONE and server.loads[number].waiting.first:
             return server.loads[number].waiting.first
-    if server.loads[<int>LOADS_QUEUE].waiting.first and load_free_one(server):
-        return server.loads[<int>LOADS_QUEUE].waiting.first
-    return 0
+    return server.loads[queue_next(server)].waiting.first
 
 
 # ---------------------------------------------------------------- one load
@@ -150,7 +181,7 @@ cdef int file_fetch(server_t *server, size_t path_length, uint64_t hashed, const
     if not fetches(server):
         return file_open(server, name, found, body)
     body[0] = NULL
-    if is_awaited(server, path_length, hashed, name) or must_queue(server):
+    if is_awaited(server, path_length, hashed, name):
         return FILE_AWAITED
     verdict = file_look(server, name, found, &fd)
     if verdict != 0:
@@ -158,6 +189,9 @@ cdef int file_fetch(server_t *server, size_t path_length, uint64_t hashed, const
     if found.st_size == 0 or found.st_size > FETCH_MOST:
         close_descriptor(fd)
         return OPEN_IN_GENERAL if found.st_size else 0
+    if must_queue(server, LOADS_QUEUE):     # only who has something to be read
+        close_descriptor(fd)
+        return FILE_AWAITED
     load = load_new(server, path_length, hashed, name, <uint64_t>found.st_size)
     if load == NULL:
         close_descriptor(fd)
@@ -174,7 +208,7 @@ cdef bint file_warm(server_t *server, size_t path_length, uint64_t hashed, const
     cdef load_t *load
     if not fetches(server):
         return False
-    if is_awaited(server, path_length, hashed, name) or must_queue(server):
+    if is_awaited(server, path_length, hashed, name) or must_queue(server, WARM_QUEUE):
         return True
     load = load_new(server, path_length, hashed, name, WARM_BYTES)
     if load == NULL:
@@ -206,7 +240,10 @@ cdef void file_came(server_t *server, const transport_t *transport, uint32_t tok
     load.fd[load.which] = fd
     if taken > 0 and not server.closing:
         load.at += <uint64_t>taken
-        step = load_step(server, transport, load)
+        if load.kept or load.waiting.first:
+            step = load_step(server, transport, load)
+        else:
+            step = 0                # nobody wants the rest
     if step <= 0:
         load_done(server, transport, load, step == 0)
 

@@ -16,7 +16,8 @@
 #
 # A head that Python has to decide waits for the hand-over, which is in the same turn unless many wait. Until then
 # nothing more of the connection is read, so that its requests are answered in order. These heads count as well, and
-# have at most half of max_request_bytes; one more than fits is turned away (503).
+# have at most a quarter of max_request_bytes, and those that wait for a file (fetching) another; one more than fits is
+# turned away (503).
 #
 # Each call returns how many of the bytes belong to it; the connection may be CLOSING afterwards.
 #

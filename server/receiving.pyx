@@ -10,7 +10,8 @@ from ustack.base.prng cimport siphash13
 from ustack.buf.lent cimport lent_ref
 from ustack.server.chunks cimport chunks_read
 from ustack.server.connection cimport connection_abort, connection_idle, exchange_begin
-from ustack.server.exchange cimport exchange_at, exchange_end, exchange_of, request_note, request_release
+from ustack.server.exchange cimport (
+    exchange_at, exchange_end, exchange_of, request_note, request_release, waiting_bytes)
 from ustack.server.filetable cimport decision_valid
 from ustack.server.headscan cimport head_end, line_fault, starts_no_request
 from ustack.server.headtable cimport decision_free, head_drop, head_lookup
@@ -124,7 +125,7 @@ cdef bint head_keep(server_t *server, const transport_t *transport, conn_t *conn
                     uint8_t flags, phase_t phase) noexcept nogil:
     """False: it was turned away, or there was no memory."""
     cdef exchange_t *exchange
-    if server.undecided_bytes + length > server.max_request_bytes >> 1:
+    if waiting_bytes(server, phase)[0] + length > server.max_request_bytes >> 2:
         server.stats.heads_turned_away += 1
         refuse(server, transport, conn, 503, head, length)
         return False

@@ -338,7 +338,8 @@ ctypedef struct server_t:
     load_t *loads                   # LOADS_END; NULL: none was ever needed
     uint32_t awaited                # the number of the load_t that the head just looked at waits for; 0: none
     uint8_t read_at_once            # whoever asks now does not wait (again)
-    uint8_t admitted                # ... and has had his place in the queue
+    uint8_t admitted                # ... and has had his place in this queue; 0: in none
+    uint8_t loads_first             # a head that waits for a file is decided next, if there is one
     ready_t shared[SHARED_STATUSES * FULL_FORMS]
     uint16_t shared_status[SHARED_STATUSES]     # which they are; 0: the rest is unused
     ledger_t *ledger
@@ -364,7 +365,8 @@ ctypedef struct server_t:
     uint32_t max_busy
     ilist_t request_order           # exchanges that keep a part of a request, for longest first
     ilist_t undecided               # exchanges whose heads Python has to decide, in the order in which they came
-    uint64_t undecided_bytes        # of these heads: at most half of max_request_bytes
+    uint64_t undecided_bytes        # of these heads: at most a quarter of max_request_bytes
+    uint64_t loading_bytes          # of those that wait for a file: the same
     uint64_t request_bytes          # kept of requests, these heads included
     uint64_t max_request_bytes
     lent_t *continue_100

@@ -14,7 +14,9 @@ from ustack.testing.testbed import SECOND
 
 WARM_BYTES = 1 << 17
 WARM_MOST = 1 << 24
+FETCH_MOST = 1 << 20
 LOADS = 64
+WARM_LOADS = 48
 
 
 @pytest.fixture
@@ -208,6 +210,89 @@ def test_so_many_are_read_at_once_and_the_others_queue(site: MemorySite) -> None
     assert [bodies(client) for client in clients] == [[b"%d" % number] for number in range(LOADS + 30)]
 
 
+def large(site: MemorySite, number: int) -> str:
+    with (site.root / f"large{number}").open("wb") as file:
+        file.truncate(FETCH_MOST + 1)
+    return f"/large{number}"
+
+
+def test_larger_files_leave_small_ones_a_share(site: MemorySite) -> None:
+    learn(site)
+    clients = [asking(site, large(site, number)) for number in range(LOADS)]
+    assert site.transport.reads == WARM_LOADS
+    small = asking(site, "/text.txt")
+    assert site.transport.reads == WARM_LOADS + 1
+    end_all(site)
+    assert bodies(small) == [b"text"]
+    assert {len(body) for client in clients for body in bodies(client)} == {FETCH_MOST + 1}
+
+
+def test_small_files_leave_larger_ones_a_share(site: MemorySite) -> None:
+    """However many wait, one that is read to its end makes room for a larger one until those have a quarter."""
+    learn(site)
+    for number in range(3 * LOADS):
+        (site.root / f"f{number}").write_text(f"{number}")
+    clients = [asking(site, f"/f{number}") for number in range(2 * LOADS)]
+    waiting = [asking(site, large(site, number)) for number in range(LOADS)]
+    clients += [asking(site, f"/f{number}") for number in range(2 * LOADS, 3 * LOADS)]
+    site.transport.end_reads(LOADS - WARM_LOADS)
+    site.settle()
+    site.transport.end_reads(WARM_LOADS)
+    site.settle()
+    assert site.transport.reads == LOADS
+    for client in clients:
+        client.read()
+    assert sum(client.received != b"" for client in clients) == LOADS
+    end_all(site)
+    assert [bodies(client) for client in clients] == [[b"%d" % number] for number in range(3 * LOADS)]
+    assert {len(body) for client in waiting for body in bodies(client)} == {FETCH_MOST + 1}
+
+
+@pytest.mark.parametrize(("path", "status"), [("/missing", 404), ("/empty", 200)])
+def test_where_nothing_is_to_be_read_nobody_queues(site: MemorySite, path: str, status: int) -> None:
+    learn(site)
+    for number in range(LOADS + 1):
+        (site.root / f"f{number}").write_text(f"{number}")
+        asking(site, f"/f{number}")
+    (site.root / "empty").touch()
+    [(found, _, body)] = asking(site, path).responses()
+    assert (found, site.transport.reads, site.stats()["loads"]) == (status, LOADS, LOADS + 1)
+    assert body == b"" or status == 404
+
+
+def test_the_rest_of_a_larger_file_that_nobody_waits_for_is_not_read(site: MemorySite) -> None:
+    gone = asking(site, "/big")
+    gone.connection.abort()
+    site.settle()
+    assert end_all(site) == 1
+    assert (site.stats()["loads"], site.stats()["loads_failed"]) == (1, 0)
+    assert bodies(asking(site, "/middle")) == []
+    end_all(site)
+
+
+def test_heads_for_python_do_not_keep_a_file_that_has_come_waiting(site: MemorySite) -> None:
+    """As many as would fill hand-over after hand-over: one is decided for each of them."""
+    learn(site)
+    asking(site, "/index.html")
+    end_all(site)
+    waiting = [asking(site, "/text.txt"), asking(site, "/text.txt")]
+    clients = [site.client() for _ in range(300)]
+    for number, client in enumerate(clients):
+        client.connection.send(get(f"/%69ndex.html?{number}"))
+    before = site.stats()
+    site.transport.end_reads()
+    site.transport.poll()
+    after = site.stats()
+    assert 0 < after["head_misses"] - before["head_misses"] < 150
+    for client in waiting:
+        client.read()
+    assert [bodies(client) for client in waiting] == [[b"text"], [b"text"]]
+    site.settle()
+    for client in clients:
+        client.read()
+    assert [bodies(client) for client in clients] == [[b"home"]] * 300
+
+
 def test_the_queue_goes_on_when_its_first_ones_have_gone(site: MemorySite) -> None:
     for number in range(LOADS + 10):
         (site.root / f"f{number}").write_text(f"{number}")
@@ -222,12 +307,14 @@ def test_the_queue_goes_on_when_its_first_ones_have_gone(site: MemorySite) -> No
 
 
 def test_heads_that_wait_are_bounded_in_bytes(make: Callable[..., MemorySite]) -> None:
-    """Half of max_request_bytes, as for those that wait for Python; one more is answered 503."""
-    site = make(max_request_bytes=1 << 15)
+    """A quarter of max_request_bytes, besides those that wait for Python; one more is answered 503."""
+    site = make(max_request_bytes=1 << 16)
     clients = [asking(site, "/text.txt") for _ in range(1000)]
     assert site.stats()["request_bytes"] <= 1 << 14
     turned_away = site.stats()["heads_turned_away"]
     assert 0 < turned_away < 1000
+    unseen = asking(site, "/%6donly")
+    assert unseen.responses()[0][0] == 404
     end_all(site)
     found = [client.responses()[0][0] for client in clients]
     assert (found.count(503), found.count(200)) == (turned_away, 1000 - turned_away)
