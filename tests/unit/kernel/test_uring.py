@@ -103,6 +103,29 @@ def test_bytes_that_come_while_a_reader_stops_keep_no_buffers(name: str) -> None
 
 
 @pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("after", [0, 2])
+def test_behind_bytes_that_there_was_no_memory_for_nothing_is_told(name: str, after: int) -> None:
+    """A stream with a hole is none. More has come than its reader took when it stopped: it is copied, and one copy
+    fails, while there is more to come."""
+    content = b"".join(b"%07d " % number for number in range(25_000))
+    recorder = Recorder()
+    recorder.consume = 0
+    loopback = Loopback(recorder, name)
+    end = loopback.open()
+    loopback.settle()
+    end.send(content)
+    with Failing("ustack.kernel.uring.slots", "malloc", errno.ENOMEM, after=after, times=1) as calls:
+        loopback.settle()
+    assert calls.failed == 1
+    recorder.consume = None
+    recorder.act(end.port, "resume")
+    loopback.settle()
+    assert content.startswith(recorder.received[end.port])
+    assert recorder.names()[-1] == "closed"
+    loopback.close()
+
+
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("forgetful", [False, True])
 def test_who_closes_in_another_thread_leaves_no_descriptor(name: str, forgetful: bool) -> None:
     """forgetful: there is no new ring for it, either."""

@@ -83,7 +83,7 @@ cdef void receive_done(uring_t *self, slot_t *slot, const io_uring_cqe *told) no
     came_back(self, slot, told.flags)
     if told.flags & IORING_CQE_F_BUFFER:
         buffers_take(&self.buffers, number)
-        if told.res <= 0 or slot.flags & CLOSED:
+        if told.res <= 0 or slot.flags & (CLOSED | FAILED):      # behind a hole nothing is told any more
             buffers_return(&self.buffers, number)
         elif item_append(self, slot, <int32_t>number, <uint32_t>told.res) < 0:
             buffers_return(&self.buffers, number)
