@@ -151,10 +151,12 @@ cdef extern from "<signal.h>" nogil:
         sigval sigev_value
     ctypedef struct siginfo_t:
         int si_signo
+        int si_code
+        int si_pid
         int si_fd
         long si_band
         sigval si_value
-    const int SIGEV_SIGNAL, SA_SIGINFO, SA_RESTART
+    const int SIGEV_SIGNAL, SA_SIGINFO, SA_RESTART, SI_ASYNCIO
     const int SIGIO, SIGRTMIN, SIG_BLOCK, SIGBUS, SIGFPE, SIGILL, SIGSEGV
     int sigemptyset(sigset_t *set)
     int sigaddset(sigset_t *set, int number)

@@ -3,7 +3,11 @@
 
 The C library makes it from threads, twenty at most, one at a time for each descriptor; its signal is queued for the
 process and handled in any thread. The handler touches the reads_t, so that this goes only when every signal has come:
-one that never comes costs its memory and a descriptor, which then stay.
+one that never comes costs its memory and a descriptor, which then stay. A signal that somebody else sends is none of
+its: what it carries would be taken for a pointer.
+
+Its threads are those of the process that has read first. A child of fork does not have them and the library does not
+notice, so there files are read as with every other strategy.
 """
 
 from libc.errno cimport EINPROGRESS, ENOMEM, errno
@@ -13,9 +17,9 @@ from libc.string cimport memset
 
 from ustack.application cimport CALL_NO_MEMORY, CALL_OK, CALL_STATE, CALL_UNSUPPORTED, application_t, transport_t
 from ustack.base.posix cimport (
-    EFD_CLOEXEC, EFD_NONBLOCK, SA_RESTART, SA_SIGINFO, SIGEV_SIGNAL, SIGRTMIN, aio_cancel, aio_error, aio_read,
-    aio_return, aio_suspend, aiocb, close_descriptor, errno_at, eventfd, getpid, ppoll, read, sigaction, sigaction_t,
-    sigemptyset, siginfo_t, timespec, write)
+    EFD_CLOEXEC, EFD_NONBLOCK, SA_RESTART, SA_SIGINFO, SI_ASYNCIO, SIGEV_SIGNAL, SIGRTMIN, aio_cancel, aio_error,
+    aio_read, aio_return, aio_suspend, aiocb, close_descriptor, errno_at, eventfd, getpid, ppoll, read, sigaction,
+    sigaction_t, sigemptyset, siginfo_t, timespec, write)
 from ustack.buf.lent cimport lent_t, lent_unref
 from ustack.kernel.counters cimport FILE_READS, FILE_READS_REFUSED, FILE_READS_UNTOLD
 from ustack.kernel.epoll cimport epoll_level_ops
@@ -34,6 +38,8 @@ cdef enum:
     LATE_NS = 1000000               # between looks for signals that are still to come, at the end
     LATE_LOOKS = 200
 
+cdef int readers_process = 0        # whose the library's threads are; 0: nobody has read yet
+
 
 # ---------------------------------------------------------------- the signal
 
@@ -42,6 +48,8 @@ cdef void told(int number, siginfo_t *info, void *context) noexcept nogil:
     cdef reads_t *reads = <reads_t *>info.si_value.sival_ptr
     cdef uint64_t one = 1
     cdef int before = errno
+    if info.si_code != SI_ASYNCIO or info.si_pid != getpid():
+        return
     write(reads.told_fd, &one, sizeof(one))
     add_one(&reads.notified, 1, RELEASE)        # the last that it touches: see release
     errno_at()[0] = before
@@ -138,12 +146,13 @@ cdef void release(reads_t *reads) noexcept nogil:
 cdef int read_file(const transport_t *transport, application_t *app, int fd, lent_t *into, uint64_t at,
                    uint64_t length, uint64_t offset, uint32_t token) noexcept nogil:
     cdef kernel_t *kernel = kernel_of(transport)
+    global readers_process
     cdef reads_t *reads = kernel.reads
     cdef uint32_t index = 0
     cdef read_t *own
     if kernel.ending:
         return CALL_STATE
-    if app.on_file_read == NULL:
+    if app.on_file_read == NULL or readers_process not in (0, reads.process):
         return CALL_UNSUPPORTED
     while index < <uint32_t>READS_MOST and reads.reads[index].app != NULL:
         index += 1
@@ -159,6 +168,7 @@ cdef int read_file(const transport_t *transport, application_t *app, int fd, len
     own.block.aio_sigevent.sigev_notify = SIGEV_SIGNAL
     own.block.aio_sigevent.sigev_signo = SIGRTMIN + SIGNAL_OFFSET
     own.block.aio_sigevent.sigev_value.sival_ptr = reads
+    readers_process = reads.process
     if aio_read(&own.block) < 0:
         tally(kernel, FILE_READS_REFUSED)
         return CALL_NO_MEMORY

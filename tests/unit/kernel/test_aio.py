@@ -108,6 +108,38 @@ def test_a_child_of_fork_leaves_the_reads_to_its_parent(root: Path) -> None:
     loopback.close()
 
 
+def test_a_child_of_fork_has_no_threads_and_reads_at_once(root: Path) -> None:
+    """Its parent has read: the library takes the threads of then for its own."""
+    with HttpServer(root) as server:
+        loopback = Loopback(server, "aio")
+        end = loopback.open()
+        end.send(GET % b"f7")
+        assert answer(loopback, end).endswith(b"7" * 100)
+        child = os.fork()
+        if child == 0:
+            own = Loopback(HttpServer(root), "aio")
+            one = own.open()
+            one.send(GET % b"f8")
+            os._exit(0 if answer(own, one).endswith(b"8" * 100) and own.transport.counters()["file_reads"] == 0 else 1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        loopback.close()
+
+
+def test_a_signal_that_somebody_sends_is_nobodys(root: Path) -> None:
+    """It carries no pointer of ours."""
+    with HttpServer(root) as server:
+        loopback = Loopback(server, "aio")
+        end = loopback.open()
+        end.send(GET % b"f7")
+        assert answer(loopback, end).endswith(b"7" * 100)
+        child = os.fork()
+        if child == 0:
+            os.kill(os.getpid(), SIGNAL)
+            os._exit(0)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        loopback.close()
+
+
 def fetch(transport: KernelTransport, port: int, paths: list[str]) -> list[bytes]:
     """By a client in another thread, while this one serves in real time."""
     found: list[bytes] = []
