@@ -211,6 +211,7 @@ ctypedef struct kernel_t:
     orphan_t *orphans
     uint32_t orphan_count
     uint32_t orphan_capacity
+    uint32_t orphan_hand        # looked at next
     uint64_t orphans_looked_ns
     bint reuse_port                 # several processes listen, each with a queue of its own
     char cc[CONTROL_NAME_BYTES]     # congestion control of its sockets; empty: as the kernel chooses

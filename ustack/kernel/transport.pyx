@@ -388,7 +388,7 @@ cdef class KernelTransport(Transport):
             self._unlisten_all()
             if limit_ns < UINT64_MAX - clock_monotonic_ns():
                 until_ns = clock_monotonic_ns() + limit_ns
-            while not self.manual_clock and self.c.closing and clock_monotonic_ns() < until_ns:
+            while not self.manual_clock and self.closing_connections() and clock_monotonic_ns() < until_ns:
                 self._sleep(min(until_ns, clock_monotonic_ns() + SLICE_NS), clock_monotonic_ns())
                 self._between_turns()
             self._destroy()
@@ -437,8 +437,9 @@ cdef class KernelTransport(Transport):
         return self.c.established
 
     def closing_connections(self) -> int:
-        """Of them, those that their applications have closed, and that still have bytes or a FIN to come or to go."""
-        return self.c.closing
+        """Of them, those that their applications have closed, and that still have bytes or a FIN to come or to go; and
+        sockets that outlive their connections, because the kernel still sends from memory (zerocopy)."""
+        return self.c.closing + self.c.orphan_count
 
     @property
     def next_deadline_ns(self) -> int | None:

@@ -6,7 +6,8 @@
 #
 # A connection may end before all are over, and who closes a socket never hears of them: its bytes would be sent again
 # from memory that is somebody else's by then. So the socket stays open for as long (an orphan): its FIN is sent, or it
-# is reset without being closed, and it is looked at every ORPHANS_LOOK_NS; after ORPHAN_NS it is reset in any case.
+# is reset without being closed, and it is looked at every ORPHANS_LOOK_NS, with ORPHANS_AT_ONCE others; after ORPHAN_NS
+# it is reset in any case.
 #
 # Above: connections (the end), sockets, turns, life. Below: records. Read first: msg_zerocopy.rst of the kernel.
 
@@ -17,6 +18,7 @@ from ustack.kernel.records cimport kernel_conn_t, kernel_t
 cdef enum:
     ZEROCOPY_FROM = 16384               # bytes in a send: below, pages cost more than a copy
     ORPHANS_LOOK_NS = 10000000
+    ORPHANS_AT_ONCE = 256
 
 # A record that zerocopy_hold may need, before the send; 0: without memory.
 cdef uint32_t zerocopy_spare(kernel_t *kernel) noexcept nogil

@@ -193,23 +193,31 @@ cdef int orphans_grow(kernel_t *kernel) noexcept nogil:
 
 
 cdef uint32_t orphans_look(kernel_t *kernel) noexcept nogil:
-    cdef orphan_t *orphan
-    cdef uint32_t index = 0, ended = 0
     if kernel.orphan_count == 0 or not (kernel.manual or kernel.now_ns - kernel.orphans_looked_ns >= ORPHANS_LOOK_NS):
         return 0
     kernel.orphans_looked_ns = kernel.now_ns
-    while index < kernel.orphan_count:
-        orphan = &kernel.orphans[index]
+    return look_at(kernel, min(kernel.orphan_count, <uint32_t>ORPHANS_AT_ONCE))
+
+
+cdef uint32_t look_at(kernel_t *kernel, uint32_t looks) noexcept nogil:
+    """At the next ones: no more than there are."""
+    cdef orphan_t *orphan
+    cdef uint32_t ended = 0
+    while looks:
+        looks -= 1
+        if kernel.orphan_hand >= kernel.orphan_count:
+            kernel.orphan_hand = 0
+        orphan = &kernel.orphans[kernel.orphan_hand]
         if orphan.until_ns <= kernel.now_ns:
             reset(orphan.fd)
         reap(kernel, orphan.fd, &orphan.head, &orphan.tail)
         if orphan.head:
-            index += 1
+            kernel.orphan_hand += 1
             continue
         close_descriptor(orphan.fd)
         ended += 1
         kernel.orphan_count -= 1
-        kernel.orphans[index] = kernel.orphans[kernel.orphan_count]
+        orphan[0] = kernel.orphans[kernel.orphan_count]
     return ended
 
 
@@ -226,8 +234,7 @@ cdef void orphans_end(kernel_t *kernel) noexcept nogil:
     for index in range(kernel.orphan_count):
         kernel.orphans[index].until_ns = 0
     while kernel.orphan_count and looks < LAST_LOOKS:
-        kernel.orphans_looked_ns = kernel.now_ns - ORPHANS_LOOK_NS
-        orphans_look(kernel)
+        look_at(kernel, kernel.orphan_count)
         looks += 1
         if kernel.orphan_count:
             ppoll(NULL, 0, &moment, NULL)

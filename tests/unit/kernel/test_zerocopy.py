@@ -3,6 +3,8 @@
 
 import errno
 import os
+import socket
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import pytest
 from ustack.buf import lent
 from ustack.kernel.transport import KernelTransport
 from ustack.server.http import HttpServer
-from ustack.testing.loopback import Loopback, LoopbackEnd
+from ustack.testing.loopback import ADDRESS, Loopback, LoopbackEnd
 from ustack.testing.parts.failing import Failing
 from ustack.testing.recorder import Recorder
 
@@ -106,11 +108,74 @@ def test_a_connection_that_ends_first_leaves_its_socket_open_for_it(make: Make, 
     end.shutdown()
     loopback.settle()
     if in_the_kernel:
-        assert recorder.names()[-1] == "closed"
+        assert (recorder.names()[-1], loopback.transport.closing_connections()) == ("closed", 1)
         assert (lent.alive(), loopback.transport.counters()["zerocopies_orphaned"]) == (alive + 1, 1)
     assert read(loopback, end, len(LONG)) == LONG
     until(loopback, lambda: held(loopback) == 0)
-    assert lent.alive() == alive
+    assert (lent.alive(), loopback.transport.closing_connections()) == (alive, 0)
+
+
+def test_a_transport_that_goes_lets_them_finish_first(strategy: str, tmp_path: Path) -> None:
+    """The client has sent its FIN, so that its connection ends when the last byte is with the kernel."""
+    body = LONG[:300_000]
+    (tmp_path / "big").write_bytes(body)
+    found = b""
+    going = threading.Event()
+
+    def client() -> None:
+        nonlocal found
+        with socket.socket() as end:
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
+            end.connect((ADDRESS, listener.port))
+            end.settimeout(20)
+            end.sendall(b"GET /big HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
+            end.shutdown(socket.SHUT_WR)
+            end.recv(1, socket.MSG_PEEK)
+            transport.stop()
+            going.wait(20)
+            while part := end.recv(1 << 16):
+                found += part
+
+    with HttpServer(tmp_path) as server:
+        transport = KernelTransport(strategy, zerocopy=True, sndbuf_bytes=1 << 20)
+        listener = transport.listen(0, application=server, address=ADDRESS)
+        thread = threading.Thread(target=client)
+        thread.start()
+        transport.run()
+        server.finish(transport)
+        for _ in range(10_000):
+            if server.finished:
+                break
+            transport.poll()
+        assert transport.closing_connections() == 1
+        going.set()
+        transport.close(linger=20)
+        thread.join()
+    assert found.partition(b"\r\n\r\n")[2] == body
+
+
+def test_so_many_are_looked_at_in_a_turn(make: Make) -> None:
+    """However many there are, and each of them in some turn."""
+    recorder = Recorder()
+    loopback = make(recorder, zerocopy=True, sndbuf_bytes=1 << 17)
+    ends = [loopback.open(receive_bytes=1 << 12) for _ in range(300)]
+    loopback.settle()
+    for end in ends:
+        recorder.act(end.port, ("send", LONG[: 1 << 16]))
+    loopback.settle()
+    for end in ends:
+        end.shutdown()
+        recorder.act(end.port, "close")
+    loopback.settle()
+    assert loopback.transport.closing_connections() == len(ends)
+    for turns in (1, 5):
+        with Failing("ustack.kernel.zerocopy", "recvmsg", errno.EAGAIN) as looks:
+            for _ in range(turns):
+                loopback.poll()
+        assert looks.failed == 256 * turns
+    for end in ends:
+        end.abort()
+    until(loopback, lambda: loopback.transport.closing_connections() == 0)
 
 
 def test_a_peer_that_never_reads_is_reset_in_the_end(make: Make) -> None:
