@@ -140,6 +140,13 @@ cdef extern from "<sys/eventfd.h>" nogil:
     int eventfd(unsigned int value, int flags)
 
 
+cdef extern from "<sys/resource.h>" nogil:
+    cdef struct rlimit:
+        uint64_t rlim_cur
+    const int RLIMIT_NOFILE
+    int getrlimit(int resource, rlimit *limit)
+
+
 cdef extern from "<signal.h>" nogil:
     ctypedef struct sigset_t:
         pass

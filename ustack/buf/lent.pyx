@@ -22,8 +22,8 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
 from ustack.base.posix cimport (
-    F_DUPFD_CLOEXEC, MADV_WILLNEED, MAP_FAILED, MAP_POPULATE, MAP_SHARED, PROT_READ, S_ISREG, close_descriptor, fcntl,
-    fstat, madvise, mmap, munmap, stat_t)
+    F_DUPFD_CLOEXEC, MADV_WILLNEED, MAP_FAILED, MAP_POPULATE, MAP_SHARED, PROT_READ, RLIMIT_NOFILE, S_ISREG,
+    close_descriptor, fcntl, fstat, getrlimit, madvise, mmap, munmap, rlimit, stat_t)
 from ustack.buf.sigbus cimport sigbus_forget, sigbus_register, sigbus_repairs_made, sigbus_take
 
 
@@ -39,6 +39,9 @@ cdef extern from *:
     #define ustack_lent_count_add(n) __atomic_fetch_add(&ustack_lent_count, (n), __ATOMIC_RELAXED)
     #define ustack_lent_count_read() __atomic_load_n(&ustack_lent_count, __ATOMIC_RELAXED)
 
+    static int64_t ustack_lent_descriptors;
+    #define ustack_lent_descriptors_add(n) __atomic_add_fetch(&ustack_lent_descriptors, (n), __ATOMIC_RELAXED)
+
     /* What a thread has put off, and who wants to know (lent_watch). */
     static __thread void *ustack_pending;
     static __thread int *ustack_wake;
@@ -50,6 +53,7 @@ cdef extern from *:
     uint64_t guarded_ns "ustack_guarded_ns"
     void count_add "ustack_lent_count_add"(long amount) noexcept nogil
     uint64_t count_read "ustack_lent_count_read"() noexcept nogil
+    uint64_t descriptors_add "ustack_lent_descriptors_add"(long amount) noexcept nogil
 
 
 cdef enum:
@@ -57,6 +61,7 @@ cdef enum:
     # one would block the caller for its whole length: the kernel is asked to read ahead and the rest faults in, 16
     # pages at a time.
     POPULATE_BYTES = 4 * 1024 * 1024
+    DESCRIPTORS_MOST = 1024             # kept with files, or a quarter of what the process may have
 
 
 ctypedef struct lent_object_t:
@@ -178,8 +183,22 @@ cdef void _release_file(lent_t *lent) noexcept nogil:
         munmap(<void *>lent.data, <size_t>lent.length)
     if (<lent_file_t *>lent).fd >= 0:
         close_descriptor((<lent_file_t *>lent).fd)
+        descriptors_add(-1)
     free(lent)
     count_add(-1)
+
+
+cdef int _descriptor_kept(int fd) noexcept nogil:
+    """A copy of it; -1: none is left for files."""
+    cdef rlimit limit
+    cdef int kept = -1
+    if getrlimit(RLIMIT_NOFILE, &limit) != 0:
+        return -1
+    if descriptors_add(1) <= min(<uint64_t>DESCRIPTORS_MOST, limit.rlim_cur // 4):
+        kept = fcntl(fd, F_DUPFD_CLOEXEC, 0)
+    if kept < 0:
+        descriptors_add(-1)
+    return kept
 
 
 cdef lent_t *_map_file(int fd, bint with_descriptor) noexcept nogil:
@@ -217,7 +236,7 @@ cdef lent_t *_map_file(int fd, bint with_descriptor) noexcept nogil:
             return NULL
         lent.mapped = 1
         if with_descriptor:
-            (<lent_file_t *>lent).fd = fcntl(fd, F_DUPFD_CLOEXEC, 0)
+            (<lent_file_t *>lent).fd = _descriptor_kept(fd)
         if length > POPULATE_BYTES:
             madvise(data, length, MADV_WILLNEED)            # advice: nothing depends on its success
     return lent

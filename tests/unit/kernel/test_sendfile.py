@@ -3,6 +3,7 @@
 
 import errno
 import os
+import resource
 import signal
 import socket
 import struct
@@ -73,6 +74,29 @@ def test_head_and_file_share_a_segment(make: Make, root: Path) -> None:
         info = end.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256)
         assert struct.unpack_from("I", info, DATA_SEGS_IN) == (1,)
         loopback.settle()
+
+
+def test_files_keep_a_quarter_of_the_descriptors_at_most(make: Make, tmp_path: Path) -> None:
+    for number in range(130):
+        (tmp_path / f"f{number}").write_bytes(MIDDLE)
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with HttpServer(tmp_path, small_file_bytes=1000) as server:
+        loopback = make(server, sendfile=True)
+        end = loopback.open()
+        loopback.settle()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (400, before[1]))
+        try:
+            descriptors = len(os.listdir("/proc/self/fd"))
+            for number in range(130):
+                end.send(get(f"f{number}"))
+                assert receive(loopback, end, len(MIDDLE)) == MIDDLE
+            assert len(os.listdir("/proc/self/fd")) == descriptors + 100
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, before)
+        assert loopback.transport.counters()["sendfiles"] == 100
+        end.close()
+        loopback.settle()
+    assert len(os.listdir("/proc/self/fd")) < descriptors
 
 
 def test_a_file_that_is_cut_short_ends_the_connection(make: Make, root: Path) -> None:
