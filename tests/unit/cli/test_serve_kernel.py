@@ -281,12 +281,18 @@ def test_each_preforked_worker_takes_connections(site: Path, tmp_path: Path) -> 
                     pass
                 os.kill(busy[0], signal.SIGSTOP)
                 stopped.append(busy[0])
+                while state_of(busy[0]) != "T":  # it may still be asleep in epoll_wait, and be the one that is woken
+                    pass
                 workers.remove(busy[0])
         finally:
             for worker in stopped:
                 os.kill(worker, signal.SIGCONT)
             for client in clients:
                 client.close()
+
+
+def state_of(pid: int) -> str:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
 def sockets_of(pid: int) -> int:
