@@ -6,6 +6,7 @@ import http.client
 import os
 import signal
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,14 @@ def answer(loopback: Loopback, end: LoopbackEnd) -> bytes:
             return found
         found += part
         loopback.settle()
+
+
+def in_a_child(holds: Callable[[], bool]) -> None:
+    """It is so in a copy of this process."""
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if holds() else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 def test_more_than_there_are_places_for_are_read(root: Path) -> None:
@@ -99,10 +108,7 @@ def test_a_child_of_fork_leaves_the_reads_to_its_parent(root: Path) -> None:
     end.send(GET % b"big")
     while not server.stats()["loads"]:
         loopback.poll()
-    child = os.fork()
-    if child == 0:
-        os._exit(0 if not loopback.transport.alive else 1)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    in_a_child(lambda: not loopback.transport.alive)
     assert answer(loopback, end).endswith(b"\r\n\r\n" + BIG)
     server.close()
     loopback.close()
@@ -115,13 +121,14 @@ def test_a_child_of_fork_has_no_threads_and_reads_at_once(root: Path) -> None:
         end = loopback.open()
         end.send(GET % b"f7")
         assert answer(loopback, end).endswith(b"7" * 100)
-        child = os.fork()
-        if child == 0:
+
+        def reads_without_threads() -> bool:
             own = Loopback(HttpServer(root), "aio")
             one = own.open()
             one.send(GET % b"f8")
-            os._exit(0 if answer(own, one).endswith(b"8" * 100) and own.transport.counters()["file_reads"] == 0 else 1)
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+            return answer(own, one).endswith(b"8" * 100) and own.transport.counters()["file_reads"] == 0
+
+        in_a_child(reads_without_threads)
         loopback.close()
 
 
@@ -132,11 +139,12 @@ def test_a_signal_that_somebody_sends_is_nobodys(root: Path) -> None:
         end = loopback.open()
         end.send(GET % b"f7")
         assert answer(loopback, end).endswith(b"7" * 100)
-        child = os.fork()
-        if child == 0:
+
+        def goes_on() -> bool:
             os.kill(os.getpid(), SIGNAL)
-            os._exit(0)
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+            return True
+
+        in_a_child(goes_on)
         loopback.close()
 
 

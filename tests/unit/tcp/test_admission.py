@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Who is served while more frames wait than the engine can soon take: measured in frames and answers, never in time."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -164,12 +164,8 @@ def test_the_third_segment_of_a_handshake_is_no_newcomer(made: tuple[Testbed, Re
     assert all(recorder.received[peer.port] == b"request" for peer in begun)
 
 
-def test_frames_of_others_that_never_grow_fewer_do_not_keep_newcomers_out_for_good(
-    made: tuple[Testbed, Recorder],
-) -> None:
-    """Established clients keep 256 frames waiting, turn after turn; one SYN is among every 32 frames."""
-    bed, _ = made
-    clients = [handshake(bed, 2000 + i) for i in range(8)]
+def keep_newcomers_waiting(bed: Testbed, send_other: Callable[[int], object]) -> None:
+    """256 frames wait, turn after turn, and one SYN is among every 32: all that have had their turn were let in."""
     peers: list[ScriptedPeer] = []
 
     def fill(frames: int) -> None:
@@ -177,16 +173,25 @@ def test_frames_of_others_that_never_grow_fewer_do_not_keep_newcomers_out_for_go
             if i % 32 == 31:
                 peers.extend(syns(bed, 1, first=10_000 + len(peers)))
             else:
-                clients[i % 8].send("A", pump=False)
+                send_other(i)
 
     fill(4 * BURST)
     for _ in range(20):
         turn(bed)
         assert behind(bed)
         fill(BURST)
-    assert len(answered(peers)) >= 20 * BURST // 32 - 2  # every one that has had its turn: fewer than one for 16 others
+    assert len(answered(peers)) >= 20 * BURST // 32 - 2  # fewer than one for 16 others
     while turn(bed):
         pass
+
+
+def test_frames_of_others_that_never_grow_fewer_do_not_keep_newcomers_out_for_good(
+    made: tuple[Testbed, Recorder],
+) -> None:
+    """Established clients' ACKs."""
+    bed, _ = made
+    clients = [handshake(bed, 2000 + i) for i in range(8)]
+    keep_newcomers_waiting(bed, lambda i: clients[i % 8].send("A", pump=False))
 
 
 def test_frames_that_are_no_segments_do_not_keep_newcomers_out_for_good(made: tuple[Testbed, Recorder]) -> None:
@@ -194,24 +199,8 @@ def test_frames_that_are_no_segments_do_not_keep_newcomers_out_for_good(made: tu
     bed, _ = made
     sender = ScriptedPeer(bed, port=2000)
     echo = echo_request(sender)
-    peers: list[ScriptedPeer] = []
-
-    def fill(frames: int) -> None:
-        for i in range(frames):
-            if i % 32 == 31:
-                peers.extend(syns(bed, 1, first=10_000 + len(peers)))
-            else:
-                bed.inject(echo, pump=False)
-
-    fill(4 * BURST)
-    for _ in range(20):
-        turn(bed)
-        assert behind(bed)
-        fill(BURST)
+    keep_newcomers_waiting(bed, lambda i: bed.inject(echo, pump=False))
     assert bed.counted()["icmp_echoes_answered"] > 18 * BURST
-    assert len(answered(peers)) >= 20 * BURST // 32 - 2
-    while turn(bed):
-        pass
 
 
 def test_of_many_newcomers_beside_others_one_for_sixteen_of_those_gets_in(made: tuple[Testbed, Recorder]) -> None:

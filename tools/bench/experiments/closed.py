@@ -101,36 +101,37 @@ class Files512(ClosedLoop):
     quick_points = ("64 at once",)
 
 
-class KeepAliveLoad(KeepAlive):
+class OwnClient(ClosedLoop):
+    """Asked by `ustack load` instead of wrk."""
+
+    everybody = False
+    by = "ustack"
+    beside_s = OWN_CLIENT_S
+    most_rounds = 5
+
+
+class KeepAliveLoad(OwnClient, KeepAlive):
     """With a client that has no stack of the kernel's, and as many connections as Kegel's page asks for."""
 
     name = "keepalive-load"
     order = 10
     title = "Keep-alive, asked by ustack load: requests per second, 512 bytes"
     asks = "How many small responses per second, to a client that costs the kernel nothing? To 10,000 connections."
-    everybody = False
-    by = "ustack"
     shapes: ClassVar[dict[str, Shape]] = {f"{n:,} connections": at(n) for n in (64, 1000, 10_000)}
     points = tuple(shapes)
     quick_points = ("64 connections",)
-    beside_s = OWN_CLIENT_S
-    most_rounds = 5
 
 
-class Files512Load(Files512):
+class Files512Load(OwnClient, Files512):
     """The same of Kegel's first test."""
 
     name = "files512-load"
     order = 11
     title = "A connection for each 512-byte file, asked by ustack load: files per second"
     asks = "How many connections can be opened, used once and closed, by a client that costs the kernel nothing?"
-    everybody = False
-    by = "ustack"
     shapes: ClassVar[dict[str, Shape]] = {f"{n:,} at once": at(n, close=True) for n in (64, 1000, 10_000)}
     points = tuple(shapes)
     quick_points = ("64 at once",)
-    beside_s = OWN_CLIENT_S
-    most_rounds = 5
 
 
 class Bulk(ClosedLoop):
