@@ -46,6 +46,11 @@ cdef inline uint64_t *waiting_bytes(server_t *server, int phase) noexcept nogil:
     return &server.undecided_bytes if phase == PHASE_UNDECIDED else NULL
 
 
+# Its head is complete, and waits for Python or for a file.
+cdef inline bint exchange_waits(const exchange_t *exchange) noexcept nogil:
+    return exchange.phase == PHASE_UNDECIDED or exchange.phase == PHASE_LOADING
+
+
 cdef inline exchange_t *exchange_at(const server_t *server, uint32_t index) noexcept nogil:
     return <exchange_t *>slab_at(&server.exchanges, index)
 

@@ -10,14 +10,13 @@ from ustack.buf.lent cimport lent_t
 from ustack.server.asking cimport decide_waiting
 from ustack.server.connection cimport (
     connection_abort, connection_close, connection_idle, connection_linger, linger_data, linger_timeout)
-from ustack.server.exchange cimport exchange_end, exchange_of
+from ustack.server.exchange cimport exchange_end, exchange_of, exchange_waits
 from ustack.server.fetching cimport any_waiting, file_came
 from ustack.server.logring cimport log_drain, log_half_full
 from ustack.server.receiving cimport body_more, head_more, refuse_held, request
 from ustack.server.records cimport (
     BODY_BYTES_UNIT_SHIFT, CLOSING, EXCHANGE_EOF, EXCHANGE_MASK, EXCHANGE_TAIL, PHASE_BODY, PHASE_DRAIN, PHASE_HEAD,
-    PHASE_LINGER, PHASE_LOADING, PHASE_SENDING, PHASE_UNDECIDED, REQUEST_UNITS, SEEN_MASK, SEEN_SHIFT, TAKE_GIL_UNITS,
-    exchange_t, server_t)
+    PHASE_LINGER, PHASE_SENDING, REQUEST_UNITS, SEEN_MASK, SEEN_SHIFT, TAKE_GIL_UNITS, exchange_t, server_t)
 from ustack.server.sending cimport damaged, drain, response_end, send_more
 from ustack.server.tables cimport tables_end
 from ustack.server.wallclock cimport begin_burst
@@ -95,7 +94,7 @@ cdef size_t on_data(application_t *app, const transport_t *transport, conn_t *co
             before = used
             used += body_more(server, transport, conn, exchange, data + used, length - used)
             charge(server, transport, REQUEST_UNITS + <uint32_t>(used - before >> BODY_BYTES_UNIT_SHIFT))
-        elif exchange.phase == PHASE_SENDING or exchange.phase == PHASE_UNDECIDED or exchange.phase == PHASE_LOADING:
+        elif exchange.phase == PHASE_SENDING or exchange_waits(exchange):
             return used
         elif exchange.phase == PHASE_DRAIN:
             if not exchange.flags & EXCHANGE_TAIL and transport.send_queued(transport, conn):
@@ -135,8 +134,7 @@ cdef void on_eof(application_t *app, const transport_t *transport, conn_t *conn)
     cdef exchange_t *exchange = exchange_of(server, conn)
     if conn.user_data & CLOSING:
         return
-    if exchange != NULL and (exchange.phase == PHASE_UNDECIDED or exchange.phase == PHASE_LOADING) and (
-            not server.closing):
+    if exchange != NULL and exchange_waits(exchange) and not server.closing:
         exchange.flags |= EXCHANGE_EOF  # it counts when the head is decided
     elif exchange != NULL and (exchange.phase == PHASE_SENDING or exchange.phase == PHASE_DRAIN) and not server.closing:
         exchange.flags |= EXCHANGE_EOF  # a half-closed client still gets its response
@@ -159,7 +157,7 @@ cdef void on_timeout(application_t *app, const transport_t *transport, conn_t *c
         refuse_held(server, transport, conn, exchange, 408)
     elif exchange != NULL and exchange.phase == PHASE_LINGER:
         linger_timeout(server, transport, conn, exchange)
-    elif exchange != NULL and (exchange.phase == PHASE_UNDECIDED or exchange.phase == PHASE_LOADING):
+    elif exchange != NULL and exchange_waits(exchange):
         transport.set_timeout(transport, conn, server.send_timeout_ns)      # it waits for us, not for its client
     elif queued and (seen == 0 or queued < seen):
         # Something was acknowledged since the last look, or this is the first: wait on.

@@ -15,7 +15,7 @@ from ustack.kernel.counters cimport INTERESTS_CHANGED
 from ustack.kernel.readiness cimport READY_IN, READY_OUT, SERVES_ALL
 from ustack.kernel.records cimport (
     ABORT, CONNECTING, ENDED, IN_OUT, IN_WORK, PAUSED, PEER_FIN, RECEIVE_BYTES, SEND_MOST, UNREAD_STEP_BYTES, UNWATCHED,
-    UNWRITABLE, VECTOR_MOST, kernel_conn_t, kernel_t, piece_t, tally)
+    UNWRITABLE, VECTOR_MOST, kernel_conn_t, kernel_t, piece_at, piece_t, piece_take, tally)
 from ustack.kernel.zerocopy cimport zerocopy_part
 
 
@@ -151,10 +151,6 @@ cdef kernel_conn_t *out_take(kernel_t *kernel) noexcept nogil:
 
 # ---------------------------------------------------------------- what waits to be sent
 
-cdef inline piece_t *piece_at(kernel_t *kernel, uint32_t index) noexcept nogil:
-    return <piece_t *>slab_at(&kernel.pieces, index)
-
-
 cdef int queue_append(kernel_t *kernel, kernel_conn_t *conn, lent_t *lent, uint64_t offset,
                       uint64_t length) noexcept nogil:
     cdef piece_t *last = piece_at(kernel, conn.tail) if conn.tail else NULL
@@ -181,22 +177,13 @@ cdef int queue_append(kernel_t *kernel, kernel_conn_t *conn, lent_t *lent, uint6
 
 
 cdef void queue_drop(kernel_t *kernel, kernel_conn_t *conn, uint64_t length) noexcept nogil:
-    cdef piece_t *piece
     cdef uint32_t index
     conn.queued_bytes -= <uint32_t>length
-    while length > 0:
-        index = conn.head
-        piece = piece_at(kernel, index)
-        if length < piece.length:
-            piece.data += length
-            piece.length -= length
-            return
-        length -= piece.length
-        conn.head = piece.next
-        if conn.head == 0:
-            conn.tail = 0
-        lent_unref(piece.lent)
+    index = piece_take(kernel, conn, &length)
+    while index:
+        lent_unref(piece_at(kernel, index).lent)
         slab_release(&kernel.pieces, index)
+        index = piece_take(kernel, conn, &length)
 
 
 cdef piece_t *queue_first(kernel_t *kernel, const kernel_conn_t *conn) noexcept nogil:

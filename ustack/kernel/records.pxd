@@ -18,7 +18,7 @@ from ustack.base.posix cimport aiocb, pthread_t, sem_post, sem_t, sem_wait
 from ustack.base.types cimport ip_addr_t
 from ustack.base.wheel cimport wheel_t
 from ustack.buf.lent cimport lent_t
-from ustack.buf.slab cimport slab_t
+from ustack.buf.slab cimport slab_at, slab_t
 from ustack.kernel.counters cimport KERNEL_COUNTERS, kernel_counter_t
 from ustack.kernel.readiness cimport COMPLETING_RANGES, READY_IN, READY_LISTENS, READY_ONE_OF_US, readiness_t, ready_t
 from ustack.link.interface cimport spin_t
@@ -233,6 +233,30 @@ cdef inline kernel_conn_t *own(const conn_t *conn) noexcept nogil:
 
 # What is locked is the whole kernel_t. A semaphore, which another thread than the one that took it may give back: the
 # first thread holds it while it is in Python, whichever thread of Python's that is.
+cdef inline piece_t *piece_at(kernel_t *kernel, uint32_t index) noexcept nogil:
+    return <piece_t *>slab_at(&kernel.pieces, index)
+
+
+# Of `length` bytes that have been sent: take the first piece off the queue, if they reach its end, and its bytes off
+# them. Its number, with the reference that it holds, is the caller's. 0: nothing is left of them, or they have shortened
+# the first piece, and are still told.
+cdef inline uint32_t piece_take(kernel_t *kernel, kernel_conn_t *conn, uint64_t *length) noexcept nogil:
+    cdef uint32_t index = conn.head
+    cdef piece_t *piece
+    if length[0] == 0:
+        return 0
+    piece = piece_at(kernel, index)
+    if length[0] < piece.length:
+        piece.data += length[0]
+        piece.length -= length[0]
+        return 0
+    length[0] -= piece.length
+    conn.head = piece.next
+    if conn.head == 0:
+        conn.tail = 0
+    return index
+
+
 cdef inline void kernel_lock(kernel_t *kernel) noexcept nogil:
     while kernel.threaded and sem_wait(&kernel.lock) != 0:
         pass                        # a signal

@@ -10,9 +10,9 @@ from ustack.base.posix cimport (
     CMSG_DATA, CMSG_FIRSTHDR, IPPROTO_IP, IP_RECVERR, MSG_DONTWAIT, MSG_ERRQUEUE, SHUT_RDWR, close_descriptor,
     cmsghdr, getpid, msghdr, ppoll, recvmsg, sockaddr, socket_connect, socket_shutdown, timespec)
 from ustack.buf.lent cimport lent_ref, lent_unref
-from ustack.buf.slab cimport slab_alloc, slab_at, slab_release
+from ustack.buf.slab cimport slab_alloc, slab_release
 from ustack.kernel.counters cimport ZEROCOPIES_COPIED, ZEROCOPIES_ORPHANED
-from ustack.kernel.records cimport ABORT, kernel_conn_t, kernel_t, orphan_t, piece_t, tally
+from ustack.kernel.records cimport ABORT, kernel_conn_t, kernel_t, orphan_t, piece_at, piece_t, piece_take, tally
 
 cdef extern from "<linux/errqueue.h>" nogil:
     cdef struct sock_extended_err:
@@ -29,10 +29,6 @@ cdef enum:
 
 cdef uint64_t ORPHAN_NS = 60000000000       # as long as a peer's FIN is waited for
 cdef uint64_t LAST_LOOK_NS = 2000000
-
-
-cdef inline piece_t *piece_at(kernel_t *kernel, uint32_t index) noexcept nogil:
-    return <piece_t *>slab_at(&kernel.pieces, index)
 
 
 # ---------------------------------------------------------------- what is held
@@ -58,25 +54,16 @@ cdef void hold(kernel_t *kernel, kernel_conn_t *conn, uint32_t index) noexcept n
 
 
 cdef void zerocopy_hold(kernel_t *kernel, kernel_conn_t *conn, uint64_t length, uint32_t spare) noexcept nogil:
-    cdef piece_t *piece
     cdef uint32_t index
     conn.queued_bytes -= <uint32_t>length
-    while length > 0:
-        index = conn.head
-        piece = piece_at(kernel, index)
-        if length < piece.length:           # the rest of it stays in the queue
-            piece_at(kernel, spare).lent = lent_ref(piece.lent)
-            hold(kernel, conn, spare)
-            spare = 0
-            piece.data += length
-            piece.length -= length
-            break
-        length -= piece.length
-        conn.head = piece.next
-        if conn.head == 0:
-            conn.tail = 0
+    index = piece_take(kernel, conn, &length)
+    while index:
         hold(kernel, conn, index)
-    if spare:
+        index = piece_take(kernel, conn, &length)
+    if length:                              # of a piece whose rest stays in the queue
+        piece_at(kernel, spare).lent = lent_ref(piece_at(kernel, conn.head).lent)
+        hold(kernel, conn, spare)
+    elif spare:
         slab_release(&kernel.pieces, spare)
     conn.zerocopies += 1                    # as the kernel numbers those that took anything
 
