@@ -39,7 +39,7 @@ cdef extern from *:
     #define ustack_lent_count_add(n) __atomic_fetch_add(&ustack_lent_count, (n), __ATOMIC_RELAXED)
     #define ustack_lent_count_read() __atomic_load_n(&ustack_lent_count, __ATOMIC_RELAXED)
 
-    static int64_t ustack_lent_descriptors;
+    static uint64_t ustack_lent_descriptors;
     #define ustack_lent_descriptors_add(n) __atomic_add_fetch(&ustack_lent_descriptors, (n), __ATOMIC_RELAXED)
 
     /* What a thread has put off, and who wants to know (lent_watch). */
