@@ -238,8 +238,8 @@ cdef inline piece_t *piece_at(kernel_t *kernel, uint32_t index) noexcept nogil:
 
 
 # Of `length` bytes that have been sent: take the first piece off the queue, if they reach its end, and its bytes off
-# them. Its number, with the reference that it holds, is the caller's. 0: nothing is left of them, or they have shortened
-# the first piece, and are still told.
+# them. Its number, with the reference that it holds, is the caller's. 0: nothing is left of them, or they have
+# shortened the first piece, and are still told.
 cdef inline uint32_t piece_take(kernel_t *kernel, kernel_conn_t *conn, uint64_t *length) noexcept nogil:
     cdef uint32_t index = conn.head
     cdef piece_t *piece
