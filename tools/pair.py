@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Two namespaces joined by a veth pair, for a reference server and its client: a lab whose kernel may answer.
+"""A server and its client for a comparison: two namespaces joined by a veth pair, in which the kernel may answer, or a
+TAP device.
 
-The pair is made as `ustack serve` makes its own, so that both have the same devices and the same offloads, and it is
+Either is made as `ustack serve` makes its own, so that both have the same devices and the same offloads, and it is
 removed by the lab's keeper even if this process is killed.
 """
 
@@ -22,11 +23,16 @@ _numbers = itertools.count()
 
 @dataclass(frozen=True)
 class Pair:
-    """Names of the two namespaces and the address at which the server listens."""
+    """Names of the two namespaces and the address at which the server listens.
+
+    device: the TAP device, "" if there is none. A server opens it in the namespace that it is in, which is the
+    client's: what it then holds is the other end of the link, and lives nowhere.
+    """
 
     server_netns: str
     client_netns: str
     server_address: str
+    device: str = ""
 
 
 @contextmanager
@@ -41,3 +47,12 @@ def veth_pair(name: str) -> Iterator[Pair]:
             allow(end, lab.drop)
         configure(end, address=lab.address, ipv6=False)
         yield Pair(lab.netns, lab.peer_netns, lab.address.partition("/")[0])
+
+
+@contextmanager
+def tap_pair(name: str) -> Iterator[Pair]:
+    """A TAP device with the client's address, whose other end is for the server to open."""
+    lab_name = f"bench-{name}-{os.getpid()}-{next(_numbers)}"
+    with Lab(lab_name, link="tap", peer_netns=f"{lab_name}-c") as lab:
+        assert lab.peer_netns is not None
+        yield Pair(lab.peer_netns, lab.peer_netns, lab.address.partition("/")[0], lab.ifname)

@@ -328,9 +328,8 @@ class TestSourceDistribution:
         with tarfile.open(sdist) as archive:
             names = archive.getnames()
         assert not [name for name in names if name.endswith((".so", ".pyc", ".o")) or "/build/" in name]
-        assert [name for name in names if name.endswith(".c")] == [
-            f"ustack-{ustack.__version__}/tools/reference/epoll_server.c"
-        ]
+        by_hand = {f"ustack-{ustack.__version__}/tools/reference/{name}.c" for name in ("epoll_server", "lwip_files")}
+        assert {name for name in names if name.endswith(".c")} == by_hand
 
     @pytest.mark.parametrize(
         "missing", ["ustack/engine/poll.pyx", "ustack/tcp/input.pyx", "server/http.pyx", "server/chunks.pyx", "ustack"]

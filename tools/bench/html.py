@@ -23,8 +23,9 @@ INSTALL = "pip install 'ustack[bench]'"
 OURS = ("ustack-veth", "ustack-tap")
 COLOURS = {
     "ustack": ("#c0392b", "#e67e22"),
+    "stack": ("#7d6608", "#b7950b", "#d4ac0d"),
     "strategy": ("#1b4f72", "#21618c", "#2874a6", "#2e86c1", "#3498db", "#5dade2", "#85c1e9", "#aed6f1"),
-    "server": ("#145a32", "#1e8449", "#28b463", "#58d68d", "#82e0aa", "#abebc6", "#7d8a2e", "#b7950b"),
+    "server": ("#145a32", "#1e8449", "#28b463", "#58d68d", "#82e0aa", "#abebc6", "#7d8a2e", "#556b2f"),
     "application": ("#6c3483", "#8e44ad", "#bb8fce", "#d2b4de"),
     "reference": ("#616a6b", "#99a3a4"),
 }

@@ -33,6 +33,7 @@ STYLE = """<style>
 # Readable on both papers.
 BAR = {
     "ustack": "#d9480f",
+    "stack": "#c2a000",
     "strategy": "#4c8ed9",
     "server": "#3d9a5f",
     "application": "#a06cc8",

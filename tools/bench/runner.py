@@ -68,7 +68,8 @@ class Runner:
                 self.bring_up(contestant)
                 found = contestant.describe()
                 settings = {} if contestant.special else {"client": settings_of(contestant.client_netns)}
-                if pair := getattr(contestant, "pair", None):
+                pair = getattr(contestant, "pair", None)
+                if pair is not None and not pair.device:
                     settings["server"] = settings_of(pair.server_netns)
                 found["settings"] = settings
                 self.bench.contestants[name] = contestant

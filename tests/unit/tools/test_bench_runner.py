@@ -28,6 +28,7 @@ from ustack.tools.bench.processor import CoreTimes, SystemUse
 from ustack.tools.bench.records import Results, Writer
 from ustack.tools.bench.runner import MOST_STARTS, Runner
 from ustack.tools.generators import Load, LoadError
+from ustack.tools.pair import Pair
 
 
 class Alive:
@@ -259,6 +260,15 @@ def test_one_that_is_not_installed_is_written_down_with_the_hint(tmp_path: Path)
     found = ran(tmp_path, [Missing, Still], Count())
     assert found.contestants["missing"]["absent"] == "missing not installed: apt-get install missing"
     assert {run.contestant for run in found.runs} == {"still"}
+
+
+@pytest.mark.usefixtures("plain")
+@pytest.mark.parametrize(("device", "ends"), [("", {"client", "server"}), ("tap0", {"client"})])
+def test_the_kernels_settings_are_those_of_ends_that_are_its_own(tmp_path: Path, device: str, ends: set[str]):
+    class Linked(Still):
+        pair = Pair("one", "other", "198.18.0.2", device)
+
+    assert ran(tmp_path, [Linked], Count()).contestants["still"]["settings"].keys() == ends
 
 
 @pytest.mark.usefixtures("plain")

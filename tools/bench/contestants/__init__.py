@@ -13,7 +13,7 @@ import pkgutil
 from ustack.tools.bench.contestants.base import Contestant
 
 # In tables; who is not named here comes after, in the order of the files' names.
-KINDS = ("ustack", "strategy", "server", "application", "reference")
+KINDS = ("ustack", "stack", "strategy", "server", "application", "reference")
 
 
 def known() -> dict[str, type[Contestant]]:

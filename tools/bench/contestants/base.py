@@ -32,6 +32,7 @@ ALLOWED = Path("/proc/sys/net/ipv4/tcp_allowed_congestion_control")
 HERE = Path(__file__).parent
 APT = "apt-get install --no-install-recommends"
 PIP = "pip install 'ustack[bench]'"
+USERSPACE = ("ustack", "stack")  # kinds whose connections are none of the kernel's sockets
 
 
 class Absent(LoadError):
@@ -53,6 +54,7 @@ class Contestant(Server):
     special = False
     programs: tuple[str, ...] = ()
     modules: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
     install = ""
     at_most: int | None = None
     why_at_most = ""
@@ -72,6 +74,7 @@ class Contestant(Server):
         """What is not installed, with how it would be; "" if nothing is."""
         lacking = [name for name in self.programs if shutil.which(name) is None]
         lacking += [name for name in self.modules if importlib.util.find_spec(name) is None]
+        lacking += [name for name in self.files if not Path(name).exists()]
         return f"{', '.join(lacking)} not installed: {self.install}" if lacking else ""
 
     def start(self) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ustack.tools.bench.contestants.base import Contestant
+from ustack.tools.bench.contestants.base import USERSPACE, Contestant
 from ustack.tools.bench.generators import Generator
 from ustack.tools.generators import Load
 
@@ -51,7 +51,7 @@ def too_many(contestant: Contestant, connections: int) -> str:
     if contestant.at_most is not None and contestant.at_most < connections:
         return f"at most {contestant.at_most} connections: {contestant.why_at_most}"
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    if contestant.kind != "ustack" and connections + BESIDE_CONNECTIONS > most:
+    if contestant.kind not in USERSPACE and connections + BESIDE_CONNECTIONS > most:
         return f"at most {most - BESIDE_CONNECTIONS} connections: here a process may have {most} descriptors"
     return ""
 

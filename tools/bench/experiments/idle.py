@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from typing import ClassVar
 
 from ustack.lab import LabError, inside
-from ustack.tools.bench.contestants.base import Contestant
+from ustack.tools.bench.contestants.base import USERSPACE, Contestant
 from ustack.tools.bench.experiments.base import Bench, Experiment, Outcome, too_many
 from ustack.tools.bench.processor import cpu_ns, memory_bytes, slab_bytes
 from ustack.tools.benchmark import prepare_client
@@ -141,7 +141,7 @@ class Idle(Experiment):
         process, kernel, spent_s, wrong = grown(contestant, count)
         errors = {wrong: 1} if wrong else {}
         ours = kernel - client if client is not None else kernel / 2
-        if contestant.kind == "ustack":
+        if contestant.kind in USERSPACE:
             ours = 0.0  # no socket, no inode: what the slabs have grown beside the client's is the machine's noise
         if not errors and process + ours <= 0:
             errors = {f"{process + ours:.0f} bytes for a connection: something else was given back meanwhile": 1}
