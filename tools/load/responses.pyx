@@ -148,7 +148,7 @@ cdef int head_parse(const uint8_t *data, size_t length, head_t *head) noexcept n
         value_end = line_end
         while value < value_end and is_space(value[0]):
             value += 1
-        while value_end > value and is_space(value_end[-1]):
+        while value_end > value and is_space((value_end - 1)[0]):
             value_end -= 1
         framing = False
         if equals(line, name_bytes, b"content-length", 14):

@@ -4,6 +4,7 @@
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ from ustack.lab.namespace import names as namespaces
 from ustack.tools.bench import command, contestants, experiments, figures, records, runner, site
 from ustack.tools.bench.command import bench as bench_command
 from ustack.tools.bench.command import last_round
+from ustack.tools.bench.contestants import nginx
 from ustack.tools.bench.contestants.base import ALLOWED, Absent, Contestant, congestion_control_allowed
 from ustack.tools.bench.experiments.base import Bench, Experiment, Outcome
 from ustack.tools.bench.experiments.closed import ClosedLoop
@@ -515,3 +517,22 @@ class Planned:
 )
 def test_as_many_whole_rounds_as_fit(number: int, spent_s: float, limit_s: float, last: int):
     assert last_round(Planned(), number, spent_s, limit_s) == last
+
+
+@pytest.mark.parametrize("descriptors", [256, 20_000, 1 << 20])
+def test_nginx_remembers_no_more_files_than_leave_descriptors_for_connections(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, descriptors: int
+) -> None:
+    monkeypatch.setattr("resource.getrlimit", lambda _which: (descriptors, descriptors))
+    monkeypatch.setattr(Contestant, "prepare", lambda _self: None)
+    monkeypatch.setattr(nginx, "version_of", lambda *_command: "nginx/1.0")
+    server = nginx.Nginx(tmp_path, tmp_path, 0)
+    server.pair = Pair("", "", "198.18.0.2")
+    server.prepare()
+    words = dict(
+        re.findall(r"(worker_rlimit_nofile|worker_connections|open_file_cache max=)\s*(\d+)", server.configuration)
+    )
+    assert int(words["worker_rlimit_nofile"]) == descriptors
+    assert int(words["open_file_cache max="]) <= descriptors // 4
+    assert int(words["worker_connections"]) <= descriptors
+    assert "@" not in server.configuration

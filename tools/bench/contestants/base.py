@@ -121,14 +121,14 @@ class Contestant(Server):
         found = family(self.process.pid)
         return [] if self.process.returncode is not None and self.process.pid in found else found
 
-    def configured(self, template: str, suffix: str = "conf") -> Path:
-        """Write a configuration from this folder's template: @ADDRESS@, @SITE@, @DIRECTORY@ are filled in."""
+    def configured(self, template: str, suffix: str = "conf", **words: str) -> Path:
+        """Write a configuration from a template here: @ADDRESS@, @SITE@, @DIRECTORY@ and `words` are filled in."""
         directory = self.work / self.plain_name
         shutil.rmtree(directory, ignore_errors=True)
         directory.mkdir()
         text = (HERE / template).read_text(encoding="utf-8")
         address = self.pair.server_address
-        for word, value in (("ADDRESS", address), ("SITE", str(self.site)), ("DIRECTORY", str(directory))):
+        for word, value in {"ADDRESS": address, "SITE": str(self.site), "DIRECTORY": str(directory), **words}.items():
             text = text.replace(f"@{word}@", value)
         self.configuration = text
         written = directory / f"{self.name}.{suffix}"

@@ -3,7 +3,17 @@
 
 from __future__ import annotations
 
+import resource
+
 from ustack.tools.bench.contestants.base import APT, Contestant, version_of
+
+CONNECTIONS_MOST = 131_072
+FILES_MOST = 200_000
+
+
+def files_remembered(descriptors: int) -> int:
+    """Each keeps a descriptor, which is then missing for a connection: a quarter of them at most."""
+    return min(FILES_MOST, descriptors // 4)
 
 
 class Nginx(Contestant):
@@ -18,7 +28,13 @@ class Nginx(Contestant):
         """Write the configuration."""
         super().prepare()
         self.version = version_of("nginx", "-v").rpartition("/")[2]
-        self.file = self.configured("nginx.conf")
+        descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        self.file = self.configured(
+            "nginx.conf",
+            DESCRIPTORS=str(descriptors),
+            CONNECTIONS=str(min(CONNECTIONS_MOST, descriptors)),
+            FILES=str(files_remembered(descriptors)),
+        )
 
     def command(self) -> list[str]:
         """The worker inherits the core from the master process."""

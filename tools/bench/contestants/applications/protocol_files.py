@@ -18,19 +18,21 @@ import uvloop
 KEPT_FILES = 4096
 HEAD_MOST_BYTES = 8192
 ROOT = Path(sys.argv[1]).resolve()
-HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\nContent-Length: %d\r\n\r\n"
-NOT_FOUND = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\nContent-Length: %d\r\n%s\r\n"
+NOT_FOUND = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n%s\r\n"
+CLOSE = b"Connection: close\r\n"
 BAD = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 
 @lru_cache(KEPT_FILES)
-def response(path: bytes) -> bytes:
-    """A whole response."""
+def response(path: bytes, last: bool) -> bytes:
+    """A whole response. last: it says that the connection ends with it."""
+    ending = CLOSE if last else b""
     file = (ROOT / path.decode("latin-1").lstrip("/")).resolve()
     if not file.is_relative_to(ROOT) or not file.is_file():
-        return NOT_FOUND
+        return NOT_FOUND % ending
     body = file.read_bytes()
-    return HEAD % len(body) + body
+    return HEAD % (len(body), ending) + body
 
 
 class Files(asyncio.Protocol):
@@ -53,9 +55,9 @@ class Files(asyncio.Protocol):
                 answers.append(BAD)
                 last = True
                 break
-            answers.append(response(words[1]))
-            if b"connection: close" in head.lower():
-                last = True
+            last = b"connection: close" in head.lower()
+            answers.append(response(words[1], last))
+            if last:
                 break
         if answers:
             self.transport.write(b"".join(answers))
