@@ -102,6 +102,8 @@ distclean: clean
 
 # ---------------------------------------------------------------- what runs with build/lock held
 
+# A stamp bears the time of the beginning: what changes while a build runs is newer, and built the next time.
+
 locked-build: $(STAMPS)/release
 	@:
 
@@ -121,16 +123,19 @@ FORCE:
 
 # The interpreter is the system's own: its headers are the ones that apt installed.
 $(STAMPS)/venv: pyproject.toml $(STAMPS)/place
+	@touch $@.begun
 	@/usr/bin/python3 -m venv --clear .venv
 	@.venv/bin/pip install -qq --disable-pip-version-check 'setuptools>=77' 'cython>=3.1'
 	@# No modules yet: the editable install compiles in a directory that it throws away.
 	@USTACK_ONLY=none .venv/bin/pip install -qq --disable-pip-version-check --no-build-isolation -e '.[test,bench]'
-	@touch $@
+	@mv $@.begun $@
 
 $(STAMPS)/release: $(STAMPS)/venv $(SOURCES)
+	@touch $@.begun
 	@USTACK_BUILD=release $(PYTHON) setup.py -q build_ext --inplace > build/release.log 2>&1 || { cat build/release.log >&2; exit 1; }
-	@touch $@
+	@mv $@.begun $@
 
 $(STAMPS)/asan: $(STAMPS)/venv $(SOURCES) $(shell find ustack server tools -name '*.py')
+	@touch $@.begun
 	@USTACK_BUILD=asan $(PYTHON) setup.py -q build > build/asan.log 2>&1 || { cat build/asan.log >&2; exit 1; }
-	@touch $@
+	@mv $@.begun $@

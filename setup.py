@@ -19,12 +19,14 @@ import os
 import re
 import shutil
 import sys
+import time
 from pathlib import Path
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
+BEGAN_NS = time.time_ns()
 ROOT = Path(__file__).parent
 MODES = ("release", "debug", "trace", "asan")
 MODE = os.environ.get("USTACK_BUILD", "release")
@@ -164,6 +166,13 @@ def remove_orphans() -> None:
             path.unlink(missing_ok=True)
 
 
+def date_back(built: Path) -> None:
+    """What this build has made bears the time of its beginning: a source that changes while it is read is newer, and
+    the next build makes it again."""
+    if built.stat().st_mtime_ns > BEGAN_NS:
+        os.utime(built, ns=(BEGAN_NS, BEGAN_NS))
+
+
 class KeepWarnings(build_ext):
     """Keeps what the compiler says about a module in build/MODE/warnings until the module is compiled again, so that a
     build in which nothing is done does not hide it: `make lint` wants none."""
@@ -177,6 +186,7 @@ class KeepWarnings(build_ext):
         keep = '"$@" 2> "$0"; status=$?; cat "$0" >&2; [ -s "$0" ] || rm -f "$0"; exit $status'
         one.compiler.compiler_so = ["/bin/sh", "-c", keep, str(said), *self.compiler.compiler_so]
         build_ext.build_extension(one, extension)
+        date_back(Path(self.get_ext_fullpath(extension.name)))
 
 
 def extensions() -> list[Extension]:
@@ -236,6 +246,9 @@ def modules() -> list[Extension]:
         nthreads=2,
         show_all_warnings=False,
     )
+    for extension in translated:
+        for source in extension.sources:
+            date_back(ROOT / source)
     return translated
 
 

@@ -9,11 +9,12 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 
-# Runs what looks at files or stamps; of the rest only the words are kept.
+# Runs what looks at files or stamps; of the rest only the words are kept. $EDITED changes during one of them.
 SHELL = """#!/bin/bash
 printf '%s\\n' "${@: -1}" >> "$MADE"
 case "${@: -1}" in
-    *stamps/place*|find*|touch*|*"python3 -V"*|id*) exec /bin/bash "$@" ;;
+    *stamps/place*|find*|touch*|mv*|*"python3 -V"*|id*) exec /bin/bash "$@" ;;
+    *"$DURING"*) touch "$EDITED" ;;
 esac
 """
 
@@ -29,16 +30,16 @@ def clone(tmp_path: Path) -> Path:
     return tree
 
 
-def made(tree: Path) -> str:
-    """The commands of `make build`'s inner part in this tree."""
+def made(tree: Path, goal: str = "locked-build", edited: str = "", during: str = "no command") -> str:
+    """The commands of `make build`'s inner part in this tree. edited: a file that changes during one of such words."""
     shell, log = tree.parent / "shell", tree.parent / "made"
     shell.write_text(SHELL)
     shell.chmod(0o755)
     log.write_text("")
     subprocess.run(
-        ["make", f"SHELL={shell}", "locked-build"],
+        ["make", f"SHELL={shell}", goal],
         cwd=tree,
-        env={"MADE": str(log), "PATH": "/usr/bin:/bin"},
+        env={"MADE": str(log), "EDITED": edited, "DURING": during, "PATH": "/usr/bin:/bin"},
         check=True,
     )
     return log.read_text()
@@ -51,6 +52,21 @@ def test_what_is_up_to_date_is_not_done_again(clone: Path) -> None:
     again = made(clone)
     assert "-m venv" not in again
     assert "build_ext" not in again
+
+
+@pytest.mark.parametrize(
+    ("goal", "edited", "during"),
+    [
+        ("locked-build", "ustack/one.pyx", "build_ext"),
+        ("locked-asan", "ustack/one.pyx", "USTACK_BUILD=asan"),
+        ("locked-asan", "ustack/one.py", "USTACK_BUILD=asan"),
+        ("locked-build", "pyproject.toml", "USTACK_ONLY=none"),
+    ],
+)
+def test_what_changes_while_a_build_runs_is_built_by_the_next(clone: Path, goal: str, edited: str, during: str) -> None:
+    assert during in made(clone, goal, edited, during)
+    assert during in made(clone, goal)
+    assert during not in made(clone, goal)
 
 
 @pytest.mark.parametrize("how", ["renamed", "copied"])

@@ -207,6 +207,39 @@ class TestDeclarationsOfTheServer:
         self.check(tree.rename(tree.parent / "another"))
 
 
+class TestChangesMeanwhile:
+    """An edit in the middle of a build, after Cython has read the file and before it has written what it made of it."""
+
+    EDITED = """
+import os, runpy, sys
+from pathlib import Path
+
+import Cython.Build
+
+def translate(*arguments, before=Cython.Build.cythonize, **options):
+    translated = before(*arguments, **options)
+    Path("ustack/one.pyx").write_text("answer = 2\\n")
+    Path(translated[0].sources[0]).touch()
+    return translated
+
+Cython.Build.cythonize = translate
+sys.argv = ["setup.py", "-q", "build_ext", "--inplace"]
+runpy.run_path("setup.py", run_name="__main__")
+"""
+
+    def test_it_is_built_by_the_next_one(self, tree: Path) -> None:
+        env = {"PATH": "/usr/bin:/bin", "USTACK_OPTIMIZE": "-O0"}
+        for top in TOPS:
+            shutil.rmtree(tree / top)
+        (tree / "ustack").mkdir()
+        for name, text in (("__init__.py", ""), ("one.pxd", ""), ("one.pyx", "answer = 1\n")):
+            (tree / "ustack" / name).write_text(text)
+        for command, answer in ((("-c", self.EDITED), "1"), (("setup.py", "-q", "build_ext", "--inplace"), "2")):
+            run(sys.executable, *command, cwd=tree, env=env)
+            said = run(sys.executable, "-c", "from ustack.one import answer; print(answer)", cwd=tree)
+            assert said.stdout == f"{answer}\n"
+
+
 class TestOrphans:
     """What an earlier build made of a source that is gone, or has moved, is removed by the next one."""
 
