@@ -214,7 +214,7 @@ cdef extern from "<sys/epoll.h>" nogil:
 
 cdef extern from "<sys/ioctl.h>" nogil:
     int ioctl(int fd, unsigned long request, ...)
-    const int FIONREAD
+    const int FIONREAD, TIOCOUTQ
     const int SIOCGIFHWADDR, SIOCGIFINDEX, SIOCGIFMTU, SIOCGIFFLAGS, SIOCSIFFLAGS, SIOCGIFNAME
 
 

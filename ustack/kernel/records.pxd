@@ -144,7 +144,8 @@ ctypedef struct orphan_t:           # a socket whose connection has ended before
     int fd
     uint32_t head
     uint32_t tail
-    uint64_t until_ns
+    int unacked_bytes               # when it was last seen to have become less
+    uint64_t until_ns               # from then
 
 ctypedef struct kernel_t:
     transport_t transport           # first: see transport_t

@@ -6,8 +6,8 @@
 #
 # A connection may end before all are over, and who closes a socket never hears of them: its bytes would be sent again
 # from memory that is somebody else's by then. So the socket stays open for as long (an orphan): its FIN is sent, or it
-# is reset without being closed, and it is looked at every ORPHANS_LOOK_NS, with ORPHANS_AT_ONCE others; after ORPHAN_NS
-# it is reset in any case.
+# is reset without being closed, and it is looked at every ORPHANS_LOOK_NS, with ORPHANS_AT_ONCE others. It is reset
+# when its peer has acknowledged nothing for ORPHAN_NS: one send, of a megabyte, can take a slow reader minutes.
 #
 # Above: connections (the end), sockets, turns, life. Below: records. Read first: msg_zerocopy.rst of the kernel.
 

@@ -7,8 +7,8 @@ from libc.stdlib cimport free, realloc
 from libc.string cimport memset
 
 from ustack.base.posix cimport (
-    CMSG_DATA, CMSG_FIRSTHDR, IPPROTO_IP, IP_RECVERR, MSG_DONTWAIT, MSG_ERRQUEUE, SHUT_RDWR, close_descriptor,
-    cmsghdr, getpid, msghdr, ppoll, recvmsg, sockaddr, socket_connect, socket_shutdown, timespec)
+    CMSG_DATA, CMSG_FIRSTHDR, IPPROTO_IP, IP_RECVERR, MSG_DONTWAIT, MSG_ERRQUEUE, SHUT_RDWR, TIOCOUTQ, close_descriptor,
+    cmsghdr, getpid, ioctl, msghdr, ppoll, recvmsg, sockaddr, socket_connect, socket_shutdown, timespec)
 from ustack.buf.lent cimport lent_ref, lent_unref
 from ustack.buf.slab cimport slab_alloc, slab_release
 from ustack.kernel.counters cimport ZEROCOPIES_COPIED, ZEROCOPIES_ORPHANED
@@ -164,9 +164,25 @@ cdef bint zerocopy_part(kernel_t *kernel, kernel_conn_t *conn) noexcept nogil:
     orphan.fd = conn.fd
     orphan.head = conn.held_head
     orphan.tail = conn.held_tail
+    orphan.unacked_bytes = unacked(orphan.fd)
     orphan.until_ns = kernel.now_ns + ORPHAN_NS
     conn.held_head = conn.held_tail = 0
     return True
+
+
+cdef int unacked(int fd) noexcept nogil:
+    """Bytes, and a FIN, that the peer has not acknowledged (tcp(7), SIOCOUTQ)."""
+    cdef int waiting = 0
+    ioctl(fd, TIOCOUTQ, &waiting)
+    return waiting
+
+
+cdef bint is_stuck(const kernel_t *kernel, orphan_t *orphan) noexcept nogil:
+    cdef int left = unacked(orphan.fd)
+    if left < orphan.unacked_bytes:
+        orphan.unacked_bytes = left
+        orphan.until_ns = kernel.now_ns + ORPHAN_NS
+    return orphan.until_ns <= kernel.now_ns
 
 
 cdef int orphans_grow(kernel_t *kernel) noexcept nogil:
@@ -195,7 +211,7 @@ cdef uint32_t look_at(kernel_t *kernel, uint32_t looks) noexcept nogil:
         if kernel.orphan_hand >= kernel.orphan_count:
             kernel.orphan_hand = 0
         orphan = &kernel.orphans[kernel.orphan_hand]
-        if orphan.until_ns <= kernel.now_ns:
+        if kernel.ending or is_stuck(kernel, orphan):
             reset(orphan.fd)
         reap(kernel, orphan.fd, &orphan.head, &orphan.tail)
         if orphan.head:
@@ -218,8 +234,7 @@ cdef void orphans_end(kernel_t *kernel) noexcept nogil:
             close_descriptor(kernel.orphans[index].fd)
             forget(kernel, &kernel.orphans[index].head)
         kernel.orphan_count = 0
-    for index in range(kernel.orphan_count):
-        kernel.orphans[index].until_ns = 0
+    kernel.ending = True
     while kernel.orphan_count and looks < LAST_LOOKS:
         look_at(kernel, kernel.orphan_count)
         looks += 1

@@ -197,6 +197,34 @@ def test_a_peer_that_never_reads_is_reset_in_the_end(make: Make) -> None:
     assert (lent.alive(), held(loopback)) == (alive, 0)
 
 
+def test_a_peer_that_reads_slowly_is_not_reset(make: Make) -> None:
+    """Its time begins again with each byte that it acknowledges, though the one send that all of them were is not over:
+    and no sooner, nor later."""
+    recorder = Recorder()
+    loopback = make(recorder, zerocopy=True, sndbuf_bytes=1 << 20)
+    end = loopback.open(receive_bytes=1 << 14)
+    loopback.settle()
+    alive = lent.alive()
+    body = LONG[:300_000]
+    recorder.act(end.port, ("send", body))
+    loopback.settle()
+    end.shutdown()
+    recorder.act(end.port, "close")
+    loopback.settle()
+    assert (recorder.names()[-1], lent.alive()) == ("closed", alive + 1)
+    found = b""
+    for _ in range(4):
+        loopback.advance(59 * SECOND)
+        found += read(loopback, end, 50_000)
+        loopback.settle()
+    assert (lent.alive(), loopback.transport.closing_connections()) == (alive + 1, 1)
+    loopback.advance(59 * SECOND)
+    assert lent.alive() == alive + 1
+    loopback.advance(2 * SECOND)
+    assert lent.alive() == alive
+    assert body.startswith(found)
+
+
 def test_sockets_that_outlive_their_connections_count_as_such(make: Make) -> None:
     """Else who never reads could use up descriptors, one connection after the other."""
     recorder = Recorder()
