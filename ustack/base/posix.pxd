@@ -164,11 +164,13 @@ cdef extern from "<signal.h>" nogil:
         long si_band
         sigval si_value
     const int SIGEV_SIGNAL, SA_SIGINFO, SA_RESTART, SI_ASYNCIO
-    const int SIGIO, SIGRTMIN, SIG_BLOCK, SIGBUS, SIGFPE, SIGILL, SIGSEGV
+    const int SIGIO, SIGPIPE, SIGRTMIN, SIG_BLOCK, SIGBUS, SIGFPE, SIGILL, SIGSEGV
     int sigemptyset(sigset_t *set)
     int sigaddset(sigset_t *set, int number)
     int sigfillset(sigset_t *set)
     int sigdelset(sigset_t *set, int number)
+    int sigismember(const sigset_t *set, int number)
+    int sigpending(sigset_t *set)
     const int SIGTERM, SIGALRM, SIGINT, SIGHUP, SIGUSR1, SIGCHLD, SIGKILL, SIG_SETMASK, SIG_UNBLOCK
     void (*SIG_IGN)(int number)
     void (*SIG_DFL)(int number)

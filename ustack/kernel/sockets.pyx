@@ -17,7 +17,7 @@ from ustack.base.posix cimport (
     MSG_MORE, MSG_NOSIGNAL, MSG_TRUNC, MSG_ZEROCOPY, O_NONBLOCK, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_STREAM, SOL_SOCKET,
     SO_ACCEPTCONN, SO_ERROR, SO_KEEPALIVE, SO_LINGER, SO_OOBINLINE, SO_REUSEADDR, SO_REUSEPORT, SO_SNDBUF, SO_ZEROCOPY,
     TCP_CONGESTION, TCP_CORK, TCP_INFO, TCP_NODELAY, TCP_USER_TIMEOUT, bind, close_descriptor, fcntl, getpeername,
-    getsockname, getsockopt, htons, ioctl, iovec, linger, msghdr, ntohs, recv, sendfile, sendmsg, setsockopt, sockaddr,
+    getsockname, getsockopt, htons, ioctl, iovec, linger, msghdr, ntohs, recv, sendmsg, setsockopt, sockaddr,
     sockaddr_in, socket, socket_connect, socket_listen, tcp_info)
 from ustack.base.types cimport ip_addr_set_v4, ip_addr_t
 from ustack.buf.lent cimport lent_descriptor
@@ -29,7 +29,7 @@ from ustack.kernel.counters cimport (
 from ustack.kernel.records cimport (
     CONTROL_NAME_BYTES, NAMED, SEND_MOST, SEND_UNITS, UNWRITABLE, VECTOR_MOST, kernel_conn_t, kernel_lock, kernel_t,
     kernel_unlock, piece_t, tally)
-
+from ustack.kernel.sendfile cimport sendfile_silently
 from ustack.kernel.zerocopy cimport ZEROCOPY_FROM, zerocopy_hold, zerocopy_release, zerocopy_spare
 
 # tcpi_state, in the kernel's order (include/net/tcp_states.h).
@@ -272,9 +272,7 @@ cdef ssize_t offer_file(kernel_t *kernel, const kernel_conn_t *conn, piece_t *pi
     cdef ssize_t taken
     offered[0] = min(piece.length, <uint64_t>SEND_MOST)
     tally(kernel, SENDFILES)
-    taken = sendfile(conn.fd, lent_descriptor(piece.lent), &at, offered[0])
-    if taken < 0:
-        return -errno
+    taken = sendfile_silently(conn.fd, lent_descriptor(piece.lent), &at, offered[0])
     if taken == 0:
         piece.lent.damaged = 1
         return -EFAULT

@@ -154,8 +154,6 @@ cdef class KernelTransport(Transport):
             raise ValueError(f"sendfile=True: {strategy} sends by requests of its own")
         if wanted and ops.serves != SERVES_ALL:
             raise ValueError(f"sendfile=True: with {strategy} sockets block, and so would sendfile(2)")
-        if wanted and signal.getsignal(signal.SIGPIPE) == signal.SIG_DFL:
-            raise ValueError("sendfile=True: SIGPIPE would end the process, and sendfile(2) sends it")
         self.c.files.by_descriptor = wanted
         if wanted:
             self.c.transport.files = &self.c.files

@@ -7,6 +7,7 @@ import resource
 import signal
 import socket
 import struct
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,8 +16,9 @@ import pytest
 from ustack.kernel import strategies
 from ustack.kernel.transport import KernelTransport
 from ustack.server.http import HttpServer
-from ustack.testing.loopback import Loopback, LoopbackEnd
+from ustack.testing.loopback import ADDRESS, Loopback, LoopbackEnd
 from ustack.testing.parts.failing import Failing
+from ustack.testing.recorder import Recorder
 
 Make = Callable[..., Loopback]
 BIG = bytes(range(251)) * 8000
@@ -161,11 +163,55 @@ def test_who_cannot_says_so(strategy: str, name: str, said: str) -> None:
         KernelTransport(name, sendfile=True)
 
 
-def test_a_process_that_a_closed_connection_would_end_is_refused(strategy: str) -> None:
-    """sendfile(2) has no MSG_NOSIGNAL."""
-    before = signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+def reset_before_sendfile(make: Make, root: Path) -> None:
+    """A peer that has sent its FIN resets its connection between the moment when there was room in its buffer and the
+    sendfile(2) that fills it: the kernel answers with EPIPE, and a SIGPIPE."""
+    recorder = Recorder()
+    with HttpServer(root) as server:
+        loopback = make(server, sendfile=True, sndbuf_bytes=1 << 16)
+        listener = loopback.transport.listen(0, application=recorder, address=ADDRESS)
+        end, other = loopback.open(receive_bytes=1 << 16), LoopbackEnd(listener.port)
+        recorder.on("data", lambda port: end.abort())
+        end.send(get("big"))
+        end.shutdown()
+        loopback.settle()
+        found = 0
+        while found < 1 << 17:  # more than the server's kernel has room for
+            try:
+                found += len(end.receive())
+            except BlockingIOError:
+                os.sched_yield()
+        other.send(b"x")
+        before = loopback.transport.counters()
+        loopback.poll()
+        after = loopback.transport.counters()
+        assert after["sendfiles"] == before["sendfiles"] + 1
+        assert after["reset_connections"] == before["reset_connections"] + 1
+        assert recorder.names()[-1] == "data"
+        other.close()
+        loopback.settle()
+
+
+def test_a_connection_that_is_gone_raises_no_signal(make: Make, root: Path) -> None:
+    """sendfile(2) has no MSG_NOSIGNAL. Whatever the program does with SIGPIPE, and whenever it has begun to."""
+    handled: list[int] = []
+    before = signal.signal(signal.SIGPIPE, lambda number, frame: handled.append(number))
     try:
-        with pytest.raises(ValueError, match="SIGPIPE would end the process"):
-            KernelTransport(strategy, sendfile=True)
+        reset_before_sendfile(make, root)
     finally:
         signal.signal(signal.SIGPIPE, before)
+    assert handled == []
+
+
+@pytest.mark.parametrize("pending", [False, True])
+def test_one_that_somebody_waits_for_is_left_to_him(make: Make, root: Path, pending: bool) -> None:
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGPIPE})
+    try:
+        if pending:
+            signal.pthread_kill(threading.get_ident(), signal.SIGPIPE)
+        reset_before_sendfile(make, root)
+        assert (signal.SIGPIPE in signal.sigpending()) is pending
+        assert signal.SIGPIPE in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    finally:
+        signal.sigtimedwait({signal.SIGPIPE}, 0)
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
