@@ -234,7 +234,8 @@ cdef void file_came(server_t *server, const transport_t *transport, uint32_t tok
     cdef int step = -1
     lent_unref(into)
     if server.loads == NULL:        # the server has been closed, and its last connection has ended
-        close_descriptor(fd)
+        if fd >= 0:
+            close_descriptor(fd)
         return
     load = &server.loads[token]
     load.fd[load.which] = fd

@@ -149,7 +149,8 @@ ctypedef struct application_t:
     # have something to note: blocking/events.pxd does all this for a subclass. server/asking.pxd notes little.
     uint32_t (*on_hand_over)(application_t *app, const transport_t *transport) noexcept nogil
     # After transport.files.read: bytes of a file, 0 at its end, or a negative errno. What was given is given back: the
-    # descriptor and the reference on `into`. NULL for who reads no files.
+    # descriptor and the reference on `into`; fd -1: the read has not ended, and the transport keeps the descriptor, and
+    # a reference of its own, until it has. NULL for who reads no files.
     void (*on_file_read)(application_t *app, const transport_t *transport, uint32_t token, int fd, lent_t *into,
                          int64_t taken) noexcept nogil
 

@@ -3,7 +3,8 @@
 
 The C library makes it from threads, twenty at most, one at a time for each descriptor; its signal is queued for the
 process and handled in any thread. The handler touches the reads_t, so that this goes only when every signal has come:
-one that never comes costs its memory and a descriptor, which then stay. A signal that somebody else sends is none of
+one that never comes costs its memory and a descriptor, which then stay. So do those of a read that does not end, with
+what it reads into. A signal that somebody else sends is none of
 its: what it carries would be taken for a pointer.
 
 Its threads are those of the process that has read first. A child of fork does not have them and the library does not
@@ -17,11 +18,11 @@ from libc.string cimport memset
 
 from ustack.application cimport CALL_NO_MEMORY, CALL_OK, CALL_STATE, CALL_UNSUPPORTED, application_t, transport_t
 from ustack.base.posix cimport (
-    EFD_CLOEXEC, EFD_NONBLOCK, SA_RESTART, SA_SIGINFO, SI_ASYNCIO, SIGEV_SIGNAL, SIGRTMIN, aio_cancel, aio_error,
-    aio_read, aio_return, aio_suspend, aiocb, close_descriptor, errno_at, eventfd, getpid, ppoll, read, sigaction,
-    sigaction_t, sigemptyset, siginfo_t, timespec, write)
-from ustack.buf.lent cimport lent_t, lent_unref
-from ustack.kernel.counters cimport FILE_READS, FILE_READS_REFUSED, FILE_READS_UNTOLD
+    ECANCELED, EFD_CLOEXEC, EFD_NONBLOCK, SA_RESTART, SA_SIGINFO, SI_ASYNCIO, SIGEV_SIGNAL, SIGRTMIN, aio_cancel,
+    aio_error, aio_read, aio_return, aio_suspend, aiocb, close_descriptor, errno_at, eventfd, getpid, ppoll, read,
+    sigaction, sigaction_t, sigemptyset, siginfo_t, timespec, write)
+from ustack.buf.lent cimport lent_ref, lent_t, lent_unref
+from ustack.kernel.counters cimport FILE_READS, FILE_READS_GIVEN_UP, FILE_READS_REFUSED, FILE_READS_UNTOLD
 from ustack.kernel.epoll cimport epoll_level_ops
 from ustack.kernel.readiness cimport READY_IN, readiness_ops_t, readiness_t
 from ustack.kernel.records cimport READS_MOST, kernel_of, kernel_t, read_t, reads_t, reads_token, tally
@@ -37,8 +38,11 @@ cdef enum:
     SIGNAL_OFFSET = 3               # from SIGRTMIN; threads has 4, rtsig those behind it
     LATE_NS = 1000000               # between looks for signals that are still to come, at the end
     LATE_LOOKS = 200
+    END_LOOK_NS = 10000000          # the longest wait for a read, at the end
+    END_LOOKS = 200                 # such waits that find nothing, of all reads together
 
 cdef int readers_process = 0        # whose the library's threads are; 0: nobody has read yet
+cdef reads_t *left_behind = NULL    # of transports that have gone. Touched with the GIL held
 
 
 # ---------------------------------------------------------------- the signal
@@ -69,6 +73,7 @@ cdef void listen_to_signal() noexcept nogil:
 cdef int reads_begin(kernel_t *kernel) noexcept nogil:
     cdef reads_t *reads = <reads_t *>calloc(1, sizeof(reads_t))
     cdef int failed
+    collect()
     if reads == NULL:
         return -ENOMEM
     reads.told_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)
@@ -90,55 +95,117 @@ cdef int reads_begin(kernel_t *kernel) noexcept nogil:
 
 
 cdef void reads_finish(kernel_t *kernel) noexcept nogil:
-    if kernel.reads != NULL and kernel.reads.in_flight:
-        wait_for_all(kernel.reads)
-        kernel.reads.told = True
-        reads_tell(kernel)
+    cdef uint32_t index
+    if kernel.reads == NULL or kernel.reads.in_flight == 0:
+        return
+    wait_for_all(kernel.reads)
+    kernel.reads.told = True
+    reads_tell(kernel)
+    for index in range(<uint32_t>READS_MOST):
+        if kernel.reads.reads[index].app != NULL:
+            give_up(kernel, &kernel.reads.reads[index])
 
+
+cdef void give_up(kernel_t *kernel, read_t *own) noexcept nogil:
+    """Its place stays taken: the kernel may yet write there."""
+    cdef application_t *app = own.app
+    own.app = NULL
+    kernel.reads.in_flight -= 1
+    tally(kernel, FILE_READS_GIVEN_UP)
+    burst_begin(kernel, app)
+    app.on_file_read(app, &kernel.transport, own.token, -1, lent_ref(own.into), -ECANCELED)
+
+
+cdef void wait_for_all(reads_t *reads) noexcept nogil:
+    """What can be taken back is; for the rest, for a while."""
+    cdef uint32_t index, looks = 0
+    for index in range(<uint32_t>READS_MOST):
+        if reads.reads[index].app != NULL:
+            aio_cancel(reads.reads[index].block.aio_fildes, &reads.reads[index].block)
+    for index in range(<uint32_t>READS_MOST):
+        while reads.reads[index].app != NULL and is_under_way(&reads.reads[index]) and looks < END_LOOKS:
+            looks += not has_ended_within(&reads.reads[index].block, END_LOOK_NS)
+
+
+cdef bint has_ended_within(aiocb *block, long wait_ns) noexcept nogil:
+    """False: not yet, or a signal has come."""
+    cdef const aiocb *blocks[1]
+    cdef timespec moment
+    moment.tv_sec = 0
+    moment.tv_nsec = wait_ns
+    blocks[0] = block
+    return aio_suspend(blocks, 1, &moment) == 0
+
+
+cdef inline bint is_under_way(const read_t *own) noexcept nogil:
+    return aio_error(&own.block) == EINPROGRESS
+
+
+# ---------------------------------------------------------------- what is left behind
 
 cdef void reads_end(kernel_t *kernel) noexcept nogil:
     cdef reads_t *reads = kernel.reads
-    cdef uint32_t index
     if reads == NULL:
         return
     kernel.reads = NULL
     if reads.process == getpid():
         wait_for_all(reads)
-    for index in range(<uint32_t>READS_MOST):
-        if reads.reads[index].app != NULL:
-            close_descriptor(reads.reads[index].block.aio_fildes)
-            lent_unref(reads.reads[index].into)
-    release(reads)
+        if give_back(reads):
+            wait_for_signals(reads)
+    leave_behind(reads)
+    collect()
 
 
-cdef void wait_for_all(reads_t *reads) noexcept nogil:
+cdef void leave_behind(reads_t *reads) noexcept nogil:
+    global left_behind
+    reads.next = left_behind
+    left_behind = reads
+
+
+cdef void collect() noexcept nogil:
+    """Everything that nobody touches any more."""
+    cdef reads_t **at = &left_behind
+    cdef reads_t *reads
+    while at[0] != NULL:
+        reads = at[0]
+        if give_back(reads) and (reads.process != getpid() or all_notified(reads)):
+            at[0] = reads.next
+            close_descriptor(reads.told_fd)
+            free(reads)
+        else:
+            at = &reads.next
+
+
+cdef bint give_back(reads_t *reads) noexcept nogil:
+    """What reads have used that have ended, or that are another process's. False: some have not."""
+    cdef bint ours = reads.process == getpid(), whole = True
+    cdef read_t *own
     cdef uint32_t index
     for index in range(<uint32_t>READS_MOST):
-        if reads.reads[index].app != NULL:
-            aio_cancel(reads.reads[index].block.aio_fildes, &reads.reads[index].block)
-            wait_for(&reads.reads[index].block)
+        own = &reads.reads[index]
+        if own.into == NULL:
+            continue
+        if ours and is_under_way(own):
+            whole = False
+            continue
+        close_descriptor(own.block.aio_fildes)
+        lent_unref(own.into)
+        own.into = NULL
+    return whole
 
 
-cdef void wait_for(aiocb *block) noexcept nogil:
-    cdef const aiocb *blocks[1]
-    blocks[0] = block
-    while aio_error(block) == EINPROGRESS:
-        aio_suspend(blocks, 1, NULL)
+cdef inline bint all_notified(const reads_t *reads) noexcept nogil:
+    return value_of(&reads.notified, ACQUIRE) == reads.submitted
 
 
-cdef void release(reads_t *reads) noexcept nogil:
+cdef void wait_for_signals(const reads_t *reads) noexcept nogil:
     cdef timespec moment
     cdef uint32_t looks = 0
     moment.tv_sec = 0
     moment.tv_nsec = LATE_NS
-    if reads.process == getpid():
-        while value_of(&reads.notified, ACQUIRE) != reads.submitted and looks < LATE_LOOKS:
-            ppoll(NULL, 0, &moment, NULL)
-            looks += 1
-        if looks == LATE_LOOKS:
-            return
-    close_descriptor(reads.told_fd)
-    free(reads)
+    while not all_notified(reads) and looks < LATE_LOOKS:
+        ppoll(NULL, 0, &moment, NULL)
+        looks += 1
 
 
 # ---------------------------------------------------------------- reading
@@ -154,7 +221,7 @@ cdef int read_file(const transport_t *transport, application_t *app, int fd, len
         return CALL_STATE
     if app.on_file_read == NULL or readers_process not in (0, reads.process):
         return CALL_UNSUPPORTED
-    while index < <uint32_t>READS_MOST and reads.reads[index].app != NULL:
+    while index < <uint32_t>READS_MOST and reads.reads[index].into != NULL:
         index += 1
     if index == <uint32_t>READS_MOST:
         tally(kernel, FILE_READS_REFUSED)
@@ -196,7 +263,7 @@ cdef uint32_t reads_tell(kernel_t *kernel) noexcept nogil:
         read(reads.told_fd, &count, sizeof(count))      # before the look: one that ends behind it tells again
     reads.looked_ns = kernel.now_ns
     for index in range(<uint32_t>READS_MOST):
-        if reads.reads[index].app != NULL and aio_error(&reads.reads[index].block) != EINPROGRESS:
+        if reads.reads[index].app != NULL and not is_under_way(&reads.reads[index]):
             ended += 1
             if not by_signal:
                 tally(kernel, FILE_READS_UNTOLD)
@@ -211,6 +278,7 @@ cdef void tell_one(kernel_t *kernel, read_t *own) noexcept nogil:
     cdef int fd = own.block.aio_fildes, failed = aio_error(&own.block)
     cdef int64_t taken = aio_return(&own.block)
     own.app = NULL
+    own.into = NULL
     kernel.reads.in_flight -= 1
     burst_begin(kernel, app)
     app.on_file_read(app, &kernel.transport, own.token, fd, into, taken if failed == 0 else -failed)
@@ -221,8 +289,8 @@ cdef void reads_settle(kernel_t *kernel) noexcept nogil:
     if kernel.reads == NULL or kernel.reads.in_flight == 0:
         return
     for index in range(<uint32_t>READS_MOST):
-        if kernel.reads.reads[index].app != NULL:
-            wait_for(&kernel.reads.reads[index].block)
+        while kernel.reads.reads[index].app != NULL and is_under_way(&kernel.reads.reads[index]):
+            has_ended_within(&kernel.reads.reads[index].block, READS_LOOK_NS)
     kernel.reads.told = True
 
 

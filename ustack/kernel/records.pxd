@@ -126,11 +126,12 @@ ctypedef struct listener_t:
 # Files that are being read (aio.pyx). Those who notify are the C library's threads: `notified` is theirs.
 ctypedef struct read_t:
     aiocb block
-    application_t *app              # NULL: in no use
-    lent_t *into
+    application_t *app              # who is told of its end; NULL: nobody
+    lent_t *into                    # NULL: in no use
     uint32_t token                  # the application's
 
 ctypedef struct reads_t:
+    reads_t *next                   # left behind (aio.pyx)
     int told_fd                     # an eventfd: some have ended
     int process                     # whose reads they are
     uint32_t in_flight

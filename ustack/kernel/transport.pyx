@@ -29,7 +29,7 @@ from ustack.base.posix cimport SIGTERM
 from ustack.base.types cimport ip_addr_is_any, ip_addr_t
 from ustack.buf.lent cimport lent_watch
 from ustack.kernel.aio cimport reads_settle
-from ustack.kernel.counters cimport kernel_counters_as_dict
+from ustack.kernel.counters cimport FILE_READS_GIVEN_UP, kernel_counters_as_dict
 from ustack.kernel.downcalls cimport downcalls_fill, listen_shared, listener_of
 from ustack.kernel.life cimport Copy, kernel_begin, kernel_clear, kernel_discard, kernel_free
 from ustack.kernel.processes cimport children_counters, children_signal
@@ -45,7 +45,7 @@ from ustack.kernel.upcalls cimport upcalls_hand_over
 from ustack.link.gate cimport Gate, warn_unclosed
 
 import errno
-import signal
+import warnings
 from pathlib import Path
 
 from ustack.errors import AddressInUse, CallTimeout, WouldBlock
@@ -377,7 +377,8 @@ cdef class KernelTransport(Transport):
 
     def close(self, *, linger: float | None = 0.0) -> None:
         """Close every listener, serve connections that applications have closed for `linger` seconds at most, reset
-        the others, let the applications go. Idempotent."""
+        the others, let the applications go. Reads of files (aio) are waited for two seconds at most, then there is a
+        RuntimeWarning: what they use stays until they have ended. Idempotent."""
         cdef uint64_t until_ns = UINT64_MAX, limit_ns = timeout_ns(linger)
         if not self.alive:
             return
@@ -421,6 +422,10 @@ cdef class KernelTransport(Transport):
         self.alive = False
         self.copy.kernel = NULL
         kernel_free(&self.c)
+        given_up = self.c.counters[<int>FILE_READS_GIVEN_UP]
+        if given_up:
+            warnings.warn(f"{given_up} reads of files have not ended: what they read into, and their descriptors, stay "
+                          "until they have", RuntimeWarning, stacklevel=3)
 
     # ------------------------------------------------------------ looking
 

@@ -383,7 +383,8 @@ cdef bint kernel_end_some(kernel_t *kernel, uint32_t most, uint64_t now_ns) noex
         threads_join(kernel)
     while out_take(kernel) != NULL or work_take(kernel) != NULL:
         pass
-    reads_finish(kernel)
+    if most > 0:
+        reads_finish(kernel)                # behind the last connection: whoever waits for a file would read it at once
     orphans_end(kernel)
     if kernel.open_applications:
         upcalls_end_bursts(kernel)

@@ -15,12 +15,12 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 
 from ustack.application cimport (
-    ACCEPT_REFUSED, ACCEPT_TAKEN, ACCEPT_WAITING, CALL_OK, CONN_ACTIVE, OPTION_LOW_WATER, OPTION_UNSENT_LOW_WATER,
-    Application, application_t, close_reason_t, conn_t, transport_t, turn_charge, turn_spent)
+    ACCEPT_REFUSED, ACCEPT_TAKEN, ACCEPT_WAITING, CALL_OK, CALL_UNSUPPORTED, CONN_ACTIVE, OPTION_LOW_WATER,
+    OPTION_UNSENT_LOW_WATER, Application, application_t, close_reason_t, conn_t, transport_t, turn_charge, turn_spent)
 from ustack.base.address cimport ip_addr_from_text
 from ustack.base.bytestring cimport bytes_from
 from ustack.base.types cimport ip_addr_t
-from ustack.buf.lent cimport lent_from_object, lent_t, lent_unref
+from ustack.buf.lent cimport lent_from_object, lent_t, lent_unfilled, lent_unref
 
 from ustack.application import reason_name
 from ustack.errors import is_interruption
@@ -28,7 +28,8 @@ from ustack.errors import is_interruption
 
 cdef class Recorder(Application):
     """Records upcalls as tuples in `log`: ("accept", port), ("data", port, bytes offered), ("writable", port),
-    ("eof", port), ("timeout", port), ("closed", port, reason), ("burst_begin", now_ns), ("burst_end", now_ns).
+    ("eof", port), ("timeout", port), ("closed", port, reason), ("burst_begin", now_ns), ("burst_end", now_ns),
+    ("file_read", descriptor, bytes or a negative errno).
 
     consume: most bytes that one on_data uses; None: all that is offered. charge: units of the turn that each byte
     costs; with it on_data stops when its share is spent and asks for the rest in the next turn. received: bytes used,
@@ -58,6 +59,7 @@ cdef class Recorder(Application):
         self.c.on_closed = recorder_on_closed
         self.c.on_burst_begin = recorder_on_burst_begin
         self.c.on_burst_end = recorder_on_burst_end
+        self.c.on_file_read = recorder_on_file_read
 
     def on(self, str event not None, *actions) -> None:
         """Do these in every upcall of that name: "refuse" and "wait" (accept only), "close", "abort", "shutdown",
@@ -133,6 +135,20 @@ cdef class Recorder(Application):
         cdef uint32_t length = 0
         cdef const uint8_t *found = self.transport.peek(self.transport, self.conn(port), &length)
         return b"" if found == NULL else found[:length]
+
+    def read_file(self, int descriptor, uint64_t length) -> int:
+        """Have the transport read the first bytes of a file; what the call returned (call_status_t). The descriptor is
+        the caller's again with "file_read"."""
+        cdef lent_t *into
+        cdef int status = CALL_UNSUPPORTED
+        if self.transport.files != NULL and self.transport.files.read != NULL:
+            into = lent_unfilled(length)
+            if into == NULL:
+                raise MemoryError
+            status = self.transport.files.read(self.transport, &self.c, descriptor, into, 0, length, 0, 0)
+            if status != CALL_OK:
+                lent_unref(into)
+        return status
 
     def listen(self, uint16_t port) -> int:
         """Listen on a port; what the call returned (call_status_t)."""
@@ -269,6 +285,13 @@ cdef void recorder_on_closed(application_t *app, const transport_t *transport, c
         recorder = recorder_of(app)
         recorder.record("closed", transport, conn, reason_name(reason))
         recorder.live.pop(recorder.peer_port(conn), None)
+
+
+cdef void recorder_on_file_read(application_t *app, const transport_t *transport, uint32_t token, int fd, lent_t *into,
+                                int64_t taken) noexcept nogil:
+    with gil:
+        recorder_of(app).log.append(("file_read", fd, bytes_from(into.data, <size_t>taken) if taken >= 0 else taken))
+        lent_unref(into)
 
 
 cdef void recorder_on_burst_begin(application_t *app, uint64_t now_ns) noexcept nogil:

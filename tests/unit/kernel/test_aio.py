@@ -7,7 +7,9 @@ import os
 import signal
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,6 +18,7 @@ from ustack.kernel.transport import KernelTransport
 from ustack.server.http import HttpServer
 from ustack.testing.loopback import ADDRESS, Loopback, LoopbackEnd
 from ustack.testing.parts.failing import Failing
+from ustack.testing.recorder import Recorder
 
 SIGNAL = signal.SIGRTMIN + 3
 GET = b"GET /%b HTTP/1.1\r\nHost: h\r\n\r\n"
@@ -189,3 +192,129 @@ def test_a_signal_that_is_lost_is_made_up_for(root: Path) -> None:
             signal.signal(SIGNAL, before or signal.SIG_IGN)
         assert transport.counters()["file_reads_untold"] == 2
     assert len(os.listdir("/proc/self/fd")) == descriptors + 1
+
+
+# ---------------------------------------------------------------- a disk that does not answer
+
+
+def is_being_read(descriptor: int) -> bool:
+    """A thread of this process sleeps in read(2): one that the library has not begun can be taken back."""
+    begins = [f"{number} {descriptor:#x} " for number in (0, 63)]  # of the call: x86-64, AArch64
+    for task in Path("/proc/self/task").glob("*/syscall"):
+        with suppress(OSError):  # it has ended
+            if task.read_text().startswith(tuple(begins)):
+                return True
+    return False
+
+
+class Hung:
+    """A transport with reads that do not end before somebody writes: of pipes, which the C library reads as it reads
+    files (it falls back to read(2) where pread(2) is refused)."""
+
+    def __init__(self) -> None:
+        self.alive = lent.alive()
+        self.descriptors = set(os.listdir("/proc/self/fd"))
+        self.recorder = Recorder()
+        self.transport = KernelTransport("aio")
+        self.transport.listen(0, application=self.recorder, address=ADDRESS)
+        self.pipes: list[tuple[int, int]] = []
+
+    def read(self) -> None:
+        self.pipes.append(os.pipe())
+        assert self.recorder.read_file(self.pipes[-1][0], 100) == 0
+        while not is_being_read(self.pipes[-1][0]):
+            os.sched_yield()
+
+    def told(self) -> list[tuple[Any, ...]]:
+        """What the application has been told of its reads: a descriptor, and bytes or an error, each."""
+        return [entry[1:] for entry in self.recorder.log if entry[0] == "file_read"]
+
+    def close(self) -> int:
+        """How many waits there were that found nothing."""
+        with Failing("ustack.kernel.aio", "aio_suspend", errno.EAGAIN) as looks:
+            self.transport.close()
+        return looks.failed
+
+    def answer(self) -> None:
+        """The disk is there again: everything goes when the next transport begins, or ends."""
+        for _, writer in self.pipes:
+            os.write(writer, b"x" * 100)
+            os.close(writer)
+        for _ in range(10_000):
+            KernelTransport("aio").close()
+            if lent.alive() == self.alive:
+                break
+            os.sched_yield()
+        assert (lent.alive(), set(os.listdir("/proc/self/fd"))) == (self.alive, self.descriptors)
+
+
+def test_a_transport_that_goes_gives_up_a_disk_that_does_not_answer() -> None:
+    """What the kernel may write into, and read from, stays until it has."""
+    hung = Hung()
+    hung.read()
+    hung.read()
+    with pytest.warns(RuntimeWarning, match="2 reads of files have not ended"):
+        assert hung.close() == 200
+    assert hung.told() == [(-1, -errno.ECANCELED)] * 2
+    assert hung.transport.counters()["file_reads_given_up"] == 2
+    assert lent.alive() == hung.alive + 2
+    for reader, _ in hung.pipes:
+        os.fstat(reader)
+    hung.answer()
+
+
+def test_what_has_not_been_begun_is_taken_back(root: Path) -> None:
+    """The library has twenty threads, and those are busy. The others are told at once, with their descriptors."""
+    hung = Hung()
+    for _ in range(20):
+        hung.read()
+    descriptor = os.open(root / "f7", os.O_RDONLY)
+    assert hung.recorder.read_file(descriptor, 100) == 0
+    with pytest.warns(RuntimeWarning, match="20 reads of files have not ended"):
+        hung.close()
+    assert hung.told() == [(descriptor, -errno.ECANCELED)] + [(-1, -errno.ECANCELED)] * 20
+    os.close(descriptor)
+    hung.answer()
+
+
+def test_what_ends_while_it_is_waited_for_is_told() -> None:
+    hung = Hung()
+    hung.read()
+    reader, writer = hung.pipes.pop()
+    late = threading.Timer(0, os.write, (writer, b"y" * 100))
+    late.start()
+    hung.transport.close()
+    late.join()
+    assert hung.told() == [(reader, b"y" * 100)]
+    os.close(reader)
+    os.close(writer)
+    hung.answer()
+
+
+def test_a_transport_that_is_forgotten_gives_up_as_well() -> None:
+    hung = Hung()
+    hung.read()
+    with (
+        Failing("ustack.kernel.aio", "aio_suspend", errno.EAGAIN) as looks,
+        pytest.warns(ResourceWarning, match="unclosed"),
+        pytest.warns(RuntimeWarning, match="1 reads of files have not ended"),
+    ):
+        del hung.transport
+    assert looks.failed == 200
+    assert lent.alive() == hung.alive + 1
+    hung.answer()
+
+
+def test_a_child_of_fork_takes_none_of_them_over() -> None:
+    """They are its parent's, as is what they read into: its own copies go."""
+    hung = Hung()
+    hung.read()
+    with pytest.warns(RuntimeWarning):
+        hung.close()
+
+    def has_none() -> bool:
+        KernelTransport("aio").close()
+        return lent.alive() == hung.alive
+
+    in_a_child(has_none)
+    hung.answer()
