@@ -10,7 +10,8 @@
  * What the library fixes (its lwipopts.h): a window and a send buffer of 64 KiB, no SACK, no timestamps, checksums made
  * and verified in software, one copy of all that is sent. Its memory is malloc's, so that connections are as many as that
  * has room for. One thing is put right here: a lwIP whose memory is pools takes the oldest connection in TIME-WAIT for a
- * new one, this one would search a list that has no end (2 * 60 s of connections) for each SYN.
+ * new one; this one would keep them all for 120 s, search their list for each SYN, and leave a SYN from a port that is in
+ * it without an answer. Some dozens are kept, as many as such pools have room for.
  *
  * Prints one line when it listens; runs until it is killed. It must not be put on a public network.
  * Read first: lwIP's doc/rawapi.txt; RFC 9112 sections 2.2, 9.3 and 9.6.
@@ -45,7 +46,7 @@ enum {
     BUCKETS = 1 << 16,
     KEPT_FILES = 200000,        /* as nginx is given in this comparison */
     READ_BYTES = 1 << 16,       /* a file up to this is read; a longer one is mapped */
-    TIME_WAITS = 1024,
+    TIME_WAITS = 64,
 };
 
 struct head {
