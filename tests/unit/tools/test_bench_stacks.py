@@ -94,11 +94,13 @@ def ask(server: Contestant, *pieces: bytes) -> bytes:
 
 
 def bodies(answer: bytes) -> list[tuple[int, bytes]]:
-    """Statuses and bodies, as their lengths say; nothing is left over."""
+    """Statuses and bodies, as their lengths say; nothing is left over, but to one that has no length."""
     found = []
     while answer:
         head, _, answer = answer.partition(b"\r\n\r\n")
-        (length,) = (int(line[16:]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length: "))
+        lengths = [int(line[16:]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length: ")]
+        assert lengths or b"connection: close" in head.lower()
+        length = lengths[0] if lengths else len(answer)
         assert len(answer) >= length
         found.append((int(head.split()[1]), answer[:length]))
         answer = answer[length:]
@@ -130,9 +132,10 @@ class TestServed:
         (served.site.parent / "secret").write_text("x")
         assert bodies(ask(served, LAST % b"/../secret")) == [(404, b"")]
 
-    @pytest.mark.parametrize("head", [b"POST /512.bin HTTP/1.1\r\n\r\n", b"GET\r\n\r\n", b"a" * 9000])
+    @pytest.mark.parametrize("head", [b"POST /512.bin HTTP/1.1\r\nHost: a\r\n\r\n", b"GET\r\n\r\n", b"a" * 20000])
     def test_what_is_no_request_ends_the_connection(self, served: Contestant, head: bytes):
-        assert [status for status, _ in bodies(ask(served, head))] == [400]
+        ((status, _),) = bodies(ask(served, head))
+        assert status in (400, 431)
 
     def test_what_the_report_says_of_it(self, served: Contestant):
         about = served.describe()
