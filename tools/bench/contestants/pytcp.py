@@ -20,6 +20,8 @@ class PyTcp(OnTap):
     source = HERE / "applications" / "pytcp_files.py"
     modules = ("pmd_pytcp",)
     install = "pip install pmd-pytcp"
+    at_most = 500
+    why_at_most = "a SYN takes it milliseconds, and what comes late is in the way of the next runs"
 
     def build(self) -> tuple[str, ...]:
         """A script of this interpreter."""
