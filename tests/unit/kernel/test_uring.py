@@ -4,6 +4,7 @@ the kernel when their connection ends."""
 
 import errno
 import os
+import socket
 import threading
 from contextlib import nullcontext
 
@@ -11,7 +12,7 @@ import pytest
 
 from ustack.buf import lent
 from ustack.kernel.transport import KernelTransport
-from ustack.testing.loopback import Loopback
+from ustack.testing.loopback import ADDRESS, Loopback
 from ustack.testing.parts.failing import Failing
 from ustack.testing.recorder import Recorder
 
@@ -123,6 +124,30 @@ def test_behind_bytes_that_there_was_no_memory_for_nothing_is_told(name: str, af
     assert content.startswith(recorder.received[end.port])
     assert recorder.names()[-1] == "closed"
     loopback.close()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_piece_that_there_was_no_memory_for_is_the_last(name: str) -> None:
+    """Those behind it come with the same wait, and there is memory for them again: they are no stream without it. Who
+    was accepted has had a record of the same kind, so that the first one is wanted where we have connected."""
+    recorder = Recorder()
+    loopback = Loopback(recorder, name)
+    with socket.create_server((ADDRESS, 0)) as server:
+        recorder.connect(ADDRESS, server.getsockname()[1])
+        with server.accept()[0] as peer:
+            loopback.settle()
+            assert recorder.names() == ["connected"]
+            with Failing("ustack.buf.slab", "mprotect", errno.ENOMEM, times=1) as calls:
+                peer.sendall(b"".join(b"%07d " % number for number in range(7_500)))
+                for _ in range(1000):
+                    loopback.poll()
+                    if recorder.names()[-1] == "closed":
+                        break
+                    os.sched_yield()
+    assert calls.failed == 1
+    assert (recorder.received, recorder.names()) == ({}, ["connected", "closed"])
+    loopback.close()
+    assert recorder.errors == []
 
 
 @pytest.mark.parametrize("name", NAMES)
