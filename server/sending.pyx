@@ -101,29 +101,29 @@ cdef void respond_later(server_t *server, const transport_t *transport, conn_t *
     send_more(server, transport, conn, exchange)
 
 
-cdef void send_more(server_t *server, const transport_t *transport, conn_t *conn, exchange_t *exchange) noexcept nogil:
+cdef bint offer(const transport_t *transport, conn_t *conn, lent_t *lent, uint64_t *at, uint64_t *left) noexcept nogil:
+    """What is left of one part; the transport may take less. False: it refuses."""
     cdef int64_t accepted
-    cdef uint64_t taken
+    if left[0] == 0:
+        return True
+    accepted = transport.send(transport, conn, lent, at[0], left[0])
+    if accepted < 0:
+        return False
+    at[0] += <uint64_t>accepted
+    left[0] -= <uint64_t>accepted
+    return True
+
+
+cdef void send_more(server_t *server, const transport_t *transport, conn_t *conn, exchange_t *exchange) noexcept nogil:
     if damaged(server, exchange):
         server.stats.damaged_aborted += 1
         connection_abort(server, transport, conn)
         return
-    if exchange.first_left:
-        accepted = transport.send(transport, conn, exchange.first, exchange.first_at, exchange.first_left)
-        if accepted < 0:
-            connection_abort(server, transport, conn)
-            return
-        taken = <uint64_t>accepted
-        exchange.first_at += taken
-        exchange.first_left -= taken
-    if exchange.body_left and not exchange.first_left:
-        accepted = transport.send(transport, conn, exchange.body, exchange.body_at, exchange.body_left)
-        if accepted < 0:
-            connection_abort(server, transport, conn)
-            return
-        taken = <uint64_t>accepted
-        exchange.body_at += taken
-        exchange.body_left -= taken
+    if not offer(transport, conn, exchange.first, &exchange.first_at, &exchange.first_left) or (
+            exchange.first_left == 0
+            and not offer(transport, conn, exchange.body, &exchange.body_at, &exchange.body_left)):
+        connection_abort(server, transport, conn)
+        return
     if exchange.first_left or exchange.body_left:
         transport.want_writable(transport, conn)
         return
