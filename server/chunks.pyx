@@ -116,10 +116,8 @@ cdef int chunks_read(chunks_t *chunks, const uint8_t *data, size_t length, size_
             return 413
         if chunks.state == CHUNK_DATA:
             step = length - at
-            if step > chunks.size:
+            if step > chunks.size:      # which is at most what is left: framing_read
                 step = chunks.size
-            if step > chunks.left:
-                return 413
             at += step
             chunks.left -= step
             chunks.size -= step

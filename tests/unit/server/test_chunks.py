@@ -71,6 +71,21 @@ def test_a_chunked_body_may_be_as_long_as_its_limit() -> None:
         ChunkedBody(len(octets) - 1).feed(octets)
 
 
+@pytest.mark.parametrize("step", [1, 7, 100])
+def test_a_chunk_has_no_more_bytes_than_the_body_may_have_left(step: int) -> None:
+    """It is refused for its size, before any of it has come; one that fits is read to the last byte, in pieces."""
+    with pytest.raises(Refusal) as caught:
+        ChunkedBody(100).feed(b"61\r\n")
+    assert caught.value.status == 413
+    body, octets = ChunkedBody(100), b"60\r\n" + b"x" * 96
+    for at in range(0, len(octets), step):
+        piece = octets[at : at + step]
+        assert body.feed(piece) == (len(piece), False)
+    with pytest.raises(Refusal) as caught:
+        body.feed(b"\r")
+    assert caught.value.status == 413
+
+
 class Llhttp:
     """The same question put to llhttp, byte for byte: where does the body end, if it is one?"""
 

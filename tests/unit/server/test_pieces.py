@@ -8,6 +8,7 @@ import errno
 import os
 import re
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +32,10 @@ CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 class Served:
     """A server of one file, its transport, and clients."""
 
-    def __init__(self, root: Path, *, send_queue_bytes: int = 1 << 20, **options: Any) -> None:
-        self.transport = MemoryTransport(send_queue_bytes=send_queue_bytes, low_water_bytes=1)
+    def __init__(
+        self, root: Path, *, send_queue_bytes: int = 1 << 20, low_water_bytes: int = 1, **options: Any
+    ) -> None:
+        self.transport = MemoryTransport(send_queue_bytes=send_queue_bytes, low_water_bytes=low_water_bytes)
         self.server = HttpServer(
             root, hash_key=b"0123456789abcdef", wall_clock=lambda: WALL_S * SECOND + self.transport.now_ns, **options
         )
@@ -319,6 +322,47 @@ def test_a_transport_without_memory_for_a_response_ends_the_connection(
     assert statuses(bytes(other.received)) == [200]
 
 
+def test_a_transport_without_memory_for_a_body_ends_the_connection(make: Callable[..., Served], root: Path) -> None:
+    """Its head has been taken whole, and promises it."""
+    (root / "two").write_bytes(bytes(40_000))
+    served = make()
+    client = served.client()
+    served.send(client, GET.replace(b"/ ", b"/two "))
+    client.received.clear()
+    with Failing("ustack.testing.memory.downcalls", "calloc", errno.ENOMEM, after=1, times=1) as calls:
+        served.send(client, GET.replace(b"/ ", b"/two "))
+    assert calls.failed == 1
+    assert client.ended
+
+
+def test_a_client_that_asks_faster_than_it_reads_is_left_to_its_window(make: Callable[..., Served]) -> None:
+    """What it has asked is read when it has taken what waits for it."""
+    served = make(max_queued_bytes=4096)
+    client = served.client(window_bytes=0)
+    served.send(client, GET * 100)
+    assert 0 < served.count("requests") < 50
+    client.window_bytes = 1 << 20
+    served.transport.settle()
+    assert statuses(bytes(client.received)) == [200] * 100
+
+
+def test_lines_of_a_log_that_cannot_be_written_go_with_the_server(make: Callable[..., Served]) -> None:
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    with suppress(BlockingIOError):
+        while True:
+            os.write(writer, b"x" * 4096)
+    served = make(access_log=writer)
+    client = served.client()
+    assert statuses(served.send(client, GET * 3)) == [200] * 3
+    client.abort()
+    served.transport.settle()
+    served.server.close()
+    assert (served.count("log_lines"), served.count("log_lost")) == (0, 0)
+    os.close(reader)
+    os.close(writer)
+
+
 # ---------------------------------------------------------------- files that are cut while they are sent
 
 
@@ -352,3 +396,16 @@ def test_a_response_from_a_file_that_was_cut_does_not_end_like_a_whole_one(
     client.received.clear()
     with pytest.raises(ConnectionResetError):
         client.receive()
+
+
+def test_a_request_behind_a_file_that_was_cut_is_not_answered(make: Callable[..., Served], mapped: Path) -> None:
+    """It comes when most of the file has been acknowledged, and the rest may be made up."""
+    served = make(revalidate_s=0.0, send_queue_bytes=1 << 22, low_water_bytes=1 << 17)
+    client = served.client(window_bytes=450_000)
+    assert statuses(served.send(client, GET.replace(b"/ ", b"/mapped "))) == [200]
+    os.truncate(mapped, 1000)
+    served.transport.advance(SECOND // 1000)
+    served.send(client, GET)
+    assert client.ended
+    assert served.count("damaged_aborted") == 1
+    assert served.count("requests") == 1
