@@ -35,7 +35,7 @@ cdef enum call_status_t:
     CALL_BAD_ADDRESS = -3       # not ours, not one that can be connected to; a range outside of its buffer
     CALL_STATE = -4             # the connection is closing or gone
     CALL_NO_ROUTE = -5
-    CALL_NO_PORT = -6           # every ephemeral port is taken
+    CALL_NO_PORT = -6           # no free ephemeral port was found. A search has a bound, and the next one goes on there
     CALL_UNSUPPORTED = -7       # this transport has no such option
 
 # Why a connection ended.

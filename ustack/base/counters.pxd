@@ -38,6 +38,7 @@ cpdef enum counter_t:
     # -- life of connections
     CONNECTIONS_ACCEPTED
     CONNECTIONS_OPENED
+    CANDIDATES_TAKEN            # pairs of our address and a port that active opens looked at and found in use
     CONNECTIONS_CLOSED
     CONNECTIONS_RESET
     CONNECTIONS_TIMED_OUT

@@ -33,7 +33,7 @@ cdef object error_of_status(int status, str what):
     if status == CALL_NO_ROUTE:
         return Unreachable("no_route", f"{what}: no route to that address", errno.ENETUNREACH)
     if status == CALL_NO_PORT:
-        return StackError("no_port", f"{what}: no port is free", errno.EADDRNOTAVAIL)
+        return StackError("no_port", f"{what}: no free port was found", errno.EADDRNOTAVAIL)
     if status == CALL_UNSUPPORTED:
         return StackError("unsupported", f"{what}: this transport has no such option", errno.EOPNOTSUPP)
     return SendAfterEnd("state", f"{what}: the connection is closing or closed", errno.EPIPE)

@@ -6,7 +6,7 @@ from libc.string cimport memcpy, memset
 
 from ustack.application cimport (
     CALL_BAD_ADDRESS, CALL_IN_USE, CALL_NO_MEMORY, CALL_NO_PORT, CALL_OK, CALL_STATE, CALL_UNSUPPORTED)
-from ustack.base.counters cimport CONNECTIONS_OPENED, ORPHANS_REFUSED, count
+from ustack.base.counters cimport CANDIDATES_TAKEN, CONNECTIONS_OPENED, ORPHANS_REFUSED, count, count_add
 from ustack.base.prng cimport siphash24
 from ustack.buf.lent cimport lent_ref
 from ustack.buf.slab cimport slab_take
@@ -39,7 +39,9 @@ from ustack.wire.seq cimport seq_gt
 cdef enum:
     EPHEMERAL_FIRST = 32768
     EPHEMERAL_COUNT = 28232u                # 32768..60999, what Linux uses
-    CANDIDATES_TRIED = 112928u              # for one connection: four addresses whose ports are all taken
+    CANDIDATES_IN_A_ROW = 1024u             # that one search looks at; with the leaps, a quarter of a turn's stage
+    CANDIDATES_BY_LEAPS = 1024u
+    LEAP = 2654435769u                      # 2^32 by the golden ratio
 
 
 # ---------------------------------------------------------------- OPEN (section 3.10.1)
@@ -108,6 +110,18 @@ cdef bint claim_flow(tcp_t *tcp, const flow_key_t *key) noexcept nogil:
     return False
 
 
+cdef inline bint candidate_is_free(tcp_t *tcp, flow_key_t *key, uint16_t lport, uint32_t sources,
+                                   uint64_t number) noexcept nogil:
+    """Writes our side of the key: the candidate with this number."""
+    cdef uint64_t offset
+    ip_source(tcp.ip, <uint32_t>(number % sources), &key.laddr)
+    if lport == 0:
+        key.lport = 0
+        offset = siphash24(tcp.secret, key, sizeof(flow_key_t)) % EPHEMERAL_COUNT
+        key.lport = <uint16_t>(EPHEMERAL_FIRST + (offset + number // sources) % EPHEMERAL_COUNT)
+    return claim_flow(tcp, key)
+
+
 cdef bint choose_local(tcp_t *tcp, flow_key_t *key, uint16_t lport) noexcept nogil:
     """The local address (MUST-44, MUST-45: one of ours) and port: lport or, if that is 0, an ephemeral one.
 
@@ -115,32 +129,36 @@ cdef bint choose_local(tcp_t *tcp, flow_key_t *key, uint16_t lport) noexcept nog
     RFC 6056 section 3.3.4: a keyed offset for each pair of addresses, then upwards by a counter that the destination
     shares with few others. (By one that all shared, section 3.3.3, a server that we connect to could count our
     connections to others.) So our addresses fill evenly for each destination, and what is asked first is what has been
-    in use for the longest time; CANDIDATES_TRIED in a row that are all taken end the search.
+    in use for the longest time.
+
+    That section looks at every candidate before it gives up, which is a stall where many side by side are taken. Here
+    one search takes CANDIDATES_IN_A_ROW, then as many leaps, spread evenly over the circle (multiples of the golden
+    ratio), so that a clump is left behind as soon as an eight hundredth of the circle in a row is free; what a leap
+    finds may have been in use of late, as in section 3.3.1. Only the row moves the counter: the next search goes on
+    where this one ended, so the last free candidate is found, by a later call, if not by this one.
     """
     cdef uint32_t sources = ip_sources(tcp.ip)
     cdef uint64_t candidates = sources if lport else <uint64_t>sources * EPHEMERAL_COUNT
+    cdef uint32_t row = <uint32_t>candidates if candidates < CANDIDATES_IN_A_ROW else CANDIDATES_IN_A_ROW
+    cdef uint32_t most = row if row == candidates else row + CANDIDATES_BY_LEAPS
     cdef uint64_t mixed, number
-    cdef uint64_t offset = 0
-    cdef uint32_t *next_candidate
-    cdef uint32_t most = <uint32_t>candidates if candidates < CANDIDATES_TRIED else CANDIDATES_TRIED
-    cdef uint32_t tried
+    cdef uint64_t *next_candidate
+    cdef uint32_t taken = 0
+    cdef bint found = False
     key.lport = lport
     mixed = siphash24(tcp.secret, key, sizeof(flow_key_t))  # of the destination: there is no laddr in it yet
     next_candidate = &tcp.candidate_next[mixed >> 56]
-    for tried in range(most):
-        number = <uint64_t><uint32_t>mixed + next_candidate[0]
-        next_candidate[0] += 1
-        ip_source(tcp.ip, <uint32_t>(number % sources), &key.laddr)
-        if lport == 0:
-            if tried == 0 or sources > 1:
-                key.lport = 0
-                offset = siphash24(tcp.secret, key, sizeof(flow_key_t)) % EPHEMERAL_COUNT
-            key.lport = <uint16_t>(EPHEMERAL_FIRST + (offset + number // sources) % EPHEMERAL_COUNT)
-        if claim_flow(tcp, key):
-            turn_charge(tcp, tried)
-            return True
-    turn_charge(tcp, most)
-    return False
+    while not found and taken < most:
+        number = <uint32_t>mixed + next_candidate[0]
+        if taken < row:
+            next_candidate[0] += 1
+        else:
+            number += (<uint32_t>(taken * LEAP) >> 16) * candidates >> 16
+        found = candidate_is_free(tcp, key, lport, sources, number)
+        taken += not found
+    turn_charge(tcp, taken)
+    count_add(tcp.counters, CANDIDATES_TAKEN, taken)
+    return found
 
 
 cdef tcb_t *tcp_connect(tcp_t *tcp, const ip_addr_t *raddr, uint16_t rport, uint16_t lport, uint16_t app,

@@ -355,8 +355,9 @@ ctypedef struct tcp_t:
     ilist_t time_wait_order                 # every record waits equally long: the first one expires first
     turn_t turn
     uint64_t lent_held                      # references to lent buffers, one for each send piece
-    # Of our addresses and ports, for the next active open, by a hash of the destination (RFC 6056 section 3.3.4).
-    uint32_t candidate_next[TCP_EPHEMERAL_COUNTERS]     # writer: calls
+    # Of our addresses and ports, for the next active open, by a hash of the destination (RFC 6056 section 3.3.4). It
+    # never wraps: the circle of candidates is no power of two, and would break there.
+    uint64_t candidate_next[TCP_EPHEMERAL_COUNTERS]     # writer: calls
     uint16_t identification_next            # of datagrams without DF (path_identification)
     uint32_t established                    # connections that applications own now
     uint32_t orphans                        # against config.max_orphans. writer: calls, ending

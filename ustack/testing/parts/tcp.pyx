@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""Parts of TCP without a Python face, for tests with plain numbers: flow table, ISN, deadlines, congestion control.
+"""Parts of TCP without a Python face, for tests with plain numbers: flow table, ISN, deadlines, active opens,
+congestion control.
 
 Nothing here decides anything: each method is one call of the part under test, on records made for it alone. No engine
 and no link are behind them. Read first: tcp/records/demux.pxd, tcp/cc/contract.pxd. Above: tests. Below: tcp.
@@ -8,13 +9,18 @@ and no link are behind them. Read first: tcp/records/demux.pxd, tcp/cc/contract.
 from libc.stdint cimport int32_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memset
 
-from ustack.base.counters cimport counters_t
+from ustack.application cimport CALL_IN_USE, CALL_NO_PORT
+from ustack.base.counters cimport CANDIDATES_TAKEN, counters_t
+from ustack.base.posix cimport htonl, ntohl
 from ustack.base.types cimport ip_addr_set_v4, ip_addr_t
 from ustack.base.wheel cimport TIMER_NONE, timer_event_t, wheel_deadline_tick, wheel_expire
 from ustack.buf.slab cimport slab_alloc, slab_release
+from ustack.ip.layer cimport ip_config_defaults, ip_config_t, ip_destroy, ip_init, ip_t
+from ustack.tcp.calls cimport tcp_connect
 from ustack.tcp.cc.contract cimport SSTHRESH_AT_FIRST, ack_sample_t, cc_ops_t, cc_view_t
 from ustack.tcp.cc.newreno cimport newreno_t
 from ustack.tcp.cc.registry cimport cc_find, cc_table
+from ustack.tcp.ending cimport connection_end
 from ustack.tcp.records.configuration cimport tcp_config_defaults, tcp_config_t
 from ustack.tcp.records.deadlines cimport (
     deadline_clear, deadline_expired, deadline_is_set, deadline_set, deadline_tick, deadlines_arm, tcp_tick)
@@ -24,10 +30,15 @@ from ustack.tcp.records.demux cimport (
     listener_find)
 from ustack.tcp.records.life cimport tcb_alloc, tcb_release, tcp_destroy, tcp_init
 from ustack.tcp.records.moves cimport set_state
-from ustack.tcp.records.state cimport tcp_state_t
+from ustack.tcp.records.state cimport CLOSE_ABORTED, tcp_state_t
 from ustack.tcp.records.tcb cimport (
-    DEADLINES_STORED, DEADLINE_KINDS, deadline_t, flow_key_t, flow_slot_t, listener_t, syn_at, tcb_at, tcb_t, tcp_t,
-    time_wait_at)
+    DEADLINES_STORED, DEADLINE_KINDS, TCP_EPHEMERAL_COUNTERS, deadline_t, flow_key_t, flow_slot_t, listener_t, syn_at,
+    tcb_at, tcb_t, tcp_t, time_wait_at)
+from ustack.tcp.records.work cimport work_take
+
+cdef enum:
+    OUR_FIRST = 0xC6120100u                 # 198.18.1.0
+    SERVER = 0xC6120001u
 
 
 cdef void fill_key(flow_key_t *key, tuple flow) except *:
@@ -120,6 +131,68 @@ def walk_states(*states: int) -> None:
     memset(&tcb, 0, sizeof(tcb))
     for state in states:
         set_state(&tcp, &tcb, <tcp_state_t><int>state)
+
+
+cdef class Opens:
+    """tcp/calls' active opens, to port 80 of 198.18.0.1 from so many addresses, the first of them 198.18.1.0.
+
+    counters: where each of the counters that pick a candidate begins.
+    """
+
+    cdef ip_t ip
+    cdef tcp_t c
+    cdef counters_t counted
+    cdef bint made
+
+    def __init__(self, uint32_t sources=1, *, uint64_t counters=0):
+        cdef ip_config_t ip_config
+        cdef tcp_config_t config
+        cdef int i
+        ip_config_defaults(&ip_config)
+        ip_config.prefix_length = 15
+        ip_addr_set_v4(&ip_config.address, htonl(OUR_FIRST))
+        ip_config.range_count = 1
+        ip_config.ranges[0].first = ip_config.address
+        ip_addr_set_v4(&ip_config.ranges[0].last, htonl(OUR_FIRST + sources - 1))
+        tcp_config_defaults(&config)
+        config.max_connections = 1 << 18
+        if self.made or ip_init(&self.ip, NULL, &self.counted, &ip_config, 0) != 0:
+            raise MemoryError
+        self.made = True
+        if tcp_init(&self.c, &self.ip, &self.counted, &config, 1, 0) != 0:
+            raise MemoryError
+        for i in range(TCP_EPHEMERAL_COUNTERS):
+            self.c.candidate_next[i] = counters
+
+    def __dealloc__(self) -> None:
+        if self.made:
+            tcp_destroy(&self.c)
+            ip_destroy(&self.ip)
+
+    def connect(self, uint16_t local_port=0) -> tuple[int, tuple[int, int]] | None:
+        """tcp_connect: the connection, and our address (which one of them) and port; None: none was found free."""
+        cdef int status = 0
+        cdef ip_addr_t server
+        cdef tcb_t *tcb
+        ip_addr_set_v4(&server, htonl(SERVER))
+        tcb = tcp_connect(&self.c, &server, 80, local_port, 0, &status)
+        if tcb == NULL:
+            assert status == CALL_IN_USE if local_port else CALL_NO_PORT
+            return None
+        work_take(&self.c)
+        return tcb.index, (ntohl(tcb.key.laddr.words_be[3]) - OUR_FIRST, tcb.key.lport)
+
+    def end(self, uint32_t connection) -> None:
+        """It is no more, and never was on the wire. Once for each."""
+        cdef tcb_t *tcb = tcb_at(&self.c, connection)
+        connection_end(&self.c, tcb, CLOSE_ABORTED)
+        work_take(&self.c)
+        tcb_release(&self.c, tcb)
+
+    @property
+    def looked_at(self) -> int:
+        """Candidates that were in use, so far."""
+        return self.counted.value[<int>CANDIDATES_TAKEN]
 
 
 cdef class FlowTable:
