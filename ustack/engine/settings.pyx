@@ -105,7 +105,8 @@ cdef void fill_table() except *:
     tcp("admission", &TCP.admission, sizeof(TCP.admission), 0, 2,
         "while too many frames wait in the link, SYNs are 0 taken, 1 dropped, 2 answered with a RST, but for a trickle")
     tcp("admission_frames", &TCP.admission_frames, sizeof(TCP.admission_frames), 0, 1 << 20,
-        "frames that are too many for admission; 0: half of an interface's receive ring, and none on links in memory")
+        "frames that are too many for admission, three quarters of the link's slots at most; 0: half of an interface's "
+        "receive ring, and none on links in memory")
     tcp("time_wait_limit", &TCP.time_wait_limit, sizeof(TCP.time_wait_limit), 1, INDEX_MAX,
         "TIME-WAIT records; at the limit the oldest makes room")
     tcp("rcv_buffer_bytes", &TCP.rcv_buffer_bytes, sizeof(TCP.rcv_buffer_bytes), 1, 1 << 29,

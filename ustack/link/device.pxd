@@ -90,9 +90,18 @@ cdef inline bint device_accepts(const link_caps_t *caps, uint32_t length, const 
     return length <= caps.mtu + ETHERNET_HEADER_BYTES
 
 
+# The mark that rx_behind holds a link with so many slots to: one that is beyond three quarters of them would be passed
+# by frames that are lost already, and never be seen.
+cdef inline uint32_t backlog_mark(uint32_t slots, uint32_t frames) noexcept nogil:
+    cdef uint32_t most = slots - slots // 4
+    return frames if frames < most else most
+
+
 # rx_behind for a link that counts what waits.
-cdef inline bint backlog_reaches(uint64_t waiting, uint32_t frames, bint still) noexcept nogil:
-    cdef uint32_t mark = frames // 2 if still else frames
+cdef inline bint backlog_reaches(uint64_t waiting, uint32_t slots, uint32_t frames, bint still) noexcept nogil:
+    cdef uint32_t mark = backlog_mark(slots, frames)
+    if still:
+        mark //= 2
     return frames > 0 and waiting > 0 and waiting >= mark
 
 

@@ -62,7 +62,7 @@ cdef void memory_rx_release(link_t *link, uint32_t n) noexcept nogil:
 
 cdef bint memory_rx_behind(link_t *link, uint32_t frames, bint still) noexcept nogil:
     cdef memory_t *memory = memory_of(link)
-    return backlog_reaches(memory.rx_written - memory.rx_lent, frames, still)
+    return backlog_reaches(memory.rx_written - memory.rx_lent, memory.rx_slots, frames, still)
 
 
 cdef uint8_t *memory_tx_reserve(link_t *link, uint32_t length) noexcept nogil:

@@ -11,7 +11,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from ustack.base.debug cimport ensure
 from ustack.buf.frame cimport CHECKSUM_PARTIAL, CHECKSUM_UNKNOWN, CHECKSUM_VERIFIED, frame_t
-from ustack.link.device cimport link_t
+from ustack.link.device cimport backlog_mark, link_t
 from ustack.link.packet_abi cimport (
     TP_STATUS_CSUM_VALID, TP_STATUS_CSUMNOTREADY, TP_STATUS_KERNEL, TP_STATUS_TS_SOFTWARE, TP_STATUS_VLAN_VALID,
     store_release, tpacket2_hdr, virtio_net_hdr)
@@ -164,11 +164,7 @@ cdef void packet_rx_release(link_t *link, uint32_t n) noexcept nogil:
 
 cdef inline bint holds(rx_ring_t *rx, uint32_t frames, bint still) noexcept nogil:
     """One slot tells: they are filled in order, but for those that processors are busy with."""
-    cdef uint32_t most = rx.ring.count - rx.ring.count // 4
-    if frames == 0:
-        frames = rx.ring.count // 2
-    if frames > most:
-        frames = most
+    frames = backlog_mark(rx.ring.count, frames if frames > 0 else rx.ring.count // 2)
     if still and frames > 1:
         frames //= 2
     return frames > 0 and received(rx, frames - 1) != NULL

@@ -81,7 +81,7 @@ cdef void sim_rx_release(link_t *link, uint32_t n) noexcept nogil:
 
 cdef bint sim_rx_behind(link_t *link, uint32_t frames, bint still) noexcept nogil:
     cdef sim_end_t *end = end_of(link)
-    return backlog_reaches(end.used - end.lent, frames, still)
+    return backlog_reaches(end.used - end.lent, end.rx_slots, frames, still)
 
 
 cdef uint8_t *sim_tx_reserve(link_t *link, uint32_t length) noexcept nogil:

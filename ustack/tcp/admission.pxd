@@ -13,6 +13,12 @@
 # that no refusal makes cheaper (of connections that are there, echo requests, SYNs that are answered with a RST) would
 # keep new ones out for good: one SYN is let in for every ADMISSION_OTHERS of them.
 #
+# That one need not be honest: whether its SYN-ACK will be answered is known a round trip later, when the room that it
+# took is spent. So nothing is earned by what a SYN comes to, and nothing lost: a flood takes part by its number, as it
+# does in the ring. Its bound is that number, a SYN-ACK for each ADMISSION_OTHERS frames that had to be worked off
+# anyway, and the records of config.syn_queue (beyond: cookies). A SYN that is dropped costs next to nothing and brings
+# the trickle no nearer.
+#
 # Where the link cannot tell what waits (TAP), nothing is refused. Read first: RFC 4987 section 3. Below: records.
 # Above: opening, engine.
 

@@ -281,6 +281,22 @@ def test_it_tells_whether_so_many_frames_wait_or_that_it_cannot_tell(open_link: 
     assert not driver.behind(1, still=True)
 
 
+@pytest.mark.parametrize("make", [OnASimulatedWire, InMemory])
+def test_three_quarters_of_its_slots_are_too_many_in_memory_too_whatever_is_asked_for(
+    make: Callable[..., OnASimulatedWire | InMemory],
+) -> None:
+    under = make(rx_slots=100)
+    for waiting, behind in ((74, False), (75, True)):
+        under.put(frames_of(1 + waiting))
+        assert len(under.burst(1)) == 1
+        assert under.driver.behind(1 << 20) == behind
+        assert not under.driver.behind(0)
+        assert under.driver.behind(1 << 20, still=True)
+        assert len(under.burst(waiting)) == waiting
+        under.driver.release()
+    under.close()
+
+
 @pytest.mark.root
 @pytest.mark.parametrize(("arguments", "slots"), [({"rx_small_slots": 100}, 100), ({"rx_small_slots": 0}, 100)])
 def test_half_of_an_interfaces_ring_is_too_much_and_so_is_three_quarters_whatever_is_asked_for(

@@ -237,6 +237,39 @@ def test_credit_for_others_does_not_pile_up(made: tuple[Testbed, Recorder]) -> N
     assert answered(peers) == [0]
 
 
+@pytest.mark.parametrize(
+    ("admission", "let_in_most"), [(1, BURST + MARK // 2), (RESETS, BURST + MARK // 2 + 2000 // (OTHERS + 1))]
+)
+def test_a_flood_whose_syn_acks_nobody_answers_is_let_in_by_number_alone(admission: int, let_in_most: int) -> None:
+    """Nobody knows yet whose SYN is honest. SYNs that are dropped let nobody in; those that get a RST cost what other
+    segments cost, and one in seventeen is let in. What they can have is bounded: a SYN-ACK each, and the records of
+    syn_queue; whoever is served is served."""
+    for bed, recorder in opened(admission=admission, syn_queue=32):
+        clients = [handshake(bed, 2000 + i) for i in range(8)]
+        flood = syns(bed, 2000)
+        for client in clients:
+            client.send("PA", payload=b"request", pump=False)
+        while turn(bed):
+            assert bed.stack.leaks()["syns"] <= 32
+        assert 0 < len(answered(flood)) <= let_in_most
+        assert all(recorder.received[client.port] == b"request" for client in clients)
+        assert bed.dropped()["drop_tcp_backlog"] == 2000 - len(answered(flood))
+
+
+def test_a_mark_beyond_the_links_slots_is_three_quarters_of_them() -> None:
+    """Or it would never be reached, and the ring would drop from everybody instead."""
+    with Testbed(network={"rx_slots": 256}, msl_ns=0, admission_frames=1 << 20) as bed:
+        bed.introduce()
+        bed.stack.listen(80, application=Recorder())
+        peers = syns(bed, 256)
+        turn(bed)
+        assert behind(bed)  # 192 are left
+        while turn(bed):
+            pass
+        assert answered(peers) == list(range(BURST)) + list(range(3 * BURST, 256))
+        assert bed.dropped() == {"drop_tcp_backlog": 2 * BURST}
+
+
 # ---------------------------------------------------------------- a RST instead
 
 
