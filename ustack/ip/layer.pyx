@@ -109,6 +109,8 @@ cdef uint64_t ip_timers(ip_t *ip, uint64_t now_ns) noexcept nogil:
 
 cdef uint64_t ip_next_deadline(const ip_t *ip) noexcept nogil:
     cdef uint64_t next_ns = neighbour_next_ns(ip.neighbours)
+    if next_ns < ip.questions_ns:
+        next_ns = ip.questions_ns
     return next_ns if next_ns < ip.announce_ns else ip.announce_ns
 
 

@@ -101,6 +101,7 @@ ctypedef struct ip_t:
     ip_defence_t defences[IP_DEFENCES]  # the first place is the first address's alone
     uint32_t announced                 # of the addresses in ranges, in their order
     uint64_t announce_ns               # when the next ones are announced; UINT64_MAX: none is left
+    uint64_t questions_ns              # the ring was full: no question that is due is asked before
     uint64_t error_tat_ns              # when the allowance for ICMP errors is whole again
 
 

@@ -23,6 +23,7 @@ cdef enum:
     ANNOUNCED_MOST = 4096                        # addresses in ranges; the rest is found by who asks, as any address is
     ANNOUNCED_A_TIME = 64                        # so 1,000 broadcasts per second, for four seconds at most
     ANNOUNCE_PAUSE_MS = 64
+    RING_RETRY_NS = 50000                        # a ring that was full is tried again after this long
     QUESTIONS_A_TURN = 256                       # asked again or given up; the rest is due at once in the next turn
 
 
@@ -86,13 +87,17 @@ cdef void arp_announce_more(ip_t *ip) noexcept nogil:
     ip.announce_ns = ip.now_ns + ANNOUNCE_PAUSE_MS * 1000000ULL if ip.announced < wanted else UINT64_MAX
 
 
-cdef void _ask(ip_t *ip, uint16_t index, neighbour_state_t state) noexcept nogil:
-    # Enter or stay in `state` with one more question sent. A full ring costs no try: the next ip_timers asks again.
+cdef bint _ask(ip_t *ip, uint16_t index, neighbour_state_t state) noexcept nogil:
+    # Enter or stay in `state` with one more question sent. A full ring (False) costs no try: the question is due at
+    # once, but none is asked before ip.questions_ns, or who waits for the device would go around without a pause.
     cdef neighbour_t *entry = &ip.neighbours.entries[index]
     cdef bint sent = _request(ip, ip.address_be, entry.address.words_be[3],
                               entry.mac if state == NEIGHBOUR_PROBE else NULL)
     neighbour_move(ip.neighbours, index, state, ip.now_ns + (ip.config.neighbour_retry_ns if sent else 0))
     entry.tries += sent
+    if not sent:
+        ip.questions_ns = ip.now_ns + RING_RETRY_NS
+    return sent
 
 
 cdef bint arp_use(ip_t *ip, uint16_t index) noexcept nogil:
@@ -126,7 +131,7 @@ cdef void _keep_unreached(ip_t *ip, uint16_t index) noexcept nogil:
 cdef void arp_timers(ip_t *ip) noexcept nogil:
     cdef neighbour_t *entry
     cdef uint16_t index = neighbour_due(ip.neighbours, ip.now_ns)
-    cdef uint32_t left = QUESTIONS_A_TURN
+    cdef uint32_t left = QUESTIONS_A_TURN if ip.questions_ns <= ip.now_ns else 0
     while index and left > 0:
         left -= 1
         entry = &ip.neighbours.entries[index]
@@ -134,8 +139,7 @@ cdef void arp_timers(ip_t *ip) noexcept nogil:
             _keep_unreached(ip, index)
             neighbour_move(ip.neighbours, index, NEIGHBOUR_FAILED, 0)
         else:
-            _ask(ip, index, <neighbour_state_t>entry.state)
-            if entry.deadline_ns <= ip.now_ns:
+            if not _ask(ip, index, <neighbour_state_t>entry.state):
                 return                           # the ring is full: everything else that is due waits as well
         index = neighbour_due(ip.neighbours, ip.now_ns)
 

@@ -18,6 +18,7 @@ SEGMENT = bytes(TCP(sport=80, dport=40000, seq=0xFFFFFFF0))
 SECOND = 1_000_000_000
 REACHABLE = 30 * SECOND
 START = 100 * SECOND
+RING_RETRY = 50_000
 
 
 @pytest.fixture
@@ -331,11 +332,35 @@ def test_a_full_ring_costs_no_try(link: MemoryLink) -> None:
     ip.announce(START)
     send(ip)
     assert ip.neighbours()[PEER]["tries"] == 0
-    assert ip.timers(START) == START
+    assert ip.timers(START) == START + RING_RETRY
     link.take()
-    assert ip.timers(START) == START + SECOND
+    assert ip.timers(START + RING_RETRY - 1) == START + RING_RETRY
+    assert ip.timers(START + RING_RETRY) == START + RING_RETRY + SECOND
     assert ip.neighbours()[PEER]["tries"] == 1
     assert sent(link) == [ASK]
+
+
+def test_a_full_ring_is_asked_once_in_fifty_microseconds_however_many_questions_are_due() -> None:
+    """Whoever sleeps until the next deadline must not find that it is always now."""
+    link = MemoryLink(held_frames=1)
+    ip = IpLayer(link, f"{US}/24")
+    ip.announce(START)
+    for n in range(100):
+        ip.send(f"198.18.0.{100 + n}", 6, SEGMENT, 16, now_ns=START)
+    before, looks, at = ip.counters()["tx_ring_full"], 0, ip.timers(START)
+    while at is not None and at < START + 1_000_000:
+        now, looks = at, looks + 1
+        at = ip.timers(now)
+        assert at is not None
+        assert at > now
+    assert looks == 19
+    assert ip.counters()["tx_ring_full"] - before == looks
+    link.take()
+    assert at == START + 1_000_000
+    while at is not None and at < START + SECOND:
+        link.take()
+        at = ip.timers(at)
+    assert {entry["tries"] for entry in ip.neighbours().values()} == {1}
 
 
 # ---------------------------------------------------------------- learning (RFC 826)
