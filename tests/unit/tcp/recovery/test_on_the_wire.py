@@ -145,6 +145,21 @@ def test_a_probe_that_repairs_a_loss_is_told_to_the_control() -> None:
         assert scene.info()["ssthresh"] < before
 
 
+def test_a_probe_that_repairs_a_loss_before_what_follows_it_is_told_to_the_control_as_well() -> None:
+    """RFC 8985 section 7.4.2, case 3: what went after the probe is acknowledged with it, and nobody found a loss."""
+    with flying(4) as scene:
+        scene.peer.wait(SECOND)
+        scene.send(bytes(MSS))
+        scene.peer.drain()
+        before = scene.info()["ssthresh"]
+        scene.testbed.mark()
+        sack(scene, 6)
+        counted = scene.testbed.counted()
+        assert counted["tail_probe_repairs"] == 1
+        assert "fast_retransmits" not in counted
+        assert scene.info()["ssthresh"] < before
+
+
 def test_a_probe_whose_original_had_arrived_is_not() -> None:
     """Case 1: the duplicate SACK says so."""
     with flying(4) as scene:

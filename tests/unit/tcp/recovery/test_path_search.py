@@ -610,6 +610,38 @@ def test_a_timeout_with_a_probe_out_is_answered_as_any_other() -> None:
         scene.abort()
 
 
+def test_a_piece_of_a_probe_that_is_lost_after_its_answer_is_not_waited_for_says_nothing_of_the_size() -> None:
+    """A timeout has sent its first half again, so no ACK can tell (section 7.6.4). The second half is lost once more,
+    which RACK finds: a loss as any other, and the next probe has the same size."""
+    scene, receiver, index = probing()
+    with scene:
+        assert index == 0
+        behind = list(scene.peer.queue)[1:]
+        time_out(scene)
+        (half,) = scene.peer.drain()
+        for segment in [*behind, half]:
+            receiver.arrive(segment)
+        rest = 1 + len(half.payload)
+        lost: list[Segment] = []
+
+        def once(segment: Segment) -> bool:
+            if scene.peer.relative(segment)[0] != rest or lost:
+                return False
+            lost.append(segment)
+            return True
+
+        receiver.drop = once
+        receiver.answer()
+        receiver.until(lambda: bool(scene.testbed.counted().get("retransmits_lost")))
+        assert len(lost) == 1
+        assert scene.testbed.counted()["mtu_probes"] == 1
+        receiver.until(lambda: scene.info()["path_mtu"] == 1500)
+        counted = scene.testbed.counted()
+        assert counted["mtu_probes"] == 2
+        assert "mtu_probes_lost" not in counted
+        scene.abort()
+
+
 def test_without_sack_three_duplicates_find_it_and_no_more_than_it_goes_again() -> None:
     scene, receiver, _ = probing(path=1400, octets=4 << 20, options={"mss": MSS})
     with scene:

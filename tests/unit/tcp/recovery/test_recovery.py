@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from ustack.tcp.cc.scripted import Ack, CongestionControl, Window, register
 from ustack.testing.states import Scene, established
 from ustack.testing.testbed import MILLISECOND, SECOND
 
@@ -404,6 +405,36 @@ def test_ack_above_snd_nxt_after_a_timeout_is_acceptable() -> None:
         assert sent(scene) == [seq_of(10), seq_of(11)]
         scene.peer.send("A", ack=seq_of(7))
         assert sent(scene)[0] == seq_of(7)
+        scene.abort()
+
+
+class Generous(CongestionControl):
+    """Twenty segments, whatever is acknowledged."""
+
+    name = "written"
+
+    def on_ack(self, window: Window, ack: Ack) -> None:
+        if ack.acked:
+            window.cwnd = 20 * window.smss
+
+    def on_timeout(self, window: Window, flight: int, first: bool) -> None:
+        window.cwnd = window.smss
+
+
+def test_a_timeout_that_was_right_leaves_three_segments_whatever_the_control_has_made_of_the_first_ack() -> None:
+    """RFC 5682 section 2.1 step 3a: "set the congestion window to no more than 3 * MSS". Two of new data are out."""
+    register(Generous)
+    with established(initial_window_segments=10, wnd=WINDOW, cc="written") as scene:
+        scene.send(bytes(200 * MSS))
+        assert len(sent(scene)) == 10
+        scene.peer.wait(5 * SECOND)
+        assert sent(scene) == [seq_of(0)]
+        scene.peer.send("A", ack=seq_of(7))
+        assert sent(scene) == [seq_of(10), seq_of(11)]
+        assert scene.info()["cwnd"] == 20 * MSS
+        scene.peer.send("A", ack=seq_of(7))
+        assert scene.info()["cwnd"] == 3 * MSS
+        assert sent(scene) == [seq_of(7), seq_of(8)]  # the duplicate has counted one of the two that were out
         scene.abort()
 
 
