@@ -198,6 +198,55 @@ def test_half_open_connections_that_expire_in_one_tick_are_spread_over_turns(bed
     assert bed.stack.turns()["timers_max"] == 1024
 
 
+# ---------------------------------------------------------------- who sleeps until the next deadline
+
+
+def sleep_until_nothing_is_due(bed: Testbed) -> tuple[int, int]:
+    """A caller that polls at next_deadline_ns and never otherwise, until there is none: turns, and those of them that
+    were due at the time of the one before."""
+    turns = at_once = 0
+    while (at := bed.stack.next_deadline_ns) is not None:
+        assert at >= bed.now_ns
+        turns, at_once = turns + 1, at_once + (at == bed.now_ns)
+        bed.now_ns = at
+        turn(bed)
+    return turns, at_once
+
+
+def test_a_sleeper_is_woken_for_reads_that_are_under_way_after_the_end(bed: Testbed, recorder: Recorder) -> None:
+    """The connection is in no table any more and has no timer: what is left of it is to be read, a piece in a turn."""
+    peer = handshake(bed, 2000)
+    recorder.act(2000, "shutdown")
+    bed.pump()
+    peer.expect("FA")
+    peer.send("A")
+    recorder.charge = 300
+    sent = bytes(range(250)) * 4
+    peer.send("FPA", payload=sent, pump=False)
+    turn(bed)
+    assert bed.stack.connections() == []
+    assert 0 < len(recorder.received[2000]) < len(sent)
+    turns, at_once = sleep_until_nothing_is_due(bed)
+    assert recorder.received[2000] == sent
+    assert recorder.names()[-2:] == ["eof", "closed"]
+    assert at_once > 10
+    assert turns - at_once <= 1
+
+
+def test_a_sleeper_is_woken_for_orphans_that_a_turn_had_no_budget_for(bed: Testbed, recorder: Recorder) -> None:
+    """1,500 FINs in one turn, and their timers in one tick: 1,024 in a turn, the others in the next one."""
+    open_many(bed, 1500)
+    for port in recorder.ports:
+        recorder.act(port, "close")
+    turn(bed)
+    assert bed.stack.pressure()["orphans"] == 1500
+    _, at_once = sleep_until_nothing_is_due(bed)
+    assert bed.stack.pressure()["orphans"] == 0
+    assert bed.counted()["orphans_timed_out"] == 1500
+    assert bed.stack.turns()["timers_max"] == 1024
+    assert at_once >= 8  # for each time that they all send the FIN again, and for the end
+
+
 def test_resets_of_everybody_are_spread_over_turns(bed: Testbed, recorder: Recorder) -> None:
     peers = open_many(bed, 200)
     for peer in peers:
