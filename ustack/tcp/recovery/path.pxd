@@ -19,9 +19,9 @@
 # Where the router is silent, or what it says is filtered, full segments vanish and small ones arrive: a black hole (RFC
 # 2923 section 2.1). With config.mtu_probing:
 #
-#     the segment at SND.UNA is a large one, was sent again R1 times, and the timer fires: segments become as small as
-#         config.mtu_probe_base_bytes says, at each further timeout half of that, never less than MINIMUM_PATH_MTU
-#         (RFC 4821 section 7.7); what is lost goes again in such
+#     the segment at SND.UNA was sent again R1 times, and the timer fires: segments become as small as
+#         config.mtu_probe_base_bytes says or, if it was no larger than that, half of it, never less than
+#         MINIMUM_PATH_MTU (RFC 4821 section 7.7); what is lost goes again in such
 #     then, upwards from SMSS, which is both search_low and eff_pmtu (section 7.1):
 #
 #     enough data, room, ──▶ probe: new data in one ──┬─▶ acknowledged, sent once: SMSS is its size
@@ -118,9 +118,9 @@ cdef inline uint32_t search_size(uint32_t low, uint32_t high, bint top_first) no
     return high if top_first else low + (high - low + 1) // 2
 
 
-# RFC 4821 section 7.7: what to send where packets of `mtu` bytes do not arrive.
-cdef inline uint32_t black_hole_size(uint32_t mtu, uint32_t base) noexcept nogil:
-    cdef uint32_t size = base if mtu > base else mtu // 2
+# RFC 4821 section 7.7: what to send where packets of so many bytes do not arrive.
+cdef inline uint32_t black_hole_size(uint32_t packet_bytes, uint32_t base) noexcept nogil:
+    cdef uint32_t size = base if packet_bytes > base else packet_bytes // 2
     return size if size > MINIMUM_PATH_MTU else MINIMUM_PATH_MTU
 
 

@@ -151,8 +151,8 @@ cdef void path_timed_out(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
         if path.probe_bytes:
             # Whether it was the size is not known: a timeout has causes of its own (RFC 4821 section 7.6.4).
             probe_inconclusive(tcp, tcb, path)
-    if tcp.config.mtu_probing and stands_still(tcp, tcb):
-        black_hole(tcp, tcb)
+    if tcp.config.mtu_probing:
+        black_hole(tcp, tcb, standing_bytes(tcp, tcb))
 
 
 cdef void path_acknowledged(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
@@ -183,28 +183,30 @@ cdef void path_refresh(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
 
 # ---------------------------------------------------------------- black holes
 
-cdef bint stands_still(const tcp_t *tcp, const tcb_t *tcb) noexcept nogil:
-    """RFC 4821 section 7.7: a full-stop timeout. What is at SND.UNA is larger than what would be sent instead, and has
-    been sent again R1 times; and it is not the first timeout, or the second, since anything was measured. (A full
-    segment it need not be: a peer's window may be less than one.) What is small says nothing of the path's MTU, and
-    something that came through a lossy path at last has no timeouts in a row."""
+cdef uint32_t standing_bytes(const tcp_t *tcp, const tcb_t *tcb) noexcept nogil:
+    """The packet at SND.UNA, if this is a full-stop timeout of RFC 4821 section 7.7, else 0: it has been sent again R1
+    times, and it is not the first timeout, or the second, since anything was measured: something that came through a
+    lossy path at last has no timeouts in a row. (A full segment it need not be: a peer's window may be less than one,
+    and a stream has an end.)"""
     cdef const flight_t *flight = flight_of(tcp, tcb)
     cdef const transmission_t *sent
-    cdef uint32_t instead = black_hole_size(path_mtu(tcb), tcp.config.mtu_probe_base_bytes), length
     if tcb.state < ESTABLISHED:
-        return False
+        return 0
     if flight == NULL:                      # no record says how often: transmissions.pxd
-        length = tcb.snd_nxt - tcb.snd_una
-        return tcb.backoff >= BLACK_HOLE_RETRANSMISSIONS and length + overhead_bytes(tcb) > instead
+        if tcb.backoff < BLACK_HOLE_RETRANSMISSIONS:
+            return 0
+        return min(tcb.snd_nxt - tcb.snd_una, <uint32_t>tcb.smss) + overhead_bytes(tcb)
     sent = transmission_at(tcp, flight, flight.head)
-    return (sent.sends > BLACK_HOLE_RETRANSMISSIONS and tcb.backoff + 1 >= BLACK_HOLE_RETRANSMISSIONS
-            and transmission_bytes(sent) + overhead_bytes(tcb) > instead and not sent.flags & TX_SACKED)
+    if (sent.sends <= BLACK_HOLE_RETRANSMISSIONS or tcb.backoff + 1 < BLACK_HOLE_RETRANSMISSIONS
+            or sent.flags & TX_SACKED):
+        return 0
+    return min(transmission_bytes(sent), <uint32_t>tcb.smss) + overhead_bytes(tcb)
 
 
-cdef void black_hole(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
-    cdef uint32_t mtu = path_mtu(tcb), size = black_hole_size(mtu, tcp.config.mtu_probe_base_bytes)
+cdef void black_hole(tcp_t *tcp, tcb_t *tcb, uint32_t standing) noexcept nogil:
+    cdef uint32_t mtu = path_mtu(tcb), size = black_hole_size(standing, tcp.config.mtu_probe_base_bytes)
     cdef path_t *path
-    if size >= mtu:
+    if size >= standing:                    # what is so small says nothing of the path's MTU
         return
     path = path_of(tcp, tcb)
     if path == NULL:

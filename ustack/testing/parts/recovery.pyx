@@ -308,9 +308,9 @@ def path_search_size(uint32_t low, uint32_t high, bint top_first=False) -> int:
     return search_size(low, high, top_first)
 
 
-def path_black_hole_size(uint32_t mtu, uint32_t base) -> int:
-    """RFC 4821 section 7.7: the packet to send where those of `mtu` bytes do not arrive."""
-    return black_hole_size(mtu, base)
+def path_black_hole_size(uint32_t packet_bytes, uint32_t base) -> int:
+    """RFC 4821 section 7.7: the packet to send where those of so many bytes do not arrive."""
+    return black_hole_size(packet_bytes, base)
 
 
 def path_probe_wait(uint32_t cwnd, uint32_t smss, uint32_t srtt_us) -> int:

@@ -17,6 +17,7 @@ from ustack.testing.testbed import MICROSECOND, MILLISECOND, SECOND
 
 MSS = 1460
 BASE = 1024
+FLOOR = 552
 HEADERS = 40
 SACK = {"mss": MSS, "sack_permitted": True}
 ROUND_TRIP = 20 * MILLISECOND
@@ -236,7 +237,22 @@ def test_a_window_of_less_than_a_segment_hides_no_black_hole() -> None:
         scene.abort()
 
 
-@pytest.mark.parametrize("octets", [1, 500, BASE - HEADERS])
+@pytest.mark.parametrize("octets", [FLOOR - HEADERS + 1, 700, BASE - HEADERS])
+def test_a_segment_below_the_base_is_halved_as_one_above_the_floor(octets: int) -> None:
+    """The end of a stream of larger ones, on a path that became narrower than the base: it would never arrive."""
+    scene, _ = stalled(octets)
+    with scene:
+        time_out(scene, 2)
+        assert scene.info()["path_mtu"] == 1500
+        time_out(scene)
+        assert scene.info()["path_mtu"] == FLOOR
+        first = scene.peer.queue[0]
+        assert scene.peer.relative(first)[0] == 1
+        assert size_of(first) == FLOOR
+        scene.abort()
+
+
+@pytest.mark.parametrize("octets", [1, 500, FLOOR - HEADERS])
 def test_a_short_segment_that_does_not_arrive_says_nothing_of_the_size(octets: int) -> None:
     scene, _ = stalled(octets)
     with scene:
