@@ -393,13 +393,13 @@ cdef void apply_negotiated(tcp_t *tcp, tcb_t *tcb, uint8_t options, uint16_t pee
 # ---------------------------------------------------------------- TIME-WAIT
 
 cdef void time_wait_arrives(tcp_t *tcp, uint32_t index, const segment_t *seg) noexcept nogil:
-    """Section 3.10.7.4 for the mini-record: it answers, and nothing moves it but its end, and the SYN of MAY-2.
+    """Section 3.10.7.4 for the mini-record: it answers, and nothing moves it but its end.
 
-    A RST least of all, though the section's second step has it "enter the CLOSED state". Section 3.6.1 says that a
-    connection "MUST linger in the TIME-WAIT state for a time 2xMSL" (MUST-13), and RFC 1337 section 3 (F1) that "the
-    state should not be truncated by a RST segment": an old duplicate that we acknowledge reaches a peer that has
-    forgotten us, and its RST has the number that our ACK said, the very one that RFC 5961 section 3.2 asks for. So no
-    number makes a RST here good, and a challenge would only fetch the next one. Linux obeys it (net.ipv4.tcp_rfc1337).
+    A RST with the one number that RFC 5961 section 3.2 asks for ends it, as the section's second step says. RFC 1337
+    section 3 (F1) would ignore it, because a peer that has forgotten the connection sends just such a RST when we have
+    acknowledged an old duplicate. But so does a peer that wants a new connection from the same port, whose SYN RFC 6191
+    cannot prove to be new (its timestamps are older, those of another program or host): our ACK tells it of the old
+    one, its RST ends that, and its next SYN is heard, where it would have to wait for the rest of 2 MSL.
     """
     cdef time_wait_t *record = time_wait_at(tcp, index)
     cdef flow_key_t key = record.key
@@ -416,18 +416,24 @@ cdef void time_wait_arrives(tcp_t *tcp, uint32_t index, const segment_t *seg) no
             count(tcp.counters, TIME_WAIT_REUSED)
             listen_arrives(tcp, &key, seg, iss_after)
             return
-    if seg.flags & RST:                                                 # second
-        count(tcp.counters, DROP_TCP_RST)
-    elif older:                                                         # RFC 7323 section 5.3 R1
+    if older and not seg.flags & RST:                                   # RFC 7323 section 5.3 R1
         time_wait_correct(tcp, record, seg, DROP_TCP_PAWS)
     elif not in_window(seg, record.rcv_nxt, window):                    # first
-        if seg.flags & FIN and seg.flags & ACK and seg.seq + seg.length + 1 == record.rcv_nxt:
+        if seg.flags & RST:
+            count(tcp.counters, DROP_TCP_RST)
+        elif seg.flags & FIN and seg.flags & ACK and seg.seq + seg.length + 1 == record.rcv_nxt:
             time_wait_restart(tcp, index)                               # its FIN again: our ACK was lost
             if newer:
                 record.ts_recent = seg.ts_val
             time_wait_correct(tcp, record, seg, DROP_TCP_DUPLICATE)
         else:
             time_wait_correct(tcp, record, seg, DROP_TCP_SEQUENCE)
+    elif seg.flags & RST:                                               # second
+        if seg.seq == record.rcv_nxt:
+            count(tcp.counters, DROP_TCP_RST)
+            time_wait_remove(tcp, index)
+        else:
+            time_wait_challenge(tcp, record, DROP_TCP_RST)              # RFC 5961 section 3.2
     elif seg.flags & SYN:                                               # fourth
         time_wait_challenge(tcp, record, DROP_TCP_SYN)
     elif not seg.flags & ACK:                                           # fifth

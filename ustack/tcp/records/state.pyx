@@ -66,7 +66,7 @@ MOVES = (
     Move(tcp_state_t.CLOSING, tcp_state_t.CLOSED, RESET, "3.10.7.4", RESET_WORDS),
     Move(tcp_state_t.LAST_ACK, tcp_state_t.CLOSED, "rcv ACK of FIN, rcv RST, timeout", "3.10.7.4",
          "If our FIN is now acknowledged, delete the TCB, enter the CLOSED state, and return."),
-    Move(tcp_state_t.TIME_WAIT, tcp_state_t.CLOSED, "2 MSL, a new SYN", "3.10.8",
+    Move(tcp_state_t.TIME_WAIT, tcp_state_t.CLOSED, "2 MSL, rcv RST, a new SYN", "3.10.8",
          "If the time-wait timeout expires on a connection, delete the TCB, enter the CLOSED state, and return."),
 )
 

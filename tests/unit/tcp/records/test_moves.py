@@ -102,7 +102,10 @@ SCRIPTS: dict[tuple[str, str], list[tuple[Callable[[], Scene], Callable[[Scene],
         (last_ack, lambda scene: scene.peer.send("A")),
         (last_ack, lambda scene: scene.peer.send("R")),
     ],
-    ("TIME-WAIT", "CLOSED"): [(time_wait, lambda scene: scene.testbed.advance(61 * SECOND))],
+    ("TIME-WAIT", "CLOSED"): [
+        (time_wait, lambda scene: scene.testbed.advance(61 * SECOND)),
+        (time_wait, lambda scene: scene.peer.send("R")),
+    ],
 }  # fmt: skip
 
 
