@@ -23,11 +23,17 @@ from ustack.tools.load.records cimport load_t
 
 # Returns when it has something to do next without a turn that brings something; now_ns: at once.
 cdef uint64_t load_pump(load_t *load, uint64_t now_ns) noexcept nogil
+cdef enum:
+    PARTED_AT_ONCE = 256                    # a quarter of what a TAP device queues
+
 # The time is over, or all requests were made, and nothing is under way or due any more; or it is over for as long as a
 # request may take. As of the last pump or turn.
 cdef bint load_is_over(const load_t *load) noexcept nogil
-# Count what is left by kind, and close every connection. Further turns deliver the FINs.
+# Count what is left by kind; whatever comes later is not heard.
 cdef void load_finish(load_t *load, uint64_t now_ns) noexcept nogil
+# After it, with turns between: end PARTED_AT_ONCE connections. By a FIN, which is sent again where it is lost; an answer
+# that still comes is met by a RST. False: all have been ended.
+cdef bint load_part(load_t *load) noexcept nogil
 
 
 cdef class LoadClient(Application):

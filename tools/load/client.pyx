@@ -15,8 +15,8 @@ from ustack.base.bytestring cimport data_of, size_of
 from ustack.buf.lent cimport lent_from_copy, lent_unref
 from ustack.tools.load.histogram cimport Histogram, histogram_record
 from ustack.tools.load.records cimport (
-    CLIENT_CLOSED, CLIENT_DUE, CLIENT_IDLE, CLIENT_LISTED, CLIENT_OPENING, CLIENT_TIMED, CLIENT_WAITING,
-    OUTCOME_BAD_LENGTH, OUTCOME_BODY, OUTCOME_CLOSED, OUTCOME_CUT, OUTCOME_HEAD_TOO_LONG, OUTCOME_KINDS,
+    CLIENT_CLOSED, CLIENT_DUE, CLIENT_IDLE, CLIENT_LISTED, CLIENT_OPENING, CLIENT_PARTING, CLIENT_TIMED,
+    CLIENT_WAITING, OUTCOME_BAD_LENGTH, OUTCOME_BODY, OUTCOME_CLOSED, OUTCOME_CUT, OUTCOME_HEAD_TOO_LONG, OUTCOME_KINDS,
     OUTCOME_LENGTH, OUTCOME_MALFORMED, OUTCOME_NO_PORT, OUTCOME_OK, OUTCOME_OPEN_FAILED, OUTCOME_OPEN_TIMEOUT,
     OUTCOME_REFUSED, OUTCOME_RESET, OUTCOME_STATUS, OUTCOME_TIMEOUT, OUTCOME_UNANSWERED, OUTCOME_UNASKED,
     OUTCOME_UNREACHABLE, OUTCOME_UNSENT, STATUS_CLASSES, client_t, list_t, load_t, outcome_t, question_t, tally_t)
@@ -153,10 +153,20 @@ cdef inline client_t *client_of(const conn_t *conn) noexcept nogil:
     return <client_t *>conn.user_data
 
 
-cdef void leave(load_t *load, client_t *client) noexcept nogil:
-    """The connection is none of ours any more, whatever still comes."""
+cdef inline void forget(client_t *client) noexcept nogil:
     client.conn.user_data = 0
     client.conn = NULL
+    client.state = CLIENT_CLOSED
+
+
+cdef void leave(load_t *load, client_t *client) noexcept nogil:
+    """The connection is none of ours any more, whatever still comes."""
+    release(load, client)
+    forget(client)
+
+
+cdef void release(load_t *load, client_t *client) noexcept nogil:
+    """It counts for none any more."""
     if client.state == CLIENT_OPENING:
         load.opening -= 1
     else:
@@ -164,7 +174,6 @@ cdef void leave(load_t *load, client_t *client) noexcept nogil:
         if client.state == CLIENT_WAITING:
             load.waiting -= 1
     response_forget(&load.reader, &client.response)
-    client.state = CLIENT_CLOSED
     client.flags &= CLIENT_LISTED
     if client.ends < UINT8_MAX:
         client.ends += 1
@@ -346,6 +355,9 @@ cdef int on_accept(application_t *app, const transport_t *transport, conn_t *con
     cdef client_t *client = client_of(conn)
     if client == NULL:
         return ACCEPT_REFUSED
+    if client.state == CLIENT_PARTING:
+        forget(client)
+        return ACCEPT_REFUSED
     load.opening -= 1
     load.open += 1
     if load.open > load.most_open:
@@ -379,7 +391,7 @@ cdef size_t on_data(application_t *app, const transport_t *transport, conn_t *co
     cdef client_t *client = client_of(conn)
     cdef size_t used = 0, take = length
     cdef int status
-    if client == NULL:
+    if client == NULL or client.state == CLIENT_PARTING:
         return length
     if client.state != CLIENT_WAITING:
         # Before any request: none has failed, but the server is no good one.
@@ -422,7 +434,7 @@ cdef void on_writable(application_t *app, const transport_t *transport, conn_t *
 cdef void on_eof(application_t *app, const transport_t *transport, conn_t *conn) noexcept nogil:
     cdef load_t *load = load_of(app)
     cdef client_t *client = client_of(conn)
-    if client == NULL:
+    if client == NULL or client.state == CLIENT_PARTING:
         return
     if client.state == CLIENT_WAITING:
         if client.response.flags & RESPONSE_BEGUN and response_end(&client.response) == READ_COMPLETE:
@@ -495,7 +507,9 @@ cdef void on_closed(application_t *app, const transport_t *transport, conn_t *co
     cdef uint64_t due_ns
     if client == NULL:
         return
-    if client.state == CLIENT_OPENING:
+    if client.state == CLIENT_PARTING:
+        forget(client)
+    elif client.state == CLIENT_OPENING:
         leave_opening(load, client, outcome_of_opening(reason))
     elif client.state == CLIENT_WAITING:
         due_ns = client.due_ns
@@ -599,28 +613,38 @@ cdef bint load_is_over(const load_t *load) noexcept nogil:
 cdef void load_finish(load_t *load, uint64_t now_ns) noexcept nogil:
     cdef uint32_t i
     cdef client_t *client
-    cdef conn_t *conn
     load.now_ns = now_ns
     load.ending = True
     for i in range(load.count):
         client = &load.clients[i]
-        if client.state == CLIENT_CLOSED:
+        if client.state in (CLIENT_CLOSED, CLIENT_PARTING):
             continue
         if client.state == CLIENT_WAITING or client.flags & CLIENT_DUE:
             count_failure(load, OUTCOME_UNANSWERED, client.due_ns)
-        conn = client.conn
-        if client.state == CLIENT_WAITING:
-            leave(load, client)
-            load.transport.abort(load.transport, conn)
-        else:
-            leave(load, client)
-            load.transport.close(load.transport, conn)
+        release(load, client)
+        client.state = CLIENT_PARTING
     while load.schedule.due_ns != UINT64_MAX and load.schedule.due_ns < now_ns:
         count_failure(load, OUTCOME_UNSENT, load.schedule.due_ns)
         schedule_advance(&load.schedule)
     load.schedule.due_ns = UINT64_MAX
     if load.until_ns > now_ns:
         load.until_ns = now_ns
+
+
+cdef bint load_part(load_t *load) noexcept nogil:
+    cdef client_t *client
+    cdef conn_t *conn
+    cdef uint32_t most = PARTED_AT_ONCE
+    while load.parted < load.count and most > 0:
+        client = &load.clients[load.parted]
+        load.parted += 1
+        if client.state != CLIENT_PARTING:
+            continue
+        most -= 1
+        conn = client.conn
+        forget(client)
+        load.transport.close(load.transport, conn)
+    return load.parted < load.count
 
 
 # ---------------------------------------------------------------- the Python face

@@ -11,19 +11,20 @@ sleep may take longer. How much of the time was idle is kept: a client that is n
 Above: running. Below: client, engine.
 """
 
-from libc.stdint cimport INT64_MAX, uint64_t
+from libc.stdint cimport INT64_MAX, uint32_t, uint64_t
 
 from ustack.base.arguments cimport whole
 from ustack.base.clock cimport clock_monotonic_ns
 from ustack.engine.owner cimport Engine
 from ustack.engine.poll cimport engine_next_deadline, engine_poll, engine_wait
 from ustack.engine.records cimport engine_t
-from ustack.tools.load.client cimport LoadClient, load_finish, load_is_over, load_pump
+from ustack.tools.load.client cimport PARTED_AT_ONCE, LoadClient, load_finish, load_is_over, load_part, load_pump
 from ustack.tools.load.records cimport load_t
 
 cdef enum:
     SLICE_NS = 100000000                    # between two looks at signals
     LINGER_NS = 1000000000                  # at the end, for FINs
+    PART_PAUSE_NS = 10000000                # the longest wait for FINs to be answered before more are sent
 
 
 cdef uint64_t drive(load_t *load, engine_t *engine, uint64_t until_ns, const bint *stop,
@@ -85,19 +86,30 @@ cdef class Driver:
         finally:
             engine.leave()
 
-    def finish(self) -> None:
-        """Count what is left, and close the connections; FINs have a second to be sent and answered."""
+    def finish(self) -> int:
+        """Count what is left, and end the connections, some at a time, so that few FINs are unanswered at once: a device
+        drops most of 10,000 frames, and the server would keep those connections, and answer the next client's SYNs from
+        their ports with challenges. The last FINs have a second to be answered. How many times some were ended."""
         cdef Engine engine = self.engine
-        cdef uint64_t until_ns
+        cdef uint64_t until_ns = 0, part_ns = 0, now_ns
+        cdef bint more = True
+        parts = 0
         engine.enter("Driver.finish()")
         try:
-            load_finish(&self.client.load, clock_monotonic_ns())
-            until_ns = clock_monotonic_ns() + LINGER_NS
-            while engine.alive and engine.c.tcp.established > 0 and clock_monotonic_ns() < until_ns:
-                engine.turn(clock_monotonic_ns())
+            now_ns = clock_monotonic_ns()
+            load_finish(&self.client.load, now_ns)
+            while engine.alive and (more or (engine.c.tcp.orphans > 0 and now_ns < until_ns)):
+                if more and (engine.c.tcp.orphans < <uint32_t>PARTED_AT_ONCE or now_ns >= part_ns):
+                    more = load_part(&self.client.load)
+                    parts += 1
+                    part_ns = now_ns + PART_PAUSE_NS
+                    until_ns = now_ns + LINGER_NS
+                engine.turn(now_ns)
                 engine.between_turns()
+                now_ns = clock_monotonic_ns()
         finally:
             engine.leave()
+        return parts
 
     @property
     def idle(self) -> float:

@@ -25,7 +25,7 @@ from ustack.engine.poll cimport engine_next_deadline, engine_poll
 from ustack.engine.records cimport engine_t
 from ustack.link.memory cimport MemoryLink
 from ustack.link.memory_ring cimport far_commit, far_next, far_release, far_reserve, memory_sent_t, memory_t
-from ustack.tools.load.client cimport LoadClient, load_finish, load_is_over, load_pump
+from ustack.tools.load.client cimport LoadClient, load_finish, load_is_over, load_part, load_pump
 from ustack.tools.load.records cimport load_t
 
 from ustack.blocking.stack import Stack
@@ -182,19 +182,25 @@ cdef class MemoryWorld:
             ours.leave()
         return load_is_over(&client.load)
 
-    def finish(self, client: LoadClient) -> None:
-        """Count what is left, and close the connections in order, both ends, but for TIME-WAIT."""
+    def finish(self, client: LoadClient) -> int:
+        """Count what is left, and end the connections, both ends, but for TIME-WAIT. How many times some were ended."""
         cdef Engine ours = self.client_stack
         cdef Engine theirs = self.server_stack
         cdef uint32_t quiet = 0, rounds = 0
+        cdef bint more = True
+        parts = 0
         ours.enter("MemoryWorld.finish()")
         try:
             theirs.enter("MemoryWorld.finish()")
             try:
                 load_finish(&client.load, self.world.now_ns)
-                while ((ours.c.tcp.established or theirs.c.tcp.established) and quiet < QUIET_ROUNDS
-                        and rounds < END_ROUNDS):
-                    rounds += 1
+                while more or ((ours.c.tcp.established or theirs.c.tcp.established) and quiet < QUIET_ROUNDS
+                               and rounds < END_ROUNDS):
+                    if more:
+                        more = load_part(&client.load)
+                        parts += 1
+                    else:
+                        rounds += 1
                     quiet = 0 if round_trip(&self.world, &client.load, self.world.now_ns) else quiet + 1
                     theirs.hand_over()
                     ours.between_turns()
@@ -202,6 +208,7 @@ cdef class MemoryWorld:
                 theirs.leave()
         finally:
             ours.leave()
+        return parts
 
     @property
     def now_ns(self) -> int:

@@ -20,6 +20,7 @@ cdef enum client_state_t:
     CLIENT_OPENING
     CLIENT_IDLE                 # open, and nothing is asked
     CLIENT_WAITING              # a request was sent
+    CLIENT_PARTING              # nothing is counted any more; its connection has still to be ended
 
 cdef enum client_flag_t:
     CLIENT_LISTED = 1           # in the list of the idle, though it may be so no more
@@ -131,6 +132,7 @@ ctypedef struct load_t:
     list_t later                # to be opened after a pause, the first one first
     list_t idle
     bint ending
+    uint32_t parted             # while ending: clients whose connections have been ended
     tally_t all
     tally_t measured
     uint64_t in_time            # good responses that came within the measured part

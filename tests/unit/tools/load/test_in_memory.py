@@ -66,6 +66,21 @@ def test_the_server_has_answered_what_the_client_claims(server: HttpServer) -> N
     assert stats["heads_known"] >= stats["all"]["requests"] - 2
 
 
+@pytest.mark.parametrize(("connections", "parts"), [(256, 1), (700, 3)])
+def test_connections_end_in_parts_that_a_device_has_room_for(server: HttpServer, connections: int, parts: int) -> None:
+    """Most have a request under way, whose answer comes before their turn, and counts no more."""
+    client = LoadClient(MemoryWorld.SERVER, 80, asking(), connections=connections)
+    with MemoryWorld(server, step_ns=STEP) as world:
+        world.begin(client, 100 * SECOND)
+        while client.stats()["all"]["requests"] < 4 * connections:
+            assert not world.run(client, 10 * STEP)
+        assert world.finish(client) == parts
+        assert world.client_stack.established == world.server_stack.established == 0
+        counted = client.stats()["all"]
+        assert sum(counted["outcomes"].values()) == counted["requests"]
+        assert counted["outcomes"]["unanswered"] >= connections // 2
+
+
 def test_so_many_requests_and_no_more(server: HttpServer) -> None:
     client = LoadClient(MemoryWorld.SERVER, 80, asking(), connections=7, requests_most=1000)
     with MemoryWorld(server, step_ns=STEP) as world:
