@@ -87,9 +87,10 @@ cdef class Driver:
             engine.leave()
 
     def finish(self) -> int:
-        """Count what is left, and end the connections, some at a time, so that few FINs are unanswered at once: a device
-        drops most of 10,000 frames, and the server would keep those connections, and answer the next client's SYNs from
-        their ports with challenges. The last FINs have a second to be answered. How many times some were ended."""
+        """Count what is left, and end the connections, some at a time, so that few FINs are unanswered at once: a link
+        drops most of 10,000 frames, and the server would keep those connections, and answer the next client's SYNs
+        from their ports with challenges. The last FINs have a second to be answered. How many times some were ended.
+        """
         cdef Engine engine = self.engine
         cdef uint64_t until_ns = 0, part_ns = 0, now_ns
         cdef bint more = True
