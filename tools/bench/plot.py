@@ -132,8 +132,8 @@ def panel(axes: Any, row: Row, results: Results) -> None:
         axes.annotate(
             figure, (cell.most or value, line), xytext=(4, 0), textcoords="offset points", va="center", fontsize=8
         )
-    better = "lower is better" if row.lower_is_better else "higher is better"
-    axes.set_title(f"{row.title}: {row.unit}, {better}", fontsize=9, loc="left")
+    lower = ", lower is better" if row.lower_is_better else ""
+    axes.set_title(f"{row.title}: {row.unit}{lower}", fontsize=9, loc="left")
     axes.tick_params(axis="y", length=0)
     axes.xaxis.set_visible(False)
     for side in ("top", "right", "bottom"):
