@@ -154,7 +154,8 @@ static struct response *find(const char *path, size_t length)
     struct response *response = calloc(1, sizeof *response);
     if (name == NULL || response == NULL)
         die("malloc");
-    int fd = strstr(name, "/..") == NULL && length > 1 ? openat(site_fd, name + 1, O_RDONLY | O_CLOEXEC) : -1;
+    bool inside = length > 1 && name[1] != '/' && strstr(name, "/..") == NULL;     /* an absolute name leaves the site */
+    int fd = inside ? openat(site_fd, name + 1, O_RDONLY | O_CLOEXEC) : -1;
     bool found = fd >= 0 && fill(response, fd);
     if (fd >= 0)
         close(fd);
