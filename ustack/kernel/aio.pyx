@@ -4,19 +4,19 @@
 The C library makes it from threads, twenty at most, one at a time for each descriptor; its signal is queued for the
 process and handled in any thread. The handler touches the reads_t, so that this goes only when every signal has come:
 one that never comes costs its memory and a descriptor, which then stay. So do those of a read that does not end, with
-what it reads into. A signal that somebody else sends is none of
-its: what it carries would be taken for a pointer.
+what it reads into. A signal that somebody else sends is none of its: what it carries would be taken for a pointer.
 
 Its threads are those of the process that has read first. A child of fork does not have them and the library does not
 notice, so there files are read as with every other strategy.
 """
 
-from libc.errno cimport EINPROGRESS, ENOMEM, errno
+from libc.errno cimport EAGAIN, EINPROGRESS, ENOMEM, errno
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
 from ustack.application cimport CALL_NO_MEMORY, CALL_OK, CALL_STATE, CALL_UNSUPPORTED, application_t, transport_t
+from ustack.base.clock cimport clock_monotonic_ns
 from ustack.base.posix cimport (
     ECANCELED, EFD_CLOEXEC, EFD_NONBLOCK, SA_RESTART, SA_SIGINFO, SI_ASYNCIO, SIGEV_SIGNAL, SIGRTMIN, aio_cancel,
     aio_error, aio_read, aio_return, aio_suspend, aiocb, close_descriptor, errno_at, eventfd, getpid, ppoll, read,
@@ -39,7 +39,7 @@ cdef enum:
     LATE_NS = 1000000               # between looks for signals that are still to come, at the end
     LATE_LOOKS = 200
     END_LOOK_NS = 10000000          # the longest wait for a read, at the end
-    END_LOOKS = 200                 # such waits that find nothing, of all reads together
+    END_LOOKS = 200                 # such waits that find nothing, of all reads together: two seconds
 
 cdef int readers_process = 0        # whose the library's threads are; 0: nobody has read yet
 cdef reads_t *left_behind = NULL    # of transports that have gone. Touched with the GIL held
@@ -55,7 +55,7 @@ cdef void told(int number, siginfo_t *info, void *context) noexcept nogil:
     if info.si_code != SI_ASYNCIO or info.si_pid != getpid():
         return
     write(reads.told_fd, &one, sizeof(one))
-    add_one(&reads.notified, 1, RELEASE)        # the last that it touches: see release
+    add_one(&reads.notified, 1, RELEASE)        # the last that it touches: see collect
     errno_at()[0] = before
 
 
@@ -119,22 +119,26 @@ cdef void give_up(kernel_t *kernel, read_t *own) noexcept nogil:
 cdef void wait_for_all(reads_t *reads) noexcept nogil:
     """What can be taken back is; for the rest, for a while."""
     cdef uint32_t index, looks = 0
+    cdef uint64_t until_ns = clock_monotonic_ns() + <uint64_t>END_LOOKS * <uint64_t>END_LOOK_NS
     for index in range(<uint32_t>READS_MOST):
         if reads.reads[index].app != NULL:
             aio_cancel(reads.reads[index].block.aio_fildes, &reads.reads[index].block)
     for index in range(<uint32_t>READS_MOST):
         while reads.reads[index].app != NULL and is_under_way(&reads.reads[index]) and looks < END_LOOKS:
-            looks += not has_ended_within(&reads.reads[index].block, END_LOOK_NS)
+            if wait_for(&reads.reads[index].block, END_LOOK_NS) == EAGAIN:
+                looks += 1
+            elif clock_monotonic_ns() >= until_ns:      # signals that never stop
+                return
 
 
-cdef bint has_ended_within(aiocb *block, long wait_ns) noexcept nogil:
-    """False: not yet, or a signal has come."""
+cdef int wait_for(aiocb *block, long wait_ns) noexcept nogil:
+    """0: it has ended. EAGAIN: not within that time. EINTR: a signal has come."""
     cdef const aiocb *blocks[1]
     cdef timespec moment
     moment.tv_sec = 0
     moment.tv_nsec = wait_ns
     blocks[0] = block
-    return aio_suspend(blocks, 1, &moment) == 0
+    return 0 if aio_suspend(blocks, 1, &moment) == 0 else errno
 
 
 cdef inline bint is_under_way(const read_t *own) noexcept nogil:
@@ -148,10 +152,14 @@ cdef void reads_end(kernel_t *kernel) noexcept nogil:
     if reads == NULL:
         return
     kernel.reads = NULL
-    if reads.process == getpid():
-        wait_for_all(reads)
-        if give_back(reads):
-            wait_for_signals(reads)
+    if reads.process != getpid():
+        give_back(reads, True)              # the child's copies, which nobody else has closed
+        close_descriptor(reads.told_fd)
+        free(reads)
+        return
+    wait_for_all(reads)
+    if give_back(reads, True):
+        wait_for_signals(reads)
     leave_behind(reads)
     collect()
 
@@ -163,20 +171,24 @@ cdef void leave_behind(reads_t *reads) noexcept nogil:
 
 
 cdef void collect() noexcept nogil:
-    """Everything that nobody touches any more."""
+    """Everything that nobody touches any more. What a parent has left behind is a copy here: nobody reads into it, and
+    its descriptors may have been closed, and their numbers be somebody else's, since."""
     cdef reads_t **at = &left_behind
     cdef reads_t *reads
+    cdef bint ours
     while at[0] != NULL:
         reads = at[0]
-        if give_back(reads) and (reads.process != getpid() or all_notified(reads)):
+        ours = reads.process == getpid()
+        if give_back(reads, ours) and (not ours or all_notified(reads)):
             at[0] = reads.next
-            close_descriptor(reads.told_fd)
+            if ours:
+                close_descriptor(reads.told_fd)
             free(reads)
         else:
             at = &reads.next
 
 
-cdef bint give_back(reads_t *reads) noexcept nogil:
+cdef bint give_back(reads_t *reads, bint closes) noexcept nogil:
     """What reads have used that have ended, or that are another process's. False: some have not."""
     cdef bint ours = reads.process == getpid(), whole = True
     cdef read_t *own
@@ -188,7 +200,8 @@ cdef bint give_back(reads_t *reads) noexcept nogil:
         if ours and is_under_way(own):
             whole = False
             continue
-        close_descriptor(own.block.aio_fildes)
+        if closes:
+            close_descriptor(own.block.aio_fildes)
         lent_unref(own.into)
         own.into = NULL
     return whole
@@ -290,7 +303,7 @@ cdef void reads_settle(kernel_t *kernel) noexcept nogil:
         return
     for index in range(<uint32_t>READS_MOST):
         while kernel.reads.reads[index].app != NULL and is_under_way(&kernel.reads.reads[index]):
-            has_ended_within(&kernel.reads.reads[index].block, READS_LOOK_NS)
+            wait_for(&kernel.reads.reads[index].block, READS_LOOK_NS)
     kernel.reads.told = True
 
 

@@ -277,13 +277,16 @@ def test_what_has_not_been_begun_is_taken_back(root: Path) -> None:
     hung.answer()
 
 
-def test_what_ends_while_it_is_waited_for_is_told() -> None:
+@pytest.mark.parametrize("signals", [0, 1000])
+def test_what_ends_while_it_is_waited_for_is_told(signals: int) -> None:
+    """signals: that interrupt the wait before it. A program that is profiled has a thousand per second."""
     hung = Hung()
     hung.read()
     reader, writer = hung.pipes.pop()
     late = threading.Timer(0, os.write, (writer, b"y" * 100))
     late.start()
-    hung.transport.close()
+    with Failing("ustack.kernel.aio", "aio_suspend", errno.EINTR, times=signals):
+        hung.transport.close()
     late.join()
     assert hung.told() == [(reader, b"y" * 100)]
     os.close(reader)
@@ -317,4 +320,21 @@ def test_a_child_of_fork_takes_none_of_them_over() -> None:
         return lent.alive() == hung.alive
 
     in_a_child(has_none)
+    hung.answer()
+
+
+def test_a_child_of_fork_closes_no_descriptor_for_them() -> None:
+    """Since the fork their numbers may have become somebody else's."""
+    hung = Hung()
+    hung.read()
+    with pytest.warns(RuntimeWarning):
+        hung.close()
+
+    def keeps_its_own() -> bool:
+        os.closerange(3, 64)
+        own = [os.open(os.devnull, os.O_RDONLY) for _ in range(40)]
+        KernelTransport("aio").close()
+        return all(os.fstat(descriptor) for descriptor in own)
+
+    in_a_child(keeps_its_own)
     hung.answer()
