@@ -31,8 +31,8 @@ cdef enum:
 cdef bint load_is_over(const load_t *load) noexcept nogil
 # Count what is left by kind; whatever comes later is not heard.
 cdef void load_finish(load_t *load, uint64_t now_ns) noexcept nogil
-# After it, with turns between: end PARTED_AT_ONCE connections, by a FIN, which is sent again where it is lost; an
-# answer that still comes is met by a RST. False: all have been ended.
+# After it, with turns between: end PARTED_AT_ONCE connections, by a FIN, which is sent again where it is lost, or a RST
+# where bytes wait unread; an answer that still comes is met by a RST. False: all have been ended.
 cdef bint load_part(load_t *load) noexcept nogil
 
 

@@ -24,7 +24,8 @@ from ustack.tools.load.records cimport load_t
 cdef enum:
     SLICE_NS = 100000000                    # between two looks at signals
     LINGER_NS = 1000000000                  # at the end, for FINs
-    PART_PAUSE_NS = 10000000                # the longest wait for FINs to be answered before more are sent
+    PART_LEAST_NS = 1000000                 # between two parts: RSTs, where bytes wait unread, have no answer
+    PART_MOST_NS = 10000000                 # the longest wait for FINs to be answered before more are sent
 
 
 cdef uint64_t drive(load_t *load, engine_t *engine, uint64_t until_ns, const bint *stop,
@@ -99,11 +100,13 @@ cdef class Driver:
         try:
             now_ns = clock_monotonic_ns()
             load_finish(&self.client.load, now_ns)
-            while engine.alive and (more or (engine.c.tcp.orphans > 0 and now_ns < until_ns)):
-                if more and (engine.c.tcp.orphans < <uint32_t>PARTED_AT_ONCE or now_ns >= part_ns):
+            while engine.alive and engine.c.link_error == 0 and (
+                    more or (engine.c.tcp.orphans > 0 and now_ns < until_ns)):
+                if more and now_ns >= part_ns + (
+                        PART_LEAST_NS if engine.c.tcp.orphans < <uint32_t>PARTED_AT_ONCE else PART_MOST_NS):
                     more = load_part(&self.client.load)
                     parts += 1
-                    part_ns = now_ns + PART_PAUSE_NS
+                    part_ns = now_ns
                     until_ns = now_ns + LINGER_NS
                 engine.turn(now_ns)
                 engine.between_turns()

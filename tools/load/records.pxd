@@ -34,7 +34,7 @@ cdef enum outcome_t:
     OUTCOME_REFUSED
     OUTCOME_OPEN_TIMEOUT
     OUTCOME_UNREACHABLE
-    OUTCOME_NO_PORT             # every port of every source address is taken
+    OUTCOME_NO_PORT             # no free port of a source address was found
     OUTCOME_OPEN_FAILED         # memory, or anything else
     # it ended under the request
     OUTCOME_RESET
