@@ -237,18 +237,22 @@ def modules() -> list[Extension]:
         return extensions()
     link_installed()
     remove_orphans()
-    translated: list[Extension] = cythonize(
-        extensions(),
-        # The coverage plugin looks for the C of a module beside its source.
-        build_dir=None if MODE == "trace" else f"build/{MODE}/c",
-        compiler_directives=DIRECTIVES,
-        include_path=[".", str(INSTALLED)],
-        nthreads=2,
-        show_all_warnings=False,
-    )
-    for extension in translated:
-        for source in extension.sources:
-            date_back(ROOT / source)
+    # The coverage plugin looks for the C of a module beside its source.
+    directory = "" if MODE == "trace" else f"build/{MODE}/c"
+    wanted = extensions()
+    c_files = [ROOT / directory / Path(extension.sources[0]).with_suffix(".c") for extension in wanted]
+    try:
+        translated: list[Extension] = cythonize(
+            wanted,
+            build_dir=directory or None,
+            compiler_directives=DIRECTIVES,
+            include_path=[".", str(INSTALLED)],
+            nthreads=2,
+            show_all_warnings=False,
+        )
+    finally:  # one that cannot be translated leaves the others translated
+        for c_file in filter(Path.exists, c_files):
+            date_back(c_file)
     return translated
 
 
