@@ -119,6 +119,6 @@ def machine_line(results: Results) -> str:
         f"{str(bench.get('began', ''))[:10]}, a {kind} with {machine.get('cores')} cores "
         f"({machine.get('cpu')}, {machine.get('memory_gib', '?')} GiB, Linux {machine.get('kernel')}, "
         f"{machine.get('system', '')}), {bench.get('pinning')}; {tables.rounds_of(results)} alternating rounds of "
-        f"{bench.get('seconds')} s, load by {bench.get('generator')}, congestion control of all "
-        f"{bench.get('congestion_control')}; steal {max(steals, default=0):.1%} in the worst run"
+        f"{bench.get('seconds')} s, load by {bench.get('generator')}, congestion control "
+        f"{bench.get('congestion_control')} where it can be chosen; steal {max(steals, default=0):.1%} in the worst run"
     )
