@@ -143,8 +143,9 @@ def test_a_file_changed_under_a_response_does_not_reach_the_next(
 
 def meet(one: Any, other: Any, holds: Callable[[], bool]) -> None:
     """Move both stacks until something holds. Frames on a veth pair arrive within the send, so polls need no waiting
-    except for timers; the bound is on turns, not on time."""
-    for _ in range(2_000_000):
+    except for timers; the bound is on turns, not on time, and far beyond the second after which a SYN goes again that
+    found no room behind the question for its station."""
+    for _ in range(50_000_000):
         if holds():
             return
         other.stack.poll()
