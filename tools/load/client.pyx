@@ -149,14 +149,22 @@ cdef outcome_t judge(load_t *load, const client_t *client) noexcept nogil:
 # ---------------------------------------------------------------- one connection
 
 cdef inline client_t *client_of(const conn_t *conn) noexcept nogil:
-    """NULL: we have left it."""
-    return <client_t *>conn.user_data
+    """NULL: we have left it, or are about to."""
+    cdef client_t *client = <client_t *>conn.user_data
+    return NULL if client == NULL or client.state == CLIENT_PARTING else client
 
 
 cdef inline void forget(client_t *client) noexcept nogil:
     client.conn.user_data = 0
     client.conn = NULL
     client.state = CLIENT_CLOSED
+
+
+cdef inline void gone(const conn_t *conn) noexcept nogil:
+    """It has ended before we have left it: load_part must not."""
+    cdef client_t *client = <client_t *>conn.user_data
+    if client != NULL:
+        forget(client)
 
 
 cdef void leave(load_t *load, client_t *client) noexcept nogil:
@@ -354,9 +362,7 @@ cdef int on_accept(application_t *app, const transport_t *transport, conn_t *con
     cdef load_t *load = load_of(app)
     cdef client_t *client = client_of(conn)
     if client == NULL:
-        return ACCEPT_REFUSED
-    if client.state == CLIENT_PARTING:
-        forget(client)
+        gone(conn)
         return ACCEPT_REFUSED
     load.opening -= 1
     load.open += 1
@@ -391,7 +397,7 @@ cdef size_t on_data(application_t *app, const transport_t *transport, conn_t *co
     cdef client_t *client = client_of(conn)
     cdef size_t used = 0, take = length
     cdef int status
-    if client == NULL or client.state == CLIENT_PARTING:
+    if client == NULL:
         return length
     if client.state != CLIENT_WAITING:
         # Before any request: none has failed, but the server is no good one.
@@ -434,7 +440,7 @@ cdef void on_writable(application_t *app, const transport_t *transport, conn_t *
 cdef void on_eof(application_t *app, const transport_t *transport, conn_t *conn) noexcept nogil:
     cdef load_t *load = load_of(app)
     cdef client_t *client = client_of(conn)
-    if client == NULL or client.state == CLIENT_PARTING:
+    if client == NULL:
         return
     if client.state == CLIENT_WAITING:
         if client.response.flags & RESPONSE_BEGUN and response_end(&client.response) == READ_COMPLETE:
@@ -506,10 +512,9 @@ cdef void on_closed(application_t *app, const transport_t *transport, conn_t *co
     cdef client_t *client = client_of(conn)
     cdef uint64_t due_ns
     if client == NULL:
+        gone(conn)
         return
-    if client.state == CLIENT_PARTING:
-        forget(client)
-    elif client.state == CLIENT_OPENING:
+    if client.state == CLIENT_OPENING:
         leave_opening(load, client, outcome_of_opening(reason))
     elif client.state == CLIENT_WAITING:
         due_ns = client.due_ns
