@@ -20,6 +20,14 @@ def handshake(bed: Testbed, port: int) -> ScriptedPeer:
     return peer
 
 
+def half_close(bed: Testbed, recorder: Recorder, peer: ScriptedPeer) -> None:
+    """The application of port 2000 has ended its side, and the peer has acknowledged that."""
+    recorder.act(2000, "shutdown")
+    bed.pump()
+    peer.expect("FA")
+    peer.send("A")
+
+
 def turn(bed: Testbed) -> int:
     """One turn at the present time; the frames taken."""
     bed.network.advance(bed.now_ns)
@@ -216,10 +224,7 @@ def sleep_until_nothing_is_due(bed: Testbed) -> tuple[int, int]:
 def test_a_sleeper_is_woken_for_reads_that_are_under_way_after_the_end(bed: Testbed, recorder: Recorder) -> None:
     """The connection is in no table any more and has no timer: what is left of it is to be read, a piece in a turn."""
     peer = handshake(bed, 2000)
-    recorder.act(2000, "shutdown")
-    bed.pump()
-    peer.expect("FA")
-    peer.send("A")
+    half_close(bed, recorder, peer)
     recorder.charge = 300
     sent = bytes(range(250)) * 4
     peer.send("FPA", payload=sent, pump=False)
@@ -405,10 +410,7 @@ def test_a_stream_that_is_read_in_turns_ends_behind_its_last_byte(
     """We are done sending, so the peer's FIN ends the connection; what it has acknowledged is read to its end."""
     peer = handshake(bed, 2000)
     if ours == "before":
-        recorder.act(2000, "shutdown")
-        bed.pump()
-        peer.expect("FA")
-        peer.send("A")
+        half_close(bed, recorder, peer)
     else:
         recorder.on("data", "shutdown")
     recorder.charge = 300
@@ -450,10 +452,7 @@ def test_a_chunk_that_waits_for_the_next_turn_is_read_before_the_end(bed: Testbe
 
 def test_a_stack_that_ends_waits_for_no_reader(bed: Testbed, recorder: Recorder) -> None:
     peer = handshake(bed, 2000)
-    recorder.act(2000, "shutdown")
-    bed.pump()
-    peer.expect("FA")
-    peer.send("A")
+    half_close(bed, recorder, peer)
     recorder.on("data", "resume")
     recorder.consume = 0
     peer.send("FPA", payload=b"hello", pump=False)
