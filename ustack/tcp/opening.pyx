@@ -44,6 +44,7 @@ from ustack.tcp.recovery.accecn cimport accecn_agree, ip_ecn_of
 from ustack.tcp.recovery.ack cimport ack_set_window, ack_start
 from ustack.tcp.recovery.control cimport control_choose
 from ustack.tcp.recovery.ecn cimport ecn_agree
+from ustack.tcp.recovery.rtt cimport rtt_of_echo_us
 from ustack.tcp.throttle cimport syn_received_answer_allowed, time_wait_challenge_allowed, time_wait_corrective_allowed
 from ustack.wire.seq cimport seq_diff, seq_gt, seq_le, seq_lt
 from ustack.wire.tcp cimport (
@@ -294,14 +295,16 @@ cdef tcb_t *syn_received_arrives(tcp_t *tcp, uint32_t index, const segment_t *se
     return handshake_complete(tcp, syn, index, seg)
 
 
-cdef inline uint32_t syn_ack_rtt_us(const tcp_t *tcp, const syn_received_t *syn) noexcept nogil:
+cdef inline uint32_t syn_ack_rtt_us(const tcp_t *tcp, const syn_received_t *syn, const segment_t *seg) noexcept nogil:
     """From our SYN-ACK to its ACK, rounded up to a tick; 0: unknown. RFC 6298 (2.2) for who sends no SYN.
 
-    The record's timer was started with the SYN-ACK. One that was sent more than once is not measured: the ACK does not
-    say which it answers (Karn, MUST-18). So a peer that delays this ACK, or whose first one is lost, makes it too long,
-    by less than the initial RTO, which is when the SYN-ACK goes again.
+    The record's timer was started with the SYN-ACK. Of one that was sent more than once, the timestamp alone says which
+    sending the ACK answers (Karn, MUST-18). So a peer that delays this ACK, or whose first one is lost, makes it too
+    long, by less than the initial RTO, which is when the SYN-ACK goes again.
     """
     if syn_retries(syn) or syn_answers(syn) or syn.timer == TIMER_NONE:
+        if (syn.options_wscale >> 4) & OPT_TIMESTAMPS and seg.has & HAS_TIMESTAMPS:
+            return rtt_of_echo_us(tcp, seg.ts_ecr)
         return 0
     return <uint32_t>((<int64_t>tcp.config.rto_initial_ns + WHEEL_TICK_NS
                        - wheel_left_ns(&tcp.wheel, syn.timer, tcp.now_ns)) // 1000)
@@ -354,7 +357,7 @@ cdef tcb_t *handshake_complete(tcp_t *tcp, const syn_received_t *syn, uint32_t i
         count(tcp.counters, DROP_NO_MEMORY)
         return NULL
     take_over_state(tcp, tcb, SYN_RECEIVED, ESTABLISHED)
-    ack_start(tcp, tcb, syn_retries(syn) > 0, syn_ack_rtt_us(tcp, syn) if index != 0 else tcp.cookies.rtt_us)
+    ack_start(tcp, tcb, syn_retries(syn), syn_ack_rtt_us(tcp, syn, seg) if index != 0 else tcp.cookies.rtt_us)
     if index != 0:
         syn_received_remove(tcp, index, True)
     else:

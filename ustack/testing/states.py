@@ -224,15 +224,16 @@ def established(
     """ESTABLISHED; nothing sent, nothing outstanding.
 
     options: of the peer's SYN; with timestamps it goes on sending them.  wnd: its window field, then and afterwards.
-    measured: a passive handshake gives a round trip, of no time; otherwise the peer's SYN comes twice, and by Karn's
-    rule the script's first data gives the first one.
+    measured: a passive handshake gives a round trip, of no time; otherwise the peer's SYN comes twice, its ACK echoes
+    no timestamp, and by Karn's rule the script's first data gives the first one.
     """
     if role == "passive":
         scene = syn_received(seed=seed, options=options, wnd=wnd, **config)
         if not measured:
             scene.peer.send("S", seq=0, options=options)
             scene.peer.expect("SA", seq=0, ack=1)
-        scene.peer.send("A")
+        unechoed = {"nop": 2, "timestamps": (scene.peer.ts_now, 0)}
+        scene.peer.send("A", options=unechoed if scene.peer.timestamps and not measured else {})
         scene.accept()
     else:
         scene = syn_sent(seed=seed, **config)

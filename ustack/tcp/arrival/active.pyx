@@ -21,9 +21,10 @@ from ustack.tcp.records.work cimport work_add
 from ustack.tcp.recovery.accecn cimport accecn_agree, accecn_syn_ack_arrives, ip_ecn_of
 from ustack.tcp.recovery.ack cimport ack_input, ack_set_window, ack_start
 from ustack.tcp.recovery.ecn cimport ecn_agree, ecn_refuse
+from ustack.tcp.recovery.rtt cimport rtt_of_echo_us
 from ustack.wire.ipv4 cimport IPV4_ECN_MASK
 from ustack.wire.seq cimport seq_gt, seq_le
-from ustack.wire.tcp cimport ACCURATE, ACK, CWR, ECE, FIN, HAS_MSS, RST, SYN, segment_ace
+from ustack.wire.tcp cimport ACCURATE, ACK, CWR, ECE, FIN, HAS_MSS, HAS_TIMESTAMPS, RST, SYN, segment_ace
 
 
 cdef enum:
@@ -133,6 +134,7 @@ cdef bint confirms_feedback(tcp_t *tcp, tcb_t *tcb, const segment_t *seg) noexce
 
 cdef void established(tcp_t *tcp, tcb_t *tcb, const segment_t *seg, uint32_t window) noexcept nogil:
     """An active open is complete. A close that waited for it goes on (section 3.10.4, SYN-RECEIVED)."""
+    cdef uint32_t rtt_us = 0
     set_state(tcp, tcb, ESTABLISHED)
     if tcb.flags & TCB_FIN_QUEUED:
         set_state(tcp, tcb, FIN_WAIT_1)
@@ -144,7 +146,9 @@ cdef void established(tcp_t *tcp, tcb_t *tcb, const segment_t *seg, uint32_t win
     if tcb.flags & TCB_ECN:
         count(tcp.counters, ECN_AGREED)
     ack_set_window(tcb, seg, window)
-    ack_start(tcp, tcb, tcb.backoff > 0, 0)
+    if tcb.backoff and tcb.options & OPT_TIMESTAMPS and seg.has & HAS_TIMESTAMPS:
+        rtt_us = rtt_of_echo_us(tcp, seg.ts_ecr)            # a SYN that went once is measured by ack_input
+    ack_start(tcp, tcb, tcb.backoff, rtt_us)
     tcb.backoff = 0
     tcb.flags |= TCB_EV_ACCEPT
     work_add(tcp, tcb)

@@ -18,7 +18,8 @@ from ustack.wire.tcp cimport segment_t
 cdef void ack_input(tcp_t *tcp, tcb_t *tcb, const segment_t *seg, uint32_t window) noexcept nogil
 # SND.WND <- SEG.WND, SND.WL1 <- SEG.SEQ, SND.WL2 <- SEG.ACK, without conditions (first segments of a connection).
 cdef void ack_set_window(tcb_t *tcb, const segment_t *seg, uint32_t window) noexcept nogil
-# Both ends are synchronized: initial congestion window (RFC 6928). handshake_lost: a SYN or SYN-ACK had to be repeated.
-# rtt_us: what the handshake has measured, an upper bound, so no minimum; 0: nothing that is not known already.
-cdef void ack_start(tcp_t *tcp, tcb_t *tcb, bint handshake_lost, uint32_t rtt_us) noexcept nogil
+# Both ends are synchronized: initial congestion window (RFC 6928). repeats: how often the timer has sent our SYN or
+# SYN-ACK again; one may have been needless, two are a sign of congestion. rtt_us: what the handshake has measured, an
+# upper bound, so no minimum; 0: nothing that is not known already.
+cdef void ack_start(tcp_t *tcp, tcb_t *tcb, uint32_t repeats, uint32_t rtt_us) noexcept nogil
 cdef uint32_t initial_window(const tcp_t *tcp, const tcb_t *tcb) noexcept nogil

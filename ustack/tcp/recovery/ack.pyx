@@ -48,14 +48,15 @@ cdef uint32_t initial_window(const tcp_t *tcp, const tcb_t *tcb) noexcept nogil:
     return segments if segments < floor else floor
 
 
-cdef void ack_start(tcp_t *tcp, tcb_t *tcb, bint handshake_lost, uint32_t rtt_us) noexcept nogil:
+cdef void ack_start(tcp_t *tcp, tcb_t *tcb, uint32_t repeats, uint32_t rtt_us) noexcept nogil:
     tcb.cwnd = initial_window(tcp, tcb)
     tcb.ssthresh = SSTHRESH_AT_FIRST
-    if handshake_lost:
-        tcb.cwnd = tcb.smss                 # RFC 5681 section 3.1
-        tcb.rttvar_us = RTO_AFTER_LOST_SYN_US       # of a connection without SRTT: its RTO (rtt)
-    elif rtt_us != 0:
+    if repeats > 1:                         # RFC 5681 section 3.1, as RFC 6928 section 2 has it for these windows
+        tcb.cwnd = tcb.smss
+    if rtt_us != 0:
         rtt_sample(tcb, rtt_us)
+    elif repeats > 0:
+        tcb.rttvar_us = RTO_AFTER_LOST_SYN_US       # of a connection without SRTT: its RTO (rtt)
     if tcp.config.mtu_probing == MTU_PROBING_ALWAYS:
         path_search(tcp, tcb)
 

@@ -9,7 +9,9 @@
 #
 # The first sample is the handshake's: of an active open its SYN's, of a passive one its SYN-ACK's (opening; of a cookie
 # what the echo tells of it). The latter has the timer's resolution and the peer's delay of that ACK in it: an upper
-# bound, which the minimum does not take.
+# bound, which the minimum does not take. Where a SYN or SYN-ACK went twice, the echo tells which of the two is answered
+# (section 3), and the three seconds of (5.7) are for who has no timestamps, or took an initial RTO or longer, which is
+# the path that they are meant for.
 #
 # The RTO is at least config.rto_min_ns, 200 ms, as in Linux, where RFC 6298 (2.4) SHOULD have a second. RFC 8961 leaves
 # such numbers to an implementation that meets its section 4, as this one does: a second before the first measurement, a
@@ -26,7 +28,7 @@ from libc.stdint cimport uint32_t, uint64_t
 from ustack.base.wheel cimport WHEEL_TICK_SHIFT
 from ustack.tcp.records.deadlines cimport deadline_clear
 from ustack.tcp.records.flight cimport flight_t
-from ustack.tcp.records.tcb cimport DEADLINE_REXMIT, TCB_PERSIST, TCB_PROBE, tcb_t, tcp_t
+from ustack.tcp.records.tcb cimport DEADLINE_REXMIT, TCB_PERSIST, TCB_PROBE, tcb_t, tcp_t, tcp_timestamp
 
 cdef enum:
     GRANULARITY_US = (1 << WHEEL_TICK_SHIFT) // 1000    # G: the timing wheel's tick
@@ -55,6 +57,13 @@ cdef void rexmit_restart(tcp_t *tcp, tcb_t *tcb, const flight_t *flight) noexcep
 cdef uint64_t rtt_base_rto_ns(const tcp_t *tcp, const tcb_t *tcb) noexcept nogil
 # A sample after a timeout that was none (RFC 4015 section 4): no less patient than before.
 cdef void rtt_sample_after_undo(tcb_t *tcb, flight_t *flight, uint32_t rtt_us) noexcept nogil
+
+
+# From the sending of a SYN or SYN-ACK that an echo names until now, rounded up to the clock's tick. 0: it names none,
+# or one from an initial RTO ago or longer.
+cdef inline uint32_t rtt_of_echo_us(const tcp_t *tcp, uint32_t ts_ecr) noexcept nogil:
+    cdef uint32_t waited_ms = tcp_timestamp(tcp) - ts_ecr
+    return (waited_ms + 1) * 1000 if ts_ecr != 0 and waited_ms * 1000000ULL < tcp.config.rto_initial_ns else 0
 
 
 # One measurement (RFC 6298 (2.2), (2.3)); what was taken of it, at least 1.

@@ -79,10 +79,10 @@ def test_an_echo_is_taken_back_to_our_clock() -> None:
             peer = ScriptedPeer(scene.testbed, address=f"198.18.0.{20 + index}")
             peer.send("S", options=ALL_OPTIONS)
             peer.expect("SA")
-            peer.send("S", seq=0, options=ALL_OPTIONS)  # so the handshake measures nothing (Karn)
+            peer.send("S", seq=0, options=ALL_OPTIONS)
             peer.expect("SA")
             peer.timestamps = True
-            peer.send("A")
+            peer.send("A", options={"nop": 2, "timestamps": (peer.ts_now, 0)})  # measures nothing (Karn)
             connection = scene.accept()
             connection.send(b"lost")
             scene.testbed.pump()

@@ -100,7 +100,7 @@ def test_the_next_sample_is_smoothed_into_it() -> None:
 
 @both_options
 def test_a_syn_ack_that_the_timer_has_repeated(options: Mapping[str, Any]) -> None:
-    """Karn's rule (MUST-18); and the first RTO of data is three seconds (5.7)."""
+    """Karn's rule (MUST-18), and the first RTO of data is three seconds (5.7), unless a timestamp says which it was."""
     with listen() as scene:
         scene.peer.send("S", options=options)
         scene.peer.expect("SA", seq=0, ack=1)
@@ -109,6 +109,26 @@ def test_a_syn_ack_that_the_timer_has_repeated(options: Mapping[str, Any]) -> No
         scene.peer.timestamps = "timestamps" in options
         scene.peer.send("A")
         scene.accept()
+        if scene.peer.timestamps:
+            assert 30_000 <= times_us(scene)[0] <= 31_000
+            assert scene.info()["rto_ns"] == 200 * MILLISECOND
+        else:
+            assert times_us(scene)[0] == 0
+            assert scene.info()["rto_ns"] == 3 * SECOND
+        scene.abort()
+
+
+@pytest.mark.parametrize("echo", ["first", "none", "of what was never sent"])
+def test_an_echo_that_does_not_measure(echo: str) -> None:
+    """Of the first of two SYN-ACKs: then the path is as slow as those are that (5.7) has three seconds for."""
+    with listen() as scene:
+        scene.peer.send("S", options=ALL_OPTIONS)
+        scene.peer.expect("SA", seq=0, ack=1)
+        echoes = {"first": scene.peer.ts_recent, "none": 0}
+        scene.peer.expect_after(SECOND, "SA", seq=0, ack=1)
+        echoed = echoes.get(echo, scene.peer.ts_recent + 5000)
+        scene.peer.send("A", options={"nop": 2, "timestamps": (scene.peer.ts_now, echoed)})
+        scene.accept()
         assert scene.info()["srtt_us"] == 0
         assert scene.info()["rto_ns"] == 3 * SECOND
         scene.abort()
@@ -116,7 +136,7 @@ def test_a_syn_ack_that_the_timer_has_repeated(options: Mapping[str, Any]) -> No
 
 @both_options
 def test_a_syn_ack_that_a_repeated_syn_has_asked_for(options: Mapping[str, Any]) -> None:
-    """Karn's rule: which of the two does the ACK answer? The RTO stays what (2.1) says."""
+    """Karn's rule: which of the two does the ACK answer? Without timestamps the RTO stays what (2.1) says."""
     with listen() as scene:
         for _ in range(2):
             scene.peer.send("S", seq=0, options=options)
@@ -126,8 +146,11 @@ def test_a_syn_ack_that_a_repeated_syn_has_asked_for(options: Mapping[str, Any])
         scene.peer.timestamps = "timestamps" in options
         scene.peer.send("A")
         scene.accept()
-        assert scene.info()["srtt_us"] == 0
-        assert scene.info()["rto_ns"] == SECOND
+        if scene.peer.timestamps:
+            assert 300_000 <= times_us(scene)[0] <= 301_000
+        else:
+            assert times_us(scene)[0] == 0
+            assert scene.info()["rto_ns"] == SECOND
         scene.abort()
 
 

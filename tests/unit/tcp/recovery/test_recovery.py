@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from ustack.tcp.cc.scripted import Ack, CongestionControl, Window, register
-from ustack.testing.states import Scene, established
+from ustack.testing.states import SYN_OPTIONS, Scene, established, syn_received, syn_sent
 from ustack.testing.testbed import MILLISECOND, SECOND
 
 MSS = 1460
@@ -43,19 +43,28 @@ def test_initial_window_is_ten_segments(mss: int, window: int) -> None:
         scene.abort()
 
 
-def test_initial_window_is_one_segment_after_a_lost_syn_ack() -> None:
-    """RFC 5681 section 3.1: if the SYN or SYN,ACK is lost, the initial window MUST be one segment.
-
-    RFC 6928 section 2 would keep ten after a single repetition, which may have been spurious.
-    """
-    from ustack.testing.states import syn_received
-
+@pytest.mark.parametrize(("repeats", "segments"), [(1, 10), (2, 1), (3, 1)])
+def test_initial_window_after_syn_acks_that_were_repeated(repeats: int, segments: int) -> None:
+    """RFC 5681 section 3.1 has one segment; RFC 6928 section 2 ten, unless more than one was repeated."""
     with syn_received() as scene:
-        scene.peer.expect_after(SECOND, "SA")
+        for number in range(repeats):
+            scene.peer.expect_after(SECOND << number, "SA")
         scene.peer.send("A")
         scene.accept()
         scene.send(bytes(60_000))
-        assert sent(scene) == [1]
+        assert sent(scene) == [seq_of(index) for index in range(segments)]
+        scene.abort()
+
+
+@pytest.mark.parametrize(("repeats", "segments"), [(1, 10), (2, 1)])
+def test_initial_window_after_syns_that_were_repeated(repeats: int, segments: int) -> None:
+    with syn_sent() as scene:
+        for number in range(repeats):
+            scene.peer.expect_after(SECOND << number, "S", seq=0)
+        scene.peer.send("SA", options=SYN_OPTIONS)
+        scene.peer.expect("A", seq=1, ack=1)
+        scene.send(bytes(60_000))
+        assert sent(scene) == [seq_of(index) for index in range(segments)]
         scene.abort()
 
 

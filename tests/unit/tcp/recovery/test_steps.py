@@ -300,14 +300,27 @@ def test_after_a_lost_syn_the_first_measurement_is_the_first() -> None:
         scene.abort()
 
 
-def test_after_a_lost_syn_the_echo_of_the_second_one_does_not_set_the_rto() -> None:
-    """RFC 6298 (5.7): three seconds when data transmission begins, although timestamps have measured the SYN."""
+def test_after_a_lost_syn_the_echo_of_the_second_one_measures() -> None:
+    """RFC 6298 section 3: with timestamps a sample of what was sent again is safe, and (2.2) makes an RTO of it."""
     with syn_sent() as scene:
         again = scene.peer.expect_after(SECOND, "S", seq=0)
         scene.testbed.advance(RTT)
         scene.peer.timestamps = True
         scene.peer.send("SA", options={"mss": 1460, "nop": 2, "timestamps": (7, again.options["timestamps"][0])})
-        assert scene.info()["rto_ns"] == 3 * SECOND
+        info = scene.info()
+        assert RTT // 1000 <= info["srtt_us"] <= RTT // 1000 + 1000
+        assert info["rto_ns"] == max(200 * MS, info["srtt_us"] * 3000)
+        scene.abort()
+
+
+def test_an_echo_of_the_first_syn_says_that_the_path_is_slow() -> None:
+    """RFC 6298 (5.7): the round trip is longer than the initial RTO; three seconds until data has been measured."""
+    with syn_sent() as scene:
+        first = scene.peer.ts_recent
+        scene.peer.expect_after(SECOND, "S", seq=0)
+        scene.peer.timestamps = True
+        scene.peer.send("SA", options={"mss": 1460, "nop": 2, "timestamps": (7, first)})
+        assert (scene.info()["srtt_us"], scene.info()["rto_ns"]) == (0, 3 * SECOND)
         scene.abort()
 
 
