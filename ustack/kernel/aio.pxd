@@ -34,7 +34,8 @@ cdef void reads_finish(kernel_t *kernel) noexcept nogil
 cdef void reads_end(kernel_t *kernel) noexcept nogil
 # on_file_read for those that have ended, if it is known or to be expected that any has. How many.
 cdef uint32_t reads_tell(kernel_t *kernel) noexcept nogil
-# With a manual clock: until all that are under way have ended.
+# With a manual clock: until all that are under way have ended, for a minute at most. The turn goes on without those
+# that have not, which is counted.
 cdef void reads_settle(kernel_t *kernel) noexcept nogil
 
 

@@ -22,7 +22,8 @@ from ustack.base.posix cimport (
     aio_error, aio_read, aio_return, aio_suspend, aiocb, close_descriptor, errno_at, eventfd, getpid, ppoll, read,
     sigaction, sigaction_t, sigemptyset, siginfo_t, timespec, write)
 from ustack.buf.lent cimport lent_ref, lent_t, lent_unref
-from ustack.kernel.counters cimport FILE_READS, FILE_READS_GIVEN_UP, FILE_READS_REFUSED, FILE_READS_UNTOLD
+from ustack.kernel.counters cimport (
+    FILE_READS, FILE_READS_GIVEN_UP, FILE_READS_LATE, FILE_READS_REFUSED, FILE_READS_UNTOLD)
 from ustack.kernel.epoll cimport epoll_level_ops
 from ustack.kernel.readiness cimport READY_IN, readiness_ops_t, readiness_t
 from ustack.kernel.records cimport READS_MOST, kernel_of, kernel_t, read_t, reads_t, reads_token, tally
@@ -40,6 +41,7 @@ cdef enum:
     LATE_LOOKS = 200
     END_LOOK_NS = 10000000          # the longest wait for a read, at the end
     END_LOOKS = 200                 # such waits that find nothing, of all reads together: two seconds
+    SETTLE_LOOKS = 600              # of READS_LOOK_NS, with a manual clock: a minute
 
 cdef int readers_process = 0        # whose the library's threads are; 0: nobody has read yet
 cdef reads_t *left_behind = NULL    # of transports that have gone. Touched with the GIL held
@@ -47,7 +49,7 @@ cdef reads_t *left_behind = NULL    # of transports that have gone. Touched with
 
 # ---------------------------------------------------------------- the signal
 
-cdef void told(int number, siginfo_t *info, void *context) noexcept nogil:
+cdef void on_signal(int number, siginfo_t *info, void *context) noexcept nogil:
     """In whichever thread was running: errno is its own."""
     cdef reads_t *reads = <reads_t *>info.si_value.sival_ptr
     cdef uint64_t one = 1
@@ -63,7 +65,7 @@ cdef void listen_to_signal() noexcept nogil:
     cdef sigaction_t action
     memset(&action, 0, sizeof(action))
     sigemptyset(&action.sa_mask)
-    action.sa_sigaction = told
+    action.sa_sigaction = on_signal
     action.sa_flags = SA_SIGINFO | SA_RESTART
     sigaction(SIGRTMIN + SIGNAL_OFFSET, &action, NULL)
 
@@ -118,25 +120,36 @@ cdef void give_up(kernel_t *kernel, read_t *own) noexcept nogil:
 
 cdef void wait_for_all(reads_t *reads) noexcept nogil:
     """What can be taken back is; for the rest, for a while."""
-    cdef uint32_t index, looks = 0
-    cdef uint64_t until_ns = clock_monotonic_ns() + <uint64_t>END_LOOKS * <uint64_t>END_LOOK_NS
+    cdef uint32_t index
     for index in range(<uint32_t>READS_MOST):
         if reads.reads[index].app != NULL:
             aio_cancel(reads.reads[index].block.aio_fildes, &reads.reads[index].block)
+    wait_a_while(reads, END_LOOKS, END_LOOK_NS)
+
+
+cdef bint wait_a_while(reads_t *reads, uint32_t most, uint64_t look_ns) noexcept nogil:
+    """False: `most` waits have found nothing, and some have not ended."""
+    cdef uint32_t index, looks = 0
+    cdef uint64_t until_ns = clock_monotonic_ns() + most * look_ns
+    cdef int failed
     for index in range(<uint32_t>READS_MOST):
-        while reads.reads[index].app != NULL and is_under_way(&reads.reads[index]) and looks < END_LOOKS:
-            if wait_for(&reads.reads[index].block, END_LOOK_NS) == EAGAIN:
+        while reads.reads[index].app != NULL and is_under_way(&reads.reads[index]):
+            if looks == most:
+                return False
+            failed = wait_for(&reads.reads[index].block, look_ns)
+            if failed == EAGAIN:
                 looks += 1
-            elif clock_monotonic_ns() >= until_ns:      # signals that never stop
-                return
+            elif failed != 0 and clock_monotonic_ns() >= until_ns:      # signals that never stop
+                return False
+    return True
 
 
-cdef int wait_for(aiocb *block, long wait_ns) noexcept nogil:
+cdef int wait_for(aiocb *block, uint64_t wait_ns) noexcept nogil:
     """0: it has ended. EAGAIN: not within that time. EINTR: a signal has come."""
     cdef const aiocb *blocks[1]
     cdef timespec moment
     moment.tv_sec = 0
-    moment.tv_nsec = wait_ns
+    moment.tv_nsec = <int64_t>wait_ns
     blocks[0] = block
     return 0 if aio_suspend(blocks, 1, &moment) == 0 else errno
 
@@ -298,12 +311,10 @@ cdef void tell_one(kernel_t *kernel, read_t *own) noexcept nogil:
 
 
 cdef void reads_settle(kernel_t *kernel) noexcept nogil:
-    cdef uint32_t index
     if kernel.reads == NULL or kernel.reads.in_flight == 0:
         return
-    for index in range(<uint32_t>READS_MOST):
-        while kernel.reads.reads[index].app != NULL and is_under_way(&kernel.reads.reads[index]):
-            wait_for(&kernel.reads.reads[index].block, READS_LOOK_NS)
+    if not wait_a_while(kernel.reads, SETTLE_LOOKS, READS_LOOK_NS):
+        tally(kernel, FILE_READS_LATE)
     kernel.reads.told = True
 
 

@@ -41,6 +41,7 @@ cpdef enum kernel_counter_t:
     FILE_READS_REFUSED              # ... and that could not be: too many at once, or the C library had no thread
     FILE_READS_UNTOLD               # ... and whose end was seen before a signal told it, or without one
     FILE_READS_GIVEN_UP             # ... and that had not ended when the transport went
+    FILE_READS_LATE                 # turns with a manual clock that went on without one, after a minute
     HAND_OVERS
     EVENTS_HANDED_OVER
     KERNEL_COUNTERS

@@ -334,7 +334,10 @@ cdef class KernelTransport(Transport):
         return listener
 
     def poll(self, now_ns: int | None = None) -> int:
-        """One turn, without waiting; how much happened in it. now_ns: exactly with a manual clock; never decreasing."""
+        """One turn, without waiting; how much happened in it. now_ns: exactly with a manual clock; never decreasing.
+
+        With a manual clock reads of files (aio) have ended when it begins, unless that takes a minute
+        (file_reads_late)."""
         cdef uint64_t at_ns
         self.enter("poll()")
         try:

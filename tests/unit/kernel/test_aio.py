@@ -211,11 +211,11 @@ class Hung:
     """A transport with reads that do not end before somebody writes: of pipes, which the C library reads as it reads
     files (it falls back to read(2) where pread(2) is refused)."""
 
-    def __init__(self) -> None:
+    def __init__(self, now_ns: int | None = None) -> None:
         self.alive = lent.alive()
         self.descriptors = set(os.listdir("/proc/self/fd"))
         self.recorder = Recorder()
-        self.transport = KernelTransport("aio")
+        self.transport = KernelTransport("aio", now_ns=now_ns)
         self.transport.listen(0, application=self.recorder, address=ADDRESS)
         self.pipes: list[tuple[int, int]] = []
 
@@ -291,6 +291,28 @@ def test_what_ends_while_it_is_waited_for_is_told(signals: int) -> None:
     assert hung.told() == [(reader, b"y" * 100)]
     os.close(reader)
     os.close(writer)
+    hung.answer()
+
+
+@pytest.mark.parametrize("signals", [0, 1000])
+def test_a_turn_with_a_manual_clock_goes_on_without_it(signals: int) -> None:
+    """After a minute. It is waited for again in the next turn. signals: that interrupt that wait."""
+    hung = Hung(now_ns=0)
+    hung.read()
+    with Failing("ustack.kernel.aio", "aio_suspend", errno.EAGAIN) as looks:
+        hung.transport.poll(1)
+    assert looks.failed == 600
+    assert (hung.told(), hung.transport.counters()["file_reads_late"]) == ([], 1)
+    reader, writer = hung.pipes.pop()
+    late = threading.Timer(0, os.write, (writer, b"y" * 100))
+    late.start()
+    with Failing("ustack.kernel.aio", "aio_suspend", errno.EINTR, times=signals):
+        hung.transport.poll(2)
+    late.join()
+    assert (hung.told(), hung.transport.counters()["file_reads_late"]) == ([(reader, b"y" * 100)], 1)
+    os.close(reader)
+    os.close(writer)
+    hung.transport.close()
     hung.answer()
 
 
