@@ -13,7 +13,7 @@
 # is in one, and in which, its owner knows. Debug builds abort on a hook whose neighbours do not know it.
 #
 # Not for the timing wheel (base/wheel: a timer is taken out without knowing its bucket, so the heads are nodes of a
-# ring), and not where a queue is only taken from its front (the work list, send pieces: one index instead of two).
+# ring), and not where records are only taken from the front: base/iqueue, one index instead of two.
 # Below: base/debug. Above: whoever keeps an order of records.
 
 from libc.stdint cimport uint32_t

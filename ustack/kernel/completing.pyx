@@ -31,7 +31,7 @@ cdef int completing_flush(kernel_t *kernel, kernel_conn_t *conn) noexcept nogil:
         queue_drop(kernel, conn, <uint64_t>taken)
         if not whole:
             tally(kernel, SENDS_SHORT)
-    return send_next(kernel, conn) if conn.head else 0
+    return send_next(kernel, conn) if conn.pieces.first else 0
 
 
 cdef int send_next(kernel_t *kernel, kernel_conn_t *conn) noexcept nogil:

@@ -6,6 +6,7 @@ from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy, memmove, memset
 
 from ustack.application cimport application_t
+from ustack.base.iqueue cimport iqueue_append, iqueue_take
 from ustack.base.posix cimport close_descriptor, iovec
 from ustack.base.wheel cimport (
     TIMER_NONE, tick_before, wheel_arm, wheel_cancel, wheel_deadline_tick, wheel_move, wheel_tick_of)
@@ -15,13 +16,13 @@ from ustack.kernel.counters cimport INTERESTS_CHANGED
 from ustack.kernel.readiness cimport READY_IN, READY_OUT, SERVES_ALL
 from ustack.kernel.records cimport (
     ABORT, CONNECTING, ENDED, IN_OUT, IN_WORK, PAUSED, PEER_FIN, RECEIVE_BYTES, SEND_MOST, UNREAD_STEP_BYTES, UNWATCHED,
-    UNWRITABLE, VECTOR_MOST, kernel_conn_t, kernel_t, piece_at, piece_t, piece_take, tally)
+    UNWRITABLE, VECTOR_MOST, kernel_conn_t, kernel_t, piece_at, piece_link, piece_t, piece_take, tally)
 from ustack.kernel.zerocopy cimport zerocopy_part
 
 
 # ---------------------------------------------------------------- the record
 
-cdef inline kernel_conn_t *conn_at(kernel_t *kernel, uint32_t index) noexcept nogil:
+cdef inline kernel_conn_t *conn_at(const kernel_t *kernel, uint32_t index) noexcept nogil:
     return <kernel_conn_t *>slab_at(&kernel.conns, index)
 
 
@@ -72,13 +73,13 @@ cdef void conn_end(kernel_t *kernel, kernel_conn_t *conn) noexcept nogil:
     if not conn.flags & UNWATCHED and kernel.readiness.ops.close != NULL:
         kernel.readiness.ops.close(kernel.readiness, conn.fd)
     else:
-        if not conn.flags & UNWATCHED and (conn.held_head or not kernel.readiness.ops.forgets_closed):
+        if not conn.flags & UNWATCHED and (conn.held.first or not kernel.readiness.ops.forgets_closed):
             kernel.readiness.ops.remove(kernel.readiness, conn.fd)
-        if conn.held_head == 0 or not zerocopy_part(kernel, conn):
+        if conn.held.first == 0 or not zerocopy_part(kernel, conn):
             close_descriptor(conn.fd)
     conn.fd = -1
-    while conn.head:
-        queue_drop(kernel, conn, piece_at(kernel, conn.head).length)
+    while conn.pieces.first:
+        queue_drop(kernel, conn, piece_at(kernel, conn.pieces.first).length)
     unread_drop(kernel, conn, unread_of(conn))
     if conn.timer != TIMER_NONE:
         wheel_cancel(&kernel.wheel, conn.timer)
@@ -97,37 +98,32 @@ cdef void conn_release(kernel_t *kernel, kernel_conn_t *conn) noexcept nogil:
 
 # ---------------------------------------------------------------- lists
 
+cdef inline uint32_t *work_link(const void *kernel, uint32_t index) noexcept nogil:
+    return &conn_at(<const kernel_t *>kernel, index).work_next
+
+
+cdef inline uint32_t *out_link(const void *kernel, uint32_t index) noexcept nogil:
+    return &conn_at(<const kernel_t *>kernel, index).out_next
+
+
 cdef void work_add(kernel_t *kernel, kernel_conn_t *conn) noexcept nogil:
     if conn.flags & (IN_WORK | ENDED):
         return
     conn.flags |= IN_WORK
-    conn.work_next = 0
-    if kernel.work_tail:
-        conn_at(kernel, kernel.work_tail).work_next = conn.index
-    else:
-        kernel.work_head = conn.index
-    kernel.work_tail = conn.index
+    iqueue_append(&kernel.work, work_link, kernel, conn.index)
 
 
 cdef void out_add(kernel_t *kernel, kernel_conn_t *conn) noexcept nogil:
     if conn.flags & (IN_OUT | ENDED):
         return
     conn.flags |= IN_OUT
-    conn.out_next = 0
-    if kernel.out_tail:
-        conn_at(kernel, kernel.out_tail).out_next = conn.index
-    else:
-        kernel.out_head = conn.index
-    kernel.out_tail = conn.index
+    iqueue_append(&kernel.out, out_link, kernel, conn.index)
 
 
 cdef kernel_conn_t *work_take(kernel_t *kernel) noexcept nogil:
     cdef kernel_conn_t *conn
-    while kernel.work_head:
-        conn = conn_at(kernel, kernel.work_head)
-        kernel.work_head = conn.work_next
-        if kernel.work_head == 0:
-            kernel.work_tail = 0
+    while kernel.work.first:
+        conn = conn_at(kernel, iqueue_take(&kernel.work, work_link, kernel))
         conn.flags &= ~<uint32_t>IN_WORK
         if conn.generation != 0:
             return conn
@@ -137,11 +133,8 @@ cdef kernel_conn_t *work_take(kernel_t *kernel) noexcept nogil:
 
 cdef kernel_conn_t *out_take(kernel_t *kernel) noexcept nogil:
     cdef kernel_conn_t *conn
-    while kernel.out_head:
-        conn = conn_at(kernel, kernel.out_head)
-        kernel.out_head = conn.out_next
-        if kernel.out_head == 0:
-            kernel.out_tail = 0
+    while kernel.out.first:
+        conn = conn_at(kernel, iqueue_take(&kernel.out, out_link, kernel))
         conn.flags &= ~<uint32_t>IN_OUT
         if conn.generation != 0:
             return conn
@@ -153,7 +146,7 @@ cdef kernel_conn_t *out_take(kernel_t *kernel) noexcept nogil:
 
 cdef int queue_append(kernel_t *kernel, kernel_conn_t *conn, lent_t *lent, uint64_t offset,
                       uint64_t length) noexcept nogil:
-    cdef piece_t *last = piece_at(kernel, conn.tail) if conn.tail else NULL
+    cdef piece_t *last = piece_at(kernel, conn.pieces.last) if conn.pieces.last else NULL
     cdef piece_t *piece
     cdef uint32_t index
     conn.queued_bytes += <uint32_t>length
@@ -168,11 +161,7 @@ cdef int queue_append(kernel_t *kernel, kernel_conn_t *conn, lent_t *lent, uint6
     piece.lent = lent_ref(lent)
     piece.data = lent.data + offset
     piece.length = length
-    if last != NULL:
-        last.next = index
-    else:
-        conn.head = index
-    conn.tail = index
+    iqueue_append(&conn.pieces, piece_link, kernel, index)
     return 0
 
 
@@ -187,12 +176,12 @@ cdef void queue_drop(kernel_t *kernel, kernel_conn_t *conn, uint64_t length) noe
 
 
 cdef piece_t *queue_first(kernel_t *kernel, const kernel_conn_t *conn) noexcept nogil:
-    return piece_at(kernel, conn.head)
+    return piece_at(kernel, conn.pieces.first)
 
 
 cdef uint32_t queue_vector(kernel_t *kernel, const kernel_conn_t *conn, iovec *vector, lent_t **lent,
                            size_t *offered) noexcept nogil:
-    cdef uint32_t at = conn.head, count = 0
+    cdef uint32_t at = conn.pieces.first, count = 0
     cdef piece_t *piece
     offered[0] = 0
     while at and count < <uint32_t>VECTOR_MOST and offered[0] < <size_t>SEND_MOST:

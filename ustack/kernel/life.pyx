@@ -115,7 +115,7 @@ cdef void kernel_abandon(kernel_t *kernel) noexcept:
         if kernel.listeners[index].fd >= 0:
             close_descriptor(kernel.listeners[index].fd)
             kernel.listeners[index].fd = -1
-    kernel.work_head = kernel.work_tail = kernel.out_head = kernel.out_tail = kernel.ready_count = 0
+    kernel.work.first = kernel.work.last = kernel.out.first = kernel.out.last = kernel.ready_count = 0
     kernel.hand_overs = kernel.open_applications = 0
 
 

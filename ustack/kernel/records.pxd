@@ -14,6 +14,7 @@
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 from ustack.application cimport application_t, conn_t, endpoints_t, file_calls_t, transport_t, turn_budget_t
+from ustack.base.iqueue cimport iqueue_t, iqueue_take
 from ustack.base.posix cimport aiocb, pthread_t, sem_post, sem_t, sem_wait
 from ustack.base.types cimport ip_addr_t
 from ustack.base.wheel cimport wheel_t
@@ -98,12 +99,10 @@ ctypedef struct kernel_conn_t:
     uint32_t interest               # what the strategy is asked for now
     uint32_t timer                  # in the wheel, at or before timeout_at_ns; TIMER_NONE: none
     uint32_t queued_bytes
-    uint32_t head                   # pieces
-    uint32_t tail
+    iqueue_t pieces
     uint32_t low_water_bytes
     uint32_t unsent_low_water_bytes
-    uint32_t held_head              # pieces that were sent without a copy, and that the kernel has yet (zerocopy)
-    uint32_t held_tail
+    iqueue_t held                   # pieces that were sent without a copy, and that the kernel has yet (zerocopy)
     uint32_t zerocopies             # sends of that kind: the number of the next one
     uint32_t work_next
     uint32_t out_next
@@ -143,8 +142,7 @@ ctypedef struct reads_t:
 
 ctypedef struct orphan_t:           # a socket whose connection has ended before its sends without a copy (zerocopy)
     int fd
-    uint32_t head
-    uint32_t tail
+    iqueue_t held
     int unacked_bytes               # when it was last seen to have become less
     uint64_t until_ns               # from then
 
@@ -166,10 +164,8 @@ ctypedef struct kernel_t:
     uint32_t generation             # the last one
     uint32_t established            # connections that applications own now
     uint32_t closing                # ... and have closed
-    uint32_t work_head
-    uint32_t work_tail
-    uint32_t out_head
-    uint32_t out_tail
+    iqueue_t work                   # of connections, by work_next and out_next
+    iqueue_t out
     uint32_t held                   # listeners that are not asked about
     uint32_t listeners_used         # the highest number of one, and one more
     uint32_t listeners_first        # which one is asked first in the next turn, modulo that
@@ -233,17 +229,19 @@ cdef inline kernel_conn_t *own(const conn_t *conn) noexcept nogil:
     return <kernel_conn_t *>conn
 
 
-# What is locked is the whole kernel_t. A semaphore, which another thread than the one that took it may give back: the
-# first thread holds it while it is in Python, whichever thread of Python's that is.
-cdef inline piece_t *piece_at(kernel_t *kernel, uint32_t index) noexcept nogil:
+cdef inline piece_t *piece_at(const kernel_t *kernel, uint32_t index) noexcept nogil:
     return <piece_t *>slab_at(&kernel.pieces, index)
+
+
+cdef inline uint32_t *piece_link(const void *kernel, uint32_t index) noexcept nogil:
+    return &piece_at(<const kernel_t *>kernel, index).next
 
 
 # Of `length` bytes that have been sent: take the first piece off the queue, if they reach its end, and its bytes off
 # them. Its number, with the reference that it holds, is the caller's. 0: nothing is left of them, or they have
 # shortened the first piece, and are still told.
 cdef inline uint32_t piece_take(kernel_t *kernel, kernel_conn_t *conn, uint64_t *length) noexcept nogil:
-    cdef uint32_t index = conn.head
+    cdef uint32_t index = conn.pieces.first
     cdef piece_t *piece
     if length[0] == 0:
         return 0
@@ -253,12 +251,11 @@ cdef inline uint32_t piece_take(kernel_t *kernel, kernel_conn_t *conn, uint64_t 
         piece.length -= length[0]
         return 0
     length[0] -= piece.length
-    conn.head = piece.next
-    if conn.head == 0:
-        conn.tail = 0
-    return index
+    return iqueue_take(&conn.pieces, piece_link, kernel)
 
 
+# What is locked is the whole kernel_t. A semaphore, which another thread than the one that took it may give back: the
+# first thread holds it while it is in Python, whichever thread of Python's that is.
 cdef inline void kernel_lock(kernel_t *kernel) noexcept nogil:
     while kernel.threaded and sem_wait(&kernel.lock) != 0:
         pass                        # a signal

@@ -302,7 +302,7 @@ cdef int socket_flush(kernel_t *kernel, kernel_conn_t *conn) noexcept nogil:
         conn.corked = True
         tally(kernel, CORKS)
         set_number(conn, IPPROTO_TCP, TCP_CORK, 1)
-    while conn.head:
+    while conn.pieces.first:
         taken = offer(kernel, conn, &offered, &spare)
         if taken < 0:
             if taken == -EINTR:
@@ -326,7 +326,7 @@ cdef int socket_flush(kernel_t *kernel, kernel_conn_t *conn) noexcept nogil:
                 conn.flags |= UNWRITABLE    # its next READY_OUT says that there is room again
                 return 0
             # What can be written is not told again. Was the buffer full, or the rest not to be read? The next one says.
-        if conn.head and kernel.budget.stage_left <= 0:
+        if conn.pieces.first and kernel.budget.stage_left <= 0:
             return 0
     if conn.corked:
         conn.corked = False

@@ -145,7 +145,7 @@ cdef void kick(kernel_t *kernel, kernel_conn_t *conn) noexcept nogil:
 cdef uint32_t distribute(kernel_t *kernel, const kernel_conn_t *own) noexcept nogil:
     cdef kernel_conn_t *conn
     cdef uint32_t found = 0
-    while kernel.work_head or kernel.out_head:
+    while kernel.work.first or kernel.out.first:
         conn = work_take(kernel)
         if conn == NULL:
             conn = out_take(kernel)

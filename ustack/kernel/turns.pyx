@@ -89,7 +89,7 @@ cdef int wait_spinning(kernel_t *kernel, uint64_t timeout_ns) noexcept nogil:
 
 cdef bint has_work(const kernel_t *kernel) noexcept nogil:
     cdef uint32_t number
-    if kernel.work_head or kernel.out_head or kernel.hand_overs:
+    if kernel.work.first or kernel.out.first or kernel.hand_overs:
         return True
     for number in range(kernel.listeners_used):
         if kernel.listeners[number].fd >= 0 and kernel.listeners[number].ready:
@@ -144,14 +144,14 @@ cdef bint note_events(kernel_t *kernel, kernel_conn_t *conn, uint32_t events) no
         work_add(kernel, conn)
         return True
     if events & READY_ERROR:
-        over = conn.held_head != 0 and zerocopy_reap(kernel, conn) > 0
+        over = conn.held.first != 0 and zerocopy_reap(kernel, conn) > 0
         error = socket_error(conn.fd)
         if error != 0:
             conn_fail(kernel, conn, error)
             return True
         if over:
             events &= ~<uint32_t>READY_ERROR
-    if conn.held_head and events & READY_HANGUP:
+    if conn.held.first and events & READY_HANGUP:
         zerocopy_reap(kernel, conn)         # nothing is told of the others once nobody watches: they part at the end
     if events & READY_HANGUP and not kernel.readiness.ops.edge:
         watch_no_more(kernel, conn)         # it would be told for ever
@@ -219,7 +219,7 @@ cdef uint32_t work(kernel_t *kernel) noexcept nogil:
     """Upcalls of the connections that have something to do."""
     cdef uint32_t happened = 0, last
     cdef kernel_conn_t *conn
-    last = kernel.work_tail                 # what upcalls add behind it has its turn later
+    last = kernel.work.last                 # what upcalls add behind it has its turn later
     while last and kernel.budget.stage_left > 0:
         conn = work_take(kernel)
         if conn == NULL:
@@ -268,7 +268,7 @@ cdef void kernel_submit(kernel_t *kernel) noexcept nogil:
 
 cdef uint32_t output(kernel_t *kernel) noexcept nogil:
     """What goes out, and who has come to his end. Connections that the budget does not pay for stay on the list."""
-    cdef uint32_t happened = 0, last = kernel.out_tail
+    cdef uint32_t happened = 0, last = kernel.out.last
     cdef kernel_conn_t *conn
     cdef int changed
     if kernel.readiness.ops.serves != SERVES_ALL:

@@ -6,13 +6,15 @@ from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memset
 
+from ustack.base.iqueue cimport iqueue_append, iqueue_remove, iqueue_t, iqueue_take
 from ustack.base.posix cimport (
     CMSG_DATA, CMSG_FIRSTHDR, IPPROTO_IP, IP_RECVERR, MSG_DONTWAIT, MSG_ERRQUEUE, SHUT_RDWR, TIOCOUTQ, close_descriptor,
     cmsghdr, getpid, ioctl, msghdr, ppoll, recvmsg, sockaddr, socket_connect, socket_shutdown, timespec)
 from ustack.buf.lent cimport lent_ref, lent_unref
 from ustack.buf.slab cimport slab_alloc, slab_release
 from ustack.kernel.counters cimport ZEROCOPIES_COPIED, ZEROCOPIES_ORPHANED
-from ustack.kernel.records cimport ABORT, kernel_conn_t, kernel_t, orphan_t, piece_at, piece_t, piece_take, tally
+from ustack.kernel.records cimport (
+    ABORT, kernel_conn_t, kernel_t, orphan_t, piece_at, piece_link, piece_t, piece_take, tally)
 
 cdef extern from "<linux/errqueue.h>" nogil:
     cdef struct sock_extended_err:
@@ -45,12 +47,7 @@ cdef void hold(kernel_t *kernel, kernel_conn_t *conn, uint32_t index) noexcept n
     """Behind the others, with the number of this send where its length was."""
     cdef piece_t *piece = piece_at(kernel, index)
     piece.length = conn.zerocopies
-    piece.next = 0
-    if conn.held_tail:
-        piece_at(kernel, conn.held_tail).next = index
-    else:
-        conn.held_head = index
-    conn.held_tail = index
+    iqueue_append(&conn.held, piece_link, kernel, index)
 
 
 cdef void zerocopy_hold(kernel_t *kernel, kernel_conn_t *conn, uint64_t length, uint32_t spare) noexcept nogil:
@@ -61,30 +58,25 @@ cdef void zerocopy_hold(kernel_t *kernel, kernel_conn_t *conn, uint64_t length, 
         hold(kernel, conn, index)
         index = piece_take(kernel, conn, &length)
     if length:                              # of a piece whose rest stays in the queue
-        piece_at(kernel, spare).lent = lent_ref(piece_at(kernel, conn.head).lent)
+        piece_at(kernel, spare).lent = lent_ref(piece_at(kernel, conn.pieces.first).lent)
         hold(kernel, conn, spare)
     elif spare:
         slab_release(&kernel.pieces, spare)
     conn.zerocopies += 1                    # as the kernel numbers those that took anything
 
 
-cdef void sends_over(kernel_t *kernel, uint32_t *head, uint32_t *tail, uint32_t low, uint32_t high) noexcept nogil:
+cdef void sends_over(kernel_t *kernel, iqueue_t *held, uint32_t low, uint32_t high) noexcept nogil:
     """Numbers wrap around, and a send may be over before one that came first."""
-    cdef uint32_t at = head[0], before = 0, following, number
+    cdef uint32_t at = held.first, before = 0, following, number
     cdef piece_t *piece
     while at:
         piece = piece_at(kernel, at)
         following = piece.next
         number = <uint32_t>piece.length
         if number - low <= high - low:
+            iqueue_remove(held, piece_link, kernel, before, at)
             lent_unref(piece.lent)
             slab_release(&kernel.pieces, at)
-            if before:
-                piece_at(kernel, before).next = following
-            else:
-                head[0] = following
-            if following == 0:
-                tail[0] = before
         elif <int32_t>(number - high) > 0:
             break
         else:
@@ -92,13 +84,13 @@ cdef void sends_over(kernel_t *kernel, uint32_t *head, uint32_t *tail, uint32_t 
         at = following
 
 
-cdef uint32_t reap(kernel_t *kernel, int fd, uint32_t *head, uint32_t *tail) noexcept nogil:
+cdef uint32_t reap(kernel_t *kernel, int fd, iqueue_t *held) noexcept nogil:
     cdef uint8_t room[CONTROL_BYTES]
     cdef msghdr message
     cdef cmsghdr *control
     cdef const sock_extended_err *told
     cdef uint32_t over = 0
-    while head[0]:
+    while held.first:
         memset(&message, 0, sizeof(message))
         message.msg_control = room
         message.msg_controllen = CONTROL_BYTES
@@ -115,12 +107,12 @@ cdef uint32_t reap(kernel_t *kernel, int fd, uint32_t *head, uint32_t *tail) noe
         if told.ee_code & SO_EE_CODE_ZEROCOPY_COPIED:
             tally(kernel, ZEROCOPIES_COPIED)
         over += told.ee_data - told.ee_info + 1
-        sends_over(kernel, head, tail, told.ee_info, told.ee_data)
+        sends_over(kernel, held, told.ee_info, told.ee_data)
     return over
 
 
 cdef uint32_t zerocopy_reap(kernel_t *kernel, kernel_conn_t *conn) noexcept nogil:
-    return reap(kernel, conn.fd, &conn.held_head, &conn.held_tail)
+    return reap(kernel, conn.fd, &conn.held)
 
 
 # ---------------------------------------------------------------- orphans
@@ -132,41 +124,39 @@ cdef void reset(int fd) noexcept nogil:
     socket_connect(fd, &nobody, sizeof(nobody))
 
 
-cdef void forget(kernel_t *kernel, uint32_t *head) noexcept nogil:
+cdef void forget(kernel_t *kernel, iqueue_t *held) noexcept nogil:
     """The references go though the kernel may have the memory yet: in a child, where it is a copy."""
-    cdef uint32_t following
-    while head[0]:
-        following = piece_at(kernel, head[0]).next
-        lent_unref(piece_at(kernel, head[0]).lent)
-        slab_release(&kernel.pieces, head[0])
-        head[0] = following
+    cdef uint32_t index
+    while held.first:
+        index = iqueue_take(held, piece_link, kernel)
+        lent_unref(piece_at(kernel, index).lent)
+        slab_release(&kernel.pieces, index)
 
 
 cdef bint zerocopy_part(kernel_t *kernel, kernel_conn_t *conn) noexcept nogil:
     cdef orphan_t *orphan
     if kernel.process != getpid():
-        forget(kernel, &conn.held_head)
+        forget(kernel, &conn.held)
         return False
     if conn.flags & ABORT:
         reset(conn.fd)
     else:
         socket_shutdown(conn.fd, SHUT_RDWR)     # the FIN, if it is not under way
     zerocopy_reap(kernel, conn)
-    if conn.held_head == 0:
+    if conn.held.first == 0:
         return False
     if kernel.orphan_count == kernel.orphan_capacity and orphans_grow(kernel) < 0:
         reset(conn.fd)
-        conn.held_head = conn.held_tail = 0     # for good: without memory for a word about it
+        conn.held.first = conn.held.last = 0    # for good: without memory for a word about it
         return False
     tally(kernel, ZEROCOPIES_ORPHANED)
     orphan = &kernel.orphans[kernel.orphan_count]
     kernel.orphan_count += 1
     orphan.fd = conn.fd
-    orphan.head = conn.held_head
-    orphan.tail = conn.held_tail
+    orphan.held = conn.held
     orphan.unacked_bytes = unacked(orphan.fd)
     orphan.until_ns = kernel.now_ns + ORPHAN_NS
-    conn.held_head = conn.held_tail = 0
+    conn.held.first = conn.held.last = 0
     return True
 
 
@@ -213,8 +203,8 @@ cdef uint32_t look_at(kernel_t *kernel, uint32_t looks) noexcept nogil:
         orphan = &kernel.orphans[kernel.orphan_hand]
         if kernel.ending or is_stuck(kernel, orphan):
             reset(orphan.fd)
-        reap(kernel, orphan.fd, &orphan.head, &orphan.tail)
-        if orphan.head:
+        reap(kernel, orphan.fd, &orphan.held)
+        if orphan.held.first:
             kernel.orphan_hand += 1
             continue
         close_descriptor(orphan.fd)
@@ -232,7 +222,7 @@ cdef void orphans_end(kernel_t *kernel) noexcept nogil:
     if kernel.process != getpid():
         for index in range(kernel.orphan_count):
             close_descriptor(kernel.orphans[index].fd)
-            forget(kernel, &kernel.orphans[index].head)
+            forget(kernel, &kernel.orphans[index].held)
         kernel.orphan_count = 0
     kernel.ending = True
     while kernel.orphan_count and looks < LAST_LOOKS:

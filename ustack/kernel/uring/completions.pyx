@@ -157,7 +157,7 @@ cdef void send_done(uring_t *self, slot_t *slot, uint32_t index, const io_uring_
 # ---------------------------------------------------------------- what is told
 
 cdef void ready_prune(uring_t *self) noexcept nogil:
-    cdef uint32_t last = self.ready_tail
+    cdef uint32_t last = self.ready.last
     cdef slot_t *slot
     while last:
         slot = ready_take(self)
@@ -170,7 +170,7 @@ cdef void ready_prune(uring_t *self) noexcept nogil:
 
 
 cdef int ready_tell(uring_t *self, ready_t *out, int most) noexcept nogil:
-    cdef uint32_t last = self.ready_tail, events
+    cdef uint32_t last = self.ready.last, events
     cdef slot_t *slot
     cdef int found = 0
     while last and found < most:

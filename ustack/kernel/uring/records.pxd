@@ -17,6 +17,7 @@
 
 from libc.stdint cimport int16_t, int32_t, uint8_t, uint16_t, uint32_t, uint64_t
 
+from ustack.base.iqueue cimport iqueue_t
 from ustack.base.posix cimport iovec, msghdr
 from ustack.buf.lent cimport lent_t
 from ustack.buf.slab cimport slab_t
@@ -70,8 +71,7 @@ ctypedef struct slot_t:
     uint32_t generation         # 0: in no use
     uint32_t flags
     uint32_t index
-    uint32_t head               # items
-    uint32_t tail
+    iqueue_t items
     uint32_t queued             # bytes, or connections, in them
     uint32_t next_ready
     uint32_t next_todo          # or free
@@ -119,12 +119,9 @@ ctypedef struct uring_t:
     uint32_t slots_in_use
     uint32_t requests           # in the kernel, that have completions to come
     uint32_t generation
-    uint32_t ready_head
-    uint32_t ready_tail
-    uint32_t todo_head
-    uint32_t todo_tail
-    uint32_t starved_head
-    uint32_t starved_tail
+    iqueue_t ready              # of slots, by next_ready and so on
+    iqueue_t todo
+    iqueue_t starved
     uint64_t copied_bytes       # in items that were copied, to give buffers back
     uint64_t thread             # that the ring belongs to; 0: nobody yet
     bint zerocopy

@@ -40,13 +40,13 @@ cdef uint64_t ZEROCOPY_FROM = 16384         # bytes in a send: below, pages cost
 cdef bint requests_make(uring_t *self) noexcept nogil:
     cdef uint32_t left = SLOTS_AT_ONCE
     starved_release(self)
-    while self.todo_head and left > 0:
+    while self.todo.first and left > 0:
         if ring_room(&self.ring) < REQUESTS_OF_A_SLOT and (
                 ring_enter(&self.ring, 0, 0) < 0 or ring_room(&self.ring) < REQUESTS_OF_A_SLOT):
             break
         make(self, todo_take(self))
         left -= 1
-    return self.todo_head == 0
+    return self.todo.first == 0
 
 
 cdef io_uring_sqe *request(uring_t *self, slot_t *slot, kind_t kind, uint32_t index) noexcept nogil:

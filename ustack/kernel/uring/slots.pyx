@@ -11,6 +11,7 @@ from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcpy, memset
 
 from ustack.base.debug cimport ensure
+from ustack.base.iqueue cimport iqueue_append, iqueue_take
 from ustack.base.posix cimport close_descriptor, iovec
 from ustack.buf.lent cimport lent_ref, lent_t, lent_unref
 from ustack.buf.slab cimport slab_alloc, slab_at, slab_release
@@ -84,7 +85,7 @@ cdef void slot_forget(uring_t *self, slot_t *slot) noexcept nogil:
 
 
 cdef void slot_free(uring_t *self, slot_t *slot) noexcept nogil:
-    ensure(slot.in_flight == 0 and slot.head == 0 and not slot.flags & (IN_READY | IN_TODO | STARVED))
+    ensure(slot.in_flight == 0 and slot.items.first == 0 and not slot.flags & (IN_READY | IN_TODO | STARVED))
     slot.generation = 0
     slot.next_todo = self.slots_free
     self.slots_free = slot.index
@@ -93,26 +94,30 @@ cdef void slot_free(uring_t *self, slot_t *slot) noexcept nogil:
 
 # ---------------------------------------------------------------- lists
 
+cdef inline uint32_t *todo_link(const void *self, uint32_t index) noexcept nogil:
+    return &slot_at(<const uring_t *>self, index).next_todo
+
+
+cdef inline uint32_t *ready_link(const void *self, uint32_t index) noexcept nogil:
+    return &slot_at(<const uring_t *>self, index).next_ready
+
+
+cdef inline uint32_t *starved_link(const void *self, uint32_t index) noexcept nogil:
+    return &slot_at(<const uring_t *>self, index).next_starved
+
+
 cdef void todo_add(uring_t *self, slot_t *slot) noexcept nogil:
     if slot.flags & IN_TODO:
         return
     slot.flags |= IN_TODO
-    slot.next_todo = 0
-    if self.todo_tail:
-        slot_at(self, self.todo_tail).next_todo = slot.index
-    else:
-        self.todo_head = slot.index
-    self.todo_tail = slot.index
+    iqueue_append(&self.todo, todo_link, self, slot.index)
 
 
 cdef slot_t *todo_take(uring_t *self) noexcept nogil:
     cdef slot_t *slot
-    if self.todo_head == 0:
+    if self.todo.first == 0:
         return NULL
-    slot = slot_at(self, self.todo_head)
-    self.todo_head = slot.next_todo
-    if self.todo_head == 0:
-        self.todo_tail = 0
+    slot = slot_at(self, iqueue_take(&self.todo, todo_link, self))
     slot.flags &= ~<uint32_t>IN_TODO
     return slot
 
@@ -121,44 +126,28 @@ cdef void ready_add(uring_t *self, slot_t *slot) noexcept nogil:
     if slot.flags & IN_READY:
         return
     slot.flags |= IN_READY
-    slot.next_ready = 0
-    if self.ready_tail:
-        slot_at(self, self.ready_tail).next_ready = slot.index
-    else:
-        self.ready_head = slot.index
-    self.ready_tail = slot.index
+    iqueue_append(&self.ready, ready_link, self, slot.index)
 
 
 cdef slot_t *ready_take(uring_t *self) noexcept nogil:
     cdef slot_t *slot
-    if self.ready_head == 0:
+    if self.ready.first == 0:
         return NULL
-    slot = slot_at(self, self.ready_head)
-    self.ready_head = slot.next_ready
-    if self.ready_head == 0:
-        self.ready_tail = 0
+    slot = slot_at(self, iqueue_take(&self.ready, ready_link, self))
     slot.flags &= ~<uint32_t>IN_READY
     return slot
 
 
 cdef void starved_add(uring_t *self, slot_t *slot) noexcept nogil:
     slot.flags |= STARVED
-    slot.next_starved = 0
-    if self.starved_tail:
-        slot_at(self, self.starved_tail).next_starved = slot.index
-    else:
-        self.starved_head = slot.index
-    self.starved_tail = slot.index
+    iqueue_append(&self.starved, starved_link, self, slot.index)
 
 
 cdef void starved_release(uring_t *self) noexcept nogil:
     cdef uint32_t left = buffers_left(&self.buffers)
     cdef slot_t *slot
-    while self.starved_head and left > 0:
-        slot = slot_at(self, self.starved_head)
-        self.starved_head = slot.next_starved
-        if self.starved_head == 0:
-            self.starved_tail = 0
+    while self.starved.first and left > 0:
+        slot = slot_at(self, iqueue_take(&self.starved, starved_link, self))
         slot.flags &= ~<uint32_t>STARVED
         todo_add(self, slot)
         left -= 1
@@ -167,13 +156,17 @@ cdef void starved_release(uring_t *self) noexcept nogil:
 cdef bint slot_has_news(const slot_t *slot) noexcept nogil:
     if slot.flags & (TOLD_OUT | TOLD_ERROR):
         return True
-    return slot.interest & READY_IN != 0 and (slot.head != 0 or slot.flags & (SAW_EOF | FAILED | SOMEBODY) != 0)
+    return slot.interest & READY_IN != 0 and (slot.items.first != 0 or slot.flags & (SAW_EOF | FAILED | SOMEBODY) != 0)
 
 
 # ---------------------------------------------------------------- what has come
 
 cdef inline item_t *item_at(const uring_t *self, uint32_t index) noexcept nogil:
     return <item_t *>slab_at(&self.items, index)
+
+
+cdef inline uint32_t *item_link(const void *self, uint32_t index) noexcept nogil:
+    return &item_at(<const uring_t *>self, index).next
 
 
 cdef int item_append(uring_t *self, slot_t *slot, int32_t number, uint32_t length) noexcept nogil:
@@ -184,23 +177,16 @@ cdef int item_append(uring_t *self, slot_t *slot, int32_t number, uint32_t lengt
     item = item_at(self, index)
     item.number = number
     item.length = length
-    if slot.tail:
-        item_at(self, slot.tail).next = index
-    else:
-        slot.head = index
-    slot.tail = index
+    iqueue_append(&slot.items, item_link, self, index)
     slot.queued += length
     return 0
 
 
 cdef void item_pop(uring_t *self, slot_t *slot) noexcept nogil:
     """The first one goes, with its buffer or its copy."""
-    cdef uint32_t index = slot.head
+    cdef uint32_t index = iqueue_take(&slot.items, item_link, self)
     cdef item_t *item = item_at(self, index)
     slot.queued -= item.length - item.start
-    slot.head = item.next
-    if slot.head == 0:
-        slot.tail = 0
     if item.copy != NULL:
         self.copied_bytes -= item.length
         free(item.copy)
@@ -213,8 +199,8 @@ cdef uint32_t items_read(uring_t *self, slot_t *slot, uint8_t *out, size_t lengt
     cdef item_t *item
     cdef const uint8_t *data
     cdef uint32_t taken = 0, step
-    while slot.head and taken < length:
-        item = item_at(self, slot.head)
+    while slot.items.first and taken < length:
+        item = item_at(self, slot.items.first)
         step = item.length - item.start
         if step > length - taken:
             step = <uint32_t>(length - taken)
@@ -233,15 +219,15 @@ cdef uint32_t items_read(uring_t *self, slot_t *slot, uint8_t *out, size_t lengt
 
 cdef int item_accepted(uring_t *self, slot_t *slot) noexcept nogil:
     cdef int fd
-    if slot.head == 0:
+    if slot.items.first == 0:
         return -1
-    fd = item_at(self, slot.head).number
+    fd = item_at(self, slot.items.first).number
     item_pop(self, slot)
     return fd
 
 
 cdef void items_copy(uring_t *self, slot_t *slot) noexcept nogil:
-    cdef uint32_t index = slot.head
+    cdef uint32_t index = slot.items.first
     cdef item_t *item
     while index:
         item = item_at(self, index)
@@ -260,9 +246,9 @@ cdef void items_copy(uring_t *self, slot_t *slot) noexcept nogil:
 
 
 cdef void items_drop(uring_t *self, slot_t *slot) noexcept nogil:
-    while slot.head:
+    while slot.items.first:
         if slot.flags & LISTENS:
-            close_descriptor(item_at(self, slot.head).number)
+            close_descriptor(item_at(self, slot.items.first).number)
         item_pop(self, slot)
 
 

@@ -285,7 +285,7 @@ cdef int wait(readiness_t *readiness, ready_t *out, int most, uint64_t timeout_n
     cdef int rounds = 0
     take_over(self)
     ready_prune(self)
-    if not requests_make(self) or self.ready_head or ring_peek(&self.ring) != NULL:
+    if not requests_make(self) or self.ready.first or ring_peek(&self.ring) != NULL:
         timeout_ns = 0
     if timeout_ns > 0 or ring_filled(&self.ring) or ring_has_more(&self.ring):
         ring_enter(&self.ring, timeout_ns > 0, timeout_ns)

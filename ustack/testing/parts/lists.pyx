@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""The intrusive list (base/ilist) with its records in an array that moves, and a count of how often one is looked at.
+"""The intrusive list (base/ilist) and the queue (base/iqueue) with their records in an array that moves, and a count of
+how often one is looked at.
 
-Two lists share the array, as the classes of a table do. Below: base/ilist. Not for the data path.
+Two lists, or queues, share the array, as the classes of a table do. Below: base/ilist, base/iqueue. Not for the data
+path.
 """
 
 from libc.stdint cimport uint32_t
@@ -9,6 +11,7 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
 from ustack.base.ilist cimport ilist_append, ilist_hook_t, ilist_insert, ilist_prepend, ilist_remove, ilist_t
+from ustack.base.iqueue cimport iqueue_append, iqueue_remove, iqueue_t, iqueue_take
 
 cdef enum:
     LISTS = 2
@@ -28,15 +31,17 @@ cdef inline ilist_hook_t *hook(const void *table, uint32_t index) noexcept nogil
     return &(<const table_t *>table).records[index].order
 
 
-cdef class Lists:
-    """Two empty lists for records 1 to `count`. `which` is 0 or 1."""
+cdef inline uint32_t *link(const void *table, uint32_t index) noexcept nogil:
+    return &hook(table, index).next
+
+
+cdef class Table:
+    """Records 1 to `count`, in no list yet."""
 
     cdef table_t table
-    cdef ilist_t lists[LISTS]
 
     def __cinit__(self, uint32_t count) -> None:
         memset(&self.table, 0, sizeof(table_t))
-        memset(self.lists, 0, sizeof(self.lists))
         self.move(count)
 
     def __dealloc__(self) -> None:
@@ -57,6 +62,24 @@ cdef class Lists:
             records[i].number = i
         self.table.records = records
         self.table.count = count
+
+    def numbers(self) -> list[int]:
+        """What the records hold beside their hooks."""
+        return [self.table.records[i].number for i in range(self.table.count + 1)]
+
+    @property
+    def looks(self) -> int:
+        """How often somebody has asked where a hook is."""
+        return self.table.looks
+
+
+cdef class Lists(Table):
+    """Two empty lists. `which` is 0 or 1."""
+
+    cdef ilist_t lists[LISTS]
+
+    def __cinit__(self, uint32_t count) -> None:
+        memset(self.lists, 0, sizeof(self.lists))
 
     def append(self, uint32_t which, uint32_t index) -> None:
         """Put the record at the end."""
@@ -92,11 +115,35 @@ cdef class Lists:
             index = self.table.records[index].order.previous
         return found
 
-    def numbers(self) -> list[int]:
-        """What the records hold beside their hooks."""
-        return [self.table.records[i].number for i in range(self.table.count + 1)]
 
-    @property
-    def looks(self) -> int:
-        """How often a list has asked where a hook is."""
-        return self.table.looks
+cdef class Queues(Table):
+    """Two empty queues. `which` is 0 or 1."""
+
+    cdef iqueue_t queues[LISTS]
+
+    def __cinit__(self, uint32_t count) -> None:
+        memset(self.queues, 0, sizeof(self.queues))
+
+    def append(self, uint32_t which, uint32_t index) -> None:
+        """Put the record at the end."""
+        iqueue_append(&self.queues[which], link, &self.table, index)
+
+    def take(self, uint32_t which) -> int:
+        """The first record, taken off; 0: none."""
+        return iqueue_take(&self.queues[which], link, &self.table)
+
+    def remove(self, uint32_t which, uint32_t before, uint32_t index) -> None:
+        """Take out the record behind `before`; 0: the first."""
+        iqueue_remove(&self.queues[which], link, &self.table, before, index)
+
+    def records(self, uint32_t which) -> list[int]:
+        """From first to last, which is where the queue says that it ends."""
+        found = []
+        cdef uint32_t index = self.queues[which].first, last = 0
+        while index:
+            found.append(index)
+            last = index
+            index = self.table.records[index].order.next
+        if last != self.queues[which].last:
+            raise AssertionError(f"{found} ends with {self.queues[which].last}")
+        return found
