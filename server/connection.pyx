@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: MIT
 """How connections rest and end (contract: connection.pxd)."""
 
-from libc.stdint cimport uint8_t, uint32_t
+from libc.stdint cimport uint32_t
 
 from ustack.application cimport conn_t, transport_t
 from ustack.server.exchange cimport exchange_clear, exchange_end, exchange_of, exchange_take
-from ustack.server.records cimport CLOSING, EXCHANGE_EOF, EXCHANGE_MASK, PHASE_LINGER, exchange_t, phase_t, server_t
+from ustack.server.records cimport CLOSING, EXCHANGE_MASK, PHASE_LINGER, exchange_t, phase_t, server_t
 
 
 cdef exchange_t *exchange_begin(server_t *server, const transport_t *transport, conn_t *conn,
@@ -51,10 +51,7 @@ cdef void connection_close(server_t *server, const transport_t *transport, conn_
 
 cdef void connection_linger(server_t *server, const transport_t *transport, conn_t *conn) noexcept nogil:
     cdef exchange_t *exchange = exchange_of(server, conn)
-    cdef uint8_t eof = exchange.flags & EXCHANGE_EOF if exchange != NULL else 0
     if exchange != NULL:
-        if exchange.phase == PHASE_LINGER:
-            return
         exchange_clear(server, transport, conn, exchange)
     else:
         exchange = exchange_take(server, conn, PHASE_LINGER)
@@ -62,7 +59,6 @@ cdef void connection_linger(server_t *server, const transport_t *transport, conn
             connection_leave(server, transport, conn)
             return
     exchange.phase = PHASE_LINGER
-    exchange.flags = eof
     exchange.left = server.linger_bytes
     exchange.seen_queued = transport.send_queued(transport, conn)
     exchange.progress_ns = server.now_ns

@@ -229,10 +229,9 @@ cdef bint full_make(server_t *server, file_t *file, uint8_t form) noexcept nogil
     if variant.body != NULL and not variant.mapped and variant.identity.size <= INLINE_BYTES:
         memcpy(text + at, variant.body.data, variant.identity.size)
         at += variant.identity.size
-    if not responses_make_room(server, at, file_number(server, file), True):
-        return False
+    responses_make_room(server, at, file_number(server, file), True)
     ready.lent = counted_copy(server, text, at)
-    if ready.lent == NULL:
+    if ready.lent == NULL:              # no memory, or no room after all
         return False
     ready.date_at = shape.date_at
     ready.second = -1

@@ -132,17 +132,13 @@ cdef void on_writable(application_t *app, const transport_t *transport, conn_t *
 cdef void on_eof(application_t *app, const transport_t *transport, conn_t *conn) noexcept nogil:
     cdef server_t *server = server_of(app)
     cdef exchange_t *exchange = exchange_of(server, conn)
-    if conn.user_data & CLOSING:
-        return
     if exchange != NULL and exchange_waits(exchange) and not server.closing:
         exchange.flags |= EXCHANGE_EOF  # it counts when the head is decided
     elif exchange != NULL and (exchange.phase == PHASE_SENDING or exchange.phase == PHASE_DRAIN) and not server.closing:
         exchange.flags |= EXCHANGE_EOF  # a half-closed client still gets its response
         if exchange.flags & EXCHANGE_TAIL:
             drain(server, transport, conn, exchange)
-    elif exchange != NULL and exchange.phase == PHASE_LINGER and transport.send_queued(transport, conn):
-        exchange.flags |= EXCHANGE_EOF
-    else:
+    elif exchange == NULL or exchange.phase != PHASE_LINGER or transport.send_queued(transport, conn) == 0:
         connection_close(server, transport, conn)
 
 

@@ -10,7 +10,7 @@
 # transport makes the upcalls never two at once, in whichever of its threads, and never from inside a downcall: a
 # downcall only leaves work behind.
 #
-# It must not: know a protocol's record. Above: transports (engine, testing) and applications (server, blocking,
+# It must not: know a protocol's record. Above: transports (engine, kernel, testing) and applications (server, blocking,
 # testing's recorder). Below: base, buf's lent_t, link's gate.
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
@@ -122,7 +122,7 @@ ctypedef struct application_t:
                       size_t length) noexcept nogil
     # After transport.want_writable: send takes something, and the queue has fallen to both low-water marks.
     void (*on_writable)(application_t *app, const transport_t *transport, conn_t *conn) noexcept nogil
-    # The peer has sent its FIN and all data before it has been consumed. Called once.
+    # The peer has sent its FIN and all data before it has been consumed. Called once; not after close or abort.
     void (*on_eof)(application_t *app, const transport_t *transport, conn_t *conn) noexcept nogil
     # After transport.set_timeout: its time has come. The timeout is then off.
     void (*on_timeout)(application_t *app, const transport_t *transport, conn_t *conn) noexcept nogil
@@ -251,9 +251,6 @@ cdef inline void turn_charge(const transport_t *transport, uint32_t units) noexc
 
 
 # ---------------------------------------------------------------- their owners in Python
-# Owner of a transport_t: who may be inside, time, waiting. ustack.Stack is one (engine/owner).
-#
-# All methods but register, enter and leave: inside the gate.
 # What an Application and its transport know of each other, of which either may be gone first: a link of the transport's
 # list, in C, because who is being collected may have lost its Python objects already.
 ctypedef struct attachment_t:
@@ -264,6 +261,9 @@ ctypedef struct attachment_t:
     bint orphaned                           # it has gone without a word: on_closed was never called
 
 
+# Owner of a transport_t: who may be inside, time, waiting. ustack.Stack is one (blocking/stack, engine/owner).
+#
+# All methods but register, enter and leave: inside the gate.
 cdef class Transport:
     cdef transport_t *table                            # lives as long as this object
     cdef attachment_t *attached                        # the first of its applications

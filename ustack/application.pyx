@@ -100,7 +100,8 @@ cdef class Transport:
 cdef class Application:
     """Base class of applications: a table of nogil upcalls (application_t) and its owner.
 
-    A subclass in Cython fills `self.c` in __cinit__, whole but for the two burst hooks. One Application serves one
+    A subclass in Cython fills `self.c` in __cinit__, whole but for what may be NULL (the burst hooks, on_hand_over,
+    on_file_read). One Application serves one
     transport at a time.
     """
 

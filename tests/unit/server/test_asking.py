@@ -351,6 +351,33 @@ def test_a_client_that_half_closes_while_its_head_waits_gets_its_response(make: 
     assert world.server.stats()["connections_open"] == 0
 
 
+def test_a_client_that_half_closes_and_wants_no_more_gets_its_response_as_well(make: Any) -> None:
+    """The response ends the connection, and so does its client's FIN, which came first."""
+    world = make()
+    clients = [world.open() for _ in range(3 * HAND_OVER_MAX_HEADS)]
+    for number, client in enumerate(clients):
+        client.send(unseen(number, "Connection: close"))
+        client.shutdown()
+    world.settle()
+    found = [world.received(client) for client in clients]
+    assert [statuses(each) for each in found] == [[200]] * len(clients)
+    assert {each[-4:] for each in found} == {b"text"}
+    world.settle()
+    assert (world.server.stats()["connections_ending"], world.server.stats()["stalled_aborted"]) == (0, 0)
+
+
+def test_the_log_is_written_as_heads_that_waited_fill_it(make: Any, tmp_path: Path) -> None:
+    """They are answered in turns in which nothing else happens: no burst ends, which would write it."""
+    world = make(access_log=tmp_path / "log", log_lines=32)
+    clients = waiting(world)
+    world.settle()
+    counts = world.server.stats()
+    assert [statuses(world.received(client)) for client in clients] == [[200]] * len(clients)
+    assert (counts["log_lost"], counts["requests"]) == (0, len(clients))
+    world.server.housekeeping()
+    assert (tmp_path / "log").read_bytes().count(b"\n") == len(clients)
+
+
 def test_a_client_that_resets_while_its_head_waits_leaves_nothing(make: Any) -> None:
     world = make()
     clients = waiting(world)

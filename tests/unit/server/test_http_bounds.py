@@ -136,6 +136,49 @@ def test_responses_in_flight_are_bounded_in_bytes(make_site: Callable[..., Site]
     assert site.ask(get("/missing"))[0] == 404
 
 
+def test_heads_make_room_for_responses_from_wherever_the_hand_is(make_site: Callable[..., Site]) -> None:
+    """It stands behind two heads that were asked for again, and goes on with the first when there is none behind it."""
+    site = make_site(max_response_bytes=1 << 20, max_heads=4, pair={"b": {"rcv_buffer_bytes": 8192}})
+    (site.root / "s48").write_bytes(b"s" * 49_000)
+
+    def part(number: int) -> bytes:
+        return get("/s48", f"Range: bytes={number}-{number + 4000}")
+
+    for number in (0, 1, 2, 3, 0, 1, 4):
+        assert site.ask(part(number))[0] == 206
+    assert (site.stats()["head_hits"], site.stats()["heads_remembered"]) == (2, 4)
+    for number in range(5, 5 + 12 * 40):
+        if number % 40 == 5:
+            client = site.client()
+        client.connection.send(part(number))
+        site.settle()
+        assert site.stats()["response_bytes"] <= 1 << 20
+        if site.stats()["responses_refused"]:
+            break
+    assert (site.stats()["responses_refused"], site.stats()["heads_remembered"]) == (1, 0)
+
+
+def test_a_plain_head_whose_response_has_no_room_is_refused(make_site: Callable[..., Site]) -> None:
+    """Clients that read nothing have it all: of files that each had a response of its own."""
+    site = make_site(max_response_bytes=1 << 20, pair={"b": {"rcv_buffer_bytes": 8192}})
+    for number in range(400):
+        (site.root / f"f{number}").write_bytes(b"f" * 4000)
+    site.ask(get("/f0"))
+    site.ask(get("/f1"))
+    for number in range(2, 400):
+        if number % 40 == 2:
+            client = site.client()
+        client.connection.send(get(f"/f{number}"))
+        site.settle()
+        assert site.stats()["response_bytes"] <= 1 << 20
+        if site.stats()["responses_refused"]:
+            break
+    counts = site.stats()
+    assert (counts["responses_refused"], counts["responses_5xx"]) == (1, 1)
+    assert counts["heads_plain"] == counts["requests"] - 2  # the first one had a section to show, the last one no room
+    assert site.ask(get("/missing"))[0] == 404
+
+
 def test_what_is_only_remembered_makes_room_for_responses(make_site: Callable[..., Site]) -> None:
     """Heads seen before and files asked for before keep copies; nobody is refused because of them."""
     site = make_site(max_response_bytes=1 << 20)

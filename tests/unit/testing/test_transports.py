@@ -551,6 +551,16 @@ def test_close_with_unread_bytes_is_a_reset(world: World) -> None:
     assert events(world)[2:] == [("closed", "aborted")]
 
 
+@pytest.mark.parametrize("ended", ["close", "abort"])
+def test_who_has_ended_it_does_not_hear_of_the_end_behind_the_data(world: World, ended: str) -> None:
+    client = world.open()
+    world.recorder.on("data", ended)
+    client.push(b"ab")
+    client.shutdown()
+    world.settle()
+    assert world.recorder.names() == ["accept", "data", "closed"]
+
+
 def test_bytes_that_come_after_close_are_answered_with_a_reset(world: World) -> None:
     client = world.open()
     world.recorder.act(port_of(world), "close")
