@@ -63,6 +63,8 @@ ctypedef struct readiness_ops_t:
     void (*end)(readiness_t *readiness) noexcept nogil
     # What begin's error means here, beyond its errno; NULL: that says it. The whole entry may be NULL.
     const char *(*explain)(int error) noexcept nogil
+    # Buffers to receive into that are in use now; NULL: it has none of its own.
+    uint32_t (*buffers_in_use)(readiness_t *readiness) noexcept nogil
     # ---- A strategy that completes has system calls of its own: what it tells has been done already. All of these, or
     # NULL: accept4, recv, sendmsg, close. `fd` was added. What was asked goes out with the next wait, or flush.
     #

@@ -33,7 +33,7 @@ from ustack.kernel.counters cimport FILE_READS_GIVEN_UP, kernel_counters_as_dict
 from ustack.kernel.downcalls cimport downcalls_fill, listen_shared, listener_of
 from ustack.kernel.life cimport Copy, kernel_begin, kernel_clear, kernel_discard, kernel_free
 from ustack.kernel.processes cimport children_counters, children_signal
-from ustack.kernel.readiness cimport SERVES_ALL, SERVES_IN_PROCESSES, readiness_ops_t
+from ustack.kernel.readiness cimport SERVES_ALL, SERVES_IN_PROCESSES, readiness_ops_t, readiness_t
 from ustack.kernel.records cimport (
     CONTROL_NAME_BYTES, CONTROLS_MOST, KERNEL_APPLICATIONS, KERNEL_LISTENERS, kernel_t)
 from ustack.kernel.strategies cimport strategy_named
@@ -470,9 +470,14 @@ cdef class KernelTransport(Transport):
         return {**counters, "readiness_overflows": overflows, "readiness_shortages": shortages}
 
     def leaks(self) -> dict[str, int]:
-        """Records in use, by pool: all zero once every connection has ended."""
+        """Records in use, by pool: all zero once every connection has ended. receive_buffers: of io_uring, which its
+        connections share."""
+        cdef readiness_t *readiness = self.c.readiness
+        cdef uint32_t buffers = 0
+        if readiness != NULL and readiness.ops.buffers_in_use != NULL:
+            buffers = readiness.ops.buffers_in_use(readiness)
         return {"connections": self.c.conns.in_use, "pieces": self.c.pieces.in_use, "timers": self.c.wheel.armed,
-                "unread_bytes": self.c.unread_bytes}
+                "unread_bytes": self.c.unread_bytes, "receive_buffers": buffers}
 
     def __enter__(self) -> "KernelTransport":
         return self

@@ -375,6 +375,10 @@ cdef uint32_t receivable(readiness_t *readiness, int fd) noexcept nogil:
     return slot.queued + <uint32_t>waiting
 
 
+cdef uint32_t buffers_in_use(readiness_t *readiness) noexcept nogil:
+    return uring_of(readiness).buffers.taken_count
+
+
 # ---------------------------------------------------------------- what goes out
 
 cdef int send(readiness_t *readiness, int fd, const iovec *vector, lent_t **lent, uint32_t count) noexcept nogil:
@@ -417,6 +421,7 @@ COPYING.remove = remove
 COPYING.wait = wait
 COPYING.end = end
 COPYING.explain = explain
+COPYING.buffers_in_use = buffers_in_use
 COPYING.accept = accept
 COPYING.receive = receive
 COPYING.receivable = receivable
