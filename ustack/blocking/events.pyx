@@ -190,12 +190,12 @@ cdef uint32_t event_on_hand_over(application_t *app, const transport_t *transpor
         events.gil_taken += 1
     turn_charge(transport, HAND_OVER_UNITS)
     with gil:
-        told = tell(<EventApplication>events.application, transport, event)
+        told = deliver(<EventApplication>events.application, transport, event)
     events.told += told
     return told
 
 
-cdef uint32_t tell(EventApplication application, const transport_t *transport, event_t *event) noexcept:
+cdef uint32_t deliver(EventApplication application, const transport_t *transport, event_t *event) noexcept:
     """Tell every connection's events, from the first of the ring on."""
     cdef event_t *following
     cdef uint32_t kinds, holders, told = 0

@@ -79,7 +79,7 @@ cdef uint32_t upcalls_make(kernel_t *kernel, kernel_conn_t *conn) noexcept nogil
         return connected(kernel, conn)
     if not conn.flags & (ABORT | ENDED):
         happened = arrive(kernel, conn)
-    return happened + tell(kernel, conn)
+    return happened + call_after_data(kernel, conn)
 
 
 cdef uint32_t upcalls_make_read(kernel_t *kernel, kernel_conn_t *conn, const uint8_t *data,
@@ -94,7 +94,7 @@ cdef uint32_t upcalls_make_read(kernel_t *kernel, kernel_conn_t *conn, const uin
         conn.flags &= ~<uint32_t>OFFER
     if not conn.flags & (ABORT | ENDED):
         happened += arrived(kernel, conn, data, taken)
-    return happened + tell(kernel, conn)
+    return happened + call_after_data(kernel, conn)
 
 
 cdef bint arrived(kernel_t *kernel, kernel_conn_t *conn, const uint8_t *data, ssize_t taken) noexcept nogil:
@@ -220,7 +220,7 @@ cdef void rest_waits(kernel_t *kernel, kernel_conn_t *conn) noexcept nogil:
 
 # ---------------------------------------------------------------- what is told
 
-cdef uint32_t tell(kernel_t *kernel, kernel_conn_t *conn) noexcept nogil:
+cdef uint32_t call_after_data(kernel_t *kernel, kernel_conn_t *conn) noexcept nogil:
     """on_writable, on_eof, on_timeout."""
     cdef application_t *app
     cdef uint32_t happened = 0

@@ -35,7 +35,7 @@ cdef class MemoryTurns(Transport):
     cdef uint32_t arrive(self, memory_conn_t *record, MemoryClient client) except? 0xFFFFFFFF
     cdef int keep_rest(self, memory_conn_t *record, const uint8_t *data, size_t length) except -1
     cdef int offer_unread(self, memory_conn_t *record) except -1
-    cdef uint32_t tell(self, memory_conn_t *record, MemoryClient client) except? 0xFFFFFFFF
+    cdef uint32_t call_after_data(self, memory_conn_t *record, MemoryClient client) except? 0xFFFFFFFF
     cdef uint32_t depart(self, memory_conn_t *record, MemoryClient client) except? 0xFFFFFFFF
     cdef uint32_t finish(self, uint32_t index, memory_conn_t *record, MemoryClient client) except? 0xFFFFFFFF
     cdef int end(self, uint32_t index, close_reason_t why) except -1

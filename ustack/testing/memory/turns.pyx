@@ -135,7 +135,7 @@ cdef class MemoryTurns(Transport):
                 self.drop(index)
                 return happened
         happened += self.arrive(record, client)
-        happened += self.tell(record, client)
+        happened += self.call_after_data(record, client)
         return happened + self.finish(index, record, client)
 
     cdef uint32_t send_out(self, uint32_t index) except? 0xFFFFFFFF:
@@ -225,7 +225,7 @@ cdef class MemoryTurns(Transport):
                 record.reason = CLOSE_ABORTED
         return 0
 
-    cdef uint32_t tell(self, memory_conn_t *record, MemoryClient client) except? 0xFFFFFFFF:
+    cdef uint32_t call_after_data(self, memory_conn_t *record, MemoryClient client) except? 0xFFFFFFFF:
         """on_writable, on_eof, on_timeout."""
         cdef application_t *app
         cdef uint32_t happened = 0
