@@ -12,9 +12,12 @@ import pytest
 from tests.tree import ROOT, TOPS, sources
 
 DOCUMENTS = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md"]
-POINTER = re.compile(r"`((?:tests|ustack|server|tools|vagrant|\.ci)/[\w./*-]+|[A-Z]+\.md)`")
+TOPICS = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").glob("*.md"))
+POINTER = re.compile(r"`((?:tests|ustack|server|tools|vagrant|docs|\.ci)/[\w./*-]+|[A-Z]+\.md)`")
 # Short ones, below ustack/: `tcp/output.pyx`.
 SHORT = re.compile(r"`((?:[a-z_0-9]+/)+[\w*]+\.(?:pyx|pxd|pyi|py))`")
+# A name of several words: `rx_behind`, `TCB_ACK_NOW`. What it ends with may stand for any (`test_state_*`).
+NAME = re.compile(r"(?<![\w<>.-])[A-Za-z][A-Za-z0-9]*(?:_[A-Za-z0-9]+)+(?![\w*])")
 # A file named in a comment or docstring.
 FILE = re.compile(r"(?<![\w./*{}-])((?:[\w.]+/)*\w+\.(?:pyx|pxd|pxi|pyi|py|md))\b")
 
@@ -31,16 +34,16 @@ def is_there(name: str) -> bool:
     return any(path.as_posix() == name or path.as_posix().endswith(f"/{name}") for path in tree())
 
 
-@pytest.mark.parametrize("name", DOCUMENTS)
+@pytest.mark.parametrize("name", [*DOCUMENTS, *TOPICS])
 def test_every_path_that_a_document_names_exists(name: str) -> None:
     text = (ROOT / name).read_text()
     named = POINTER.findall(text)
-    assert named
+    assert named or name in TOPICS
     missing = [path for path in named if not list(ROOT.glob(path.rstrip("/")))]
     assert not missing
 
 
-@pytest.mark.parametrize("name", DOCUMENTS)
+@pytest.mark.parametrize("name", [*DOCUMENTS, *TOPICS])
 def test_every_short_path_that_a_document_names_exists(name: str) -> None:
     named = [path for path in SHORT.findall((ROOT / name).read_text()) if not POINTER.match(f"`{path}`")]
     missing = [path for path in named if not list((ROOT / "ustack").glob(path))]
@@ -70,6 +73,30 @@ def test_the_one_test_that_contributing_runs_is_there() -> None:
         text=True,
     )
     assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_every_name_that_a_document_names_is_somewhere(name: str) -> None:
+    """Of a function, a field, a setting or a file; counters are written in small letters."""
+    words = {path.stem for path in tree()}
+    for path in [*sources(), *(ROOT / "tests").rglob("*.py"), ROOT / "setup.py"]:
+        words.update(re.findall(r"\w+", path.read_text()))
+    quoted = re.findall(r"`([^`\n]+)`", (ROOT / name).read_text())
+    named = {word for text in quoted for word in NAME.findall(text)}
+    assert named
+    assert {word for word in named if not {word, word.upper()} & words} == set()
+
+
+def test_every_room_is_in_the_architecture() -> None:
+    text = (ROOT / "ARCHITECTURE.md").read_text()
+    rooms = [path.name for path in (ROOT / "ustack").iterdir() if (path / "__init__.py").exists()]
+    assert [room for room in rooms if f"`ustack/{room}/`" not in text] == []
+
+
+def test_every_file_of_the_server_is_in_the_architecture() -> None:
+    [words] = re.findall(r"^Inside `server/`.*?(?=\n\n)", (ROOT / "ARCHITECTURE.md").read_text(), re.M | re.S)
+    files = {path.stem for path in sources() if path.parent == ROOT / "server"} - {"__init__"}
+    assert files - set(re.findall(r"`(\w+)`", words)) == set()
 
 
 def test_every_file_that_a_source_names_exists() -> None:

@@ -45,8 +45,8 @@
 #
 # Units: bytes, microseconds where a name says _us, nanoseconds where it says _ns.
 #
-# Above: recovery. Read first: RFC 5681 section 3, RFC 9293 section 3.8.2. To add a control: a file like newreno.pyx, a
-# line in registry.pyx, a test like tests/unit/tcp/cc/test_newreno.py.
+# Above: recovery. Read first: RFC 5681 section 3, RFC 9293 section 3.8.2. To add a control: a file like newreno.pyx,
+# two lines in registry.pyx, a test like tests/unit/tcp/cc/test_newreno.py.
 
 from libc.stdint cimport int32_t, uint32_t, uint64_t
 

@@ -12,7 +12,6 @@ from ustack.tcp.cc.contract cimport cc_ops_t
 
 cdef enum:
     CC_FIRST = 0                    # the number of NewReno
-    CC_DEFAULT = 1                  # ... of CUBIC
     CC_ERR_UNKNOWN = -1             # no control has that name
     CC_ERR_TAKEN = -2               # another table has it
     CC_ERR_FULL = -3                # CC_MAX controls are registered

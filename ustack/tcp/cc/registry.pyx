@@ -79,5 +79,5 @@ def state_bytes(name: str) -> int:
 
 
 cc_register(newreno_ops())                  # CC_FIRST
-cc_register(cubic_ops())                    # CC_DEFAULT
+cc_register(cubic_ops())                    # what a Stack has that names none
 cc_register(bbr_ops())
