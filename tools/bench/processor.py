@@ -104,12 +104,16 @@ def cpu_ns(pids: list[int]) -> int:
 
 
 def memory_bytes(pids: list[int]) -> int:
-    """Proportional set size of these processes together: pages that several share are counted once."""
+    """Proportional set size of these processes together, without files: pages that several share are counted once.
+
+    A process's share of a library's pages falls while somebody else maps them: a load client of our own at work made
+    each of 100,000 connections of ours 34 bytes smaller than they were.
+    """
     found = 0
     for pid in pids:
         with contextlib.suppress(OSError):
             for line in Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii").splitlines():
-                if line.startswith("Pss:"):
+                if line.startswith(("Pss_Anon:", "Pss_Shmem:")):
                     found += int(line.split()[1]) * 1024
     return found
 

@@ -70,6 +70,37 @@ def test_workers_in_sessions_of_their_own_are_of_the_family():
     assert os.getpid() not in pids
 
 
+MAPS = """
+import mmap, sys
+with open(sys.argv[1], "rb") as file:
+    mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+for step in ("begin", "file", "memory"):
+    if step == "file":
+        touched = sum(mapped[at] for at in range(0, len(mapped), mmap.PAGESIZE))
+    if step == "memory":
+        own = bytearray(b"x") * len(mapped)
+    print(step, flush=True)
+    sys.stdin.readline()
+"""
+
+
+def test_memory_is_what_a_process_wrote_not_the_files_that_it_maps(tmp_path: Path):
+    size = 8 << 20
+    path = tmp_path / "mapped"
+    path.write_bytes(b"x" * size)
+    command = [sys.executable, "-c", MAPS, str(path)]
+    found = []
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdin is not None
+        for _ in range(3):
+            assert process.stdout.readline()
+            found.append(memory_bytes([process.pid]))
+            print(file=process.stdin, flush=True)
+    assert found[1] - found[0] < size // 8
+    assert size <= found[2] - found[1] < size + size // 8
+
+
 @pytest.fixture
 def bench(tmp_path: Path) -> Bench:
     return Bench(tmp_path, tmp_path, Wrk(tmp_path, 0), 0, 0, 1)

@@ -114,9 +114,9 @@ class Idle(Experiment):
     title = "Memory of an idle connection"
     asks = (
         "How many bytes does an open connection take that has asked once, in the processes of a server that has just "
-        "been started (proportional set size) and in the kernel's slabs? What the client's sockets take is measured "
-        "against ustack, which has none at its end (its own are those of its process alone), and taken off; and does "
-        "each of a sample of 100 still answer?"
+        "been started (proportional set size without files) and in the kernel's slabs? What the client's sockets take "
+        "is measured against ustack, which has none at its end (its own are those of its process alone), and taken "
+        "off; and does each of a sample of 100 still answer?"
     )
     unit = "bytes"
     lower_is_better = True
