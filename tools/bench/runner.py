@@ -2,8 +2,9 @@
 """Who is measured when: rounds, in each every experiment, in each of its points every contestant, one after another.
 
 The order of the contestants turns from round to round, so that nobody always follows the same. All of them run all the
-time: one that waits costs nothing (`idlecpu` measures it). What goes wrong with one contestant is its own matter. It is
-in its run's `errors`, the others go on, and one that has died is started again at its next turn, MOST_STARTS times.
+time: one that waits costs next to nothing (`idlecpu` measures it). Where that is too much, for the longest of many
+waits, the others are stopped meanwhile (`Experiment.alone`). What goes wrong with one contestant is its own matter. It
+is in its run's `errors`, the others go on, and one that has died is started again at its next turn, MOST_STARTS times.
 
 It must not: know a server or an experiment by name. Above: command. Below: experiments, contestants, records.
 """
@@ -14,6 +15,7 @@ import math
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 from ustack.lab import LabError
@@ -149,8 +151,12 @@ class Runner:
         contestant = turn.contestant
         try:
             self.wake(contestant)
-            before = CoreTimes.now()
-            outcome = turn.experiment.measure(self.bench, contestant, turn.point)
+            with ExitStack() as stack:
+                for other in self.bench.contestants.values() if turn.experiment.alone else ():
+                    if other is not contestant:
+                        stack.enter_context(other.stopped())
+                before = CoreTimes.now()
+                outcome = turn.experiment.measure(self.bench, contestant, turn.point)
         except Failures as error:
             outcome = Outcome(None, errors={self.how_it_is(contestant) or str(error): 1})
         use = SystemUse.between(before, CoreTimes.now())

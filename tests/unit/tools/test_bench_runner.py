@@ -5,10 +5,13 @@ import io
 import json
 import os
 import re
+import select
 import shutil
+import signal
 import subprocess
+import sys
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +34,7 @@ from ustack.tools.bench.records import Results, Writer
 from ustack.tools.bench.runner import MOST_STARTS, Runner
 from ustack.tools.generators import Load, LoadError
 from ustack.tools.pair import Pair
+from ustack.tools.servers import WITH_US
 
 
 class Alive:
@@ -139,6 +143,87 @@ def ran(tmp_path: Path, kinds: list[type[Contestant]], experiment: Experiment, r
         made.run_round(number)
     made.stop()
     return writer.results
+
+
+class Waiting(Still):
+    """A process that waits, and dies with its parent."""
+
+    name = "waiting"
+
+    def start(self) -> None:
+        command = [*WITH_US, "sleep", "1000"]
+        self.process = subprocess.Popen(command, start_new_session=True)
+
+    def stop(self) -> None:
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+
+class AlsoWaiting(Waiting):
+    name = "also"
+
+
+class Alone(Count):
+    """Who is stopped while one is measured, and goes on afterwards?"""
+
+    alone = True
+    points = ("one",)
+
+    def measure(self, bench: Bench, contestant: Contestant, point: str) -> Outcome:
+        for one in bench.contestants.values():
+            assert one.process is not None
+            if one is not contestant:
+                assert os.waitid(os.P_PID, one.process.pid, os.WSTOPPED) is not None
+                self.asked.append((one.name, "stopped"))
+            else:
+                assert os.waitid(os.P_PID, one.process.pid, os.WSTOPPED | os.WNOHANG) is None
+        return Outcome(1.0, Load(requests=10, seconds=1.0), errors={"wrong": 1} if contestant.name == "also" else {})
+
+
+@pytest.mark.usefixtures("plain")
+def test_who_is_measured_alone_has_the_others_stopped_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    alone, went_on = Alone(), list[str]()
+
+    def look(self: Waiting) -> None:
+        assert self.process is not None
+        if os.waitid(os.P_PID, self.process.pid, os.WCONTINUED | os.WNOHANG) is not None:
+            went_on.append(self.name)
+        stop(self)
+
+    stop = Waiting.stop
+    monkeypatch.setattr(Waiting, "stop", look)
+    ran(tmp_path, [Waiting, AlsoWaiting], alone, rounds=1)
+    assert alone.asked == [("also", "stopped"), ("waiting", "stopped")]
+    assert went_on == ["waiting", "also"]
+
+
+OF_WHOM_IS_KILLED = """
+import sys
+from pathlib import Path
+from tests.unit.tools.test_bench_runner import Waiting
+one = Waiting(Path(), Path(), 0)
+one.start()
+with one.stopped():
+    print(one.process.pid, flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_who_is_stopped_ends_with_a_bench_that_is_killed():
+    command = [sys.executable, "-c", OF_WHOM_IS_KILLED]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        stopped = os.pidfd_open(int(process.stdout.readline()))
+        try:
+            process.kill()
+            ready, _, _ = select.select([stopped], [], [], 60)
+            assert ready
+        finally:
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(stopped, signal.SIGKILL)
+            os.close(stopped)
 
 
 @pytest.mark.usefixtures("plain")

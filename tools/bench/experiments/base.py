@@ -61,7 +61,7 @@ class Experiment:
 
     everybody: all contestants take part, not only the main ones. checks: files that a contestant is asked for after
     each run, when nobody presses. files: all that it asks for, if those are more: they are checked at the start.
-    beside_s: what a run takes beyond its seconds.
+    beside_s: what a run takes beyond its seconds. alone: the other contestants are stopped meanwhile.
     """
 
     name = ""
@@ -70,6 +70,7 @@ class Experiment:
     unit = ""
     lower_is_better = False
     everybody = False
+    alone = False
     order = 100
     points: Sequence[str] = ()
     quick_points: Sequence[str] | None = None
