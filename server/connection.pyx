@@ -4,8 +4,8 @@
 from libc.stdint cimport uint32_t
 
 from ustack.application cimport conn_t, transport_t
-from ustack.server.exchange cimport exchange_clear, exchange_end, exchange_of, exchange_take
-from ustack.server.records cimport CLOSING, EXCHANGE_MASK, PHASE_LINGER, exchange_t, phase_t, server_t
+from ustack.server.exchange cimport exchange_clear, exchange_drop, exchange_end, exchange_of, exchange_take
+from ustack.server.records cimport CLOSING, EXCHANGE_MASK, PHASE_DRAIN, PHASE_LINGER, exchange_t, phase_t, server_t
 
 
 cdef exchange_t *exchange_begin(server_t *server, const transport_t *transport, conn_t *conn,
@@ -51,6 +51,9 @@ cdef void connection_close(server_t *server, const transport_t *transport, conn_
 
 cdef void connection_linger(server_t *server, const transport_t *transport, conn_t *conn) noexcept nogil:
     cdef exchange_t *exchange = exchange_of(server, conn)
+    if exchange != NULL and exchange.phase == PHASE_DRAIN:
+        exchange_drop(server, transport, conn)
+        exchange = NULL
     if exchange != NULL:
         exchange_clear(server, transport, conn, exchange)
     else:

@@ -9,6 +9,9 @@
 #            ──its file is read▶ LOADING ──hand-over──▶ (answer)
 #     (end): idle again, or LINGER and then tcp_close; tcp_close at once where nothing is left to deliver
 #
+# A client that reads slowly is in DRAIN for minutes: its record shrinks to the first part of one, if there is memory
+# for that. It is read and written as any other; what lies behind the first part is not there.
+#
 # This file takes records and gives them back with all that they name; connection, sending and receiving move them from
 # phase to phase. What is kept of requests is counted here. The records that keep a part of one are a list in order of
 # the first byte kept, so that the oldest can make room (receiving.pyx, request_hold); those that wait for Python are
@@ -20,7 +23,8 @@ from libc.stdint cimport uint32_t, uint64_t
 
 from ustack.application cimport conn_t, transport_t
 from ustack.buf.slab cimport slab_at
-from ustack.server.records cimport EXCHANGE_MASK, PHASE_LOADING, PHASE_UNDECIDED, exchange_t, phase_t, server_t
+from ustack.server.records cimport (
+    DRAINING, EXCHANGE_MASK, PHASE_LOADING, PHASE_UNDECIDED, exchange_t, phase_t, server_t)
 
 cdef int exchanges_begin(server_t *server, uint32_t limit) noexcept nogil   # 0, or -1 without memory
 cdef void exchanges_end(server_t *server) noexcept nogil                    # idempotent
@@ -30,6 +34,10 @@ cdef exchange_t *exchange_take(server_t *server, conn_t *conn, phase_t phase) no
 # Give back everything that the record names; the record stays, empty.
 cdef void exchange_clear(server_t *server, const transport_t *transport, conn_t *conn,
                          exchange_t *exchange) noexcept nogil
+# PHASE_DRAIN begins: give back what is behind the first part of the record, if that can be. `exchange` may be gone
+# then.
+cdef void exchange_shrink(server_t *server, const transport_t *transport, conn_t *conn,
+                          exchange_t *exchange) noexcept nogil
 # The connection has one: exchange_end looks.
 cdef void exchange_drop(server_t *server, const transport_t *transport, conn_t *conn) noexcept nogil
 # Log the response. missing: bytes of it that were not delivered.
@@ -52,7 +60,13 @@ cdef inline bint exchange_waits(const exchange_t *exchange) noexcept nogil:
 
 
 cdef inline exchange_t *exchange_at(const server_t *server, uint32_t index) noexcept nogil:
+    if index & DRAINING:
+        return <exchange_t *>slab_at(&server.drains, index & ~DRAINING)
     return <exchange_t *>slab_at(&server.exchanges, index)
+
+
+cdef inline uint32_t exchanges_in_use(const server_t *server) noexcept nogil:
+    return server.exchanges.in_use + server.drains.in_use
 
 
 # Which record the connection has; 0: none.

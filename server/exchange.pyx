@@ -12,25 +12,30 @@ from ustack.buf.slab cimport slab_alloc, slab_destroy, slab_init, slab_release
 from ustack.server.headtable cimport decision_free
 from ustack.server.logring cimport log_keep
 from ustack.server.records cimport (
-    EXCHANGE_MASK, NO_FILE, PHASE_LOADING, PHASE_SENDING, PHASE_UNDECIDED, UNDECIDED_RECORDS, exchange_t, phase_t,
-    server_t)
+    DRAIN_BYTES, DRAINING, EXCHANGE_MASK, NO_FILE, PHASE_DRAIN, PHASE_LOADING, PHASE_SENDING, PHASE_UNDECIDED,
+    UNDECIDED_RECORDS, exchange_t, phase_t, server_t)
 
 
 cdef int exchanges_begin(server_t *server, uint32_t limit) noexcept nogil:
     server.max_busy = limit
-    return slab_init(&server.exchanges, (sizeof(exchange_t) + 63) & ~63ULL, limit + UNDECIDED_RECORDS)
+    if slab_init(&server.exchanges, (sizeof(exchange_t) + 63) & ~63ULL, limit + UNDECIDED_RECORDS) != 0:
+        return -1
+    return slab_init(&server.drains, DRAIN_BYTES, limit)
 
 
 cdef void exchanges_end(server_t *server) noexcept nogil:
     if server.exchanges.record_bytes:
         slab_destroy(&server.exchanges)
         server.exchanges.record_bytes = 0
+    if server.drains.record_bytes:
+        slab_destroy(&server.drains)
+        server.drains.record_bytes = 0
 
 
 cdef exchange_t *exchange_take(server_t *server, conn_t *conn, phase_t phase) noexcept nogil:
     cdef uint32_t index = 0
     cdef exchange_t *exchange
-    if phase == PHASE_UNDECIDED or server.exchanges.in_use < server.max_busy:
+    if phase == PHASE_UNDECIDED or exchanges_in_use(server) < server.max_busy:
         index = slab_alloc(&server.exchanges)
     if index == 0:
         server.stats.busy_refused += 1
@@ -61,9 +66,33 @@ cdef void exchange_clear(server_t *server, const transport_t *transport, conn_t 
     exchange.file = NO_FILE
 
 
+cdef void exchange_shrink(server_t *server, const transport_t *transport, conn_t *conn,
+                          exchange_t *exchange) noexcept nogil:
+    cdef uint32_t index = slab_alloc(&server.drains)
+    cdef exchange_t *drain
+    exchange.phase = PHASE_DRAIN
+    if index == 0:
+        return
+    drain = exchange_at(server, index | DRAINING)
+    drain.phase = PHASE_DRAIN
+    drain.flags = exchange.flags
+    drain.file = exchange.file
+    drain.generation = exchange.generation
+    drain.body = exchange.body
+    exchange.body = NULL
+    exchange_drop(server, transport, conn)
+    conn.user_data |= index | DRAINING
+
+
 cdef void exchange_drop(server_t *server, const transport_t *transport, conn_t *conn) noexcept nogil:
-    exchange_clear(server, transport, conn, exchange_of(server, conn))
-    slab_release(&server.exchanges, exchange_index(conn))
+    cdef uint32_t index = exchange_index(conn)
+    cdef exchange_t *exchange = exchange_at(server, index)
+    if index & DRAINING:
+        lent_unref(exchange.body)
+        slab_release(&server.drains, index & ~DRAINING)
+    else:
+        exchange_clear(server, transport, conn, exchange)
+        slab_release(&server.exchanges, index)
     conn.user_data &= ~EXCHANGE_MASK
 
 

@@ -40,6 +40,7 @@ cdef enum:
     PATH_BEGIN = 1                  # server_t.path_bytes: a segment of a normal path may begin with it
     PATH_GO_ON = 2                  # it may stand in a segment
     EXTENSION_BYTES = 15
+    DRAIN_BYTES = 32                # of an exchange_t, rounded up to what a slab takes
     ENTITY_TAG_BYTES = 52           # three numbers of 64 bits in hexadecimal, in quotes
     SHAPES_MAX = 64
     SHAPE_BYTES = 1024
@@ -47,17 +48,19 @@ cdef enum:
 
 # conn.user_data: 0 for an idle connection, which owns nothing here.
 #     63       62 .. 32                     31 .. 0
-#     CLOSING  bytes queued when last       index of its exchange_t, 0: none
-#              looked at, for stalls
+#     CLOSING  bytes queued when last       index of its exchange_t, 0: none; with the highest bit, DRAINING,
+#              looked at, for stalls        in the slab of those that have only their first part
 cdef extern from *:
     """
     #define USTACK_EXCHANGE_MASK UINT64_C(0xFFFFFFFF)
+    #define USTACK_DRAINING UINT32_C(0x80000000)
     #define USTACK_CLOSING (UINT64_C(1) << 63)
     #define USTACK_SEEN_MASK UINT64_C(0x7FFFFFFF)
     #define USTACK_SEEN_SHIFT 32
     #define USTACK_NO_FILE UINT32_C(0xFFFFFFFF)
     """
     const uint64_t EXCHANGE_MASK "USTACK_EXCHANGE_MASK"
+    const uint32_t DRAINING "USTACK_DRAINING"
     const uint64_t CLOSING "USTACK_CLOSING"
     const uint64_t SEEN_MASK "USTACK_SEEN_MASK"
     const int SEEN_SHIFT "USTACK_SEEN_SHIFT"
@@ -218,19 +221,22 @@ cdef enum exchange_flags_t:
 
 # What only a connection in the middle of something holds.
 ctypedef struct exchange_t:
+    # ---- all that PHASE_DRAIN needs, which lasts for as long as a client reads a large file: DRAIN_BYTES, in a slab of
+    # its own (exchange_shrink)
     uint8_t phase
     uint8_t flags
     uint16_t status
-    uint32_t head_length
-    uint32_t head_capacity
     uint32_t file                   # of `body`
     uint32_t generation
     uint32_t log_split
+    lent_t *body                    # a mapping, or NULL
+    # ---- nothing from here on is touched in PHASE_DRAIN
+    uint32_t head_length
+    uint32_t head_capacity
     uint8_t *head
     lent_t *first                   # the ready-made part
     uint64_t first_at
     uint64_t first_left
-    lent_t *body                    # a mapping, or NULL
     uint64_t body_at
     uint64_t body_left
     uint64_t body_bytes             # of the whole response
@@ -362,6 +368,7 @@ ctypedef struct server_t:
     shape_t shapes[SHAPES_MAX]
     # ---- connections in the middle of something (exchange)
     slab_t exchanges
+    slab_t drains                   # first parts of exchange_t
     uint32_t max_busy
     ilist_t request_order           # exchanges that keep a part of a request, for longest first
     ilist_t undecided               # exchanges whose heads Python has to decide, in the order in which they came

@@ -6,14 +6,14 @@ from libc.stdint cimport int64_t, uint8_t, uint64_t
 from ustack.application cimport conn_t, transport_t
 from ustack.buf.lent cimport lent_ref, lent_t, lent_unref
 from ustack.server.connection cimport connection_abort, connection_close, exchange_begin
-from ustack.server.exchange cimport exchange_log, exchange_of
+from ustack.server.exchange cimport exchange_log, exchange_of, exchange_shrink
 from ustack.server.filetable cimport file_fresh
 from ustack.server.logring cimport log_keep
 from ustack.server.ready cimport ready_refresh
 from ustack.server.records cimport (
     CLOSING, DECISION_CLOSE, DECISION_FULL, DECISION_HEAD_ONLY, EXCHANGE_CLOSE, EXCHANGE_CONTINUE, EXCHANGE_EOF,
-    EXCHANGE_MAPPED, EXCHANGE_TAIL, NO_FILE, PHASE_BODY, PHASE_DRAIN, PHASE_SENDING, decision_t, exchange_t, ready_t,
-    server_t, variant_t)
+    EXCHANGE_MAPPED, EXCHANGE_TAIL, NO_FILE, PHASE_BODY, PHASE_SENDING, decision_t, exchange_t, ready_t, server_t,
+    variant_t)
 
 # What a decision comes to now.
 ctypedef struct reply_t:
@@ -140,7 +140,7 @@ cdef void send_more(server_t *server, const transport_t *transport, conn_t *conn
         response_end(server, transport, conn, exchange.flags)
         return
     # Segments will still be built from the mapping; if the file is cut meanwhile, the end must not look like success.
-    exchange.phase = PHASE_DRAIN
+    exchange_shrink(server, transport, conn, exchange)
     transport.want_writable(transport, conn)
 
 

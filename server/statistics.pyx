@@ -6,6 +6,8 @@ It must not: change anything. Above: http. Below: records.
 
 import os
 
+from libc.stdint cimport uint64_t
+
 from ustack.server.records cimport STATUS_CLASSES
 
 
@@ -24,6 +26,8 @@ cdef dict statistics_of(server_t *server):
     found["heads_bytes"] = server.decision_bytes
     found["request_bytes"] = server.request_bytes
     found["response_bytes"] = server.ledger.bytes if server.ledger != NULL else 0
-    found["connections_busy"] = server.exchanges.in_use
+    found["connections_busy"] = server.exchanges.in_use + server.drains.in_use
+    found["busy_bytes"] = (<uint64_t>server.exchanges.in_use * server.exchanges.record_bytes
+                           + <uint64_t>server.drains.in_use * server.drains.record_bytes)
     found["log_error"] = os.strerror(server.log.error) if server.log.error else None
     return found

@@ -72,6 +72,17 @@ def test_a_client_that_stops_reading_after_close_is_given_up(make_site: Callable
     assert (site.stats()["connections_open"], site.stats()["stalled_aborted"]) == (0, 1)
 
 
+def test_a_slow_reader_costs_half_a_cache_line_here(make_site: Callable[..., Site]) -> None:
+    """Of a large file, while it is read, and nothing afterwards; the rest of what it costs is TCP's."""
+    site = small_window(make_site)
+    client = site.client()
+    client.connection.send(get("/middle"))
+    site.settle()
+    assert (site.stats()["connections_busy"], site.stats()["busy_bytes"]) == (1, 32)
+    client.read_until(1 << 30)
+    assert site.stats()["busy_bytes"] == 0
+
+
 def test_what_follows_a_delivered_response_is_read_for_a_bounded_time_and_size(tcp_site: Site) -> None:
     chatty, silent = tcp_site.client(), tcp_site.client()
     for client in (chatty, silent):
