@@ -26,6 +26,7 @@ class LoadClient(Application):
         timeout_ns: int = 10_000_000_000,
         requests_most: int = 0,
         read_bytes_per_second: float = 0.0,
+        read_step_bytes: int = 0,
         to_head: bool = False,
         status: int = 0,
         any_length: bool = False,

@@ -15,7 +15,7 @@ from ustack.base.bytestring cimport data_of, size_of
 from ustack.buf.lent cimport lent_from_copy, lent_unref
 from ustack.tools.load.histogram cimport Histogram, histogram_record
 from ustack.tools.load.records cimport (
-    CLIENT_CLOSED, CLIENT_DUE, CLIENT_IDLE, CLIENT_LISTED, CLIENT_OPENING, CLIENT_PARTING, CLIENT_TIMED,
+    CLIENT_BEHIND, CLIENT_CLOSED, CLIENT_DUE, CLIENT_IDLE, CLIENT_LISTED, CLIENT_OPENING, CLIENT_PARTING, CLIENT_TIMED,
     CLIENT_WAITING, OUTCOME_BAD_LENGTH, OUTCOME_BODY, OUTCOME_CLOSED, OUTCOME_CUT, OUTCOME_HEAD_TOO_LONG, OUTCOME_KINDS,
     OUTCOME_LENGTH, OUTCOME_MALFORMED, OUTCOME_NO_PORT, OUTCOME_OK, OUTCOME_OPEN_FAILED, OUTCOME_OPEN_TIMEOUT,
     OUTCOME_REFUSED, OUTCOME_RESET, OUTCOME_STATUS, OUTCOME_TIMEOUT, OUTCOME_UNANSWERED, OUTCOME_UNASKED,
@@ -31,8 +31,9 @@ cdef enum:
     ENDS_MOST = 16                          # connections without an answer in a row, opened one after the other
     RESPONSE_UNITS = 2                      # of a turn, for reading a small one (turn_charge)
     HASH_UNIT_SHIFT = 7                     # bytes hashed for one unit more
-    READ_STEPS_PER_SECOND = 10              # of a slow reader, but
-    READ_STEP_BYTES_LEAST = 1460            # no smaller ones than that
+    READ_STEPS_PER_SECOND = 10              # of a slow reader, unless it is told how large they are; but
+    READ_STEP_BYTES_LEAST = 1448            # no smaller ones: a segment on Ethernet, with timestamps
+    READ_STEP_BYTES_MOST = 1 << 29          # the largest window
     CONNECTIONS_MOST = 1 << 28
     QUESTIONS_MOST = 1 << 20
 
@@ -327,25 +328,41 @@ cdef void complete(load_t *load, client_t *client, bint more_came) noexcept nogi
 
 # ---------------------------------------------------------------- slow readers
 
-cdef inline double step_bytes(const load_t *load) noexcept nogil:
-    cdef double step = load.read_per_ns * 1e9 / READ_STEPS_PER_SECOND
-    return step if step > READ_STEP_BYTES_LEAST else READ_STEP_BYTES_LEAST
-
-
-cdef size_t allowed(load_t *load, client_t *client) noexcept nogil:
-    """What it may read now: a line that was idle does not catch up, so one step at most."""
-    cdef double step = step_bytes(load)
+cdef inline void fill_up(load_t *load, client_t *client) noexcept nogil:
+    """What its line has brought. One that was idle does not catch up, so a step at most; one whose reader was late has
+    gone on meanwhile, so that the rate is what was asked for, however busy this process is."""
     client.allowance += load.read_per_ns * <double>(load.now_ns - client.read_at_ns)
     client.read_at_ns = load.now_ns
-    if client.allowance > step:
-        client.allowance = step
-    return <size_t>client.allowance
+    if client.allowance > load.step_bytes and not client.flags & CLIENT_BEHIND:
+        client.allowance = load.step_bytes
+    client.flags &= <uint8_t>~CLIENT_BEHIND
 
 
-cdef void read_later(load_t *load, client_t *client) noexcept nogil:
-    """As soon as a whole step may be read."""
+cdef uint32_t read_now(load_t *load, client_t *client, size_t there) noexcept nogil:
+    """Of so many bytes that are there. A step is read whole, or what there is if that is less: its reader waits until
+    that much has come over its line. Bytes read one by one would open the window by what no segment is worth. Who is
+    late reads all steps that have come meanwhile."""
+    cdef uint32_t wanted = load.step_bytes if there > load.step_bytes else <uint32_t>there
+    cdef double steps
+    if client.step_left == 0:
+        fill_up(load, client)
+        if client.allowance < wanted:
+            read_later(load, client, wanted)
+            return 0
+        steps = client.allowance // load.step_bytes * load.step_bytes
+        if steps > wanted:
+            wanted = <uint32_t>min(steps, <double>there)
+        client.allowance -= wanted
+        client.step_left = wanted
+    return client.step_left
+
+
+cdef void read_later(load_t *load, client_t *client, uint32_t wanted) noexcept nogil:
+    """As soon as so many bytes may be read."""
+    cdef double missing = wanted - client.allowance
+    client.flags |= CLIENT_TIMED
     load.transport.set_timeout(load.transport, client.conn,
-                               <uint64_t>((step_bytes(load) - client.allowance) / load.read_per_ns) + 1)
+                               <uint64_t>(missing / load.read_per_ns) + 1 if missing > 0 else 1)
 
 
 # ---------------------------------------------------------------- upcalls
@@ -374,6 +391,8 @@ cdef int on_accept(application_t *app, const transport_t *transport, conn_t *con
     histogram_record(load.opened, load.now_ns - client.asked_ns)
     client.state = CLIENT_IDLE
     client.read_at_ns = load.now_ns
+    client.allowance = 0
+    client.step_left = 0
     transport.set_option(transport, conn, OPTION_NODELAY, 1)
     if client.flags & CLIENT_DUE:
         client.flags &= <uint8_t>~CLIENT_DUE
@@ -395,7 +414,7 @@ cdef size_t on_data(application_t *app, const transport_t *transport, conn_t *co
                     size_t length) noexcept nogil:
     cdef load_t *load = load_of(app)
     cdef client_t *client = client_of(conn)
-    cdef size_t used = 0, take = length
+    cdef size_t used = 0, take = length, there = length
     cdef int status
     if client == NULL:
         return length
@@ -407,26 +426,31 @@ cdef size_t on_data(application_t *app, const transport_t *transport, conn_t *co
         again(load, client, True)
         return length
     if load.read_per_ns > 0:
-        take = allowed(load, client)
+        there = max(length, transport.receivable(transport, conn))     # a frame is in no queue
+        take = read_now(load, client, there)
+        if take == 0:
+            return 0
         if take > length:
             take = length
-        if take == 0:
-            read_later(load, client)
-            return 0
-        client.allowance -= take
+        client.step_left -= <uint32_t>take
         client.asked_ns = load.now_ns       # it gets on: its timeout is one of silence
     status = response_read(&load.reader, &client.response, data, take, &used)
     turn_charge(transport, RESPONSE_UNITS)
     load.all.bytes += used
     if in_window(load, load.now_ns):
         load.measured.bytes += used
+        if load.readings != NULL:
+            load.readings[client - load.clients] += used
     if client.response.flags & RESPONSE_HASHED:
         turn_charge(transport, <uint32_t>(used >> HASH_UNIT_SHIFT))
     if status == READ_MORE:
         if take < length:
-            read_later(load, client)
+            there -= take
+            read_later(load, client, load.step_bytes if there > load.step_bytes else <uint32_t>there)
         return take
     if status == READ_COMPLETE:
+        client.allowance += client.step_left            # of the next response
+        client.step_left = 0
         complete(load, client, used < length)
     else:
         fail(load, client, outcome_of_reading(status), True)
@@ -475,7 +499,7 @@ cdef void on_timeout(application_t *app, const transport_t *transport, conn_t *c
     if client.state != CLIENT_WAITING:
         return
     if load.read_per_ns > 0 and transport.receivable(transport, conn) > 0:
-        client.flags |= CLIENT_TIMED
+        client.flags |= CLIENT_TIMED | CLIENT_BEHIND
         transport.set_timeout(transport, conn, load.timeout_ns)     # on_data sets a shorter one if it leaves something
         transport.resume(transport, conn)
         return
@@ -667,10 +691,42 @@ cdef dict tally_of(const tally_t *tally):
     }
 
 
+cdef dict readers_of(const load_t *load, uint64_t measured_ns):
+    """How evenly slow readers were served (summary.py says what each means)."""
+    cdef double due = load.read_per_ns * measured_ns, total = 0, squares = 0
+    cdef uint64_t least = UINT64_MAX, most = 0, read_bytes
+    cdef uint32_t i, served = 0
+    for i in range(load.count):
+        read_bytes = load.readings[i]
+        total += read_bytes
+        squares += <double>read_bytes * read_bytes
+        least = min(least, read_bytes)
+        most = max(most, read_bytes)
+        served += read_bytes > 0 and read_bytes + <double>load.step_bytes >= due
+    return {
+        "step_bytes": load.step_bytes,
+        "due_bytes": due,
+        "least_bytes": least,
+        "most_bytes": most,
+        "served": served,
+        "fairness": total * total / (load.count * squares) if squares else 0.0,
+    }
+
+
+cdef uint32_t step_of(double bytes_per_second, uint32_t given):
+    """What a slow reader reads at once."""
+    cdef double step = bytes_per_second / READ_STEPS_PER_SECOND
+    if given:
+        return given
+    if step < READ_STEP_BYTES_LEAST:
+        return READ_STEP_BYTES_LEAST
+    return <uint32_t>step if step < READ_STEP_BYTES_MOST else READ_STEP_BYTES_MOST
+
+
 cdef class LoadClient(Application):
     """LoadClient(server, port, requests, *, connections=1, keep_alive=True, rate=0.0, poisson=False, ramp_ns=0,
-timeout_ns=10_000_000_000, requests_most=0, read_bytes_per_second=0.0, to_head=False, status=0, any_length=False,
-bodies=None, hash_every=64, openings=256, seed=1)
+timeout_ns=10_000_000_000, requests_most=0, read_bytes_per_second=0.0, read_step_bytes=0, to_head=False, status=0,
+any_length=False, bodies=None, hash_every=64, openings=256, seed=1)
 --
 
     Asks `server` (an IPv4 address) for `requests`, in turn, on so many connections.
@@ -679,9 +735,10 @@ bodies=None, hash_every=64, openings=256, seed=1)
     rate: per second, 0: closed loop. poisson: gaps that vary as with independent users. ramp_ns: the rate and the
     connections grow to the whole within this time, which is not measured. timeout_ns: for a connection to open, and for
     a response; of a slow reader's, for silence. requests_most: ends a closed loop. read_bytes_per_second: what each
-    connection reads. status: what every response must have; 0: any of class 2xx. bodies: (bytes, hash of responses or
-    None) of each request's response, where it is known. hash_every: one response in so many is hashed; 0: none.
-    openings: handshakes under way at once.
+    connection reads, read_step_bytes at once (0: those of a tenth of a second, or 1,448): by so much its window opens
+    each time, where that is less than the window. status: what every response must have; 0: any of class 2xx. bodies:
+    (bytes, hash of responses or None) of each request's response, where it is known. hash_every: one response in so
+    many is hashed; 0: none. openings: handshakes under way at once.
     """
 
     def __cinit__(self, *args: object, **kwargs: object) -> None:
@@ -705,7 +762,7 @@ bodies=None, hash_every=64, openings=256, seed=1)
     def __init__(self, server: str, port: int, requests: list[bytes], *, connections: int = 1,
                  keep_alive: bool = True, rate: float = 0.0, poisson: bool = False, ramp_ns: int = 0,
                  timeout_ns: int = 10_000_000_000, requests_most: int = 0, read_bytes_per_second: float = 0.0,
-                 to_head: bool = False, status: int = 0, any_length: bool = False,
+                 read_step_bytes: int = 0, to_head: bool = False, status: int = 0, any_length: bool = False,
                  bodies: list[tuple[int, int | None]] | None = None, hash_every: int = 64, openings: int = 256,
                  seed: int = 1) -> None:
         cdef load_t *load = &self.load
@@ -728,6 +785,8 @@ bodies=None, hash_every=64, openings=256, seed=1)
         if rate and requests_most:
             raise ValueError("requests_most is for a closed loop: a rate and a duration say how many there are")
         load.read_per_ns = read_bytes_per_second / 1e9
+        load.step_bytes = step_of(read_bytes_per_second,
+                                  <uint32_t>whole("read_step_bytes", read_step_bytes, 0, READ_STEP_BYTES_MOST))
         if not keep_alive:
             load.openings_most = load.count
         schedule_init(&load.schedule, rate, poisson, load.ramp_ns, <uint64_t>whole("seed", seed, 0, UINT64_MAX))
@@ -735,6 +794,10 @@ bodies=None, hash_every=64, openings=256, seed=1)
         load.clients = <client_t *>calloc(load.count, sizeof(client_t))
         if load.clients == NULL:
             raise MemoryError
+        if read_bytes_per_second:
+            load.readings = <uint64_t *>calloc(load.count, sizeof(uint64_t))
+            if load.readings == NULL:
+                raise MemoryError
 
     cdef void make_questions(self, list requests, object bodies) except *:
         cdef load_t *load = &self.load
@@ -768,6 +831,7 @@ bodies=None, hash_every=64, openings=256, seed=1)
         for i in range(self.load.question_count):
             lent_unref(self.load.questions[i].bytes)
         free(self.load.questions)
+        free(self.load.readings)
         free(self.load.clients)
 
     cdef void begin_at(self, uint64_t now_ns, uint64_t duration_ns) except *:
@@ -806,10 +870,12 @@ bodies=None, hash_every=64, openings=256, seed=1)
         cdef load_t *load = &self.load
         started = load.measured_from_ns != UINT64_MAX
         ended_ns = min(load.now_ns, load.until_ns)
+        measured_ns = ended_ns - load.measured_from_ns if started and ended_ns > load.measured_from_ns else 0
         return {
             "all": tally_of(&load.all),
             "measured": tally_of(&load.measured),
-            "measured_ns": ended_ns - load.measured_from_ns if started and ended_ns > load.measured_from_ns else 0,
+            "measured_ns": measured_ns,
+            "readers": None if load.readings == NULL else readers_of(load, measured_ns),
             "opened_in_ns": load.measured_from_ns - load.began_ns if started and load.keeps_alive else None,
             "in_time": load.in_time,
             "due": load.schedule.taken,

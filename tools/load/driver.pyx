@@ -23,7 +23,7 @@ from ustack.tools.load.records cimport load_t
 
 cdef enum:
     SLICE_NS = 100000000                    # between two looks at signals
-    LINGER_NS = 1000000000                  # at the end, for FINs
+    LINGER_NS = 1000000000                  # at the end: a server that answers no FIN for so long is gone
     PART_LEAST_NS = 1000000                 # between two parts: RSTs, where bytes wait unread, have no answer
     PART_MOST_NS = 10000000                 # the longest wait for FINs to be answered before more are sent
 
@@ -87,30 +87,41 @@ cdef class Driver:
         finally:
             engine.leave()
 
-    def finish(self) -> int:
+    def finish(self, linger_ns: int = LINGER_NS) -> int:
         """Count what is left, and end the connections, some at a time, so that few FINs are unanswered at once: a link
         drops most of 10,000 frames, and the server would keep those connections, and answer the next client's SYNs
-        from their ports with challenges. The last FINs have a second to be answered. How many times some were ended.
+        from their ports with challenges. The last FINs have linger_ns to be answered. Where none has been for so long,
+        and too many wait for it, nobody is there: the other connections are left as they are. How many times some were
+        ended.
         """
         cdef Engine engine = self.engine
-        cdef uint64_t until_ns = 0, part_ns = 0, now_ns
+        cdef uint64_t most_ns = <uint64_t>whole("linger_ns", linger_ns, 1, INT64_MAX)
+        cdef uint64_t heard_ns, part_ns = 0, now_ns
+        cdef uint32_t unanswered = 0
         cdef bint more = True
         parts = 0
         engine.enter("Driver.finish()")
         try:
             now_ns = clock_monotonic_ns()
+            heard_ns = now_ns
             load_finish(&self.client.load, now_ns)
-            while engine.alive and engine.c.link_error == 0 and (
-                    more or (engine.c.tcp.orphans > 0 and now_ns < until_ns)):
+            while engine.alive and engine.c.link_error == 0 and (more or engine.c.tcp.orphans > 0):
+                unanswered = engine.c.tcp.orphans
+                if unanswered < <uint32_t>PARTED_AT_ONCE:
+                    heard_ns = now_ns                   # or has not been asked enough to tell
+                if now_ns - (heard_ns if more else part_ns) >= most_ns:
+                    break
                 if more and now_ns >= part_ns + (
-                        PART_LEAST_NS if engine.c.tcp.orphans < <uint32_t>PARTED_AT_ONCE else PART_MOST_NS):
+                        PART_LEAST_NS if unanswered < <uint32_t>PARTED_AT_ONCE else PART_MOST_NS):
                     more = load_part(&self.client.load)
                     parts += 1
                     part_ns = now_ns
-                    until_ns = now_ns + LINGER_NS
+                    unanswered = engine.c.tcp.orphans
                 engine.turn(now_ns)
                 engine.between_turns()
                 now_ns = clock_monotonic_ns()
+                if engine.c.tcp.orphans < unanswered:
+                    heard_ns = now_ns
         finally:
             engine.leave()
         return parts

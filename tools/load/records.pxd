@@ -26,6 +26,7 @@ cdef enum client_flag_t:
     CLIENT_LISTED = 1           # in the list of the idle, though it may be so no more
     CLIENT_TIMED = 2            # the connection's timeout is on
     CLIENT_DUE = 4              # `due_ns` is that of a request which waits for the connection to be open
+    CLIENT_BEHIND = 8           # a slow reader's: bytes have waited for its line ever since `read_at_ns`
 
 # How a request ended, or a connection that was to carry one. Names: OUTCOMES in client.pyx.
 cdef enum outcome_t:
@@ -76,8 +77,9 @@ ctypedef struct client_t:
     uint8_t state               # client_state_t
     uint8_t flags               # client_flag_t
     uint8_t ends                # connections that have ended since the last whole response, the one it came on included
-    uint64_t read_at_ns         # slow readers: when `allowance` was last filled up
-    double allowance            # bytes that may be read now
+    uint32_t step_left          # slow readers: bytes of the step that is being read
+    uint64_t read_at_ns         # ... when `allowance` was last filled up
+    double allowance            # ... bytes that may be read now, beside `step_left`
 
 ctypedef struct list_t:
     uint32_t first              # index + 1
@@ -110,9 +112,11 @@ ctypedef struct load_t:
     uint64_t ramp_ns
     uint64_t requests_most      # 0: no limit
     double read_per_ns          # bytes per ns that a connection reads; 0: as they come
+    uint32_t step_bytes         # slow readers: at once
     uint32_t expected_status    # 0: any of class 2xx
     # ---- how it is
     client_t *clients
+    uint64_t *readings          # slow readers: bytes that each has read in the measured part. NULL: they are not slow
     question_t *questions
     schedule_t schedule
     reader_t reader

@@ -32,6 +32,7 @@ class Load:
     timeout_ns: int = 10 * SECOND_NS
     requests_most: int = 0
     read_bytes_per_second: float = 0.0
+    read_step_bytes: int = 0
     to_head: bool = False
     status: int = 0
     any_length: bool = False

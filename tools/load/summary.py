@@ -77,6 +77,10 @@ class Summary:
     most_open: int = 0
     opened_in_s: float | None = None  # all of them, or as many as could be; of kept ones, ramps included
     latency_unanswered: int = 0  # requests in `latency_us` to which no whole response came
+    # Of slow readers, in the measured part: step_bytes that each reads at once; due_bytes at its rate; least_bytes and
+    # most_bytes that one has read; served: how many have read what was due, but for a step; fairness: Jain's index of
+    # what they have read, 1.0 if all the same (steps make it less: with n of them due, 1 / (1 + 1 / 4n^2) at the least)
+    readers: dict[str, float] | None = None
 
     @property
     def requests_per_second(self) -> float:
@@ -141,6 +145,7 @@ def summarise(
         most_open=stats["most_open"],
         opened_in_s=None if stats["opened_in_ns"] is None else stats["opened_in_ns"] / 1e9,
         latency_unanswered=unanswered.total if rate else 0,
+        readers=stats["readers"],
     )
 
 
@@ -182,6 +187,9 @@ def show(console: Console, summary: Summary, title: str) -> None:
     if summary.opening_us:
         opening = summary.opening_us
         table.add_row("connections opened, p50, p99", f"{time_text(opening['p50'])}, {time_text(opening['p99'])}")
+    if summary.readers:
+        table.add_row("slow readers served at their rate", f"{summary.readers['served']:,}")
+        table.add_row("fairness among them (Jain)", f"{summary.readers['fairness']:.4f}")
     for kind, count in sorted(summary.errors.items()):
         table.add_row(f"error: {kind}", f"{count:,}")
     if not summary.errors:

@@ -66,6 +66,11 @@ FILE = click.Path(path_type=Path)
 @click.option("--header", "-H", multiple=True, metavar="NAME:VALUE", help="Again for each.")
 @click.option("--body", type=FILE, metavar="FILE", help="Sent with each request.")
 @click.option("--read-rate", metavar="RATE", help="Each connection reads no faster: 28.8k, 1mbit.")
+@click.option(
+    "--read-step",
+    metavar="SIZE",
+    help="... and so much at once.  [default: of 100 ms, or a segment]",
+)
 @click.option("--status", type=click.IntRange(0, 599), default=0, help="What responses must have.  [default: 2xx]")
 @click.option("--any-length", is_flag=True, help="Lengths that differ from a path's first good response are no error.")
 @click.option("--files", type=FILE, metavar="DIR", help="What the paths' bodies must be: compared by length and hash.")

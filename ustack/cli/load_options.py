@@ -23,6 +23,10 @@ from ustack.tools.load.running import Load
 MEMORY = "memory"
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 SLOW_WINDOW_BYTES = 16384  # a slow reader's window: what it has not read must not all be on its side
+KEPT_BESIDE_BYTES = 9216  # most that memory for a window is larger: pages at both of its ends, their table, a record
+RX_MEMORY_BYTES = 512 << 20  # of all connections, where they are not slow
+RX_MEMORY_MOST_BYTES = (1 << 32) - 1
+READ_STEP_MOST_BYTES = 1 << 28  # half of the largest window
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,7 @@ class Options:
     header: tuple[str, ...] = ()
     body: Path | None = None
     read_rate: str | None = None
+    read_step: str | None = None
     status: int = 0
     any_length: bool = False
     files: Path | None = None
@@ -102,9 +107,24 @@ def check(options: Options) -> Checked:
     load = _load(options, bodies)
     settings = dict(options.settings)
     if load.read_bytes_per_second:
-        settings.setdefault("rcv_buffer_bytes", SLOW_WINDOW_BYTES)
-        settings.setdefault("rcv_buffer_max_bytes", settings["rcv_buffer_bytes"])
+        _settle_readers(load, settings)
     return Checked(target, requests, load, _plan(options, target), settings)
+
+
+def _settle_readers(load: Load, settings: dict[str, int]) -> None:
+    """Slow readers fill their windows: these are small, and there is memory for all of them."""
+    window = settings.setdefault("rcv_buffer_bytes", max(SLOW_WINDOW_BYTES, 2 * load.read_step_bytes))
+    settings.setdefault("rcv_buffer_max_bytes", window)
+    if load.read_step_bytes > window:
+        raise LabError(f"--read-step {load.read_step_bytes}: more than the window (rcv_buffer_bytes), {window}")
+    wanted = load.connections * (window + KEPT_BESIDE_BYTES)
+    if wanted > settings.get("rx_memory_bytes", RX_MEMORY_MOST_BYTES):
+        raise LabError(
+            f"{load.connections:,} readers fill {window:,} bytes each: too much for one stack (rx_memory_bytes)."
+            " Give them smaller windows: --set rcv_buffer_bytes=BYTES"
+        )
+    if wanted > RX_MEMORY_BYTES:
+        settings.setdefault("rx_memory_bytes", wanted)
 
 
 def _load(options: Options, bodies: list[tuple[int, int | None]] | None) -> Load:
@@ -112,6 +132,8 @@ def _load(options: Options, bodies: list[tuple[int, int | None]] | None) -> Load
         raise LabError("--poisson is about a --rate")
     if options.requests and options.rate:
         raise LabError("--requests ends a closed loop; with --rate, --duration says how many there are")
+    if options.read_step is not None and options.read_rate is None:
+        raise LabError("--read-step is about a --read-rate")
     seed = int.from_bytes(os.urandom(8), "little") if options.seed is None else options.seed
     return Load(
         connections=options.connections,
@@ -123,6 +145,7 @@ def _load(options: Options, bodies: list[tuple[int, int | None]] | None) -> Load
         timeout_ns=_time_ns(options.timeout, "timeout"),
         requests_most=options.requests,
         read_bytes_per_second=read_rate(options.read_rate) if options.read_rate is not None else 0.0,
+        read_step_bytes=read_step(options.read_step) if options.read_step is not None else 0,
         to_head=options.method == "HEAD",
         status=options.status,
         any_length=options.any_length,
@@ -155,6 +178,14 @@ def read_rate(text: str) -> float:
     if bits < 8:
         raise LabError(f"bad --read-rate {text!r}: a byte per second at least")
     return bits / 8
+
+
+def read_step(text: str) -> int:
+    """`16KiB`, `15928`, in bytes."""
+    step = quantities.size_bytes(text, "--read-step")
+    if not 0 < step <= READ_STEP_MOST_BYTES:
+        raise LabError(f"bad --read-step {text!r}: from a byte to {READ_STEP_MOST_BYTES:,}")
+    return step
 
 
 def _plan(options: Options, target: Target) -> Plan | None:

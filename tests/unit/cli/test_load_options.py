@@ -2,6 +2,7 @@
 """What `ustack load` refuses before it makes anything, and what it makes of its words."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from click.testing import CliRunner
 from ustack.cli import load_options
 from ustack.cli.commands import run_command
 from ustack.cli.load import load
-from ustack.cli.load_options import Options, check, read_rate, seed_of_boot
+from ustack.cli.load_options import KEPT_BESIDE_BYTES, Options, check, read_rate, seed_of_boot
 from ustack.lab import LabError
 
 URL = "http://198.18.0.2/512.bin"
@@ -75,6 +76,29 @@ def test_slow_readers_have_small_windows(site: Path) -> None:
     assert check(options).settings == {"rcv_buffer_bytes": 16384, "rcv_buffer_max_bytes": 16384}
     wider = Options(url=URL, link=f"memory:{site}", read_rate="28.8k", settings=(("rcv_buffer_bytes", 65536),))
     assert check(wider).settings == {"rcv_buffer_bytes": 65536, "rcv_buffer_max_bytes": 65536}
+
+
+def test_a_window_has_room_for_two_steps_and_memory_for_all_windows(site: Path) -> None:
+    options = Options(url=URL, link=f"memory:{site}", read_rate="28.8k", read_step="15928")
+    assert check(options).settings == {"rcv_buffer_bytes": 31856, "rcv_buffer_max_bytes": 31856}
+    assert check(options).load.read_step_bytes == 15928
+    many = check(replace(options, connections=100_000)).settings
+    assert many["rx_memory_bytes"] == 100_000 * (31856 + KEPT_BESIDE_BYTES) < 1 << 32
+
+
+@pytest.mark.parametrize(
+    ("more", "why"),
+    [
+        ({"read_step": "1KiB"}, "about a --read-rate"),
+        ({"read_rate": "28.8k", "read_step": "0"}, "bad --read-step"),
+        ({"read_rate": "28.8k", "read_step": "10", "settings": (("rcv_buffer_bytes", 9),)}, "more than the window"),
+        ({"read_rate": "28.8k", "connections": 1_000_000}, "too much for one stack"),
+        ({"read_rate": "28.8k", "connections": 9, "settings": (("rx_memory_bytes", 9999),)}, "too much for one stack"),
+    ],
+)
+def test_readers_that_cannot_be_are_refused(site: Path, more: dict[str, Any], why: str) -> None:
+    with pytest.raises(LabError, match=why):
+        check(Options(url=URL, link=f"memory:{site}", **more))
 
 
 def test_a_run_in_memory_from_the_command_line(site: Path) -> None:

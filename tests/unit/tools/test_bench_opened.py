@@ -103,6 +103,20 @@ def test_slow_readers_are_served_at_their_rate_or_not(bench: Bench, server: Cont
     assert found.errors == {"cut": 3, "only 900 of 10000 were connected": 1}
 
 
+def test_a_hundred_thousand_read_in_large_steps_and_how_evenly_is_kept(
+    bench: Bench, server: Contestant, answers: Any
+) -> None:
+    given, asked = answers
+    readers = {"served": 99_990, "fairness": 0.997}
+    given += [answer(0, received_bytes=1, most_open=100_000, readers=readers), answer(0, received_bytes=1)]
+    found = ModemsMany().measure(bench, server, "100,000 readers")
+    assert found.details["readers"] == readers
+    step = int(asked[0][asked[0].index("--read-step") + 1])
+    assert (step, step % opened.SEGMENT_BYTES) == (15_928, 0)
+    Modems().measure(bench, server, "1,000 readers")
+    assert "--read-step" not in asked[1]
+
+
 def test_who_can_hold_few_is_not_asked(server: Contestant):
     assert Overload().unfit(server, "1 x") == ""
     server.at_most, server.why_at_most = 100, "so it is"

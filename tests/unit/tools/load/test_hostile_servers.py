@@ -192,6 +192,21 @@ def test_in_an_open_loop_who_got_no_response_is_in_the_latency(case: str) -> Non
         assert summary.latency_us["p90"] * 1000 >= timeout_ns * 0.999
 
 
+def test_a_slow_reader_that_is_starved_is_seen_among_the_others() -> None:
+    """Three are served; one gets a tenth of what it could read in the second."""
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n"
+
+    def answer(end: Connection, number: int) -> None:
+        end.send(head + b"x" * (20_000 if number < 3 else 1000 - len(head)))
+
+    load = {"connections": 4, "read_bytes_per_second": 10_000, "read_step_bytes": 500, "timeout_ns": 2 * 10**9}
+    stats, _ = play(answer, rounds=4000, duration_ns=1000 * MILLISECOND, **load)
+    readers = stats["readers"]
+    assert (readers["served"], readers["least_bytes"]) == (3, 1000)
+    assert readers["most_bytes"] == pytest.approx(10_000, abs=500)
+    assert readers["fairness"] == pytest.approx(31_000**2 / (4 * 301e6), rel=0.01)
+
+
 def test_in_an_open_loop_who_is_refused_is_in_the_latency() -> None:
     """A connection for each request, and nobody listens."""
     client = LoadClient(MemoryWorld.SERVER, 81, [REQUEST], connections=200, rate=1000.0, keep_alive=False)

@@ -8,9 +8,12 @@ from typing import Any
 
 import pytest
 
+from ustack.blocking.stack import Stack
+from ustack.link.memory import MemoryLink
 from ustack.server.http import HttpServer
 from ustack.testing.leaks import holds_nothing
 from ustack.tools.load.client import LoadClient
+from ustack.tools.load.driver import Driver
 from ustack.tools.load.memory import MemoryWorld
 from ustack.tools.load.questions import parse_url, requests_of
 from ustack.tools.load.summary import as_hdr, spread
@@ -20,6 +23,8 @@ SECOND = 1000 * MILLISECOND
 STEP = 10_000
 TARGET = parse_url(f"http://{MemoryWorld.SERVER}/512.bin")
 BODY = bytes(range(256)) * 2
+SEGMENT = 1448  # bytes of one, with timestamps
+RATE = 100_000  # bytes per second of a slow reader
 
 
 @pytest.fixture
@@ -179,15 +184,99 @@ def test_connections_open_along_a_ramp(server: HttpServer) -> None:
     assert 0 < stats["measured"]["requests"] < stats["all"]["requests"] == server.stats()["requests"]
 
 
-def test_slow_readers_read_at_their_rate(server: HttpServer) -> None:
-    """204,800 bytes at 100,000 bytes per second take two seconds."""
+@pytest.mark.parametrize("step_bytes", [0, 5 * SEGMENT, 100])
+@pytest.mark.parametrize("turn_ns", [STEP, 30 * MILLISECOND])
+def test_slow_readers_read_at_their_rate_however_late_they_are(
+    server: HttpServer, step_bytes: int, turn_ns: int
+) -> None:
+    """204,800 bytes and a head at 100,000 bytes per second; the last of them wait for a turn."""
     client = LoadClient(
-        MemoryWorld.SERVER, 80, asking("/big.bin"), connections=5, requests_most=5, read_bytes_per_second=100_000
+        MemoryWorld.SERVER,
+        80,
+        asking("/big.bin"),
+        connections=5,
+        requests_most=5,
+        read_bytes_per_second=RATE,
+        read_step_bytes=step_bytes,
     )
-    stats = run(server, client, 60 * SECOND, rcv_buffer_bytes=16384, rcv_buffer_max_bytes=16384)
+    with MemoryWorld(server, step_ns=turn_ns, rcv_buffer_bytes=16384, rcv_buffer_max_bytes=16384) as world:
+        world.begin(client, 60 * SECOND)
+        assert world.run(client, 100 * SECOND)
+        world.finish(client)
+    stats = client.stats()
     assert stats["all"]["outcomes"] == {"ok": 5}
+    line_us = stats["all"]["bytes"] / 5 / RATE * 1e6
     found = spread(as_hdr(client.latency))
-    assert 1.8e6 <= found["min"] <= found["max"] <= 2.4e6
+    assert 0.99 * line_us <= found["min"] <= found["max"] <= 1.01 * line_us + 3 * turn_ns / 1e3
+
+
+def frames_of_a_reader(server: HttpServer, step_bytes: int, window_bytes: int) -> tuple[int, dict[str, int]]:
+    """Both ways, for a file of 204,800 bytes; and what the server has counted."""
+    client = LoadClient(
+        MemoryWorld.SERVER,
+        80,
+        asking("/big.bin"),
+        requests_most=1,
+        read_bytes_per_second=RATE,
+        read_step_bytes=step_bytes,
+    )
+    with MemoryWorld(server, step_ns=STEP, rcv_buffer_bytes=window_bytes, rcv_buffer_max_bytes=window_bytes) as world:
+        world.begin(client, 60 * SECOND)
+        assert world.run(client, 100 * SECOND)
+        assert client.stats()["all"]["outcomes"] == {"ok": 1}
+        return world.carried, world.server_stack.counters()
+
+
+def test_a_step_opens_the_window_once_and_one_frame_fills_it(server: HttpServer) -> None:
+    """Thirteen steps in 2 s, of an update, a super-frame and its ACK each; nothing is probed, nor goes by itself."""
+    frames, counted = frames_of_a_reader(server, 11 * SEGMENT, 22 * SEGMENT)
+    assert 3 * 11 <= frames <= 3 * 13 + 12
+    assert counted["window_probes_out"] == counted["window_overrides"] == 0
+    smaller, _ = frames_of_a_reader(server, 2 * SEGMENT, 22 * SEGMENT)
+    assert smaller > 4 * frames
+
+
+def test_slow_readers_that_are_all_served(server: HttpServer) -> None:
+    client = LoadClient(
+        MemoryWorld.SERVER,
+        80,
+        asking("/big.bin"),
+        connections=20,
+        read_bytes_per_second=RATE,
+        read_step_bytes=2 * SEGMENT,
+    )
+    readers = run(server, client, SECOND, rcv_buffer_bytes=16384, rcv_buffer_max_bytes=16384)["readers"]
+    assert (readers["step_bytes"], readers["due_bytes"], readers["served"]) == (2 * SEGMENT, RATE, 20)
+    assert RATE - 2 * SEGMENT <= readers["least_bytes"] <= readers["most_bytes"] <= RATE + 2 * SEGMENT
+    assert readers["fairness"] > 0.999
+
+
+def test_readers_that_are_not_slow_are_not_compared(server: HttpServer) -> None:
+    client = LoadClient(MemoryWorld.SERVER, 80, asking(), connections=2, requests_most=10)
+    assert run(server, client)["readers"] is None
+
+
+def test_a_server_that_answers_no_fin_is_left(server: HttpServer) -> None:
+    """On the machine's clock, which a driver has. Four parts would be ended, if anybody answered the first one."""
+    count = 4 * 256
+    client = LoadClient(MemoryWorld.SERVER, 80, asking(), connections=count, rate=1.0)
+    links = [MemoryLink(mac=f"02:00:00:00:00:0{end}", checksum_offload=False) for end in (1, 2)]
+    with (
+        links[0] as ours,
+        links[1] as theirs,
+        Stack(ours, MemoryWorld.CLIENT + "/15") as stack,
+        Stack(theirs, MemoryWorld.SERVER + "/15") as other,
+    ):
+        other.listen(80, application=server, backlog=count)
+        client.begin(stack, 60 * SECOND)
+        driver = Driver(client, stack)
+        while client.stats()["open"] < count:
+            assert not driver.run(MILLISECOND)
+            for source, sink, end in ((ours, theirs, other), (theirs, ours, stack)):
+                for frame in source.receive_all():
+                    assert sink.inject(frame)
+                end.poll()
+        assert driver.finish(1) == 1
 
 
 def test_nobody_listens(server: HttpServer) -> None:
