@@ -171,7 +171,7 @@ class KeepAliveOpen(Experiment):
     rates: ClassVar[dict[str, int]] = {"20,000/s": 20_000, "50,000/s": 50_000}
     points = tuple(rates)
     quick_points = ("20,000/s",)
-    alone = True  # who wakes once per second on the servers' core makes one request in a hundred wait for a millisecond
+    alone = True  # who wakes on the servers' core, once per second, is in the longest of many waits
     connections = 256
     seconds = 2
     beside_s = seconds + 2.0
