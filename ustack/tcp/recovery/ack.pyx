@@ -265,8 +265,8 @@ cdef inline void take_measurements(tcp_t *tcp, tcb_t *tcb, flight_t *flight, ack
     cdef uint64_t sent_ns = news.rtt_newest_ns
     cdef uint64_t oldest_ns = news.rtt_oldest_ns
     # Sent again, and the echo tells that it answers this sending (Karn); ticks of half a second do not tell.
-    if news.newest_again and news.has_ts and news.newest_sent_ns > sent_ns and not tcb.flags & TCB_REORDERED:
-        sent_ns = news.newest_sent_ns
+    if news.rtt_echoed_ns > sent_ns and not tcb.flags & TCB_REORDERED:
+        sent_ns = news.rtt_echoed_ns
         if moved and oldest_ns == 0:
             oldest_ns = sent_ns
     if sent_ns:

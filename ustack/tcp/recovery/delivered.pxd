@@ -18,6 +18,7 @@ ctypedef struct ack_news_t:
     uint64_t newest_sent_ns                 # of what was delivered, that which was sent last; 0: nothing to measure by
     uint64_t rtt_oldest_ns                  # when that which was acknowledged first, and sent once, was sent; 0: none
     uint64_t rtt_newest_ns                  # ... last, SACKed ones included
+    uint64_t rtt_echoed_ns                  # of what was sent again and is acknowledged: when, if the echo answers that
     uint32_t newest_end
     uint32_t newest_delivered               # its P.delivered, and so on
     uint32_t newest_delivered_us
@@ -32,7 +33,6 @@ ctypedef struct ack_news_t:
     uint32_t ts_ecr                         # with has_ts
     bint has_ts
     bint newest_app_limited
-    bint newest_again                       # it had been sent more than once
     bint original                           # something sent once, before `recover`, was delivered (F-RTO)
     bint beyond                             # ... after `recover`
     uint32_t fack                           # RACK.fack before this ACK. writer: ack

@@ -20,11 +20,15 @@ cdef inline uint32_t segments_of(const transmission_t *sent) noexcept nogil:
 
 
 cdef inline bint is_ambiguous(const tcp_t *tcp, const tcb_t *tcb, const transmission_t *sent,
-                              const ack_news_t *news) noexcept nogil:
-    """RFC 8985 section 6.2 step 2: the ACK may be for an earlier sending of it."""
+                              const ack_news_t *news, bint cumulatively) noexcept nogil:
+    """RFC 8985 section 6.2 step 2: the ACK may be for an earlier sending of it.
+
+    The echo tells only of what is acknowledged cumulatively. A segment beyond a hole is answered with the timestamp of
+    what came before the hole (RFC 7323 section 4.3, case B), so of what is SACKed it would say "not this sending"
+    always, and a lost tail would wait for a timeout though the probe has arrived. Linux asks the round trip alone."""
     if not sent.flags & TX_RETRANSMITTED:
         return False
-    if news.has_ts and seq_lt(news.ts_ecr, ms_of(sent.sent_ns) + tcp.timestamp_offset):
+    if cumulatively and news.has_ts and seq_lt(news.ts_ecr, ms_of(sent.sent_ns) + tcp.timestamp_offset):
         return True
     return (tcp.now_ns - sent.sent_ns) // 1000 < rtt_min_us(tcb)
 
@@ -52,8 +56,10 @@ cdef inline void measure(tcp_t *tcp, tcb_t *tcb, flight_t *flight, const transmi
             tcb.flags |= TCB_MSS_PROVEN     # sent once, and it arrived
     elif cumulatively:
         news.repeated = True
-    if is_ambiguous(tcp, tcb, sent, news):
+    if is_ambiguous(tcp, tcb, sent, news, cumulatively):
         return
+    if sent.flags & TX_RETRANSMITTED and cumulatively and news.has_ts and sent.sent_ns > news.rtt_echoed_ns:
+        news.rtt_echoed_ns = sent.sent_ns
     if sent.sent_ns > news.newest_sent_ns or (sent.sent_ns == news.newest_sent_ns
                                               and seq_gt(sent.end, news.newest_end)):
         news.newest_sent_ns = sent.sent_ns
@@ -64,7 +70,6 @@ cdef inline void measure(tcp_t *tcp, tcb_t *tcb, flight_t *flight, const transmi
         news.newest_in_flight = sent.in_flight
         news.newest_lost = sent.lost
         news.newest_app_limited = sent.flags & TX_APP_LIMITED
-        news.newest_again = sent.flags & TX_RETRANSMITTED
 
 
 cdef void transmission_deliver(tcp_t *tcp, tcb_t *tcb, flight_t *flight, uint32_t index,

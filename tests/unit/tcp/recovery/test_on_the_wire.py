@@ -121,6 +121,33 @@ def test_a_lost_tail_is_probed_after_two_round_trips() -> None:
         scene.abort()
 
 
+@pytest.mark.parametrize("options", [SACK, ALL_OPTIONS], ids=["SACK", "SACK and timestamps"])
+def test_the_sack_of_a_probe_begins_the_repair_of_a_lost_tail(options: dict[str, Any]) -> None:
+    """RFC 8985 section 7: RACK infers the loss of what was sent before the probe. Its SACK echoes the timestamp of what
+    came before the hole (RFC 7323 section 4.3, case B), which is older than the probe and says nothing of it."""
+    with established(options=options, initial_window_segments=10) as scene:
+        peer, size = scene.peer, int(scene.info()["smss"])
+        scene.send(bytes(size))
+        scene.testbed.advance(ROUND_TRIP)
+        peer.catch_up()
+        peer.send("A")
+        scene.send(bytes(4 * size))
+        scene.testbed.advance(ROUND_TRIP)
+        assert len(peer.drain()) == 4
+        stamp = peer.ts_recent
+        peer.rcv_nxt = 1 + 3 * size
+        peer.send("A")
+        assert abs(peer.wait(SECOND) - 2 * ROUND_TRIP) <= MILLISECOND
+        peer.expect(seq=1 + 4 * size, payload=bytes(size))
+        scene.testbed.advance(ROUND_TRIP)
+        peer.ts_recent = stamp
+        first = (peer.iss or 0) + 1 + 4 * size & 0xFFFFFFFF
+        peer.send("A", options={"sack": [(first, first + size & 0xFFFFFFFF)]})
+        peer.expect(seq=1 + 3 * size, payload=bytes(size))
+        assert scene.testbed.counted().get("retransmit_timeouts", 0) == 0
+        scene.abort()
+
+
 def test_a_probe_carries_new_data_if_there_is_any() -> None:
     """RFC 8985 section 7.3."""
     with flying(4, total=6) as scene:
