@@ -287,29 +287,51 @@ def test_a_receiver_that_drops_what_it_had_sacked_gets_it_again() -> None:
         sack(scene, 1, (3, 9))
         scene.peer.drain()
         sack(scene, 3)  # all that it has kept
+        kept = {1, 2}
         for _ in range(40):
             scene.testbed.advance(SECOND)
-            last = max(sent(scene), default=0)
-            if last == 8:
+            kept.update(sent(scene))
+            sack(scene, next(index for index in range(1, 10) if index not in kept))
+            if len(kept) == 8:
                 break
-            scene.peer.send("A", ack=seq_of(max(3, last + 1)))
+        assert kept == set(range(1, 9))
         assert scene.testbed.counted()["sack_reneged_in"] == 1
-        scene.abort()
 
 
-@pytest.mark.parametrize("late", [3, 30])
-def test_reordering_widens_the_window(late: int) -> None:
-    """Once seen, three SACKed segments alone prove nothing: a quarter of the round trip is waited for."""
-    with flying(late + 6) as scene:
-        for right in range(3, late + 2):
+@pytest.mark.parametrize("late", [3, 30, 300])
+def test_reordering_is_taken_for_a_loss_once(late: int) -> None:
+    """A segment comes after so many that were sent later. Three of them are a loss while no reordering has been seen
+    (DupThresh). The duplicate SACK tells of the mistake: the window is as it was, and from now on a segment is waited
+    for, a quarter of the shortest round trip and, after the duplicate, a second one (RFC 8985 section 6.2 step 4)."""
+    wide = {**SACK, "nop": 1, "wscale": 7}
+    count = late + 6
+    with flying(count, options=wide, pacing=0) as scene:
+        before = scene.info()
+        for right in range(3, late + 3):
             sack(scene, 1, (2, right))
-        first = len(sent(scene))
+        assert sent(scene) == [1]
         sack(scene, late + 2)
-        scene.send(bytes(6 * MSS))
-        scene.peer.drain()
-        scene.testbed.advance(ROUND_TRIP)
-        before = scene.testbed.counted().get("segments_retransmitted", 0)
-        assert before == first
+        sack(scene, late + 2, (1, 2))
+        after = scene.info()
+        assert (after["cwnd"] >= before["cwnd"], after["ssthresh"]) == (True, before["ssthresh"])
+        sack(scene, count + 1)
+        for comes in (True, False):
+            hole = (int(scene.info()["snd_nxt"]) - (scene.peer.iss or 0) & 0xFFFFFFFF) // MSS
+            scene.send(bytes(count * MSS))
+            assert sent(scene) == list(range(hole, hole + count))
+            scene.testbed.advance(ROUND_TRIP)
+            for right in range(hole + 2, hole + late + 2):
+                sack(scene, hole, (hole + 1, right))
+            if comes:
+                scene.testbed.advance(ROUND_TRIP // 4)
+                sack(scene, hole + count)
+                scene.testbed.advance(SECOND)
+                scene.peer.expect_nothing()
+            else:
+                took = scene.peer.wait(SECOND)
+                assert abs(took - ROUND_TRIP // 2) <= MILLISECOND
+                assert sent(scene) == [hole]
+        assert scene.testbed.counted()["segments_retransmitted"] == 2
         scene.abort()
 
 
