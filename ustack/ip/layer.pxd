@@ -41,8 +41,8 @@ cdef void ip_config_defaults(ip_config_t *config) noexcept nogil
 cdef int ip_init(ip_t *ip, link_t *link, counters_t *counters, const ip_config_t *config,
                  uint64_t now_ns) noexcept nogil
 cdef void ip_destroy(ip_t *ip) noexcept nogil
-# Tell the link who we are: a gratuitous ARP for each address (RFC 5227 section 2.3 announcement), of many addresses
-# some later, by ip_timers.
+# Tell the link who we are: gratuitous ARP for each address (RFC 5227 section 2.3 announcement), the second time, and of
+# many addresses some, later, by ip_timers.
 cdef void ip_announce(ip_t *ip, uint64_t now_ns) noexcept nogil
 # True for an address that a connection may be opened to: unicast, not ours, not 0/8 (MUST-46).
 cdef bint ip_is_valid_remote(const ip_t *ip, const ip_addr_t *address) noexcept nogil

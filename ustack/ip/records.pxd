@@ -99,7 +99,8 @@ ctypedef struct ip_t:
     uint32_t subnet_broadcast_be       # 0: the prefix is too long to have one
     # Writers: arp and icmp, each its own.
     ip_defence_t defences[IP_DEFENCES]  # the first place is the first address's alone
-    uint32_t announced                 # of the addresses in ranges, in their order
+    uint32_t announced                 # in this round, of the first address and those in ranges, in their order
+    uint32_t announce_rounds           # that are left, with this one
     uint64_t announce_ns               # when the next ones are announced; UINT64_MAX: none is left
     uint64_t questions_ns              # the ring was full: no question that is due is asked before
     uint64_t error_tat_ns              # when the allowance for ICMP errors is whole again

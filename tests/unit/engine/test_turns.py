@@ -235,7 +235,7 @@ def test_a_sleeper_is_woken_for_reads_that_are_under_way_after_the_end(bed: Test
     assert recorder.received[2000] == sent
     assert recorder.names()[-2:] == ["eof", "closed"]
     assert at_once > 10
-    assert turns - at_once <= 1
+    assert turns - at_once <= 2  # a timer that was set before, and the second announcement by ARP
 
 
 def test_a_sleeper_is_woken_for_orphans_that_a_turn_had_no_budget_for(bed: Testbed, recorder: Recorder) -> None:

@@ -27,8 +27,9 @@ class Host:
     def __init__(self, sources: str | None = SOURCES, seed: int = 1) -> None:
         self.link = MemoryLink()
         self.stack = Stack(self.link, f"{FIRST}/16", sources=sources, seed=seed, now_ns=SECOND)
-        self.now_ns = SECOND
-        self.link.receive_all()  # the announcement
+        self.now_ns = 3 * SECOND
+        self.stack.poll(self.now_ns)
+        self.link.receive_all()  # the announcements, both
         self.tell(ARP(op=1, hwsrc=PEER_MAC, psrc=PEER, pdst=FIRST), EVERYBODY)  # who asks is remembered,
         self.tell(IP(src=PEER, dst=FIRST) / ICMP(type=8))  # asked back when it is used,
         self.tell(ARP(op=2, hwsrc=PEER_MAC, psrc=PEER, hwdst=US_MAC, pdst=FIRST))  # and believed for half a minute
@@ -116,12 +117,13 @@ def test_claims_of_more_addresses_than_are_remembered_are_not_answered() -> None
 
 def test_a_defence_that_the_ring_has_no_room_for_is_made_at_the_next_claim() -> None:
     with MemoryLink(tx_slots=1) as link, Stack(link, f"{FIRST}/16", sources="198.18.0.9", now_ns=SECOND) as stack:
-        stack.poll(2 * SECOND)
-        assert announced(link.receive_all()) == [FIRST, "198.18.0.9"]
+        for now_ns in range(2 * SECOND, 10 * SECOND, SECOND):
+            stack.poll(now_ns)
+        assert announced(link.receive_all()) == [FIRST, "198.18.0.9"] * 2
         for now_ns, claims, answers in (
-            (3 * SECOND, [FIRST, "198.18.0.9"], [FIRST]),
-            (4 * SECOND, [FIRST, "198.18.0.9"], ["198.18.0.9"]),
-            (5 * SECOND, [FIRST, "198.18.0.9"], []),
+            (13 * SECOND, [FIRST, "198.18.0.9"], [FIRST]),
+            (14 * SECOND, [FIRST, "198.18.0.9"], ["198.18.0.9"]),
+            (15 * SECOND, [FIRST, "198.18.0.9"], []),
         ):
             for address in claims:
                 claimed = ARP(op=1, hwsrc="02:00:00:00:00:77", psrc=address, pdst=address)
@@ -141,29 +143,40 @@ def announced(frames: Iterable[bytes]) -> list[str]:
     return [packet[ARP].psrc for packet in packets]
 
 
-def test_every_address_is_announced_once() -> None:
-    """RFC 5227 section 2.3: whoever has an old entry for one of them corrects it."""
+def test_every_address_is_announced_twice_two_seconds_apart() -> None:
+    """RFC 5227 section 2.3: whoever has an old entry for one of them corrects it. ANNOUNCE_NUM, ANNOUNCE_INTERVAL."""
     with MemoryLink() as link, Stack(link, f"{FIRST}/16", sources=f"{SOURCES}, {FIRST}", now_ns=SECOND) as stack:
         assert announced(link.receive_all()) == OURS
+        assert stack.next_deadline_ns == 3 * SECOND
+        stack.poll(3 * SECOND - 1)
+        assert link.receive_all() == []
+        stack.poll(3 * SECOND)
+        assert announced(link.receive_all()) == OURS
+        assert stack.next_deadline_ns is None
         assert stack.poll(3600 * SECOND) == 0
         assert link.receive_all() == []
 
 
 def test_many_addresses_are_announced_over_time_and_no_more_than_4096() -> None:
-    """64 at once, a thousand per second: stations on the link take each broadcast."""
+    """64 at once, a thousand per second, of 131,071: stations on the link take each broadcast."""
     sources = "198.19.0.0-198.19.255.254"
     with MemoryLink() as link, Stack(link, "198.18.0.2/15", sources=sources, now_ns=SECOND) as stack:
-        now_ns, found, steps = SECOND, announced(link.receive_all()), 0
-        assert len(found) == 1 + 64
+        now_ns, at = SECOND, {address: [SECOND] for address in announced(link.receive_all())}
+        order = list(at)
         while (next_ns := stack.next_deadline_ns) is not None:
-            assert next_ns == now_ns + 64_000_000
-            now_ns, steps = next_ns, steps + 1
+            assert next_ns == now_ns + (64_000_000 if len(order) != 4097 else 2 * SECOND)
+            now_ns = next_ns
             stack.poll(now_ns - 1)
             assert link.receive_all() == []
             stack.poll(now_ns)
-            found += announced(link.receive_all())
-            assert len(found) == 1 + 64 * (steps + 1)
-        assert found == [FIRST, *(f"198.19.{n >> 8}.{n & 255}" for n in range(4096))]
+            found = announced(link.receive_all())
+            assert len(found) == 64 or len(order) + len(found) in (4097, 2 * 4097)
+            order += found
+            for address in found:
+                at[address] = [*at.get(address, []), now_ns]
+        once = [FIRST, *(f"198.19.{n >> 8}.{n & 255}" for n in range(4096))]
+        assert order == once + once
+        assert all(second - first >= 2 * SECOND for first, second in at.values())
 
 
 def test_announcements_wait_for_room_in_the_ring() -> None:
@@ -175,7 +188,8 @@ def test_announcements_wait_for_room_in_the_ring() -> None:
             now_ns += 64_000_000
             stack.poll(now_ns)
             found += announced(link.receive_all())
-        assert found == [FIRST, *(f"198.18.1.{n}" for n in range(100))]
+        once = [FIRST, *(f"198.18.1.{n}" for n in range(100))]
+        assert found == once + once
 
 
 # ---------------------------------------------------------------- segments

@@ -9,7 +9,8 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from ustack.ip.records cimport ip_t
 
 # Requests for our own addresses: whoever holds an old entry for one corrects it (RFC 5227 section 2.3). The first
-# address, then those in ranges, ANNOUNCED_A_TIME at once and ANNOUNCED_MOST in all; what is left at ip.announce_ns.
+# address, then those in ranges, ANNOUNCED_A_TIME at once and ANNOUNCED_MOST of ranges; all of them twice. What is left
+# at ip.announce_ns.
 cdef void arp_announce(ip_t *ip) noexcept nogil
 # Those that are due at ip.now_ns.
 cdef void arp_announce_more(ip_t *ip) noexcept nogil

@@ -19,9 +19,12 @@ from ustack.wire.arp cimport ARP_BYTES, ARP_REPLY, ARP_REQUEST, arp_emit, arp_pa
 from ustack.wire.ethernet cimport ETHERNET_HEADER_BYTES, ETHERTYPE_ARP, ethernet_emit, mac_equal
 
 cdef enum:
-    DEFEND_INTERVAL_S = 10                       # RFC 5227 section 1.1
+    # RFC 5227 section 1.1
+    ANNOUNCE_NUM = 2
+    ANNOUNCE_INTERVAL_S = 2
+    DEFEND_INTERVAL_S = 10
     ANNOUNCED_MOST = 4096                        # addresses in ranges; the rest is found by who asks, as any address is
-    ANNOUNCED_A_TIME = 64                        # so 1,000 broadcasts per second, for four seconds at most
+    ANNOUNCED_A_TIME = 64                        # so 1,000 broadcasts per second, for twice four seconds at most
     ANNOUNCE_PAUSE_MS = 64
     RING_RETRY_NS = 50000                        # a ring that was full is tried again after this long
     QUESTIONS_A_TURN = 256                       # asked again or given up; the rest is due at once in the next turn
@@ -62,29 +65,45 @@ cdef bint _request(ip_t *ip, uint32_t sender_be, uint32_t target_be, const uint8
 
 
 cdef void arp_announce(ip_t *ip) noexcept nogil:
-    _request(ip, ip.address_be, ip.address_be, NULL)
     ip.announced = 0
+    ip.announce_rounds = ANNOUNCE_NUM
     arp_announce_more(ip)
 
 
-cdef void arp_announce_more(ip_t *ip) noexcept nogil:
-    # A link may have thousands of our addresses, and every station on it takes each broadcast: they are spread over
-    # time, and those of a large network's ranges beyond ANNOUNCED_MOST are not announced at all. A station that still
-    # has an old entry for one of these finds out as it does when a host has moved in silence: by the probe of its own
-    # cache (RFC 1122 section 2.3.2.1). A full ring ends the round: the rest waits for the next one.
+cdef uint32_t _announced_be(const ip_t *ip, uint32_t number) noexcept nogil:
+    # The address with this number among those that are announced: the first one, then those in ranges.
     cdef ip_addr_t address
+    if number == 0:
+        return ip.address_be
+    ranges_nth(ip.config.ranges, ip.config.range_count, number - 1, &address)
+    return address.words_be[3]
+
+
+cdef void arp_announce_more(ip_t *ip) noexcept nogil:
+    # RFC 5227 section 2.3: ANNOUNCE_NUM times, ANNOUNCE_INTERVAL apart, so that nobody keeps an old entry who has
+    # missed one broadcast; the address may be used right after the first. Here a round takes all addresses, and the
+    # next one begins that long after it, so that each address has at least the interval.
+    # A link may have thousands of our addresses, and every station on it takes each broadcast: they are spread over
+    # time, and of ranges only the first ANNOUNCED_MOST are announced at all (65,536 would be two minutes of nothing
+    # else). That section's MUST has one purpose, "to make sure that other hosts on the link do not have stale ARP
+    # cache entries": a station that still has one for an address that is left out finds out as it does when a host has
+    # moved in silence, by the probe of its own cache (RFC 1122 section 2.3.2.1). A full ring ends the burst: the rest
+    # waits for the next one.
     cdef uint32_t wanted = ranges_size(ip.config.ranges, ip.config.range_count)
     cdef uint32_t left = ANNOUNCED_A_TIME
-    if wanted > ANNOUNCED_MOST:
-        wanted = ANNOUNCED_MOST
+    cdef uint32_t address_be
+    wanted = 1 + (wanted if wanted < ANNOUNCED_MOST else ANNOUNCED_MOST)
     while ip.announced < wanted and left > 0:
-        ranges_nth(ip.config.ranges, ip.config.range_count, ip.announced, &address)
-        if address.words_be[3] != ip.address_be \
-                and not _request(ip, address.words_be[3], address.words_be[3], NULL):
+        address_be = _announced_be(ip, ip.announced)
+        if (ip.announced == 0 or address_be != ip.address_be) and not _request(ip, address_be, address_be, NULL):
             break
         ip.announced += 1
         left -= 1
-    ip.announce_ns = ip.now_ns + ANNOUNCE_PAUSE_MS * 1000000ULL if ip.announced < wanted else UINT64_MAX
+    ip.announce_ns = ip.now_ns + ANNOUNCE_PAUSE_MS * 1000000ULL
+    if ip.announced == wanted:
+        ip.announced = 0
+        ip.announce_rounds -= 1
+        ip.announce_ns = ip.now_ns + ANNOUNCE_INTERVAL_S * 1000000000ULL if ip.announce_rounds else UINT64_MAX
 
 
 cdef bint _ask(ip_t *ip, uint16_t index, neighbour_state_t state) noexcept nogil:

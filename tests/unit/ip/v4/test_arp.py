@@ -438,6 +438,32 @@ def test_the_announcement_asks_for_our_own_address(ip: IpLayer, link: MemoryLink
     assert sent(link) == [ANNOUNCEMENT]
 
 
+def test_it_is_made_again_after_two_seconds_and_then_no_more(ip: IpLayer, link: MemoryLink) -> None:
+    """RFC 5227 section 2.3: ANNOUNCE_NUM, spaced ANNOUNCE_INTERVAL apart."""
+    ip.announce(START)
+    link.take()
+    assert ip.timers(START + 2 * SECOND - 1) == START + 2 * SECOND
+    assert sent(link) == []
+    assert ip.timers(START + 2 * SECOND) is None
+    assert sent(link) == [ANNOUNCEMENT]
+
+
+def test_one_that_the_ring_has_no_room_for_is_made_later(link: MemoryLink) -> None:
+    """Twice in all, as any."""
+    link = MemoryLink(held_frames=1)
+    ip = IpLayer(link, f"{US}/24")
+    send(ip)
+    ip.announce(START)
+    assert sent(link) == [ASK]
+    assert ip.timers(START + 64_000_000) == START + SECOND
+    assert sent(link) == [ANNOUNCEMENT]
+    ip.input(reply(), START + SECOND)
+    link.take()
+    assert ip.timers(START + SECOND) == START + 64_000_000 + 2 * SECOND
+    assert ip.timers(START + 64_000_000 + 2 * SECOND) is None
+    assert sent(link) == [ANNOUNCEMENT]
+
+
 def test_nothing_is_sent_before_it(link: MemoryLink) -> None:
     IpLayer(link, f"{US}/24")
     assert link.take() == []
