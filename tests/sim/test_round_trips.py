@@ -8,6 +8,7 @@ and one for each time that what is sent again is lost as well. No timer is waite
 
 from collections import Counter
 from collections.abc import Iterable
+from typing import Literal
 
 import pytest
 
@@ -29,7 +30,7 @@ class Losses:
         self.made = 0
         self.base: int | None = None
 
-    def __call__(self, frame: bytes, index: int) -> str | None:
+    def __call__(self, frame: bytes, index: int) -> Literal["drop"] | None:
         """A filter of the network."""
         segment = parse_frame(frame)
         if segment is None or not segment.payload:
