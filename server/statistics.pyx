@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: MIT
 """What a server counts and holds, as HttpServer.stats() gives it: http_stats_t by its fields, and what the tables hold.
 
-It must not: change anything. Above: http. Below: records.
+It must not: change anything. Above: http. Below: exchange, records.
 """
 
 import os
 
 from libc.stdint cimport uint64_t
 
+from ustack.server.exchange cimport exchanges_in_use
 from ustack.server.records cimport STATUS_CLASSES
 
 
@@ -26,7 +27,7 @@ cdef dict statistics_of(server_t *server):
     found["heads_bytes"] = server.decision_bytes
     found["request_bytes"] = server.request_bytes
     found["response_bytes"] = server.ledger.bytes if server.ledger != NULL else 0
-    found["connections_busy"] = server.exchanges.in_use + server.drains.in_use
+    found["connections_busy"] = exchanges_in_use(server)
     found["busy_bytes"] = (<uint64_t>server.exchanges.in_use * server.exchanges.record_bytes
                            + <uint64_t>server.drains.in_use * server.drains.record_bytes)
     found["log_error"] = os.strerror(server.log.error) if server.log.error else None
