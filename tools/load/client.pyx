@@ -338,11 +338,16 @@ cdef inline void fill_up(load_t *load, client_t *client) noexcept nogil:
     client.flags &= <uint8_t>~CLIENT_BEHIND
 
 
+cdef inline uint32_t step_of(const load_t *load, size_t there) noexcept nogil:
+    """What is read next of so many bytes that are there."""
+    return load.step_bytes if there > load.step_bytes else <uint32_t>there
+
+
 cdef uint32_t read_now(load_t *load, client_t *client, size_t there) noexcept nogil:
     """Of so many bytes that are there. A step is read whole, or what there is if that is less: its reader waits until
     that much has come over its line. Bytes read one by one would open the window by what no segment is worth. Who is
     late reads all steps that have come meanwhile."""
-    cdef uint32_t wanted = load.step_bytes if there > load.step_bytes else <uint32_t>there
+    cdef uint32_t wanted = step_of(load, there)
     cdef double steps
     if client.step_left == 0:
         fill_up(load, client)
@@ -445,8 +450,7 @@ cdef size_t on_data(application_t *app, const transport_t *transport, conn_t *co
         turn_charge(transport, <uint32_t>(used >> HASH_UNIT_SHIFT))
     if status == READ_MORE:
         if take < length:
-            there -= take
-            read_later(load, client, load.step_bytes if there > load.step_bytes else <uint32_t>there)
+            read_later(load, client, step_of(load, there - take))
         return take
     if status == READ_COMPLETE:
         client.allowance += client.step_left            # of the next response
@@ -713,7 +717,7 @@ cdef dict readers_of(const load_t *load, uint64_t measured_ns):
     }
 
 
-cdef uint32_t step_of(double bytes_per_second, uint32_t given):
+cdef uint32_t whole_step(double bytes_per_second, uint32_t given):
     """What a slow reader reads at once."""
     cdef double step = bytes_per_second / READ_STEPS_PER_SECOND
     if given:
@@ -785,8 +789,8 @@ any_length=False, bodies=None, hash_every=64, openings=256, seed=1)
         if rate and requests_most:
             raise ValueError("requests_most is for a closed loop: a rate and a duration say how many there are")
         load.read_per_ns = read_bytes_per_second / 1e9
-        load.step_bytes = step_of(read_bytes_per_second,
-                                  <uint32_t>whole("read_step_bytes", read_step_bytes, 0, READ_STEP_BYTES_MOST))
+        load.step_bytes = whole_step(read_bytes_per_second,
+                                     <uint32_t>whole("read_step_bytes", read_step_bytes, 0, READ_STEP_BYTES_MOST))
         if not keep_alive:
             load.openings_most = load.count
         schedule_init(&load.schedule, rate, poisson, load.ramp_ns, <uint64_t>whole("seed", seed, 0, UINT64_MAX))
