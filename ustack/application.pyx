@@ -101,8 +101,7 @@ cdef class Application:
     """Base class of applications: a table of nogil upcalls (application_t) and its owner.
 
     A subclass in Cython fills `self.c` in __cinit__, whole but for what may be NULL (the burst hooks, on_hand_over,
-    on_file_read). One Application serves one
-    transport at a time.
+    on_file_read). One Application serves one transport at a time.
     """
 
     def __cinit__(self, *args: object, **kwargs: object) -> None:
