@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-# make run | test | build | bench | bench-quick | bench-loss | lint | asan-test | clean.   ARGS=... is passed on.
+# make run | test | build | bench | bench-quick | bench-loss | conformance | lint | asan-test | clean.   ARGS=... is passed on.
 #
 # Nothing is installed by hand before: missing system packages come through apt, Python's into .venv. What is up to
 # date is not done again; two makes at once wait for each other.
@@ -18,7 +18,7 @@ ARGS ?=
 # the caller have one. Said before anything is built where it does not.
 IN_NAMESPACES := vagrant/in-namespaces
 
-.PHONY: FORCE run test build bench bench-quick bench-loss lint lint-style lint-cython lint-types lint-warnings asan-test coverage clean distclean locked-build locked-asan
+.PHONY: FORCE run test build bench bench-quick bench-loss conformance lint lint-style lint-cython lint-types lint-warnings asan-test coverage clean distclean locked-build locked-asan
 
 ## Serve the sample site from the userspace stack, check it with curl, go on until Ctrl-C.
 run:
@@ -61,6 +61,10 @@ bench-loss:
 	@$(IN_NAMESPACES) --check "make $@"
 	@$(MAKE) --no-print-directory build
 	@exec $(IN_NAMESPACES) $(PYTHON) -m ustack.tools.bench_loss $(ARGS)
+
+## docs/conformance.md from the tables of requirements.
+conformance: build
+	@$(PYTHON) -m ustack.tools.conformance $(ARGS)
 
 ## ruff, cython-lint, mypy (strict), the stubs against the modules, and no warning of the compiler.
 lint: lint-style lint-cython lint-types lint-warnings

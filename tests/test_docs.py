@@ -25,7 +25,8 @@ FILE = re.compile(r"(?<![\w./*{}-])((?:[\w.]+/)*\w+\.(?:pyx|pxd|pxi|pyi|py|md))\
 @cache
 def tree() -> list[Path]:
     """Files that words can point to, from the root."""
-    found = [path for top in (*TOPS, "tests", "vagrant", ".ci") for path in (ROOT / top).rglob("*") if path.is_file()]
+    tops = (*TOPS, "tests", "docs", "vagrant", ".ci")
+    found = [path for top in tops for path in (ROOT / top).rglob("*") if path.is_file()]
     return [path.relative_to(ROOT) for path in [*ROOT.glob("*.*"), *found] if "__pycache__" not in path.parts]
 
 

@@ -87,7 +87,7 @@ def one_of(*choices: Any) -> Matcher:
 
 def length(octets: int) -> Matcher:
     """Matches a payload of so many bytes."""
-    return _Named(f"{bytes} bytes", lambda value: len(value) == octets)
+    return _Named(f"{octets} bytes", lambda value: len(value) == octets)
 
 
 def matches(expected: Any, value: Any) -> bool:

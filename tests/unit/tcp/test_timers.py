@@ -333,6 +333,21 @@ def test_filling_a_hole_is_acknowledged_at_once() -> None:
         scene.read()
 
 
+@pytest.mark.parametrize("spacing_ms", [0, 1, 39, 41])
+def test_a_segment_is_never_acknowledged_twice(spacing_ms: int) -> None:
+    """RFC 5681 section 4.2: MUST NOT be more than one ACK for a segment, in order, out of order or come again."""
+    with established(rcv_buffer_bytes=1 << 16) as scene:
+        for number, (seq, size) in enumerate([(1, 1460), (1461, 10), (2000, 500), (1471, 529), (1, 100), (2500, 1460)]):
+            scene.peer.send("A", seq=seq, payload=bytes(size))
+            scene.testbed.advance(spacing_ms * MILLISECOND)
+            assert len(scene.peer.drain()) <= 1, number
+        scene.testbed.advance(SECOND)
+        scene.peer.expect("A", ack=3960) if spacing_ms < 40 else scene.peer.expect_nothing()
+        scene.testbed.advance(10 * SECOND)
+        scene.peer.expect_nothing()
+        scene.read()
+
+
 # ---------------------------------------------------------------- keep-alive
 
 

@@ -65,6 +65,35 @@ def test_one_segment_sacked_waits_for_the_reordering_window() -> None:
         scene.abort()
 
 
+def test_a_duplicate_without_news_lets_nothing_go() -> None:
+    """RFC 5681 section 3.2 step 1: with SACK limited transmit MUST NOT send for a duplicate that tells nothing new."""
+    with flying(8, total=20) as scene:
+        for blocks, new in (((), []), (((2, 3),), [10]), (((2, 3),), []), (((2, 4),), [11])):
+            sack(scene, 1, *blocks)
+            assert sent(scene) == new
+        scene.abort()
+
+
+@pytest.mark.parametrize(("minutes", "waits"), [(0, ROUND_TRIP // 4), (10, ROUND_TRIP)])
+def test_the_least_round_trip_is_that_of_the_last_minutes(minutes: int, waits: int) -> None:
+    """RFC 8985 section 6.2 step 1: a path that has become four times as long has a reordering window as much longer."""
+    with established(options=SACK, initial_window_segments=10) as scene:
+        at = 0
+        for round_trip in [ROUND_TRIP] + [4 * ROUND_TRIP] * (2 * minutes + 1):
+            scene.send(bytes(MSS))
+            scene.testbed.advance(round_trip)
+            at += 1
+            sack(scene, at)
+            scene.testbed.advance(30 * SECOND * bool(minutes))
+        scene.send(bytes(5 * MSS))
+        scene.testbed.advance(4 * ROUND_TRIP)
+        scene.peer.drain()
+        sack(scene, at, (at + 1, at + 2))
+        assert abs(scene.peer.wait(SECOND) - waits) <= MILLISECOND
+        assert sent(scene) == [at]
+        scene.abort()
+
+
 def test_what_comes_late_within_the_window_is_not_sent_again() -> None:
     with flying(8) as scene:
         sack(scene, 1, (2, 3))

@@ -4,7 +4,7 @@
 import pytest
 
 from ustack.testing.states import ALL_OPTIONS, Scene, established, syn_sent
-from ustack.testing.testbed import MILLISECOND, SECOND
+from ustack.testing.testbed import MILLISECOND, SECOND, TICK_NS
 
 US_PER_MS = 1000
 
@@ -93,6 +93,16 @@ def test_rto_minimum_is_configurable() -> None:
         scene.send(b"hello")
         scene.peer.expect("A", payload=b"hello")
         scene.peer.expect_after(SECOND, "A", payload=b"hello")
+
+
+def test_a_variance_of_nothing_is_a_tick() -> None:
+    """Section 4: K * RTTVAR is rounded up to G, here the tick of the timing wheel."""
+    with established(rto_min_ns=MILLISECOND) as scene:
+        for _ in range(150):
+            exchange(scene, 64 * MILLISECOND)
+        info = scene.info()
+        assert 4 * info["rttvar_us"] * 1000 < TICK_NS
+        assert info["rto_ns"] == info["srtt_us"] * 1000 + TICK_NS // 1000 * 1000
 
 
 def test_karn_no_sample_from_a_retransmitted_segment() -> None:

@@ -181,6 +181,15 @@ def test_no_second_probe_before_a_round_trip_was_measured() -> None:
         scene.abort()
 
 
+def test_after_a_probe_it_is_the_retransmission_timers_turn() -> None:
+    """RFC 8985 section 7.3: the RTO's timer is armed anew by the probe (MUST), and no second probe comes before it."""
+    with probed(4) as scene:
+        scene.peer.expect_after(scene.info()["rto_ns"], "A", seq=seq_of(1), payload=bytes(MSS))
+        counted = scene.testbed.counted()
+        assert (counted["tail_probes_out"], counted["retransmit_timeouts"]) == (1, 1)
+        scene.abort()
+
+
 # ---------------------------------------------------------------- F-RTO and Eifel
 
 

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: MIT
+"""docs/conformance.md, made of the tables. The same tables give the same bytes.
+
+Above: the command. Below: tables.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from ustack.tools.conformance import tables
+from ustack.tools.conformance.tables import STATUSES, TITLES, Requirement
+
+HEAD = (
+    "# Conformance\n\n"
+    "What the RFCs ask of a TCP, requirement by requirement, with the tests that show it or the reason why there is "
+    "none. This page is made by `make conformance` from the tables in `tests/data/requirements/`; "
+    "`tests/test_conformance.py` fails when a named test is not there, when a row has neither test nor reason, or when "
+    "this page is not what the tables make.\n\n"
+    "*held*: the tests named show it. *departs*: we do otherwise, the row says why, and its tests show what we do. "
+    "*not applicable*: there is no occasion, or a MAY is not used. Words are the project's, not the RFC's; numbers are "
+    'RFC 9293\'s own labels, elsewhere the section and the place within it. "step" is a step of an algorithm that '
+    "the RFC gives without one of its capital words. A test is named by its function: "
+    "`.venv/bin/python -m pytest -k NAME` runs it.\n"
+)
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def _test(name: str) -> str:
+    """The function's name, as -k takes it; the link goes to its file."""
+    path, _, function = name.partition("::")
+    return f"[`{function.removeprefix('test_')}`](../{path})"
+
+
+def _row(row: Requirement) -> str:
+    shown = "; ".join(map(_test, row.tests))
+    why = _cell(row.reason)
+    cells = (row.id, row.level, _cell(row.requirement), row.status, ". ".join(part for part in (why, shown) if part))
+    return f"| {' | '.join(cells)} |"
+
+
+def summary(every: Mapping[str, Sequence[Requirement]]) -> Iterator[str]:
+    """One line for each table, and their sum."""
+    yield "| RFC | what | held | departs | not applicable |"
+    yield "| --- | --- | --- | --- | --- |"
+    total: Counter[str] = Counter()
+    for name, rows in every.items():
+        counts = Counter(row.status for row in rows)
+        total.update(counts)
+        numbers = " | ".join(str(counts[status]) for status in STATUSES)
+        yield f"| [{name.removeprefix('rfc')}](#{_anchor(name)}) | {TITLES[name]} | {numbers} |"
+    yield f"| | all | {' | '.join(str(total[status]) for status in STATUSES)} |"
+
+
+def _heading(name: str) -> str:
+    return f"RFC {name.removeprefix('rfc')}"
+
+
+def _anchor(name: str) -> str:
+    return _heading(name).lower().replace(" ", "-")
+
+
+def table(name: str, rows: Sequence[Requirement]) -> Iterator[str]:
+    """The chapter of one RFC."""
+    yield f"## {_heading(name)}"
+    yield ""
+    yield f"{TITLES[name]}."
+    yield ""
+    yield "| | level | what is asked | | why, and what shows it |"
+    yield "| --- | --- | --- | --- | --- |"
+    yield from map(_row, rows)
+
+
+def document(root: Path) -> str:
+    """The whole page."""
+    every = tables.read_all(root)
+    lines = [HEAD, *summary(every)]
+    for name, rows in every.items():
+        lines += ["", *table(name, rows)]
+    return "\n".join(lines) + "\n"
