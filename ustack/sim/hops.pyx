@@ -1,0 +1,523 @@
+# SPDX-License-Identifier: MIT
+"""One way of a link. See hops.pxd."""
+
+from libc.stdint cimport UINT64_MAX, uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free, malloc, realloc
+from libc.string cimport memcpy, memmove
+
+from ustack.base.prng cimport prng_below, prng_seed, prng_unit
+from ustack.buf.frame cimport CHECKSUM_PARTIAL, CHECKSUM_UNKNOWN, CHECKSUM_VERIFIED
+from ustack.link.capture cimport CAPTURE_OUTBOUND, capture_burst_ended, capture_frame
+from ustack.link.impairment cimport fate_t, impairment_decide, impairment_init, impairment_lateness
+from ustack.sim.parcels cimport parcel_copy, parcel_data, parcel_free, parcels_free, parcels_pop, parcels_push
+from ustack.sim.queues cimport RED_WEIGHT_SHIFT_MAX, queue_init, queue_put, queue_take
+from ustack.sim.records cimport QUEUE_CODEL, QUEUE_DROPTAIL, QUEUE_RED, change_t, rate_step_t
+from ustack.wire.checksum cimport checksum_emit, checksum_partial
+from ustack.wire.ethernet cimport ETHERNET_HEADER_BYTES
+from ustack.wire.octets cimport write_u16_be
+from ustack.wire.tcp cimport TCP_CHECKSUM_OFFSET, TCP_HEADER_BYTES
+
+cdef enum:
+    HEAP_MIN = 64
+    IDLE_FRAME_BITS = 1500 * 8
+
+cdef uint64_t SECOND_NS = 1000000000ULL
+cdef uint64_t TIME_MAX = 1ULL << 62
+
+
+# ---------------------------------------------------------------- under way
+cdef inline bint arrives_before(const parcel_t *x, const parcel_t *y) noexcept nogil:
+    return x.at_ns < y.at_ns or (x.at_ns == y.at_ns and x.order < y.order)
+
+
+cdef int late_push(hop_t *hop, parcel_t *parcel) noexcept nogil:
+    """0, or -1 without memory."""
+    cdef uint32_t capacity = hop.late_capacity * 2 if hop.late_capacity else HEAP_MIN
+    cdef uint32_t child, parent
+    cdef parcel_t **grown
+    if hop.late_used == hop.late_capacity:
+        grown = <parcel_t **>realloc(hop.late, capacity * sizeof(parcel_t *))
+        if grown == NULL:
+            return -1
+        hop.late = grown
+        hop.late_capacity = capacity
+    child = hop.late_used
+    hop.late_used += 1
+    while child > 0:
+        parent = (child - 1) // 2
+        if not arrives_before(parcel, hop.late[parent]):
+            break
+        hop.late[child] = hop.late[parent]
+        child = parent
+    hop.late[child] = parcel
+    return 0
+
+
+cdef parcel_t *late_pop(hop_t *hop) noexcept nogil:
+    cdef parcel_t *top = hop.late[0]
+    cdef parcel_t *last
+    cdef uint32_t at = 0
+    cdef uint32_t child
+    hop.late_used -= 1
+    last = hop.late[hop.late_used]
+    while True:
+        child = 2 * at + 1
+        if child >= hop.late_used:
+            break
+        if child + 1 < hop.late_used and arrives_before(hop.late[child + 1], hop.late[child]):
+            child += 1
+        if not arrives_before(hop.late[child], last):
+            break
+        hop.late[at] = hop.late[child]
+        at = child
+    hop.late[at] = last
+    return top
+
+
+cdef void put_under_way(hop_t *hop, parcel_pool_t *pool, parcel_t *parcel, uint64_t at_ns) noexcept nogil:
+    parcel.at_ns = at_ns
+    parcel.order = hop.orders
+    hop.orders += 1
+    if hop.in_order.last == NULL or at_ns >= hop.in_order.last.at_ns:
+        parcels_push(&hop.in_order, parcel)
+    elif late_push(hop, parcel) < 0:
+        hop.counters.no_memory += 1
+        parcel_free(pool, parcel)
+
+
+cdef parcel_t *arrived(hop_t *hop, uint64_t now_ns) noexcept nogil:
+    cdef parcel_t *first = hop.in_order.first
+    if hop.late_used and (first == NULL or arrives_before(hop.late[0], first)):
+        if hop.late[0].at_ns > now_ns:
+            return NULL
+        return late_pop(hop)
+    if first == NULL or first.at_ns > now_ns:
+        return NULL
+    return parcels_pop(&hop.in_order)
+
+
+# ---------------------------------------------------------------- what becomes of a frame
+cdef void flip_one_bit(hop_t *hop, parcel_t *parcel) noexcept nogil:
+    cdef uint32_t bit = prng_below(&hop.chance.prng, parcel.length * 8)
+    parcel_data(parcel)[bit >> 3] ^= <uint8_t>(1 << (bit & 7))
+    parcel.checksum = CHECKSUM_UNKNOWN      # what a device said about it is no longer true
+    hop.counters.corrupted += 1
+
+
+cdef bint listed(hop_t *hop) noexcept nogil:
+    """Is the frame that has just left one of those to be lost?"""
+    while hop.losses_at < hop.losses_count and hop.losses[hop.losses_at] < hop.counters.sent:
+        hop.losses_at += 1
+    return hop.losses_at < hop.losses_count and hop.losses[hop.losses_at] == hop.counters.sent
+
+
+cdef bint burst_lost(hop_t *hop) noexcept nogil:
+    """Gilbert and Elliott's model of a path with two states."""
+    if prng_unit(&hop.chance.prng) < (hop.bad_to_good if hop.bad else hop.good_to_bad):
+        hop.bad = not hop.bad
+    return prng_unit(&hop.chance.prng) < (hop.loss_bad if hop.bad else hop.loss_good)
+
+
+cdef void complete_checksum(parcel_t *parcel) noexcept nogil:
+    """For a capture: what a device would have filled in. The segment begins behind an IPv4 header."""
+    cdef uint8_t *ip = parcel_data(parcel) + ETHERNET_HEADER_BYTES
+    cdef uint32_t header_bytes, length
+    if parcel.checksum != CHECKSUM_PARTIAL or parcel.length < ETHERNET_HEADER_BYTES + 20:
+        return
+    header_bytes = (ip[0] & 15) * 4
+    if ETHERNET_HEADER_BYTES + header_bytes + TCP_HEADER_BYTES > parcel.length:
+        return
+    length = parcel.length - ETHERNET_HEADER_BYTES - header_bytes
+    write_u16_be(ip + header_bytes + TCP_CHECKSUM_OFFSET, checksum_emit(checksum_partial(ip + header_bytes, length, 0)))
+    parcel.checksum = CHECKSUM_VERIFIED
+
+
+cdef void depart(hop_t *hop, parcel_pool_t *pool, parcel_t *parcel, uint64_t now_ns) noexcept nogil:
+    """Its last bit is out."""
+    cdef fate_t fate
+    cdef parcel_t *twin = NULL
+    hop.counters.sent += 1
+    hop.counters.sent_bytes += parcel.length
+    if hop.capture != NULL:
+        complete_checksum(parcel)
+        capture_frame(hop.capture, now_ns, parcel_data(parcel), parcel.length, parcel.length, CAPTURE_OUTBOUND)
+        capture_burst_ended(hop.capture)
+    impairment_decide(&hop.chance, &fate)
+    if hop.good_to_bad > 0:
+        fate.lost = burst_lost(hop)
+    if listed(hop) or hop.cut or fate.lost:
+        hop.counters.lost += 1
+        parcel_free(pool, parcel)
+        return
+    if fate.duplicated:
+        twin = parcel_copy(pool, parcel)
+    if fate.corrupted:
+        flip_one_bit(hop, parcel)
+    now_ns += hop.chance.delay_ns + fate.jitter_ns
+    if fate.reordered:
+        hop.counters.reordered += 1
+        put_under_way(hop, pool, parcel, now_ns + impairment_lateness(&hop.chance))
+    else:
+        put_under_way(hop, pool, parcel, now_ns)
+    if twin != NULL:
+        hop.counters.duplicated += 1
+        put_under_way(hop, pool, twin, now_ns)
+
+
+# ---------------------------------------------------------------- the wire
+cdef inline uint64_t rate_now(const hop_t *hop) noexcept nogil:
+    return hop.trace_bps if hop.trace_count else hop.rate_bps
+
+
+cdef inline bint stands_still(const hop_t *hop) noexcept nogil:
+    return hop.stopped or (hop.trace_count > 0 and hop.trace_bps == 0)
+
+
+cdef inline uint64_t serve_end_ns(uint64_t since_ns, uint64_t work, uint64_t rate_bps) noexcept nogil:
+    return since_ns + (work + rate_bps - 1) // rate_bps
+
+
+cdef void serve_next(hop_t *hop, parcel_pool_t *pool, uint64_t now_ns) noexcept nogil:
+    """The wire is free. A wire that takes no time sends all that waits."""
+    cdef parcel_t *parcel
+    while not stands_still(hop):
+        parcel = queue_take(&hop.queue, pool, now_ns)
+        if parcel == NULL:
+            return
+        if rate_now(hop) != 0:
+            hop.serving = parcel
+            hop.work = parcel.length * 8 * SECOND_NS
+            hop.since_ns = now_ns
+            hop.served_ns = serve_end_ns(now_ns, hop.work, rate_now(hop))
+            return
+        depart(hop, pool, parcel, now_ns)
+
+
+cdef void wire_pause(hop_t *hop, uint64_t now_ns) noexcept nogil:
+    """Before the rate changes: how much of the frame is out."""
+    cdef uint64_t done
+    if hop.serving == NULL or hop.served_ns == UINT64_MAX:
+        return
+    done = hop.work if now_ns >= hop.served_ns else (now_ns - hop.since_ns) * rate_now(hop)
+    hop.work -= done if done < hop.work else hop.work
+    hop.since_ns = now_ns
+    hop.served_ns = UINT64_MAX
+
+
+cdef void wire_resume(hop_t *hop, parcel_pool_t *pool, uint64_t now_ns) noexcept nogil:
+    """After it."""
+    if stands_still(hop):
+        return
+    if hop.serving == NULL:
+        serve_next(hop, pool, now_ns)
+        return
+    hop.since_ns = now_ns
+    hop.served_ns = serve_end_ns(now_ns, hop.work, rate_now(hop)) if rate_now(hop) else now_ns
+
+
+cdef void hop_send(hop_t *hop, parcel_pool_t *pool, parcel_t *parcel, uint64_t now_ns) noexcept nogil:
+    cdef uint64_t rate_bps = rate_now(hop)
+    hop.counters.offered += 1
+    if not queue_put(&hop.queue, pool, &hop.chance.prng, parcel, now_ns,
+                     IDLE_FRAME_BITS * SECOND_NS // rate_bps if rate_bps else 0):
+        return
+    if hop.serving == NULL:
+        serve_next(hop, pool, now_ns)
+
+
+cdef parcel_t *hop_arrival(hop_t *hop, parcel_pool_t *pool, uint64_t now_ns) noexcept nogil:
+    cdef parcel_t *parcel
+    if hop.changes_at < hop.changes_count or hop.trace_at < hop.trace_count:
+        change_due(hop, pool, now_ns)
+    while hop.served_ns <= now_ns:
+        parcel = hop.serving
+        hop.serving = NULL
+        hop.served_ns = UINT64_MAX
+        depart(hop, pool, parcel, now_ns)
+        serve_next(hop, pool, now_ns)
+    parcel = arrived(hop, now_ns)
+    if parcel != NULL:
+        hop.counters.delivered += 1
+        hop.counters.delivered_bytes += parcel.length
+    return parcel
+
+
+# ---------------------------------------------------------------- changes
+cdef void change_due(hop_t *hop, parcel_pool_t *pool, uint64_t now_ns) noexcept nogil:
+    cdef const change_t *change
+    while hop.changes_at < hop.changes_count and hop.changes[hop.changes_at].at_ns <= now_ns:
+        change = &hop.changes[hop.changes_at]
+        hop.changes_at += 1
+        wire_pause(hop, now_ns)
+        store(hop, change.setting, change.value)
+        wire_resume(hop, pool, now_ns)
+    while hop.trace_at < hop.trace_count and hop.trace_base_ns + hop.trace[hop.trace_at].after_ns <= now_ns:
+        wire_pause(hop, now_ns)
+        hop.trace_bps = hop.trace[hop.trace_at].rate_bps
+        wire_resume(hop, pool, now_ns)
+        hop.trace_at += 1
+        if hop.trace_at == hop.trace_count and hop.trace_repeat_ns:
+            hop.trace_at = 0
+            hop.trace_base_ns += hop.trace_repeat_ns
+
+
+cdef int hop_schedule(hop_t *hop, uint64_t at_ns, str name, object value) except -1:
+    cdef uint32_t number = NUMBERS[name]
+    cdef uint64_t word = word_of(value)
+    cdef uint32_t at = hop.changes_count
+    cdef change_t *grown
+    if hop.changes_at:                      # those that are done make room
+        hop.changes_count -= hop.changes_at
+        memmove(hop.changes, hop.changes + hop.changes_at, hop.changes_count * sizeof(change_t))
+        hop.changes_at = 0
+        at = hop.changes_count
+    grown = <change_t *>realloc(hop.changes, (at + 1) * sizeof(change_t))
+    if grown == NULL:
+        raise MemoryError
+    hop.changes = grown
+    while at > 0 and hop.changes[at - 1].at_ns > at_ns:
+        hop.changes[at] = hop.changes[at - 1]
+        at -= 1
+    hop.changes[at].at_ns = at_ns
+    hop.changes[at].setting = number
+    hop.changes[at].value = word
+    hop.changes_count += 1
+    return 0
+
+
+cdef int hop_set_trace(hop_t *hop, parcel_pool_t *pool, list steps, uint64_t repeat_ns, uint64_t now_ns) except -1:
+    cdef rate_step_t *trace
+    cdef uint32_t i
+    before = -1
+    for after, bps in steps:
+        if not (isinstance(after, int) and isinstance(bps, int) and before < after < TIME_MAX and 0 <= bps < RATE_MAX):
+            raise ValueError(f"rates: step {(after, bps)!r}: must be (ns, bits per second), one after the other")
+        before = after
+    if not steps or steps[0][0] != 0:
+        raise ValueError("rates: the first step must be at 0 ns")
+    if repeat_ns and repeat_ns <= <uint64_t>before:
+        raise ValueError(f"rates: they are to be repeated after {repeat_ns} ns, before the last step at {before} ns")
+    trace = <rate_step_t *>malloc(len(steps) * sizeof(rate_step_t))
+    if trace == NULL:
+        raise MemoryError
+    for i in range(<uint32_t>len(steps)):
+        trace[i].after_ns = steps[i][0]
+        trace[i].rate_bps = steps[i][1]
+    wire_pause(hop, now_ns)
+    free(hop.trace)
+    hop.trace = trace
+    hop.trace_count = <uint32_t>len(steps)
+    hop.trace_at = 0
+    hop.trace_base_ns = now_ns
+    hop.trace_repeat_ns = repeat_ns
+    hop.trace_bps = 0
+    change_due(hop, pool, now_ns)
+    return 0
+
+
+cdef int hop_lose(hop_t *hop, list numbers) except -1:
+    cdef uint64_t *losses
+    cdef uint32_t i
+    if any(not isinstance(number, int) or not 0 < number < TIME_MAX for number in numbers):
+        raise ValueError("lose: frames are numbered from 1")
+    ascending = sorted(set(numbers))
+    losses = <uint64_t *>malloc((len(ascending) + 1) * sizeof(uint64_t))
+    if losses == NULL:
+        raise MemoryError
+    for i in range(<uint32_t>len(ascending)):
+        losses[i] = ascending[i]
+    free(hop.losses)
+    hop.losses = losses
+    hop.losses_count = <uint32_t>len(ascending)
+    hop.losses_at = 0
+    return 0
+
+
+# ---------------------------------------------------------------- settings
+cdef enum setting_t:
+    RATE
+    DELAY
+    JITTER
+    QUEUE
+    QUEUE_BYTES
+    QUEUE_FRAMES
+    MARK
+    CODEL_TARGET
+    CODEL_INTERVAL
+    RED_MIN
+    RED_MAX
+    RED_MAX_P
+    RED_WEIGHT
+    ECN
+    LOSS
+    LOSS_GOOD
+    LOSS_BAD
+    GOOD_TO_BAD
+    BAD_TO_GOOD
+    REORDER
+    REORDER_TIME
+    DUPLICATE
+    CORRUPT
+    MTU
+    SILENT
+    DOWN
+    CUT
+
+cdef object RATE_MAX = 1 << 44              # 17 Tb/s: a frame's bits times 10**9 stay in 64 bits
+cdef dict KINDS = {"droptail": QUEUE_DROPTAIL, "codel": QUEUE_CODEL, "red": QUEUE_RED}
+# Name: number, least and greatest value. Floats are probabilities.
+cdef dict SETTINGS = {
+    "rate_bps": (RATE, 0, RATE_MAX),
+    "delay_ns": (DELAY, 0, 1 << 50),
+    "jitter_ns": (JITTER, 0, 1 << 50),
+    "queue": (QUEUE, None, None),
+    "queue_bytes": (QUEUE_BYTES, 1, 1 << 40),
+    "queue_frames": (QUEUE_FRAMES, 1, 1 << 24),
+    "mark_bytes": (MARK, 0, 1 << 40),
+    "codel_target_ns": (CODEL_TARGET, 1, 1 << 40),
+    "codel_interval_ns": (CODEL_INTERVAL, 1, 1 << 40),
+    "red_min_bytes": (RED_MIN, 1, 1 << 31),
+    "red_max_bytes": (RED_MAX, 2, 1 << 31),
+    "red_max_p": (RED_MAX_P, 0.0, 1.0),
+    "red_weight_shift": (RED_WEIGHT, 1, RED_WEIGHT_SHIFT_MAX),
+    "ecn": (ECN, 0, 1),
+    "loss": (LOSS, 0.0, 1.0),
+    "loss_good": (LOSS_GOOD, 0.0, 1.0),
+    "loss_bad": (LOSS_BAD, 0.0, 1.0),
+    "good_to_bad": (GOOD_TO_BAD, 0.0, 1.0),
+    "bad_to_good": (BAD_TO_GOOD, 0.0, 1.0),
+    "reorder": (REORDER, 0.0, 1.0),
+    "reorder_ns": (REORDER_TIME, 1, 1 << 50),
+    "duplicate": (DUPLICATE, 0.0, 1.0),
+    "corrupt": (CORRUPT, 0.0, 1.0),
+    "mtu": (MTU, 0, 65535),
+    "silent": (SILENT, 0, 1),
+    "down": (DOWN, 0, 1),
+    "cut": (CUT, 0, 1),
+}
+cdef dict NUMBERS = {name: number for name, (number, _, _) in SETTINGS.items()}
+
+
+cdef object hop_check(str name, object value):
+    if name not in SETTINGS:
+        raise ValueError(f"no setting of a link is called {name!r}")
+    _, least, most = SETTINGS[name]
+    if least is None:
+        if value not in KINDS:
+            raise ValueError(f"{name} {value!r}: must be {', '.join(KINDS)}")
+        return KINDS[value]
+    if isinstance(most, float):
+        if not isinstance(value, (int, float)) or not least <= value <= most:
+            raise ValueError(f"{name} {value!r}: must be a probability, 0.0 to 1.0")
+        return float(value)
+    if not isinstance(value, int):
+        raise ValueError(f"{name} {value!r}: must be a whole number")
+    if not least <= value <= most:
+        raise ValueError(f"{name} {value}: must be {least} to {most}")
+    return int(value)
+
+
+cdef uint64_t word_of(object value) noexcept:
+    cdef double number
+    cdef uint64_t word
+    if isinstance(value, float):
+        number = value
+        memcpy(&word, &number, 8)
+        return word
+    return value
+
+
+cdef void store(hop_t *hop, uint32_t setting, uint64_t word) noexcept nogil:
+    cdef double number
+    memcpy(&number, &word, 8)
+    if setting == RATE:
+        hop.rate_bps = word
+    elif setting == DELAY:
+        hop.chance.delay_ns = word
+    elif setting == JITTER:
+        hop.chance.jitter_ns = word
+    elif setting == QUEUE:
+        hop.queue.kind = <uint8_t>word
+    elif setting == QUEUE_BYTES:
+        hop.queue.limit_bytes = word
+    elif setting == QUEUE_FRAMES:
+        hop.queue.limit_frames = word
+    elif setting == MARK:
+        hop.queue.mark_bytes = word
+    elif setting == CODEL_TARGET:
+        hop.queue.codel.target_ns = word
+    elif setting == CODEL_INTERVAL:
+        hop.queue.codel.interval_ns = word
+    elif setting == RED_MIN:
+        hop.queue.red.min_bytes = word
+    elif setting == RED_MAX:
+        hop.queue.red.max_bytes = word
+    elif setting == RED_MAX_P:
+        hop.queue.red.max_p = <uint32_t>(number * 4294967295.0)
+    elif setting == RED_WEIGHT:
+        hop.queue.red.weight_shift = <uint32_t>word
+        hop.queue.red.average = 0
+    elif setting == ECN:
+        hop.queue.ecn = word != 0
+    elif setting == LOSS:
+        hop.chance.loss = number
+    elif setting == LOSS_GOOD:
+        hop.loss_good = number
+    elif setting == LOSS_BAD:
+        hop.loss_bad = number
+    elif setting == GOOD_TO_BAD:
+        hop.good_to_bad = number
+    elif setting == BAD_TO_GOOD:
+        hop.bad_to_good = number
+    elif setting == REORDER:
+        hop.chance.reorder = number
+    elif setting == REORDER_TIME:
+        hop.chance.reorder_ns = word
+    elif setting == DUPLICATE:
+        hop.chance.duplicate = number
+    elif setting == CORRUPT:
+        hop.chance.corrupt = number
+    elif setting == MTU:
+        hop.mtu = word
+    elif setting == SILENT:
+        hop.silent = word != 0
+    elif setting == DOWN:
+        hop.stopped = word != 0
+    else:
+        hop.cut = word != 0
+
+
+cdef int hop_set(hop_t *hop, parcel_pool_t *pool, str name, object value, uint64_t now_ns) except -1:
+    wire_pause(hop, now_ns)
+    store(hop, NUMBERS[name], word_of(value))
+    wire_resume(hop, pool, now_ns)
+    return 0
+
+
+# ---------------------------------------------------------------- life
+cdef hop_t *hop_new(uint64_t seed, uint32_t index, uint32_t begin, uint32_t end) noexcept nogil:
+    cdef hop_t *hop = <hop_t *>calloc(1, sizeof(hop_t))
+    if hop == NULL:
+        return NULL
+    hop.index = index
+    hop.begin = begin
+    hop.end = end
+    hop.served_ns = UINT64_MAX
+    queue_init(&hop.queue)
+    impairment_init(&hop.chance, seed)
+    prng_seed(&hop.chance.prng, seed ^ (index + 1) * 0x9E3779B97F4A7C15ULL)
+    return hop
+
+
+cdef void hop_free(hop_t *hop, parcel_pool_t *pool) noexcept nogil:
+    if hop.serving != NULL:
+        parcel_free(pool, hop.serving)
+    parcels_free(pool, &hop.queue.waiting)
+    parcels_free(pool, &hop.in_order)
+    while hop.late_used:
+        parcel_free(pool, late_pop(hop))
+    free(hop.late)
+    free(hop.losses)
+    free(hop.changes)
+    free(hop.trace)
+    free(hop)

@@ -1,0 +1,21 @@
+# SPDX-License-Identifier: MIT
+# What waits in front of a wire: drop-tail, CoDel, RED. A frame that is being sent no longer waits.
+#
+# It must not: know what a frame is about beyond its length and its IP header's ECN bits. Sources: RFC 8289 (CoDel);
+# Floyd and Jacobson, "Random Early Detection Gateways for Congestion Avoidance" (1993), and Floyd's "gentle" (2000);
+# RFC 3168 section 5 for marks. Above: hops. Below: parcels, records.
+
+from libc.stdint cimport uint32_t, uint64_t
+
+from ustack.base.prng cimport prng_t
+from ustack.sim.records cimport parcel_pool_t, parcel_t, queue_t
+
+cdef enum:
+    RED_WEIGHT_SHIFT_MAX = 16
+
+cdef void queue_init(queue_t *queue) noexcept nogil
+# Takes the parcel, or frees it. idle_frame_ns: what a frame of 1,500 bytes takes on this wire, for RED's idle times.
+cdef bint queue_put(queue_t *queue, parcel_pool_t *pool, prng_t *prng, parcel_t *parcel, uint64_t now_ns,
+                    uint64_t idle_frame_ns) noexcept nogil
+# The next one to be sent; NULL: none waits (any more).
+cdef parcel_t *queue_take(queue_t *queue, parcel_pool_t *pool, uint64_t now_ns) noexcept nogil

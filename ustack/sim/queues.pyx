@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: MIT
+"""What waits in front of a wire. See queues.pxd."""
+
+from libc.math cimport sqrt
+from libc.stdint cimport UINT64_MAX, uint8_t, uint32_t, uint64_t
+from libc.string cimport memset
+
+from ustack.base.prng cimport prng_next
+from ustack.sim.parcels cimport parcel_data, parcel_free, parcels_pop, parcels_push
+from ustack.sim.records cimport QUEUE_CODEL, QUEUE_RED, codel_t, red_t
+from ustack.wire.ethernet cimport ETHERNET_HEADER_BYTES, ETHERTYPE_IPV4
+from ustack.wire.ipv4 cimport IPV4_HEADER_BYTES, ipv4_mark
+from ustack.wire.octets cimport read_u16
+
+cdef enum:
+    LIMIT_FRAMES = 1000
+    CODEL_TARGET_NS = 5000000
+    CODEL_INTERVAL_NS = 100000000
+    CODEL_SMALL_BYTES = 1514                # a queue of one full frame is never too long
+    RED_SHIFT = 24                          # of red.average
+    RED_WEIGHT_SHIFT = 9                    # 1/512 is 0.002, the paper's
+    RED_IDLE_MAX = 64                       # e-foldings after which the average is nothing
+    CODEL_AGAIN = 16                        # intervals (RFC 8289 section 5.5)
+
+cdef uint64_t ONE = 1ULL << 32              # probability 1
+
+
+cdef void queue_init(queue_t *queue) noexcept nogil:
+    memset(queue, 0, sizeof(queue_t))
+    queue.limit_frames = LIMIT_FRAMES
+    queue.limit_bytes = UINT64_MAX
+    queue.codel.target_ns = CODEL_TARGET_NS
+    queue.codel.interval_ns = CODEL_INTERVAL_NS
+    queue.red.weight_shift = RED_WEIGHT_SHIFT
+    queue.red.min_bytes = 15 * 1514
+    queue.red.max_bytes = 45 * 1514
+    queue.red.max_p = <uint32_t>(ONE // 10)
+
+
+cdef bint mark(parcel_t *parcel) noexcept nogil:
+    """Congestion Experienced, where the sender's transport knows ECN."""
+    cdef uint8_t *data = parcel_data(parcel)
+    if (parcel.length < ETHERNET_HEADER_BYTES + IPV4_HEADER_BYTES or read_u16(data + 12) != ETHERTYPE_IPV4
+            or data[ETHERNET_HEADER_BYTES] >> 4 != 4):
+        return False
+    return ipv4_mark(data + ETHERNET_HEADER_BYTES)
+
+
+cdef inline bint marked_instead(queue_t *queue, parcel_t *parcel) noexcept nogil:
+    if queue.ecn and mark(parcel):
+        queue.marked += 1
+        return True
+    return False
+
+
+cdef inline void drop_early(queue_t *queue, parcel_pool_t *pool, parcel_t *parcel) noexcept nogil:
+    queue.early_dropped += 1
+    parcel_free(pool, parcel)
+
+
+# ---------------------------------------------------------------- RED
+cdef void red_look(queue_t *queue, uint64_t now_ns, uint64_t idle_frame_ns) noexcept nogil:
+    """The average, at an arrival. After an idle time it is as if so many looks had found nothing."""
+    cdef red_t *red = &queue.red
+    cdef uint64_t looks
+    if queue.frames == 0 and red.idle_since_ns != 0 and idle_frame_ns != 0:
+        looks = (now_ns - red.idle_since_ns) // idle_frame_ns
+        red.idle_since_ns = now_ns
+        if looks >> red.weight_shift >= RED_IDLE_MAX:
+            red.average = 0
+        while looks > 0 and red.average > 0:
+            red.average -= (red.average >> red.weight_shift) + 1
+            looks -= 1
+    red.average = red.average - (red.average >> red.weight_shift) + (queue.bytes << RED_SHIFT >> red.weight_shift)
+    if queue.frames > 0:
+        red.idle_since_ns = 0
+
+
+cdef uint64_t red_probability(const red_t *red, uint64_t average) noexcept nogil:
+    """Of 2**32: up to max_p between the marks, from there on to certainty at twice the upper one."""
+    if average < red.min_bytes:
+        return 0
+    if average < red.max_bytes:
+        return red.max_p * (average - red.min_bytes) // (red.max_bytes - red.min_bytes)
+    if average < 2 * red.max_bytes:
+        return red.max_p + (ONE - red.max_p) * (average - red.max_bytes) // red.max_bytes
+    return ONE
+
+
+cdef bint red_chooses(red_t *red, prng_t *prng, uint64_t probability) noexcept nogil:
+    """Drops are spread evenly: the probability of the next one grows with the frames since the last."""
+    cdef uint64_t spent
+    if probability == 0:
+        red.count = 0
+        return False
+    red.count += 1
+    spent = red.count * probability
+    if spent < ONE and (prng_next(prng) >> 32) * (ONE - spent) >> 32 >= probability:
+        return False
+    red.count = 0
+    return True
+
+
+cdef bint red_passes(queue_t *queue, prng_t *prng, parcel_t *parcel, uint64_t now_ns,
+                     uint64_t idle_frame_ns) noexcept nogil:
+    cdef uint64_t probability
+    red_look(queue, now_ns, idle_frame_ns)
+    probability = red_probability(&queue.red, queue.red.average >> RED_SHIFT)
+    if not red_chooses(&queue.red, prng, probability):
+        return True
+    return probability < ONE and marked_instead(queue, parcel)
+
+
+# ---------------------------------------------------------------- CoDel
+cdef inline uint64_t control_law(const codel_t *codel, uint64_t at_ns, uint32_t count) noexcept nogil:
+    return at_ns + <uint64_t>(<double>codel.interval_ns / sqrt(<double>count))
+
+
+cdef parcel_t *codel_look(queue_t *queue, uint64_t now_ns, bint *ok_to_drop) noexcept nogil:
+    """dodequeue: the oldest, and whether all have waited too long for a whole interval."""
+    cdef codel_t *codel = &queue.codel
+    cdef parcel_t *parcel = take(queue)
+    ok_to_drop[0] = False
+    if parcel == NULL or now_ns - parcel.at_ns < codel.target_ns or queue.bytes <= CODEL_SMALL_BYTES:
+        codel.first_above_ns = 0
+    elif codel.first_above_ns == 0:
+        codel.first_above_ns = now_ns + codel.interval_ns
+    else:
+        ok_to_drop[0] = now_ns >= codel.first_above_ns
+    return parcel
+
+
+cdef parcel_t *codel_take(queue_t *queue, parcel_pool_t *pool, uint64_t now_ns) noexcept nogil:
+    cdef codel_t *codel = &queue.codel
+    cdef bint ok_to_drop
+    cdef uint32_t delta
+    cdef parcel_t *parcel = codel_look(queue, now_ns, &ok_to_drop)
+    if codel.dropping:
+        if not ok_to_drop:
+            codel.dropping = False
+        while codel.dropping and now_ns >= codel.drop_next_ns:
+            codel.count += 1
+            if marked_instead(queue, parcel):
+                codel.drop_next_ns = control_law(codel, codel.drop_next_ns, codel.count)
+                break
+            drop_early(queue, pool, parcel)
+            parcel = codel_look(queue, now_ns, &ok_to_drop)
+            if ok_to_drop:
+                codel.drop_next_ns = control_law(codel, codel.drop_next_ns, codel.count)
+            else:
+                codel.dropping = False
+    elif ok_to_drop:
+        if not marked_instead(queue, parcel):
+            drop_early(queue, pool, parcel)
+            parcel = codel_look(queue, now_ns, &ok_to_drop)
+        codel.dropping = True
+        delta = codel.count - codel.lastcount
+        codel.count = 1
+        if delta > 1 and now_ns < codel.drop_next_ns + CODEL_AGAIN * codel.interval_ns:
+            codel.count = delta
+        codel.drop_next_ns = control_law(codel, now_ns, codel.count)
+        codel.lastcount = codel.count
+    return parcel
+
+
+# ---------------------------------------------------------------- in and out
+cdef inline parcel_t *take(queue_t *queue) noexcept nogil:
+    cdef parcel_t *parcel = parcels_pop(&queue.waiting)
+    if parcel != NULL:
+        queue.frames -= 1
+        queue.bytes -= parcel.length
+    return parcel
+
+
+cdef bint queue_put(queue_t *queue, parcel_pool_t *pool, prng_t *prng, parcel_t *parcel, uint64_t now_ns,
+                    uint64_t idle_frame_ns) noexcept nogil:
+    if queue.kind == QUEUE_RED and not red_passes(queue, prng, parcel, now_ns, idle_frame_ns):
+        drop_early(queue, pool, parcel)
+        return False
+    if queue.frames >= queue.limit_frames or queue.bytes + parcel.length > queue.limit_bytes:
+        queue.tail_dropped += 1
+        parcel_free(pool, parcel)
+        return False
+    if queue.mark_bytes > 0 and queue.bytes > queue.mark_bytes and mark(parcel):
+        queue.marked += 1
+    parcel.at_ns = now_ns
+    parcels_push(&queue.waiting, parcel)
+    queue.frames += 1
+    queue.bytes += parcel.length
+    queue.most_frames = max(queue.most_frames, <uint64_t>queue.frames)
+    queue.most_bytes = max(queue.most_bytes, queue.bytes)
+    return True
+
+
+cdef parcel_t *queue_take(queue_t *queue, parcel_pool_t *pool, uint64_t now_ns) noexcept nogil:
+    cdef parcel_t *parcel
+    parcel = codel_take(queue, pool, now_ns) if queue.kind == QUEUE_CODEL else take(queue)
+    if queue.frames == 0 and queue.red.idle_since_ns == 0:
+        queue.red.idle_since_ns = now_ns
+    return parcel
