@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ustack.tools.conformance import tables
-from ustack.tools.conformance.tables import STATUSES, TITLES, Requirement
+from ustack.tools.conformance.tables import NOTES, STATUSES, TITLES, Requirement
 
 HEAD = (
     "# Conformance\n\n"
@@ -69,7 +69,7 @@ def table(name: str, rows: Sequence[Requirement]) -> Iterator[str]:
     """The chapter of one RFC."""
     yield f"## {_heading(name)}"
     yield ""
-    yield f"{TITLES[name]}."
+    yield " ".join([f"{TITLES[name]}.", *([NOTES[name]] if name in NOTES else [])])
     yield ""
     yield "| | level | what is asked | | why, and what shows it |"
     yield "| --- | --- | --- | --- | --- |"

@@ -22,7 +22,7 @@ HELD = "held"
 DEPARTS = "departs"
 NOT_APPLICABLE = "not applicable"
 STATUSES = (HELD, DEPARTS, NOT_APPLICABLE)
-LEVELS = ("MUST", "MUST NOT", "SHOULD", "SHOULD NOT", "RECOMMENDED", "NOT RECOMMENDED", "MAY", "step")
+LEVELS = ("MUST", "MUST NOT", "REQUIRED", "SHOULD", "SHOULD NOT", "RECOMMENDED", "NOT RECOMMENDED", "MAY", "step")
 
 TITLES = {
     "rfc9293": "Transmission Control Protocol",
@@ -43,6 +43,14 @@ TITLES = {
     "rfc7661": "Congestion window validation",
 }
 """The tables, in the order of the document."""
+
+NOTES = {
+    "rfc2883": "It has one capital word; the rules of its section 4 are in small letters.",
+    "rfc6675": "RACK-TLP takes its place, and forbids to use both (RFC 8985 section 9.2).",
+    "rfc9937": "RFC 6937, which it replaces, has no capital words; the rows are the steps of section 6.",
+    "rfc3168": "What it asks of routers and tunnels is one row each.",
+}
+"""What there is to say of a table as a whole."""
 
 
 @dataclass(frozen=True)

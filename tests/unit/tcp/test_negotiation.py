@@ -78,6 +78,7 @@ def test_mss_option_is_never_in_a_segment_without_syn() -> None:
         for segment in scene.peer.drain():
             assert "mss" not in segment.options
             assert "wscale" not in segment.options
+            assert "sack_permitted" not in segment.options  # RFC 2018 section 2
 
 
 # ---------------------------------------------------------------- window scale

@@ -51,6 +51,16 @@ def test_an_eighth_more_within_4_and_16_ms_is_conservative(rtt_ms: int, longer_m
     assert (grown < window // 2) == conservative  # the round began a few segments before ours
 
 
+def test_conservative_growth_is_a_quarter() -> None:
+    """Section 4.3: CSS_GROWTH_DIVISOR is 4, and MUST be 2 at least."""
+    made = control()
+    for rtt_ms in (20, 20, 40, 40):
+        one_round(made, rtt_ms * MS)  # the round that finds out begins a few segments before ours
+    for _ in range(3):
+        window = made.window[0]
+        assert one_round(made, 40 * MS) == pytest.approx(window / 4, abs=SMSS)
+
+
 def test_five_conservative_rounds_end_slow_start() -> None:
     made = control()
     one_round(made, 20 * MS)

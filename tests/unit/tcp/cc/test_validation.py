@@ -151,6 +151,33 @@ def test_more_in_flight_than_of_late_counts(cc: str) -> None:
     assert made.window == (16 * SMSS, 16 * SMSS)
 
 
+@BOTH
+def test_what_arrives_during_the_repair_proves_nothing(cc: str) -> None:
+    """Section 4.2: pipeACK MUST NOT be updated during fast recovery."""
+    made = control(cc, 100 * SMSS, 50 * SMSS)
+    rounds(made, 30 * SMSS, SECOND)
+    made.on_loss(10 * SMSS)
+    for _ in range(3):
+        made.now_ns += RTT_MS * MILLISECOND
+        made.on_sample(
+            acked=90 * SMSS, delivered=90 * SMSS, rtt_us=RTT_MS * 1000, flight=90 * SMSS, prior_in_flight=90 * SMSS,
+            in_recovery=True, rate_delivered=90 * SMSS, rate_interval_us=RTT_MS * 1000,
+        )  # fmt: skip
+    made.now_ns += RTT_MS * MILLISECOND
+    made.on_sample(acked=SMSS, delivered=SMSS, rtt_us=RTT_MS * 1000, flight=SMSS, prior_in_flight=SMSS)
+    assert made.window[1] == 15 * SMSS
+
+
+@BOTH
+@pytest.mark.parametrize("again", [29, 30, 31, 90])
+def test_at_least_a_segment_is_left(cc: str, again: int) -> None:
+    """Section 4.4.1: MUST NOT be less, however much was sent again."""
+    made = control(cc, 100 * SMSS, 50 * SMSS)
+    rounds(made, 30 * SMSS, SECOND)
+    lose(made, 10 * SMSS, again * SMSS)
+    assert SMSS <= made.window[0] <= 2 * SMSS
+
+
 @pytest.mark.parametrize(("cc", "window"), [("newreno", 50 * SMSS), ("cubic", 70 * SMSS)])
 def test_a_loss_of_a_validated_window_is_answered_as_ever(cc: str, window: int) -> None:
     made = control(cc, 100 * SMSS, 50 * SMSS)

@@ -90,6 +90,22 @@ def test_sack_keeps_reporting_islands_beyond_the_filled_hole() -> None:
         assert len(answer.options["sack"]) == 1
 
 
+def test_what_finds_no_room_is_not_reported() -> None:
+    """RFC 2018 section 8 would have the newest segment in the first block all the same. What is named is not sent again
+    before a timeout, and this one has to be."""
+    with established(options=SACK_ONLY, rcv_buffer_bytes=65535, rx_memory_bytes=20_000) as scene:
+        kept = []
+        for index in range(12):
+            left = 1001 + 1500 * index
+            scene.peer.send("A", seq=left, payload=b"x" * 1000)
+            found = blocks(scene)
+            if "drop_tcp_reassembly_full" not in scene.testbed.dropped():
+                kept.append((left, left + 1000))
+            assert found == kept[:-5:-1]
+        assert 0 < len(kept) < 12
+        scene.abort()
+
+
 def test_sack_is_on_data_segments_as_well() -> None:
     with established(options=SACK_ONLY) as scene:
         scene.peer.send("A", seq=101, payload=b"x" * 100)

@@ -310,6 +310,24 @@ def test_a_spurious_timeout_is_found_by_f_rto() -> None:
         scene.abort()
 
 
+def test_a_window_update_after_a_timeout_decides_nothing() -> None:
+    """RFC 5682 section 2.1: what neither acknowledges new data nor is a duplicate is ignored by F-RTO."""
+    with established() as scene:
+        scene.send(bytes(20 * MSS))
+        scene.peer.drain()
+        scene.peer.wait(5 * SECOND)
+        assert sent(scene) == [0]
+        scene.peer.send("A", ack=1, wnd=60_000)
+        assert sent(scene) == []
+        scene.peer.send("A", ack=seq_of(1))
+        assert sent(scene) == [10, 11]
+        scene.peer.send("A", ack=seq_of(1), wnd=61_000)
+        assert sent(scene) == []
+        scene.peer.send("A", ack=seq_of(2))
+        assert scene.testbed.counted()["timeouts_undone"] == 1
+        scene.abort()
+
+
 def test_a_receiver_that_drops_what_it_had_sacked_gets_it_again() -> None:
     """RFC 2018 section 8: nothing SACKed is forgotten before it is acknowledged."""
     with flying(8) as scene:

@@ -225,6 +225,20 @@ def test_a_duplicate_after_the_timeout_decides_nothing() -> None:
         scene.abort()
 
 
+def test_a_second_timeout_is_believed() -> None:
+    """RFC 5682 section 2.1: it starts anew at step 1, which goes no further with `recover` at or above SND.UNA."""
+    with flooded() as scene:
+        time_out(scene)
+        scene.testbed.run_until(lambda: scene.testbed.counted()["retransmit_timeouts"] == 2, 10 * SECOND)
+        scene.testbed.advance(RTT)
+        scene.peer.drain()
+        sent = scene.info()["snd_nxt"]
+        scene.peer.send("A", ack=seq_of(2))
+        assert starts(scene)[0] == seq_of(2)
+        assert scene.info()["snd_nxt"] == sent
+        scene.abort()
+
+
 def test_a_timeout_within_a_recovery_is_believed() -> None:
     """RFC 5682 section 3.1 step 1: with RecoveryPoint at or above SND.UNA, do not enter step 2."""
     with flooded() as scene:
