@@ -67,6 +67,7 @@ TCP_FLOORS = {
     "throttle": 2,
     "ending": 3,
     "status": 3,
+    "tracing": 3,
     "cookies": 3,
     "admission": 3,
     "holders": 3,

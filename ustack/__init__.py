@@ -7,6 +7,7 @@ The names here are the whole of the everyday API: open a link, put a Stack on it
 from ustack.blocking.connection import Connection
 from ustack.blocking.listener import Listener
 from ustack.blocking.stack import Stack
+from ustack.engine.trace import Trace
 from ustack.errors import (
     AddressInUse,
     CallTimeout,
@@ -44,6 +45,7 @@ __all__ = [
     "StackError",
     "TapLink",
     "TeeLink",
+    "Trace",
     "Unreachable",
     "WouldBlock",
 ]

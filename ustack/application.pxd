@@ -287,6 +287,8 @@ cdef class Transport:
     # The number of a congestion control by its name ("cc" in info), ready to be given to connections with OPTION_CC;
     # None: the transport's own. Raises ValueError.
     cdef int control_number(self, object name) except -1
+    # A Trace of one of its connections, with room for so many records. Raises StackError: it has none, or no room.
+    cdef object trace_of(self, conn_t *conn, uint32_t capacity)
     # Names of the downcalls that its table leaves empty.
     cdef list missing_downcalls(self)
     # For `register`: raises ValueError for an application that cannot be registered.

@@ -6,6 +6,10 @@ from libc.string cimport memset
 
 from ustack.link.gate cimport Gate
 
+import errno
+
+from ustack.errors import StackError
+
 # Of transport_t, in its order. In front of them stands the budget, behind them what may be NULL: files.
 cdef tuple DOWNCALLS = (
     "send", "send_queued", "send_room", "want_writable", "receivable", "receive", "peek", "resume", "shutdown", "close",
@@ -67,6 +71,10 @@ cdef class Transport:
         if name is not None:
             raise ValueError(f"cc={name!r}: this transport has no congestion control to choose")
         return 0
+
+    cdef object trace_of(self, conn_t *conn, uint32_t capacity):
+        raise StackError("unsupported", "trace(): this transport keeps no records of its connections",
+                         errno.EOPNOTSUPP)
 
     cdef list missing_downcalls(self):
         cdef const void **entries = <const void **>self.table

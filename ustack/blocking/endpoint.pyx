@@ -169,6 +169,21 @@ cdef class Endpoint:
         finally:
             stack.leave()
 
+    def trace(self, capacity: int = 65536) -> object:
+        """Record what happens to the connection from now on (docs/trace.md): a Trace with room for the latest
+        `capacity` records (64 to 2^26; the next power of two) of 64 bytes. Until its stop(), or the connection's end.
+
+        Raises StackError if the connection is traced already, or where its transport keeps no records.
+        """
+        cdef uint32_t room = whole("capacity", capacity, 64, 1 << 26)
+        cdef Transport stack = self.enter("trace()")
+        try:
+            self.need_conn("trace()")
+            stack.now()
+            return stack.trace_of(self.conn, room)
+        finally:
+            stack.leave()
+
     cdef uint32_t option(self, str call, int option) except? 0xFFFFFFFF:
         """Without the gate, as state."""
         cdef conn_t *conn

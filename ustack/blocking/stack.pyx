@@ -31,6 +31,8 @@ from ustack.blocking.listener cimport Listener
 from ustack.blocking.sockets cimport SocketApplication
 from ustack.engine.addresses cimport refuse_ipv6
 from ustack.engine.owner cimport Engine
+from ustack.engine.trace cimport (
+    TRACE_CONNECTIONS_MAX, TRACE_RECORDS_MAX, TRACE_RECORDS_MIN, Trace, trace_of_connection, trace_of_everybody)
 from ustack.link.device cimport Link
 from ustack.tcp.records.demux cimport flow_connection, flow_slot_count
 from ustack.tcp.records.state cimport CLOSING, FIN_WAIT_1, LAST_ACK
@@ -236,6 +238,23 @@ cdef class Stack(Engine):
             return found
         finally:
             self.leave()
+
+    def trace(self, *, connections: int = 64, capacity: int = 65536) -> Trace:
+        """Record what happens to the next `connections` connections that open (docs/trace.md), all into one Trace with
+        room for the latest `capacity` records. Until its stop(), or their end.
+
+        One such trace at a time; connections that are there already have Connection.trace(). Raises StackError.
+        """
+        cdef uint32_t most = whole("connections", connections, 1, TRACE_CONNECTIONS_MAX)
+        cdef uint32_t room = whole("capacity", capacity, TRACE_RECORDS_MIN, TRACE_RECORDS_MAX)
+        self.enter("trace()")
+        try:
+            return trace_of_everybody(self, most, room)
+        finally:
+            self.leave()
+
+    cdef object trace_of(self, conn_t *conn, uint32_t capacity):
+        return trace_of_connection(self, conn, capacity)
 
     @staticmethod
     def settings() -> dict[str, object]:

@@ -8,6 +8,7 @@ from ustack.ip.layer cimport ip_config_t, ip_destroy, ip_init
 from ustack.tcp.records.configuration cimport tcp_config_t
 from ustack.tcp.records.life cimport tcp_destroy, tcp_init
 from ustack.tcp.recovery.control cimport control_provide
+from ustack.tcp.tracing cimport tracing_end
 
 
 cdef void begin_layers(engine_t *engine, const ip_config_t *ip_config, const tcp_config_t *tcp_config,
@@ -23,5 +24,6 @@ cdef void begin_layers(engine_t *engine, const ip_config_t *ip_config, const tcp
 
 
 cdef void end_layers(engine_t *engine) noexcept:
+    tracing_end(&engine.tcp)
     tcp_destroy(&engine.tcp)
     ip_destroy(&engine.ip)

@@ -30,6 +30,7 @@ from ustack.tcp.records.tcb cimport (
     DEADLINE_APPLICATION, OPT_SLOW_TICKS, TCB_ABORT, TCB_ACTIVE, TCB_CLOSED_BY_APP, TCB_EV_DATA, TCB_EV_TIMEOUT,
     TCB_EV_WRITABLE, TCB_FIN_QUEUED, TCB_KEEPALIVE, TCB_NODELAY, TCB_PAUSED, TCB_WANT_WRITABLE, TCP_MAX_CC,
     TCP_MAX_LISTENERS, flow_key_t, listener_t, rx_queue_of, send_piece_at, send_piece_t, time_wait_at)
+from ustack.tcp.records.trace cimport trace_opened
 from ustack.tcp.records.work cimport turn_charge, work_add
 from ustack.tcp.recovery.control cimport control_change
 from ustack.wire.ipv4 cimport IPV4_ECN_MASK
@@ -194,6 +195,7 @@ cdef tcb_t *tcp_connect(tcp_t *tcp, const ip_addr_t *raddr, uint16_t rport, uint
     tcb.snd_end = tcb.snd_una + 1
     work_add(tcp, tcb)
     count(tcp.counters, CONNECTIONS_OPENED)
+    trace_opened(tcp, tcb)
     status[0] = CALL_OK
     return tcb
 

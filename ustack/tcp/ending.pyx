@@ -22,6 +22,7 @@ from ustack.tcp.records.tcb cimport (
     TCB_KEEPALIVE, TCB_PERSIST, TCB_PROBE, TCB_REORDERED, TCB_REXMIT, syn_at, syn_hook, time_wait_at, time_wait_hook,
     time_wait_t)
 from ustack.tcp.records.timestamps cimport timestamp_note_end
+from ustack.tcp.records.trace cimport trace_closed
 from ustack.tcp.records.work cimport work_add
 from ustack.tcp.recovery.control cimport control_end
 from ustack.tcp.recovery.transmissions cimport transmissions_end
@@ -38,6 +39,7 @@ cdef void mark_closed(tcp_t *tcp, tcb_t *tcb, tcp_state_t became, close_reason_t
         rx_queue_release(tcp, tcb)          # text on the SYN of a peer that never proved to be there
     if tcb.state == LAST_ACK:               # the peer closed first, and is in TIME-WAIT
         timestamp_note_end(tcp, tcb)
+    trace_closed(tcp, tcb, became, reason)
     hand_over_state(tcp, tcb, became)
     deadlines_clear(tcb)
     tcb.flags &= ~(TCB_ACK_NOW | TCB_ACK_DELAYED | TCB_REXMIT | TCB_PERSIST | TCB_PROBE | TCB_KEEPALIVE)

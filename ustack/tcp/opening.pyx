@@ -39,6 +39,7 @@ from ustack.tcp.records.tcb cimport (
     OPT_AGREED, OPT_ECN, OPT_SACK, OPT_TIMESTAMPS, OPT_WSCALE, TCB_EV_ACCEPT, flow_key_t, listener_t, syn_at,
     syn_answers, syn_hook, syn_is_accurate, syn_note_ip_ecn, syn_peer_mss, syn_received_t, syn_retries,
     syn_set_accurate, tcb_heard, tcb_option_bytes, time_wait_at, time_wait_t)
+from ustack.tcp.records.trace cimport trace_opened
 from ustack.tcp.records.work cimport work_add
 from ustack.tcp.recovery.accecn cimport accecn_agree, ip_ecn_of
 from ustack.tcp.recovery.ack cimport ack_set_window, ack_start
@@ -366,6 +367,7 @@ cdef tcb_t *handshake_complete(tcp_t *tcp, const syn_received_t *syn, uint32_t i
     tcb.flags |= TCB_EV_ACCEPT
     work_add(tcp, tcb)
     count(tcp.counters, CONNECTIONS_ACCEPTED)
+    trace_opened(tcp, tcb)
     return tcb
 
 

@@ -26,13 +26,14 @@ from ustack.tcp.receive.window cimport tcb_receive_window
 from ustack.tcp.records.accecn cimport accecn_of, accecn_t, tcb_is_accurate
 from ustack.tcp.records.deadlines cimport deadline_is_set, deadline_set
 from ustack.tcp.records.duplicates cimport duplicate_of
-from ustack.tcp.records.flight cimport FLIGHT_PROBE, flight_raw, flight_t
+from ustack.tcp.records.flight cimport FLIGHT_PROBE, REXMIT_NONE, flight_raw, flight_t
 from ustack.tcp.records.marks cimport note_writable
 from ustack.tcp.records.rx_queue cimport rx_queue_t
 from ustack.tcp.records.state cimport CLOSED, CLOSE_ABORTED, SYN_RECEIVED, SYN_SENT, close_reason_t
 from ustack.tcp.records.tcb cimport (
     DEADLINE_ACK, OPT_SACK, OPT_TIMESTAMPS, TCB_ABORT, TCB_ACK_DELAYED, TCB_ACK_NOW, TCB_ECN_SAYS, TCB_FIN_QUEUED,
     TCB_FIN_SENT, TCB_PROBE, TCB_REXMIT, rx_queue_of, tcb_bare_seq)
+from ustack.tcp.records.trace cimport TRACE_ACK_SENT, TRACE_SENT, trace_note
 from ustack.tcp.records.work cimport work_add
 from ustack.tcp.recovery.accecn cimport accecn_wants_ack
 from ustack.tcp.recovery.invariants cimport flight_check
@@ -166,6 +167,7 @@ cdef send_t send_data(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
                 flight_raw(tcp, tcb).pacer.next_ns = tcp.now_ns
                 rate = 0
             pacing_sent(&flight_raw(tcp, tcb).pacer, tcp.now_ns, length, tcb.smss, largest)
+        trace_note(tcp, tcb, TRACE_SENT, REXMIT_NONE, tcb.snd_nxt - length - fin, length + fin, 0)
         if fin:
             tcb.flags |= TCB_FIN_SENT
             return SEND_OK
@@ -240,6 +242,7 @@ cdef ip_status_t pure_ack(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     status = emit_bare(tcp, &tcb.key, &header, tcb.ttl, tcb.tos, &tcb.neighbour)
     if status == IP_OK:
         count(tcp.counters, PURE_ACKS_OUT)
+        trace_note(tcp, tcb, TRACE_ACK_SENT, REXMIT_NONE, tcb_bare_seq(tcb), 0, 0)
     elif tcb_is_accurate(tcb):
         accecn_of(tcp, tcb)[0] = unsaid
     return status

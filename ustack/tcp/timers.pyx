@@ -20,7 +20,7 @@ from ustack.tcp.ending cimport connection_end, syn_received_remove, time_wait_re
 from ustack.tcp.records.deadlines cimport (
     TIMER_CONNECTION, TIMER_SYN_RECEIVED, deadline_clear, deadline_expired, deadlines_arm, tcp_tick, tick_reached)
 from ustack.tcp.records.flight cimport (
-    FLIGHT_MARKED, FLIGHT_PROBE, FLIGHT_REORDER, FLIGHT_TIMEOUT_UNDONE, flight_t)
+    FLIGHT_MARKED, FLIGHT_PROBE, FLIGHT_REORDER, FLIGHT_TIMEOUT_UNDONE, REXMIT_NONE, flight_t)
 from ustack.tcp.records.state cimport (
     CLOSED, CLOSE_HOST_UNREACHABLE, CLOSE_KEEPALIVE, CLOSE_TIMEOUT, SYN_RECEIVED, SYN_SENT, close_reason_t,
     reason_of_icmp)
@@ -28,6 +28,7 @@ from ustack.tcp.records.tcb cimport (
     DEADLINE_ACK, DEADLINE_APPLICATION, DEADLINE_KEEPALIVE, DEADLINE_KINDS, DEADLINE_PACE, DEADLINE_PROBE,
     DEADLINE_REXMIT, SYN_ACCURATE, TCB_ABORT, TCB_ACK_NOW, TCB_CLOSED_BY_APP, TCB_EV_TIMEOUT, TCB_PERSIST, TCB_PROBE,
     TCB_REXMIT, syn_at, syn_received_t, syn_retries, tcb_at, tcb_t, time_wait_at)
+from ustack.tcp.records.trace cimport TRACE_TIMEOUT, trace_note
 from ustack.tcp.records.work cimport work_add
 from ustack.tcp.recovery.control cimport (
     control_awake, control_state, controls_rest, controls_rest_ns, view_load, view_store, view_store_rate)
@@ -193,6 +194,7 @@ cdef void retransmission_timeout(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     tcb.backoff += 1                        # RFC 6298 (5.5)
     rexmit_start(tcp, tcb)                  # (5.6)
     work_add(tcp, tcb)
+    trace_note(tcp, tcb, TRACE_TIMEOUT, REXMIT_NONE, tcb.snd_una, tcb.snd_nxt - tcb.snd_una, tcb.backoff)
 
 
 cdef void probe_timeout(tcp_t *tcp, tcb_t *tcb) noexcept nogil:

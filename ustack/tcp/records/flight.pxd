@@ -45,6 +45,7 @@ cdef enum transmission_flags_t:
     TX_APP_LIMITED = 16                     # sent while the application, not the window, was the limit
     TX_SIZE_PROBE = 32                      # asks for a larger path MTU: its loss is no sign of congestion (path.pxd)
     TX_FOUND = 64                           # it had been lost and was found (undo) since it was sent last
+    TX_TIMED = 128                          # LOST, and told by time: counting duplicates would not have found it (rack)
 
 ctypedef struct transmission_t:             # one cache line
     uint32_t seq                            # 0   first byte
@@ -69,6 +70,16 @@ cdef enum repair_state_t:
     REPAIR_FAST = 1                         # fast recovery: the window is PRR's
     REPAIR_RTO = 2                          # after a retransmission timeout: slow start
     REPAIR_SIZE = 3                         # segments have become smaller: sent again, no sign of congestion
+
+# Why something is sent again.
+cdef enum rexmit_cause_t:
+    REXMIT_NONE = 0                         # it is not: it goes for the first time
+    REXMIT_FAST                             # three duplicate ACKs, or as many segments SACKed (RFC 5681, RFC 6675)
+    REXMIT_RACK                             # time: what was sent later has arrived (RFC 8985), where counting fails
+    REXMIT_PROBE                            # a tail loss probe
+    REXMIT_RTO                              # the retransmission timer
+    REXMIT_SIZE                             # segments have become smaller, or the window was closed: no congestion
+    REXMIT_CAUSES
 
 cdef enum flight_flags_t:
     FLIGHT_SEND_ONE = 1                     # output sends the first lost one again, whatever the window says
@@ -172,6 +183,17 @@ cdef inline uint32_t *sacked_segments(transmission_t *sent) noexcept nogil:
 # (ecn.pxd). Valid with FLIGHT_MARKED, and while nothing is repaired: F-RTO is part of a repair.
 cdef inline uint32_t *mark_end(flight_t *flight) noexcept nogil:
     return &flight.frto_left
+
+
+# Why this record, which is LOST, goes again now. Outside of a repair: a probe of the path's MTU was lost; the peer is
+# heard again after timeouts (ack, take_life); what has been found once stays lost (transmissions_found).
+cdef inline rexmit_cause_t rexmit_cause(const tcb_t *tcb, const flight_t *flight,
+                                        const transmission_t *sent) noexcept nogil:
+    if flight.repair == REPAIR_SIZE or (flight.repair == REPAIR_NONE and sent.flags & TX_SIZE_PROBE):
+        return REXMIT_SIZE
+    if flight.repair == REPAIR_RTO or (flight.repair == REPAIR_NONE and tcb.backoff):
+        return REXMIT_RTO
+    return REXMIT_RACK if sent.flags & TX_TIMED else REXMIT_FAST
 
 
 # Bytes that are in the network: RFC 6675's pipe. Without SACK each duplicate ACK says that a segment has left it.

@@ -325,11 +325,20 @@ ctypedef struct flow_table_t:
     uint8_t hash_key[16]
     flow_memo_t memo                        # of the key that was hashed last, or will be next (engine/ahead)
 
+# Who is told what happens to connections, while anybody is (trace.pxd).
+ctypedef struct trace_t:
+    # what: trace_event_t | rexmit_cause_t << 8
+    void (*note)(tcp_t *tcp, const tcb_t *tcb, uint32_t what, uint32_t seq, uint32_t length,
+                 uint32_t detail) noexcept nogil
+    void (*opened)(tcp_t *tcp, const tcb_t *tcb) noexcept nogil
+    void (*closed)(tcp_t *tcp, const tcb_t *tcb, uint8_t became, uint8_t reason) noexcept nogil
+
 ctypedef struct tcp_t:
     ip_t *ip
     counters_t *counters
     tcp_config_t config
     uint64_t now_ns                         # writer: the event entry points
+    const trace_t *trace                    # NULL: nobody is traced (trace.pxd). writer: tracing
     uint8_t secret[16]                      # ISNs and timestamp offsets (RFC 6528), from the seed
     slab_t tcbs
     slab_t syns

@@ -11,13 +11,15 @@ from ustack.tcp.cc.contract cimport SSTHRESH_AT_FIRST, ack_sample_t, cc_ops_t, c
 from ustack.tcp.records.deadlines cimport deadlines_arm
 from ustack.tcp.records.flight cimport (
     FLIGHT_LONE, FLIGHT_MARKED, FLIGHT_PROBE_AGAIN, FLIGHT_ROUND, FLIGHT_SEND_ONE, FLIGHT_TIMEOUT_UNDONE, REPAIR_NONE,
-    TX_SACKED, flight_pipe, flight_raw, flight_t, mark_end, transmission_at)
+    REXMIT_NONE, REXMIT_RTO, TX_SACKED, flight_pipe, flight_raw, flight_t, mark_end, transmission_at,
+    transmission_bytes, transmission_t)
 from ustack.tcp.records.life cimport piece_release
 from ustack.tcp.records.marks cimport note_writable
 from ustack.tcp.records.state cimport ESTABLISHED
 from ustack.tcp.records.tcb cimport (
     OPT_SACK, OPT_TIMESTAMPS, TCB_KEEPALIVE, TCB_MSS_PROVEN, TCB_PERSIST, TCB_PROBE_REPEATED, TCB_PROBE_UNMEASURED,
     TCB_REORDERED, TCB_REPAIRED, TCB_REXMIT, send_piece_at, send_piece_t, snd_cursor_set, tcb_max_window, tcp_now_us)
+from ustack.tcp.records.trace cimport TRACE_ACKED, TRACE_LOST, TRACE_SACKED, TRACE_WINDOW, trace_note
 from ustack.tcp.records.work cimport work_add
 from ustack.tcp.recovery.control cimport (
     control_awake, control_pace, control_sleeps, control_state, sample_fill_plain, view_load, view_store)
@@ -101,6 +103,7 @@ cdef void update_window(tcp_t *tcp, tcb_t *tcb, const segment_t *seg, uint32_t w
     it, to the right of what the peer has promised. Linux does the same. SND.WL2 =< SEG.ACK always holds here.
     """
     cdef flight_t *flight
+    cdef uint32_t before = tcb.snd_wnd
     if seq_lt(seg.seq, tcb.snd_wl1) and not seq_gt(seg.ack, tcb.snd_wl2):
         return
     if window != tcb.snd_wnd:
@@ -118,6 +121,8 @@ cdef void update_window(tcp_t *tcp, tcb_t *tcb, const segment_t *seg, uint32_t w
             if tcb.snd_una != tcb.snd_max:
                 rexmit_start(tcp, tcb)
     ack_set_window(tcb, seg, window)
+    if window != before:
+        trace_note(tcp, tcb, TRACE_WINDOW, REXMIT_NONE, tcb.snd_una, 0, before)
 
 
 # ---------------------------------------------------------------- the common case
@@ -149,6 +154,7 @@ cdef inline void take_simple(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
         deadlines_arm(tcp, tcb)
     note_writable(tcp, tcb)
     work_add(tcp, tcb)
+    trace_note(tcp, tcb, TRACE_ACKED, REXMIT_NONE, tcb.snd_una - acked, acked, rtt_us)
 
 
 cdef void control_on_simple(tcp_t *tcp, tcb_t *tcb, uint32_t acked, uint32_t waited_us, uint32_t rtt_us) noexcept nogil:
@@ -229,7 +235,16 @@ cdef void take_acknowledgment(tcp_t *tcp, tcb_t *tcb, const segment_t *seg, bint
         rexmit_start(tcp, tcb)
     if news.delivered or news.newly_lost or news.dsack or flight_of(tcp, tcb) == NULL or duplicate:
         work_add(tcp, tcb)
+    if tcp.trace != NULL:
+        trace_news(tcp, tcb, &news, una, duplicate)
     ensure(flight_check(tcp, tcb))
+
+
+cdef void trace_news(tcp_t *tcp, const tcb_t *tcb, const ack_news_t *news, uint32_t una, bint duplicate) noexcept nogil:
+    if news.sacked:
+        trace_note(tcp, tcb, TRACE_SACKED, REXMIT_NONE, news.newest_end, news.sacked, news.rtt_us)
+    if news.acked or (duplicate and not news.sacked):
+        trace_note(tcp, tcb, TRACE_ACKED, REXMIT_NONE, una, news.acked, news.rtt_us)
 
 
 cdef inline void go_on(tcp_t *tcp, tcb_t *tcb, flight_t *flight) noexcept nogil:
@@ -317,12 +332,15 @@ cdef void take_life(tcp_t *tcp, tcb_t *tcb, uint32_t window) noexcept nogil:
     something is acknowledged. Not into a closed window, which is probed by the timer (RFC 9293 MUST-35), and not where
     the timeout has been undone: then nothing is missing."""
     cdef flight_t *flight = flight_of(tcp, tcb)
+    cdef const transmission_t *sent
     if (flight == NULL or flight.head == 0 or tcb.flags & TCB_PERSIST or tcb.state < ESTABLISHED or window == 0
             or flight.flags & (FLIGHT_SEND_ONE | FLIGHT_TIMEOUT_UNDONE)
             or transmission_at(tcp, flight, flight.head).flags & TX_SACKED
             or tcp.now_ns - transmission_at(tcp, flight, flight.head).sent_ns < rtt_base_rto_ns(tcp, tcb)):
         return
     transmission_lose_first(tcp, flight)
+    sent = transmission_at(tcp, flight, flight.head)
+    trace_note(tcp, tcb, TRACE_LOST, REXMIT_RTO, sent.seq, transmission_bytes(sent), 0)
     flight.flags |= FLIGHT_SEND_ONE
     work_add(tcp, tcb)
 
@@ -356,6 +374,7 @@ cdef void take_unrecorded(tcp_t *tcp, tcb_t *tcb, const segment_t *seg) noexcept
             tcb.flags |= TCB_REXMIT         # the rest of what a timeout has found missing, segment by segment
     note_writable(tcp, tcb)
     work_add(tcp, tcb)
+    trace_note(tcp, tcb, TRACE_ACKED, REXMIT_NONE, una, tcb.snd_una - una, 0)
 
 
 cdef inline void release_acknowledged(tcp_t *tcp, tcb_t *tcb) noexcept nogil:

@@ -5,8 +5,9 @@ from libc.stdint cimport uint32_t
 
 from ustack.base.counters cimport CE_IN, CWR_IN, CWR_OUT, ECE_IN, ECN_IGNORED_IN, ECN_REDUCTIONS, count
 from ustack.tcp.cc.contract cimport cc_ops_t, cc_view_t
-from ustack.tcp.records.flight cimport FLIGHT_ECHO, FLIGHT_MARKED_REPAIR, REPAIR_FAST, REPAIR_RTO
+from ustack.tcp.records.flight cimport FLIGHT_ECHO, FLIGHT_MARKED_REPAIR, REPAIR_FAST, REPAIR_RTO, REXMIT_NONE
 from ustack.tcp.records.tcb cimport TCB_ACK_NOW
+from ustack.tcp.records.trace cimport TRACE_MARKED, trace_note
 from ustack.tcp.records.work cimport work_add
 from ustack.tcp.recovery.control cimport (
     control_awake, control_owns_repair, control_state, flight_size, view_load, view_store, view_store_rate)
@@ -35,6 +36,7 @@ cdef ecn_heard_t reduce(tcp_t *tcp, tcb_t *tcb, flight_t *flight) noexcept nogil
     if flight != NULL:
         flight.flags |= FLIGHT_MARKED
         mark_end(flight)[0] = tcb.snd_nxt
+    trace_note(tcp, tcb, TRACE_MARKED, REXMIT_NONE, tcb.snd_una, 0, before)
     # A control that owns the repair paces by a model, and has a window of one for a timeout's sake alone.
     return ECN_STOP if before <= tcb.smss and not control_owns_repair(tcp, tcb) else ECN_REDUCED
 

@@ -6,8 +6,9 @@ from libc.stdint cimport int32_t, uint8_t, uint32_t
 from ustack.base.counters cimport TRANSMISSION_STEPS, count_add
 from ustack.base.debug cimport ensure
 from ustack.tcp.records.flight cimport (
-    FLIGHT_RENEGED, TX_FOUND, TX_LOST, TX_RETRANSMITTED, TX_SACKED, TX_SIZE_PROBE, transmission_at, transmission_bytes,
-    transmission_t)
+    FLIGHT_RENEGED, REXMIT_RTO, TX_FOUND, TX_LOST, TX_RETRANSMITTED, TX_SACKED, TX_SIZE_PROBE, transmission_at,
+    transmission_bytes, transmission_t)
+from ustack.tcp.records.trace cimport TRACE_LOST, trace_note
 from ustack.tcp.recovery.transmission_lists cimport list_append, list_prepend, list_remove
 
 
@@ -66,6 +67,7 @@ cdef void transmissions_renege(tcp_t *tcp, tcb_t *tcb, flight_t *flight) noexcep
             flight.lost_bytes += transmission_bytes(sent)
             flight.lost += counted_bytes(sent)
             list_append(tcp, flight, index)
+            trace_note(tcp, tcb, TRACE_LOST, REXMIT_RTO, sent.seq, transmission_bytes(sent), 0)
         if <int32_t>(sent.delivered - tcb.delivered) > 0:
             sent.delivered = tcb.delivered
         index = sent.next

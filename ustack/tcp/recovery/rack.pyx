@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: MIT
 """RACK: losses found by the time of sending. See rack.pxd for the rules and the sources."""
 
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from ustack.base.counters cimport RETRANSMITS_LOST, TRANSMISSION_STEPS, count, count_add
 from ustack.base.types cimport us_of
 from ustack.tcp.records.deadlines cimport deadline_clear, deadline_set_probe
 from ustack.tcp.records.flight cimport (
-    FLIGHT_DSACK_ROUND, FLIGHT_REORDER, REPAIR_NONE, TX_LOST, TX_RETRANSMITTED, TX_SACKED, TX_SIZE_PROBE,
-    transmission_at, transmission_bytes, transmission_t)
+    FLIGHT_DSACK_ROUND, FLIGHT_REORDER, REPAIR_NONE, REXMIT_FAST, REXMIT_RACK, REXMIT_RTO, REXMIT_SIZE, TX_LOST,
+    TX_RETRANSMITTED, TX_SACKED, TX_SIZE_PROBE, TX_TIMED, rexmit_cause_t, transmission_at, transmission_bytes,
+    transmission_t)
 from ustack.tcp.records.tcb cimport DEADLINE_PROBE, OPT_SACK, TCB_REORDERED
+from ustack.tcp.records.trace cimport TRACE_LOST, trace_note
 from ustack.tcp.recovery.control cimport control_lost
 from ustack.tcp.recovery.losses cimport transmission_lose, transmission_lose_first
 from ustack.tcp.recovery.path cimport path_probe_lost
@@ -47,14 +49,17 @@ cdef uint32_t rack_window_us(const tcb_t *tcb, const flight_t *flight) noexcept 
 
 cdef uint32_t rack_detect(tcp_t *tcp, tcb_t *tcb, flight_t *flight, ack_news_t *news) noexcept nogil:
     cdef uint64_t patience_ns, due_ns
-    cdef uint32_t index = flight.by_time.first, lost = 0, steps = 0
+    cdef uint32_t index = flight.by_time.first, lost = 0, steps = 0, window_us
+    cdef bint timed
+    cdef rexmit_cause_t cause
     cdef transmission_t *sent
     if flight.flags & FLIGHT_REORDER:
         flight.flags &= ~FLIGHT_REORDER
         deadline_clear(tcb, DEADLINE_PROBE)
     if flight.rack_sent_ns == 0:
         return 0
-    patience_ns = (<uint64_t>flight.rack_rtt_us + rack_window_us(tcb, flight)) * 1000
+    window_us = rack_window_us(tcb, flight)
+    patience_ns = (<uint64_t>flight.rack_rtt_us + window_us) * 1000
     while index:
         sent = transmission_at(tcp, flight, index)
         steps += 1
@@ -67,12 +72,17 @@ cdef uint32_t rack_detect(tcp_t *tcp, tcb_t *tcb, flight_t *flight, ack_news_t *
             break
         if sent.flags & TX_RETRANSMITTED:
             count(tcp.counters, RETRANSMITS_LOST)
+        timed = window_us != 0 or sent.flags & TX_RETRANSMITTED
+        sent.flags = <uint8_t>((sent.flags & ~TX_TIMED) | (TX_TIMED if timed else 0))
+        cause = REXMIT_RACK if timed else REXMIT_FAST
         if sent.flags & TX_SIZE_PROBE:
             path_probe_lost(tcp, tcb)
+            cause = REXMIT_SIZE
         else:
             lost += transmission_bytes(sent)
         transmission_lose(tcp, flight, index)
         control_lost(tcp, tcb, flight, index)
+        trace_note(tcp, tcb, TRACE_LOST, cause, sent.seq, transmission_bytes(sent), 0)
         index = flight.by_time.first
     count_add(tcp.counters, TRANSMISSION_STEPS, steps)
     news.newly_lost += lost
@@ -100,6 +110,7 @@ cdef void rack_lose_at_timeout(tcp_t *tcp, tcb_t *tcb, flight_t *flight) noexcep
         transmission_lose_first(tcp, flight)
         if not known:
             control_lost(tcp, tcb, flight, flight.head)
+            trace_note(tcp, tcb, TRACE_LOST, REXMIT_RTO, sent.seq, transmission_bytes(sent), 0)
     index = flight.by_time.first
     while index:
         sent = transmission_at(tcp, flight, index)
@@ -108,5 +119,6 @@ cdef void rack_lose_at_timeout(tcp_t *tcp, tcb_t *tcb, flight_t *flight) noexcep
             break
         transmission_lose(tcp, flight, index)
         control_lost(tcp, tcb, flight, index)
+        trace_note(tcp, tcb, TRACE_LOST, REXMIT_RTO, sent.seq, transmission_bytes(sent), 0)
         index = flight.by_time.first
     count_add(tcp.counters, TRANSMISSION_STEPS, steps)

@@ -9,9 +9,10 @@ from ustack.tcp.cc.contract cimport ack_sample_t, cc_ops_t, cc_view_t
 from ustack.tcp.records.flight cimport (
     FLIGHT_PROBE, FLIGHT_PROBE_AGAIN, FLIGHT_PROBED, FLIGHT_RECOVER, FLIGHT_RENEGED, FLIGHT_ROUND, FLIGHT_SEND_ONE,
     FLIGHT_STAMPED, FLIGHT_TIMEOUT_UNDONE, FLIGHT_UNDO, FRTO_FIRST, FRTO_NONE, FRTO_SECOND, REPAIR_FAST, REPAIR_NONE,
-    REPAIR_RTO, REPAIR_SIZE, TX_LOST, TX_RETRANSMITTED, TX_SACKED, TX_SIZE_PROBE, flight_pipe, transmission_at,
-    transmission_bytes, transmission_t)
+    REPAIR_RTO, REPAIR_SIZE, REXMIT_FAST, REXMIT_SIZE, TX_LOST, TX_RETRANSMITTED, TX_SACKED, TX_SIZE_PROBE,
+    flight_pipe, transmission_at, transmission_bytes, transmission_t)
 from ustack.tcp.records.tcb cimport OPT_SACK, TCB_PROBE_REPEATED, TCB_REPAIRED
+from ustack.tcp.records.trace cimport TRACE_LOST, TRACE_RECOVERED, TRACE_RECOVERY, trace_note, trace_repair
 from ustack.tcp.records.work cimport work_add
 from ustack.tcp.recovery.control cimport (
     control_awake, control_lost, control_owns_repair, control_pace, control_sleeps, control_state, flight_size,
@@ -55,6 +56,7 @@ cdef void lose_first_segment(tcp_t *tcp, tcb_t *tcb, flight_t *flight) noexcept 
         transmission_split(tcp, flight, flight.head, sent.seq + sent.segment_bytes)
     transmission_lose_first(tcp, flight)
     control_lost(tcp, tcb, flight, flight.head)
+    trace_note(tcp, tcb, TRACE_LOST, REXMIT_FAST, sent.seq, transmission_bytes(sent), 0)
 
 
 cdef void detect_by_duplicates(tcp_t *tcp, tcb_t *tcb, flight_t *flight, ack_news_t *news, bint moved) noexcept nogil:
@@ -79,6 +81,7 @@ cdef void detect_by_duplicates(tcp_t *tcp, tcb_t *tcb, flight_t *flight, ack_new
     if sent.flags & TX_SIZE_PROBE:          # RFC 4821 section 7.6.2: no sign of congestion
         path_probe_lost(tcp, tcb)
         transmission_lose_first(tcp, flight)
+        trace_note(tcp, tcb, TRACE_LOST, REXMIT_SIZE, sent.seq, transmission_bytes(sent), 0)
         return
     lose_first_segment(tcp, tcb, flight)
     news.newly_lost += flight.lost_bytes - lost
@@ -121,6 +124,7 @@ cdef void repair_begin(tcp_t *tcp, tcb_t *tcb, flight_t *flight, const ack_news_
         view_store(tcb, &view)
         view_store_rate(tcp, tcb, &view)
     count(tcp.counters, FAST_RETRANSMITS)
+    trace_repair(tcp, tcb, flight, TRACE_RECOVERY)
 
 
 cdef void repair_end(tcp_t *tcp, tcb_t *tcb, flight_t *flight) noexcept nogil:
@@ -140,6 +144,7 @@ cdef void repair_end(tcp_t *tcp, tcb_t *tcb, flight_t *flight) noexcept nogil:
             tcb.cwnd = tcb.smss
     if tcb.snd_una == flight.recover:
         tcb.flags |= TCB_REPAIRED
+    trace_repair(tcp, tcb, flight, TRACE_RECOVERED)
     flight.repair = REPAIR_NONE
     flight.frto = FRTO_NONE
     flight.duplicate_acks = 0
@@ -281,6 +286,7 @@ cdef void repair_on_rto(tcp_t *tcp, tcb_t *tcb, flight_t *flight) noexcept nogil
     flight.flags = (flight.flags | FLIGHT_RECOVER | FLIGHT_SEND_ONE) & ~FLIGHT_ROUND
     flight.duplicate_acks = 0
     flight.duplicate_bytes = 0
+    trace_repair(tcp, tcb, flight, TRACE_RECOVERY)
 
 
 cdef void repair_resend(tcp_t *tcp, tcb_t *tcb, flight_t *flight, uint32_t above) noexcept nogil:
@@ -290,6 +296,7 @@ cdef void repair_resend(tcp_t *tcp, tcb_t *tcb, flight_t *flight, uint32_t above
         sent = transmission_at(tcp, flight, index)
         if not sent.flags & (TX_SACKED | TX_LOST) and transmission_bytes(sent) > above:
             transmission_lose(tcp, flight, index)
+            trace_note(tcp, tcb, TRACE_LOST, REXMIT_SIZE, sent.seq, transmission_bytes(sent), 0)
         if before and sent.flags & TX_LOST and transmission_at(tcp, flight, before).flags & TX_LOST:
             transmission_merge(tcp, flight, before)     # cut anew when it is sent
         else:
@@ -303,6 +310,7 @@ cdef void repair_resend(tcp_t *tcp, tcb_t *tcb, flight_t *flight, uint32_t above
     flight.duplicate_acks = 0
     flight.duplicate_bytes = 0
     work_add(tcp, tcb)
+    trace_repair(tcp, tcb, flight, TRACE_RECOVERY)
 
 
 cdef void repair_note_sent(tcp_t *tcp, flight_t *flight, uint32_t length, bint again) noexcept nogil:

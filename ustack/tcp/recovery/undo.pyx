@@ -9,6 +9,7 @@ from ustack.tcp.records.flight cimport (
     FLIGHT_MARKED_REPAIR, FLIGHT_RECOVER, FLIGHT_RENEGED, FLIGHT_SEND_ONE, FLIGHT_STAMPED, FLIGHT_TIMEOUT_UNDONE,
     FLIGHT_UNDO, FRTO_NONE, REPAIR_FAST, REPAIR_NONE, REPAIR_RTO, TX_FOUND, transmission_at)
 from ustack.tcp.records.tcb cimport TCB_REORDERED, tcp_timestamp
+from ustack.tcp.records.trace cimport TRACE_UNDONE, trace_repair
 from ustack.tcp.recovery.control cimport (
     control_awake, control_owns_repair, control_state, view_load, view_store, view_store_rate)
 from ustack.tcp.recovery.losses cimport transmissions_found
@@ -84,6 +85,7 @@ cdef void undo_restore(tcp_t *tcp, tcb_t *tcb, flight_t *flight) noexcept nogil:
     view_store(tcb, &view)
     view_store_rate(tcp, tcb, &view)
     flight.rack_sent_ns = 0                 # what proves a loss comes from now on
+    trace_repair(tcp, tcb, flight, TRACE_UNDONE)
     flight.repair = REPAIR_NONE
     flight.frto = FRTO_NONE
     flight.flags &= ~(FLIGHT_UNDO | FLIGHT_STAMPED | FLIGHT_RECOVER | FLIGHT_RENEGED | FLIGHT_SEND_ONE)

@@ -11,10 +11,12 @@ from ustack.tcp.ending cimport connection_end
 from ustack.tcp.records.accecn cimport ACE_MASK, accecn_of, ace_of_handshake, tcb_is_accurate
 from ustack.tcp.records.configuration cimport ACCURATE_SYNS_AGAIN, ECN_ACCURATE_OFFER, ecn_offers_classic
 from ustack.tcp.records.deadlines cimport deadline_is_set, deadline_set
+from ustack.tcp.records.flight cimport REXMIT_NONE, REXMIT_RTO, rexmit_cause_t
 from ustack.tcp.records.state cimport CLOSE_NET_UNREACHABLE, SYN_RECEIVED
 from ustack.tcp.records.tcb cimport (
     DEADLINE_REXMIT, OPT_SACK, OPT_TIMESTAMPS, OPT_WSCALE, TCB_ACK_NOW, TCB_ECN, TCB_REXMIT)
 from ustack.tcp.records.timestamps cimport timestamp_for, timestamp_wait_ms
+from ustack.tcp.records.trace cimport TRACE_RETRANSMITTED, TRACE_SENT, trace_note
 from ustack.tcp.recovery.rtt cimport rexmit_start
 from ustack.tcp.recovery.transmissions cimport flight_of, transmission_prepare, transmission_resent, transmission_sent
 from ustack.tcp.send.segment cimport SEND_BLOCKED, SEND_FAILED, SEND_OK
@@ -42,6 +44,7 @@ cdef send_t send_syn(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     cdef ip_status_t status
     cdef bint answering = tcb.state == SYN_RECEIVED
     cdef uint32_t index, wait_ms
+    cdef rexmit_cause_t cause
     # Again: after a timeout, or because the peer's SYN has come again, so that our SYN-ACK was lost.
     if tcb.snd_nxt != tcb.snd_una and not tcb.flags & TCB_REXMIT and not (tcb.flags & TCB_ACK_NOW and answering):
         return SEND_OK
@@ -92,6 +95,8 @@ cdef send_t send_syn(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
         count(tcp.counters, SEGMENTS_RETRANSMITTED)
         if tcb.flight:
             transmission_resent(tcp, tcb, flight_of(tcp, tcb), flight_of(tcp, tcb).head)
+    cause = REXMIT_NONE if tcb.snd_nxt == tcb.snd_una else REXMIT_RTO
     tcb.snd_nxt = tcb.snd_una + 1
     tcb.snd_max = tcb.snd_nxt
+    trace_note(tcp, tcb, TRACE_RETRANSMITTED if cause else TRACE_SENT, cause, tcb.snd_una, 1, 0)
     return SEND_OK

@@ -5,9 +5,10 @@ from libc.stdint cimport uint32_t, uint64_t
 
 from ustack.base.counters cimport RETRANSMITTED_PROBE, SEGMENTS_RETRANSMITTED, TAIL_PROBES_OUT, WINDOW_PROBES_OUT, count
 from ustack.tcp.records.flight cimport (
-    FLIGHT_PROBE, FLIGHT_PROBED, FLIGHT_PROBE_AGAIN, TX_RETRANSMITTED, flight_pipe, transmission_at, transmission_bytes,
-    transmission_t)
+    FLIGHT_PROBE, FLIGHT_PROBED, FLIGHT_PROBE_AGAIN, REXMIT_NONE, REXMIT_PROBE, REXMIT_SIZE, TX_RETRANSMITTED,
+    flight_pipe, transmission_at, transmission_bytes, transmission_t)
 from ustack.tcp.records.tcb cimport TCB_FIN_SENT, TCB_PERSIST, TCB_PROBE, TCB_PROBE_UNMEASURED, snd_short_end
+from ustack.tcp.records.trace cimport TRACE_PROBED, TRACE_RETRANSMITTED, TRACE_SENT, trace_note
 from ustack.tcp.recovery.control cimport control_sent
 from ustack.tcp.recovery.pacing cimport pacing_allows, pacing_sent
 from ustack.tcp.recovery.path cimport path_probe_begin, path_probe_cancel, path_probe_due, path_probe_sent, path_resent
@@ -39,6 +40,7 @@ cdef send_t send_tail_probe(tcp_t *tcp, tcb_t *tcb, flight_t *flight) noexcept n
             return sent
         flight.flags = (flight.flags & ~FLIGHT_PROBE) | FLIGHT_PROBED
         note_sent(tcp, tcb, index, length, False)
+        trace_note(tcp, tcb, TRACE_SENT, REXMIT_PROBE, tcb.snd_nxt - length, length, 0)
     else:
         index = flight.tail
         record = transmission_at(tcp, flight, index)
@@ -58,6 +60,7 @@ cdef send_t send_tail_probe(tcp_t *tcp, tcb_t *tcb, flight_t *flight) noexcept n
         transmission_resent(tcp, tcb, flight, index)
         count(tcp.counters, RETRANSMITTED_PROBE)
         control_sent(tcp, tcb, length)
+        trace_note(tcp, tcb, TRACE_RETRANSMITTED, REXMIT_PROBE, record.end - length, length, 0)
     flight.tlp_end = tcb.snd_nxt
     tcb.flags |= TCB_PROBE_UNMEASURED
     count(tcp.counters, TAIL_PROBES_OUT)
@@ -92,6 +95,10 @@ cdef send_t send_probe(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
             tcb.snd_max = tcb.snd_una + 1               # the peer may take and acknowledge it
     elif fin:
         count(tcp.counters, SEGMENTS_RETRANSMITTED)
+    if fin:
+        trace_note(tcp, tcb, TRACE_RETRANSMITTED, REXMIT_SIZE, tcb.snd_una, 1, 0)
+    else:
+        trace_note(tcp, tcb, TRACE_PROBED, REXMIT_NONE, tcb.snd_una if data else tcb.snd_una - 1, data, 0)
     return SEND_OK
 
 
@@ -133,4 +140,5 @@ cdef send_t send_size_probe(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
         flight.pacer.rate = rate
         flight.pacer.next_ns = tcp.now_ns
     pacing_sent(&flight.pacer, tcp.now_ns, length, tcb.smss, largest)
+    trace_note(tcp, tcb, TRACE_SENT, REXMIT_NONE, tcb.snd_nxt - length, length, 0)
     return SEND_OK

@@ -6,9 +6,10 @@ from libc.stdint cimport uint32_t
 from ustack.base.counters cimport RETRANSMITTED_FAST, RETRANSMITTED_RTO, count
 from ustack.tcp.records.deadlines cimport deadline_is_set
 from ustack.tcp.records.flight cimport (
-    FLIGHT_PROBE, FLIGHT_SEND_ONE, REPAIR_FAST, REPAIR_NONE, REPAIR_RTO, TX_LOST, transmission_at, transmission_bytes,
-    transmission_t)
+    FLIGHT_PROBE, FLIGHT_SEND_ONE, REPAIR_FAST, REPAIR_NONE, REPAIR_RTO, REXMIT_RTO, TX_LOST, rexmit_cause,
+    rexmit_cause_t, transmission_at, transmission_bytes, transmission_t)
 from ustack.tcp.records.tcb cimport DEADLINE_REXMIT, TCB_REXMIT
+from ustack.tcp.records.trace cimport TRACE_RETRANSMITTED, trace_note
 from ustack.tcp.records.work cimport work_add
 from ustack.tcp.recovery.control cimport control_sent
 from ustack.tcp.recovery.losses cimport transmission_lose_first
@@ -88,7 +89,9 @@ cdef void join_lost(tcp_t *tcp, tcb_t *tcb, flight_t *flight, uint32_t index, ui
 
 
 cdef void note_resent(tcp_t *tcp, tcb_t *tcb, flight_t *flight, uint32_t index, uint32_t length) noexcept nogil:
-    cdef bint of_probe = tcb.extra and path_resent(tcp, tcb, transmission_at(tcp, flight, index).seq, length)
+    cdef const transmission_t *record = transmission_at(tcp, flight, index)
+    cdef rexmit_cause_t cause = rexmit_cause(tcb, flight, record)
+    cdef bint of_probe = tcb.extra and path_resent(tcp, tcb, record.seq, length)
     flight.flags &= ~FLIGHT_SEND_ONE
     if flight.repair == REPAIR_FAST:
         count(tcp.counters, RETRANSMITTED_FAST)
@@ -100,6 +103,7 @@ cdef void note_resent(tcp_t *tcp, tcb_t *tcb, flight_t *flight, uint32_t index, 
             or not deadline_is_set(tcb, DEADLINE_REXMIT)):
         rexmit_start(tcp, tcb)              # it has a whole RTO from now on
     control_sent(tcp, tcb, length)
+    trace_note(tcp, tcb, TRACE_RETRANSMITTED, cause, record.seq, length, 0)
 
 
 cdef send_t retransmit_unrecorded(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
@@ -113,5 +117,6 @@ cdef send_t retransmit_unrecorded(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
         if sent != SEND_OK:
             return sent
         control_sent(tcp, tcb, length)
+        trace_note(tcp, tcb, TRACE_RETRANSMITTED, REXMIT_RTO, tcb.snd_una, length, 0)
     tcb.flags &= ~TCB_REXMIT
     return SEND_OK

@@ -1,0 +1,6 @@
+FORMAT: str
+FIELDS: tuple[str, ...]
+EVENTS: dict[int, str]
+CAUSES: dict[int, str]
+REPAIRS: dict[int, str]
+STATES: dict[int, str]
