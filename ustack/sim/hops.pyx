@@ -3,7 +3,7 @@
 
 from libc.stdint cimport UINT64_MAX, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
-from libc.string cimport memcpy, memmove
+from libc.string cimport memcpy, memmove, memset
 
 from ustack.base.prng cimport prng_below, prng_seed, prng_unit
 from ustack.buf.frame cimport CHECKSUM_PARTIAL, CHECKSUM_UNKNOWN, CHECKSUM_VERIFIED
@@ -142,7 +142,10 @@ cdef void depart(hop_t *hop, parcel_pool_t *pool, parcel_t *parcel, uint64_t now
         complete_checksum(parcel)
         capture_frame(hop.capture, now_ns, parcel_data(parcel), parcel.length, parcel.length, CAPTURE_OUTBOUND)
         capture_burst_ended(hop.capture)
-    impairment_decide(&hop.chance, &fate)
+    if hop.by_chance:
+        impairment_decide(&hop.chance, &fate)
+    else:
+        memset(&fate, 0, sizeof(fate_t))
     if hop.good_to_bad > 0:
         fate.lost = burst_lost(hop)
     if listed(hop) or hop.cut or fate.lost:
@@ -485,6 +488,8 @@ cdef void store(hop_t *hop, uint32_t setting, uint64_t word) noexcept nogil:
         hop.stopped = word != 0
     else:
         hop.cut = word != 0
+    hop.by_chance = (hop.chance.loss > 0 or hop.chance.reorder > 0 or hop.chance.duplicate > 0
+                     or hop.chance.corrupt > 0 or hop.chance.jitter_ns > 0)
 
 
 cdef int hop_set(hop_t *hop, parcel_pool_t *pool, str name, object value, uint64_t now_ns) except -1:

@@ -123,6 +123,7 @@ ctypedef struct hop_t:
     bint cut                                # frames are lost
     # Propagation.
     impairment_t chance                     # with the generator; delay_ns and jitter_ns are in it
+    bint by_chance                          # any of these is not 0
     double good_to_bad                      # Gilbert-Elliott; 0: loss alone decides
     double bad_to_good
     double loss_good
