@@ -72,8 +72,6 @@ cdef void red_look(queue_t *queue, uint64_t now_ns, uint64_t idle_frame_ns) noex
             red.average -= (red.average >> red.weight_shift) + 1
             looks -= 1
     red.average = red.average - (red.average >> red.weight_shift) + (queue.bytes << RED_SHIFT >> red.weight_shift)
-    if queue.frames > 0:
-        red.idle_since_ns = 0
 
 
 cdef uint64_t red_probability(const red_t *red, uint64_t average) noexcept nogil:
@@ -185,6 +183,7 @@ cdef bint queue_put(queue_t *queue, parcel_pool_t *pool, prng_t *prng, parcel_t 
         queue.marked += 1
     parcel.at_ns = now_ns
     parcels_push(&queue.waiting, parcel)
+    queue.red.idle_since_ns = 0
     queue.frames += 1
     queue.bytes += parcel.length
     queue.most_frames = max(queue.most_frames, <uint64_t>queue.frames)

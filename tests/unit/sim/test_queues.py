@@ -95,7 +95,7 @@ def test_codel_drops_what_its_rfc_drops(seed: int) -> None:
     assert len(model.dropped) > 20
 
 
-@pytest.mark.parametrize(("least", "most"), [(15_000, 45_000), (500, 1_500)])
+@pytest.mark.parametrize(("least", "most"), [(15_000, 45_000), (300, 700)])
 @pytest.mark.parametrize("seed", range(10))
 def test_red_drops_what_its_paper_drops(seed: int, least: int, most: int) -> None:
     chance = random.Random(seed)
@@ -135,8 +135,6 @@ def test_red_drops_what_its_paper_drops(seed: int, least: int, most: int) -> Non
             average *= (1 - 2**-shift) ** ((now - idle_since) // idle)
             idle_since = now
         average += (queued - average) / 2**shift
-        if waiting:
-            idle_since = None
         # What integers and floating point make of the same formula may differ by a byte; go on from theirs.
         assert abs(average - averages[number]) < 2 + average / 1000
         seen = averages[number]
@@ -161,10 +159,11 @@ def test_red_drops_what_its_paper_drops(seed: int, least: int, most: int) -> Non
         expected.append("dropped" if drop else "in")
         if not drop:
             waiting.append(number)
+            idle_since = None
     assert met == expected
     assert got[: len(taken)] == taken
     assert 20 < expected.count("dropped") < len(arrivals) // 2
-    assert max(averages) > 2 * most or most > 1_500
+    assert max(averages) > 2 * most or most > 700
 
 
 def test_droptail_drops_what_finds_no_room() -> None:
