@@ -95,11 +95,33 @@ def test_codel_drops_what_its_rfc_drops(seed: int) -> None:
     assert len(model.dropped) > 20
 
 
-@pytest.mark.parametrize(("least", "most"), [(15_000, 45_000), (300, 700)])
+ONE = 1 << 32  # probability 1
+
+
+def gentle(average: int, least: int, most: int) -> int:
+    """Floyd's curve: up to a tenth between the marks, from there on to certainty at twice the upper one."""
+    tenth = ONE // 10
+    if average < least:
+        return 0
+    if average < most:
+        return tenth * (average - least) // (most - least)
+    if average < 2 * most:
+        return tenth + (ONE - tenth) * (average - most) // most
+    return ONE
+
+
+def test_red_drops_everything_far_above_its_upper_mark() -> None:
+    arrivals = [(number * MILLISECOND, 1000) for number in range(40)]
+    met, _, averages = served(arrivals, [], kind=RED, red_weight_shift=1, red_min_bytes=500, red_max_bytes=1_400)
+    assert max(averages) >= 2_800
+    assert all(what == "dropped" for what, average in zip(met, averages, strict=True) if average >= 2_800)
+
+
+@pytest.mark.parametrize(("least", "most"), [(15_000, 45_000), (500, 1_500)])
 @pytest.mark.parametrize("seed", range(10))
 def test_red_drops_what_its_paper_drops(seed: int, least: int, most: int) -> None:
     chance = random.Random(seed)
-    max_p, shift, idle = 0.1, 6, 1_200_000
+    shift, idle = 6, 1_200_000
     arrivals, at = [], 0
     for _ in range(20):
         gap = chance.choice([300, 700, 1000, 1500, 3000]) * MICROSECOND
@@ -139,21 +161,14 @@ def test_red_drops_what_its_paper_drops(seed: int, least: int, most: int) -> Non
         assert abs(average - averages[number]) < 2 + average / 1000
         seen = averages[number]
         average = seen if abs(average - seen) > 1 else average
-        if seen < least:
-            probability = 0.0
-        elif seen < most:
-            probability = max_p * (seen - least) / (most - least)
-        elif seen < 2 * most:
-            probability = max_p + (1 - max_p) * (seen - most) / most
-        else:
-            probability = 1.0
+        probability = gentle(seen, least, most)
         drop = False
         if probability == 0:
             count = 0
         else:
             count += 1
-            left = 1 - count * probability
-            if left <= 0 or next(numbers) / 2**32 * left < probability:
+            left = ONE - count * probability
+            if left <= 0 or next(numbers) * left // ONE < probability:
                 drop = True
                 count = 0
         expected.append("dropped" if drop else "in")
@@ -163,7 +178,6 @@ def test_red_drops_what_its_paper_drops(seed: int, least: int, most: int) -> Non
     assert met == expected
     assert got[: len(taken)] == taken
     assert 20 < expected.count("dropped") < len(arrivals) // 2
-    assert max(averages) > 2 * most or most > 700
 
 
 def test_droptail_drops_what_finds_no_room() -> None:
