@@ -62,7 +62,7 @@ bench-loss:
 	@$(MAKE) --no-print-directory build
 	@exec $(IN_NAMESPACES) $(PYTHON) -m ustack.tools.bench_loss $(ARGS)
 
-## docs/conformance.md from the tables of requirements.
+## docs/conformance.md from the tables of requirements. ARGS=--kernel asks the kernel of this machine before (root).
 conformance: build
 	@$(PYTHON) -m ustack.tools.conformance $(ARGS)
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""docs/conformance.md, made of the tables. The same tables give the same bytes.
+"""docs/conformance.md, made of the tables and of the answers. The same data give the same bytes.
 
-Above: the command. Below: tables.
+Above: the command. Below: tables, answers, questions.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from ustack.tools.conformance import tables
+from ustack.tools.conformance import answers, tables
+from ustack.tools.conformance.answers import Answers
+from ustack.tools.conformance.questions import OURS, QUESTIONS, Question
 from ustack.tools.conformance.tables import NOTES, STATUSES, TITLES, Requirement
 
 HEAD = (
@@ -76,10 +78,49 @@ def table(name: str, rows: Sequence[Requirement]) -> Iterator[str]:
     yield from map(_row, rows)
 
 
+def _judged(one: Question, ours: str, kernels: str) -> str:
+    """Whose answer is the RFC's."""
+    if not one.right:
+        return "left open"
+    right = [name for name, said in (("ours", ours), ("Linux", kernels)) if said in one.right]
+    return " and ".join(right) if right else "neither"
+
+
+def beside(given: Answers) -> Iterator[str]:
+    """The chapter about the kernel: the questions to which the answers differ, or of which one is not the RFC's."""
+    rows = []
+    alike = 0
+    for one in QUESTIONS:
+        ours, kernels = given.answers[one.name]
+        judged = _judged(one, ours, kernels)
+        alike += ours == kernels
+        if ours != kernels or judged == "neither":
+            why = f". {OURS[one.name]}" if one.name in OURS else ""
+            cells = (_cell(one.name), f"{one.section}: {one.word}", f"`{ours}`", f"`{kernels}`", judged + why)
+            rows.append(f"| {' | '.join(cells)} |")
+    yield "## Beside the kernel's stack"
+    yield ""
+    yield (
+        f"The same {len(QUESTIONS)} scripts (`tools/conformance/questions.py`) were put to this stack on a simulated "
+        f"wire and to that of {given.kernel} at the end of a TAP device, in a namespace of its own, with its settings "
+        f"as they come. {alike} were answered alike. The table has those that were not, and those that neither answers "
+        "as the RFC has it. An answer is the segments that came (flags, relative numbers), the state after it (CLOSED "
+        "for LISTEN, too), and what the application has read; a SHOULD counts as the RFC's word. "
+        "`sudo make conformance ARGS=--kernel` asks again. What takes minutes (the whole of a back-off, keep-alives, 2 "
+        "MSL) is asked in virtual time alone, by the tests above."
+    )
+    yield ""
+    yield "| question | what the RFC says | ours | Linux | whose answer is the RFC's |"
+    yield "| --- | --- | --- | --- | --- |"
+    yield from rows
+
+
 def document(root: Path) -> str:
     """The whole page."""
     every = tables.read_all(root)
     lines = [HEAD, *summary(every)]
     for name, rows in every.items():
         lines += ["", *table(name, rows)]
+    if (given := answers.latest(root)) is not None:
+        lines += ["", *beside(given)]
     return "\n".join(lines) + "\n"

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 from ustack import Connection, Listener
 from ustack.testing.peer import ANY, ScriptedPeer, length
@@ -167,12 +167,34 @@ def start_for(role: str, seed: int) -> int:
     raise AssertionError(f"the ISN does not follow a steady clock (ISS {before} at {now} ns)")
 
 
+# ---------------------------------------------------------------- whose states
+
+
+class Subject(Protocol):
+    """A TCP that the builders bring into a state: they take one as `subject`. Ours is the default."""
+
+    def open(self, role: str, seed: int, **config: Any) -> Scene:
+        """A testbed with this TCP, listening on STACK_PORT ("passive") or with a peer to connect to ("active")."""
+        ...
+
+
+class Simulated:
+    """This stack, on a simulated wire, with ISNs just under 2^32."""
+
+    def open(self, role: str, seed: int, **config: Any) -> Scene:
+        """Whatever is in config is a Testbed's."""
+        return _open(role, seed, start_for(role, seed), **config)
+
+
+SIMULATED = Simulated()
+
+
 # ---------------------------------------------------------------- the states
 
 
-def listen(*, seed: int = 1, **config: Any) -> Scene:
+def listen(*, seed: int = 1, subject: Subject = SIMULATED, **config: Any) -> Scene:
     """LISTEN on STACK_PORT; the peer has sent nothing yet."""
-    return _open("passive", seed, start_for("passive", seed), **config)
+    return subject.open("passive", seed, **config)
 
 
 def closed(*, seed: int = 1, **config: Any) -> Scene:
@@ -184,9 +206,9 @@ def closed(*, seed: int = 1, **config: Any) -> Scene:
     return scene
 
 
-def syn_sent(*, seed: int = 1, **config: Any) -> Scene:
+def syn_sent(*, seed: int = 1, subject: Subject = SIMULATED, **config: Any) -> Scene:
     """SYN-SENT: the stack has sent its SYN, which the script has expected."""
-    scene = _open("active", seed, start_for("active", seed), **config)
+    scene = subject.open("active", seed, **config)
     scene.connection = scene.testbed.stack.connect(PEER_ADDRESS, PEER_SERVICE, wait=False)
     scene.testbed.pump()
     scene.peer.expect("S", seq=0)
@@ -269,6 +291,8 @@ def close_wait(**parameters: Any) -> Scene:
     """CLOSE-WAIT: the peer's FIN has come and is acknowledged; we can still send."""
     scene = established(**parameters)
     scene.peer.send("FA")
+    if not scene.peer.queue:  # ours is at once; another subject's may be delayed (RFC 9293 section 3.8.6.3)
+        scene.peer.wait(SECOND // 2)
     scene.peer.expect("A", seq=1, ack=2)
     scene.testbed.mark()
     return scene
