@@ -131,7 +131,7 @@ $(STAMPS)/venv: pyproject.toml $(STAMPS)/place
 	@/usr/bin/python3 -m venv --clear .venv
 	@.venv/bin/pip install -qq --disable-pip-version-check 'setuptools>=77' 'cython>=3.1'
 	@# No modules yet: the editable install compiles in a directory that it throws away.
-	@USTACK_ONLY=none .venv/bin/pip install -qq --disable-pip-version-check --no-build-isolation -e '.[test,bench]'
+	@USTACK_ONLY=none .venv/bin/pip install -qq --disable-pip-version-check --no-build-isolation -e '.[test,bench,sim]'
 	@mv $@.begun $@
 
 $(STAMPS)/release: $(STAMPS)/venv $(SOURCES)
