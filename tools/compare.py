@@ -153,13 +153,11 @@ def judge(measurements: Sequence[Measurement], info: dict[str, object]) -> list[
         ratio = ratio_by_pairs(measurements, column, "ustack", "nginx")
         met = None if ratio is None else (ratio <= limit if at_most else ratio >= limit)
         targets.append(Target(column, wanted, ratio, met))
-    tcb, flow = info.get("tcb_bytes"), info.get("flow_bytes")
-    if isinstance(tcb, (int, float)) and isinstance(flow, (int, float)):
-        targets.append(
-            Target(
-                "memory", f"tcb_bytes + flow_bytes <= {CONNECTION_BYTES}", tcb + flow, tcb + flow <= CONNECTION_BYTES
-            )
-        )
+    wanted = f"tcb_bytes + birth_bytes + flow_bytes <= {CONNECTION_BYTES}"
+    parts = [info.get("tcb_bytes"), info.get("birth_bytes", 0), info.get("flow_bytes")]
+    sizes = [size for size in parts if isinstance(size, (int, float))]
+    if len(sizes) == len(parts):
+        targets.append(Target("memory", wanted, sum(sizes), sum(sizes) <= CONNECTION_BYTES))
     else:
-        targets.append(Target("memory", f"tcb_bytes + flow_bytes <= {CONNECTION_BYTES}", None, None))
+        targets.append(Target("memory", wanted, None, None))
     return targets

@@ -79,7 +79,8 @@ def course(name: str, cc: str, seconds: int, exchanged_for: str | None = None) -
     begin_ns = way.pair.now_ns
 
     def look() -> None:
-        at_s, segments = (way.pair.now_ns - begin_ns) / SECOND, sender.info()["cwnd"] / sender.info()["smss"]
+        info = sender.info()
+        at_s, segments = (way.pair.now_ns - begin_ns) / SECOND, info.snd_cwnd_bytes / info.snd_mss_bytes
         if not found.points or at_s - found.points[-1][0] >= LEAST_STEP_S:
             found.points.append((at_s, segments))
 

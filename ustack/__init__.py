@@ -5,6 +5,7 @@ The names here are the whole of the everyday API: open a link, put a Stack on it
 """
 
 from ustack.blocking.connection import Connection
+from ustack.blocking.info import ConnectionInfo
 from ustack.blocking.listener import Listener
 from ustack.blocking.stack import Stack
 from ustack.engine.trace import Trace
@@ -33,6 +34,7 @@ __all__ = [
     "CallTimeout",
     "Connection",
     "ConnectionAborted",
+    "ConnectionInfo",
     "ConnectionRefused",
     "ConnectionReset",
     "ConnectionTimeout",

@@ -221,7 +221,7 @@ ctypedef struct transport_t:
     uint32_t (*status)(const transport_t *transport, const conn_t *conn) noexcept nogil    # conn_status_t
     close_reason_t (*reason)(const transport_t *transport, const conn_t *conn) noexcept nogil
     object (*state)(const transport_t *transport, const conn_t *conn)       # its name, "ESTABLISHED". With the GIL
-    object (*info)(const transport_t *transport, const conn_t *conn)        # a dict of its variables. With the GIL
+    object (*info)(const transport_t *transport, const conn_t *conn)        # a dict of its variables. GIL and gate
     # visit() for every connection that `app` has accepted. visit must not open one.
     void (*each)(const transport_t *transport, application_t *app, visit_t visit) noexcept nogil
     # ---- opening. app: registered (Transport.register)
@@ -287,6 +287,8 @@ cdef class Transport:
     # The number of a congestion control by its name ("cc" in info), ready to be given to connections with OPTION_CC;
     # None: the transport's own. Raises ValueError.
     cdef int control_number(self, object name) except -1
+    # The name that belongs to such a number; None: there are none here. For any thread.
+    cdef object control_name(self, int number)
     # A Trace of one of its connections, with room for so many records. Raises StackError: it has none, or no room.
     cdef object trace_of(self, conn_t *conn, uint32_t capacity)
     # Names of the downcalls that its table leaves empty.

@@ -76,6 +76,9 @@ cdef class Transport:
         raise StackError("unsupported", "trace(): this transport keeps no records of its connections",
                          errno.EOPNOTSUPP)
 
+    cdef object control_name(self, int number):
+        return None
+
     cdef list missing_downcalls(self):
         cdef const void **entries = <const void **>self.table
         cdef size_t number

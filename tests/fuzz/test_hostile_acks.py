@@ -299,7 +299,7 @@ class Foe:
 
     def row(self) -> dict[str, Any] | None:
         """The stack's view; None: it holds nothing any more."""
-        rows = self.scene.testbed.stack.connections()
+        rows = self.scene.testbed.stack.connections("connection")
         return next((row for row in rows if row["remote"][1] == self.peer.port), None)
 
 

@@ -100,7 +100,7 @@ def random_call(generator: random.Random, scene: Scene) -> None:
 
 def check_variables(scene: Scene, before: dict[str, Any] | None) -> dict[str, Any] | None:
     """SND.UNA <= SND.NXT <= SND.MAX; RCV.NXT and SND.UNA never move back."""
-    rows = scene.testbed.stack.connections()
+    rows = scene.testbed.stack.connections("connection")
     if not rows:
         return None
     assert len(rows) == 1

@@ -302,7 +302,7 @@ class Hostile(RuleBasedStateMachine):
     @invariant()
     def variables_are_in_order(self) -> None:
         """SND.UNA <= SND.NXT <= SND.MAX, and no window is larger than its buffer."""
-        for row in self.testbed.stack.connections():
+        for row in self.testbed.stack.connections("connection"):
             assert (row["snd_nxt"] - row["snd_una"]) & SEQUENCE_MASK < 1 << 31
             assert (row["snd_max"] - row["snd_nxt"]) & SEQUENCE_MASK < 1 << 31
             assert row["rcv_wnd"] <= 8192
@@ -314,7 +314,7 @@ class Hostile(RuleBasedStateMachine):
         due_ns = self.testbed.stack.next_deadline_ns
         if self.testbed.network.a.waiting or (due_ns is not None and due_ns <= self.testbed.now_ns):
             return
-        for row in self.testbed.stack.connections():
+        for row in self.testbed.stack.connections("connection"):
             if row["local"][1] == COSTLY_PORT:
                 assert row["rcv_queued_bytes"] == 0, row
             if row["local"][1] == HTTP_PORT:

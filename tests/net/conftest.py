@@ -335,7 +335,7 @@ class Local(Client):
         """Move the stack until `holds()` is true."""
         deadline = time.monotonic() + timeout
         while not holds():
-            assert time.monotonic() < deadline, (self.stack.connections()[:4], self.stack.counters())
+            assert time.monotonic() < deadline, (self.stack.connections("connection")[:4], self.stack.counters())
             self.stack.run(1_000_000)
 
     def run_for(self, milliseconds: int) -> None:

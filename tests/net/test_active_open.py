@@ -214,7 +214,7 @@ def test_refused(local: Callable[..., Any], link: str) -> None:
         with pytest.raises(ConnectionRefused) as caught:
             one.stack.connect(PEER, port, timeout=30)
         assert caught.value.reason == "refused"
-    assert one.stack.connections() == []
+    assert one.stack.connections("connection") == []
 
 
 def test_nobody_has_the_address(local: Callable[..., Any], link: str) -> None:
@@ -223,7 +223,7 @@ def test_nobody_has_the_address(local: Callable[..., Any], link: str) -> None:
     with pytest.raises((Unreachable, ConnectionTimeout)):
         one.stack.connect("198.18.0.77", 80, timeout=60)
     assert one.counter("arp_requests_out") > 0
-    assert one.stack.connections() == []
+    assert one.stack.connections("connection") == []
 
 
 def test_nobody_answers(local: Callable[..., Any], link: str) -> None:
@@ -233,7 +233,7 @@ def test_nobody_answers(local: Callable[..., Any], link: str) -> None:
         one.stack.connect("198.19.0.77", 80, timeout=60)
     assert caught.value.reason == "timeout"
     assert one.counter("segments_retransmitted") > 0
-    assert one.stack.connections() == []
+    assert one.stack.connections("connection") == []
 
 
 def test_a_router_says_unreachable(local: Callable[..., Any], link: str) -> None:
@@ -243,14 +243,14 @@ def test_a_router_says_unreachable(local: Callable[..., Any], link: str) -> None
         Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
     with pytest.raises((Unreachable, ConnectionTimeout)):
         one.stack.connect("198.19.0.77", 80, timeout=60)
-    assert one.stack.connections() == []
+    assert one.stack.connections("connection") == []
 
 
 def test_the_callers_patience_ends_first(local: Callable[..., Any], link: str) -> None:
     one = local(link, gateway=PEER)
     with pytest.raises(TimeoutError, match=r"0\.1 s"):
         one.stack.connect("198.19.0.77", 80, timeout=0.1)
-    one.drive(lambda: one.stack.connections() == [])
+    one.drive(lambda: one.stack.connections("connection") == [])
 
 
 def test_no_route(local: Callable[..., Any], link: str) -> None:

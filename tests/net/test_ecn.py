@@ -47,7 +47,7 @@ class Ends:
         """Move the stack until something holds."""
         deadline = time.monotonic() + LIMIT_S
         while not holds():
-            assert time.monotonic() < deadline, (self.stack.connections(), self.stack.counters())
+            assert time.monotonic() < deadline, (self.stack.connections("connection"), self.stack.counters())
             self.stack.run(1_000_000)
 
     def listen(self) -> socket.socket:
@@ -135,7 +135,7 @@ def test_marks_slow_the_sender_and_nothing_is_lost(make_lab: Callable[..., Made]
     with ends(make_lab, kernel_ecn=1, ecn=1, **PATIENT) as both, ExitStack() as resources:
         make_patient(inside(both.netns))
         connection, kernel = both.open(opener, resources)
-        assert both.stack.connections()[0]["ecn"] == "classic"
+        assert both.stack.connections("connection")[0]["ecn"] == "classic"
         assert stream(both, connection, kernel, sender) >= BYTES
         options, retransmitted = kernel_info(kernel)
         assert options & TCPI_OPT_ECN
@@ -166,7 +166,7 @@ def test_both_ends_find_the_same_agreement(
 ) -> None:
     with ends(make_lab, kernel_ecn=kernel_ecn, ecn=ecn) as both, ExitStack() as resources:
         connection, kernel = both.open(opener, resources)
-        assert (both.stack.connections()[0]["ecn"] == "classic") is agreed
+        assert (both.stack.connections("connection")[0]["ecn"] == "classic") is agreed
         assert bool(kernel_info(kernel)[0] & TCPI_OPT_ECN) is agreed
         connection.abort()
         both.stack.run(1_000_000)

@@ -167,9 +167,9 @@ def test_interface_stays_down_until_the_user_timeout(local: Callable[..., Any], 
     one.set_link(one.peer_ifname, "down")
     for _ in range(20):
         run_through(one, 100)
-        if not one.stack.connections():
+        if not one.stack.connections("connection"):
             break
-    assert one.stack.connections() == []
+    assert one.stack.connections("connection") == []
     assert one.counter("connections_timed_out") == 1
     client.close()
     one.set_link(one.peer_ifname, "up")
@@ -257,13 +257,13 @@ def test_routed_client_vanishes_and_others_go_on(
     staying = one.ask("ten.bin")
     one.remove_link("router0")
     assert hashlib.sha256(read_body(one, staying)).hexdigest() == site.digests["ten.bin"]
-    assert len(one.stack.connections()) == 2, "unreachable is no reason to give up at once"
+    assert len(one.stack.connections("connection")) == 2, "unreachable is no reason to give up at once"
     assert_serves(one, site, "ten.bin")
     one.drive(lambda: one.counter("connections_unreachable") == 1)
     one.drive(lambda: one.stack.established == 1)
     vanishing.close()
     staying.close()
-    one.drive(lambda: one.stack.connections() == [])
+    one.drive(lambda: one.stack.connections("connection") == [])
 
 
 # ---------------------------------------------------------------- forged segments

@@ -150,7 +150,7 @@ def meet(one: Any, other: Any, holds: Callable[[], bool]) -> None:
             return
         other.stack.poll()
         one.stack.poll()
-    raise AssertionError((one.stack.connections(), other.stack.connections()))
+    raise AssertionError((one.stack.connections("connection"), other.stack.connections("connection")))
 
 
 def take(connection: Any, into: bytearray) -> bool:
@@ -185,7 +185,11 @@ def test_two_stacks_against_each_other_10_mib_each_way(local: Callable[..., Any]
 
     meet(server, client, both_ended)
     assert (got_up == up, got_down == down) == (True, True)
-    meet(server, client, lambda: not server.stack.connections() and not client.stack.connections())
+    meet(
+        server,
+        client,
+        lambda: not server.stack.connections("connection") and not client.stack.connections("connection"),
+    )
     for end in (server, client):
         counters = end.stack.counters()
         assert counters["segments_retransmitted"] == 0
@@ -216,7 +220,7 @@ def test_200_connections_between_two_stacks(local: Callable[..., Any], site: Any
     meet(server, client, all_ended)
     for number, answer in enumerate(answers):
         assert bytes(answer).partition(b"\r\n\r\n")[2] == site.body(f"pages/{number % 50}.txt")
-    meet(server, client, lambda: server.stack.established == 0 and not client.stack.connections())
+    meet(server, client, lambda: server.stack.established == 0 and not client.stack.connections("connection"))
 
 
 # ---------------------------------------------------------------- idle

@@ -72,7 +72,7 @@ class Path9000:
         """Move the stack until `holds()`."""
         deadline = time.monotonic() + LIMIT_S
         while not holds():
-            assert time.monotonic() < deadline, (self.stack.connections()[:2], self.stack.counters())
+            assert time.monotonic() < deadline, (self.stack.connections("connection")[:2], self.stack.counters())
             self.stack.run(1_000_000)
 
     def figures(self) -> dict[str, dict[str, int]]:
@@ -108,13 +108,13 @@ def test_the_stack_sends_through_it(narrow: Callable[..., Path9000]) -> None:
     client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)  # a failure waits for a window of rounds
     with client:
         server = accepted(path, client, listener)
-        assert path.stack.connections()[0]["path_mtu"] == LINK_MTU
+        assert path.stack.connections("connection")[0]["path_mtu"] == LINK_MTU
         data = random.Random(1).randbytes(1 << 16)
         sent, received, digests = 0, 0, [hashlib.sha256(), hashlib.sha256()]
 
         def step() -> bool:
             nonlocal sent, received
-            found = PATH_MTU - GAP <= path.stack.connections()[0]["path_mtu"] <= PATH_MTU
+            found = PATH_MTU - GAP <= path.stack.connections("connection")[0]["path_mtu"] <= PATH_MTU
             if not found and sent - received < 1 << 20:
                 piece = data[sent % len(data) :]
                 with suppress(WouldBlock):
@@ -187,7 +187,7 @@ def test_a_wide_path_needs_nothing(narrow: Callable[..., Path9000]) -> None:
             return len(received) == 1 << 18
 
         path.drive(step)
-        assert path.stack.connections()[0]["path_mtu"] == LINK_MTU
+        assert path.stack.connections("connection")[0]["path_mtu"] == LINK_MTU
         server.abort()
         path.stack.run(1_000_000)
     assert path.stack.counters()["mtu_probes"] == 0

@@ -121,7 +121,7 @@ def test_kernel_at_our_end_adds_nothing_to_an_active_open(local: Callable[..., A
             assert one.read_all(accepted, 100_000) == b"x" * 100_000
         assert connection.receive(timeout=30) == b""
         connection.close()
-        one.drive(lambda: one.stack.connections() == [])
+        one.drive(lambda: one.stack.connections("connection") == [])
     assert set(from_us(wire)) <= {"tcp", "arp"}
 
 
@@ -240,7 +240,7 @@ def test_capture_of_a_clean_upload_and_download(
         while piece := connection.receive(1 << 20, timeout=30):
             received += piece
     assert received == data
-    one.drive(lambda: one.stack.connections() == [])
+    one.drive(lambda: one.stack.connections("connection") == [])
     one.tee.flush()
     assert one.tee.missed == 0
     frames = tshark(capture)

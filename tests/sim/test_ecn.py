@@ -38,7 +38,7 @@ def bulk(network: dict[str, Any], *, up: bool = True, **config: Any) -> Bulk:
     opener, accepter = pair.connect()
     sender, receiver = (opener, accepter) if up else (accepter, opener)
     bps = steady_bps(pair, sender, receiver, SECONDS)
-    ecn = pair.a.connections()[0]["ecn"]
+    ecn = pair.a.connections("connection")[0]["ecn"]
     stacks = (pair.b, pair.a) if up else (pair.a, pair.b)
     found = Bulk(
         bps,
@@ -208,7 +208,7 @@ def test_streams_survive_who_changes_every_bit_of_ecn(cc: str, ecn: int, agreed:
     pair = Pair(seed=9, network=network, cc=cc, ecn=ecn)
     pair.network.filter_ab, pair.network.filter_ba = vandal(1), vandal(2)
     ends = pair.connect()
-    assert pair.a.connections()[0]["ecn"] == agreed
+    assert pair.a.connections("connection")[0]["ecn"] == agreed
     streams = [random.Random(index).randbytes(1_500_000) for index in range(2)]
     for end, stream in zip(ends, streams, strict=True):
         end.send(stream)

@@ -21,13 +21,13 @@ def test_what_is_under_way_is_within_the_window(cc: str, pacing: int) -> None:
     with Pair(network=network, cc=cc, pacing=pacing, rcv_buffer_bytes=4 << 20) as pair:
         sender, reader = pair.connect()
         grew = filled = 0
-        before = sender.info()
+        [before] = pair.b.connections("connection")
         for _ in range(6000):
             if before["snd_unsent_bytes"] < QUEUED:
                 sender.send(bytes(QUEUED))
             pair.advance(STEP_NS)
             read_available(reader)
-            after = sender.info()
+            [after] = pair.b.connections("connection")
             if after["snd_nxt"] != before["snd_nxt"]:
                 under_way = (after["snd_nxt"] - after["snd_una"]) & SEQUENCE_MASK
                 window = max(before["cwnd"], after["cwnd"])  # it may shrink within a step, after the sending

@@ -42,7 +42,7 @@ class Transfer:
 
     def info(self) -> dict[str, Any]:
         """The sender's view."""
-        return self.pair.a.connections()[0]
+        return self.pair.a.connections("connection")[0]
 
     def counters(self) -> dict[str, int]:
         return self.pair.a.counters()

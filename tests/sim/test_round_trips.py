@@ -56,7 +56,7 @@ def round_trips(
             end.abort()
         sender, reader = pair.connect()
         pair.advance(SECOND // 10)
-        mss = int(pair.b.connections()[0]["smss"])
+        mss = int(pair.b.connections("connection")[0]["smss"])
         losses = Losses(times, mss)
         pair.network.filter_ba = losses
         arrived = 0

@@ -125,7 +125,7 @@ ATTACKS: dict[str, Callable[[Third], Iterator[bytes]]] = {
 
 def row(pair: Pair) -> dict[str, Any]:
     """a's end of the connection."""
-    (found,) = [row for row in pair.a.connections() if row["local"][1] == 80]
+    (found,) = [row for row in pair.a.connections("connection") if row["local"][1] == 80]
     return found
 
 
@@ -224,7 +224,7 @@ def challenged(guess: int | None, seed: int) -> int:
 
 
 def row_of(pair: Pair, connection: Connection) -> dict[str, Any]:
-    (found,) = [row for row in pair.a.connections() if row["remote"] == connection.remote]
+    (found,) = [row for row in pair.a.connections("connection") if row["remote"] == connection.remote]
     return found
 
 

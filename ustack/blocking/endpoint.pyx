@@ -20,6 +20,7 @@ from ustack.blocking.events cimport event_conn, event_hold, event_release, event
 import errno
 
 from ustack.application import reason_name
+from ustack.blocking.info import ConnectionInfo, info_of
 from ustack.errors import AddressInUse, SendAfterEnd, StackError, Unreachable, error_of
 
 
@@ -160,12 +161,15 @@ cdef class Endpoint:
         found = self.transport.state(self.transport, conn)
         return found if event_conn(self.event) == conn else "CLOSED"
 
-    def info(self) -> dict[str, object]:
-        """A snapshot of the connection's variables, as in Stack.connections()."""
+    def info(self) -> ConnectionInfo:
+        """A snapshot of the connection's variables (Linux's TCP_INFO): see ustack.ConnectionInfo.
+
+        Raises the connection's end once it has ended.
+        """
         cdef Transport stack = self.enter("info()")
         try:
             self.need_conn("info()")
-            return self.transport.info(self.transport, self.conn)
+            return info_of(self.transport.info(self.transport, self.conn))
         finally:
             stack.leave()
 
@@ -230,12 +234,7 @@ cdef class Endpoint:
     def cc(self) -> str:
         """The name of the congestion control. Another one can be given to a live connection: it begins with the window
         as it is."""
-        cdef conn_t *conn
-        self.need_conn("cc")
-        conn = event_conn(self.event)       # without the gate, as option()
-        name = self.transport.info(self.transport, conn).get("cc") if conn != NULL else None
-        if conn == NULL or event_conn(self.event) != conn:
-            raise error_of_status(CALL_STATE, "cc")
+        name = self.stack.control_name(self.option("cc", OPTION_CC)) if self.stack is not None else None
         if name is None:
             raise error_of_status(CALL_UNSUPPORTED, "cc")
         return name

@@ -37,12 +37,13 @@ from ustack.link.device cimport Link
 from ustack.tcp.records.demux cimport flow_connection, flow_slot_count
 from ustack.tcp.records.state cimport CLOSING, FIN_WAIT_1, LAST_ACK
 from ustack.tcp.records.tcb cimport tcb_t, tcp_t
-from ustack.tcp.status cimport connection_status
+from ustack.tcp.status cimport status_rows
 
 import re
 import socket
 
 from ustack.engine.settings import settings
+from ustack.tcp.status import KINDS as STATUS_KINDS
 
 
 cdef object HOST_NAME = re.compile(r"(?=.{1,254}$)(?:[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9])?\.)*"
@@ -224,18 +225,26 @@ cdef class Stack(Engine):
         finally:
             self.leave()
 
-    def connections(self) -> list[dict[str, object]]:
-        """A snapshot of every connection: state and RFC 9293's variables."""
-        cdef uint64_t at
-        cdef tcb_t *conn
-        cdef list found = []
+    def connections(self, *kinds: str) -> list[dict[str, object]]:
+        """A snapshot of what the stack holds, a dict each: all of it, or of these kinds alone.
+
+        Every row has `kind`, `state` (RFC 9293's), `local` and `remote` (address, port). By kind:
+
+        "listener"    backlog: connections that may wait for accept(); waiting: those that do; cc
+        "half-open"   a passive open before the end of its handshake: age_ns, retransmissions {"rto": SYN-ACKs sent
+                      again}, timers (nanoseconds left until the next one)
+        "connection"  age_ns, bytes_acked and bytes_received, retransmissions by cause (fast, rack, tlp, rto, size,
+                      and spurious: repairs that were none), cc, timers, and RFC 9293's and the recovery's variables by
+                      their names. Connection.info() has most of them typed and described
+        "time-wait"   age_ns, timers
+        """
+        wanted = kinds or STATUS_KINDS
+        for kind in wanted:
+            if kind not in STATUS_KINDS:
+                raise ValueError(f"connections({kind!r}): the kinds are {', '.join(STATUS_KINDS)}")
         self.enter("connections()")
         try:
-            for at in range(flow_slot_count(&self.c.tcp)):
-                conn = flow_connection(&self.c.tcp, at)
-                if conn != NULL:
-                    found.append(connection_status(&self.c.tcp, conn))
-            return found
+            return status_rows(&self.c.tcp, wanted)
         finally:
             self.leave()
 

@@ -27,6 +27,9 @@ ctypedef struct slab_t:
 cdef int slab_init(slab_t *slab, uint32_t record_bytes, uint32_t limit) noexcept nogil
 cdef void slab_destroy(slab_t *slab) noexcept nogil
 cdef uint32_t slab_alloc(slab_t *slab) noexcept nogil      # index of a zeroed record; 0 at the limit or without memory
+# A slab beside another whose records have the same indices: there is memory for `index`, which the other one has just
+# handed out, with whatever it last held. 0, or -1 without memory. Nothing of it is ever released.
+cdef int slab_back_more(slab_t *slab, uint32_t index) noexcept nogil
 cdef void slab_release_checked(slab_t *slab, uint32_t index) noexcept nogil  # slab_release of debug builds
 
 cdef inline void *slab_at(const slab_t *slab, uint32_t index) noexcept nogil:
@@ -43,6 +46,11 @@ cdef inline uint32_t slab_take(slab_t *slab) noexcept nogil:
     memcpy(&slab.free_head, slab_at(slab, index), sizeof(uint32_t))
     slab.in_use += 1
     return index
+
+
+# slab_back_more where there is nothing to do, which is so once the index has been in use before.
+cdef inline int slab_back(slab_t *slab, uint32_t index) noexcept nogil:
+    return 0 if index < slab.next_unused else slab_back_more(slab, index)
 
 
 # Debug builds abort on a double release.

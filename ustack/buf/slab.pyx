@@ -128,6 +128,18 @@ cdef uint32_t slab_alloc(slab_t *slab) noexcept nogil:
     return index
 
 
+cdef int slab_back_more(slab_t *slab, uint32_t index) noexcept nogil:
+    if index > slab.reserved:
+        return -1
+    while (index >> slab.page_shift) >= slab.page_count:
+        if _add_page(slab) != 0:
+            return -1
+    while slab.next_unused <= index:
+        unpoison(_record(slab, slab.next_unused), slab.record_bytes)
+        slab.next_unused += 1
+    return 0
+
+
 cdef void slab_release_checked(slab_t *slab, uint32_t index) noexcept nogil:
     cdef uint8_t *record = _record(slab, index)
     ensure(index != 0)

@@ -57,7 +57,8 @@ def _print_settings(as_json: bool) -> None:
 def info(only_settings: bool, as_json: bool) -> None:
     """Print version, build, link capabilities and record sizes as one JSON object.
 
-    `flow_bytes` is a connection's share of the flow table and of the timers at their worst. `unavailable` says why a
+    `flow_bytes` is a connection's share of the flow table and of the timers at their worst; an idle one takes
+    `tcb_bytes`, `birth_bytes` and those. `unavailable` says why a
     capability in `links` is false: without root most of them are.
     """
     if only_settings:

@@ -35,7 +35,7 @@ from ustack.ip.layer cimport ip_announce, ip_config_defaults, ip_config_t
 from ustack.link.gate cimport warn_unclosed
 from ustack.link.use cimport link_use
 from ustack.tcp.calls cimport tcp_set_listener_cc
-from ustack.tcp.cc.registry cimport cc_number
+from ustack.tcp.cc.registry cimport cc_number, cc_table
 from ustack.tcp.records.configuration cimport tcp_config_defaults, tcp_config_t
 from ustack.tcp.records.demux cimport flow_set_key
 from ustack.tcp.recovery.control cimport control_provide
@@ -379,6 +379,9 @@ cdef class Engine(Transport):
         if control_provide(&self.c.tcp, number) != 0:
             raise MemoryError(f"no memory for the congestion control {name}")
         return number
+
+    cdef object control_name(self, int number):
+        return cc_table(number).name.decode()
 
     cdef void set_listener_control(self, const ip_addr_t *address, uint16_t port, int control) noexcept:
         tcp_set_listener_cc(&self.c.tcp, address, port, control)

@@ -247,6 +247,9 @@ cdef class KernelTransport(Transport):
             raise ValueError(f"no congestion control {name!r}; this kernel has: {', '.join(self.control_names)}")
         return self.control_names.index(name)
 
+    cdef object control_name(self, int number):
+        return self.control_names[number]
+
     cdef int _between_turns(self) except -1:
         self.gate.serve()
         self.raise_parked_of(self.applications)

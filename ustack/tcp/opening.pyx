@@ -35,6 +35,7 @@ from ustack.tcp.records.demux cimport (
 from ustack.tcp.records.life cimport tcb_alloc, tcb_release
 from ustack.tcp.records.moves cimport note_move, take_over_state
 from ustack.tcp.records.state cimport ESTABLISHED, LISTEN, SYN_RECEIVED
+from ustack.tcp.records.tally cimport rcv_nxt_begin
 from ustack.tcp.records.tcb cimport (
     OPT_AGREED, OPT_ECN, OPT_SACK, OPT_TIMESTAMPS, OPT_WSCALE, TCB_EV_ACCEPT, flow_key_t, listener_t, syn_at,
     syn_answers, syn_hook, syn_is_accurate, syn_note_ip_ecn, syn_peer_mss, syn_received_t, syn_retries,
@@ -338,7 +339,7 @@ cdef tcb_t *handshake_complete(tcp_t *tcp, const syn_received_t *syn, uint32_t i
     tcb.snd_nxt = tcb.snd_una
     tcb.snd_max = tcb.snd_una
     tcb.snd_end = tcb.snd_una
-    tcb.rcv_nxt = syn.irs + 1
+    rcv_nxt_begin(tcp, tcb, syn.irs)
     tcb.last_ack_sent = tcb.rcv_nxt
     tcb.rcv_adv = tcb.rcv_nxt + first_edge(tcp, advertised_wscale(tcp) if options & OPT_WSCALE else 0)
     tcb.ts_recent = syn.ts_recent

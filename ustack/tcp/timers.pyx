@@ -24,6 +24,7 @@ from ustack.tcp.records.flight cimport (
 from ustack.tcp.records.state cimport (
     CLOSED, CLOSE_HOST_UNREACHABLE, CLOSE_KEEPALIVE, CLOSE_TIMEOUT, SYN_RECEIVED, SYN_SENT, close_reason_t,
     reason_of_icmp)
+from ustack.tcp.records.tally cimport tally_timeout
 from ustack.tcp.records.tcb cimport (
     DEADLINE_ACK, DEADLINE_APPLICATION, DEADLINE_KEEPALIVE, DEADLINE_KINDS, DEADLINE_PACE, DEADLINE_PROBE,
     DEADLINE_REXMIT, SYN_ACCURATE, TCB_ABORT, TCB_ACK_NOW, TCB_CLOSED_BY_APP, TCB_EV_TIMEOUT, TCB_PERSIST, TCB_PROBE,
@@ -191,6 +192,7 @@ cdef void retransmission_timeout(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
         congestion_on_rto(tcp, tcb)
     if syn or flight == NULL:
         tcb.flags |= TCB_REXMIT
+    tally_timeout(tcp, tcb)
     tcb.backoff += 1                        # RFC 6298 (5.5)
     rexmit_start(tcp, tcb)                  # (5.6)
     work_add(tcp, tcb)

@@ -62,20 +62,19 @@ class Scene:
 
     @property
     def state(self) -> str:
-        """What the stack holds for the peer's address and port; CLOSED if nothing (with a listener: LISTEN).
-
-        A mini-record names no peer here: SYN-RECEIVED and TIME-WAIT are told from how many there are.
-        """
+        """What the stack holds for the peer's address and port; CLOSED if nothing (with a listener: LISTEN)."""
         for row in self._rows():
             return str(row["state"])
-        held = self.testbed.stack.leaks()
-        if held["syns"]:
-            return "SYN-RECEIVED"
-        return "TIME-WAIT" if held["time_waits"] else "CLOSED"
+        return "CLOSED"
 
     def info(self) -> dict[str, Any]:
         """The stack's own view of the connection: snd_una, cwnd, ..."""
         return self._rows()[0]
+
+    def is_plain(self) -> bool:
+        """Whether no connection has anything that few have, but for what was sent again."""
+        held = self.testbed.stack.leaks()
+        return held["extras"] == held["histories"]
 
     def read(self) -> bytes:
         """What the application can read now, without waiting."""

@@ -115,7 +115,7 @@ def test_info_says_what_it_must() -> None:
     result = subprocess.run([*COMMAND, "info"], capture_output=True, text=True, check=True)
     figures = json.loads(result.stdout)
     assert {"version", "build", "compiler", "kernel", "links"} <= figures.keys()
-    assert figures["tcb_bytes"] + figures["flow_bytes"] <= 256
+    assert figures["tcb_bytes"] + figures["birth_bytes"] + figures["flow_bytes"] <= 256
     assert figures["time_wait_bytes"] > 0
     assert figures["syn_received_bytes"] > 0
     assert figures["links"]["packet_vnet_hdr"]

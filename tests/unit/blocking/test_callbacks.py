@@ -41,7 +41,7 @@ def test_a_call_is_made_in_the_thread_that_waits_and_may_use_the_stack(stack: St
 
     def call() -> None:
         seen.append(threading.get_ident())
-        stack.connections()
+        stack.connections("connection")
         if len(seen) == 3:
             raise Ended
 
@@ -50,7 +50,7 @@ def test_a_call_is_made_in_the_thread_that_waits_and_may_use_the_stack(stack: St
     with pytest.raises(Ended):
         WAITS[wait](stack)
     assert seen == [threading.get_ident()] * 3
-    stack.connections()  # the gate is open
+    stack.connections("connection")  # the gate is open
 
 
 @contextmanager
@@ -139,7 +139,7 @@ def test_a_thread_that_enters_while_a_call_is_made_keeps_the_gate(stack: Stack) 
         thread.start()
         while True:
             try:
-                stack.connections()
+                stack.connections("connection")
             except OwnershipError:
                 return
 
@@ -148,12 +148,12 @@ def test_a_thread_that_enters_while_a_call_is_made_keeps_the_gate(stack: Stack) 
         with pytest.raises(OwnershipError, match="other"):
             listener.accept(timeout=LONG_S)
         with pytest.raises(OwnershipError, match="other"):
-            stack.connections()
+            stack.connections("connection")
     finally:
         while thread.is_alive():
             stack.stop()
             thread.join(0.01)
-    stack.connections()
+    stack.connections("connection")
 
 
 def test_a_manual_clock_makes_no_calls() -> None:

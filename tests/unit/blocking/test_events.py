@@ -156,7 +156,7 @@ def test_a_record_reused_within_a_turn_is_another_connection(bed: Testbed, recor
     assert sorted(recorder.log) == [(2, old.port, ("data", "closed"), 0), (2, new.port, ("accepted", "data"), 11)]
     assert recorder.records == 1
     bed.pump()
-    assert len(bed.stack.connections()) == 1
+    assert len(bed.stack.connections("connection")) == 1
 
 
 # ---------------------------------------------------------------- where in the turn
@@ -323,7 +323,7 @@ def test_a_timeout_that_output_finds_is_told_before_the_poll_returns() -> None:
         for _ in range(10_000):
             if connection.reason is not None:
                 break
-            assert bed.stack.connections() != []  # whoever is gone has been told
+            assert bed.stack.connections("connection") != []  # whoever is gone has been told
             deadline_ns = bed.stack.next_deadline_ns
             assert deadline_ns is not None
             bed.now_ns = max(deadline_ns, bed.now_ns)
@@ -388,7 +388,7 @@ def test_without_memory_for_a_record_a_connection_is_reset(bed: Testbed, recorde
     assert bed.stack.counters()["accepts_without_memory"] == 4 - limit
     for peer in peers[limit:]:
         peer.expect("RA")
-    assert len(bed.stack.connections()) == bed.stack.established == limit
+    assert len(bed.stack.connections("connection")) == bed.stack.established == limit
     recorder.limit = 4
     [late] = [ScriptedPeer(bed, port=6000)]
     late.send("S", options=MSS)

@@ -68,7 +68,7 @@ CALLS: dict[str, Callable[[Stack, Listener, Connection], object]] = {
     "run": lambda stack, listener, connection: stack.run(1),
     "listen": lambda stack, listener, connection: stack.listen(81),
     "connect": lambda stack, listener, connection: stack.connect(PEER_ADDRESS, 81, wait=False),
-    "connections": lambda stack, listener, connection: stack.connections(),
+    "connections": lambda stack, listener, connection: stack.connections("connection"),
     "closing_connections": lambda stack, listener, connection: stack.closing_connections(),
     "next_deadline_ns": lambda stack, listener, connection: stack.next_deadline_ns,
     "close": lambda stack, listener, connection: stack.close(),
@@ -122,7 +122,7 @@ def test_a_stack_passes_from_thread_to_thread_between_calls(scene: tuple[Stack, 
         try:
             for _ in range(10):
                 stack.poll()
-                stack.connections()
+                stack.connections("connection")
         except BaseException as error:
             failures.append(error)
 
@@ -230,7 +230,7 @@ def test_a_connection_dropped_by_another_thread_is_closed_by_the_owner(make_stac
     box = [stack.connect(PEER_ADDRESS, 80, wait=False)]
     with Running(stack):
         box.clear()
-    assert stack.connections() == []
+    assert stack.connections("connection") == []
 
 
 @pytest.mark.parametrize("call", ["housekeeping", "close", "decide"])
@@ -386,7 +386,7 @@ def test_an_upcall_that_uses_the_stack_is_refused() -> None:
 
         def use(port: int) -> None:
             try:
-                pair.a.connections()
+                pair.a.connections("connection")
             except OwnershipError as error:
                 said.append(error)
 
@@ -460,7 +460,7 @@ def test_a_signal_handler_may_only_stop(make_stack: MakeStack, call: str) -> Non
     """Its exception, that of the refused call, comes out of the call that was interrupted."""
     stack = make_stack(SimNetwork().a)
     listener = stack.listen(80)
-    before = signal.signal(signal.SIGVTALRM, lambda number, frame: stack.connections())
+    before = signal.signal(signal.SIGVTALRM, lambda number, frame: stack.connections("connection"))
     signal.setitimer(signal.ITIMER_VIRTUAL, 0.01)
     try:
         with pytest.raises(OwnershipError) as raised:
@@ -495,4 +495,4 @@ def test_the_gate_is_open_again_after_every_kind_of_failure(make_stack: MakeStac
     for fails, error in failures:
         with pytest.raises(error):
             fails()
-        assert stack.connections() == []
+        assert stack.connections("connection") == []

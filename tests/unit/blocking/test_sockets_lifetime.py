@@ -122,7 +122,7 @@ def test_a_dropped_connection_is_closed_with_a_warning(pair: Pair) -> None:
     assert (opener.state, opener.receive()) == ("CLOSE-WAIT", b"")
     opener.send(b"to nobody")
     pair.advance(TURN)
-    assert (opener.reason, pair.a.connections()) == ("reset", [])
+    assert (opener.reason, pair.a.connections("connection")) == ("reset", [])
 
 
 def test_a_dropped_connection_with_unread_data_is_reset(pair: Pair) -> None:

@@ -153,7 +153,7 @@ def test_a_send_that_waits_goes_on_at_half_of_the_queue_or_at_the_mark(low_water
         queued: list[int] = []
 
         def between_turns() -> None:
-            queued.append(connection.info()["snd_queued_bytes"])
+            queued.append(connection.info().queued_bytes)
             far.poll()
             with suppress(BlockingIOError):
                 peer.receive(timeout=0)
@@ -176,8 +176,8 @@ def test_nothing_is_taken_while_more_than_the_mark_was_never_sent() -> None:
         assert opener.send(bytes(10_000)) == 10_000  # below the mark a send() is taken whole
         assert opener.send(b"x") == 0
         pair.advance(TURN)
-        assert (opener.info()["snd_unsent_bytes"] > 1000, opener.send(b"x")) == (True, 0)
-        while opener.info()["snd_unsent_bytes"] > 1000:
+        assert (opener.info().notsent_bytes > 1000, opener.send(b"x")) == (True, 0)
+        while opener.info().notsent_bytes > 1000:
             accepter.receive()
             pair.advance(TURN)
         assert opener.send(b"x") == 1

@@ -142,7 +142,7 @@ def test_a_refused_connect_raises(blocking: tuple[Stack, Made]) -> None:
     with pytest.raises(ConnectionRefused) as raised:
         stack.connect(PEER_ADDRESS, 9, timeout=60)
     assert raised.value.reason == "refused"
-    assert stack.connections() == []
+    assert stack.connections("connection") == []
 
 
 @pytest.mark.root

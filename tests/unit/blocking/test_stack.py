@@ -111,7 +111,7 @@ def chosen(seed: int | None) -> tuple[int, int]:
     with Stack(network.a, seed=seed, now_ns=0) as stack:
         connection = stack.connect(PEER_ADDRESS, 80, wait=False)
         assert connection.state == "SYN-SENT"
-        first = stack.connections()[0]
+        first = stack.connections("connection")[0]
         return first["local"][1], first["snd_una"]
 
 
@@ -226,7 +226,7 @@ def test_an_address_that_no_peer_can_have_is_not_connected_to(stack: Stack, addr
     with pytest.raises(StackError) as raised:
         stack.connect(address, 80)
     assert raised.value.reason == "bad_address"
-    assert stack.connections() == []
+    assert stack.connections("connection") == []
 
 
 def test_a_local_port_is_used_once_for_each_peer(stack: Stack) -> None:
@@ -273,9 +273,9 @@ def test_a_peer_off_the_prefix_is_not_reached_without_a_gateway(stack: Stack) ->
 
 
 def test_connections_is_a_snapshot_of_all(stack: Stack) -> None:
-    assert stack.connections() == []
+    assert stack.connections("connection") == []
     made = [stack.connect(PEER_ADDRESS, port, wait=False) for port in range(1, 4)]
-    listed = stack.connections()
+    listed = stack.connections("connection")
     assert sorted(entry["remote"][1] for entry in listed) == [1, 2, 3]
     assert {entry["state"] for entry in listed} == {"SYN-SENT"}
     for connection in made:
@@ -286,7 +286,7 @@ def test_connections_is_a_snapshot_of_all(stack: Stack) -> None:
 def test_every_connection_is_listed_after_the_table_has_grown(stack: Stack) -> None:
     made = [stack.connect(PEER_ADDRESS, 80, wait=False) for _ in range(3000)]
     wanted = {connection.local for connection in made}
-    assert {entry["local"] for entry in stack.connections()} == wanted
+    assert {entry["local"] for entry in stack.connections("connection")} == wanted
 
 
 def test_counters_have_every_name_and_whole_numbers(stack: Stack) -> None:
@@ -373,7 +373,7 @@ def test_a_large_table_is_looked_through_with_turns_between_its_parts(
     link = MemoryLink()
     stack = make_stack(link)
     opened = [stack.connect(PEER_ADDRESS, 80, wait=False) for _ in range(connections)]
-    entry = next(entry for entry in stack.connections() if entry["local"] == opened[0].local)
+    entry = next(entry for entry in stack.connections("connection") if entry["local"] == opened[0].local)
     reset = Segment(PEER_ADDRESS, STACK_ADDRESS, 80, opened[0].local[1], 0, entry["snd_una"] + 1, "RA")
     assert link.inject(build_frame(reset, src_mac="02:00:00:00:00:01", dst_mac="02:00:00:00:00:02"))
     stack.close(linger=60.0)

@@ -83,7 +83,7 @@ def test_peers_behind_a_device_that_takes_nothing_are_left_untold() -> None:
 def test_an_end_whose_reset_has_not_gone_yet_is_no_end_of_the_stream() -> None:
     """The peer has sent its FIN. R2 has passed (RFC 9293 MUST-20), and the RST waits for the device."""
     link, stack, connection = behind_a_wall(user_timeout_ns=SECOND)
-    link.inject_packet(packet("FA", seq=6, ack=connection.info()["snd_una"]))
+    link.inject_packet(packet("FA", seq=6, ack=stack.connections("connection")[0]["snd_una"]))
     for seconds in range(1, 5):
         stack.poll(seconds * SECOND)
     assert connection.state == "CLOSE-WAIT"

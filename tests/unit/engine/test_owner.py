@@ -331,7 +331,7 @@ def test_leaks_counts_what_was_lent_to_this_stack_alone(make_stack: MakeStack) -
         lambda stack: stack.run(1),
         lambda stack: stack.listen(80),
         lambda stack: stack.connect(PEER, 80, wait=False),
-        lambda stack: stack.connections(),
+        lambda stack: stack.connections("connection"),
         lambda stack: stack.closing_connections(),
     ],
     ids=["poll", "run", "listen", "connect", "connections", "closing_connections"],

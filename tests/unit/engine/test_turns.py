@@ -229,7 +229,7 @@ def test_a_sleeper_is_woken_for_reads_that_are_under_way_after_the_end(bed: Test
     sent = bytes(range(250)) * 4
     peer.send("FPA", payload=sent, pump=False)
     turn(bed)
-    assert bed.stack.connections() == []
+    assert bed.stack.connections("connection") == []
     assert 0 < len(recorder.received[2000]) < len(sent)
     turns, at_once = sleep_until_nothing_is_due(bed)
     assert recorder.received[2000] == sent
@@ -444,7 +444,7 @@ def test_a_chunk_that_waits_for_the_next_turn_is_read_before_the_end(bed: Testbe
     peer.send("A", ack=2, pump=False)
     turn(bed)
     assert len(recorder.received[2000]) < len(sent)
-    assert bed.stack.connections() == []
+    assert bed.stack.connections("connection") == []
     bed.pump()
     assert recorder.received[2000] == sent
     assert recorder.names()[-2:] == ["eof", "closed"]

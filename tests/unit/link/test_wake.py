@@ -76,12 +76,12 @@ def test_a_call_is_made_in_the_thread_of_run_and_may_use_the_stack(sleeper: Slee
 
     def call(number: int) -> None:
         seen.append((number, threading.get_ident()))
-        sleeper.stack.connections()
+        sleeper.stack.connections("connection")
         if number == 3:
             done.set()
 
     with pytest.raises(OwnershipError):
-        sleeper.stack.connections()
+        sleeper.stack.connections("connection")
     for number in (1, 2, 3):
         sleeper.stack.call_soon_threadsafe(call, number)
     assert done.wait(JOIN_S)

@@ -17,7 +17,7 @@ def test_normal_close_leaves_time_wait_with_the_active_closer_only() -> None:
         pair.advance(SECOND)
         assert pair.b.leaks()["time_waits"] == 1
         assert pair.a.leaks()["time_waits"] == 0
-        assert not pair.a.connections()
+        assert not pair.a.connections("connection")
         pair.run_until(pair.at_rest, 300 * SECOND)
 
 

@@ -142,7 +142,8 @@ def test_what_the_syn_offered_is_remembered() -> None:
         client.send("A")
         connection = scene.accept()
         info = connection.info()
-        assert (info["snd_wscale"], info["smss"], info["snd_wnd"], info["options"]) == (7, 1448, 128_000, 7)
+        assert (info.snd_wscale, info.snd_mss_bytes, info.snd_wnd_bytes) == (7, 1448, 128_000)
+        assert info.options == ("timestamps", "sack", "wscale")
         assert scene.testbed.counted()["syn_cookies_accepted"] == 1
         connection.send(b"welcome")
         scene.testbed.pump()
@@ -165,9 +166,9 @@ def test_scale_and_sack_survive_in_the_timestamp(shift: int | None, sack: bool) 
         client.timestamps = True
         client.send("A", wnd=100)
         info = scene.accept().info()
-        assert info["options"] == (shift is not None) * 1 + sack * 2 + 4
-        assert (info["snd_wscale"], info["snd_wnd"]) == (shift or 0, 100 << (shift or 0))
-        assert (info["rcv_wscale"] > 0) == (shift is not None)
+        assert info.options == ("timestamps",) + ("sack",) * sack + ("wscale",) * (shift is not None)
+        assert (info.snd_wscale, info.snd_wnd_bytes) == (shift or 0, 100 << (shift or 0))
+        assert (info.rcv_wscale > 0) == (shift is not None)
 
 
 def test_without_timestamps_only_the_mss_survives_and_nothing_else_is_agreed_on() -> None:
@@ -178,7 +179,7 @@ def test_without_timestamps_only_the_mss_survives_and_nothing_else_is_agreed_on(
         assert client.expect("SA").options.keys() == {"mss"}
         client.send("A", wnd=100)
         info = scene.accept().info()
-        assert (info["options"], info["snd_wnd"], info["rcv_wscale"], info["smss"]) == (0, 100, 0, 1460)
+        assert (info.options, info.snd_wnd_bytes, info.rcv_wscale, info.snd_mss_bytes) == ((), 100, 0, 1460)
 
 
 @pytest.mark.parametrize("mss", [1, 63, 64, 65, 511, 512, 536, 1199, 1220, 1380, 1400, 1452, 1459, 1460, 8959, 65535])
@@ -186,7 +187,7 @@ def test_the_mss_is_the_largest_of_a_table_that_the_peer_takes(mss: int) -> None
     with besieged(network={"mtu": 9216}) as scene:
         client = honest(scene, 50_000, options={"mss": mss})
         client.send("A")
-        assert scene.accept().info()["smss"] == max(value for value in MSS_TABLE if value <= max(mss, 64))
+        assert scene.accept().info().snd_mss_bytes == max(value for value in MSS_TABLE if value <= max(mss, 64))
 
 
 def test_a_peer_that_names_no_mss_gets_the_default() -> None:
@@ -194,7 +195,7 @@ def test_a_peer_that_names_no_mss_gets_the_default() -> None:
     with besieged() as scene:
         client = honest(scene, 50_000, options={})
         client.send("A")
-        assert scene.accept().info()["smss"] == 512
+        assert scene.accept().info().snd_mss_bytes == 512
 
 
 def test_the_timestamp_of_a_cookie_is_not_ahead_of_those_that_follow() -> None:
@@ -505,7 +506,7 @@ def test_switched_to_always_no_half_open_record_is_made() -> None:
         client = honest(scene, 50_000, ALL_OPTIONS)
         assert scene.testbed.stack.leaks()["syns"] == 0
         client.send("A")
-        assert scene.accept().info()["snd_wscale"] == 7
+        assert scene.accept().info().snd_wscale == 7
 
 
 def test_a_cookie_for_a_syn_that_comes_again_is_the_same() -> None:
@@ -547,7 +548,7 @@ def test_two_stacks_open_a_connection_by_cookie(timestamps: int, sack: int) -> N
                 pair.advance(MILLISECOND)
                 received += read_available(two)[0]
             assert len(received) == 100_000
-        (a,), (b,) = pair.a.connections(), pair.b.connections()
+        (a,), (b,) = pair.a.connections("connection"), pair.b.connections("connection")
         assert a["options"] == b["options"] == (7 if timestamps and sack else 5 if timestamps else 0)
         assert (a["snd_wscale"], a["rcv_wscale"]) == (b["rcv_wscale"], b["snd_wscale"])
         opener.abort()

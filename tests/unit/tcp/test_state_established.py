@@ -74,7 +74,7 @@ def test_established_an_ack_at_the_right_edge_counts() -> None:
         scene.peer.expect("A", seq=7, ack=1)
         for beyond in (8002, 8100):
             scene.peer.send("A", seq=beyond, ack=7)
-            assert scene.info()["snd_una"] == scene.conn.info()["snd_max"] - 6
+            assert scene.info()["snd_una"] == scene.info()["snd_max"] - 6
         scene.peer.drain()
         scene.peer.send("R", seq=8001)
         assert scene.state == "ESTABLISHED"

@@ -332,7 +332,7 @@ def forge(pair: Pair, to_a: bool, **fields: Any) -> None:
     stack, mac, end = (
         (pair.a, pair.network.a.mac, pair.network.b) if to_a else (pair.b, pair.network.b.mac, pair.network.a)
     )
-    (row,) = stack.connections()
+    (row,) = stack.connections("connection")
     segment = Segment(
         src=row["remote"][0], dst=row["local"][0], sport=row["remote"][1], dport=row["local"][1],
         seq=row["rcv_nxt"], ack=row["snd_nxt"], flags="A", wnd=65535,

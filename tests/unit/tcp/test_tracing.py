@@ -415,7 +415,7 @@ def test_every_segment_that_is_sent_again_is_told_with_a_cause(options: dict[str
                 try:
                     got = server.receive(1 << 20, timeout=0)
                 except BlockingIOError:
-                    return received == len(payload) and client.info()["snd_queued_bytes"] == 0
+                    return received == len(payload) and client.info().queued_bytes == 0
                 received += len(got)
 
         pair.run_until(step, 600 * SECOND)

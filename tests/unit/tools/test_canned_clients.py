@@ -43,7 +43,7 @@ def test_every_client_is_answered_in_turn(site: Path, connections: int, offload:
         assert len(BODY) < link.response_bytes < 2 * len(BODY)
         assert spent_ns > 0
         assert polls > 0
-        assert len(stack.connections()) == connections
+        assert len(stack.connections("connection")) == connections
 
 
 def test_clients_beyond_the_ports_of_an_address_are_behind_it(site: Path):

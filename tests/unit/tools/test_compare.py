@@ -105,4 +105,5 @@ def test_a_target_that_was_not_measured_is_neither_met_nor_missed():
 
 
 def test_a_connection_of_257_octets_is_too_large():
-    assert judge([], {"tcb_bytes": 241, "flow_bytes": 16})[0].met is False
+    assert judge([], {"tcb_bytes": 192, "birth_bytes": 8, "flow_bytes": 57})[0].met is False
+    assert judge([], {"tcb_bytes": 192, "birth_bytes": 8, "flow_bytes": 56})[0].met is True

@@ -14,6 +14,7 @@ from ustack.tcp.records.configuration cimport ACCURATE_SYNS_AGAIN, ECN_ACCURATE_
 from ustack.tcp.records.moves cimport set_state
 from ustack.tcp.records.state cimport (
     CLOSE_ABORTED, CLOSE_REFUSED, CLOSE_WAIT, CLOSING, ESTABLISHED, FIN_WAIT_1, SYN_RECEIVED)
+from ustack.tcp.records.tally cimport rcv_nxt_begin
 from ustack.tcp.records.tcb cimport (
     OPT_TIMESTAMPS, TCB_ABORT, TCB_ACK_DELAYED, TCB_ACK_NOW, TCB_ECN, TCB_EV_ACCEPT, TCB_EV_DATA, TCB_EV_EOF,
     TCB_FIN_QUEUED, TCB_FIN_RECEIVED, TCB_REXMIT, tcb_heard)
@@ -48,7 +49,7 @@ cdef void syn_sent_arrives(tcp_t *tcp, tcb_t *tcb, const segment_t *seg, deliver
     if not seg.flags & SYN:                                             # fifth
         count(tcp.counters, DROP_TCP_FLAGS)
         return
-    tcb.rcv_nxt = seg.seq + 1                                           # fourth
+    rcv_nxt_begin(tcp, tcb, seg.seq)                                    # fourth
     tcb.last_ack_sent = tcb.rcv_nxt
     tcb.rcv_adv = tcb.rcv_nxt + first_window(tcp)
     if options & OPT_TIMESTAMPS:

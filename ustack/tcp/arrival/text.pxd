@@ -10,6 +10,7 @@
 
 from libc.stdint cimport uint8_t, uint32_t
 
+from ustack.tcp.records.tally cimport rcv_nxt_advance
 from ustack.tcp.records.tcb cimport TCB_ACK_DELAYED, TCB_CLOSED_BY_APP, TCB_FIN_RECEIVED, tcb_t, tcp_t
 from ustack.tcp.records.work cimport work_add
 from ustack.wire.tcp cimport FIN, segment_t
@@ -32,7 +33,7 @@ cdef inline bint is_next_text(const tcb_t *tcb, const segment_t *seg) noexcept n
 
 cdef inline void take_next_text(tcp_t *tcp, tcb_t *tcb, const uint8_t *data, uint32_t length,
                                 delivery_t *delivery) noexcept nogil:
-    tcb.rcv_nxt += length
+    rcv_nxt_advance(tcp, tcb, length)
     delivery.data = data
     delivery.length = length
     tcb.flags |= TCB_ACK_DELAYED

@@ -15,6 +15,7 @@ from ustack.tcp.records.duplicates cimport duplicate_note
 from ustack.tcp.records.moves cimport set_state
 from ustack.tcp.records.rx_queue cimport rx_queue_t
 from ustack.tcp.records.state cimport CLOSE_ABORTED, CLOSE_WAIT, CLOSING, ESTABLISHED, FIN_WAIT_1, SYN_RECEIVED
+from ustack.tcp.records.tally cimport rcv_nxt_advance
 from ustack.tcp.records.tcb cimport (
     TCB_ABORT, TCB_ACK_NOW, TCB_EV_DATA, TCB_EV_EOF, TCB_PAUSED, rx_queue_of, time_wait_at)
 from ustack.wire.seq cimport seq_gt, seq_lt
@@ -93,7 +94,7 @@ cdef void accept_in_order(tcp_t *tcp, tcb_t *tcb, const uint8_t *data, uint32_t 
             fin = False
             if kept == 0:
                 return
-        tcb.rcv_nxt += kept
+        rcv_nxt_advance(tcp, tcb, kept)
         tcb.flags |= TCB_ACK_DELAYED
         if not tcb.flags & TCB_PAUSED:
             tcb.flags |= TCB_EV_DATA
@@ -106,7 +107,7 @@ cdef void accept_in_order(tcp_t *tcp, tcb_t *tcb, const uint8_t *data, uint32_t 
             rx = rx_queue_of(tcp, tcb)
             if rx != NULL:
                 rx.fin_ooo = 0
-        tcb.rcv_nxt += length
+        rcv_nxt_advance(tcp, tcb, length)
         delivery.data = data
         delivery.length = length
         tcb.flags |= TCB_ACK_DELAYED
@@ -126,7 +127,7 @@ cdef void accept_in_order(tcp_t *tcp, tcb_t *tcb, const uint8_t *data, uint32_t 
 
 cdef void accept_fin(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     """Eighth: everything before the FIN has been received."""
-    tcb.rcv_nxt += 1
+    rcv_nxt_advance(tcp, tcb, 1)
     if seq_gt(tcb.rcv_nxt, tcb.rcv_adv):
         tcb.rcv_adv = tcb.rcv_nxt
     tcb.flags |= TCB_FIN_RECEIVED | TCB_ACK_NOW

@@ -28,6 +28,7 @@ from ustack.tcp.records.runs cimport (
 from ustack.tcp.records.rx_queue cimport (
     RX_SACK_RECENT, rx_memory_short, rx_queue_fit, rx_queue_forget_runs, rx_queue_front, rx_queue_move_head,
     rx_queue_new, rx_queue_note, rx_queue_put, rx_queue_t, rx_runs_view)
+from ustack.tcp.records.tally cimport rcv_nxt_advance, rcv_nxt_retreat
 from ustack.tcp.records.tcb cimport TCB_FIN_RECEIVED, rx_queue_of
 from ustack.tcp.records.work cimport turn_charge
 from ustack.wire.seq cimport seq_between, seq_gt, seq_le, seq_lt
@@ -139,7 +140,7 @@ cdef bint reassembly_keep(tcp_t *tcp, tcb_t *tcb, const uint8_t *data, uint32_t 
     if rx != NULL:
         rx.head_seq = seq
     if kept < length:
-        tcb.rcv_nxt = seq + kept
+        rcv_nxt_retreat(tcp, tcb, seq + kept)
     settle(tcp, tcb)
     return True
 
@@ -301,7 +302,7 @@ cdef bint reassembly_advance(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
             if rx.queued_bytes == 0:
                 note_read(tcp, rx, rx.head_seq)
             rx.queued_bytes += right - tcb.rcv_nxt
-            tcb.rcv_nxt = right
+            rcv_nxt_advance(tcp, tcb, right - tcb.rcv_nxt)
     rx.held_bytes += runs_memory_bytes(&rx.runs) - runs_before
     if rx.runs.count == 0:
         rx.sack_count = 0

@@ -67,7 +67,7 @@ ctypedef struct tcp_config_t:
     uint8_t cc                              # number of the default congestion control
     uint8_t pacing                          # PACING_OFF, PACING_OF_SLOW_START, PACING_ALWAYS: by the window
     uint32_t cc_records                     # records that one control keeps for connections; one more has the first
-    uint32_t extra_records                  # connections with marks, a path or a window of their own (extra_t)
+    uint32_t extra_records                  # connections with options, a path, a window or a history of their own
     uint32_t flights                        # connections with something in flight (flight_t)
     uint32_t transmissions                  # frames in flight beside each connection's first
 

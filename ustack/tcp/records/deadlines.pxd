@@ -32,6 +32,9 @@ cdef enum timer_kind_t:
 
 cdef bint deadline_expired(const tcp_t *tcp, const tcb_t *tcb, uint32_t kind, uint32_t now_tick) noexcept nogil
 cdef void deadlines_arm(tcp_t *tcp, tcb_t *tcb) noexcept nogil
+# Silence is watched. Until the next probe is due, counted from the last segment received (MUST-26); 0: it is.
+cdef bint keepalive_runs(const tcb_t *tcb) noexcept nogil
+cdef uint64_t keepalive_left_ns(const tcp_t *tcp, const tcb_t *tcb) noexcept nogil
 
 
 cdef inline void deadline_clear(tcb_t *tcb, deadline_t kind) noexcept nogil:

@@ -11,12 +11,11 @@ from ustack.tcp.records.tcb cimport DEADLINE_KEEPALIVE, TCB_KEEPALIVE
 cdef uint64_t MS = 1000000
 
 
-cdef inline bint keepalive_runs(const tcb_t *tcb) noexcept nogil:
+cdef bint keepalive_runs(const tcb_t *tcb) noexcept nogil:
     return tcb.flags & TCB_KEEPALIVE and tcb.state >= ESTABLISHED and tcb.snd_una == tcb.snd_max
 
 
-cdef inline uint64_t keepalive_left_ns(const tcp_t *tcp, const tcb_t *tcb) noexcept nogil:
-    """Until the next probe is due, counted from the last segment received (MUST-26); 0: it is."""
+cdef uint64_t keepalive_left_ns(const tcp_t *tcp, const tcb_t *tcb) noexcept nogil:
     cdef uint64_t silent_ns = <uint64_t>(<uint32_t>(tcp.now_ns // MS) - tcb.last_received_ms) * MS
     cdef uint64_t due_ns = tcp.config.keepalive_idle_ns + tcb.keepalive_probes * tcp.config.keepalive_interval_ns
     return due_ns - silent_ns if due_ns > silent_ns else 0

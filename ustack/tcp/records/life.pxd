@@ -12,6 +12,8 @@ from ustack.buf.slab cimport slab_release
 from ustack.ip.layer cimport ip_t
 from ustack.tcp.records.accecn cimport accecn_t
 from ustack.tcp.records.configuration cimport tcp_config_t
+from ustack.tcp.records.history cimport history_t
+from ustack.tcp.records.sockopts cimport sockopts_t
 from ustack.tcp.records.tcb cimport extra_t, send_piece_at, tcb_t, tcp_t
 from ustack.tcp.records.work cimport turn_charge
 
@@ -28,6 +30,11 @@ cdef void tcb_release(tcp_t *tcp, tcb_t *tcb) noexcept nogil
 cdef extra_t *extra_make(tcp_t *tcp, tcb_t *tcb) noexcept nogil
 # The record of a connection that counts marks, zeroed, and its place in the other. NULL: no room for one of both.
 cdef accecn_t *accecn_make(tcp_t *tcp, tcb_t *tcb) noexcept nogil
+# The record of a connection's own options, filled with what is usual, and of its history. NULL as above.
+cdef sockopts_t *sockopts_make(tcp_t *tcp, tcb_t *tcb) noexcept nogil
+cdef history_t *history_make(tcp_t *tcp, tcb_t *tcb) noexcept nogil
+# An option has changed: the record goes back if all are as usual. Only with one.
+cdef void sockopts_settle(tcp_t *tcp, tcb_t *tcb) noexcept nogil
 # A part of it is as usual again: the record goes back if the others are, too. Only with tcb.extra.
 cdef void extra_settle(tcp_t *tcp, tcb_t *tcb) noexcept nogil
 cdef void send_queue_release(tcp_t *tcp, tcb_t *tcb) noexcept nogil

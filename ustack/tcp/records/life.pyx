@@ -7,14 +7,16 @@ from libc.string cimport memcpy, memset
 
 from ustack.base.prng cimport prng_next, prng_seed, prng_t
 from ustack.base.wheel cimport TIMER_NONE, wheel_cancel, wheel_free, wheel_init
-from ustack.buf.slab cimport SLAB_MOST, slab_alloc, slab_destroy, slab_init
+from ustack.buf.slab cimport SLAB_MOST, slab_alloc, slab_back, slab_destroy, slab_init
 from ustack.tcp.cc.registry cimport CC_FIRST, cc_default_table, cc_table
 from ustack.tcp.records.accecn cimport accecn_of
 from ustack.tcp.records.configuration cimport PACING_ALWAYS, usable_low_water, usable_unsent_low_water
 from ustack.tcp.records.demux cimport flow_set_key, flow_table_free, flow_table_init
 from ustack.tcp.records.duplicates cimport duplicate_forget
 from ustack.tcp.records.flight cimport flight_t, transmission_t
+from ustack.tcp.records.history cimport birth_at, birth_t, birth_time, history_of
 from ustack.tcp.records.rx_queue cimport rx_memory_destroy, rx_memory_init, rx_queue_free, rx_queue_t
+from ustack.tcp.records.sockopts cimport sockopts_of
 from ustack.tcp.records.tcb cimport (
     CC_PACED, CC_WAITING, TCP_EPHEMERAL_COUNTERS, TCP_MAX_CC, extra_at, flow_slot_t, send_piece_t, syn_received_t,
     tcb_at, time_wait_t)
@@ -62,6 +64,9 @@ cdef int tcp_init(tcp_t *tcp, ip_t *ip, counters_t *counters, const tcp_config_t
             or slab_init(&tcp.send_pieces, sizeof(send_piece_t), SLAB_MOST) != 0
             or slab_init(&tcp.extras, sizeof(extra_t), config.extra_records) != 0
             or slab_init(&tcp.accecns, sizeof(accecn_t), config.extra_records) != 0
+            or slab_init(&tcp.sockopts, sizeof(sockopts_t), config.extra_records) != 0
+            or slab_init(&tcp.histories, sizeof(history_t), config.extra_records) != 0
+            or slab_init(&tcp.births, sizeof(birth_t), config.max_connections) != 0
             or slab_init(&tcp.flights, sizeof(flight_t), config.flights) != 0
             or slab_init(&tcp.transmissions, sizeof(transmission_t), config.transmissions) != 0
             or rx_memory_init(&tcp.rx, config.rx_memory_bytes, prng_next(&prng)) != 0):
@@ -78,6 +83,9 @@ cdef void tcp_destroy(tcp_t *tcp) noexcept nogil:
     slab_destroy(&tcp.send_pieces)
     slab_destroy(&tcp.extras)
     slab_destroy(&tcp.accecns)
+    slab_destroy(&tcp.sockopts)
+    slab_destroy(&tcp.histories)
+    slab_destroy(&tcp.births)
     slab_destroy(&tcp.flights)
     slab_destroy(&tcp.transmissions)
     rx_memory_destroy(&tcp.rx)
@@ -98,6 +106,10 @@ cdef tcb_t *tcb_alloc(tcp_t *tcp) noexcept nogil:
     cdef tcb_t *tcb
     if index == 0:
         return NULL
+    if slab_back(&tcp.births, index) != 0:
+        slab_release(&tcp.tcbs, index)
+        return NULL
+    birth_at(tcp, index).opened = birth_time(tcp)
     tcb = tcb_at(tcp, index)
     tcb.index = index
     tcb.ttl = tcp.config.ttl
@@ -106,29 +118,31 @@ cdef tcb_t *tcb_alloc(tcp_t *tcp) noexcept nogil:
 
 
 cdef void tcb_release(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
+    cdef const extra_t *extra
     send_queue_release(tcp, tcb)
     rx_queue_release(tcp, tcb)
     duplicate_forget(tcp, tcb)
     if tcb.timer != TIMER_NONE:
         wheel_cancel(&tcp.wheel, tcb.timer)
     if tcb.extra:
-        if extra_at(tcp, tcb.extra).accecn:
-            slab_release(&tcp.accecns, extra_at(tcp, tcb.extra).accecn)
+        extra = extra_at(tcp, tcb.extra)
+        if extra.accecn:
+            slab_release(&tcp.accecns, extra.accecn)
+        if extra.sockopts:
+            slab_release(&tcp.sockopts, extra.sockopts)
+        if extra.history:
+            slab_release(&tcp.histories, extra.history)
         slab_release(&tcp.extras, tcb.extra)
     slab_release(&tcp.tcbs, tcb.index)
 
 
 cdef extra_t *extra_make(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
-    cdef extra_t *extra
     if tcb.extra:
         return extra_at(tcp, tcb.extra)
     tcb.extra = slab_alloc(&tcp.extras)
     if tcb.extra == 0:
         return NULL
-    extra = extra_at(tcp, tcb.extra)
-    extra.low_water_bytes = tcp.config.snd_low_water_bytes
-    extra.unsent_low_water_bytes = tcp.config.snd_unsent_low_water_bytes
-    return extra
+    return extra_at(tcp, tcb.extra)
 
 
 cdef accecn_t *accecn_make(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
@@ -142,11 +156,61 @@ cdef accecn_t *accecn_make(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     return accecn_of(tcp, tcb)
 
 
+cdef inline void fill_usual(const tcp_t *tcp, sockopts_t *own) noexcept nogil:
+    own.low_water_bytes = tcp.config.snd_low_water_bytes
+    own.unsent_low_water_bytes = tcp.config.snd_unsent_low_water_bytes
+
+
+cdef sockopts_t *sockopts_make(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
+    cdef extra_t *extra
+    cdef uint32_t index
+    cdef sockopts_t *own = sockopts_of(tcp, tcb)
+    if own != NULL:
+        return own
+    index = slab_alloc(&tcp.sockopts)
+    if index == 0:
+        return NULL
+    extra = extra_make(tcp, tcb)
+    if extra == NULL:
+        slab_release(&tcp.sockopts, index)
+        return NULL
+    extra.sockopts = index
+    own = sockopts_of(tcp, tcb)
+    fill_usual(tcp, own)
+    return own
+
+
+cdef void sockopts_settle(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
+    cdef const sockopts_t *own = sockopts_of(tcp, tcb)
+    if (own.low_water_bytes != tcp.config.snd_low_water_bytes
+            or own.unsent_low_water_bytes != tcp.config.snd_unsent_low_water_bytes):
+        return
+    slab_release(&tcp.sockopts, extra_at(tcp, tcb.extra).sockopts)
+    extra_at(tcp, tcb.extra).sockopts = 0
+    extra_settle(tcp, tcb)
+
+
+cdef history_t *history_make(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
+    cdef history_t *own = history_of(tcp, tcb)
+    cdef extra_t *extra
+    cdef uint32_t index
+    if own != NULL:
+        return own
+    index = slab_alloc(&tcp.histories)
+    if index == 0:
+        return NULL
+    extra = extra_make(tcp, tcb)
+    if extra == NULL:
+        slab_release(&tcp.histories, index)
+        return NULL
+    extra.history = index
+    return history_of(tcp, tcb)
+
+
 cdef void extra_settle(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     cdef const extra_t *extra = extra_at(tcp, tcb.extra)
-    if (extra.path.full_smss == 0 and extra.autotune.limit_bytes == 0 and extra.accecn == 0
-            and extra.low_water_bytes == tcp.config.snd_low_water_bytes
-            and extra.unsent_low_water_bytes == tcp.config.snd_unsent_low_water_bytes):
+    if (extra.path.full_smss == 0 and extra.autotune.limit_bytes == 0 and extra.accecn == 0 and extra.sockopts == 0
+            and extra.history == 0):
         slab_release(&tcp.extras, tcb.extra)
         tcb.extra = 0
 
@@ -178,11 +242,14 @@ def record_sizes() -> dict[str, int]:
     """
     return {
         "tcb_bytes": sizeof(tcb_t),
+        "birth_bytes": sizeof(birth_t),
         "flow_bytes": (sizeof(flow_slot_t) * 8 + 2) // 3 + (sizeof(flow_slot_t) * 4 + 2) // 3 + 16,
         "time_wait_bytes": sizeof(time_wait_t),
         "syn_received_bytes": sizeof(syn_received_t),
         "send_piece_bytes": sizeof(send_piece_t),
         "extra_bytes": sizeof(extra_t),
         "accecn_bytes": sizeof(accecn_t),
+        "sockopts_bytes": sizeof(sockopts_t),
+        "history_bytes": sizeof(history_t),
         "rx_queue_bytes": sizeof(rx_queue_t),
     }

@@ -13,13 +13,14 @@
 # each buffer of up to 64 KB, we before each range that is lent, which costs no memory here. So a writable connection
 # always takes something, even at a mark of zero (Linux halves the mark for wake-ups, to the same end).
 #
-# Marks of a connection's own are in its extra_t. It must not: make upcalls. Above: ack, calls, output, engine/upcalls.
-# Below: tcb, life.
+# Marks of a connection's own are in its sockopts_t. It must not: make upcalls. Above: ack, calls, output,
+# engine/upcalls. Below: tcb, sockopts.
 
 from libc.stdint cimport int32_t, uint32_t
 
+from ustack.tcp.records.sockopts cimport sockopts_of, sockopts_t
 from ustack.tcp.records.state cimport SYN_SENT
-from ustack.tcp.records.tcb cimport TCB_ACCEPTED, TCB_EV_WRITABLE, TCB_WANT_WRITABLE, extra_at, tcb_t, tcp_t
+from ustack.tcp.records.tcb cimport TCB_ACCEPTED, TCB_EV_WRITABLE, TCB_WANT_WRITABLE, tcb_t, tcp_t
 from ustack.wire.seq cimport seq_diff
 
 # Neither measure is above its mark.
@@ -30,11 +31,13 @@ cdef int marks_set(tcp_t *tcp, tcb_t *tcb, uint32_t low_water_bytes, uint32_t un
 
 
 cdef inline uint32_t tcb_low_water(const tcp_t *tcp, const tcb_t *tcb) noexcept nogil:
-    return extra_at(tcp, tcb.extra).low_water_bytes if tcb.extra else tcp.config.snd_low_water_bytes
+    cdef const sockopts_t *own = sockopts_of(tcp, tcb)
+    return own.low_water_bytes if own != NULL else tcp.config.snd_low_water_bytes
 
 
 cdef inline uint32_t tcb_unsent_low_water(const tcp_t *tcp, const tcb_t *tcb) noexcept nogil:
-    return extra_at(tcp, tcb.extra).unsent_low_water_bytes if tcb.extra else tcp.config.snd_unsent_low_water_bytes
+    cdef const sockopts_t *own = sockopts_of(tcp, tcb)
+    return own.unsent_low_water_bytes if own != NULL else tcp.config.snd_unsent_low_water_bytes
 
 
 # Bytes queued and never sent. SND.MAX is beyond SND.END when our FIN is sent, and one short of the data before our SYN.

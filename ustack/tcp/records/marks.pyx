@@ -3,8 +3,8 @@
 
 from libc.stdint cimport int32_t, uint32_t
 
-from ustack.tcp.records.life cimport extra_make, extra_settle
-from ustack.tcp.records.tcb cimport TCB_EV_WRITABLE, extra_t
+from ustack.tcp.records.life cimport sockopts_make, sockopts_settle
+from ustack.tcp.records.tcb cimport TCB_EV_WRITABLE
 from ustack.tcp.records.work cimport work_add
 
 
@@ -15,15 +15,15 @@ cdef bint tcb_is_writable(const tcp_t *tcp, const tcb_t *tcb) noexcept nogil:
 
 
 cdef int marks_set(tcp_t *tcp, tcb_t *tcb, uint32_t low_water_bytes, uint32_t unsent_low_water_bytes) noexcept nogil:
-    cdef extra_t *extra
+    cdef sockopts_t *own
     if tcb_low_water(tcp, tcb) == low_water_bytes and tcb_unsent_low_water(tcp, tcb) == unsent_low_water_bytes:
         return 0                            # the usual ones need no record
-    extra = extra_make(tcp, tcb)
-    if extra == NULL:
+    own = sockopts_make(tcp, tcb)
+    if own == NULL:
         return -1
-    extra.low_water_bytes = low_water_bytes
-    extra.unsent_low_water_bytes = unsent_low_water_bytes
-    extra_settle(tcp, tcb)
+    own.low_water_bytes = low_water_bytes
+    own.unsent_low_water_bytes = unsent_low_water_bytes
+    sockopts_settle(tcp, tcb)
     note_writable(tcp, tcb)
     if tcb.flags & TCB_EV_WRITABLE:
         work_add(tcp, tcb)

@@ -6,8 +6,8 @@
 # Read first: RFC 9293 section 3.3 (variables, under their own names here), section 3.10 (the event files' chapters).
 #
 # Sizes are part of the contract: tcb_t is exactly three cache lines (192 bytes), the mini-records are one.
-# An idle established connection owns a tcb_t, its share of the flow table and at most one 16-byte timer node, nothing
-# else.
+# An idle established connection owns a tcb_t, its share of the flow table, 8 bytes about its beginning (birth_t) and at
+# most one 16-byte timer node, nothing else.
 
 from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
 
@@ -148,7 +148,7 @@ ctypedef struct tcb_t:
     uint32_t snd_tail                       # 108
     uint32_t work_next                      # 112  tcp.work, valid while TCB_LISTED
     uint32_t timer                          # 116  wheel id, 0: none
-    uint32_t extra                          # 120  extra_t index; 0: the first hop's MTU, tcp.config's marks and buffer
+    uint32_t extra                          # 120  extra_t index; 0: the first hop's MTU, tcp.config's options, buffer
     uint32_t last_received_ms               # 124  writer: input. See tcb_last_received_ms
     # ---- line 2
     uint32_t deadlines[DEADLINES_STORED]    # 128  ticks by deadline_t, valid with its bit of `armed`. writer: deadlines
@@ -226,8 +226,8 @@ ctypedef struct autotune_t:                 # 20 bytes
 # until the last is gone (life: extra_make, extra_settle). A part that its connection does not use says the usual.
 ctypedef struct extra_t:                    # one cache line
     path_t path                             # writer: path
-    uint32_t low_water_bytes                # writer: marks. What they mean: marks.pxd
-    uint32_t unsent_low_water_bytes
+    uint32_t sockopts                       # sockopts_t index (sockopts.pxd); 0: none
+    uint32_t history                        # history_t index (history.pxd); 0: none
     autotune_t autotune                     # writer: autotune
     uint32_t accecn                         # accecn_t index (accecn.pxd); 0: none
 
@@ -346,6 +346,9 @@ ctypedef struct tcp_t:
     slab_t send_pieces
     slab_t extras
     slab_t accecns                          # of connections that count marks (accecn.pxd)
+    slab_t sockopts                         # of connections with options of their own (sockopts.pxd)
+    slab_t histories                        # of connections that have sent something again (history.pxd)
+    slab_t births                           # by the indices of tcbs: birth_t (history.pxd)
     slab_t flights                          # of connections with something in flight (flight.pxd)
     slab_t transmissions
     rx_memory_t rx                          # what was received and not consumed

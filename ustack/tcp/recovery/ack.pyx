@@ -16,6 +16,7 @@ from ustack.tcp.records.flight cimport (
 from ustack.tcp.records.life cimport piece_release
 from ustack.tcp.records.marks cimport note_writable
 from ustack.tcp.records.state cimport ESTABLISHED
+from ustack.tcp.records.tally cimport delivered_advance
 from ustack.tcp.records.tcb cimport (
     OPT_SACK, OPT_TIMESTAMPS, TCB_KEEPALIVE, TCB_MSS_PROVEN, TCB_PERSIST, TCB_PROBE_REPEATED, TCB_PROBE_UNMEASURED,
     TCB_REORDERED, TCB_REPAIRED, TCB_REXMIT, send_piece_at, send_piece_t, snd_cursor_set, tcb_max_window, tcp_now_us)
@@ -143,7 +144,7 @@ cdef inline void take_simple(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     rtt_note_min(tcp, tcb, rtt_us)
     if acked >= tcb.smss and flight.first.segment_bytes == tcb.smss:
         tcb.flags |= TCB_MSS_PROVEN         # sent once, and it arrived
-    tcb.delivered += acked
+    delivered_advance(tcp, tcb, acked)
     tcb.backoff = 0
     if not control_sleeps(tcb, acked):
         control_on_simple(tcp, tcb, acked, waited_us, rtt_us)
@@ -213,7 +214,7 @@ cdef void take_acknowledgment(tcp_t *tcp, tcb_t *tcb, const segment_t *seg, bint
         if seq_lt(tcb.snd_nxt, seg.ack):    # the byte of a window probe
             tcb.snd_nxt = seg.ack
     if news.delivered:
-        tcb.delivered += news.delivered
+        delivered_advance(tcp, tcb, news.delivered)
         flight.delivered_us = tcp_now_us(tcp)
         if news.newest_sent_ns:
             flight.first_sent_us = us_of(news.newest_sent_ns)
@@ -352,7 +353,7 @@ cdef void take_unrecorded(tcp_t *tcp, tcb_t *tcb, const segment_t *seg) noexcept
     cdef ack_sample_t sample
     cdef uint32_t una = tcb.snd_una
     rtt_progress(tcp, tcb)
-    tcb.delivered += seg.ack - una
+    delivered_advance(tcp, tcb, seg.ack - una)
     una_moved(tcp, tcb, seg.ack)
     if seq_lt(tcb.snd_nxt, seg.ack):
         tcb.snd_nxt = seg.ack

@@ -8,6 +8,7 @@ from ustack.base.debug cimport ensure
 from ustack.tcp.records.flight cimport (
     FLIGHT_RENEGED, REXMIT_RTO, TX_FOUND, TX_LOST, TX_RETRANSMITTED, TX_SACKED, TX_SIZE_PROBE, transmission_at,
     transmission_bytes, transmission_t)
+from ustack.tcp.records.tally cimport delivered_retreat
 from ustack.tcp.records.trace cimport TRACE_LOST, trace_note
 from ustack.tcp.recovery.transmission_lists cimport list_append, list_prepend, list_remove
 
@@ -59,7 +60,7 @@ cdef void transmissions_found(tcp_t *tcp, flight_t *flight, bint again) noexcept
 cdef void transmissions_renege(tcp_t *tcp, tcb_t *tcb, flight_t *flight) noexcept nogil:
     cdef uint32_t index = flight.head
     cdef transmission_t *sent
-    tcb.delivered -= flight.sacked_bytes    # they will be delivered, and counted, again
+    delivered_retreat(tcp, tcb, flight.sacked_bytes)        # they will be delivered, and counted, again
     while index:
         sent = transmission_at(tcp, flight, index)
         if sent.flags & TX_SACKED:

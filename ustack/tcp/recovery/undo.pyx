@@ -8,6 +8,7 @@ from ustack.tcp.cc.contract cimport cc_ops_t, cc_view_t
 from ustack.tcp.records.flight cimport (
     FLIGHT_MARKED_REPAIR, FLIGHT_RECOVER, FLIGHT_RENEGED, FLIGHT_SEND_ONE, FLIGHT_STAMPED, FLIGHT_TIMEOUT_UNDONE,
     FLIGHT_UNDO, FRTO_NONE, REPAIR_FAST, REPAIR_NONE, REPAIR_RTO, TX_FOUND, transmission_at)
+from ustack.tcp.records.tally cimport tally_spurious
 from ustack.tcp.records.tcb cimport TCB_REORDERED, tcp_timestamp
 from ustack.tcp.records.trace cimport TRACE_UNDONE, trace_repair
 from ustack.tcp.recovery.control cimport (
@@ -66,6 +67,7 @@ cdef void undo_restore(tcp_t *tcp, tcb_t *tcb, flight_t *flight) noexcept nogil:
     cdef const cc_ops_t *ops = control_awake(tcp, tcb)
     cdef cc_view_t view
     count(tcp.counters, REPAIRS_UNDONE)
+    tally_spurious(tcp, tcb)
     if flight.repair == REPAIR_RTO:
         count(tcp.counters, TIMEOUTS_UNDONE)
         flight.flags |= FLIGHT_TIMEOUT_UNDONE

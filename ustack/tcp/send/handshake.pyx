@@ -13,6 +13,7 @@ from ustack.tcp.records.configuration cimport ACCURATE_SYNS_AGAIN, ECN_ACCURATE_
 from ustack.tcp.records.deadlines cimport deadline_is_set, deadline_set
 from ustack.tcp.records.flight cimport REXMIT_NONE, REXMIT_RTO, rexmit_cause_t
 from ustack.tcp.records.state cimport CLOSE_NET_UNREACHABLE, SYN_RECEIVED
+from ustack.tcp.records.tally cimport tally_resent
 from ustack.tcp.records.tcb cimport (
     DEADLINE_REXMIT, OPT_SACK, OPT_TIMESTAMPS, OPT_WSCALE, TCB_ACK_NOW, TCB_ECN, TCB_REXMIT)
 from ustack.tcp.records.timestamps cimport timestamp_for, timestamp_wait_ms
@@ -93,6 +94,7 @@ cdef send_t send_syn(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
         rexmit_start(tcp, tcb)
     else:
         count(tcp.counters, SEGMENTS_RETRANSMITTED)
+        tally_resent(tcp, tcb, REXMIT_RTO, 1)
         if tcb.flight:
             transmission_resent(tcp, tcb, flight_of(tcp, tcb), flight_of(tcp, tcb).head)
     cause = REXMIT_NONE if tcb.snd_nxt == tcb.snd_una else REXMIT_RTO

@@ -7,6 +7,7 @@ from ustack.base.counters cimport RETRANSMITTED_PROBE, SEGMENTS_RETRANSMITTED, T
 from ustack.tcp.records.flight cimport (
     FLIGHT_PROBE, FLIGHT_PROBED, FLIGHT_PROBE_AGAIN, REXMIT_NONE, REXMIT_PROBE, REXMIT_SIZE, TX_RETRANSMITTED,
     flight_pipe, transmission_at, transmission_bytes, transmission_t)
+from ustack.tcp.records.tally cimport tally_resent
 from ustack.tcp.records.tcb cimport TCB_FIN_SENT, TCB_PERSIST, TCB_PROBE, TCB_PROBE_UNMEASURED, snd_short_end
 from ustack.tcp.records.trace cimport TRACE_PROBED, TRACE_RETRANSMITTED, TRACE_SENT, trace_note
 from ustack.tcp.recovery.control cimport control_sent
@@ -59,6 +60,7 @@ cdef send_t send_tail_probe(tcp_t *tcp, tcb_t *tcb, flight_t *flight) noexcept n
             path_resent(tcp, tcb, record.seq, transmission_bytes(record))
         transmission_resent(tcp, tcb, flight, index)
         count(tcp.counters, RETRANSMITTED_PROBE)
+        tally_resent(tcp, tcb, REXMIT_PROBE, length)
         control_sent(tcp, tcb, length)
         trace_note(tcp, tcb, TRACE_RETRANSMITTED, REXMIT_PROBE, record.end - length, length, 0)
     flight.tlp_end = tcb.snd_nxt
@@ -95,6 +97,7 @@ cdef send_t send_probe(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
             tcb.snd_max = tcb.snd_una + 1               # the peer may take and acknowledge it
     elif fin:
         count(tcp.counters, SEGMENTS_RETRANSMITTED)
+        tally_resent(tcp, tcb, REXMIT_SIZE, 1)
     if fin:
         trace_note(tcp, tcb, TRACE_RETRANSMITTED, REXMIT_SIZE, tcb.snd_una, 1, 0)
     else:

@@ -8,6 +8,7 @@ from ustack.tcp.records.deadlines cimport deadline_is_set
 from ustack.tcp.records.flight cimport (
     FLIGHT_PROBE, FLIGHT_SEND_ONE, REPAIR_FAST, REPAIR_NONE, REPAIR_RTO, REXMIT_RTO, TX_LOST, rexmit_cause,
     rexmit_cause_t, transmission_at, transmission_bytes, transmission_t)
+from ustack.tcp.records.tally cimport tally_resent
 from ustack.tcp.records.tcb cimport DEADLINE_REXMIT, TCB_REXMIT
 from ustack.tcp.records.trace cimport TRACE_RETRANSMITTED, trace_note
 from ustack.tcp.records.work cimport work_add
@@ -97,6 +98,7 @@ cdef void note_resent(tcp_t *tcp, tcb_t *tcb, flight_t *flight, uint32_t index, 
         count(tcp.counters, RETRANSMITTED_FAST)
     elif flight.repair == REPAIR_RTO:
         count(tcp.counters, RETRANSMITTED_RTO)
+    tally_resent(tcp, tcb, cause, length)
     transmission_resent(tcp, tcb, flight, index)
     repair_note_sent(tcp, flight, length, True)
     if (index == flight.head and (flight.repair == REPAIR_FAST or of_probe)
@@ -116,6 +118,7 @@ cdef send_t retransmit_unrecorded(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
         sent = send_record(tcp, tcb, tcb.snd_una, length)
         if sent != SEND_OK:
             return sent
+        tally_resent(tcp, tcb, REXMIT_RTO, length)
         control_sent(tcp, tcb, length)
         trace_note(tcp, tcb, TRACE_RETRANSMITTED, REXMIT_RTO, tcb.snd_una, length, 0)
     tcb.flags &= ~TCB_REXMIT

@@ -53,7 +53,7 @@ def sent(scene: Scene) -> list[int]:
 
 def test_a_stack_has_cubic_when_it_is_not_told_otherwise() -> None:
     with established() as scene:
-        assert scene.conn.cc == scene.conn.info()["cc"] == scene.info()["cc"] == names()[1] == "cubic"
+        assert scene.conn.cc == scene.conn.info().cc == scene.info()["cc"] == names()[1] == "cubic"
 
 
 @pytest.mark.parametrize("role", ["passive", "active"])
@@ -72,7 +72,7 @@ def test_a_listener_chooses_for_its_connections() -> None:
             peer.expect("SA")
             peer.rcv_nxt = 1
             peer.send("A")
-        assert {row["local"][1]: row["cc"] for row in bed.stack.connections()} == {80: "aimd", 81: "fixed"}
+        assert {row["local"][1]: row["cc"] for row in bed.stack.connections("connection")} == {80: "aimd", 81: "fixed"}
         assert [listener.accept(timeout=0).cc for listener in listeners.values()] == ["aimd", "fixed"]
 
 
@@ -100,7 +100,7 @@ def test_a_control_that_is_not_there_is_refused_everywhere(name: str) -> None:
         with pytest.raises(ValueError, match="there are: newreno"):
             scene.conn.cc = name
         stack.listen(81).close()  # the port was not taken
-        assert (scene.conn.cc, len(stack.connections())) == ("cubic", 1)
+        assert (scene.conn.cc, len(stack.connections("connection"))) == ("cubic", 1)
 
 
 # ---------------------------------------------------------------- the record

@@ -223,7 +223,7 @@ def test_the_stack_refuses_to_be_called_from_an_event(reports: list[BaseExceptio
         stack: Any = None
 
         def on_ack(self, window: Window, ack: Ack) -> None:
-            self.stack.connections()
+            self.stack.connections("connection")
 
     register(Curious)
     with established(cc="written") as scene:

@@ -422,7 +422,7 @@ def test_marks_and_a_path_share_the_record(scene: Scene) -> None:
     first = peer.drain()[0]
     scene.act(("low_water", 5))
     peer.send_icmp_error(3, 4, first, mtu=600)
-    [row] = scene.bed.stack.connections()
+    [row] = scene.bed.stack.connections("connection")
     assert row["smss"] == 600 - 40
     assert (scene.recorder.marks(PEER_PORT), scene.extras()) == ((5, QUEUE_BYTES), 1)
     scene.act(("low_water", LOW_WATER_BYTES))
@@ -434,11 +434,15 @@ def test_marks_and_a_path_share_the_record(scene: Scene) -> None:
     scene.bed.advance(601 * SECOND)
     scene.act(("send", b"x"))
     scene.bed.pump()
-    [row] = scene.bed.stack.connections()
+    [row] = scene.bed.stack.connections("connection")
     assert (row["smss"], scene.recorder.marks(PEER_PORT)) == (MSS, (LOW_WATER_BYTES, 5))
     assert scene.extras() == 1
     scene.act(("unsent_low_water", QUEUE_BYTES))
-    assert scene.extras() == 0  # nothing of the path is left in it
+    held = scene.bed.stack.leaks()
+    assert (held["extras"], held["sockopts"], held["histories"]) == (1, 0, 1)  # what was sent again is remembered
+    scene.act("abort")
+    scene.bed.pump()
+    assert scene.extras() == 0
 
 
 # ---------------------------------------------------------------- what waits costs nothing

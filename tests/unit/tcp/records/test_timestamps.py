@@ -91,7 +91,7 @@ def test_an_echo_is_taken_back_to_our_clock() -> None:
             peer.drain()
             scene.testbed.advance(37 * MILLISECOND)
             peer.send("A", ack=5)
-            assert 36_000 <= connection.info()["srtt_us"] <= 39_000
+            assert 36_000 <= connection.info().rtt_us <= 39_000
             peer.send("R")
 
 
