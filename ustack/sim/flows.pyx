@@ -31,11 +31,6 @@ cdef inline flow_t *flow_of(const conn_t *conn) noexcept nogil:
     return <flow_t *>conn.user_data
 
 
-cdef inline bint ends(const flow_t *flow) noexcept nogil:
-    """Whether it ends by itself."""
-    return flow.size != 0 if flow.pattern != PATTERN_REQUESTS else flow.count != 0
-
-
 # ---------------------------------------------------------------- sending
 cdef bint feed(net_t *net, const transport_t *transport, conn_t *conn, uint64_t *queued,
                uint64_t wanted) noexcept nogil:
@@ -206,7 +201,7 @@ cdef void flow_ended(net_t *net, flow_t *flow) noexcept nogil:
         return
     flow.state = FLOW_ENDED
     flow.ended_ns = net.now_ns
-    if ends(flow):
+    if flow_ends(flow):
         net.flows_running -= 1
 
 
@@ -241,6 +236,10 @@ cdef void flow_stop(net_t *net, flow_t *flow) noexcept nogil:
     transport = &net.nodes[flow.begin].engine.transport
     net.nodes[flow.begin].engine.tcp.now_ns = net.now_ns
     transport.abort(transport, flow.sender)
+
+
+cdef bint flow_ends(const flow_t *flow) noexcept nogil:
+    return flow.stop_ns != 0 or (flow.count if flow.pattern == PATTERN_REQUESTS else flow.size) != 0
 
 
 cdef void flow_free(flow_t *flow) noexcept nogil:

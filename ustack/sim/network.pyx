@@ -25,6 +25,7 @@ from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memset
 
+from ustack.application cimport CLOSE_NORMAL
 from ustack.base.address cimport ip_addr_text
 from ustack.base.arguments cimport whole
 from ustack.base.types cimport ip_addr_set_v4, ip_addr_t
@@ -33,7 +34,7 @@ from ustack.engine.owner cimport Engine
 from ustack.link.capture cimport Capture
 from ustack.link.gate cimport Gate
 from ustack.sim.clockwork cimport clock_add, clock_free, clock_set
-from ustack.sim.flows cimport FlowReceiver, FlowSender, flow_free
+from ustack.sim.flows cimport FlowReceiver, FlowSender, flow_ends, flow_free
 from ustack.sim.hops cimport hop_check, hop_free, hop_lose, hop_new, hop_next_ns, hop_schedule, hop_set, hop_set_trace
 from ustack.sim.nodes cimport HostLink, node_free, node_new
 from ustack.sim.parcels cimport pool_empty
@@ -367,7 +368,7 @@ cdef class Network:
         flow.count = count
         self.c.flows[self.c.flow_count] = flow
         self.c.flow_count += 1
-        if (count if pattern == "requests" else size):
+        if flow_ends(flow):
             self.c.flows_running += 1
         self.schedule(flow.start_ns, flow.index, False)
         if stop_ns:
@@ -408,14 +409,16 @@ cdef class Network:
         return self.c.frames + self.c.turns
 
     def run(self, duration_ns: int, *, until_ended: bool = False) -> int:
-        """Let time pass; how much has. until_ended: no longer than until every flow that ends by itself has.
+        """Let time pass; how much has. until_ended: if a flow goes on that has an end (a size, a count or a stop), no
+        longer than until all those have ended.
 
-        Raises what an application's Python has raised in a turn, and RuntimeError for a stack that does not come to
-        rest.
+        Raises what an application's Python has raised in a turn, ValueError for a stack that somebody has polled at a
+        later time, and RuntimeError for one that does not come to rest: it sends without end over links that take no
+        time.
         """
         cdef uint64_t begin_ns = self.c.now_ns
         cdef uint64_t until_ns
-        cdef bint ended = until_ended
+        cdef bint ended = until_ended and self.c.flows_running > 0
         if self.closed:
             raise ValueError("the network is closed")
         until_ns = begin_ns + <uint64_t>whole("duration_ns", duration_ns, 0, DURATION_MAX)
@@ -446,6 +449,8 @@ cdef class Network:
         for name, stack in self._stacks.items():
             if not stack.alive:
                 self.c.nodes[self.number_of(name)].engine = NULL
+            elif stack.c.now_ns > self.c.now_ns:
+                raise ValueError(f"{name!r}: its stack was polled at {stack.c.now_ns}, later than {self.c.now_ns}")
             stack.come_up = False
         return 0
 
@@ -634,7 +639,7 @@ cdef class Flow:
         cdef uint64_t end_ns = net.now_ns
         cdef uint64_t i
         if flow.state == FLOW_ENDED:
-            end_ns = flow.last_ns if flow.last_ns > flow.start_ns and flow.stop_ns == 0 else flow.ended_ns
+            end_ns = flow.last_ns if flow.reason == CLOSE_NORMAL and flow.last_ns else flow.ended_ns
         lasted_ns = end_ns - flow.start_ns if end_ns > flow.start_ns else 0
         times = sorted(flow.times[i] for i in range(flow.times_count))
         return {

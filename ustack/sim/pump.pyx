@@ -12,7 +12,7 @@ from ustack.sim.records cimport event_t, hop_t, node_t, parcel_t
 from ustack.sim.series cimport sampler_take
 
 cdef enum:
-    TURNS_AT_ONCE = 10000                   # of one stack, at one instant
+    TURNS_AT_ONCE = 20000                   # of one stack, at one instant
     TICK_NS = 1 << 18                       # the resolution of a stack's timers
 
 

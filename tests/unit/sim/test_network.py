@@ -467,6 +467,42 @@ def test_another_thread_is_refused() -> None:
     assert len(refused) == 1
 
 
+def test_a_flow_without_end_over_a_link_without_time_is_an_error() -> None:
+    network, there, _ = pair()
+    with network:
+        network.flow("f", source="a", sink="b")
+        with pytest.raises(RuntimeError, match="does not come to rest"):
+            network.run(SECOND)
+        there.set(rate_bps=10 * MBIT)
+        assert network.run(SECOND) > 0
+
+
+def test_a_run_until_the_end_needs_somebody_to_end() -> None:
+    network, _, _ = pair(delay_ns=MILLISECOND)
+    with network:
+        assert network.run(SECOND, until_ended=True) == SECOND
+        network.flow("f", source="a", sink="b", start_ns=SECOND, stop_ns=2 * SECOND)
+        assert network.run(FOREVER, until_ended=True) == SECOND
+
+
+def test_a_stack_that_was_polled_ahead_of_time_is_noticed() -> None:
+    network, _, _ = pair()
+    with network:
+        network.stack("a").poll(network.now_ns + 5)
+        with pytest.raises(ValueError, match="'a': its stack was polled"):
+            network.run(1)
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_a_network_that_nobody_closed_may_be_dropped() -> None:
+    network, *hops = pair(rate_bps=10 * MBIT, delay_ns=MILLISECOND)
+    hops[0].record(io.BytesIO())
+    network.flow("f", source="a", sink="b")
+    network.run(SECOND)
+    del network, hops
+    gc.collect()
+
+
 def test_nothing_is_left_of_a_network_that_is_dropped() -> None:
     gc.collect()
     before = len([each for each in gc.get_objects() if isinstance(each, Network)])
