@@ -14,7 +14,8 @@ from ustack.testing.segment import SEQUENCE_MASK
 from ustack.testing.testbed import SECOND
 from ustack.tools.conformance import answers
 from ustack.tools.conformance.kernelbed import Kernel
-from ustack.tools.conformance.questions import QUESTIONS, Question, ask
+from ustack.tools.conformance.questions import QUESTIONS, ask
+from ustack.tools.conformance.questions.record import Question
 
 pytestmark = [pytest.mark.root, pytest.mark.tap]
 

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from ustack.tools.conformance import answers, tables
 from ustack.tools.conformance.answers import Answers
-from ustack.tools.conformance.questions import OURS, QUESTIONS, Question
+from ustack.tools.conformance.questions import OURS, QUESTIONS
+from ustack.tools.conformance.questions.record import Question
 from ustack.tools.conformance.tables import NOTES, STATUSES, TITLES, Requirement
 
 HEAD = (
@@ -101,7 +102,7 @@ def beside(given: Answers) -> Iterator[str]:
     yield "## Beside the kernel's stack"
     yield ""
     yield (
-        f"The same {len(QUESTIONS)} scripts (`tools/conformance/questions.py`) were put to this stack on a simulated "
+        f"The same {len(QUESTIONS)} scripts (`tools/conformance/questions/`) were put to this stack on a simulated "
         f"wire and to that of {given.kernel} at the end of a TAP device, in a namespace of its own, with its settings "
         f"as they come. {alike} were answered alike. The table has those that were not, and those that neither answers "
         "as the RFC has it. An answer is the segments that came (flags, relative numbers), the state after it (CLOSED "

@@ -11,7 +11,8 @@ import pytest
 from tests.tree import ROOT
 from ustack.testing.states import SIMULATED, Scene, Subject, established
 from ustack.tools.conformance import answers
-from ustack.tools.conformance.questions import OURS, QUESTIONS, Question, answer, ask
+from ustack.tools.conformance.questions import OURS, QUESTIONS, ask
+from ustack.tools.conformance.questions.record import Question, answer
 
 KEPT = answers.latest(ROOT)
 
