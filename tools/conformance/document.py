@@ -25,7 +25,7 @@ HEAD = (
     "*held*: the tests named show it. *departs*: we do otherwise, the row says why, and its tests show what we do. "
     "*not applicable*: there is no occasion, or a MAY is not used. Words are the project's, not the RFC's; numbers are "
     'RFC 9293\'s own labels, elsewhere the section and the place within it. "step" is a step of an algorithm that '
-    "the RFC gives without one of its capital words. A test is named by its function: "
+    "the RFC gives without one of its capital words; what it says twice is one row. A test is named by its function: "
     "`.venv/bin/python -m pytest -k NAME` runs it.\n"
 )
 

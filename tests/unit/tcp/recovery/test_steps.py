@@ -124,6 +124,19 @@ def test_timeout_without_sack_means_everything() -> None:
     assert where(made) == ["lost"] * 3
 
 
+def test_what_is_sacked_beyond_a_repair_is_remembered() -> None:
+    """RFC 6675 section 5 (A): what lies beyond RecoveryPoint SHOULD NOT be cleared at the end of loss recovery."""
+    made = warm(frames=4)
+    made.ack(K, sack=[(2 * K, 5 * K)])
+    made.resend()
+    made.send(3)
+    made.now_ns += 20 * MS
+    made.ack(5 * K, sack=[(6 * K, 8 * K)])
+    assert (made.state["repair"], made.state["sacked"]) == ("none", 2 * K)
+    made.ack(5 * K)
+    assert (made.state["sacked"], where(made)) == (2 * K, ["sent", "sacked"])
+
+
 # ---------------------------------------------------------------- TLP
 
 
