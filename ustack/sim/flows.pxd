@@ -30,6 +30,8 @@ cdef void flow_overhear(net_t *net, node_t *node, const uint8_t *frame, uint32_t
 # Its time has come.
 cdef void flow_start(net_t *net, flow_t *flow) noexcept nogil
 cdef void flow_stop(net_t *net, flow_t *flow) noexcept nogil
+# Ask its sender's TCP, if there is one.
+cdef void flow_ask(const net_t *net, flow_t *flow) noexcept nogil
 # Whether it ends by itself.
 cdef bint flow_ends(const flow_t *flow) noexcept nogil
 cdef void flow_free(flow_t *flow) noexcept nogil

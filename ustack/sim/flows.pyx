@@ -10,6 +10,9 @@ from ustack.base.types cimport ip_addr_set_v4, ip_addr_t
 from ustack.engine.transport cimport engine_of, tcb_of
 from ustack.sim.records cimport (
     FLOW_ENDED, FLOW_OPEN, FLOW_PORT, PATTERN_BULK, PATTERN_CHUNKS, PATTERN_REQUESTS, SINK_PORT)
+from ustack.tcp.records.flight cimport REXMIT_CAUSES, rexmit_cause_t
+from ustack.tcp.records.history cimport history_of, history_t, resent_by
+from ustack.tcp.records.tcb cimport tcb_t, tcp_t
 from ustack.tcp.recovery.rtt cimport rtt_min_us
 from ustack.wire.ethernet cimport ETHERNET_HEADER_BYTES
 from ustack.wire.ipv4 cimport IPV4_FRAGMENT_OFFSET
@@ -145,10 +148,9 @@ cdef void sender_on_closed(application_t *app, const transport_t *transport, con
     cdef net_t *net = net_of(app)
     cdef flow_t *flow = flow_of(conn)
     if flow != NULL:
+        flow_ask(net, flow)
         flow.sender = NULL
         flow.reason = <uint8_t>reason
-        flow.srtt_us = tcb_of(conn).srtt_us
-        flow.min_rtt_us = rtt_min_us(tcb_of(conn))
         flow_ended(net, flow)
 
 
@@ -236,6 +238,26 @@ cdef void flow_stop(net_t *net, flow_t *flow) noexcept nogil:
     transport = &net.nodes[flow.begin].engine.transport
     net.nodes[flow.begin].engine.tcp.now_ns = net.now_ns
     transport.abort(transport, flow.sender)
+
+
+cdef void flow_ask(const net_t *net, flow_t *flow) noexcept nogil:
+    cdef const tcp_t *tcp
+    cdef const tcb_t *tcb
+    cdef history_t *history
+    cdef uint32_t cause
+    if flow.sender == NULL or net.nodes[flow.begin].engine == NULL:
+        return
+    tcp = &net.nodes[flow.begin].engine.tcp
+    tcb = tcb_of(flow.sender)
+    flow.srtt_us = tcb.srtt_us
+    flow.min_rtt_us = rtt_min_us(tcb)
+    history = history_of(tcp, tcb)
+    if history == NULL:
+        return
+    for cause in range(1, <uint32_t>REXMIT_CAUSES):
+        flow.resent_segs[cause] = resent_by(history, <rexmit_cause_t>cause)[0]
+    flow.spurious = history.spurious
+    flow.timeouts = history.timeouts
 
 
 cdef bint flow_ends(const flow_t *flow) noexcept nogil:

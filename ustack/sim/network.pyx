@@ -34,7 +34,7 @@ from ustack.engine.owner cimport Engine
 from ustack.link.capture cimport Capture
 from ustack.link.gate cimport Gate
 from ustack.sim.clockwork cimport clock_add, clock_free, clock_set
-from ustack.sim.flows cimport FlowReceiver, FlowSender, flow_ends, flow_free
+from ustack.sim.flows cimport FlowReceiver, FlowSender, flow_ask, flow_ends, flow_free
 from ustack.sim.hops cimport hop_check, hop_free, hop_lose, hop_new, hop_next_ns, hop_schedule, hop_set, hop_set_trace
 from ustack.sim.nodes cimport HostLink, node_free, node_new
 from ustack.sim.parcels cimport pool_empty
@@ -44,6 +44,7 @@ from ustack.sim.records cimport (
     FLOW_ENDED, FLOWS_MAX, NO_HOP, NODES_MAX, PATTERN_BULK, PATTERN_CHUNKS, PATTERN_REQUESTS,
     SINK_PORT, event_t, flow_t, hop_t, net_t, node_t)
 from ustack.sim.series cimport sampler_arrays, sampler_free, sampler_start
+from ustack.tcp.records.flight cimport REXMIT_FAST, REXMIT_PROBE, REXMIT_RACK, REXMIT_RTO, REXMIT_SIZE
 
 from ustack.application import reason_name
 from ustack.blocking.stack import Stack
@@ -60,6 +61,8 @@ cdef enum:
 
 cdef uint64_t DURATION_MAX = 1ULL << 61
 cdef uint64_t BYTES_MAX = 1ULL << 48
+cdef tuple CAUSES = (("fast", REXMIT_FAST), ("rack", REXMIT_RACK), ("probe", REXMIT_PROBE), ("rto", REXMIT_RTO),
+                     ("size", REXMIT_SIZE))
 cdef dict PATTERNS = {"bulk": PATTERN_BULK, "chunks": PATTERN_CHUNKS, "requests": PATTERN_REQUESTS}
 
 
@@ -631,13 +634,16 @@ cdef class Flow:
 
         Times are since the network began; None: not yet. goodput_bps: of what has arrived at the sink, from the start
         to the last of it, or to now while the flow goes on. segments_sent: with data; retransmitted: those of which a
-        part had been sent before, retransmitted_bytes: those parts. response_*: of whole responses (pattern requests).
+        part had been sent before, retransmitted_bytes: those parts; both as seen at the interface. retransmitted_by,
+        spurious_repairs, timeouts and round trips: as the sender's TCP says. response_*: of whole responses (pattern requests).
         reason: of its end.
         """
-        cdef const flow_t *flow = self.c
+        cdef flow_t *flow = self.c
         cdef const net_t *net = &self.network.c
         cdef uint64_t end_ns = net.now_ns
         cdef uint64_t i
+        self.network.gate.check("Flow.report()")
+        flow_ask(net, flow)
         if flow.state == FLOW_ENDED:
             end_ns = flow.last_ns if flow.reason == CLOSE_NORMAL and flow.last_ns else flow.ended_ns
         lasted_ns = end_ns - flow.start_ns if end_ns > flow.start_ns else 0
@@ -652,6 +658,8 @@ cdef class Flow:
             "goodput_bps": flow.received * 8 * 1_000_000_000 // lasted_ns if lasted_ns else 0,
             "segments_sent": flow.segments, "retransmitted": flow.segments_again,
             "retransmitted_bytes": flow.bytes_again,
+            "retransmitted_by": {name: flow.resent_segs[<int>cause] for name, cause in CAUSES},
+            "spurious_repairs": flow.spurious, "timeouts": flow.timeouts,
             "srtt_us": flow.srtt_us or None, "min_rtt_us": flow.min_rtt_us or None,
             "responses": flow.responses,
             "response_p50_ns": times[len(times) // 2] if times else None,

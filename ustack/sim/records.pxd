@@ -16,6 +16,7 @@ from ustack.engine.records cimport engine_t
 from ustack.link.capture cimport capture_t
 from ustack.link.device cimport link_t
 from ustack.link.impairment cimport impairment_t
+from ustack.tcp.records.flight cimport REXMIT_CAUSES
 
 cdef enum:
     NODES_MAX = 16384                       # a host has four addresses of 198.18.0.0/16
@@ -222,8 +223,12 @@ ctypedef struct flow_t:
     uint64_t segments                       # with data
     uint64_t segments_again                 # ... of which all, or a part, had been sent before
     uint64_t bytes_again
-    uint32_t srtt_us                        # when it ended
+    # What the sender's TCP says of itself, the last time that it was asked.
+    uint32_t srtt_us
     uint32_t min_rtt_us
+    uint32_t resent_segs[REXMIT_CAUSES]     # by rexmit_cause_t
+    uint32_t spurious                       # repairs that were none
+    uint32_t timeouts
     uint64_t *times                         # response times
     uint64_t times_count
     uint64_t times_capacity

@@ -144,6 +144,8 @@ def test_frames_are_lost_by_number() -> None:
         assert there.counters()["lost"] == 2
         assert 0 <= report["first_ns"] - 1002 * MILLISECOND < TICK_NS  # the first one was the SYN
         assert report["retransmitted"] == 1
+        assert report["retransmitted_by"] == {"fast": 1, "rack": 0, "probe": 0, "rto": 1, "size": 0}
+        assert report["timeouts"] == 1  # the SYN's, as the one for RTO
         assert report["received_bytes"] == 100_000
 
 
@@ -432,7 +434,7 @@ def test_a_control_in_python_is_called_in_the_run() -> None:
 
 
 def test_a_stack_that_was_closed_takes_no_more_turns() -> None:
-    network, _, _ = pair(delay_ns=MILLISECOND)
+    network, _, _ = pair(rate_bps=10 * MBIT, delay_ns=MILLISECOND)
     with network:
         flow = network.flow("f", source="a", sink="b")
         network.run(SECOND)
@@ -478,7 +480,7 @@ def test_a_flow_without_end_over_a_link_without_time_is_an_error() -> None:
 
 
 def test_a_run_until_the_end_needs_somebody_to_end() -> None:
-    network, _, _ = pair(delay_ns=MILLISECOND)
+    network, _, _ = pair(rate_bps=10 * MBIT, delay_ns=MILLISECOND)
     with network:
         assert network.run(SECOND, until_ended=True) == SECOND
         network.flow("f", source="a", sink="b", start_ns=SECOND, stop_ns=2 * SECOND)
@@ -506,7 +508,7 @@ def test_a_network_that_nobody_closed_may_be_dropped() -> None:
 def test_nothing_is_left_of_a_network_that_is_dropped() -> None:
     gc.collect()
     before = len([each for each in gc.get_objects() if isinstance(each, Network)])
-    network, *hops = pair(delay_ns=MILLISECOND)
+    network, *hops = pair(rate_bps=10 * MBIT, delay_ns=MILLISECOND)
     network.flow("f", source="a", sink="b")
     network.run(SECOND)
     network.close()
