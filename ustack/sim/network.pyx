@@ -635,8 +635,8 @@ cdef class Flow:
         Times are since the network began; None: not yet. goodput_bps: of what has arrived at the sink, from the start
         to the last of it, or to now while the flow goes on. segments_sent: with data; retransmitted: those of which a
         part had been sent before, retransmitted_bytes: those parts; both as seen at the interface. retransmitted_by,
-        spurious_repairs, timeouts and round trips: as the sender's TCP says. response_*: of whole responses (pattern requests).
-        reason: of its end.
+        spurious_repairs, timeouts and round trips: as the sender's TCP says. response_*: of whole responses (pattern
+        requests). reason: of its end.
         """
         cdef flow_t *flow = self.c
         cdef const net_t *net = &self.network.c
