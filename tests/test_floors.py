@@ -54,7 +54,7 @@ BESIDE = {
     },
     "tools": {*FLOORS, "lab", "obs", "sim", "testing"} - {"cli"},
 }
-SEES_BESIDE = {"cli": {"lab", "obs", "tools"}}
+SEES_BESIDE = {"cli": {"lab", "obs", "sim", "tools"}}
 
 # Inside tcp/, rooms and files: a control sees cc_view_t and knows nothing of the record, so `cc` comes before
 # `records`; the event files are on top, and never import each other.

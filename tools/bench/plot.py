@@ -1,20 +1,18 @@
 # SPDX-License-Identifier: MIT
 """The main plot of a bench, as one small SVG for a README: a panel for each experiment's first points.
 
-Text stays text, and two colours are variables of a style sheet in the file, so that it reads on a light page and on a
-dark one alike; it has no date and no random names, so that the same figures give the same bytes.
-
-It must not: compute a figure. Above: keep. Below: summary.
+It must not: compute a figure. Above: keep. Below: summary, sim.drawing (the look).
 """
 
 from __future__ import annotations
 
-import io
 import math
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from ustack.sim import drawing
+from ustack.sim.drawing import INK, PAPER
 from ustack.tools.bench import tables
 from ustack.tools.bench.html import NoLibraries
 from ustack.tools.bench.records import Results
@@ -24,12 +22,6 @@ INSTALL = "pip install 'ustack[bench]'"
 COLUMNS = 2
 BARS_MOST = 8  # of a panel: ours, and the best of the others
 WIDTH_INCHES = 9.5
-# Stand-ins in what matplotlib draws, which become the style sheet's variables. A colour nobody else has.
-INK, PAPER = "#010203", "#fdfefd"
-STYLE = """<style>
-:root { --ink: #24292f; --paper: #ffffff; }
-@media (prefers-color-scheme: dark) { :root { --ink: #d7dde3; --paper: #0d1117; } }
-</style>"""
 # Readable on both papers.
 BAR = {
     "ustack": "#d9480f",
@@ -82,19 +74,7 @@ def svg(results: Results) -> str:
     import matplotlib
     from matplotlib.figure import Figure
 
-    settings = {
-        "svg.fonttype": "none",
-        "svg.hashsalt": "ustack",
-        "font.family": "sans-serif",
-        "font.sans-serif": ["DejaVu Sans"],
-        "font.size": 9,
-        "text.color": INK,
-        "axes.labelcolor": INK,
-        "axes.edgecolor": INK,
-        "xtick.color": INK,
-        "ytick.color": INK,
-    }
-    with matplotlib.rc_context(settings):
+    with matplotlib.rc_context(drawing.settings()):
         lines = math.ceil(len(panels) / COLUMNS)
         heights = [
             max(len(able(row, results)) for row in panels[line * COLUMNS : (line + 1) * COLUMNS])
@@ -106,9 +86,8 @@ def svg(results: Results) -> str:
         grid = figure.add_gridspec(lines, COLUMNS, height_ratios=[0.2 * bars + 0.55 for bars in heights])
         for number, row in enumerate(panels):
             panel(figure.add_subplot(grid[number // COLUMNS, number % COLUMNS]), row, results)
-        out = io.StringIO()
-        figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None}, facecolor=PAPER)
-    return styled(out.getvalue(), results)
+        began = str(results.bench.get("began", ""))[:10]
+        return drawing.svg_of(figure, f"ustack bench, {began}: medians, least to greatest run")
 
 
 def panel(axes: Any, row: Row, results: Results) -> None:
@@ -138,28 +117,6 @@ def panel(axes: Any, row: Row, results: Results) -> None:
     axes.xaxis.set_visible(False)
     for side in ("top", "right", "bottom"):
         axes.spines[side].set_visible(False)
-
-
-def styled(text: str, results: Results) -> str:
-    """With the two colours as variables, a title for those who do not see it, and no line that names a network."""
-    began = str(results.bench.get("began", ""))[:10]
-    head, _, rest = text.partition("<defs>")
-    start = head.index("<svg")
-    opening, _, inside = head[start:].partition(">")
-    title = f"<title>ustack bench, {escaped(began)}: medians, least to greatest run</title>"
-    whole = f"{opening}>\n{title}\n{STYLE}\n{without_metadata(inside)}<defs>{rest}"
-    return whole.replace(INK, "var(--ink)").replace(PAPER, "var(--paper)").replace("\r", "")
-
-
-def without_metadata(text: str) -> str:
-    """What matplotlib says of itself stays away."""
-    before, _, rest = text.partition("<metadata>")
-    return before + rest.partition("</metadata>")[2] if rest else text
-
-
-def escaped(text: str) -> str:
-    """For the inside of an element."""
-    return text.replace("&", "&amp;").replace("<", "&lt;")
 
 
 def write(results: Results, path: Path) -> Path:

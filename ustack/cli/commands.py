@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""The commands of `ustack`: serve, load, demo, lab, wire, info, bench. Above everything; only the command line's start
-imports it.
+"""The commands of `ustack`: serve, load, demo, lab, wire, info, bench, sim. Above everything; only the command line's
+start imports it.
 
 Whatever is wrong with the arguments or the machine ends as one line on standard error and exit status 2.
 """
@@ -18,6 +18,7 @@ from ustack.cli.info import info as info_command
 from ustack.cli.lab import lab as lab_command
 from ustack.cli.load import load as load_command
 from ustack.cli.serve import serve as serve_command
+from ustack.cli.sim import sim as sim_command
 from ustack.cli.wire import wire as wire_command
 from ustack.lab import LabError
 
@@ -37,6 +38,7 @@ cli.add_command(lab_command)
 cli.add_command(wire_command)
 cli.add_command(info_command)
 cli.add_command(bench_command)
+cli.add_command(sim_command)
 
 
 def run_command(command: click.Command, arguments: Sequence[str] | None = None) -> int:

@@ -79,6 +79,18 @@ def whole(low: int, high: int) -> Reader:
     return read
 
 
+def at_most(read: Reader, most: int, words: str) -> Reader:
+    """The same reader, of what is not beyond that."""
+
+    def reading(value: Any) -> Any:
+        found = read(value)
+        if found > most:
+            raise ValueError(f"{shown(value)} is too much: at most {words}")
+        return found
+
+    return reading
+
+
 def time_ns(value: Any) -> int:
     """`"40 ms"`; 0 needs no unit."""
     return _quantity(value, quantities.time_ns, "time", "40 ms")
@@ -123,9 +135,10 @@ def share(value: Any) -> float:
 
 def limit(value: Any) -> dict[str, int]:
     """What may wait: `"250 kB"`, or `"100 packets"`, as the setting of a hop that it is."""
-    if isinstance(value, str):
-        return quantities.queue(value, "limit")
-    return {"queue_bytes": some_size_bytes(value)}
+    found = quantities.queue(value, "limit") if isinstance(value, str) else {"queue_bytes": some_size_bytes(value)}
+    if found.get("queue_bytes", 0) > 1 << 40:
+        raise ValueError(f"{shown(value)} is too much: at most 1 TiB")
+    return found
 
 
 def choice(*words: str) -> Reader:

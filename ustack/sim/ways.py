@@ -23,28 +23,34 @@ LISTED_MOST = 100_000  # frames by number
 CHANGES_MOST = 10_000
 DIRECTIONS = ("forward", "backward")
 
+# What a hop takes.
+_rate = values.at_most(values.rate_bps, 1 << 44, "17 Tb/s")
+_time = values.at_most(values.time_ns, 1 << 40, "18 minutes")
+_some_time = values.at_most(values.some_time_ns, 1 << 40, "18 minutes")
+_size = values.at_most(values.some_size_bytes, 1 << 31, "2 GiB")
+
 # Key of a file: the setting of a hop (network.pyi), and who reads it. `buffer` is one of two settings.
 QUEUE_KEYS: dict[str, tuple[str, values.Reader]] = {
     "queue": ("queue", values.choice("droptail", "codel", "red")),
-    "mark": ("mark_bytes", values.some_size_bytes),
+    "mark": ("mark_bytes", _size),
     "ecn": ("ecn", values.boolean),
-    "codel_target": ("codel_target_ns", values.some_time_ns),
-    "codel_interval": ("codel_interval_ns", values.some_time_ns),
-    "red_min": ("red_min_bytes", values.some_size_bytes),
-    "red_max": ("red_max_bytes", values.some_size_bytes),
+    "codel_target": ("codel_target_ns", _some_time),
+    "codel_interval": ("codel_interval_ns", _some_time),
+    "red_min": ("red_min_bytes", _size),
+    "red_max": ("red_max_bytes", _size),
     "red_max_p": ("red_max_p", values.share),
 }
 WIRE_KEYS: dict[str, tuple[str, values.Reader]] = {
-    "rate": ("rate_bps", values.rate_bps),
-    "delay": ("delay_ns", values.time_ns),
-    "jitter": ("jitter_ns", values.time_ns),
+    "rate": ("rate_bps", _rate),
+    "delay": ("delay_ns", _time),
+    "jitter": ("jitter_ns", _time),
     "loss": ("loss", values.share),
     "loss_good": ("loss_good", values.share),
     "loss_bad": ("loss_bad", values.share),
     "good_to_bad": ("good_to_bad", values.share),
     "bad_to_good": ("bad_to_good", values.share),
     "reorder": ("reorder", values.share),
-    "reorder_by": ("reorder_ns", values.some_time_ns),
+    "reorder_by": ("reorder_ns", _some_time),
     "duplicate": ("duplicate", values.share),
     "corrupt": ("corrupt", values.share),
     "mtu": ("mtu", values.whole(MTU_LEAST, MTU_MOST)),

@@ -352,6 +352,13 @@ def test_nodes_links_and_flows_that_cannot_be(old: str, new: str, message: str) 
     ("words", "message"),
     [
         ("loss = 1.5", "x.toml:6: links.a-r.loss: 1.5 is no share: '0.1 %', or a number from 0 to 1"),
+        ('delay = "20 min"', "x.toml:6: links.a-r.delay: '20 min' is too much: at most 18 minutes"),
+        ('backward.rate = "18 Tb/s"', "x.toml:6: links.a-r.backward.rate: bad rate"),
+        (
+            'backward.rate = "18000 Gb/s"',
+            "x.toml:6: links.a-r.backward.rate: '18000 Gb/s' is too much: at most 17 Tb/s",
+        ),
+        ('buffer = "2000 GB"', "x.toml:6: links.a-r.buffer: '2000 GB' is too much: at most 1 TiB"),
         ("loss = nan", "x.toml:6: links.a-r.loss: nan is no share"),
         ("loss = -0.1", "x.toml:6: links.a-r.loss: -0.1 is no share"),
         ('loss = "1 ms"', "x.toml:6: links.a-r.loss: bad share '1 ms'"),

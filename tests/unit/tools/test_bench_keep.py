@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from tests.unit.tools.bench_runs import results, runs
+from ustack.sim import drawing
 from ustack.tools.bench import keep, plot, summary
 from ustack.tools.bench.command import bench
 from ustack.tools.bench.records import ROOT, Results, parse, without_folder
@@ -149,8 +150,8 @@ def test_the_plot_is_small_whole_and_reads_on_light_and_dark(made: Results):
     words = {"".join(element.itertext()) for element in root.iter(f"{SVG}text")}
     assert {"ours & <yours>", "nginx", "250", "100", "150"} <= words
     assert len(text) < 60_000
-    assert plot.INK not in text
-    assert plot.PAPER not in text
+    assert drawing.INK not in text
+    assert drawing.PAPER not in text
     assert "prefers-color-scheme: dark" in text
     assert text.count("var(--ink)") > 5
     links = [value for element in root.iter() for name, value in element.attrib.items() if name.endswith("href")]

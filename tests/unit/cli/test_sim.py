@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: MIT
+"""`ustack sim`: what it prints and leaves, and what it refuses in one line."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from ustack.cli import main
+
+TEXT = """\
+about = "Two & two <b>"
+duration = "2 s"
+hosts = ["a", "b"]
+[links.a-b]
+rate = "10 Mb/s"
+delay = "5 ms"
+buffer = "50 kB"
+[flows.f]
+from = "a"
+to = "b"
+[flows.g]
+from = "a"
+to = "b"
+cc = "bbr"
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "two.toml"
+    path.write_text(TEXT)
+    return path
+
+
+def refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    assert main(["sim", *words]) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.count("\n") == 1
+    return shown.err.removeprefix("ustack: ").rstrip("\n")
+
+
+def test_a_run_prints_a_line_for_each_flow_and_way(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["sim", "run", "two.toml"]) == 0
+    rows = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+    assert [row[:4] for row in rows[:2]] == [["f", "a", "b", "cubic"], ["g", "a", "b", "bbr"]]
+    assert [row[0] for row in rows[2:]] == ["a->b", "b->a"]
+    assert 8 < sum(float(row[4]) for row in rows[:2]) < 10
+    assert list(file.parent.iterdir()) == [file]
+
+
+def test_json_is_one_object(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["sim", "run", "two.toml", "--json", "--set", "seed=9", "--set", "flows.*.cc=newreno"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["name"], told["seed"]) == ("two", 9)
+    assert {flow["cc"] for flow in told["flows"].values()} == {"newreno"}
+
+
+def test_out_has_outcome_series_and_captures(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["sim", "run", "two.toml", "--out", "d/out", "--pcap", "a-b"]) == 0
+    out = file.parent / "d" / "out"
+    assert capsys.readouterr().err == "d/out/\n"
+    assert sorted(path.name for path in out.iterdir()) == ["a-to-b.pcapng", "b-to-a.pcapng", "outcome.json", "series"]
+    told = json.loads((out / "outcome.json").read_text())
+    assert told["scenario"]["duration_ns"] == 2_000_000_000
+    with (out / "series" / "flow-f.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert len(rows) == 201
+    assert int(rows[-1]["received_bytes"]) == told["outcome"]["flows"]["f"]["received_bytes"]
+    assert (out / "series" / "hop-a-to-b.csv").exists()
+
+
+def test_one_way_may_be_captured_alone(file: Path) -> None:
+    assert main(["sim", "run", "two.toml", "--pcap", "b->a"]) == 0
+    assert sorted(path.name for path in (file.parent / "two.out").glob("*.pcapng")) == ["b-to-a.pcapng"]
+
+
+def test_plots_are_drawn_and_the_page_fetches_nothing(file: Path) -> None:
+    pytest.importorskip("matplotlib")
+    assert main(["sim", "run", "two.toml", "--plot"]) == 0
+    out = file.parent / "two.out"
+    kinds = {"window", "rtt", "goodput", "queue", "sequence", "overview"}
+    assert {path.stem for path in out.glob("*.png")} == {path.stem for path in out.glob("*.svg")} == kinds
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in out.glob("*.png"))
+    page = (out / "report.html").read_text()
+    assert page.count("<svg") == 5
+    assert "Two &amp; two &lt;b&gt;" in page
+    assert "<script" not in page
+    assert "http://" not in page.replace("http://www.w3.org/", "")
+    assert "https://" not in page
+
+
+def test_a_sweep_has_a_row_for_each_point_and_a_line_for_each_run(
+    file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [
+        "--seeds",
+        "2",
+        "--set",
+        "links.a-b.loss=0,1 %",
+        "--set",
+        "flows.f.cc=cubic,newreno",
+        "--out",
+        "o",
+        "--plot",
+    ]
+    assert main(["sim", "run", "two.toml", "--jobs", "2", *words]) == 0
+    rows = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+    assert [row[:3] for row in rows] == [
+        ["0", "cubic", "2"],
+        ["0", "newreno", "2"],
+        ["1 %", "cubic", "2"],
+        ["1 %", "newreno", "2"],
+    ]
+    lines = [json.loads(line) for line in (file.parent / "o" / "outcomes.jsonl").read_text().splitlines()]
+    assert [(line["point"]["links.a-b.loss"], line["seed"]) for line in lines] == [
+        *[("0", 1), ("0", 2)] * 2,
+        *[("1 %", 1), ("1 %", 2)] * 2,
+    ]
+    assert (file.parent / "o" / "report.html").read_text().count("<svg") == 1
+
+
+def test_a_sweep_as_json_has_a_line_for_each_run(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["sim", "run", "two.toml", "--seeds", "3", "--json", "--jobs", "1"]) == 0
+    assert [json.loads(line)["seed"] for line in capsys.readouterr().out.splitlines()] == [1, 2, 3]
+
+
+def test_a_run_that_fails_is_told_and_the_status_is_1(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Settings that a stack refuses together: what reading does not know of."""
+    file.write_text(TEXT.replace('["a", "b"]', "{ a = { rto_min = '2 s', rto_max = '1 s' }, b = {} }"))
+    assert main(["sim", "run", "two.toml"]) == 2
+    assert capsys.readouterr().err == "ustack: two: rto_min_ns is larger than rto_max_ns\n"
+    assert main(["sim", "run", "two.toml", "--seeds", "2"]) == 1
+    assert "two, seed 1: ValueError: " in capsys.readouterr().err
+
+
+def test_check_says_what_is_there_or_wrong(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (file.parent / "bad.toml").write_text(TEXT.replace("10 Mb/s", "10 MB/s"))
+    assert main(["sim", "check", "two.toml"]) == 0
+    assert capsys.readouterr().out == "two.toml: 2 hosts, 0 routers, 1 links, 2 flows, 2 s\n"
+    assert main(["sim", "check", "bad.toml", "none.toml", "two.toml"]) == 2
+    shown = capsys.readouterr()
+    assert shown.err.splitlines() == [
+        "ustack: bad.toml:5: links.a-b.rate: bad rate '10 MB/s': rates are in bits, such as 100mbit or 100 Mb/s",
+        "ustack: none.toml: No such file or directory",
+    ]
+    assert shown.out.startswith("two.toml: 2 hosts")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["none.toml"], "none.toml: No such file or directory"),
+        (["two.toml", "--set", "links.a-b.loss=2"], "--set links.a-b.loss=2: links.a-b.loss: 2 is no share"),
+        (["two.toml", "--set", "links.a-b.loss=0,2"], "--set links.a-b.loss=2: links.a-b.loss: 2 is no share"),
+        (["two.toml", "--set", "links.a-b.loss"], "'links.a-b.loss': KEY=VALUE is needed"),
+        (["two.toml", "--set", "seed=0..99999", "--seeds", "200"], "20,000,000 runs: at most 10,000,000"),
+        (["two.toml", "--pcap", "a-c"], "--pcap a-c: no link is called so (did you mean a-b?): a-b"),
+        (["two.toml", "--pcap", "a-b", "--seeds", "2"], "--pcap is about one run, not a sweep"),
+        (["two.toml", "--out", "two.toml"], "Invalid value for '--out'"),
+        (["two.toml", "--seeds", "0"], "Invalid value for '--seeds'"),
+        (["two.toml", "--set", "sample=1 us", "--out", "o"], "--set sample=1 us: sample: more than"),
+    ],
+)
+def test_what_cannot_be_run_is_refused_in_one_line(
+    file: Path, capsys: pytest.CaptureFixture[str], words: list[str], message: str
+) -> None:
+    assert refused(["run", *words], capsys).startswith(message)
