@@ -13,7 +13,7 @@ from tests.tree import ROOT, TOPS, sources
 
 DOCUMENTS = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md"]
 TOPICS = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").glob("*.md"))
-POINTER = re.compile(r"`((?:tests|ustack|server|tools|vagrant|docs|\.ci)/[\w./*-]+|[A-Z]+\.md)`")
+POINTER = re.compile(r"`((?:tests|ustack|server|tools|vagrant|docs|examples|\.ci)/[\w./*-]+|[A-Z]+\.md)`")
 # Short ones, below ustack/: `tcp/output.pyx`.
 SHORT = re.compile(r"`((?:[a-z_0-9]+/)+[\w*]+\.(?:pyx|pxd|pyi|py))`")
 # A name of several words: `rx_behind`, `TCB_ACK_NOW`. What it ends with may stand for any (`test_state_*`).

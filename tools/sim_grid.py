@@ -29,7 +29,7 @@ AXES = (
 )
 HEAD = (
     "# A download of 10 s over a bottleneck with 150 kB of buffer: delay of one way, rate, queue, loss, control;\n"
-    "# goodput, segments sent again of all, most bytes that the queue held.\n"
+    "# goodput, segments sent again of all, timeouts, most bytes that the queue held.\n"
 )
 
 
@@ -42,7 +42,7 @@ def text() -> str:
         words = " ".join(f"{value:>8}" for value in scenario.point.values())
         lines.append(
             f"{words}  {flow['goodput_bps'] // 1000:>6} kb/s {flow['retransmitted']:>5} of {flow['segments_sent']:>6}"
-            f" {outcome.hops['r->client']['most_bytes']:>7} B"
+            f" {flow['timeouts']:>2} RTO {outcome.hops['r->client']['most_bytes']:>7} B"
         )
     return HEAD + "\n".join(lines) + "\n"
 

@@ -23,7 +23,7 @@ INSTALL = "pip install 'ustack[sim]'"
 # Readable on both papers.
 COLOURS = ("#d9480f", "#4c8ed9", "#3d9a5f", "#a06cc8", "#c2a000", "#8a949e", "#b5495b", "#2f9e9e")
 WIDTH_INCHES, HEIGHT_INCHES = 8.0, 2.7
-POINTS_MOST = 700  # of a line: more than a screen shows
+POINTS_MOST = 400  # of a line: more than a screen shows
 BINS = 120  # of goodput
 NAMED_MOST = 8  # in a legend
 HOPS_MOST = 4
