@@ -19,6 +19,8 @@ QUESTIONS = (*events.QUESTIONS, *dialogues.QUESTIONS, *options.QUESTIONS, *trans
 OURS = {
     "TIME-WAIT: an ACK older than the largest window": "The record has no room for the largest window: an older ACK is "
     "ignored, and its text with it",
+    "SYN-RECEIVED: another SYN in the window": "A challenge ACK, as RFC 5961 section 4.2 has it for the states that "
+    "follow: anybody could have sent the SYN",
     "a peer with an MSS of 1": "It is raised to 64: to the letter it would have us send headers alone",
     "text without the agreed timestamps": "Keep-alives of some systems lack them, and a middlebox may begin to strip "
     "them (RFC 7323, 3.2)",
