@@ -54,7 +54,8 @@ BESIDE = {
     },
     "tools": {*FLOORS, "lab", "obs", "sim", "testing"} - {"cli"},
 }
-SEES_BESIDE = {"cli": {"lab", "obs", "sim", "tools"}}
+# `engine`: a Trace writes itself into a file (obs.tracefile, which knows no stack).
+SEES_BESIDE = {"cli": {"lab", "obs", "sim", "tools"}, "engine": {"obs"}}
 
 # Inside tcp/, rooms and files: a control sees cc_view_t and knows nothing of the record, so `cc` comes before
 # `records`; the event files are on top, and never import each other.
@@ -279,6 +280,9 @@ def test_every_file_of_server_is_in_the_table() -> None:
         ("kernel", "engine", False),
         ("testing", "kernel", True),
         ("lab", "base", False),
+        ("engine", "obs", True),
+        ("engine", "lab", False),
+        ("blocking", "obs", False),
         ("cli", "lab", True),
         ("cli", "tools", True),
         ("server", "lab", False),

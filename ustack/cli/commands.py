@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""The commands of `ustack`: serve, load, demo, lab, wire, info, bench, sim. Above everything; only the command line's
-start imports it.
+"""The commands of `ustack`: serve, load, demo, lab, wire, trace, info, bench, sim. Above everything; only the command
+line's start imports it.
 
 Whatever is wrong with the arguments or the machine ends as one line on standard error and exit status 2.
 """
@@ -19,6 +19,7 @@ from ustack.cli.lab import lab as lab_command
 from ustack.cli.load import load as load_command
 from ustack.cli.serve import serve as serve_command
 from ustack.cli.sim import sim as sim_command
+from ustack.cli.trace import trace as trace_command
 from ustack.cli.wire import wire as wire_command
 from ustack.lab import LabError
 
@@ -36,6 +37,7 @@ cli.add_command(load_command)
 cli.add_command(demo_command)
 cli.add_command(lab_command)
 cli.add_command(wire_command)
+cli.add_command(trace_command)
 cli.add_command(info_command)
 cli.add_command(bench_command)
 cli.add_command(sim_command)

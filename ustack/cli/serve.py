@@ -36,6 +36,7 @@ import click
 from ustack.cli.amounts import read_settings
 from ustack.cli.files import Files
 from ustack.cli.live import Complaints, say
+from ustack.cli.recording import Recording
 from ustack.cli.serve_kernel import run_kernel
 from ustack.cli.serve_options import (
     DEFAULT_ADDRESS,
@@ -44,6 +45,7 @@ from ustack.cli.serve_options import (
     LINGER_S,
     OWN_STACK,
     STANDARD_OUTPUT,
+    TRACE_CONNECTIONS,
     Options,
     check,
     kernel_strategies,
@@ -54,9 +56,11 @@ from ustack.lab import LabError, Made, links
 from ustack.lab.keeper import DIRECTORY, LOG, Keeper
 from ustack.lab.links import End
 from ustack.lab.opening import open_by_name
+from ustack.obs.tracefile import kind_of
 
 RING_MAX = 65536
 WORKERS_MOST = 1024
+TRACE_CONNECTIONS_MOST = 1 << 20
 SPIN_MOST_US = 100_000
 
 
@@ -129,6 +133,20 @@ class NamedPath(click.Path):
 @click.option("--gateway", metavar="ADDR", help="Router for everything that is not on the link.")
 @click.option("--port", type=click.IntRange(1, 65535), default=80, show_default=True)
 @click.option("--capture", metavar="FILE.pcapng", type=NamedPath(), help="Write every frame there; -: to a pipe.")
+@click.option(
+    "--trace",
+    metavar="FILE",
+    type=NamedPath(),
+    help="Record what happens to connections (docs/trace.md): .parquet, or .qlog. `ustack trace FILE` sums it up.",
+)
+@click.option(
+    "--trace-connections",
+    type=click.IntRange(1, TRACE_CONNECTIONS_MOST),
+    default=TRACE_CONNECTIONS,
+    show_default=True,
+    metavar="N",
+    help="With --trace: the first N connections, and no more.",
+)
 @click.option("--busy-poll", type=click.Choice(["auto", "always", "never"]), default="auto", show_default=True)
 @click.option(
     "--ring",
@@ -212,7 +230,7 @@ def _serve(
         try:
             loop(served, signals, complaints, json_stats=options.json_stats)
             served.listener.close()
-            finish(stack, server, signals, options.linger)
+            finish(served, signals, options.linger)
         except OSError as error:
             say(f"the link failed: {error.strerror or error}")
             return 1
@@ -229,13 +247,16 @@ def _open(options: Options, keeper: Keeper, resources: ExitStack) -> Served:
     link = resources.enter_context(_open_link(options, keeper.lab))
     if options.capture is not None:
         link = resources.enter_context(_open_capture(link, options.capture, resources))
+    recording = None if options.trace is None else _open_recording(options.trace, resources)
     # By its descriptor: the user that this process becomes may not be able to walk to it by name.
     server = resources.enter_context(HttpServer(f"/proc/self/fd/{files.directory}", access_log=files.log))
     stack = Stack(link, options.address, options.gateway, sources=None, cc=options.cc, **dict(options.settings))
     resources.callback(stack.close, linger=0.0)
+    if recording is not None:
+        recording.begin(stack, options.trace_connections)
     user = become_unprivileged(options, files.directory)
     listener = stack.listen(options.port, backlog=4096, application=server)
-    return Served(stack, server, listener, files, user)
+    return Served(stack, server, listener, files, user, recording)
 
 
 def _open_capture(link: Any, capture: Path, resources: ExitStack) -> Any:
@@ -243,14 +264,31 @@ def _open_capture(link: Any, capture: Path, resources: ExitStack) -> Any:
 
     if capture == STANDARD_OUTPUT:
         return TeeLink(link, sys.stdout.fileno())
+    file = _open_file(capture, resources)
+    return TeeLink(link, file)
+
+
+def _open_recording(trace: Path, resources: ExitStack) -> Recording:
+    """The file of --trace. It is finished after the stack has ended, so that the ends of connections are in it."""
+    file = _open_file(trace, resources)
     try:
-        descriptor = open_by_name(capture.absolute(), os.O_WRONLY | os.O_CREAT | os.O_NOCTTY, 0o666)
+        recording = Recording(file, kind_of(trace))
+    except OSError as error:
+        raise LabError(f"cannot serve: {trace}: {error.strerror or error}") from None
+    resources.callback(recording.close)
+    return recording
+
+
+def _open_file(path: Path, resources: ExitStack) -> io.FileIO:
+    """A file that is made or emptied, with the privilege that this process has."""
+    try:
+        descriptor = open_by_name(path.absolute(), os.O_WRONLY | os.O_CREAT | os.O_NOCTTY, 0o666)
         file = resources.enter_context(io.FileIO(descriptor, "wb"))
         if stat.S_ISREG(os.fstat(descriptor).st_mode):
             os.ftruncate(descriptor, 0)  # not before it is known whose it is
     except OSError as error:
-        raise LabError(f"cannot serve: {capture}: {error.strerror or error}") from None
-    return TeeLink(link, file)
+        raise LabError(f"cannot serve: {path}: {error.strerror or error}") from None
+    return file
 
 
 def _open_link(options: Options, lab: Made) -> Any:

@@ -107,7 +107,7 @@ def _serve(
             loop(served, signals, complaints, json_stats=options.json_stats)
             served.listener.close()
             transport.finish_children()
-            finish(transport, server, signals, options.linger)
+            finish(served, signals, options.linger)
         except OSError as error:
             say(f"the kernel's sockets failed: {error.strerror or error}")
             return 1

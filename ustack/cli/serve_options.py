@@ -17,6 +17,7 @@ from ustack.lab import LabError, Plan, privilege
 from ustack.lab.making import check as check_plan
 from ustack.lab.making import needs, neighbour_of
 
+TRACE_CONNECTIONS = 64  # that --trace has, in all
 LINGER_S = 5.0  # for requests that are under way when the end is asked for
 STANDARD_OUTPUT = Path("-")
 DEFAULT_ADDRESS = "198.18.0.2/24"
@@ -44,6 +45,8 @@ class Options:
     gateway: str | None = None
     port: int = 80
     capture: Path | None = None
+    trace: Path | None = None
+    trace_connections: int = TRACE_CONNECTIONS
     access_log: Path | None = None
     busy_poll: Literal["auto", "always", "never"] = "auto"
     ring: int | None = None
@@ -129,6 +132,8 @@ LINK_OPTIONS: dict[str, Any] = {
     "peer_address": None,
     "gateway": None,
     "capture": None,
+    "trace": None,
+    "trace_connections": TRACE_CONNECTIONS,
     "ring": None,
     "busy_poll": "auto",
     "settings": (),
@@ -179,9 +184,11 @@ def check_kernel(options: Options) -> None:
 
 def _check_files(options: Options) -> None:
     _check_directory(options.directory)
-    for what, path in (("capture", options.capture), ("access log", options.access_log)):
+    for what, path in (("capture", options.capture), ("trace", options.trace), ("access log", options.access_log)):
         if path is not None and path != STANDARD_OUTPUT and not path.absolute().parent.is_dir():
             raise LabError(f"no directory for the {what} {path}")
+    if options.trace is not None:
+        _check_trace(options.trace)
     if math.isnan(options.linger):  # which is in every range
         raise LabError("bad --linger nan: a number of seconds")
 
@@ -196,6 +203,15 @@ def _check_capture_to_stdout(options: Options) -> None:
         raise LabError("--capture - and --json-stats both want standard output: write the capture to a file")
     if sys.stdout.isatty():
         raise LabError("--capture - would write to a terminal: give it a pipe, or name a file")
+
+
+def _check_trace(path: Path) -> None:
+    from ustack.obs.tracefile import ensure_can, kind_of
+
+    try:
+        ensure_can(kind_of(path))
+    except ValueError as error:
+        raise LabError(f"--trace: {error}") from None
 
 
 def _check_cc(name: str) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 from ustack.cli.files import Files
 from ustack.cli.live import Complaints, Live, say, silence_stdout, take
+from ustack.cli.recording import SLICE_NS, Recording
 from ustack.cli.serve_options import STANDARD_OUTPUT, Options
 from ustack.cli.signals import StopSignals
 from ustack.lab import LabError, privilege
@@ -32,6 +33,7 @@ class Served:
     listener: Any
     files: Files
     user: User
+    recording: Recording | None = None
 
 
 def become_unprivileged(options: Options, directory: int) -> User:
@@ -78,13 +80,21 @@ def announce(options: Options, user: User, hint: str) -> None:
             say(f"standard output: {error.strerror or error}")
 
 
+def run(served: Served, until_ns: int) -> None:
+    """Serve until then, or a stop signal; what is traced is written on the way."""
+    slice_ns = SECOND_NS if served.recording is None else SLICE_NS
+    served.stack.run(min(slice_ns, max(0, until_ns - time.monotonic_ns())))
+    if served.recording is not None:
+        served.recording.drain()
+
+
 def loop(served: Served, signals: StopSignals, complaints: Complaints, *, json_stats: bool) -> None:
     """One second of serving, then a moment for the file table, the log and the figures."""
     stack, server = served.stack, served.server
     tick_ns = time.monotonic_ns() + SECOND_NS
     with Live(take(stack, server), as_json_lines=json_stats) as live:
         while not signals.received:
-            stack.run(max(0, tick_ns - time.monotonic_ns()))
+            run(served, tick_ns)
             if signals.reopen:
                 # What was answered before the signal belongs into the log that is now closed.
                 signals.reopen = False
@@ -101,12 +111,13 @@ def loop(served: Served, signals: StopSignals, complaints: Complaints, *, json_s
                 live.tick(take(stack, server))
 
 
-def finish(stack: Any, server: Any, signals: StopSignals, linger_s: float) -> None:
+def finish(served: Served, signals: StopSignals, linger_s: float) -> None:
     """Let requests that are under way have their responses, and FINs their acknowledgements, for linger_s at most."""
+    stack, server = served.stack, served.server
     deadline_ns = time.monotonic_ns() + int(linger_s * SECOND_NS)
     server.finish(stack)
     while not (server.finished and stack.closing_connections() == 0):
         if signals.insisted or time.monotonic_ns() >= deadline_ns:
             return
-        stack.run(FINISH_SLICE_NS)
+        run(served, time.monotonic_ns() + FINISH_SLICE_NS)
         server.housekeeping()

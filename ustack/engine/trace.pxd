@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 # A Trace: the reader's end of a ring of records (tcp/tracing.pxd). Body: trace.pyx.
 
-from libc.stdint cimport uint32_t
+from libc.stdint cimport uint32_t, uint64_t
 
 from ustack.application cimport conn_t
 from ustack.engine.owner cimport Engine
@@ -12,6 +12,8 @@ cdef class Trace:
     cdef trace_ring_t ring
     cdef Engine stack                       # whose connections it is about
     cdef int check(self, str call) except -1
+    cdef bytes peek(self)
+    cdef bytes take_now(self, uint64_t count)
 
 
 # Inside the gate. Raise StackError, MemoryError.

@@ -25,11 +25,12 @@ from ustack.engine.transport cimport tcb_of
 from ustack.tcp.cc.registry cimport cc_table
 from ustack.tcp.records.trace cimport trace_record_t
 from ustack.tcp.tracing cimport (
-    trace_at, trace_begin, trace_connection_t, trace_everybody, trace_ring_free, trace_ring_init, trace_ring_stop,
+    trace_begin, trace_connection_t, trace_everybody, trace_ring_free, trace_ring_init, trace_ring_stop,
     trace_take, trace_waiting)
 
 import errno
 import struct
+from pathlib import Path
 
 from ustack.errors import StackError
 from ustack.tcp.tracing import CAUSES, EVENTS, FIELDS, FORMAT, REPAIRS, STATES
@@ -99,21 +100,34 @@ cdef class Trace:
     def take(self, most: int | None = None) -> bytes:
         """The oldest `most` records (None: all), which are then gone from here: 64 bytes each, as FORMAT of
         ustack.tcp.tracing lays them out for `struct`."""
-        cdef uint64_t count, wanted = self.ring.capacity if most is None else whole("most", most, 0, 1 << 32)
-        cdef bytes out
+        cdef uint64_t wanted = self.ring.capacity if most is None else whole("most", most, 0, 1 << 32)
         self.check("Trace.take()")
-        count = trace_waiting(&self.ring)
-        out = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>(min(count, wanted) * sizeof(trace_record_t)))
-        trace_take(&self.ring, <trace_record_t *>PyBytes_AS_STRING(out), min(count, wanted))
-        return out
+        return self.take_now(min(trace_waiting(&self.ring), wanted))
 
     def records(self) -> list[dict[str, object]]:
         """The records that take() has not had, which stay here: a dict of each, with names for its numbers."""
-        cdef uint64_t at
         self.check("Trace.records()")
-        data = [(<const char *>trace_at(&self.ring, at))[:sizeof(trace_record_t)]
-                for at in range(trace_waiting(&self.ring))]
-        return unpack(b"".join(data))
+        return unpack(self.peek())
+
+    cdef bytes peek(self):
+        """As take() of all, but they stay."""
+        cdef bytes out = self.take_now(trace_waiting(&self.ring))
+        self.ring.read -= len(out) // sizeof(trace_record_t)
+        return out
+
+    cdef bytes take_now(self, uint64_t count):
+        cdef bytes out = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>(count * sizeof(trace_record_t)))
+        trace_take(&self.ring, <trace_record_t *>PyBytes_AS_STRING(out), count)
+        return out
+
+    def write(self, path: object) -> None:
+        """Write records() to a file, which is made or emptied: Parquet if it ends in .parquet (that needs pyarrow, the
+        extra `trace`), qlog if it ends in .qlog or .sqlog. Raises ValueError for any other, OSError."""
+        from ustack.obs.tracefile import write
+
+        self.check("Trace.write()")
+        records = self.peek()
+        write(Path(path), records, self.connections, self.missed)
 
     def __repr__(self) -> str:
         if self.stack is None:

@@ -73,8 +73,6 @@ cdef int trace_ring_init(trace_ring_t *ring, uint32_t capacity, uint32_t most) n
 cdef void trace_ring_free(trace_ring_t *ring) noexcept nogil
 # Records that wait for the reader: those that have not been displaced. Counts those that have.
 cdef uint64_t trace_waiting(trace_ring_t *ring) noexcept nogil
-# The record that is `offset` behind the first that waits.
-cdef const trace_record_t *trace_at(const trace_ring_t *ring, uint64_t offset) noexcept nogil
 # Copy the next `most` records that wait, and leave them behind. How many.
 cdef uint64_t trace_take(trace_ring_t *ring, trace_record_t *out, uint64_t most) noexcept nogil
 

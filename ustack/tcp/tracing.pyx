@@ -2,7 +2,7 @@
 """Who is traced, and the rings that their records go to. See tracing.pxd.
 
 FORMAT is one record for `struct`, FIELDS the names of its parts, in their order; EVENTS, CAUSES, STATES and REPAIRS are
-the names of the numbers in four of them.
+the names of the numbers in four of them, and REASONS of those in the `detail` of who is closed.
 """
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
@@ -13,7 +13,7 @@ from ustack.base.posix cimport MAP_ANONYMOUS, MAP_FAILED, MAP_PRIVATE, PROT_READ
 from ustack.tcp.records.flight cimport (
     FLIGHT_LONE, REPAIR_FAST, REPAIR_NONE, REPAIR_RTO, REPAIR_SIZE, REXMIT_FAST, REXMIT_NONE, REXMIT_PROBE,
     REXMIT_RACK, REXMIT_RTO, REXMIT_SIZE, flight_pipe, flight_raw, flight_t)
-from ustack.tcp.records.state cimport CLOSED, STATE_COUNT, SYN_SENT
+from ustack.tcp.records.state cimport CLOSED, CLOSE_PARAMETER_PROBLEM, STATE_COUNT, SYN_SENT
 from ustack.tcp.records.tcb cimport TCB_ACTIVE
 from ustack.tcp.records.trace cimport (
     TRACE_ACKED, TRACE_ACK_SENT, TRACE_CLOSED, TRACE_LAST_SENT, TRACE_LOST, TRACE_MARKED, TRACE_OPENED, TRACE_PROBED,
@@ -22,13 +22,14 @@ from ustack.tcp.records.trace cimport (
 from ustack.tcp.recovery.control cimport control_number
 from ustack.tcp.recovery.rtt cimport rtt_rto_ns
 
+from ustack.application import reason_name
 from ustack.tcp.records.state import state_name
 
 
 cdef enum:
     SLOTS_AT_FIRST = 16                     # a power of two
 
-FORMAT = "<QI4B10IQ"
+FORMAT = "=QI4B10IQ"
 FIELDS = ("time_ns", "connection", "event", "cause", "state", "repair", "seq", "length", "cwnd", "ssthresh", "flight",
           "srtt_us", "rto_us", "snd_wnd", "rcv_wnd", "detail", "pacing_rate")
 EVENTS = {
@@ -46,6 +47,7 @@ REPAIRS = {
     <int>REPAIR_NONE: "none", <int>REPAIR_FAST: "fast", <int>REPAIR_RTO: "rto", <int>REPAIR_SIZE: "size",
 }
 STATES = {state: state_name(state) for state in range(STATE_COUNT)}
+REASONS = {reason: reason_name(reason) for reason in range(CLOSE_PARAMETER_PROBLEM + 1)}
 
 
 # ---------------------------------------------------------------- rings
@@ -83,10 +85,6 @@ cdef uint64_t trace_waiting(trace_ring_t *ring) noexcept nogil:
         ring.read = ring.written - ring.capacity
         waiting = ring.capacity
     return waiting
-
-
-cdef const trace_record_t *trace_at(const trace_ring_t *ring, uint64_t offset) noexcept nogil:
-    return &ring.records[(ring.read + offset) & (ring.capacity - 1)]
 
 
 cdef uint64_t trace_take(trace_ring_t *ring, trace_record_t *out, uint64_t most) noexcept nogil:

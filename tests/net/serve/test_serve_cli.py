@@ -19,6 +19,8 @@ from tests.children import wait_for_end
 from tests.net.serve.running import BODY, COMMAND, Server, Start, nothing_left, refused
 from ustack.lab import ingress, labs, links, namespace, ownership, sweep
 from ustack.lab.links import End
+from ustack.obs.tracefile import read
+from ustack.obs.tracesummary import summaries
 
 pytestmark = pytest.mark.root
 
@@ -237,6 +239,35 @@ def test_the_access_log_and_the_capture_are_written(serve: Start, tmp_path: Path
     assert '"GET /512.bin HTTP/1.1" 200 512' in log.read_text()
     assert capture.read_bytes()[:4] == b"\x0a\x0d\x0d\x0a"
     assert BODY[:64] in capture.read_bytes()
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".qlog"])
+def test_a_trace_has_the_first_connections_from_their_opening_to_their_end(
+    serve: Start, tmp_path: Path, suffix: str
+) -> None:
+    """Written by an ordinary user into a file that root has opened; Ctrl-C finishes it."""
+    if suffix == ".parquet":
+        pytest.importorskip("pyarrow")
+    file = tmp_path / f"run{suffix}"
+    with serve("--trace", str(file), "--trace-connections", "2") as server:
+        for _ in range(3):
+            server.curl(*[server.url + "512.bin"] * 5, "-o", "/dev/null")
+        assert server.end(signal.SIGINT) == 0
+    one, other = summaries(read(file))
+    assert {one.end, other.end} == {"normal"}
+    assert one.acked_bytes == one.sent_bytes > 5 * 512
+    assert one.remote.startswith("198.18.0.1:")
+
+
+def test_a_trace_that_cannot_be_written_ends_and_the_server_goes_on(serve: Start, tmp_path: Path) -> None:
+    with serve("--trace", str(tmp_path / "run.qlog"), "--user", "root") as server:
+        resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (1000, 1000))
+        for _ in range(2):
+            server.curl(*[server.url + "512.bin"] * 20, "-o", "/dev/null")
+        server.process.send_signal(signal.SIGTERM)
+        _, errors = server.process.communicate(timeout=60)
+    assert server.process.returncode == 0
+    assert errors == "ustack: the trace ended: it cannot be written: File too large\n"
 
 
 def test_a_full_disk_under_capture_and_log_is_reported(serve: Start, tmp_path: Path) -> None:

@@ -50,6 +50,8 @@ def test_dev_names_its_interface(tmp_path: Path) -> None:
         ({"cc": "bogus"}, "no congestion control 'bogus'; there are: newreno"),
         ({"cc": ""}, "no congestion control ''"),
         ({"access_log": Path("/no/such/directory/log")}, "no directory for the access log"),
+        ({"trace": Path("/no/such/directory/out.qlog")}, "no directory for the trace"),
+        ({"trace": Path("out.pcap")}, "--trace: out.pcap: a trace is written to a file that ends in .parquet"),
     ],
 )
 def test_what_cannot_work_is_refused(tmp_path: Path, fields: dict[str, Any], message: str) -> None:

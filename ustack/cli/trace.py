@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: MIT
+"""`ustack trace`: what a trace that serve, or a program, has written comes to, as a table, JSON, or a picture.
+
+Above: cli. Below: obs (tracefile, tracesummary, traceplot), tables.
+"""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from ustack.cli.tables import print_rows
+from ustack.obs.recorded import Recorded
+from ustack.obs.tracefile import read
+from ustack.obs.tracesummary import Summary, summaries
+
+COLUMNS = (
+    "#", "remote", "cc", "seconds", "sent", "acked", "received", "sent again", "rtt min/median/max ms", "max cwnd",
+    "recoveries", "timeouts", "end",
+)  # fmt: skip
+
+
+@click.command()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--plot", "picture", metavar="OUT.svg", type=click.Path(dir_okay=False, path_type=Path),
+              help="Draw one connection's windows, round trips and sequence numbers (needs matplotlib).")  # fmt: skip
+@click.option("--connection", metavar="N", type=click.IntRange(1), help="Which one to draw.  [default: the first]")
+@click.option("--json", "as_json", is_flag=True, help="JSON, with plain numbers: bytes, nanoseconds, microseconds.")
+def trace(file: Path, picture: Path | None, connection: int | None, as_json: bool) -> None:
+    """Sum up FILE, a trace in Parquet or qlog: a row for each connection.
+
+    Bytes are sequence numbers: a SYN and a FIN count one each. `sent again` says how many segments went again and why:
+    fast (three duplicates, or as many SACKed), rack (time), probe (of the tail), rto (the timer), size (path MTU).
+    """
+    try:
+        recorded = read(file)
+        found = summaries(recorded)
+        if picture is not None:
+            _draw(recorded, connection or (found[0].number if found else 1), picture)
+    except ValueError as error:
+        raise click.ClickException(str(error)) from None
+    if as_json:
+        rows = [{**asdict(one), "duration_s": one.duration_s} for one in found]
+        click.echo(json.dumps({"missed": recorded.missed, "connections": rows}, indent=2))
+        return
+    print_rows(COLUMNS, [_cells(one) for one in found])
+    if recorded.missed:
+        click.echo(f"{recorded.missed:,} records are missing: they were displaced before they were written", err=True)
+
+
+def _draw(recorded: Recorded, number: int, picture: Path) -> None:
+    from ustack.obs.traceplot import plot
+
+    plot(recorded, number, picture)
+
+
+def _cells(one: Summary) -> tuple[str, ...]:
+    again = " ".join(f"{cause} {count}" for cause, count in sorted(one.retransmitted.items())) or "-"
+    rtt = "/".join(f"{sample / 1000:.2f}" for sample in one.rtt_us) if one.rtt_us else "-"
+    return (
+        str(one.number),
+        one.remote or "?",
+        one.cc or "?",
+        f"{one.duration_s:.3f}",
+        f"{one.sent_bytes:,}",
+        f"{one.acked_bytes:,}",
+        f"{one.received_bytes:,}",
+        again,
+        rtt,
+        f"{one.max_cwnd:,}",
+        str(one.recoveries),
+        str(one.timeouts),
+        one.end or one.state,
+    )
