@@ -19,7 +19,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -121,7 +121,7 @@ def run(
 ) -> int:
     """Run the scenario of FILE; with several seeds or values, a sweep of them all."""
     with _refusals():
-        from ustack.sim import plots
+        from ustack.sim import html
         from ustack.sim.document import Document
         from ustack.sim.sweep import count, given, points
 
@@ -132,7 +132,7 @@ def run(
             raise LabError(f"{number:,} runs: at most {RUNS_MOST:,}")
         first = next(points(document, sets))
         if plot:
-            plots.check_libraries()
+            html.check_libraries()
         folder = out or (Path(f"{first.name}.out") if plot or pcap else None)
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
@@ -248,6 +248,8 @@ def _run_many(
                 if as_json:
                     print(line)
                 advance(1)
+    except BrokenExecutor as error:
+        raise LabError(f"a process of the sweep has ended by itself: {error}") from None
     finally:
         executor.shutdown(cancel_futures=True)
         if stream is not None:

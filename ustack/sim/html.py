@@ -27,6 +27,16 @@ WORDS = {
 POINTS_MOST = 60  # of a sweep, that have bars
 
 
+def check_libraries() -> Any:
+    """jinja2. Raises NoLibraries: it, or what drawings need, is not installed."""
+    plots.check_libraries()
+    try:
+        import jinja2
+    except ImportError:
+        raise NoLibraries(f"jinja2 is not installed: {INSTALL}") from None
+    return jinja2
+
+
 def page_of(scenario: Scenario, outcome: Outcome) -> str:
     """The page of one. The outcome has its series. Raises NoLibraries."""
     figures = [
@@ -53,10 +63,7 @@ def page_of_summary(name: str, about: str, summary: tables.Summary) -> str:
 
 
 def _page(**words: Any) -> str:
-    try:
-        import jinja2
-    except ImportError:
-        raise NoLibraries(f"jinja2 is not installed: {INSTALL}") from None
+    jinja2 = check_libraries()
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     template = environment.from_string((Path(__file__).parent / TEMPLATE).read_text(encoding="utf-8"))
     text: str = template.render(**words)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +38,10 @@ class NoLibraries(Exception):
 
 def check_libraries() -> None:
     """Raises NoLibraries."""
-    if find_spec("matplotlib") is None:
-        raise NoLibraries(f"matplotlib is not installed: {INSTALL}")
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError:
+        raise NoLibraries(f"matplotlib is not installed: {INSTALL}") from None
 
 
 # ---------------------------------------------------------------- lines
