@@ -3,7 +3,7 @@
 
     standard output   a table of flows and of links, or of a sweep's points; with --json one JSON object for each run
     standard error    one line if something is wrong; on a terminal, a progress bar
-    --out DIR         outcome.json, series/*.csv, NAME.pcapng, drawings, report.html; of a sweep outcomes.jsonl, report
+    --out DIR         outcome.json, series/*.csv, pcapng, qlog, drawings, report.html; of a sweep outcomes.jsonl, report
     exit status       0; 1 if a run failed; 2 if it could not start
 
 It needs no privilege and touches no network. A scenario that names a control in Python runs that file.
@@ -107,6 +107,9 @@ def check(files: tuple[Path, ...]) -> int:
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="Where results go.")
 @click.option("--plot", is_flag=True, help="Draw it as PNG, SVG and one page of HTML.  [default DIR: NAME.out]")
 @click.option("--pcap", multiple=True, metavar="LINK", help="Record a link, or one way of it (a->b), in DIR.")
+@click.option(
+    "--trace", multiple=True, metavar="HOST", help="Trace its connections into DIR/HOST.qlog (docs/trace.md)."
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object for each run, in place of the table.")
 def run(
     *,
@@ -117,6 +120,7 @@ def run(
     out: Path | None,
     plot: bool,
     pcap: tuple[str, ...],
+    trace: tuple[str, ...],
     as_json: bool,
 ) -> int:
     """Run the scenario of FILE; with several seeds or values, a sweep of them all."""
@@ -133,14 +137,14 @@ def run(
         first = next(points(document, sets))
         if plot:
             html.check_libraries()
-        folder = out or (Path(f"{first.name}.out") if plot or pcap else None)
+        folder = out or (Path(f"{first.name}.out") if plot or pcap or trace else None)
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
         try:
             if number == 1:
-                return _run_one(first, folder, plot, pcap, as_json)
-            if pcap:
-                raise LabError("--pcap is about one run, not a sweep")
+                return _run_one(first, folder, plot, pcap, trace, as_json)
+            if pcap or trace:
+                raise LabError(f"{'--pcap' if pcap else '--trace'} is about one run, not a sweep")
             return _run_many(document, sets, seeds, number, jobs, first, folder, plot, as_json)
         except BrokenPipeError:
             silence_stdout()
@@ -150,7 +154,14 @@ def run(
 # ---------------------------------------------------------------- one
 
 
-def _run_one(scenario: Scenario, folder: Path | None, plot: bool, pcap: tuple[str, ...], as_json: bool) -> int:
+def _run_one(
+    scenario: Scenario,
+    folder: Path | None,
+    plot: bool,
+    pcap: tuple[str, ...],
+    trace: tuple[str, ...],
+    as_json: bool,
+) -> int:
     from ustack.sim import tables
     from ustack.sim.running import run as run_scenario
 
@@ -160,6 +171,7 @@ def _run_one(scenario: Scenario, folder: Path | None, plot: bool, pcap: tuple[st
                 scenario,
                 series=folder is not None,
                 captures=_captures(scenario, pcap, folder),
+                traces=_traces(scenario, trace, folder),
                 slices=SLICES,
                 progress=advance,
             )
@@ -190,6 +202,19 @@ def _captures(scenario: Scenario, pcap: tuple[str, ...], folder: Path | None) ->
         for way in by_name.get(word, (word,)):
             assert folder is not None
             found[way] = folder / f"{way.replace('->', '-to-')}.pcapng"
+    return found
+
+
+def _traces(scenario: Scenario, names: tuple[str, ...], folder: Path | None) -> dict[str, Path]:
+    from ustack.sim.values import nearest
+
+    hosts = [host.name for host in scenario.hosts]
+    found = {}
+    for name in names:
+        if name not in hosts:
+            raise LabError(f"--trace {name}: no host is called so{nearest(name, hosts)}: {', '.join(hosts[:8])}")
+        assert folder is not None
+        found[name] = folder / f"{name}.qlog"
     return found
 
 

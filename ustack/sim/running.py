@@ -15,12 +15,14 @@ from dataclasses import dataclass, field
 from os import PathLike
 from typing import Any
 
+from ustack.engine.trace import Trace
 from ustack.sim.building import DEFAULT_CC, build
 from ustack.sim.controls import load
 from ustack.sim.network import Network
 from ustack.sim.scenario import Scenario
 
 CELLS_MOST = 1 << 25  # of series: 256 MiB
+TRACE_RECORDS = 1 << 20  # of 64 bytes
 COLUMNS = 15  # of a flow, at most
 
 
@@ -82,10 +84,12 @@ def run(
     *,
     series: bool = False,
     captures: Mapping[str, str | PathLike[str]] | None = None,
+    traces: Mapping[str, str | PathLike[str]] | None = None,
     slices: int = 1,
     progress: Callable[[int], None] | None = None,
 ) -> Outcome:
-    """Run it. series: sample flows and hops.  captures: of hops by name, the pcapng files that record them.
+    """Run it. series: sample flows and hops.  captures: of hops by name, the pcapng files that record them.  traces: of
+    hosts by name, the files (docs/trace.md) of what happened to their connections, the latest TRACE_RECORDS of it.
 
     progress: called with 1 after each of so many slices of the duration; what happens does not depend on them.
 
@@ -96,10 +100,18 @@ def run(
         network = opened.enter_context(build(scenario))
         for name, path in (captures or {}).items():
             network.hops()[name].record(path)
+        begun = [(path, _trace(scenario, network, name)) for name, path in (traces or {}).items()]
         if series:
             network.sample(scenario.sample_ns, rows_max=_rows(scenario))
         ran_ns = _run(scenario, network, slices, progress)
+        for path, trace in begun:
+            trace.write(path)
         return _outcome(scenario, network, ran_ns, series)
+
+
+def _trace(scenario: Scenario, network: Network, host: str) -> Trace:
+    flows = sum(host in (flow.source, flow.sink) for flow in scenario.flows)
+    return network.stack(host).trace(connections=max(1, flows), capacity=TRACE_RECORDS)
 
 
 def _run(scenario: Scenario, network: Network, slices: int, progress: Callable[[int], None] | None) -> int:

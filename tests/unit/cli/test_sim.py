@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from ustack.cli import main
+from ustack.obs.tracefile import read
 
 TEXT = """\
 about = "Two & two <b>"
@@ -76,6 +77,14 @@ def test_out_has_outcome_series_and_captures(file: Path, capsys: pytest.CaptureF
 def test_one_way_may_be_captured_alone(file: Path) -> None:
     assert main(["sim", "run", "two.toml", "--pcap", "b->a"]) == 0
     assert sorted(path.name for path in (file.parent / "two.out").glob("*.pcapng")) == ["b-to-a.pcapng"]
+
+
+def test_a_hosts_connections_may_be_traced(file: Path) -> None:
+    assert main(["sim", "run", "two.toml", "--trace", "a"]) == 0
+    recorded = read(file.parent / "two.out" / "a.qlog")
+    assert len(recorded.connections) == 2
+    assert recorded.missed == 0
+    assert len(recorded.records) > 64 * 1000
 
 
 def test_plots_are_drawn_and_the_page_fetches_nothing(file: Path) -> None:
@@ -159,6 +168,8 @@ def test_check_says_what_is_there_or_wrong(file: Path, capsys: pytest.CaptureFix
         (["two.toml", "--set", "links.a-b.loss"], "'links.a-b.loss': KEY=VALUE is needed"),
         (["two.toml", "--set", "seed=0..99999", "--seeds", "200"], "20,000,000 runs: at most 10,000,000"),
         (["two.toml", "--pcap", "a-c"], "--pcap a-c: no link is called so (did you mean a-b?): a-b"),
+        (["two.toml", "--trace", "c"], "--trace c: no host is called so: a, b"),
+        (["two.toml", "--trace", "a", "--seeds", "2"], "--trace is about one run, not a sweep"),
         (["two.toml", "--pcap", "a-b", "--seeds", "2"], "--pcap is about one run, not a sweep"),
         (["two.toml", "--out", "two.toml"], "Invalid value for '--out'"),
         (["two.toml", "--seeds", "0"], "Invalid value for '--seeds'"),

@@ -21,7 +21,7 @@ EXAMPLES = ROOT / "examples"
 FILES = sorted(EXAMPLES.glob("*.toml"))
 GUIDE = ROOT / "docs" / "simulation.md"
 WITH_COMMANDS = (*FILES, EXAMPLES / "level.py", GUIDE, ROOT / "README.md")
-COMMAND = re.compile(r"^(?:#\s+|\s+)ustack (sim .*)$", re.MULTILINE)
+COMMAND = re.compile(r"^(?:#\s+|\s+)(?:\.venv/bin/)?ustack (sim [^#\n]*)(?:#.*)?$", re.MULTILINE)
 
 
 def outcome(name: str, *sets: str) -> Outcome:
