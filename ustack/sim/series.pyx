@@ -39,7 +39,7 @@ cdef uint64_t *new_row(column_t *column) noexcept nogil:
 cdef void take_flow(net_t *net, const flow_t *flow, uint64_t *row) noexcept nogil:
     cdef const tcp_t *tcp
     cdef const tcb_t *tcb
-    cdef uint32_t i
+    cdef uint32_t i, unacknowledged
     for i in range(FLOW_COLUMNS):
         row[i] = 0
     row[<int>FLOW_RECEIVED] = flow.received
@@ -55,8 +55,9 @@ cdef void take_flow(net_t *net, const flow_t *flow, uint64_t *row) noexcept nogi
     row[<int>FLOW_SRTT] = tcb.srtt_us
     row[<int>FLOW_RTO] = rtt_rto_ns(tcp, tcb) // 1000
     row[<int>FLOW_PACING] = flight_raw(tcp, tcb).pacer.rate * 8 if tcb.flight else 0
-    if seq_diff(tcb.snd_end, tcb.snd_una) > 0:
-        row[<int>FLOW_ACKED] = flow.queued - <uint32_t>(tcb.snd_end - tcb.snd_una)
+    unacknowledged = tcb.snd_end - tcb.snd_una
+    if seq_diff(tcb.snd_end, tcb.snd_una) > 0:                      # (a SYN is no byte of the flow's)
+        row[<int>FLOW_ACKED] = flow.queued - unacknowledged if flow.queued > unacknowledged else 0
     row[<int>FLOW_STATE] = tcb.state
 
 

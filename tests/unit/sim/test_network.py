@@ -379,6 +379,8 @@ def test_series_have_a_row_for_each_interval() -> None:
     assert flow["received_bytes"][-1] == 1_000_000
     assert flow["acked_bytes"][-1] == 1_000_000
     assert list(flow["received_bytes"]) == sorted(flow["received_bytes"])
+    assert list(flow["acked_bytes"]) == sorted(flow["acked_bytes"])
+    assert all(acked <= received for acked, received in zip(flow["acked_bytes"], flow["received_bytes"], strict=True))
     assert max(flow["cwnd"]) > 10 * 1448
     assert max(flow["flight"]) <= max(flow["cwnd"]) + 1448
     assert 20_000 <= max(flow["srtt_us"]) < 500_000
