@@ -43,12 +43,13 @@ REQUEST = f"GET /512.bin HTTP/1.1\r\nHost: {ADDRESS}\r\n\r\n".encode()
 
 @dataclass(frozen=True)
 class Case:
-    """One way to ask. offload False: both sides compute checksums in software."""
+    """One way to ask. offload False: both sides compute checksums in software. traced: all connections are."""
 
     name: str
     title: str
     connections: int
     offload: bool = True
+    traced: bool = False
 
 
 CASES = (
@@ -58,10 +59,11 @@ CASES = (
     Case("many", "20,000 connections in turn", 20_000),
 )
 # Only by name: a million connections take 1.2 GB and some seconds to open. Memory is what they cost: compare them with
-# a hundred in the same run.
+# a hundred in the same run. Traced ones are for comparing with the burst.
 CASES_BY_NAME = (
     Case("hundred", "100 connections in turn", 100),
     Case("million", "1,000,000 connections in turn", 1_000_000),
+    Case("traced", "64 connections, bursts of 64 requests, all traced", 64, traced=True),
 )
 
 
@@ -100,6 +102,7 @@ class Bench:
                     max_connections=max(65536, 2 * case.connections),
                 )
             )
+            self.trace = self.engine.trace(connections=case.connections) if case.traced else None
             self.engine.listen(80, application=server, backlog=max(128, case.connections))
             self.link.exchange(self.engine, 2 * case.connections)
             if not FILE_BYTES < self.link.response_bytes < 2 * FILE_BYTES:
@@ -193,7 +196,7 @@ def show(console: Console, costs: Sequence[Cost]) -> None:
     "names",
     multiple=True,
     type=click.Choice([case.name for case in (*CASES, *CASES_BY_NAME)]),
-    help="[default: all but hundred and million]",
+    help="[default: all but hundred, million and traced]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 def main(*, runs: int, requests: int, names: tuple[str, ...], as_json: bool) -> None:

@@ -13,7 +13,7 @@ from ustack.obs.recorded import Recorded
 from ustack.tcp.tracing import CAUSES, EVENTS, FIELDS, FORMAT
 
 AT = {name: number for number, name in enumerate(FIELDS)}
-NO_THRESHOLD = 2**32 - 1  # ssthresh before the first loss: not drawn
+NO_THRESHOLD = 1 << 30  # ssthresh is beyond it before the first loss, and not drawn
 SECOND_NS = 1e9
 COLOURS = {"fast": "tab:orange", "rack": "tab:purple", "probe": "tab:olive", "rto": "tab:red", "size": "tab:brown"}
 
@@ -47,11 +47,16 @@ def plot(recorded: Recorded, number: int, path: Path) -> None:
     figure.savefig(path)
 
 
+def thresholds(rows: list[tuple[Any, ...]]) -> list[float]:
+    """ssthresh of each record, not a number where there has been no loss yet."""
+    found = (row[AT["ssthresh"]] for row in rows)
+    return [limit if limit < NO_THRESHOLD else float("nan") for limit in found]
+
+
 def _draw_windows(axes: Any, times: list[float], rows: list[tuple[Any, ...]]) -> None:
     axes.step(times, [row[AT["cwnd"]] for row in rows], where="post", label="cwnd")
     axes.step(times, [row[AT["flight"]] for row in rows], where="post", label="in flight", linewidth=0.7)
-    limits = [row[AT["ssthresh"]] if row[AT["ssthresh"]] != NO_THRESHOLD else float("nan") for row in rows]
-    axes.step(times, limits, where="post", label="ssthresh", linestyle="--")
+    axes.step(times, thresholds(rows), where="post", label="ssthresh", linestyle="--")
     axes.set_ylabel("bytes")
     axes.legend(loc="upper right")
 

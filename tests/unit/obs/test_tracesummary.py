@@ -2,6 +2,7 @@
 """What a trace comes to: counted by hand from few records, and from a connection that was simulated."""
 
 import struct
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from click.testing import CliRunner
 from ustack.cli.trace import trace as command
 from ustack.obs.recorded import Recorded
 from ustack.obs.tracefile import read, write
-from ustack.obs.traceplot import plot
+from ustack.obs.traceplot import plot, rows_of, thresholds
 from ustack.obs.tracesummary import summaries
 from ustack.tcp.tracing import CAUSES, EVENTS, FIELDS, FORMAT
 from ustack.testing.pair import Pair
@@ -121,6 +122,15 @@ def test_the_command_draws(file: Path, tmp_path: Path) -> None:
     done = CliRunner().invoke(command, [str(file), "--plot", str(tmp_path / "out.svg")])
     assert done.exit_code == 0, done.output
     assert "<svg" in (tmp_path / "out.svg").read_text()
+
+
+def test_a_threshold_before_the_first_loss_is_not_drawn(file: Path) -> None:
+    """It would make the windows a line at the bottom."""
+    rows = rows_of(read(file), 1)
+    limits = thresholds(rows)
+    assert isnan(limits[0])
+    lost = next(at for at, row in enumerate(rows) if row[FIELDS.index("event")] == EVENT["recovery"])
+    assert 0 < limits[lost] < 1_000_000
 
 
 def test_a_connection_that_is_not_there_is_not_drawn(file: Path, tmp_path: Path) -> None:
