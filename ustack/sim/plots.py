@@ -25,6 +25,7 @@ WIDTH_INCHES, HEIGHT_INCHES = 8.0, 2.7
 POINTS_MOST = 400  # of a line: more than a screen shows
 BINS = 120  # of goodput
 NAMED_MOST = 8  # in a legend
+LEGEND_COLUMNS = 4
 HOPS_MOST = 4
 NO_THRESHOLD = 1 << 30  # a slow start threshold that was never set is beyond it
 DPI = 110
@@ -184,7 +185,14 @@ def figure_of(outcome: Outcome, kinds: Sequence[str], title: str = "") -> Any:
             axes.spines[side].set_visible(False)
         handles, _ = axes.get_legend_handles_labels()
         if handles and (number == 0 or kind == "queue"):
-            axes.legend(loc="upper right", fontsize=8, frameon=False, labelcolor=INK, ncols=2)
+            axes.legend(
+                loc="lower right",
+                bbox_to_anchor=(1, 1),
+                fontsize=8,
+                frameon=False,
+                labelcolor=INK,
+                ncols=LEGEND_COLUMNS,
+            )
     every[0].set_title(title or outcome.name, fontsize=9, loc="left")
     every[-1].set_xlabel("time, s")
     return figure

@@ -105,6 +105,7 @@ def test_plots_are_drawn_and_the_page_fetches_nothing(file: Path) -> None:
 def test_a_sweep_has_a_row_for_each_point_and_a_line_for_each_run(
     file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    pytest.importorskip("matplotlib")
     words = [
         "--seeds",
         "2",
