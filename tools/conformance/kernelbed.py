@@ -27,7 +27,8 @@ import select
 import socket
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar, cast
 
@@ -43,8 +44,13 @@ from ustack.testing.testbed import PEER_ADDRESS, PEER_MAC, SECOND, STACK_ADDRESS
 TUNSETIFF = 0x400454CA
 IFF_TAP = 0x0002
 IFF_NO_PI = 0x1000
+IFF_VNET_HDR = 0x4000
+TUNSETOFFLOAD = 0x400454D0
+TUN_F_CSUM_AND_TSO4 = 0x01 | 0x02
+VNET_HEADER = struct.Struct("=BBHHHH")
+"""linux/virtio_net.h: flags, gso_type, hdr_len, gso_size, csum_start, csum_offset."""
 IFNAME = "tap0"
-FRAME_MAX = 65536
+FRAME_MAX = 70_000
 STATES = {
     "01": "ESTABLISHED", "02": "SYN-SENT", "03": "SYN-RECEIVED", "04": "FIN-WAIT-1", "05": "FIN-WAIT-2",
     "06": "TIME-WAIT", "07": "CLOSED", "08": "CLOSE-WAIT", "09": "LAST-ACK", "0A": "LISTEN", "0B": "CLOSING",
@@ -128,12 +134,12 @@ class KernelStack:
         made.setblocking(False)
         return made
 
-    def listen(self, port: int) -> KernelListener:
+    def listen(self, port: int, *, backlog: int = 16) -> KernelListener:
         """On every address."""
         made = self._socket()
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         made.bind(("0.0.0.0", port))
-        made.listen(16)
+        made.listen(backlog)
         self._listeners.append(KernelListener(made))
         return self._listeners[-1]
 
@@ -183,14 +189,20 @@ def _place(text: str) -> tuple[str, int]:
 class KernelTestbed:
     """What Testbed is for ours: frames in and out, sorted to the peers, and time that passes."""
 
-    def __init__(self) -> None:
-        """Make the namespace, the device in it, and the kernel's address on that."""
-        self._device, self._home, self._table, self.stack_mac = in_thread(_make)
+    def __init__(self, *, segments: bool = False, settings: Mapping[str, object] | None = None) -> None:
+        """Make the namespace, the device in it, and the kernel's address on that.
+
+        segments: the device takes super-frames, and checksums that are not filled in. settings: net.ipv4.NAME.
+        """
+        self._device, self._home, self._table, self.stack_mac = in_thread(lambda: _make(segments, settings or {}))
+        self._header_bytes = VNET_HEADER.size if segments else 0
         self.stack_address = STACK_ADDRESS
         self.stack = KernelStack(self._home, self._table)
         self.peers: dict[tuple[str, int], Taker] = {}
         self.answers_arp_for = {PEER_ADDRESS}
         self.frames: list[bytes] = []
+        self.gso_sizes: list[int] = []
+        """Of each frame: what the device would cut it into; 0: it is a segment."""
         self.icmp: list[bytes] = []
         self.strays: list[Segment] = []
 
@@ -203,9 +215,12 @@ class KernelTestbed:
 
     def inject(self, frame: bytes, *, pump: bool = True) -> None:
         """Send a frame to the kernel."""
-        os.write(self._device, frame)
+        self._write(frame)
         if pump:
             self.pump()
+
+    def _write(self, frame: bytes) -> None:
+        os.write(self._device, bytes(self._header_bytes) + frame)
 
     def pump(self) -> int:
         """Sort what is there to the peers; how many frames."""
@@ -216,20 +231,22 @@ class KernelTestbed:
             except BlockingIOError:
                 return count
             count += 1
-            self._sort(frame)
+            gso_size = VNET_HEADER.unpack_from(frame)[3] if self._header_bytes else 0
+            self._sort(frame[self._header_bytes :], gso_size)
 
-    def _sort(self, frame: bytes) -> None:
+    def _sort(self, frame: bytes, gso_size: int) -> None:
         if frame[12:14] == b"\x08\x06":
             self._answer_arp(frame)
             return
         if frame[12:14] != b"\x08\x00":
             return  # IPv6 looks for its neighbours
         self.frames.append(frame)
+        self.gso_sizes.append(gso_size)
         segment = parse_frame(frame)
         if segment is None:
             self.icmp.append(frame[14:])
             return
-        assert segment.checksum_ok, f"the kernel sent a bad checksum: {segment}"
+        assert segment.checksum_ok or self._header_bytes, f"the kernel sent a bad checksum: {segment}"
         peer = self.peers.get((segment.dst, segment.dport))
         if peer is None or not peer.take(segment):
             self.strays.append(segment)
@@ -238,8 +255,7 @@ class KernelTestbed:
         target = ipv4_text(frame[38:42])
         if frame[20:22] != b"\x00\x01" or target not in self.answers_arp_for:
             return
-        os.write(
-            self._device,
+        self._write(
             build_arp(
                 operation=2,
                 sender_mac=PEER_MAC,
@@ -265,6 +281,15 @@ class KernelTestbed:
             waiting.poll(left_ms)
             self.pump()
         return self.now_ns - start
+
+    def advance(self, duration_ns: int) -> None:
+        """Let time pass."""
+        end = self.now_ns + duration_ns
+        waiting = select.poll()
+        waiting.register(self._device, select.POLLIN)
+        while (left_ns := end - self.now_ns) > 0:
+            waiting.poll(-(-left_ns // 1_000_000))
+            self.pump()
 
     # ------------------------------------------------------------ the rest of the face
 
@@ -296,12 +321,17 @@ class KernelTestbed:
         self.close()
 
 
-def _make() -> tuple[int, int, int, str]:
+def _make(segments: bool, settings: Mapping[str, object]) -> tuple[int, int, int, str]:
     """In a thread that ends afterwards: (device, namespace, its /proc/net/tcp, the device's station address)."""
     libc.unshare_net()
     home = os.open(OWN, os.O_RDONLY | os.O_CLOEXEC)
     device = os.open("/dev/net/tun", os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
-    fcntl.ioctl(device, TUNSETIFF, struct.pack("16sH22x", IFNAME.encode(), IFF_TAP | IFF_NO_PI))
+    flags = IFF_TAP | IFF_NO_PI | (IFF_VNET_HDR if segments else 0)
+    fcntl.ioctl(device, TUNSETIFF, struct.pack("16sH22x", IFNAME.encode(), flags))
+    if segments:
+        fcntl.ioctl(device, TUNSETOFFLOAD, TUN_F_CSUM_AND_TSO4)
+    for setting, value in settings.items():
+        Path(f"/proc/sys/net/ipv4/{setting}").write_text(str(value))
     with netlink(None) as ip:
         [index] = ip.link_lookup(ifname=IFNAME)
         ip.addr("add", index=index, address=STACK_ADDRESS, prefixlen=24)

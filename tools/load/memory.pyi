@@ -22,6 +22,7 @@ class MemoryWorld:
         step_ns: int = 0,
         measures: bool = False,
         seed: int = 1,
+        profile: str = "rfc",
         client: dict[str, int] | None = None,
         **config: int,
     ) -> None: ...

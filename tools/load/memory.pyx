@@ -107,14 +107,15 @@ cdef bint round_trip(world_t *world, load_t *load, uint64_t until_ns) noexcept n
 
 
 cdef class MemoryWorld:
-    """MemoryWorld(server, *, sources=None, step_ns=0, measures=False, seed=1, client=None, **config)
+    """MemoryWorld(server, *, sources=None, step_ns=0, measures=False, seed=1, profile='rfc', client=None,
+**config)
 --
 
     Two stacks: `server` (an Application, such as HttpServer) listens on port 80 of SERVER; run() takes the client.
     None: who uses it listens on `server_stack` as he likes.
 
     sources: more addresses for the client's stack. step_ns: virtual time. measures: read the processor's clock around
-    each turn. client: settings of the client's stack alone; config: of both.
+    each turn. profile, client: the client's stack's alone, settings by name; config: of both.
     """
 
     SERVER = "198.18.0.2"
@@ -126,7 +127,8 @@ cdef class MemoryWorld:
     cdef list links
 
     def __init__(self, server: Application | None, *, sources: str | None = None, step_ns: int = 0,
-                 measures: bool = False, seed: int = 1, client: dict[str, int] | None = None, **config: int) -> None:
+                 measures: bool = False, seed: int = 1, profile: str = "rfc",
+                 client: dict[str, int] | None = None, **config: int) -> None:
         cdef MemoryLink ours, theirs
         cdef Engine engine
         self.world.step_ns = <uint64_t>whole("step_ns", step_ns, 0, INT64_MAX)
@@ -137,7 +139,7 @@ cdef class MemoryWorld:
                        held_frames=RING_SLOTS, ring_bytes=RING_BYTES)
             for mac in ("02:00:00:00:00:01", "02:00:00:00:00:02")]
         ours, theirs = self.links
-        more = {} if sources is None else {"sources": sources}
+        more = {"profile": profile} if sources is None else {"profile": profile, "sources": sources}
         self.client_stack = Stack(ours, self.CLIENT + "/15", seed=2 * seed, now_ns=self.world.now_ns,
                                   **more, **config, **(client or {}))
         self.server_stack = Stack(theirs, self.SERVER + "/15", seed=2 * seed + 1, now_ns=self.world.now_ns, **config)

@@ -19,6 +19,7 @@ class Stack(Engine):
         *,
         sources: str | None = None,
         cc: str = "cubic",
+        profile: str = "rfc",
         seed: int | None = None,
         now_ns: int | None = None,
         **config: int,

@@ -63,8 +63,8 @@ cdef inline bint is_closing(const tcb_t *conn) noexcept nogil:
 
 
 cdef class Stack(Engine):
-    """Stack(link, address='198.18.0.2/24', gateway=None, *, sources=None, cc='cubic', seed=None, now_ns=None,
-**config)
+    """Stack(link, address='198.18.0.2/24', gateway=None, *, sources=None, cc='cubic', profile='rfc', seed=None,
+now_ns=None, **config)
 --
 
     A TCP/IP stack on one link.
@@ -73,7 +73,9 @@ cdef class Stack(Engine):
     hop for everything off that prefix; None: on-link only. sources: more addresses of ours in that prefix
     ("198.18.1.0-198.18.4.255, 198.18.0.9"), which are answered for as the first one is; where there are any, connect()
     takes its local address from them, in turn. cc: the congestion control of its
-    connections, by name (ustack.tcp.cc.registry.names() has them). seed: makes ISNs, ports and hashes repeatable; None:
+    connections, by name (ustack.tcp.cc.registry.names() has them). profile: defaults of settings, by name: "rfc", or
+    "linux", which does what the kernel's TCP does where the RFCs leave it open (ustack.engine.profiles has the tables).
+    seed: makes ISNs, ports and hashes repeatable; None:
     from the system. now_ns: a start time, and with it a manual clock. config: settings by name, whole numbers:
     Stack.settings() has each with its default and bounds, `ustack info --settings` prints them. Raises ValueError for
     bad arguments, MemoryError.
@@ -86,9 +88,9 @@ cdef class Stack(Engine):
         self.sockets = SocketApplication(self)
 
     def __init__(self, link: Link, address: str = "198.18.0.2/24", gateway: str | None = None, *,
-                 sources: str | None = None, cc: str = "cubic", seed: int | None = None, now_ns: int | None = None,
-                 **config: int) -> None:
-        Engine.__init__(self, link, address, gateway, seed, now_ns, config, cc, sources)
+                 sources: str | None = None, cc: str = "cubic", profile: str = "rfc", seed: int | None = None,
+                 now_ns: int | None = None, **config: int) -> None:
+        Engine.__init__(self, link, address, gateway, seed, now_ns, config, cc, sources, profile)
 
     def listen(self, port: int, *, address: str | None = None, backlog: int = 128,
                application: Application | None = None, cc: str | None = None) -> Listener:

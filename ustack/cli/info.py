@@ -14,6 +14,7 @@ from ustack import __version__
 from ustack.cli.amounts import amount
 from ustack.cli.serve_options import kernel_strategies
 from ustack.cli.tables import print_rows
+from ustack.engine.profiles import PROFILES
 from ustack.lab import ingress
 from ustack.obs import info as compiled
 
@@ -33,6 +34,7 @@ def collect() -> dict[str, Any]:
         "links": {name: not reason for name, reason in found.items()},
         "unavailable": {name: reason for name, reason in found.items() if reason},
         "congestion_controls": list(names()),
+        "profiles": list(PROFILES),
         "kernel_strategies": list(kernel_strategies()),
         **record_sizes(),
     }
@@ -42,17 +44,37 @@ def _print_settings(as_json: bool) -> None:
     from ustack.engine.settings import settings
 
     rows = list(settings().values())
+    others = {profile: table for profile, table in PROFILES.items() if table}
     if as_json:
-        click.echo(json.dumps([row._asdict() for row in rows], indent=2))
+        named = [{**row._asdict(), "profiles": _of_profiles(row.name)} for row in rows]
+        click.echo(json.dumps(named, indent=2))
         return
     cells = [
-        (row.name, *(amount(row.name, value) for value in (row.default, row.low, row.high)), row.text) for row in rows
+        (
+            row.name,
+            amount(row.name, row.default),
+            *(amount(row.name, table[row.name]) if row.name in table else "" for table in others.values()),
+            amount(row.name, row.low),
+            amount(row.name, row.high),
+            row.text,
+        )
+        for row in rows
     ]
-    print_rows(("setting", "default", "from", "to", "what it is"), cells)
+    print_rows(("setting", "default", *others, "from", "to", "what it is"), cells)
+
+
+def _of_profiles(name: str) -> dict[str, int]:
+    """What the profiles say of one setting, those that say something."""
+    return {profile: table[name] for profile, table in PROFILES.items() if name in table}
 
 
 @click.command()
-@click.option("--settings", "only_settings", is_flag=True, help="Every setting of a stack: default, bounds, meaning.")
+@click.option(
+    "--settings",
+    "only_settings",
+    is_flag=True,
+    help="Every setting of a stack: default, a profile's, bounds, meaning.",
+)
 @click.option("--json", "as_json", is_flag=True, help="With --settings: JSON, with plain numbers.")
 def info(only_settings: bool, as_json: bool) -> None:
     """Print version, build, link capabilities and record sizes as one JSON object.

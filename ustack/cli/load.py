@@ -22,8 +22,9 @@ import click
 from ustack.cli.amounts import read_settings
 from ustack.cli.live import Line, say
 from ustack.cli.load_options import MEMORY, Checked, Options, check, seed_of_boot
-from ustack.cli.serve_options import DEFAULT_CC
+from ustack.cli.serve_options import DEFAULT_CC, DEFAULT_PROFILE
 from ustack.cli.signals import Interrupted, StopSignals, ending
+from ustack.engine.profiles import PROFILES
 from ustack.lab import LabError, Made, privilege
 from ustack.lab.keeper import Keeper
 
@@ -95,6 +96,13 @@ FILE = click.Path(path_type=Path)
 @click.option("--user", metavar="NAME[:GROUP]", help="Whom to run as.  [default: who owns this directory, or nobody]")
 @click.option("--cc", metavar="NAME", default=DEFAULT_CC, show_default=True, help="The congestion control.")
 @click.option(
+    "--profile",
+    type=click.Choice(list(PROFILES)),
+    default=DEFAULT_PROFILE,
+    show_default=True,
+    help="Defaults of the settings: what the RFCs say, or what Linux does.",
+)
+@click.option(
     "--set",
     "settings",
     callback=read_settings,
@@ -139,6 +147,7 @@ def _on_link(options: Options, checked: Checked, lab: Made, signals: StopSignals
                 options.gateway,
                 sources=options.sources,
                 cc=options.cc,
+                profile=options.profile,
                 seed=seed_of_boot(lab.address) if options.seed is None else options.seed,
                 **checked.settings,
             )
@@ -174,7 +183,9 @@ def _in_memory(options: Options, checked: Checked, signals: StopSignals) -> int:
             server = resources.enter_context(HttpServer(options.behind_colon))
             seed = checked.load.seed
             world = resources.enter_context(
-                MemoryWorld(server, sources=options.sources, seed=seed, client=checked.settings)
+                MemoryWorld(
+                    server, sources=options.sources, seed=seed, profile=options.profile, client=checked.settings
+                )
             )
         except OSError as error:
             raise LabError(f"cannot load: {error.strerror or error}") from error

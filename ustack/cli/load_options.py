@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ustack.cli import quantities
-from ustack.cli.serve_options import DEFAULT_CC
+from ustack.cli.serve_options import DEFAULT_CC, DEFAULT_PROFILE
 from ustack.lab import LabError, Plan, privilege
 from ustack.lab.making import check as check_plan
 from ustack.lab.making import needs, neighbour_of
@@ -65,6 +65,7 @@ class Options:
     ring: int | None = None
     user: str | None = None
     cc: str = DEFAULT_CC
+    profile: str = DEFAULT_PROFILE
     settings: tuple[tuple[str, int], ...] = ()
 
     @property

@@ -42,6 +42,7 @@ from ustack.cli.serve_options import (
     DEFAULT_ADDRESS,
     DEFAULT_CC,
     DEFAULT_LISTEN,
+    DEFAULT_PROFILE,
     LINGER_S,
     OWN_STACK,
     STANDARD_OUTPUT,
@@ -52,6 +53,7 @@ from ustack.cli.serve_options import (
 )
 from ustack.cli.serving import Served, announce, become_unprivileged, finish, loop, plain_errors
 from ustack.cli.signals import Interrupted, StopSignals, ending
+from ustack.engine.profiles import PROFILES
 from ustack.lab import LabError, Made, links
 from ustack.lab.keeper import DIRECTORY, LOG, Keeper
 from ustack.lab.links import End
@@ -166,6 +168,13 @@ class NamedPath(click.Path):
 )
 @click.option("--cc", metavar="NAME", default=DEFAULT_CC, show_default=True, help="The congestion control.")
 @click.option(
+    "--profile",
+    type=click.Choice(list(PROFILES)),
+    default=DEFAULT_PROFILE,
+    show_default=True,
+    help="Defaults of the settings: what the RFCs say, or what Linux does.",
+)
+@click.option(
     "--set",
     "settings",
     callback=read_settings,
@@ -250,7 +259,15 @@ def _open(options: Options, keeper: Keeper, resources: ExitStack) -> Served:
     recording = None if options.trace is None else _open_recording(options.trace, resources)
     # By its descriptor: the user that this process becomes may not be able to walk to it by name.
     server = resources.enter_context(HttpServer(f"/proc/self/fd/{files.directory}", access_log=files.log))
-    stack = Stack(link, options.address, options.gateway, sources=None, cc=options.cc, **dict(options.settings))
+    stack = Stack(
+        link,
+        options.address,
+        options.gateway,
+        sources=None,
+        cc=options.cc,
+        profile=options.profile,
+        **dict(options.settings),
+    )
     resources.callback(stack.close, linger=0.0)
     if recording is not None:
         recording.begin(stack, options.trace_connections)

@@ -23,6 +23,7 @@ STANDARD_OUTPUT = Path("-")
 DEFAULT_ADDRESS = "198.18.0.2/24"
 DEFAULT_PEER_ADDRESS = "198.18.0.1/24"
 DEFAULT_CC = "cubic"
+DEFAULT_PROFILE = "rfc"
 OWN_STACK = "ustack"
 KERNEL = "kernel"
 PROCESSES = "processes"  # one for each connection
@@ -54,6 +55,7 @@ class Options:
     linger: float = LINGER_S
     user: str | None = None
     cc: str = DEFAULT_CC
+    profile: str = DEFAULT_PROFILE
     settings: tuple[tuple[str, int], ...] = ()
     stack: str = OWN_STACK
     listen: str | None = None
@@ -136,6 +138,7 @@ LINK_OPTIONS: dict[str, Any] = {
     "trace_connections": TRACE_CONNECTIONS,
     "ring": None,
     "busy_poll": "auto",
+    "profile": DEFAULT_PROFILE,
     "settings": (),
 }
 

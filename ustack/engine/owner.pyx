@@ -72,7 +72,7 @@ cdef class Engine(Transport):
         self.waker = Waker()
 
     def __init__(self, Link link not None, str address not None, str gateway, object seed, object now_ns,
-                 dict config not None, object cc="cubic", str sources=None):
+                 dict config not None, object cc="cubic", str sources=None, object profile="rfc"):
         cdef ip_config_t ip_config
         cdef tcp_config_t tcp_config
         cdef uint64_t seed_word, start_ns
@@ -85,7 +85,7 @@ cdef class Engine(Transport):
         use.ends_in_child = True
         ip_config_defaults(&ip_config)
         configure_addresses(&ip_config, address, gateway, sources)
-        configure_all(&ip_config, &tcp_config, config)
+        configure_all(&ip_config, &tcp_config, profile, config)
         self.manual_clock = now_ns is not None
         start_ns = whole("now_ns", now_ns, 0, UINT64_MAX) if self.manual_clock else clock_monotonic_ns()
         if seed is None:

@@ -2,8 +2,8 @@
 """Settings of a Stack by name: Stack(link, "198.18.0.2/24", mss=1400, keepalive_idle_ns=60_000_000_000).
 
 One table says everything about a setting: its field, its bounds, what it is for. The default is the field's own, from
-tcp_config_defaults and ip_config_defaults. `settings()` gives the table to Python, help("ustack.engine.settings")
-prints it.
+tcp_config_defaults and ip_config_defaults; a profile (engine/profiles) has others for some. `settings()` gives the
+table to Python, help("ustack.engine.settings") prints it.
 
 To add a setting: a field in tcp_config_t or ip_config_t, its default in *_config_defaults, a line in fill_table().
 """
@@ -14,6 +14,8 @@ from ustack.ip.layer cimport ip_config_defaults
 from ustack.tcp.records.configuration cimport tcp_config_defaults
 
 from typing import NamedTuple
+
+from ustack.engine.profiles import profile_settings
 
 
 class Setting(NamedTuple):
@@ -113,6 +115,8 @@ cdef void fill_table() except *:
         "bytes that a connection holds for its application: its receive window at first, and for good if it is set")
     tcp("rcv_buffer_max_bytes", &TCP.rcv_buffer_max_bytes, sizeof(TCP.rcv_buffer_max_bytes), 1, 1 << 29,
         "largest receive window of a connection whose peer fills it; window scaling is offered for it")
+    tcp("whole_first_window", &TCP.whole_first_window, sizeof(TCP.whole_first_window), 0, 1,
+        "the window of our SYNs and SYN-ACKs is rcv_buffer_bytes 0 as they are, 1 rounded down to whole segments")
     tcp("rx_memory_bytes", &TCP.rx_memory_bytes, sizeof(TCP.rx_memory_bytes), 1, 0xFFFFFFFF,
         "bytes that all connections hold together for their applications")
     tcp("snd_queue_bytes", &TCP.snd_queue_bytes, sizeof(TCP.snd_queue_bytes), 1, 1 << 30,
@@ -129,6 +133,8 @@ cdef void fill_table() except *:
         "packet that any path is believed to carry, headers included: where mtu_probing begins")
     tcp("cc_records", &TCP.cc_records, sizeof(TCP.cc_records), 0, INDEX_MAX,
         "records of one congestion control (cubic: 192 bytes); a connection that gets none has newreno")
+    tcp("push_frames", &TCP.push_frames, sizeof(TCP.push_frames), 0, 1,
+        "PSH ends 0 what is queued, 1 each frame of several segments as well, where the link segments")
     tcp("pacing", &TCP.pacing, sizeof(TCP.pacing), 0, 2,
         "a window is spread over its round trip: 0 never, 1 in a slow start that bursts, 2 always (bbr has its rate)")
     tcp("extra_records", &TCP.extra_records, sizeof(TCP.extra_records), 0, INDEX_MAX,
@@ -141,11 +147,15 @@ cdef void fill_table() except *:
     tcp("rto_initial_ns", &TCP.rto_initial_ns, sizeof(TCP.rto_initial_ns), MS, DAY_NS,
         "retransmission timeout before the first measurement (RFC 6298)")
     tcp("rto_min_ns", &TCP.rto_min_ns, sizeof(TCP.rto_min_ns), MS, DAY_NS, "smallest retransmission timeout")
+    tcp("rto_variance_min_ns", &TCP.rto_variance_min_ns, sizeof(TCP.rto_variance_min_ns), 0, DAY_NS,
+        "least time from SRTT to the retransmission timeout (G of RFC 6298), beside rto_min_ns for the whole")
     tcp("tail_probe_min_ns", &TCP.tail_probe_min_ns, sizeof(TCP.tail_probe_min_ns), 0, DAY_NS,
         "shortest silence before a tail loss probe (RFC 8985), however short the round trip")
     tcp("rto_max_ns", &TCP.rto_max_ns, sizeof(TCP.rto_max_ns), MS, DAY_NS, "largest retransmission timeout")
     tcp("delayed_ack_ns", &TCP.delayed_ack_ns, sizeof(TCP.delayed_ack_ns), 0, 499999999,
         "how long an ACK may wait for company (RFC 9293 MUST-40: less than 0.5 s)")
+    tcp("quick_acks", &TCP.quick_acks, sizeof(TCP.quick_acks), 0, 255,
+        "so many of a connection's first ACKs do not wait for company, as long as we have sent no data")
     tcp("msl_ns", &TCP.msl_ns, sizeof(TCP.msl_ns), 0, DAY_NS, "maximum segment lifetime: TIME-WAIT lasts twice this")
     tcp("user_timeout_ns", &TCP.user_timeout_ns, sizeof(TCP.user_timeout_ns), MS, 5 * DAY_NS,
         "a connection ends when its data is not acknowledged for this long (R2)")
@@ -167,12 +177,20 @@ cdef void fill_table() except *:
         "time between two keep-alive probes")
     tcp("keepalive_probes", &TCP.keepalive_probes, sizeof(TCP.keepalive_probes), 1, 255,
         "keep-alive probes without an answer that end a connection")
+    tcp("window_probe_bytes", &TCP.window_probe_bytes, sizeof(TCP.window_probe_bytes), 0, 1,
+        "what probes a closed window: 1 the next byte, 0 none, one before SND.UNA, as a keep-alive")
     tcp("holder_bytes_per_second", &TCP.holder_bytes_per_second, sizeof(TCP.holder_bytes_per_second), 0, 1 << 20,
         "a peer that takes less of what waits for it is reset when 7/8 of max_connections are there; 0: never")
     tcp("holder_interval_ns", &TCP.holder_interval_ns, sizeof(TCP.holder_interval_ns), MS, DAY_NS,
         "time over which holder_bytes_per_second is measured")
     tcp("challenge_acks_per_second", &TCP.challenge_acks_per_second, sizeof(TCP.challenge_acks_per_second), 1, 1 << 24,
         "challenge ACKs (RFC 5961) per second for all peers, on the average; one peer may have an eighth")
+    tcp("corrective_interval_ns", &TCP.corrective_interval_ns, sizeof(TCP.corrective_interval_ns), 0, 60000 * MS,
+        "least time between two corrective or challenge ACKs of one connection, which has a tick of 17 ms; 0: none")
+    tcp("probe_answers_limited", &TCP.probe_answers_limited, sizeof(TCP.probe_answers_limited), 0, 1,
+        "corrective_interval_ns holds for answers to keep-alives and window probes without data, too")
+    tcp("backlog_extra", &TCP.backlog_extra, sizeof(TCP.backlog_extra), 0, 1 << 16,
+        "connections that wait for the application beyond the backlog that listen() was given")
     # Switches and header fields.
     tcp("ttl", &TCP.ttl, sizeof(TCP.ttl), 1, 255, "time to live of every packet")
     tcp("timestamps", &TCP.timestamps, sizeof(TCP.timestamps), 0, 1, "offer and accept timestamps (RFC 7323)")
@@ -196,7 +214,9 @@ cdef void fill_table() except *:
     ip("neighbour_limit", &IP.neighbour_limit, sizeof(IP.neighbour_limit), 2, 65534, "neighbours that are remembered")
 
 
-cdef void configure_all(ip_config_t *ip_config, tcp_config_t *tcp_config, dict config) except *:
+cdef void configure_all(ip_config_t *ip_config, tcp_config_t *tcp_config, object profile, dict config) except *:
+    for name, value in profile_settings(profile).items():
+        configure(ip_config, tcp_config, name, value)
     for name, value in config.items():
         configure(ip_config, tcp_config, name, value)
     settle_window(tcp_config, "rcv_buffer_bytes" in config, "rcv_buffer_max_bytes" in config)

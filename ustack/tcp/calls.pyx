@@ -65,7 +65,7 @@ cdef int tcp_listen(tcp_t *tcp, const ip_addr_t *laddr, uint16_t lport, uint16_t
             tcp.listeners[i].lport = lport
             tcp.listeners[i].app = app
             tcp.listeners[i].cc = tcp.config.cc
-            tcp.listeners[i].backlog = backlog
+            tcp.listeners[i].backlog = backlog + tcp.config.backlog_extra
             tcp.listeners[i].waiting = 0
             note_move(tcp, CLOSED, LISTEN)
             return CALL_OK

@@ -32,8 +32,9 @@ cdef ip_status_t emit_reset_of(tcp_t *tcp, tcb_t *tcb) noexcept nogil
 cdef uint16_t default_mss(const ip_addr_t *raddr) noexcept nogil
 cdef uint16_t advertised_mss(const tcp_t *tcp) noexcept nogil
 cdef uint8_t advertised_wscale(const tcp_t *tcp) noexcept nogil
-# The window of a SYN, and so the first one we offer: it is never scaled (RFC 7323 section 2.2).
-cdef uint16_t first_window(const tcp_t *tcp) noexcept nogil
+# The window of a SYN, and so the first one we offer: it is never scaled (RFC 7323 section 2.2). options: that the peer
+# is known to agree on, which make its segments shorter; 0 in the SYN of an active open.
+cdef uint16_t first_window(const tcp_t *tcp, uint8_t options) noexcept nogil
 # The same in bytes as a scaled field can say it: the furthest right edge that is announced before there is a tcb. Never
 # to the left of the SYN-ACK's (SHLD-14), nor more than a new connection accepts.
-cdef uint32_t first_edge(const tcp_t *tcp, uint8_t wscale) noexcept nogil
+cdef uint32_t first_edge(const tcp_t *tcp, uint8_t options) noexcept nogil

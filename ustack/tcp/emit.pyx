@@ -16,8 +16,8 @@ from ustack.tcp.records.timestamps cimport timestamp_for, timestamp_offset, time
 from ustack.wire.ipv4 cimport IPV4_ECN_MASK
 from ustack.wire.tcp cimport (
     ACCECN_FIELDS, ACK, ECE, FIN, HAS_ACCECN, HAS_MSS, HAS_SACK_PERMITTED, HAS_TIMESTAMPS, HAS_WSCALE, OPTION_ACCECN0,
-    RST, SYN, TCP_CHECKSUM_OFFSET, TCP_HEADER_BYTES, TCP_MAX_OPTION_BYTES, TCP_WSCALE_MAX, header_say_ace,
-    segment_emit)
+    RST, SYN, TCP_CHECKSUM_OFFSET, TCP_HEADER_BYTES, TCP_MAX_OPTION_BYTES, TCP_TIMESTAMP_BYTES, TCP_WSCALE_MAX,
+    header_say_ace, segment_emit)
 
 
 cdef ip_status_t emit_bare(tcp_t *tcp, const flow_key_t *key, header_t *header, uint8_t ttl, uint8_t tos,
@@ -107,13 +107,19 @@ cdef uint8_t advertised_wscale(const tcp_t *tcp) noexcept nogil:
     return shift
 
 
-cdef uint16_t first_window(const tcp_t *tcp) noexcept nogil:
-    return <uint16_t>(tcp.config.rcv_buffer_bytes if tcp.config.rcv_buffer_bytes < 0xFFFF else 0xFFFF)
+cdef uint16_t first_window(const tcp_t *tcp, uint8_t options) noexcept nogil:
+    cdef uint32_t window = tcp.config.rcv_buffer_bytes
+    cdef uint32_t segment
+    if tcp.config.whole_first_window:
+        segment = advertised_mss(tcp) - (TCP_TIMESTAMP_BYTES if options & OPT_TIMESTAMPS else 0)
+        if window >= segment:
+            window -= window % segment
+    return <uint16_t>(window if window < 0xFFFF else 0xFFFF)
 
 
-cdef uint32_t first_edge(const tcp_t *tcp, uint8_t wscale) noexcept nogil:
-    cdef uint32_t unit = 1u << wscale
-    return (first_window(tcp) + unit - 1) & ~(unit - 1)
+cdef uint32_t first_edge(const tcp_t *tcp, uint8_t options) noexcept nogil:
+    cdef uint32_t unit = 1u << (advertised_wscale(tcp) if options & OPT_WSCALE else 0)
+    return (first_window(tcp, options) + unit - 1) & ~(unit - 1)
 
 
 cdef ip_status_t emit_syn_ack(tcp_t *tcp, const syn_received_t *syn, uint32_t again) noexcept nogil:
@@ -148,7 +154,7 @@ cdef ip_status_t emit_cookie(tcp_t *tcp, const syn_received_t *syn, uint32_t ts_
         say_accurate(&header, syn, again)
     elif options & OPT_ECN:
         header.flags |= ECE
-    header.window = first_window(tcp)
+    header.window = first_window(tcp, options)
     header.mss = advertised_mss(tcp)
     if options & OPT_SACK:
         header.has |= HAS_SACK_PERMITTED
@@ -163,18 +169,19 @@ cdef ip_status_t emit_cookie(tcp_t *tcp, const syn_received_t *syn, uint32_t ts_
 
 
 cdef void emit_syn_received_ack(tcp_t *tcp, const syn_received_t *syn) noexcept nogil:
+    cdef uint8_t options = syn.options_wscale >> 4
     cdef header_t header
     cdef uint16_t neighbour = 0
     memset(&header, 0, sizeof(header))
     header.seq = syn.iss + 1
     header.ack = syn.irs + 1
     header.flags = ACK
-    header.window = first_window(tcp)
-    if (syn.options_wscale >> 4) & OPT_WSCALE:
-        header.window = <uint16_t>(first_edge(tcp, advertised_wscale(tcp)) >> advertised_wscale(tcp))
+    header.window = first_window(tcp, options)
+    if options & OPT_WSCALE:
+        header.window = <uint16_t>(first_edge(tcp, options) >> advertised_wscale(tcp))
     if syn_is_accurate(syn):
         header_say_ace(&header, ACCECN_CEP_AT_FIRST)
-    stamp(tcp, &syn.key, &header, syn.options_wscale >> 4, syn.ts_recent)
+    stamp(tcp, &syn.key, &header, options, syn.ts_recent)
     emit_bare(tcp, &syn.key, &header, tcp.config.ttl, 0, &neighbour)
 
 

@@ -270,7 +270,7 @@ cdef tcb_t *syn_received_arrives(tcp_t *tcp, uint32_t index, const segment_t *se
     if older and not seg.flags & RST:                                   # RFC 7323 section 5.3 R1
         syn_received_answer(tcp, syn, False, DROP_TCP_PAWS)
         return NULL
-    if not in_window(seg, rcv_nxt, first_window(tcp)):                  # first
+    if not in_window(seg, rcv_nxt, first_window(tcp, syn.options_wscale >> 4)):      # first
         if seg.flags & RST:
             count(tcp.counters, DROP_TCP_RST)
         else:
@@ -341,7 +341,7 @@ cdef tcb_t *handshake_complete(tcp_t *tcp, const syn_received_t *syn, uint32_t i
     tcb.snd_end = tcb.snd_una
     rcv_nxt_begin(tcp, tcb, syn.irs)
     tcb.last_ack_sent = tcb.rcv_nxt
-    tcb.rcv_adv = tcb.rcv_nxt + first_edge(tcp, advertised_wscale(tcp) if options & OPT_WSCALE else 0)
+    tcb.rcv_adv = tcb.rcv_nxt + first_edge(tcp, options)
     tcb.ts_recent = syn.ts_recent
     tcb_heard(tcp, tcb)
     apply_negotiated(tcp, tcb, options, syn_peer_mss(syn), syn.options_wscale & 0x0F)

@@ -195,7 +195,7 @@ cdef send_t send_acks(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
         not_acknowledged = tcb.rcv_nxt - tcb.last_ack_sent
         # SHLD-19, where the window that the peer knows has room for a second segment: otherwise none can come.
         if (tcb.flags & TCB_ACK_DELAYED and not_acknowledged < 2u * tcb.smss
-                and tcb.rcv_adv - tcb.rcv_nxt >= tcb.smss):
+                and tcb.rcv_adv - tcb.rcv_nxt >= tcb.smss and not is_quick(tcp, tcb)):
             if not deadline_is_set(tcb, DEADLINE_ACK):
                 deadline_set(tcp, tcb, DEADLINE_ACK, tcp.config.delayed_ack_ns)              # SHLD-18, MUST-40
             return SEND_OK
@@ -209,6 +209,17 @@ cdef send_t send_acks(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
             return SEND_BLOCKED
         owed -= 1
     return SEND_OK
+
+
+cdef inline bint is_quick(const tcp_t *tcp, tcb_t *tcb) noexcept nogil:
+    """One of a connection's first ACKs, config.quick_acks of them, as long as we have sent nothing but a SYN: whoever
+    asks gets his ACK with the answer. They are counted in the tick of a deadline that has never been set; one that has
+    been is a larger number."""
+    cdef uint32_t *quick = &tcb.deadlines[<int>DEADLINE_ACK]
+    if quick[0] >= tcp.config.quick_acks or tcb.delivered > 1 or tcb.snd_nxt != tcb.snd_una:
+        return False
+    quick[0] += 1
+    return True
 
 
 cdef inline bint window_opened(const tcp_t *tcp, const tcb_t *tcb) noexcept nogil:

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
 """How often a segment that is not acceptable may be answered. See throttle.pxd.
 
-One corrective or challenge ACK per connection in half a second, as Linux (tcp_invalid_ratelimit); a keep-alive comes
-every minute, a window probe at doubling intervals. The total of a second is about config.challenge_acks_per_second (RFC
+One corrective or challenge ACK per connection in config.corrective_interval_ns, half a second, as Linux
+(tcp_invalid_ratelimit); a keep-alive comes every minute, a window probe at doubling intervals, and neither counts but
+with config.probe_answers_limited, as in Linux. The total of a second is about config.challenge_acks_per_second (RFC
 5961 section 7 wants it configurable), and drawn anew for each: a fixed number would tell an outsider who counts his own
 challenges whether somebody else was challenged, and so whether his guess hit (CVE-2016-5696; Cao et al., "Off-Path TCP
 Exploits: Global Rate Limit Considered Dangerous", section 8, proposes this noise). A peer's share is drawn with it.
@@ -24,10 +25,10 @@ cdef enum:
     CORRECTIVE = 1
     CORRECTIVE_TIMES = 16                   # as many more: they tell nobody whether a guess hit
     SHARE = 8                               # a peer may have one in so many
-    INTERVAL_SHIFT = 26                     # ticks of 67 ms. 16 bits of them are 73 minutes: one honest probe in 8,000
-    INTERVAL_TICKS = 8                      # that comes a whole circle later finds the limit; its peer sends another
+    # Ticks of 17 ms. 16 bits of them are 18 minutes: one honest segment in 2,000 that comes a whole circle later finds
+    # the limit; its peer sends another.
+    INTERVAL_SHIFT = 24
     COARSE_SHIFT = 28                       # TIME-WAIT has 8 bits for it: 268 ms, 68 s
-    COARSE_TICKS = 2
     SYN_RECEIVED_ANSWERS = 2
 
 
@@ -92,9 +93,15 @@ cdef inline uint16_t interval_tick(const tcp_t *tcp) noexcept nogil:
     return <uint16_t>(tcp.now_ns >> INTERVAL_SHIFT)
 
 
+cdef inline uint64_t interval_ticks(const tcp_t *tcp, uint32_t shift) noexcept nogil:
+    """As a difference of two ticks: never less than the interval, at most two ticks more."""
+    cdef uint64_t interval_ns = tcp.config.corrective_interval_ns
+    return (interval_ns + (1ULL << shift) - 1 >> shift) + 1 if interval_ns else 0
+
+
 cdef inline bint due(const tcp_t *tcp, const tcb_t *tcb) noexcept nogil:
     return (not tcb.flags & TCB_CORRECTED
-            or <uint16_t>(interval_tick(tcp) - tcb.corrective_tick) >= INTERVAL_TICKS)
+            or <uint16_t>(interval_tick(tcp) - tcb.corrective_tick) >= interval_ticks(tcp, INTERVAL_SHIFT))
 
 
 cdef inline void granted(const tcp_t *tcp, tcb_t *tcb) noexcept nogil:
@@ -129,7 +136,9 @@ cdef inline bint is_keepalive(const tcb_t *tcb, const segment_t *seg) noexcept n
 cdef bint corrective_allowed(tcp_t *tcp, tcb_t *tcb, const segment_t *seg) noexcept nogil:
     if seg.flags & SYN and not seg.flags & ACK:
         return challenge_allowed(tcp, tcb)
-    return cannot_loop(seg) or is_keepalive(tcb, seg) or allowed(tcp, tcb, CORRECTIVE)
+    if cannot_loop(seg) or (is_keepalive(tcb, seg) and not tcp.config.probe_answers_limited):
+        return True
+    return allowed(tcp, tcb, CORRECTIVE)
 
 
 cdef bint repeated_syn_allowed(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
@@ -148,7 +157,7 @@ cdef inline uint8_t coarse_tick(const tcp_t *tcp) noexcept nogil:
 
 cdef inline bint time_wait_due(const tcp_t *tcp, const time_wait_t *record) noexcept nogil:
     return (not record.options & OPT_CORRECTED
-            or <uint8_t>(coarse_tick(tcp) - record.corrective_tick) >= COARSE_TICKS)
+            or <uint8_t>(coarse_tick(tcp) - record.corrective_tick) >= interval_ticks(tcp, COARSE_SHIFT))
 
 
 cdef inline void time_wait_granted(const tcp_t *tcp, time_wait_t *record) noexcept nogil:

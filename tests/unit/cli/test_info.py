@@ -9,20 +9,25 @@ from click.testing import CliRunner
 from ustack import Stack
 from ustack.cli.amounts import amount, number
 from ustack.cli.info import info
+from ustack.engine.profiles import PROFILES
 
 
 def test_settings_are_those_of_the_stack() -> None:
     result = CliRunner().invoke(info, ["--settings", "--json"])
     assert result.exit_code == 0
-    assert {row["name"]: row for row in json.loads(result.output)} == {
-        name: setting._asdict() for name, setting in Stack.settings().items()
-    }
+    rows = {row["name"]: row for row in json.loads(result.output)}
+    of_profiles = {name: row.pop("profiles") for name, row in rows.items()}
+    assert rows == {name: setting._asdict() for name, setting in Stack.settings().items()}
+    assert {name: values["linux"] for name, values in of_profiles.items() if values} == PROFILES["linux"]
 
 
 def test_settings_are_a_line_each_in_a_pipe() -> None:
     lines = CliRunner().invoke(info, ["--settings"]).output.splitlines()
     assert [line.split("\t")[0] for line in lines] == list(Stack.settings())
-    assert all(len(line.split("\t")) == 5 for line in lines)
+    cells = {line.split("\t")[0]: line.split("\t") for line in lines}
+    assert all(len(line) == 6 for line in cells.values())
+    assert cells["window_probe_bytes"][1:5] == ["1 bytes", "0", "0", "1 bytes"]
+    assert cells["ttl"][1:5] == ["64", "", "1", "255"]
 
 
 @pytest.mark.parametrize(
@@ -55,6 +60,10 @@ def test_amounts_have_the_largest_unit_that_divides_them(name: str, value: int, 
 def test_what_is_no_amount_is_refused(name: str, text: str) -> None:
     with pytest.raises(ValueError, match=f"bad {name}"):
         number(name, text)
+
+
+def test_the_profiles_are_listed() -> None:
+    assert json.loads(CliRunner().invoke(info, []).output)["profiles"] == ["rfc", "linux"]
 
 
 def test_the_congestion_controls_that_a_stack_may_have_are_listed() -> None:

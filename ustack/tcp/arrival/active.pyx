@@ -51,7 +51,7 @@ cdef void syn_sent_arrives(tcp_t *tcp, tcb_t *tcb, const segment_t *seg, deliver
         return
     rcv_nxt_begin(tcp, tcb, seg.seq)                                    # fourth
     tcb.last_ack_sent = tcb.rcv_nxt
-    tcb.rcv_adv = tcb.rcv_nxt + first_window(tcp)
+    tcb.rcv_adv = tcb.rcv_nxt + first_window(tcp, 0)
     if options & OPT_TIMESTAMPS:
         tcb.ts_recent = seg.ts_val
     apply_negotiated(tcp, tcb, options, seg.mss if seg.has & HAS_MSS else default_mss(&tcb.key.raddr), seg.wscale)
@@ -63,7 +63,7 @@ cdef void syn_sent_arrives(tcp_t *tcp, tcb_t *tcb, const segment_t *seg, deliver
         tcb.flags |= TCB_REXMIT                                         # our SYN again, now with an ACK
         ack_set_window(tcb, seg, seg.window)                            # SND.WL1 <- IRS
         accept_text(tcp, tcb, seg.seq + 1, seg, delivery)               # kept until ESTABLISHED
-        tcb.rcv_adv = tcb.rcv_nxt + first_window(tcp)
+        tcb.rcv_adv = tcb.rcv_nxt + first_window(tcp, 0)
         tcb.flags &= ~(TCB_ACK_NOW | TCB_ACK_DELAYED)         # the SYN-ACK says it
         return
     tcb.flags |= TCB_ACK_NOW

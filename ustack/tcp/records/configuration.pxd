@@ -31,6 +31,7 @@ ctypedef struct tcp_config_t:
     uint32_t time_wait_limit
     uint32_t rcv_buffer_bytes               # bytes a connection may hold unread: its window, at first
     uint32_t rcv_buffer_max_bytes           # ... and what it may grow to (receive/autotune). Not less than the first
+    uint8_t whole_first_window              # ... and the first one said is whole segments of it (emit, first_window)
     uint32_t rx_memory_bytes                # memory behind what all connections hold together, in pages of 4096
     uint32_t snd_queue_bytes                # unacknowledged bytes a connection may queue
     uint32_t snd_low_water_bytes            # on_writable's marks, of connections that have none of their own
@@ -41,9 +42,11 @@ ctypedef struct tcp_config_t:
     uint8_t mtu_probing                     # MTU_PROBING_OFF, ..._SUSPECTED, ..._ALWAYS (recovery/path.pxd)
     uint64_t rto_initial_ns
     uint64_t rto_min_ns                     # RFC 6298 (2.4); why less than a second: recovery/rtt.pxd
+    uint64_t rto_variance_min_ns            # G of RFC 6298 (2.3): the least that the timeout is beyond SRTT
     uint64_t tail_probe_min_ns              # recovery/tlp.pxd
     uint64_t rto_max_ns
     uint64_t delayed_ack_ns                 # < 0.5 s (MUST-40)
+    uint8_t quick_acks                      # none of so many waits, while we have sent no data (output)
     uint64_t msl_ns                         # TIME-WAIT lasts twice as long
     uint64_t user_timeout_ns                # R2 for data (SHLD-11)
     uint64_t syn_timeout_ns                 # R2 for a SYN (MUST-23)
@@ -56,15 +59,20 @@ ctypedef struct tcp_config_t:
     uint64_t keepalive_idle_ns              # MUST-28
     uint64_t keepalive_interval_ns
     uint8_t keepalive_probes
+    uint8_t window_probe_bytes              # of a probe of a closed window: the next one, or none at SND.UNA - 1
     uint32_t holder_bytes_per_second        # who takes less may be ended when connections run short. 0: nobody
     uint64_t holder_interval_ns             # on the average of so long (holders.pxd)
     uint32_t challenge_acks_per_second      # for all connections, on the average (RFC 5961 section 7)
+    uint64_t corrective_interval_ns         # from a corrective or challenge ACK of a connection to its next (throttle)
+    uint8_t probe_answers_limited           # ... and to an answer to a keep-alive
+    uint32_t backlog_extra                  # connections that a listener holds beyond its backlog
     uint8_t ttl
     uint8_t timestamps
     uint8_t sack
     uint8_t window_scaling
     uint8_t ecn                             # ECN_OFF and so on
     uint8_t cc                              # number of the default congestion control
+    uint8_t push_frames                     # PSH at the end of each frame of several segments
     uint8_t pacing                          # PACING_OFF, PACING_OF_SLOW_START, PACING_ALWAYS: by the window
     uint32_t cc_records                     # records that one control keeps for connections; one more has the first
     uint32_t extra_records                  # connections with options, a path, a window or a history of their own

@@ -4,6 +4,7 @@
 from libc.stdint cimport uint64_t
 from libc.string cimport memset
 
+from ustack.base.wheel cimport WHEEL_TICK_SHIFT
 from ustack.tcp.cc.registry cimport CC_FIRST
 
 cdef uint64_t MS = 1000000
@@ -35,6 +36,7 @@ cdef void tcp_config_defaults(tcp_config_t *config) noexcept nogil:
     # to 200 ms), Linux has had it since before RFC 6298, and a timeout that was none is found and undone (F-RTO,
     # Eifel).
     config.rto_min_ns = 200 * MS
+    config.rto_variance_min_ns = 1u << WHEEL_TICK_SHIFT     # timers tick so
     config.tail_probe_min_ns = 2 * MS
     config.rto_max_ns = 60 * SECOND            # RFC 6298 (2.5)
     config.delayed_ack_ns = 40 * MS
@@ -49,9 +51,11 @@ cdef void tcp_config_defaults(tcp_config_t *config) noexcept nogil:
     config.keepalive_idle_ns = 7200 * SECOND   # MUST-28
     config.keepalive_interval_ns = 75 * SECOND
     config.keepalive_probes = 9
+    config.window_probe_bytes = 1              # RFC 9293 section 3.8.6.1: "at least one octet of new data"
     config.holder_bytes_per_second = 100       # a page of 100 KB in a quarter of an hour; people give up before
     config.holder_interval_ns = 30 * SECOND    # several windows of such a reader
     config.challenge_acks_per_second = 1000    # what Linux had before it gave up the total
+    config.corrective_interval_ns = 500 * MS   # as Linux (tcp_invalid_ratelimit)
     config.ttl = 64
     config.timestamps = 1
     config.sack = 1

@@ -107,7 +107,9 @@ cdef enum tcb_options_t:
 # cannot have (a probe of the tail, reordering, pacing) keeps its tick in the record of what is in flight instead: tell
 # deadline_tick where.
 cdef enum deadline_t:
-    DEADLINE_ACK            # a delayed ACK is owed: the peer must not wait longer than 0.5 s for it (MUST-40)
+    # A delayed ACK is owed: the peer must not wait longer than 0.5 s for it (MUST-40). Before the first one its tick is
+    # how many went without a delay (output, is_quick)
+    DEADLINE_ACK
     DEADLINE_APPLICATION    # tcp_set_timeout; or FIN-WAIT-2 for nobody, so that a peer which never closes is forgotten
     DEADLINE_REXMIT         # data, SYN or FIN without an ACK; with TCB_PERSIST a window that does not open
     DEADLINES_STORED

@@ -13,10 +13,11 @@
 # (section 3), and the three seconds of (5.7) are for who has no timestamps, or took an initial RTO or longer, which is
 # the path that they are meant for.
 #
-# The RTO is at least config.rto_min_ns, 200 ms, as in Linux, where RFC 6298 (2.4) SHOULD have a second. RFC 8961 leaves
-# such numbers to an implementation that meets its section 4, as this one does: a second before the first measurement, a
-# measurement in each round trip, exponential back-off, a congestion response. Timeouts that were none are found out and
-# taken back (undo).
+# The RTO is at least config.rto_min_ns, 200 ms, where RFC 6298 (2.4) SHOULD have a second. (Linux has 200 ms at least
+# for 4 RTTVAR, as config.rto_variance_min_ns can be told to; its default is G of (2.3).) RFC 8961 leaves such numbers
+# to an implementation that meets its section 4, as this one does: a second before the first measurement, a measurement
+# in each round trip, exponential back-off, a congestion response. Timeouts that were none are found out and taken back
+# (undo).
 #
 # Without SACK every partial ACK restarts the timer, as RFC 6298 (5.3) has it, not only the first one of a recovery (RFC
 # 6582 section 3.2 step 3): a hole per round trip is filled without a timeout.

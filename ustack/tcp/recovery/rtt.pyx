@@ -25,13 +25,13 @@ cdef void rtt_sample_after_undo(tcb_t *tcb, flight_t *flight, uint32_t rtt_us) n
 
 
 cdef inline uint64_t base_rto_ns(const tcp_t *tcp, const tcb_t *tcb) noexcept nogil:
-    cdef uint64_t variance_us, rto_ns
+    cdef uint64_t variance_ns, rto_ns
     if tcb.srtt_us == 0:                                               # (2.1), (5.7)
         return tcb.rttvar_us * 1000ULL if tcb.rttvar_us else tcp.config.rto_initial_ns
-    variance_us = 4ULL * tcb.rttvar_us
-    if variance_us < GRANULARITY_US:
-        variance_us = GRANULARITY_US
-    rto_ns = (tcb.srtt_us + variance_us) * 1000
+    variance_ns = 4000ULL * tcb.rttvar_us
+    if variance_ns < tcp.config.rto_variance_min_ns:
+        variance_ns = tcp.config.rto_variance_min_ns
+    rto_ns = tcb.srtt_us * 1000ULL + variance_ns
     if rto_ns < tcp.config.rto_min_ns:                                 # (2.4)
         return tcp.config.rto_min_ns
     return rto_ns if rto_ns < tcp.config.rto_max_ns else tcp.config.rto_max_ns

@@ -62,7 +62,7 @@ cdef send_t send_syn(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     header.flags = SYN
     header.has = HAS_MSS
     say_of_feedback(tcp, tcb, &header, answering)
-    header.window = first_window(tcp)
+    header.window = first_window(tcp, 0)
     header.mss = advertised_mss(tcp)
     if tcp.config.sack and (not answering or tcb.options & OPT_SACK):
         header.has |= HAS_SACK_PERMITTED

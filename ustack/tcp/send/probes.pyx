@@ -73,8 +73,10 @@ cdef send_t send_tail_probe(tcp_t *tcp, tcb_t *tcb, flight_t *flight) noexcept n
 cdef send_t send_probe(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     """A closed window: one byte at SND.UNA, which stays unsent for the books, or the FIN that alone is outstanding
     ("or retransmit", section 3.8.6.1: it needs no room, a receiver that has none may take it). Otherwise a keep-alive:
-    nothing at SND.NXT - 1, which the peer must answer (SHLD-12)."""
-    cdef bint data = tcb.flags & TCB_PERSIST and seq_lt(tcb.snd_una, tcb.snd_end)
+    nothing at SND.NXT - 1, which the peer must answer (SHLD-12). So may a probe of the window be (window_probe_bytes),
+    where nothing has to go again."""
+    cdef bint waits = tcb.flags & TCB_PERSIST and seq_lt(tcb.snd_una, tcb.snd_end)
+    cdef bint data = waits and (tcp.config.window_probe_bytes or tcb.snd_max != tcb.snd_una)
     cdef bint fin = tcb.flags & TCB_PERSIST and tcb.flags & TCB_FIN_SENT and tcb.snd_una == tcb.snd_end
     cdef flight_t *flight = flight_of(tcp, tcb)
     cdef send_t sent
@@ -91,9 +93,9 @@ cdef send_t send_probe(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     tcb.flags &= ~TCB_PROBE
     if flight != NULL and flight.head and (data or fin):
         transmission_at(tcp, flight, flight.head).flags |= TX_RETRANSMITTED     # Karn: its ACK measures nothing
-    if data:
+    if waits:
         count(tcp.counters, WINDOW_PROBES_OUT)
-        if tcb.snd_max == tcb.snd_una:
+        if data and tcb.snd_max == tcb.snd_una:
             tcb.snd_max = tcb.snd_una + 1               # the peer may take and acknowledge it
     elif fin:
         count(tcp.counters, SEGMENTS_RETRANSMITTED)

@@ -127,7 +127,11 @@ cdef inline send_t send_segment(tcp_t *tcp, tcb_t *tcb, uint32_t seq, uint32_t l
     out = ip_reserve(tcp.ip, &route, header_bytes + length, &status, tcp.now_ns)
     if out == NULL:
         return SEND_BLOCKED if status == IP_RING_FULL else SEND_FAILED
-    gso_size = tcb.smss if length > tcb.smss and not (tcb.extra and path_is_probe(tcp, tcb, seq)) else 0
+    gso_size = 0
+    if length > tcb.smss and not (tcb.extra and path_is_probe(tcp, tcb, seq)):
+        gso_size = tcb.smss
+        if tcp.config.push_frames:
+            flags |= PSH
     gathers = length >= GATHER_BYTES_MIN and gso_size and ip_can_gather(tcp.ip)
     if length > 0 and not gathers and not copy_out(tcp, tcb, seq, out + header_bytes, length):
         return give_up(tcb)
