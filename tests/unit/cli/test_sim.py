@@ -186,7 +186,7 @@ def test_what_cannot_be_run_is_refused_in_one_line(
 def test_a_worker_that_ends_by_itself_is_told_in_one_line(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (file.parent / "leaves.py").write_text(
         "import os\nfrom ustack.tcp.cc.scripted import CongestionControl\n"
-        "class Leaves(CongestionControl):\n    name = 'leaves'\n"
+        "class Leaves(CongestionControl):\n    name = 'written'\n"
         "    def __init__(self, window):\n        os._exit(3)\n"
     )
     words = ["two.toml", "--seeds", "2", "--jobs", "1", "--set", "flows.f.cc=leaves.py:Leaves"]

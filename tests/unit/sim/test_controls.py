@@ -14,7 +14,7 @@ from ustack.tcp.cc.registry import names
 from ustack.tcp.cc.scripted import CongestionControl
 
 HEAD = "from ustack.tcp.cc.scripted import CongestionControl\n"
-STILL = HEAD + 'class Still(CongestionControl):\n    name = "still-here"\n'
+STILL = HEAD + 'class Still(CongestionControl):\n    name = "written"\n'
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def control(tmp_path: Path) -> Callable[[str], Path]:
 class OfModule(CongestionControl):
     """One that a module has."""
 
-    name = "still-here"
+    name = "written"
 
 
 def test_a_name_of_the_stacks_is_itself(tmp_path: Path) -> None:
@@ -41,8 +41,8 @@ def test_a_class_of_a_file_lies_beside_the_scenario(control: Callable[[str], Pat
     path = control(STILL)
     spec = located("mycc.py:Still", tmp_path)
     assert spec == f"{path}:Still"
-    assert load(spec) == "still-here"
-    assert "still-here" in names()
+    assert load(spec) == "written"
+    assert "written" in names()
 
 
 def test_a_changed_file_is_loaded_again(control: Callable[[str], Path], tmp_path: Path) -> None:
@@ -56,7 +56,7 @@ def test_a_changed_file_is_loaded_again(control: Callable[[str], Path], tmp_path
 
 def test_a_class_of_a_module_is_imported(tmp_path: Path) -> None:
     assert located(f"{__name__}:OfModule", tmp_path) == f"{__name__}:OfModule"
-    assert load(f"{__name__}:OfModule") == "still-here"
+    assert load(f"{__name__}:OfModule") == "written"
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_a_class_of_a_module_is_imported(tmp_path: Path) -> None:
         ("1 +", "mycc.py:Mine", "SyntaxError"),
         ("import sys; sys.exit(3)", "mycc.py:Mine", "SystemExit: 3"),
         ("raise ValueError", "mycc.py:Mine", "ValueError: no reason given"),
-        (STILL.replace("still-here", "cubic"), "mycc.py:Still", "cubic"),
+        (STILL.replace("written", "cubic"), "mycc.py:Still", "cubic"),
         (STILL, "other.py:Still", "No such file"),
         (STILL, "my\0cc.py:Still", "null byte"),
         (STILL, "nothing:Still", "No module named"),
@@ -90,5 +90,5 @@ def test_two_classes_of_one_name_are_not_for_one_scenario(control: Callable[[str
         '[flows.f]\nfrom = "a"\nto = "b"\ncc = "mycc.py:Still"\n'
         f'[flows.g]\nfrom = "a"\nto = "b"\ncc = "{__name__}:OfModule"\n'
     )
-    with pytest.raises(ScenarioError, match=r"x\.toml:11: flows\.g\.cc: .* are both called 'still-here'"):
+    with pytest.raises(ScenarioError, match=r"x\.toml:11: flows\.g\.cc: .* are both called 'written'"):
         read(tmp_path / "x.toml")

@@ -12,6 +12,7 @@ import pytest
 
 from tests.tree import ROOT
 from ustack.cli import main
+from ustack.sim import controls
 from ustack.sim.document import Document
 from ustack.sim.reading import read, scenario_of
 from ustack.sim.running import Outcome, run
@@ -22,6 +23,13 @@ FILES = sorted(EXAMPLES.glob("*.toml"))
 GUIDE = ROOT / "docs" / "simulation.md"
 WITH_COMMANDS = (*FILES, EXAMPLES / "level.py", GUIDE, ROOT / "README.md")
 COMMAND = re.compile(r"^(?:#\s+|\s+)(?:\.venv/bin/)?ustack (sim [^#\n]*)(?:#.*)?$", re.MULTILINE)
+
+
+@pytest.fixture(autouse=True)
+def one_name() -> None:
+    """Eight controls can be registered in a process, and all that tests write in Python have this one's name."""
+    loaded = controls._file(str(EXAMPLES / "level.py"))
+    loaded.Level.name = "written"
 
 
 def outcome(name: str, *sets: str) -> Outcome:

@@ -418,7 +418,7 @@ def test_programs_use_the_stacks_of_hosts_between_two_runs() -> None:
 class Counting(CongestionControl):
     """NewReno's growth, and a count of its events."""
 
-    name = "counting"
+    name = "written"
     acks = 0
 
     def on_ack(self, window: Window, ack: Ack) -> None:
@@ -431,7 +431,7 @@ def test_a_control_in_python_is_called_in_the_run() -> None:
     register(Counting)
     network, _, _ = pair(rate_bps=10 * MBIT, delay_ns=MILLISECOND)
     with network:
-        assert download(network, 200_000, cc="counting")["received_bytes"] == 200_000
+        assert download(network, 200_000, cc="written")["received_bytes"] == 200_000
     assert Counting.acks > 10
 
 
@@ -451,7 +451,7 @@ def test_another_thread_is_refused() -> None:
     refused: list[BaseException] = []
 
     class Asking(CongestionControl):
-        name = "asking"
+        name = "written"
 
         def on_ack(self, window: Window, ack: Ack) -> None:
             if not refused:
@@ -467,7 +467,7 @@ def test_another_thread_is_refused() -> None:
 
     register(Asking)
     with network:
-        download(network, 100_000, cc="asking")
+        download(network, 100_000, cc="written")
     assert len(refused) == 1
 
 

@@ -167,12 +167,12 @@ def test_a_control_in_python_runs(tmp_path: Path) -> None:
     """It never grows its window beyond two segments, so that the round trip bounds the rate."""
     (tmp_path / "small.py").write_text(
         "from ustack.tcp.cc.scripted import CongestionControl\n"
-        "class Small(CongestionControl):\n    name = 'small-of-test'\n"
+        "class Small(CongestionControl):\n    name = 'written'\n"
         "    def on_ack(self, window, ack):\n        window.cwnd = 2 * window.smss\n"
     )
     text = TEXT.replace('"newreno"', f'"{tmp_path}/small.py:Small"').replace('start = "1 s"', 'start = "4 s"')
     outcome = run(scenario(text=text))
-    assert outcome.flows["one"]["cc"] == "small-of-test"
+    assert outcome.flows["one"]["cc"] == "written"
     assert 0 < outcome.flows["one"]["goodput_bps"] < 2 * 1460 * 8 / 0.020
 
 
