@@ -31,6 +31,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ustack.engine.profiles import PROFILES
 from ustack.engine.settings import Setting
 from ustack.engine.settings import settings as stack_settings
 from ustack.sim import controls, values
@@ -170,10 +171,12 @@ class _Nodes:
         raise ValueError(f"no host or router is called {word!r}{values.nearest(word, self.groups)}")
 
 
-def _read_settings(table: Table) -> dict[str, int]:
-    """Settings of a stack, by their names or without the unit in it: rto_min = "200 ms" for rto_min_ns."""
+def _read_settings(table: Table) -> dict[str, Any]:
+    """Settings of a stack, by their names or without the unit in them: rto_min = "200 ms". And a profile."""
     known = {**stack_settings(), "mtu": MTU}
-    found: dict[str, int] = {}
+    found: dict[str, Any] = {}
+    if table.has("profile"):
+        found["profile"] = table.get("profile", values.choice(*PROFILES))
     for key in table.tree:
         name = next((name for name in (key, f"{key}_ns", f"{key}_bytes") if name in known), None)
         if name is None:
@@ -184,7 +187,7 @@ def _read_settings(table: Table) -> dict[str, int]:
     for key in table.tree:
         if not table.has(key) or key in ("cc", "copies") or key in found or {f"{key}_ns", f"{key}_bytes"} & set(found):
             continue
-        near = values.nearest(key, [*known, "copies"])
+        near = values.nearest(key, [*known, "copies", "profile"])
         raise table.error(key, f"no setting of a stack is called so{near}: ustack info --settings lists them")
     return found
 

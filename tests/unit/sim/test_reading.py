@@ -143,11 +143,12 @@ def test_a_router_has_the_queues_of_what_leaves_it() -> None:
 def test_a_host_has_a_control_and_settings_with_or_without_their_unit() -> None:
     text = BASE.replace(
         'hosts = ["a", "b"]',
-        '[hosts.a]\ncc = "bbr"\nrto_min = "200 ms"\nsnd_queue_bytes = "1 MB"\nttl = 9\n[hosts.b]\nmtu = 9000',
+        '[hosts.a]\ncc = "bbr"\nrto_min = "200 ms"\nsnd_queue_bytes = "1 MB"\nttl = 9\n'
+        '[hosts.b]\nmtu = 9000\nprofile = "linux"',
     )
     [a, b] = scenario(text).hosts
     assert (a.cc, a.settings) == ("bbr", {"rto_min_ns": 200 * MS, "snd_queue_bytes": 1_000_000, "ttl": 9})
-    assert (b.cc, b.settings) == (None, {"mtu": 9000})
+    assert (b.cc, b.settings) == (None, {"mtu": 9000, "profile": "linux"})
 
 
 @pytest.mark.parametrize(
@@ -295,6 +296,7 @@ def test_what_is_no_scenario_is_refused_at_its_line(text: str | bytes, message: 
             '{ a = {}, b = { cc = "bbbr" } }',
             "x.toml:2: hosts.b.cc: no control is called 'bbbr' (did you mean bbr?)",
         ),
+        ('["a", "b"]', "{ a = {}, b = { profile = 'bsd' } }", "x.toml:2: hosts.b.profile: 'bsd' is none of"),
         ('["a", "b"]', "{ a = {}, b = { ttl = 0 } }", "x.toml:2: hosts.b.ttl: 0 is not from 1 to 255"),
         ('["a", "b"]', '{ a = {}, b = { rto_min = "0" } }', "x.toml:2: hosts.b.rto_min: '0' is not from"),
         ('["a", "b"]', "{ a = {}, b = { rto_min = 7 } }", "x.toml:2: hosts.b.rto_min: 7 is no time"),

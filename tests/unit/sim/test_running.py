@@ -201,3 +201,10 @@ def test_a_buffer_is_bounded_as_it_says() -> None:
     assert of_frames["most_frames"] == 7
     changed = run(scenario("changes = [{ at = '2500 ms', buffer = '3000 packets' }]\n", flood)).hops["r->b"]
     assert changed["most_bytes"] > 60_000
+
+
+def test_a_profile_changes_what_goes_over_the_wire(tmp_path: Path) -> None:
+    text = TEXT.replace('hosts = ["a", "b"]', 'hosts.a.profile = "PROFILE"\nhosts.b = {}')
+    rfc = captured(scenario(), tmp_path / "1")
+    assert captured(scenario(text=text.replace("PROFILE", "rfc")), tmp_path / "2") == rfc
+    assert captured(scenario(text=text.replace("PROFILE", "linux")), tmp_path / "3") != rfc
