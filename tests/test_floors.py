@@ -72,6 +72,7 @@ TCP_FLOORS = {
     "cookies": 3,
     "admission": 3,
     "holders": 3,
+    "options": 3,
     "opening": 4,
     "arrival": 5,  # the steps of input
     "send": 5,  # the steps of output

@@ -70,13 +70,26 @@ cdef enum conn_status_t:
 cdef enum conn_option_t:
     OPTION_NODELAY = 1          # 1: Nagle's algorithm is off (MUST-17)
     OPTION_KEEPALIVE            # 1: probes when the connection is idle (MUST-24)
-    OPTION_USER_TIMEOUT_S       # R2 (MUST-21); 0: the transport's default. At most 65,535
+    OPTION_USER_TIMEOUT_MS      # R2 (MUST-21); 0: the transport's default
     OPTION_TOS                  # the byte of DiffServ and ECN bits (MUST-48)
     OPTION_TTL                  # 1 to 255 (MUST-49)
     OPTION_CC                   # number of the congestion control (Transport.control_number)
     # Marks of want_writable, in bytes; at first the transport's. A want_writable that waits is judged by the new one.
     OPTION_LOW_WATER            # queued and not acknowledged. As much as the queue holds, or more: half of it
     OPTION_UNSENT_LOW_WATER     # queued and never sent (TCP_NOTSENT_LOWAT). As much as the queue holds, or more: none
+    # What the engine's TCP has beside them. Bounds are the caller's matter; 0: the transport's default
+    OPTION_KEEPALIVE_IDLE_S     # silence before the first probe (TCP_KEEPIDLE); at most 65,535
+    OPTION_KEEPALIVE_INTERVAL_S     # ... between two (TCP_KEEPINTVL); at most 65,535
+    OPTION_KEEPALIVE_PROBES     # without an answer, then it ends (TCP_KEEPCNT); at most 255
+    OPTION_FIN_WAIT_2_S         # after close (TCP_LINGER2); at most 65,535
+    OPTION_CORK                 # 1: only whole segments go, for 200 ms at most (TCP_CORK)
+    OPTION_MORE                 # 1: the same until it is 0 again, beside OPTION_CORK (MSG_MORE)
+    OPTION_QUICKACK             # 1: no ACK is delayed (TCP_QUICKACK)
+    OPTION_SEND_BUFFER          # most bytes queued and not acknowledged (SO_SNDBUF)
+    OPTION_RECEIVE_BUFFER       # bytes held unread, fixed from now on (SO_RCVBUF). 0: as it grows
+    OPTION_MSS                  # most bytes in a segment, of ours and of the peer's (TCP_MAXSEG). Before the SYN
+    OPTION_DEFER_ACCEPT_S       # of a listener: a connection is there with its first data (TCP_DEFER_ACCEPT)
+    OPTION_MAY_FRAGMENT         # 1: DF is clear (IP_MTU_DISCOVER: IP_PMTUDISC_DONT)
 
 # Who talks to whom. Ports in host order.
 ctypedef struct endpoints_t:
@@ -287,6 +300,8 @@ cdef class Transport:
     # The number of a congestion control by its name ("cc" in info), ready to be given to connections with OPTION_CC;
     # None: the transport's own. Raises ValueError.
     cdef int control_number(self, object name) except -1
+    # An option of a listener's own (OPTION_MSS, OPTION_DEFER_ACCEPT_S); call_status_t.
+    cdef int set_listener_option(self, const ip_addr_t *address, uint16_t port, int option, uint32_t value) noexcept
     # The name that belongs to such a number; None: there are none here. For any thread.
     cdef object control_name(self, int number)
     # A Trace of one of its connections, with room for so many records. Raises StackError: it has none, or no room.

@@ -76,6 +76,9 @@ cdef class Transport:
         raise StackError("unsupported", "trace(): this transport keeps no records of its connections",
                          errno.EOPNOTSUPP)
 
+    cdef int set_listener_option(self, const ip_addr_t *address, uint16_t port, int option, uint32_t value) noexcept:
+        return CALL_UNSUPPORTED
+
     cdef object control_name(self, int number):
         return None
 

@@ -145,6 +145,7 @@ cpdef enum counter_t:
     DROP_TCP_AFTER_CLOSE        # data for a connection that its application has closed
     DROP_TCP_AFTER_FIN          # text, or another FIN, beyond the peer's own FIN
     DROP_TCP_DUPLICATE          # everything in it had been received
+    DROP_TCP_DEFERRED           # the end of a handshake whose listener waits for data (TCP_DEFER_ACCEPT)
     DROP_TCP_REASSEMBLY_FULL    # beyond a hole, and the connection's share of memory or its runs are used up
     DROP_TCP_SYN_QUEUE
     DROP_TCP_BACKLOG            # a SYN, while too many frames wait in the link; answered with a RST or with nothing

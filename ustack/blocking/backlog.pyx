@@ -2,7 +2,7 @@
 # cython: annotation_typing=False
 """What a Listener and the upcalls share: who listens where, and which connections wait for accept()."""
 
-from libc.stdint cimport uint16_t
+from libc.stdint cimport uint16_t, uint32_t
 from libc.string cimport memcmp
 
 from ustack.application cimport endpoints_t
@@ -46,3 +46,15 @@ cdef class Backlog:
             at = &at[0].next
         if at[0] != NULL:
             at[0] = self.c.next
+
+    cdef void inherit(self, int option, uint32_t value) noexcept:
+        cdef uint32_t at
+        for at in range(self.c.inherited_count):
+            if self.c.inherited[at].option == option:
+                self.c.inherited[at].value = value
+                return
+        at = self.c.inherited_count
+        if at < <uint32_t>INHERITED_MAX:
+            self.c.inherited[at].option = option
+            self.c.inherited[at].value = value
+            self.c.inherited_count += 1

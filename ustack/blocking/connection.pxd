@@ -9,7 +9,13 @@ cdef class Connection(Endpoint):
     cdef bint close_later                   # close() was called while files of makefile() were open
     cdef Py_ssize_t files                   # objects of makefile() that are open
     cdef object timeout                     # settimeout(): seconds, None: for ever
+    cdef bint more                          # the latest send() said MSG_MORE
     cdef object patience(self, object timeout)
     cdef bint wait_readable(self, object timeout) except -1
     cdef bint readable(self) except -1
     cdef bint has_room(self) except -1
+    cdef bytes take_some(self, size_t wanted)
+    cdef bytes look_at(self, size_t wanted)
+    cdef bytes receive_some(self, str call, size_t wanted, object timeout, int flags)
+    cdef int say_more(self, bint more) except -1
+    cdef int wait_delivered(self) except -1

@@ -16,7 +16,7 @@ from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 
 from ustack.application cimport (
-    CLOSE_NORMAL, CONN_ABORTED, CONN_EOF, OPTION_LOW_WATER, Transport, conn_t, transport_t)
+    CALL_OK, CLOSE_NORMAL, CONN_ABORTED, CONN_EOF, OPTION_LOW_WATER, OPTION_MORE, Transport, conn_t, transport_t)
 from ustack.base.arguments cimport timeout_ns, whole
 from ustack.blocking.endpoint cimport Endpoint, error_of_status
 from ustack.buf.lent cimport lent_from_object, lent_release_pending, lent_t, lent_unref
@@ -27,10 +27,23 @@ cdef extern from "Python.h":
 
 import errno
 import io
+import socket
 
 from ustack.application import reason_name
 from ustack.blocking.streams import open_stream
 from ustack.errors import SendAfterEnd, StackError, WouldBlock, error_of
+
+
+cdef enum:
+    # <sys/socket.h>'s, which Linux's ABI fixes
+    MSG_OOB = 0x01
+    MSG_PEEK = 0x02
+    MSG_DONTWAIT = 0x40
+    MSG_WAITALL = 0x100
+    MSG_NOSIGNAL = 0x4000
+    MSG_MORE = 0x8000
+    RECEIVE_FLAGS = MSG_PEEK | MSG_DONTWAIT | MSG_WAITALL | MSG_NOSIGNAL
+    SEND_FLAGS = MSG_DONTWAIT | MSG_NOSIGNAL | MSG_MORE
 
 
 cdef class Connection(Endpoint):
@@ -58,7 +71,7 @@ cdef class Connection(Endpoint):
     # ------------------------------------------------------------ receiving
 
     cdef bint readable(self) except -1:
-        return (self.conn == NULL or self.transport.receivable(self.transport, self.conn) > 0
+        return (self.conn == NULL or len(self.rest) > 0 or self.transport.receivable(self.transport, self.conn) > 0
                 or self.transport.status(self.transport, self.conn) & CONN_EOF != 0)
 
     cdef bint wait_readable(self, object timeout) except -1:
@@ -69,6 +82,8 @@ cdef class Connection(Endpoint):
             if timeout is not None and timeout == 0:
                 raise WouldBlock("would_block", what, errno.EAGAIN)
             self.stack.wait_until(lambda: self.readable(), timeout, what)
+        if self.rest:
+            return True
         if self.conn != NULL:
             if self.transport.receivable(self.transport, self.conn) > 0:
                 return True
@@ -76,11 +91,52 @@ cdef class Connection(Endpoint):
                 # What was unread is gone: this is no end of the stream.
                 raise error_of(reason_name(self.transport.reason(self.transport, self.conn)), self.where())
             return False
-        if self.rest:
-            return True
         if self.end == CLOSE_NORMAL:
             return False
         raise self.failure()
+
+    cdef bytes take_some(self, size_t wanted):
+        """Up to so many bytes of what is there, the peeked ones first. Inside the gate."""
+        cdef size_t length
+        cdef bytes out
+        if self.rest or self.conn == NULL:
+            out, self.rest = self.rest[:wanted], self.rest[wanted:]
+            return out
+        length = self.transport.receivable(self.transport, self.conn)
+        self.stack.now()
+        return take_bytes(self.transport, self.conn, length if length < wanted else wanted)
+
+    cdef bytes look_at(self, size_t wanted):
+        """The same without consuming them for the program: they wait in self.rest."""
+        cdef size_t length
+        if self.conn != NULL and <size_t>len(self.rest) < wanted:
+            length = min(<size_t>self.transport.receivable(self.transport, self.conn), wanted - <size_t>len(self.rest))
+            self.stack.now()
+            self.rest += take_bytes(self.transport, self.conn, length)
+        return self.rest[:wanted]
+
+    cdef bytes receive_some(self, str call, size_t wanted, object timeout, int flags):
+        cdef Transport stack = self.enter(call)
+        cdef list parts = []
+        cdef bytes out
+        if flags & MSG_DONTWAIT:
+            timeout = 0
+        try:
+            while True:
+                if not self.wait_readable(timeout):
+                    return b"".join(parts)
+                out = self.look_at(wanted) if flags & MSG_PEEK else self.take_some(wanted)
+                stack.push()                # the window may be worth an announcement
+                parts.append(out)
+                wanted -= <size_t>len(out)
+                if wanted == 0 or not flags & MSG_WAITALL or flags & MSG_PEEK:
+                    return b"".join(parts)
+        except (BlockingIOError, TimeoutError):
+            if not parts:
+                raise
+            return b"".join(parts)
+        finally:
+            stack.leave()
 
     def receive(self, max_bytes: int = 65536, timeout: float | None = None) -> bytes:
         """Up to `max_bytes` bytes, at least one; b"" when the peer has closed its side.
@@ -88,33 +144,26 @@ cdef class Connection(Endpoint):
         timeout: seconds; None: that of settimeout(), for ever at first; 0: BlockingIOError if there is nothing now.
         Raises the connection's end (ConnectionReset, ConnectionTimeout, ...) unless it was a normal one.
         """
-        cdef size_t length, wanted = whole("max_bytes", max_bytes, 1, PY_SSIZE_T_MAX)
-        cdef Transport stack = self.enter("receive()")
-        try:
-            if not self.wait_readable(timeout):
-                return b""
-            if self.conn == NULL:
-                out, self.rest = self.rest[:wanted], self.rest[wanted:]
-                return out
-            length = self.transport.receivable(self.transport, self.conn)
-            stack.now()
-            out = take_bytes(self.transport, self.conn, length if length < wanted else wanted)
-            stack.push()                    # the window may be worth an announcement
-            return out
-        finally:
-            stack.leave()
+        return self.receive_some("receive()", whole("max_bytes", max_bytes, 1, PY_SSIZE_T_MAX), timeout, 0)
 
     def recv(self, bufsize: int, flags: int = 0) -> bytes:
-        """receive() as a socket has it: at most bufsize bytes, b"" at the end. flags: 0, there are no others."""
-        no_flags("recv()", flags)
-        return b"" if whole("bufsize", bufsize, 0, PY_SSIZE_T_MAX) == 0 else self.receive(bufsize)
+        """receive() as a socket has it: at most bufsize bytes, b"" at the end.
+
+        flags: MSG_PEEK (what is read stays to be read; the peer's window opens by it all the same), MSG_DONTWAIT,
+        MSG_WAITALL (all of bufsize, unless the end, an error or the timeout comes first).
+        """
+        known_flags("recv()", flags, RECEIVE_FLAGS)
+        cdef size_t wanted = whole("bufsize", bufsize, 0, PY_SSIZE_T_MAX)
+        return b"" if wanted == 0 else self.receive_some("recv()", wanted, None, flags)
 
     def recv_into(self, buffer: object, nbytes: int = 0, flags: int = 0) -> int:
-        """Receive straight into a writable buffer: at most nbytes (0: its size). The number of bytes, 0 at the end."""
+        """Receive straight into a writable buffer: at most nbytes (0: its size). The number of bytes, 0 at the end.
+        flags: as recv()."""
         cdef Py_buffer view
         cdef Transport stack
         cdef size_t room, length
-        no_flags("recv_into()", flags)
+        cdef bytes some
+        known_flags("recv_into()", flags, RECEIVE_FLAGS)
         PyObject_GetBuffer(buffer, &view, PyBUF_WRITABLE)   # may run the exporter's code: before we enter
         try:
             room = <size_t>view.len
@@ -122,15 +171,18 @@ cdef class Connection(Endpoint):
                 room = whole("nbytes", nbytes, 0, view.len)
             if room == 0:
                 return 0
+            if flags or self.rest or self.conn == NULL:
+                some = self.receive_some("recv_into()", room, None, flags)
+                memcpy(view.buf, PyBytes_AS_STRING(some), <size_t>len(some))
+                return len(some)
             stack = self.enter("recv_into()")
             try:
                 if not self.wait_readable(None):
                     return 0
                 if self.conn == NULL:
-                    length = min(room, <size_t>len(self.rest))
-                    memcpy(view.buf, PyBytes_AS_STRING(self.rest), length)
-                    self.rest = self.rest[length:]
-                    return length
+                    some = self.take_some(room)
+                    memcpy(view.buf, PyBytes_AS_STRING(some), <size_t>len(some))
+                    return len(some)
                 stack.now()
                 length = self.transport.receive(self.transport, self.conn, <uint8_t *>view.buf, room)
                 stack.push()
@@ -142,17 +194,22 @@ cdef class Connection(Endpoint):
 
     # ------------------------------------------------------------ sending
 
-    def send(self, data: object, timeout: float | None = None) -> int:
+    def send(self, data: object, timeout: float | None = None, *, flags: int = 0) -> int:
         """Lend `data` (any contiguous buffer; do not change it until it is acknowledged) to the send queue.
 
         Returns its length when all of it is queued, which waits for room if the queue is full; with a manual clock, or
         timeout 0, what was accepted at once. timeout: seconds; None: that of settimeout(). After a TimeoutError a part
-        may have been queued. Raises the connection's end, or BrokenPipeError after shutdown() or close().
+        may have been queued. flags: MSG_MORE (more follows: what is no whole segment waits for it, 200 ms at most),
+        MSG_DONTWAIT, MSG_NOSIGNAL (as ever). Raises the connection's end, or BrokenPipeError after shutdown() or
+        close().
         """
         cdef lent_t *lent
         cdef uint64_t total, sent = 0
         cdef int64_t accepted
         cdef Transport stack
+        known_flags("send()", flags, SEND_FLAGS)
+        if flags & MSG_DONTWAIT:
+            timeout = 0
         if self.conn == NULL:
             self.need_conn("send()")
         lent = lent_from_object(data)       # may run the exporter's code: before we enter
@@ -166,6 +223,8 @@ cdef class Connection(Endpoint):
             self.need_conn("send()")
             timeout = self.patience(timeout)
             total = lent.length
+            if flags & MSG_MORE or self.more:
+                self.say_more(flags & MSG_MORE)
             while True:
                 stack.now()
                 accepted = self.transport.send(self.transport, self.conn, lent, sent, total - sent)
@@ -182,14 +241,21 @@ cdef class Connection(Endpoint):
             lent_unref(lent)
             stack.leave()
 
+    cdef int say_more(self, bint more) except -1:
+        """Before the data is queued: nothing is sent before it is pushed."""
+        cdef int status = self.transport.set_option(self.transport, self.conn, OPTION_MORE, more)
+        if status != CALL_OK:
+            raise error_of_status(status, f"send() to {self.where()}: MSG_MORE")
+        self.more = more
+        return 0
+
     def sendall(self, data: object, flags: int = 0) -> None:
-        """Queue all of `data` as send() does, within the time of settimeout().
+        """Queue all of `data` as send() does, within the time of settimeout(). flags: as send().
 
         Raises BlockingIOError with `characters_written` if it may not wait and not all of it has room.
         """
-        no_flags("sendall()", flags)
         cdef uint64_t total = memoryview(data).nbytes
-        cdef uint64_t sent = self.send(data)
+        cdef uint64_t sent = self.send(data, None, flags=flags)
         if sent < total:
             error = WouldBlock("would_block", f"sendall() to {self.where()}: {sent} of {total} bytes queued",
                                errno.EAGAIN)
@@ -228,7 +294,8 @@ cdef class Connection(Endpoint):
     def close(self) -> None:
         """Done with both directions. What is queued is still delivered; unread data makes it a reset (SHLD-3).
 
-        Files of makefile() that are open keep the connection open until the last of them is closed. Idempotent.
+        Files of makefile() that are open keep the connection open until the last of them is closed. With SO_LINGER it
+        waits, or resets. Idempotent.
         """
         if self.conn == NULL:
             self.closed = True
@@ -237,12 +304,25 @@ cdef class Connection(Endpoint):
         try:
             if self.files > 0:
                 self.close_later = True
+            elif self.conn != NULL and (self.rest or self.linger == 0):
+                self.rest = b""             # peeked and not read is unread (SHLD-3); SO_LINGER of no time
+                self.give_up()
             elif self.conn != NULL:
-                self.rest = b""
                 self.finish()
                 stack.push()
+                if self.linger and not stack.manual_clock:
+                    self.wait_delivered()
         finally:
             stack.leave()
+
+    cdef int wait_delivered(self) except -1:
+        """Until the peer has all that was queued, and our FIN; SO_LINGER's time at most, as on Linux without a word."""
+        try:
+            self.stack.wait_until(lambda: self.state in ("FIN-WAIT-2", "CLOSED"), self.linger,
+                                  f"close() of the connection with {self.where()}")
+        except TimeoutError:
+            pass
+        return 0
 
     def abort(self) -> None:
         """Reset the connection now. Idempotent."""
@@ -331,6 +411,15 @@ cdef bytes take_bytes(const transport_t *transport, conn_t *conn, size_t length)
     return out
 
 
-cdef int no_flags(str call, object flags) except -1:
-    if flags != 0:
-        raise StackError("flags", f"{call}: flags {flags!r}: this stack has none, pass 0", errno.EOPNOTSUPP)
+cdef int known_flags(str call, object flags, int known) except -1:
+    if flags & MSG_OOB:
+        raise StackError("flags", f"{call}: MSG_OOB: urgent data has no channel of its own here; what peers send so is "
+                         "received in line", errno.EOPNOTSUPP)
+    if flags & ~known:
+        raise StackError("flags", f"{call}: flags {flags!r}: there are none but {flag_names(known)}", errno.EOPNOTSUPP)
+    return 0
+
+
+cdef str flag_names(int known):
+    return ", ".join([name for name in ("MSG_PEEK", "MSG_DONTWAIT", "MSG_WAITALL", "MSG_NOSIGNAL", "MSG_MORE")
+                      if getattr(socket, name) & known])

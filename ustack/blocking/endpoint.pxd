@@ -25,6 +25,7 @@ cdef class Endpoint:
     cdef close_reason_t end                 # why it ended, valid without a conn
     cdef object rest                        # received before the end and not yet read
     cdef endpoints_t key
+    cdef object linger                      # SO_LINGER: seconds that close() waits; None: none
     # event.object points here from now on. `closing` keeps it from finish() or give_up() until its end was told.
     cdef void bind(self, Transport stack, set closing, event_t *event) except *
     cdef void unbind(self, event_t *event) noexcept
@@ -37,7 +38,9 @@ cdef class Endpoint:
     cdef int give_up(self) except -1
     cdef object failure(self)
     cdef str where(self)
-    cdef uint32_t option(self, str call, int option) except? 0xFFFFFFFF
+    cdef uint32_t option_now(self, str call, int option) except? 0xFFFFFFFF
+    cdef int set_number(self, str call, str name, object value) except -1
+    cdef object counted(self, str call, int which)
     cdef int set_mark(self, str call, int option, uint32_t size) except -1
 
 # The exception for a negative call_status_t. what: the call and its address.

@@ -5,19 +5,22 @@
 What reads or writes a byte, or waits, is in connection. Above: connection. Below: backlog, events, application.
 """
 
-from libc.stdint cimport uint8_t, uint16_t, uint32_t
+from libc.stdint cimport uint32_t
 
 
 from ustack.application cimport (
     CALL_BAD_ADDRESS, CALL_IN_USE, CALL_NO_MEMORY, CALL_NO_PORT, CALL_NO_ROUTE, CALL_OK, CALL_STATE, CALL_UNSUPPORTED,
     CLOSE_ABORTED, CLOSE_NORMAL, CLOSE_NO_MEMORY, OPTION_CC, OPTION_KEEPALIVE, OPTION_LOW_WATER, OPTION_NODELAY,
-    OPTION_TOS, OPTION_TTL, OPTION_UNSENT_LOW_WATER, OPTION_USER_TIMEOUT_S)
+    OPTION_MAY_FRAGMENT, OPTION_MSS, OPTION_TOS, OPTION_TTL, OPTION_UNSENT_LOW_WATER, OPTION_USER_TIMEOUT_MS)
 from ustack.base.address cimport ip_addr_text
 from ustack.base.arguments cimport whole
 from ustack.base.bytestring cimport bytes_from
 from ustack.blocking.events cimport event_conn, event_hold, event_release, event_t
+from ustack.blocking.options cimport ensure_option, option_code, option_name, option_number
 
 import errno
+import struct
+import sys
 
 from ustack.application import reason_name
 from ustack.blocking.info import ConnectionInfo, info_of
@@ -64,6 +67,8 @@ cdef class Endpoint:
     cdef void unbind(self, event_t *event) noexcept:
         """The connection has ended: what its record holds for us is kept."""
         self.end = CLOSE_NO_MEMORY          # unless the rest is kept
+        if event.reason != CLOSE_NORMAL:
+            self.rest = b""                 # what was peeked goes with the rest (RFC 9293: a RST flushes all queues)
         self.keep_rest(event)
         if self.backlog is not None:
             self.backlog.lost += 1
@@ -74,7 +79,8 @@ cdef class Endpoint:
 
     cdef void keep_rest(self, event_t *event) noexcept:
         if event.rest != NULL:
-            self.rest = bytes_from(event.rest, event.rest_bytes)
+            self.rest = self.rest + bytes_from(event.rest, event.rest_bytes) if self.rest else bytes_from(
+                event.rest, event.rest_bytes)
         self.end = event.reason
 
     cdef void leave_backlog(self) noexcept:
@@ -188,7 +194,7 @@ cdef class Endpoint:
         finally:
             stack.leave()
 
-    cdef uint32_t option(self, str call, int option) except? 0xFFFFFFFF:
+    cdef uint32_t option_now(self, str call, int option) except? 0xFFFFFFFF:
         """Without the gate, as state."""
         cdef conn_t *conn
         cdef uint32_t value = 0
@@ -203,7 +209,7 @@ cdef class Endpoint:
     @property
     def nodelay(self) -> bool:
         """Nagle's algorithm is off (MUST-17)."""
-        return bool(self.option("nodelay", OPTION_NODELAY))
+        return bool(self.option_now("nodelay", OPTION_NODELAY))
 
     @nodelay.setter
     def nodelay(self, bint on):
@@ -218,7 +224,7 @@ cdef class Endpoint:
     @property
     def keepalive(self) -> bool:
         """Keep-alive probes are sent when the connection is idle (MUST-24); off at first."""
-        return bool(self.option("keepalive", OPTION_KEEPALIVE))
+        return bool(self.option_now("keepalive", OPTION_KEEPALIVE))
 
     @keepalive.setter
     def keepalive(self, bint on):
@@ -234,7 +240,7 @@ cdef class Endpoint:
     def cc(self) -> str:
         """The name of the congestion control. Another one can be given to a live connection: it begins with the window
         as it is."""
-        name = self.stack.control_name(self.option("cc", OPTION_CC)) if self.stack is not None else None
+        name = self.stack.control_name(self.option_now("cc", OPTION_CC)) if self.stack is not None else None
         if name is None:
             raise error_of_status(CALL_UNSUPPORTED, "cc")
         return name
@@ -254,14 +260,10 @@ cdef class Endpoint:
             stack.leave()
 
     def set_user_timeout(self, seconds: int) -> None:
-        """Give up after this long without an answer to data (R2, MUST-21); 0: the stack's default."""
-        cdef uint16_t value = whole("seconds", seconds, 0, 65535)
-        cdef Transport stack = self.enter("set_user_timeout()")
-        try:
-            self.need_conn("set_user_timeout()")
-            self.transport.set_option(self.transport, self.conn, OPTION_USER_TIMEOUT_S, value)
-        finally:
-            stack.leave()
+        """Give up after this long without an answer to data (R2, MUST-21); 0: the stack's default. TCP_USER_TIMEOUT has
+        it in milliseconds."""
+        cdef uint32_t value = whole("seconds", seconds, 0, 65535)
+        self.set_mark("set_user_timeout()", OPTION_USER_TIMEOUT_MS, value * 1000)
 
     def set_low_water(self, size: int) -> None:
         """A send() that waits for a full queue goes on when at most `size` bytes of it are unacknowledged. At first the
@@ -286,22 +288,142 @@ cdef class Endpoint:
         return 0
 
     def set_tos(self, tos: int) -> None:
-        """The byte of DiffServ bits in every IP header from now on (MUST-48, SHLD-21). Its last two bits are ECN's (RFC
-        3168), and not looked at."""
-        cdef uint8_t value = whole("tos", tos, 0, 255)
-        cdef Transport stack = self.enter("set_tos()")
+        """The byte of DiffServ bits in every IP header from now on (IP_TOS; MUST-48, SHLD-21). Its last two bits are
+        ECN's (RFC 3168), and not looked at."""
+        self.set_mark("set_tos()", OPTION_TOS, whole("tos", tos, 0, 255))
+
+    def set_ttl(self, ttl: int) -> None:
+        """Time to live of every packet from now on (IP_TTL, MUST-49)."""
+        self.set_mark("set_ttl()", OPTION_TTL, whole("ttl", ttl, 1, 255))
+
+    # ------------------------------------------------------------ options by Linux's names (options.pyx)
+
+    cdef int set_number(self, str call, str name, object value) except -1:
+        """Inside the gate, with a conn."""
+        cdef int code = option_code(name)
+        cdef int status
+        cdef uint32_t number
+        if name == "SO_LINGER":
+            self.linger = None if value is None else option_number(call, name, value)
+            return 0
+        if code == OPTION_CC:
+            number = self.stack.control_number(value)
+        else:
+            number = <uint32_t>option_number(call, name, value)
+            if code == OPTION_MAY_FRAGMENT:
+                number = number == 0
+        status = self.transport.set_option(self.transport, self.conn, code, number)
+        if status == CALL_STATE and code == OPTION_MSS:
+            raise StackError("state", f"{call}: {name} goes with the SYN: give it to connect(), or to the listener",
+                             errno.EISCONN)
+        if status != CALL_OK:
+            raise error_of_status(status, f"{call}: {name} for {self.where()}")
+        return 0
+
+    def set_option(self, name: str, value: object) -> None:
+        """Set an option by Linux's name: set_option("TCP_CORK", True). `ustack info --options` prints them all.
+
+        Raises StackError with ENOPROTOOPT for a name that there is not, ValueError and TypeError for a value, the
+        connection's end after it.
+        """
+        call = f"set_option({name!r})"
+        ensure_option(call, name, False, True)
+        cdef Transport stack = self.enter(call)
         try:
-            self.need_conn("set_tos()")
-            self.transport.set_option(self.transport, self.conn, OPTION_TOS, value)
+            self.need_conn(call)
+            stack.now()
+            self.set_number(call, name, value)
+            stack.push()
         finally:
             stack.leave()
 
-    def set_ttl(self, ttl: int) -> None:
-        """Time to live of every packet from now on (MUST-49)."""
-        cdef uint8_t value = whole("ttl", ttl, 1, 255)
-        cdef Transport stack = self.enter("set_ttl()")
+    def option(self, name: str) -> object:
+        """What an option is now: a number in the table's unit, a name, a ConnectionInfo. SO_ERROR can be asked for
+        after the end as well."""
+        call = f"option({name!r})"
+        ensure_option(call, name, False, False)
+        if name == "SO_ERROR":
+            return self.error or 0
+        if name == "TCP_INFO":
+            return self.info()
+        if name == "SO_LINGER":
+            return self.linger
+        if name == "IP_MTU":
+            return self.info().pmtu_bytes
+        cdef int code = option_code(name)
+        cdef uint32_t value
+        cdef Transport stack = self.enter(call)
         try:
-            self.need_conn("set_ttl()")
-            self.transport.set_option(self.transport, self.conn, OPTION_TTL, value)
+            self.need_conn(call)
+            value = self.transport.option(self.transport, self.conn, code)
+            if code == OPTION_CC:
+                return stack.control_name(value)
+            if code == OPTION_MAY_FRAGMENT:
+                return 0 if value else 1
+            return value
         finally:
             stack.leave()
+
+    def setsockopt(self, level: int, optname: int, value: object) -> None:
+        """set_option() as a socket has it: numbers of <sys/socket.h>, and an int, or bytes as C has them."""
+        name = option_name("setsockopt()", level, optname)
+        self.set_option(name, value_of_bytes(name, value) if isinstance(value, (bytes, bytearray)) else value)
+
+    def getsockopt(self, level: int, optname: int, buflen: int = 0) -> object:
+        """option() as a socket has it: an int, or with `buflen` bytes as C has them."""
+        name = option_name("getsockopt()", level, optname)
+        if name == "TCP_INFO":
+            raise StackError("unsupported", "getsockopt(): TCP_INFO: info() has it, typed", errno.ENOPROTOOPT)
+        value = self.option(name)
+        return value_as_bytes(name, value)[:buflen] if buflen else 0 if value is None else value
+
+    @property
+    def error(self) -> int | None:
+        """The errno of what ended the connection (ECONNRESET, ETIMEDOUT, ...); None: nothing, or it ended as it
+        should."""
+        return None if self.conn != NULL or self.end == CLOSE_NORMAL else self.failure().errno
+
+    @property
+    def unacked_bytes(self) -> int:
+        """Queued and not acknowledged, sent or not (SIOCOUTQ)."""
+        return self.counted("unacked_bytes", 0)
+
+    @property
+    def unsent_bytes(self) -> int:
+        """Queued and never sent (SIOCOUTQNSD)."""
+        return self.counted("unsent_bytes", 1)
+
+    @property
+    def receivable_bytes(self) -> int:
+        """Received and not read (SIOCINQ); after the end what is left to read."""
+        return len(self.rest) if self.conn == NULL else len(self.rest) + self.counted("receivable_bytes", 2)
+
+    cdef object counted(self, str call, int which):
+        cdef Transport stack = self.enter(call)
+        try:
+            self.need_conn(call)
+            if which == 0:
+                return self.transport.send_queued(self.transport, self.conn)
+            if which == 1:
+                return self.transport.info(self.transport, self.conn)["snd_unsent_bytes"]
+            return self.transport.receivable(self.transport, self.conn)
+        finally:
+            stack.leave()
+
+
+cdef object value_of_bytes(str name, object value):
+    """What C's setsockopt would have been given."""
+    if name == "TCP_CONGESTION":
+        return bytes(value).rstrip(b"\0").decode()
+    if name == "SO_LINGER":
+        on, seconds = struct.unpack("ii", value)
+        return seconds if on else None
+    return int.from_bytes(value[:4], sys.byteorder, signed=True)
+
+
+cdef bytes value_as_bytes(str name, object value):
+    if name == "TCP_CONGESTION":
+        return value.encode() + b"\0"
+    if name == "SO_LINGER":
+        return struct.pack("ii", value is not None, value or 0)
+    return struct.pack("i", value)

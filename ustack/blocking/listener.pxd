@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 # A port in LISTEN of a blocking stack. Body: listener.pyx. Made by Stack.listen(). Above: stack. Below: sockets.
 
-from libc.stdint cimport uint16_t
+from libc.stdint cimport uint16_t, uint32_t
 
 from ustack.application cimport Transport
 from ustack.blocking.backlog cimport Backlog
@@ -15,5 +15,7 @@ cdef class Listener:
     cdef readonly uint16_t port
     cdef readonly object address
     cdef bint open
+    cdef dict options                       # what set_option() has set
+    cdef int set_own(self, int code, uint32_t number) except -1
     cdef void bind(self, Transport stack, SocketApplication sockets, uint16_t port, object address) except *
     cdef void end(self) except *

@@ -5,20 +5,22 @@
 It must not: know the protocol, nor what carries its bytes. Above: stack. Below: sockets, connection, backlog.
 """
 
-from libc.stdint cimport uint16_t
+from libc.stdint cimport uint16_t, uint32_t
 
-from ustack.application cimport Transport
+from ustack.application cimport (
+    CALL_OK, OPTION_CC, OPTION_DEFER_ACCEPT_S, OPTION_MAY_FRAGMENT, OPTION_MSS, Transport)
 from ustack.base.address cimport ip_addr_from_text
 from ustack.base.clock cimport clock_monotonic_ns
 from ustack.base.types cimport ip_addr_t
 from ustack.blocking.backlog cimport Backlog
 from ustack.blocking.connection cimport Connection
+from ustack.blocking.options cimport ensure_option, option_code, option_name, option_number
 from ustack.blocking.sockets cimport SocketApplication
 from ustack.link.gate cimport warn_unclosed
 
 import errno
 
-from ustack.errors import WouldBlock
+from ustack.errors import StackError, WouldBlock
 
 
 cdef class Listener:
@@ -39,6 +41,7 @@ cdef class Listener:
         if sockets is not None:
             self.backlog = Backlog()
         self.open = True
+        self.options = {}
 
     @property
     def pending(self) -> int:
@@ -86,6 +89,58 @@ cdef class Listener:
             return connection
         finally:
             self.stack.leave()
+
+    def set_option(self, name: str, value: object) -> None:
+        """Set an option that connections begin with which it accepts from now on, by Linux's name (Connection has the
+        same call; `ustack info --options`). TCP_MAXSEG and TCP_DEFER_ACCEPT are the port's own.
+
+        Raises StackError with ENOPROTOOPT for a name that there is not, ValueError and TypeError for a value.
+        """
+        cdef int code
+        cdef uint32_t number = 0
+        call = f"set_option({name!r})"
+        ensure_option(call, name, True, True)
+        self.stack.enter(call)
+        try:
+            if not self.open:
+                raise ValueError(f"{call}: the listener is closed")
+            code = option_code(name)
+            if name == "SO_LINGER":
+                number = 0 if value is None else <uint32_t>option_number(call, name, value)
+            elif code == OPTION_CC:
+                number = self.stack.control_number(value)
+            else:
+                number = <uint32_t>option_number(call, name, value)
+            if code == OPTION_MSS or code == OPTION_DEFER_ACCEPT_S:
+                self.set_own(code, number)
+            elif self.backlog is None:
+                raise StackError("unsupported", f"{call}: its Application sets what its connections have",
+                                 errno.EOPNOTSUPP)
+            elif name == "SO_LINGER":
+                self.backlog.linger = None if value is None else number
+            else:
+                self.backlog.inherit(code, number == 0 if code == OPTION_MAY_FRAGMENT else number)
+            self.options[name] = number if code != OPTION_CC else value
+        finally:
+            self.stack.leave()
+
+    cdef int set_own(self, int code, uint32_t number) except -1:
+        cdef ip_addr_t local
+        if self.address is not None:
+            ip_addr_from_text(self.address, &local)
+        if self.stack.set_listener_option(&local if self.address is not None else NULL, self.port, code,
+                                          number) != CALL_OK:
+            raise ValueError("set_option(): nobody listens there any more")
+        return 0
+
+    def option(self, name: str) -> object:
+        """What set_option() has set; None: nothing, its connections begin with what is usual."""
+        ensure_option(f"option({name!r})", name, True, False)
+        return self.options.get(name)
+
+    def setsockopt(self, level: int, optname: int, value: object) -> None:
+        """set_option() as a socket has it, with a number."""
+        self.set_option(option_name("setsockopt()", level, optname), value)
 
     def close(self) -> None:
         """Stop listening; connections that nobody has accepted are reset. Idempotent."""

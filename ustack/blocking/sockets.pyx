@@ -9,7 +9,8 @@ the protocol, nor what carries its bytes. Above: listener, stack. Below: connect
 from libc.stdint cimport uint16_t, uint32_t
 
 from ustack.application cimport (
-    ACCEPT_REFUSED, ACCEPT_TAKEN, ACCEPT_WAITING, CONN_ACTIVE, Transport, conn_t, transport_t)
+    ACCEPT_NO_MEMORY, ACCEPT_REFUSED, ACCEPT_TAKEN, ACCEPT_WAITING, CALL_OK, CONN_ACTIVE, Transport, conn_t,
+    transport_t)
 from ustack.base.types cimport ip_addr_t
 from ustack.blocking.backlog cimport Backlog, listening_find, listening_t
 from ustack.blocking.connection cimport Connection
@@ -57,11 +58,15 @@ cdef class SocketApplication(EventApplication):
 
 cdef int socket_admit(events_t *events, const transport_t *transport, conn_t *conn, event_t *event) noexcept nogil:
     cdef const listening_t *found
+    cdef uint32_t at
     if transport.status(transport, conn) & CONN_ACTIVE:
         return ACCEPT_TAKEN if event.object != NULL else ACCEPT_REFUSED
     found = listening_find((<listening_t **>events.listeners)[0], transport.endpoints(transport, conn))
     if found == NULL:
         return ACCEPT_REFUSED
+    for at in range(found.inherited_count):
+        if transport.set_option(transport, conn, found.inherited[at].option, found.inherited[at].value) != CALL_OK:
+            return ACCEPT_NO_MEMORY         # better none than one without what its listener has promised
     event.listener = found.backlog
     return ACCEPT_WAITING
 
@@ -72,6 +77,7 @@ cdef void let_wait(SocketApplication application, event_t *event, bint *kept) no
     cdef Backlog backlog = <Backlog>event.listener
     cdef Connection connection = Connection.__new__(Connection)
     connection.backlog = backlog
+    connection.linger = backlog.linger
     connection.bind(application.stack, application.closing, event)
     connection.established = True
     backlog.waiting[connection] = None

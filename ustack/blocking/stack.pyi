@@ -32,6 +32,7 @@ class Stack(Engine):
         backlog: int = 128,
         application: Application | None = None,
         cc: str | None = None,
+        options: dict[str, object] | None = None,
     ) -> Listener: ...
     def connect(
         self,
@@ -42,6 +43,7 @@ class Stack(Engine):
         timeout: float | None = None,
         wait: bool = True,
         cc: str | None = None,
+        options: dict[str, object] | None = None,
     ) -> Connection: ...
     def close(self, *, linger: float = 5.0) -> None: ...
     def closing_connections(self) -> int: ...

@@ -28,6 +28,7 @@ from ustack.blocking.connection cimport Connection
 from ustack.blocking.endpoint cimport error_of_status
 from ustack.blocking.events cimport event_bind, event_forget, event_new, event_t
 from ustack.blocking.listener cimport Listener
+from ustack.blocking.options cimport ensure_option
 from ustack.blocking.sockets cimport SocketApplication
 from ustack.engine.addresses cimport refuse_ipv6
 from ustack.engine.owner cimport Engine
@@ -93,12 +94,13 @@ now_ns=None, **config)
         Engine.__init__(self, link, address, gateway, seed, now_ns, config, cc, sources, profile)
 
     def listen(self, port: int, *, address: str | None = None, backlog: int = 128,
-               application: Application | None = None, cc: str | None = None) -> Listener:
+               application: Application | None = None, cc: str | None = None,
+               options: dict[str, object] | None = None) -> Listener:
         """Passive OPEN on `port` (1..65535) of `address` (None: any of ours).
 
         application: gets the connections' upcalls; None: they wait for Listener.accept(), at most `backlog` of them.
-        cc: the congestion control of its connections, by name; None: the stack's. Raises AddressInUse, StackError,
-        ValueError.
+        cc: the congestion control of its connections, by name; None: the stack's. options: what they begin with
+        (Listener.set_option). Raises AddressInUse, StackError, ValueError.
         """
         cdef ip_addr_t local
         cdef Listener listener
@@ -120,17 +122,25 @@ now_ns=None, **config)
             listener.bind(self, self.sockets if application is None else None, number, address)
             if application is None:
                 self.sockets.listen(listener.backlog, &local if address is not None else NULL, number)
-            return listener
         finally:
             self.leave()
+        try:
+            for name, value in (options or {}).items():
+                listener.set_option(name, value)
+        except BaseException:
+            listener.close()
+            raise
+        return listener
 
     def connect(self, address: str, port: int, *, local_port: int = 0, timeout: float | None = None,
-                wait: bool = True, cc: str | None = None) -> Connection:
+                wait: bool = True, cc: str | None = None,
+                options: dict[str, object] | None = None) -> Connection:
         """Active OPEN. Returns when established; with wait=False (or a manual clock) at once, in SYN-SENT.
 
         address: an IPv4 address, or a host name, which the system's resolver (not this stack) looks up; its first IPv4
         address is used. timeout: seconds; None: the stack's own R2 for a SYN. A neighbour that does not answer ARP ends
         it with EHOSTUNREACH after three seconds. cc: the congestion control, by name; None: the stack's.
+        options: set before the SYN goes (Connection.set_option).
         Raises ConnectionRefused, ConnectionTimeout, Unreachable, socket.gaierror for an unknown name, ...
         """
         cdef ip_addr_t remote
@@ -142,6 +152,8 @@ now_ns=None, **config)
         cdef uint16_t number = whole("port", port, 1, 65535)
         cdef uint16_t local_number = whole("local_port", local_port, 0, 65535)
         timeout_ns(timeout)
+        for name in options or ():
+            ensure_option(f"connect(): option {name!r}", name, False, True)
         self.ensure_alive()
         resolve(address, number, &remote)
         self.enter("connect()")
@@ -160,6 +172,12 @@ now_ns=None, **config)
             self.table.set_option(self.table, conn, OPTION_CC, control)     # nothing has flowed: it cannot fail
             event_bind(event, self.table, conn)
             connection.bind(self, self.sockets.closing, event)
+            try:
+                for name, value in (options or {}).items():
+                    connection.set_number(f"connect(): option {name!r}", name, value)
+            except BaseException:
+                connection.give_up()
+                raise
             self.push()
             if wait and not self.manual_clock:
                 try:

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
 """`ustack info`: what this build is, what this machine can do, what a connection costs; and every setting of a stack.
 
-Above: cli. Below: obs, lab (the ingress drop's probe), tcp (the records' sizes), engine.settings (the table).
+Above: cli. Below: obs, lab (the ingress drop's probe), tcp (the records' sizes), engine.settings and
+blocking.options (the tables).
 """
 
 import json
@@ -68,22 +69,40 @@ def _of_profiles(name: str) -> dict[str, int]:
     return {profile: table[name] for profile, table in PROFILES.items() if name in table}
 
 
+def _print_options(as_json: bool) -> None:
+    from ustack.blocking.options import options
+
+    rows = list(options().values())
+    if as_json:
+        click.echo(json.dumps([row._asdict() for row in rows], indent=2))
+        return
+    cells = [(row.name, row.on, row.unit, _range_of(row.low, row.high), row.text) for row in rows]
+    print_rows(("option", "of", "unit", "range", "what it is"), cells)
+
+
+def _range_of(low: int, high: int) -> str:
+    return f"{low} to {high}" if high else ""
+
+
 @click.command()
+@click.option("--options", "only_options", is_flag=True, help="Every option of connections and listeners.")
 @click.option(
     "--settings",
     "only_settings",
     is_flag=True,
     help="Every setting of a stack: default, a profile's, bounds, meaning.",
 )
-@click.option("--json", "as_json", is_flag=True, help="With --settings: JSON, with plain numbers.")
-def info(only_settings: bool, as_json: bool) -> None:
+@click.option("--json", "as_json", is_flag=True, help="With --settings or --options: JSON, with plain numbers.")
+def info(only_options: bool, only_settings: bool, as_json: bool) -> None:
     """Print version, build, link capabilities and record sizes as one JSON object.
 
     `flow_bytes` is a connection's share of the flow table and of the timers at their worst; an idle one takes
     `tcb_bytes`, `birth_bytes` and those. `unavailable` says why a
     capability in `links` is false: without root most of them are.
     """
-    if only_settings:
+    if only_options:
+        _print_options(as_json)
+    elif only_settings:
         _print_settings(as_json)
     else:
         click.echo(json.dumps(collect(), indent=2))

@@ -34,7 +34,7 @@ from ustack.engine.waking cimport Waker
 from ustack.ip.layer cimport ip_announce, ip_config_defaults, ip_config_t
 from ustack.link.gate cimport warn_unclosed
 from ustack.link.use cimport link_use
-from ustack.tcp.calls cimport tcp_set_listener_cc
+from ustack.tcp.calls cimport tcp_set_listener_cc, tcp_set_listener_option
 from ustack.tcp.cc.registry cimport cc_number, cc_table
 from ustack.tcp.records.configuration cimport tcp_config_defaults, tcp_config_t
 from ustack.tcp.records.demux cimport flow_set_key
@@ -385,6 +385,9 @@ cdef class Engine(Transport):
 
     cdef void set_listener_control(self, const ip_addr_t *address, uint16_t port, int control) noexcept:
         tcp_set_listener_cc(&self.c.tcp, address, port, control)
+
+    cdef int set_listener_option(self, const ip_addr_t *address, uint16_t port, int option, uint32_t value) noexcept:
+        return tcp_set_listener_option(&self.c.tcp, address, port, option, value)
 
     cdef void may_sleep(self) noexcept:
         self.gate.sleeper = <void *>self

@@ -4,16 +4,17 @@
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from ustack.application cimport (
-    CALL_OK, CALL_UNSUPPORTED, CONN_ABORTED, CONN_ACTIVE, CONN_EOF, OPTION_CC, OPTION_KEEPALIVE, OPTION_LOW_WATER,
-    OPTION_NODELAY, OPTION_TOS, OPTION_TTL, OPTION_UNSENT_LOW_WATER, OPTION_USER_TIMEOUT_S, application_t,
+    CALL_OK, CONN_ABORTED, CONN_ACTIVE, CONN_EOF, OPTION_CC, OPTION_KEEPALIVE, OPTION_LOW_WATER,
+    OPTION_NODELAY, OPTION_TOS, OPTION_TTL, OPTION_UNSENT_LOW_WATER, application_t,
     close_reason_t, conn_t, endpoints_t, transport_t, visit_t)
 from ustack.base.types cimport ip_addr_t
 from ustack.buf.lent cimport lent_t
 from ustack.tcp.calls cimport (
     tcp_abort, tcp_close, tcp_connect, tcp_listen, tcp_peek, tcp_receivable, tcp_receive, tcp_resume, tcp_send,
     tcp_send_queued, tcp_send_room, tcp_set_cc, tcp_set_keepalive, tcp_set_low_water, tcp_set_nodelay, tcp_set_timeout,
-    tcp_set_tos, tcp_set_ttl, tcp_set_unsent_low_water, tcp_set_user_timeout, tcp_shutdown, tcp_taken, tcp_unlisten,
+    tcp_set_tos, tcp_set_ttl, tcp_set_unsent_low_water, tcp_shutdown, tcp_taken, tcp_unlisten,
     tcp_want_writable)
+from ustack.tcp.options cimport tcp_option, tcp_option_set
 from ustack.tcp.records.demux cimport flow_connection, flow_slot_count
 from ustack.tcp.records.marks cimport tcb_low_water, tcb_unsent_low_water
 from ustack.tcp.records.state cimport SYN_RECEIVED
@@ -94,8 +95,6 @@ cdef int set_option(const transport_t *transport, conn_t *conn, int option, uint
         tcp_set_nodelay(tcp_of(transport), tcb_of(conn), value != 0)
     elif option == OPTION_KEEPALIVE:
         tcp_set_keepalive(tcp_of(transport), tcb_of(conn), value != 0)
-    elif option == OPTION_USER_TIMEOUT_S:
-        tcp_set_user_timeout(tcb_of(conn), <uint16_t>value)
     elif option == OPTION_TOS:
         tcp_set_tos(tcb_of(conn), <uint8_t>value)
     elif option == OPTION_TTL:
@@ -107,7 +106,7 @@ cdef int set_option(const transport_t *transport, conn_t *conn, int option, uint
     elif option == OPTION_UNSENT_LOW_WATER:
         return tcp_set_unsent_low_water(tcp_of(transport), tcb_of(conn), value)
     else:
-        return CALL_UNSUPPORTED
+        return tcp_option_set(tcp_of(transport), tcb_of(conn), option, value)
     return CALL_OK
 
 
@@ -117,8 +116,6 @@ cdef uint32_t get_option(const transport_t *transport, const conn_t *conn, int o
         return tcb.flags & TCB_NODELAY != 0
     if option == OPTION_KEEPALIVE:
         return tcb.flags & TCB_KEEPALIVE != 0
-    if option == OPTION_USER_TIMEOUT_S:
-        return tcb.user_timeout_s
     if option == OPTION_TOS:
         return tcb.tos & ~IPV4_ECN_MASK
     if option == OPTION_TTL:
@@ -129,7 +126,7 @@ cdef uint32_t get_option(const transport_t *transport, const conn_t *conn, int o
         return tcb_low_water(tcp_of(transport), tcb)
     if option == OPTION_UNSENT_LOW_WATER:
         return tcb_unsent_low_water(tcp_of(transport), tcb)
-    return 0
+    return tcp_option(tcp_of(transport), tcb, option)
 
 
 # ---------------------------------------------------------------- looking

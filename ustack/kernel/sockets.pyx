@@ -11,7 +11,7 @@ from ustack.application cimport (
     CALL_NO_MEMORY, CALL_OK, CALL_STATE, CALL_UNSUPPORTED, CLOSE_HOST_DOWN, CLOSE_HOST_ISOLATED, CLOSE_HOST_UNREACHABLE,
     CLOSE_NET_UNREACHABLE, CLOSE_NO_MEMORY, CLOSE_PARAMETER_PROBLEM, CLOSE_PROTOCOL_UNREACHABLE, CLOSE_REFUSED,
     CLOSE_RESET, CLOSE_SOURCE_ROUTE_FAILED, CLOSE_TIMEOUT, OPTION_CC, OPTION_KEEPALIVE, OPTION_NODELAY, OPTION_TOS,
-    OPTION_TTL, OPTION_USER_TIMEOUT_S, close_reason_t)
+    OPTION_TTL, OPTION_USER_TIMEOUT_MS, close_reason_t)
 from ustack.base.posix cimport (
     AF_INET, FIONREAD, F_DUPFD_CLOEXEC, F_GETFL, F_SETFL, IPPROTO_IP, IPPROTO_TCP, IP_TOS, IP_TTL, MSG_DONTWAIT,
     MSG_MORE, MSG_NOSIGNAL, MSG_TRUNC, MSG_ZEROCOPY, O_NONBLOCK, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_STREAM, SOL_SOCKET,
@@ -380,8 +380,8 @@ cdef int socket_set_option(kernel_t *kernel, kernel_conn_t *conn, int option, ui
         return set_number(conn, IPPROTO_TCP, TCP_NODELAY, value != 0)
     if option == OPTION_KEEPALIVE:
         return set_number(conn, SOL_SOCKET, SO_KEEPALIVE, value != 0)
-    if option == OPTION_USER_TIMEOUT_S:
-        return set_number(conn, IPPROTO_TCP, TCP_USER_TIMEOUT, <int>((value & 0xFFFF) * 1000))
+    if option == OPTION_USER_TIMEOUT_MS:
+        return set_number(conn, IPPROTO_TCP, TCP_USER_TIMEOUT, <int>(value & 0x7FFFFFFF))
     if option == OPTION_TOS:
         return set_number(conn, IPPROTO_IP, IP_TOS, <int>(value & 0xFF))
     if option == OPTION_TTL:
@@ -396,8 +396,8 @@ cdef uint32_t socket_option(const kernel_t *kernel, const kernel_conn_t *conn, i
         return number(conn, IPPROTO_TCP, TCP_NODELAY) != 0
     if option == OPTION_KEEPALIVE:
         return number(conn, SOL_SOCKET, SO_KEEPALIVE)
-    if option == OPTION_USER_TIMEOUT_S:
-        return number(conn, IPPROTO_TCP, TCP_USER_TIMEOUT) // 1000
+    if option == OPTION_USER_TIMEOUT_MS:
+        return number(conn, IPPROTO_TCP, TCP_USER_TIMEOUT)
     if option == OPTION_TOS:
         return number(conn, IPPROTO_IP, IP_TOS)
     if option == OPTION_TTL:

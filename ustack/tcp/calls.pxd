@@ -16,6 +16,9 @@ from ustack.tcp.records.tcb cimport tcb_t, tcp_t
 cdef int tcp_listen(tcp_t *tcp, const ip_addr_t *laddr, uint16_t lport, uint16_t app, uint32_t backlog) noexcept nogil
 # The congestion control of a listener's connections, by its number (control_provide); at first config.cc.
 cdef void tcp_set_listener_cc(tcp_t *tcp, const ip_addr_t *laddr, uint16_t lport, int number) noexcept nogil
+# OPTION_MSS, of SYN-ACKs and connections from now on; OPTION_DEFER_ACCEPT_S. CALL_STATE: nobody listens there.
+cdef int tcp_set_listener_option(tcp_t *tcp, const ip_addr_t *laddr, uint16_t lport, int option,
+                                 uint32_t value) noexcept nogil
 cdef int tcp_unlisten(tcp_t *tcp, const ip_addr_t *laddr, uint16_t lport) noexcept nogil
 # Active OPEN. lport 0: an ephemeral one (RFC 6056). *status: call_status_t. NULL on error. on_accept comes when it is
 # established, on_closed if that fails.
@@ -53,7 +56,6 @@ cdef void tcp_abort(tcp_t *tcp, tcb_t *conn) noexcept nogil
 cdef void tcp_set_timeout(tcp_t *tcp, tcb_t *conn, uint64_t after_ns) noexcept nogil
 cdef void tcp_set_nodelay(tcp_t *tcp, tcb_t *conn, bint on) noexcept nogil           # MUST-17
 cdef void tcp_set_keepalive(tcp_t *tcp, tcb_t *conn, bint on) noexcept nogil         # MUST-24
-cdef void tcp_set_user_timeout(tcb_t *conn, uint16_t seconds) noexcept nogil         # MUST-21
 # Another congestion control, from the present window; its number (control_provide). CALL_OK; CALL_NO_MEMORY: no record
 # is left for it, the connection keeps the one it has; CALL_UNSUPPORTED: no such number; CALL_STATE: it is closed.
 cdef int tcp_set_cc(tcp_t *tcp, tcb_t *conn, int number) noexcept nogil

@@ -5,7 +5,8 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
 from ustack.application cimport (
-    CALL_BAD_ADDRESS, CALL_IN_USE, CALL_NO_MEMORY, CALL_NO_PORT, CALL_OK, CALL_STATE, CALL_UNSUPPORTED)
+    CALL_BAD_ADDRESS, CALL_IN_USE, CALL_NO_MEMORY, CALL_NO_PORT, CALL_OK, CALL_STATE, CALL_UNSUPPORTED,
+    OPTION_DEFER_ACCEPT_S, OPTION_MSS)
 from ustack.base.counters cimport CANDIDATES_TAKEN, CONNECTIONS_OPENED, ORPHANS_REFUSED, count, count_add
 from ustack.base.prng cimport siphash24
 from ustack.buf.lent cimport lent_ref
@@ -24,6 +25,7 @@ from ustack.tcp.records.marks cimport (
     marks_set, note_writable, tcb_low_water, tcb_unsent, tcb_unsent_low_water)
 from ustack.tcp.records.moves cimport note_move, set_state
 from ustack.tcp.records.rx_queue cimport rx_queue_t
+from ustack.tcp.records.sockopts cimport tcb_fin_wait_2_ns, tcb_snd_queue
 from ustack.tcp.records.state cimport (
     CLOSED, CLOSE_ABORTED, CLOSE_WAIT, ESTABLISHED, FIN_WAIT_1, FIN_WAIT_2, LAST_ACK, LISTEN, SYN_RECEIVED, SYN_SENT)
 from ustack.tcp.records.tcb cimport (
@@ -42,6 +44,7 @@ cdef enum:
     EPHEMERAL_COUNT = 28232u                # 32768..60999, what Linux uses
     CANDIDATES_IN_A_ROW = 1024u             # that one search looks at; with the leaps, a quarter of a turn's stage
     CANDIDATES_BY_LEAPS = 1024u
+    MOST_SYN_ACKS = 20
     LEAP = 2654435769u                      # 2^32 by the golden ratio
 
 
@@ -67,6 +70,8 @@ cdef int tcp_listen(tcp_t *tcp, const ip_addr_t *laddr, uint16_t lport, uint16_t
             tcp.listeners[i].cc = tcp.config.cc
             tcp.listeners[i].backlog = backlog + tcp.config.backlog_extra
             tcp.listeners[i].waiting = 0
+            tcp.listeners[i].deferred_syn_acks = 0
+            tcp.listeners[i].mss = 0
             note_move(tcp, CLOSED, LISTEN)
             return CALL_OK
     return CALL_NO_MEMORY
@@ -81,6 +86,35 @@ cdef void tcp_set_listener_cc(tcp_t *tcp, const ip_addr_t *laddr, uint16_t lport
     listener = listener_exact(tcp, &wanted, lport)
     if listener != NULL:
         listener.cc = <uint8_t>number
+
+
+cdef int tcp_set_listener_option(tcp_t *tcp, const ip_addr_t *laddr, uint16_t lport, int option,
+                                 uint32_t value) noexcept nogil:
+    cdef ip_addr_t wanted
+    cdef listener_t *listener
+    memset(&wanted, 0, sizeof(wanted))
+    if laddr != NULL:
+        wanted = laddr[0]
+    listener = listener_exact(tcp, &wanted, lport)
+    if listener == NULL:
+        return CALL_STATE
+    if option == OPTION_MSS:
+        listener.mss = <uint16_t>value
+        tcp.own_mss = True
+        return CALL_OK
+    if option != OPTION_DEFER_ACCEPT_S:
+        return CALL_UNSUPPORTED
+    listener.deferred_syn_acks = syn_acks_within(tcp, value)
+    return CALL_OK
+
+
+cdef uint8_t syn_acks_within(const tcp_t *tcp, uint32_t seconds) noexcept nogil:
+    """How many are sent again until then, after 1, 2, 4, ... times the initial RTO (timers)."""
+    cdef uint8_t found = 0
+    cdef uint64_t until_ns = seconds * 1000000000ULL
+    while until_ns and found < MOST_SYN_ACKS and tcp.config.rto_initial_ns * ((1ULL << found) - 1) < until_ns:
+        found += 1
+    return found
 
 
 cdef int tcp_unlisten(tcp_t *tcp, const ip_addr_t *laddr, uint16_t lport) noexcept nogil:
@@ -207,11 +241,11 @@ cdef uint32_t tcp_send_queued(const tcb_t *conn) noexcept nogil:
 
 
 cdef uint32_t tcp_send_room(const tcp_t *tcp, const tcb_t *conn) noexcept nogil:
-    cdef uint32_t queued = tcp_send_queued(conn)
-    if queued >= tcp.config.snd_queue_bytes or (
+    cdef uint32_t queued = tcp_send_queued(conn), most = tcb_snd_queue(tcp, conn)
+    if queued >= most or (
             conn.snd_end != conn.snd_max and tcb_unsent(conn) > tcb_unsent_low_water(tcp, conn)):
         return 0
-    return tcp.config.snd_queue_bytes - queued
+    return most - queued
 
 
 cdef int64_t tcp_send(tcp_t *tcp, tcb_t *conn, lent_t *lent, uint64_t offset, uint64_t length) noexcept nogil:
@@ -344,7 +378,7 @@ cdef void tcp_close(tcp_t *tcp, tcb_t *conn) noexcept nogil:
     tcp.orphans += 1
     tcp_shutdown(tcp, conn)
     if conn.state == FIN_WAIT_2:
-        tcp_set_timeout(tcp, conn, tcp.config.fin_wait_2_timeout_ns)
+        tcp_set_timeout(tcp, conn, tcb_fin_wait_2_ns(tcp, conn))
 
 
 cdef void tcp_abort(tcp_t *tcp, tcb_t *conn) noexcept nogil:
@@ -379,10 +413,6 @@ cdef void tcp_set_keepalive(tcp_t *tcp, tcb_t *conn, bint on) noexcept nogil:
         deadlines_arm(tcp, conn)
     else:
         conn.flags &= ~TCB_KEEPALIVE
-
-
-cdef void tcp_set_user_timeout(tcb_t *conn, uint16_t seconds) noexcept nogil:
-    conn.user_timeout_s = seconds
 
 
 cdef int tcp_set_cc(tcp_t *tcp, tcb_t *conn, int number) noexcept nogil:

@@ -31,6 +31,9 @@ cdef ip_status_t emit_reset_of(tcp_t *tcp, tcb_t *tcb) noexcept nogil
 # What a peer takes that names no MSS (MUST-15): 536 for IPv4, 1220 for IPv6.
 cdef uint16_t default_mss(const ip_addr_t *raddr) noexcept nogil
 cdef uint16_t advertised_mss(const tcp_t *tcp) noexcept nogil
+# ... of a connection, or a listener, that may have one of its own.
+cdef uint16_t tcb_advertised_mss(const tcp_t *tcp, const tcb_t *tcb) noexcept nogil
+cdef uint16_t syn_ack_mss(tcp_t *tcp, const syn_received_t *syn) noexcept nogil
 cdef uint8_t advertised_wscale(const tcp_t *tcp) noexcept nogil
 # The window of a SYN, and so the first one we offer: it is never scaled (RFC 7323 section 2.2). options: that the peer
 # is known to agree on, which make its segments shorter; 0 in the SYN of an active open.

@@ -9,9 +9,11 @@ from ustack.ip.layer cimport (
     IP_OK, IP_PROTO_TCP, ip_commit, ip_default_packet_bytes, ip_header_bytes, ip_payload_mtu, ip_reserve, ip_route_t)
 from ustack.tcp.records.accecn cimport (
     ACCECN_BYTES_AT_FIRST, ACCECN_CEP_AT_FIRST, accecn_ace, ace_of_handshake, tcb_is_accurate)
+from ustack.tcp.records.demux cimport listener_find
+from ustack.tcp.records.sockopts cimport sockopts_of, sockopts_t
 from ustack.tcp.records.tcb cimport (
-    OPT_ACE_SHIFT, OPT_ECN, OPT_SACK, OPT_SLOW_TICKS, OPT_TIMESTAMPS, OPT_WSCALE, syn_ip_ecn, syn_is_accurate,
-    tcb_bare_seq, tcp_timestamp)
+    OPT_ACE_SHIFT, OPT_ECN, OPT_SACK, OPT_SLOW_TICKS, OPT_TIMESTAMPS, OPT_WSCALE, listener_t, syn_ip_ecn,
+    syn_is_accurate, tcb_bare_seq, tcp_timestamp)
 from ustack.tcp.records.timestamps cimport timestamp_for, timestamp_offset, timestamp_slowed
 from ustack.wire.ipv4 cimport IPV4_ECN_MASK
 from ustack.wire.tcp cimport (
@@ -100,6 +102,18 @@ cdef uint16_t advertised_mss(const tcp_t *tcp) noexcept nogil:
     return <uint16_t>(mss if mss < 0xFFFF else 0xFFFF)
 
 
+cdef uint16_t tcb_advertised_mss(const tcp_t *tcp, const tcb_t *tcb) noexcept nogil:
+    cdef const sockopts_t *own = sockopts_of(tcp, tcb)
+    cdef uint16_t mss = advertised_mss(tcp)
+    return own.mss if own != NULL and own.mss and own.mss < mss else mss
+
+
+cdef uint16_t syn_ack_mss(tcp_t *tcp, const syn_received_t *syn) noexcept nogil:
+    cdef uint16_t mss = advertised_mss(tcp)
+    cdef const listener_t *listener = listener_find(tcp, &syn.key.laddr, syn.key.lport) if tcp.own_mss else NULL
+    return listener.mss if listener != NULL and listener.mss and listener.mss < mss else mss
+
+
 cdef uint8_t advertised_wscale(const tcp_t *tcp) noexcept nogil:
     cdef uint8_t shift = 0
     while shift < TCP_WSCALE_MAX and tcp.config.rcv_buffer_max_bytes >> shift > 0xFFFF:
@@ -155,7 +169,7 @@ cdef ip_status_t emit_cookie(tcp_t *tcp, const syn_received_t *syn, uint32_t ts_
     elif options & OPT_ECN:
         header.flags |= ECE
     header.window = first_window(tcp, options)
-    header.mss = advertised_mss(tcp)
+    header.mss = syn_ack_mss(tcp, syn)
     if options & OPT_SACK:
         header.has |= HAS_SACK_PERMITTED
     if options & OPT_TIMESTAMPS:

@@ -31,6 +31,7 @@ from ustack.tcp.records.deadlines cimport deadline_set, tcb_needs_refresh, tcb_r
 from ustack.tcp.records.demux cimport FLOW_CONNECTION, FLOW_SYN_RECEIVED, FLOW_TIME_WAIT, flow_find, flow_t
 from ustack.tcp.records.duplicates cimport duplicate_note
 from ustack.tcp.records.moves cimport set_state
+from ustack.tcp.records.sockopts cimport tcb_fin_wait_2_ns
 from ustack.tcp.records.state cimport CLOSE_NORMAL, CLOSING, FIN_WAIT_1, FIN_WAIT_2, LAST_ACK, SYN_RECEIVED, SYN_SENT
 from ustack.tcp.records.tcb cimport (
     DEADLINE_APPLICATION, OPT_TIMESTAMPS, OPT_TS_STALE, TCB_ABORT, TCB_ACK_NOW, TCB_ACTIVE, TCB_CLOSED_BY_APP,
@@ -329,7 +330,7 @@ cdef bint fin_acknowledged(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     if tcb.state == FIN_WAIT_1:
         set_state(tcp, tcb, FIN_WAIT_2)
         if tcb.flags & TCB_CLOSED_BY_APP:
-            deadline_set(tcp, tcb, DEADLINE_APPLICATION, tcp.config.fin_wait_2_timeout_ns)
+            deadline_set(tcp, tcb, DEADLINE_APPLICATION, tcb_fin_wait_2_ns(tcp, tcb))
         return True
     if tcb.state == CLOSING:
         connection_time_wait(tcp, tcb)

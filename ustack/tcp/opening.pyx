@@ -11,10 +11,9 @@ from libc.string cimport memset
 
 from ustack.base.counters cimport (
     ACCECN_MIXED_RESETS, ACCEPT_QUEUE_OVERFLOW, CONNECTIONS_ACCEPTED, DROP_NO_MEMORY, DROP_TCP_ACK, DROP_TCP_AFTER_FIN,
-    DROP_TCP_BACKLOG, DROP_TCP_DUPLICATE, DROP_TCP_FLAGS, DROP_TCP_FORGOTTEN, DROP_TCP_NO_LISTENER, DROP_TCP_PAWS,
-    DROP_TCP_RST, DROP_TCP_SEQUENCE, DROP_TCP_SYN, DROP_TCP_SYN_QUEUE, ECN_AGREED, SYN_COOKIES_ACCEPTED, SYN_FIN_IN,
-    SYN_QUEUE_EVICTED, TIME_WAIT_REUSED,
-    count, counter_t)
+    DROP_TCP_BACKLOG, DROP_TCP_DEFERRED, DROP_TCP_DUPLICATE, DROP_TCP_FLAGS, DROP_TCP_FORGOTTEN, DROP_TCP_NO_LISTENER,
+    DROP_TCP_PAWS, DROP_TCP_RST, DROP_TCP_SEQUENCE, DROP_TCP_SYN, DROP_TCP_SYN_QUEUE, ECN_AGREED, SYN_COOKIES_ACCEPTED,
+    SYN_FIN_IN, SYN_QUEUE_EVICTED, TIME_WAIT_REUSED, count, counter_t)
 from ustack.base.ilist cimport ilist_append
 from ustack.base.wheel cimport TIMER_NONE, WHEEL_TICK_SHIFT, wheel_arm, wheel_left_ns
 from ustack.buf.slab cimport slab_alloc
@@ -34,6 +33,7 @@ from ustack.tcp.records.demux cimport (
     FLOW_CONNECTION, FLOW_SYN_RECEIVED, flow_insert, flow_retarget, initial_sequence_number, listener_find)
 from ustack.tcp.records.life cimport tcb_alloc, tcb_release
 from ustack.tcp.records.moves cimport note_move, take_over_state
+from ustack.tcp.records.sockopts cimport sockopts_of, sockopts_t
 from ustack.tcp.records.state cimport ESTABLISHED, LISTEN, SYN_RECEIVED
 from ustack.tcp.records.tally cimport rcv_nxt_begin
 from ustack.tcp.records.tcb cimport (
@@ -317,6 +317,7 @@ cdef tcb_t *handshake_complete(tcp_t *tcp, const syn_received_t *syn, uint32_t i
     """index: of the half-open record, which goes; 0: syn is what a cookie says of one."""
     cdef listener_t *listener = listener_find(tcp, &syn.key.laddr, syn.key.lport)
     cdef uint8_t options = syn.options_wscale >> 4
+    cdef uint32_t rtt_us = 0
     cdef tcb_t *tcb
     if listener == NULL:
         count(tcp.counters, DROP_TCP_NO_LISTENER)
@@ -326,6 +327,10 @@ cdef tcb_t *handshake_complete(tcp_t *tcp, const syn_received_t *syn, uint32_t i
         return NULL
     if listener.waiting >= listener.backlog:
         count(tcp.counters, ACCEPT_QUEUE_OVERFLOW)                      # SYN-ACK and this ACK will be repeated
+        return NULL
+    if index != 0 and seg.length == 0 and not seg.flags & FIN and syn_retries(syn) < listener.deferred_syn_acks:
+        # As on Linux: it stays half-open, and its SYN-ACK goes again, until the first data is here (TCP_DEFER_ACCEPT).
+        count(tcp.counters, DROP_TCP_DEFERRED)
         return NULL
     holders_look(tcp)
     tcb = tcb_alloc(tcp)
@@ -345,6 +350,8 @@ cdef tcb_t *handshake_complete(tcp_t *tcp, const syn_received_t *syn, uint32_t i
     tcb.ts_recent = syn.ts_recent
     tcb_heard(tcp, tcb)
     apply_negotiated(tcp, tcb, options, syn_peer_mss(syn), syn.options_wscale & 0x0F)
+    if listener.mss and listener.mss - tcb_option_bytes(tcb) < tcb.smss:
+        tcb.smss = <uint16_t>(listener.mss - tcb_option_bytes(tcb))
     if syn_is_accurate(syn):
         # "MUST NOT set ECT" if a SYN or SYN-ACK, our third, did not say so (RFC 9768 section 3.1.5).
         accecn_agree(tcp, tcb, options & OPT_ECN and syn_retries(syn) < 2, ACCECN_AWAITS_ACK)
@@ -359,7 +366,9 @@ cdef tcb_t *handshake_complete(tcp_t *tcp, const syn_received_t *syn, uint32_t i
         count(tcp.counters, DROP_NO_MEMORY)
         return NULL
     take_over_state(tcp, tcb, SYN_RECEIVED, ESTABLISHED)
-    ack_start(tcp, tcb, syn_retries(syn), syn_ack_rtt_us(tcp, syn, seg) if index != 0 else tcp.cookies.rtt_us)
+    if listener.deferred_syn_acks == 0:     # else the peer's data may be long after its ACK
+        rtt_us = syn_ack_rtt_us(tcp, syn, seg) if index != 0 else tcp.cookies.rtt_us
+    ack_start(tcp, tcb, syn_retries(syn), rtt_us)
     if index != 0:
         syn_received_remove(tcp, index, True)
     else:
@@ -388,9 +397,12 @@ cdef void apply_negotiated(tcp_t *tcp, tcb_t *tcb, uint8_t options, uint16_t pee
     """What both ends offered. Effective send MSS: MUST-16, less the options that every segment carries."""
     cdef uint32_t mss = peer_mss if peer_mss > MINIMUM_MSS else MINIMUM_MSS
     cdef uint32_t room = ip_payload_mtu(tcp.ip) - TCP_HEADER_BYTES
+    cdef const sockopts_t *own = sockopts_of(tcp, tcb)
     tcb.options = <uint8_t>((tcb.options & ~OPT_AGREED) | (options & OPT_AGREED))
     if room < mss:
         mss = room
+    if own != NULL and own.mss and own.mss < mss:
+        mss = own.mss
     tcb.smss = <uint16_t>(mss - tcb_option_bytes(tcb))
     tcb.snd_wscale = peer_wscale if options & OPT_WSCALE else 0
     tcb.rcv_wscale = advertised_wscale(tcp) if options & OPT_WSCALE else 0

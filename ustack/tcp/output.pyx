@@ -29,6 +29,7 @@ from ustack.tcp.records.duplicates cimport duplicate_of
 from ustack.tcp.records.flight cimport FLIGHT_PROBE, REXMIT_NONE, flight_raw, flight_t
 from ustack.tcp.records.marks cimport note_writable
 from ustack.tcp.records.rx_queue cimport rx_queue_t
+from ustack.tcp.records.sockopts cimport OWN_QUICKACK, sockopts_flags
 from ustack.tcp.records.state cimport CLOSED, CLOSE_ABORTED, SYN_RECEIVED, SYN_SENT, close_reason_t
 from ustack.tcp.records.tcb cimport (
     DEADLINE_ACK, OPT_SACK, OPT_TIMESTAMPS, TCB_ABORT, TCB_ACK_DELAYED, TCB_ACK_NOW, TCB_ECN_SAYS, TCB_FIN_QUEUED,
@@ -195,7 +196,8 @@ cdef send_t send_acks(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
         not_acknowledged = tcb.rcv_nxt - tcb.last_ack_sent
         # SHLD-19, where the window that the peer knows has room for a second segment: otherwise none can come.
         if (tcb.flags & TCB_ACK_DELAYED and not_acknowledged < 2u * tcb.smss
-                and tcb.rcv_adv - tcb.rcv_nxt >= tcb.smss and not is_quick(tcp, tcb)):
+                and tcb.rcv_adv - tcb.rcv_nxt >= tcb.smss and not is_quick(tcp, tcb)
+                and not sockopts_flags(tcp, tcb) & OWN_QUICKACK):
             if not deadline_is_set(tcb, DEADLINE_ACK):
                 deadline_set(tcp, tcb, DEADLINE_ACK, tcp.config.delayed_ack_ns)              # SHLD-18, MUST-40
             return SEND_OK

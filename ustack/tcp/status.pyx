@@ -7,7 +7,7 @@ from ustack.base.address cimport ip_addr_text
 from ustack.base.types cimport ip_addr_t
 from ustack.base.wheel cimport TIMER_NONE, WHEEL_TICK_SHIFT, wheel_left_ns
 from ustack.tcp.cc.registry cimport cc_table
-from ustack.tcp.emit cimport advertised_mss
+from ustack.tcp.emit cimport tcb_advertised_mss
 from ustack.tcp.receive.window cimport rcv_limit
 from ustack.tcp.records.accecn cimport (
     ACCECN_CEP_AT_FIRST, ACCECN_OPTIONS_BAD, ACCECN_OPTIONS_COME, accecn_of, accecn_t, tcb_is_accurate)
@@ -20,6 +20,7 @@ from ustack.tcp.records.flight cimport (
 from ustack.tcp.records.history cimport history_of, history_t, resent_by
 from ustack.tcp.records.marks cimport tcb_unsent
 from ustack.tcp.records.rx_queue cimport rx_queue_t
+from ustack.tcp.records.sockopts cimport OWN_QUICKACK, sockopts_flags
 from ustack.tcp.records.state cimport SYN_RECEIVED, SYN_SENT
 from ustack.tcp.records.tally cimport tally_age_ns, tally_delivered, tally_received
 from ustack.tcp.records.tcb cimport (
@@ -189,9 +190,10 @@ cdef dict connection_status(const tcp_t *tcp, const tcb_t *tcb):
         "rcv_queued_bytes": rx.queued_bytes if rx != NULL else 0,
         "rcv_rtt_us": own.rtt_us if own != NULL and own.rtt_us else None,
         "cc": control_name(tcb).decode(), "cwnd": tcb.cwnd, "ssthresh": tcb.ssthresh,
-        "smss": tcb.smss, "advmss": advertised_mss(tcp), "path_mtu": path_mtu(tcb),
+        "smss": tcb.smss, "advmss": tcb_advertised_mss(tcp, tcb), "path_mtu": path_mtu(tcb),
         "srtt_us": tcb.srtt_us, "rttvar_us": tcb.rttvar_us, "min_rtt_us": rtt_min_us(tcb),
-        "rto_ns": rtt_rto_ns(tcp, tcb), "ato_ns": tcp.config.delayed_ack_ns, "backoff": tcb.backoff,
+        "rto_ns": rtt_rto_ns(tcp, tcb), "backoff": tcb.backoff,
+        "ato_ns": 0 if sockopts_flags(tcp, tcb) & OWN_QUICKACK else tcp.config.delayed_ack_ns,
         "retransmits": 0 if persists else tcb.backoff, "probes": tcb.keepalive_probes,
         "reord_seen": bool(tcb.flags & TCB_REORDERED), "delivered_bytes": tally_delivered(tcp, tcb),
         "last_received_ms": (tcp.now_ns // 1000000 - tcb_last_received_ms(tcb)) & 0xFFFFFFFFFULL,

@@ -18,9 +18,11 @@ from ustack.tcp.cc.contract cimport cc_ops_t, cc_view_t
 from ustack.tcp.emit cimport emit_syn_ack
 from ustack.tcp.ending cimport connection_end, syn_received_remove, time_wait_remove
 from ustack.tcp.records.deadlines cimport (
-    TIMER_CONNECTION, TIMER_SYN_RECEIVED, deadline_clear, deadline_expired, deadlines_arm, tcp_tick, tick_reached)
+    TIMER_CONNECTION, TIMER_SYN_RECEIVED, deadline_clear, deadline_expired, deadlines_arm, tcb_silent_ns,
+    tcp_tick, tick_reached)
 from ustack.tcp.records.flight cimport (
     FLIGHT_MARKED, FLIGHT_PROBE, FLIGHT_REORDER, FLIGHT_TIMEOUT_UNDONE, REXMIT_NONE, flight_t)
+from ustack.tcp.records.sockopts cimport tcb_keepalive_probes, tcb_user_timeout_ns
 from ustack.tcp.records.state cimport (
     CLOSED, CLOSE_HOST_UNREACHABLE, CLOSE_KEEPALIVE, CLOSE_TIMEOUT, SYN_RECEIVED, SYN_SENT, close_reason_t,
     reason_of_icmp)
@@ -158,7 +160,9 @@ cdef void no_answer(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
 cdef void retransmission_timeout(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     cdef bint syn = tcb.state == SYN_SENT or tcb.state == SYN_RECEIVED
     cdef flight_t *flight
-    cdef uint64_t limit_ns = tcp.config.syn_timeout_ns if syn and not tcb.user_timeout_s else rtt_r2_ns(tcp, tcb)
+    cdef uint64_t limit_ns = rtt_r2_ns(tcp, tcb)
+    if syn and tcb_user_timeout_ns(tcp, tcb) == 0:
+        limit_ns = tcp.config.syn_timeout_ns
     if tcb.flags & TCB_PERSIST:
         if tcb.snd_wnd > 0 and tcb.snd_una == tcb.snd_max:
             override_timeout(tcp, tcb)
@@ -273,8 +277,10 @@ cdef void persist_timeout(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
 
 cdef void keepalive_timeout(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     """A probe when nothing is outstanding and nothing was received for the interval (MUST-26), several before giving
-    up (MUST-29)."""
-    if tcb.keepalive_probes >= tcp.config.keepalive_probes:
+    up (MUST-29); or as many as the user timeout leaves, as on Linux."""
+    cdef uint64_t limit_ns = tcb_user_timeout_ns(tcp, tcb)
+    if tcb.keepalive_probes >= tcb_keepalive_probes(tcp, tcb) or (
+            limit_ns and tcb.keepalive_probes and tcb_silent_ns(tcp, tcb) >= limit_ns):
         give_up(tcp, tcb, CLOSE_KEEPALIVE)
         return
     tcb.keepalive_probes += 1

@@ -92,8 +92,8 @@ def test_recv_into_gives_what_came_before_the_end(pair: Pair) -> None:
 def test_flags_are_refused(pair: Pair, call: str) -> None:
     opener, _ = pair.connect()
     arguments: dict[str, tuple[Any, ...]] = {
-        "recv": (1, socket.MSG_PEEK),
-        "recv_into": (bytearray(1), 1, socket.MSG_PEEK),
+        "recv": (1, socket.MSG_TRUNC),
+        "recv_into": (bytearray(1), 1, socket.MSG_OOB),
         "sendall": (b"x", socket.MSG_OOB),
     }
     with pytest.raises(StackError) as raised:

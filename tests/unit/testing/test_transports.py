@@ -338,7 +338,7 @@ def test_nothing_can_be_seen_inside_on_data(world: World) -> None:
 
 @pytest.mark.parametrize(("option", "value"), [(1, 1), (2, 1), (3, 65535), (4, 0xB8), (5, 1)])
 def test_each_connection_has_options_of_its_own(world: World, option: int, value: int) -> None:
-    """NODELAY, KEEPALIVE, USER_TIMEOUT_S, TOS and TTL, by their numbers in conn_option_t."""
+    """NODELAY, KEEPALIVE, USER_TIMEOUT_MS, TOS and TTL, by their numbers in conn_option_t."""
     world.open()
     world.open()
     one, other = world.recorder.ports

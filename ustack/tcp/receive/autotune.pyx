@@ -21,6 +21,7 @@ from libc.string cimport memset
 from ustack.base.counters cimport WINDOWS_GROWN, count
 from ustack.tcp.records.life cimport extra_make, extra_settle
 from ustack.tcp.records.rx_queue cimport rx_memory_short, rx_queue_t
+from ustack.tcp.records.sockopts cimport sockopts_of
 from ustack.tcp.records.tcb cimport (
     OPT_TIMESTAMPS, TCB_REORDERED, autotune_t, extra_t, rx_queue_of, tcp_now_us, tcp_timestamp)
 from ustack.wire.seq cimport seq_lt
@@ -76,6 +77,8 @@ cdef void autotune_note(tcp_t *tcp, tcb_t *tcb, const segment_t *seg) noexcept n
     extra = extra_make(tcp, tcb)
     if extra == NULL:
         return                              # the window stays what it is
+    if sockopts_of(tcp, tcb) != NULL and sockopts_of(tcp, tcb).rcv_buffer_bytes:
+        return                              # ... as its application wants it (SO_RCVBUF)
     own = &extra.autotune
     if own.limit_bytes == 0:
         own.limit_bytes = tcp.config.rcv_buffer_bytes

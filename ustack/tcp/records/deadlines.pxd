@@ -32,6 +32,8 @@ cdef enum timer_kind_t:
 
 cdef bint deadline_expired(const tcp_t *tcp, const tcb_t *tcb, uint32_t kind, uint32_t now_tick) noexcept nogil
 cdef void deadlines_arm(tcp_t *tcp, tcb_t *tcb) noexcept nogil
+# Since the peer's last acceptable segment, modulo 49 days.
+cdef uint64_t tcb_silent_ns(const tcp_t *tcp, const tcb_t *tcb) noexcept nogil
 # Silence is watched. Until the next probe is due, counted from the last segment received (MUST-26); 0: it is.
 cdef bint keepalive_runs(const tcb_t *tcb) noexcept nogil
 cdef uint64_t keepalive_left_ns(const tcp_t *tcp, const tcb_t *tcb) noexcept nogil

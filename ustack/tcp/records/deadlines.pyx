@@ -4,6 +4,7 @@
 from libc.stdint cimport uint32_t, uint64_t
 
 from ustack.base.wheel cimport TIMER_NONE, WHEEL_TICK_SHIFT, tick_before, wheel_arm, wheel_deadline_tick, wheel_move
+from ustack.tcp.records.sockopts cimport tcb_keepalive_idle_ns, tcb_keepalive_interval_ns
 from ustack.tcp.records.state cimport ESTABLISHED
 from ustack.tcp.records.tcb cimport DEADLINE_KEEPALIVE, TCB_KEEPALIVE
 
@@ -15,9 +16,14 @@ cdef bint keepalive_runs(const tcb_t *tcb) noexcept nogil:
     return tcb.flags & TCB_KEEPALIVE and tcb.state >= ESTABLISHED and tcb.snd_una == tcb.snd_max
 
 
+cdef uint64_t tcb_silent_ns(const tcp_t *tcp, const tcb_t *tcb) noexcept nogil:
+    return <uint64_t>(<uint32_t>(tcp.now_ns // MS) - tcb.last_received_ms) * MS
+
+
 cdef uint64_t keepalive_left_ns(const tcp_t *tcp, const tcb_t *tcb) noexcept nogil:
-    cdef uint64_t silent_ns = <uint64_t>(<uint32_t>(tcp.now_ns // MS) - tcb.last_received_ms) * MS
-    cdef uint64_t due_ns = tcp.config.keepalive_idle_ns + tcb.keepalive_probes * tcp.config.keepalive_interval_ns
+    cdef uint64_t silent_ns = tcb_silent_ns(tcp, tcb)
+    cdef uint64_t due_ns = tcb_keepalive_idle_ns(tcp, tcb)
+    due_ns += tcb.keepalive_probes * tcb_keepalive_interval_ns(tcp, tcb)
     return due_ns - silent_ns if due_ns > silent_ns else 0
 
 

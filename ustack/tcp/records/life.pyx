@@ -3,7 +3,7 @@
 
 from libc.stdint cimport uint8_t, uint16_t
 from libc.stdlib cimport free
-from libc.string cimport memcpy, memset
+from libc.string cimport memcmp, memcpy, memset
 
 from ustack.base.prng cimport prng_next, prng_seed, prng_t
 from ustack.base.wheel cimport TIMER_NONE, wheel_cancel, wheel_free, wheel_init
@@ -159,6 +159,7 @@ cdef accecn_t *accecn_make(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
 cdef inline void fill_usual(const tcp_t *tcp, sockopts_t *own) noexcept nogil:
     own.low_water_bytes = tcp.config.snd_low_water_bytes
     own.unsent_low_water_bytes = tcp.config.snd_unsent_low_water_bytes
+    own.snd_queue_bytes = tcp.config.snd_queue_bytes
 
 
 cdef sockopts_t *sockopts_make(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
@@ -182,8 +183,10 @@ cdef sockopts_t *sockopts_make(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
 
 cdef void sockopts_settle(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     cdef const sockopts_t *own = sockopts_of(tcp, tcb)
-    if (own.low_water_bytes != tcp.config.snd_low_water_bytes
-            or own.unsent_low_water_bytes != tcp.config.snd_unsent_low_water_bytes):
+    cdef sockopts_t usual
+    memset(&usual, 0, sizeof(usual))
+    fill_usual(tcp, &usual)
+    if memcmp(own, &usual, sizeof(usual)) != 0:
         return
     slab_release(&tcp.sockopts, extra_at(tcp, tcb.extra).sockopts)
     extra_at(tcp, tcb.extra).sockopts = 0

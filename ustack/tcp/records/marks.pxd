@@ -32,7 +32,10 @@ cdef int marks_set(tcp_t *tcp, tcb_t *tcb, uint32_t low_water_bytes, uint32_t un
 
 cdef inline uint32_t tcb_low_water(const tcp_t *tcp, const tcb_t *tcb) noexcept nogil:
     cdef const sockopts_t *own = sockopts_of(tcp, tcb)
-    return own.low_water_bytes if own != NULL else tcp.config.snd_low_water_bytes
+    if own == NULL:
+        return tcp.config.snd_low_water_bytes
+    # Of a queue that is smaller than the mark: half of it (configuration.pxd).
+    return own.low_water_bytes if own.low_water_bytes < own.snd_queue_bytes else own.snd_queue_bytes // 2
 
 
 cdef inline uint32_t tcb_unsent_low_water(const tcp_t *tcp, const tcb_t *tcb) noexcept nogil:

@@ -164,7 +164,7 @@ ctypedef struct tcb_t:
     uint32_t delivered                      # 168  C.delivered: bytes that the peer has, in all. writer: ack
     uint32_t ts_recent                      # 172  RFC 7323
     uint16_t smss                           # 176  payload bytes of a full segment, options taken off
-    uint16_t user_timeout_s                 # 178  R2 (MUST-21); 0: tcp.config.user_timeout_ns
+    uint16_t reserved                       # 178
     uint8_t app                             # 180  engine.applications index
     uint8_t armed                           # 181  bit `kind`: the deadline is set. writer: deadlines
     uint16_t neighbour                      # 182  ip's hint
@@ -299,6 +299,8 @@ ctypedef struct listener_t:
     uint16_t lport                          # 0: free entry
     uint16_t app
     uint8_t cc                              # number of the control that its connections have
+    uint8_t deferred_syn_acks               # ... are there with data, or after so many SYN-ACKs sent again; 0: at once
+    uint16_t mss                            # most that either end may send in a segment; 0: see advertised_mss
     uint32_t backlog                        # most connections that wait for the application
     uint32_t waiting                        # accepted by TCP, not yet taken (applications that take late)
 
@@ -357,6 +359,7 @@ ctypedef struct tcp_t:
     flow_table_t flows
     wheel_t wheel
     listener_t listeners[TCP_MAX_LISTENERS]
+    bint own_mss                            # one of them has, or has had, an MSS of its own
     # writer: control. By number, NULL: nobody has asked for it here; by number | CC_WAITING: default bodies
     const cc_ops_t *cc[2 * TCP_MAX_CC]
     slab_t cc_records[TCP_MAX_CC]

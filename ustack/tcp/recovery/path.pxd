@@ -44,6 +44,7 @@
 from libc.stdint cimport uint16_t, uint32_t, uint64_t
 
 from ustack.ip.layer cimport ip_header_bytes
+from ustack.tcp.records.sockopts cimport OWN_FRAGMENTS, sockopts_flags
 from ustack.tcp.records.tcb cimport PATH_PROBE_LOST, path_at, path_t, tcb_header_bytes, tcb_t, tcp_t
 
 cdef enum:
@@ -90,7 +91,7 @@ cdef bint path_resent(tcp_t *tcp, tcb_t *tcb, uint32_t seq, uint32_t length) noe
 
 # True: DF must be clear.
 cdef inline bint path_fragments(const tcp_t *tcp, const tcb_t *tcb) noexcept nogil:
-    return tcb.extra != 0 and path_at(tcp, tcb.extra).may_fragment
+    return tcb.extra != 0 and (path_at(tcp, tcb.extra).may_fragment or sockopts_flags(tcp, tcb) & OWN_FRAGMENTS)
 
 
 # Bytes of a full packet: RFC 4821's eff_pmtu.

@@ -8,14 +8,13 @@ from libc.stdint cimport uint32_t, uint64_t
 
 from ustack.tcp.records.deadlines cimport deadline_set
 from ustack.tcp.records.flight cimport FLIGHT_TIMEOUT_UNDONE, transmission_at
+from ustack.tcp.records.sockopts cimport tcb_user_timeout_ns
 from ustack.tcp.records.tcb cimport DEADLINE_REXMIT, TCB_CLOSED_BY_APP
 from ustack.wire.seq cimport seq_lt
 
 
 cdef enum:
     LASTING_BACKOFF = 6                     # doublings that outlive progress without a measurement: 1 s becomes 64 s
-
-cdef uint64_t SECOND_NS = 1000000000
 
 
 cdef void rtt_sample_after_undo(tcb_t *tcb, flight_t *flight, uint32_t rtt_us) noexcept nogil:
@@ -65,8 +64,22 @@ cdef void rexmit_restart(tcp_t *tcp, tcb_t *tcb, const flight_t *flight) noexcep
     deadline_set(tcp, tcb, DEADLINE_REXMIT, rto_ns)
 
 
+cdef uint64_t within_user_timeout(const tcp_t *tcp, const tcb_t *tcb, uint64_t rto_ns) noexcept nogil:
+    """A user timeout of the connection's own is kept to the millisecond: the last wait ends with it, as on Linux."""
+    cdef uint64_t limit_ns = tcb_user_timeout_ns(tcp, tcb), waited_ns
+    if limit_ns == 0 or tcb.flags & TCB_PERSIST:
+        return rto_ns
+    waited_ns = rtt_waited_ns(tcp, tcb, tcb.backoff)
+    if waited_ns >= limit_ns:
+        return 0
+    return rto_ns if rto_ns < limit_ns - waited_ns else limit_ns - waited_ns
+
+
 cdef void rexmit_start(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
-    deadline_set(tcp, tcb, DEADLINE_REXMIT, rtt_rto_ns(tcp, tcb))
+    cdef uint64_t rto_ns = rtt_rto_ns(tcp, tcb)
+    if tcb.extra:
+        rto_ns = within_user_timeout(tcp, tcb, rto_ns)
+    deadline_set(tcp, tcb, DEADLINE_REXMIT, rto_ns)
 
 
 cdef uint64_t rtt_waited_ns(const tcp_t *tcp, const tcb_t *tcb, uint32_t timeouts) noexcept nogil:
@@ -79,7 +92,9 @@ cdef uint64_t rtt_waited_ns(const tcp_t *tcp, const tcb_t *tcb, uint32_t timeout
 
 
 cdef uint64_t rtt_r2_ns(const tcp_t *tcp, const tcb_t *tcb) noexcept nogil:
-    cdef uint64_t limit_ns = tcb.user_timeout_s * SECOND_NS if tcb.user_timeout_s else tcp.config.user_timeout_ns
+    cdef uint64_t limit_ns = tcb_user_timeout_ns(tcp, tcb)
+    if limit_ns == 0:
+        limit_ns = tcp.config.user_timeout_ns
     if tcb.flags & TCB_CLOSED_BY_APP:
         if limit_ns > tcp.config.orphan_timeout_ns:
             limit_ns = tcp.config.orphan_timeout_ns

@@ -11,6 +11,7 @@ from libc.stdint cimport uint32_t
 from ustack.ip.layer cimport ip_payload_max
 from ustack.tcp.records.flight cimport (
     FLIGHT_SEND_ONE, FRTO_SECOND, TX_LOST, flight_pipe, flight_raw, flight_t, transmission_at)
+from ustack.tcp.records.sockopts cimport OWN_HOLDS, sockopts_flags
 from ustack.tcp.records.tcb cimport (
     TCB_CWR_OWED, TCB_FIN_QUEUED, TCB_NODELAY, TCB_PERSIST, TCB_PROBE, snd_short_end, tcb_header_bytes, tcb_max_window,
     tcb_t, tcp_t)
@@ -67,6 +68,8 @@ cdef inline uint32_t segment_length(const tcp_t *tcp, const tcb_t *tcb, uint32_t
     cdef uint32_t usable = usable_window(tcp, tcb)
     cdef uint32_t length = unsent if unsent < usable else usable
     cdef bint hold_tail = not tcb.flags & (TCB_NODELAY | TCB_FIN_QUEUED) and short_in_flight(tcp, tcb)
+    if tcb.extra and sockopts_flags(tcp, tcb) & OWN_HOLDS and not tcb.flags & TCB_FIN_QUEUED:
+        hold_tail = True                                # what comes within 200 ms goes with it (await_window)
     if length >= tcb.smss:
         if length > largest:
             return largest

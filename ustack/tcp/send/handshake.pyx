@@ -6,7 +6,7 @@ from libc.string cimport memset
 
 from ustack.base.counters cimport SEGMENTS_RETRANSMITTED, count
 from ustack.ip.layer cimport IP_NO_ROUTE, IP_OK, IP_RING_FULL, ip_status_t
-from ustack.tcp.emit cimport advertised_mss, advertised_wscale, emit_bare, first_window
+from ustack.tcp.emit cimport advertised_wscale, emit_bare, first_window, tcb_advertised_mss
 from ustack.tcp.ending cimport connection_end
 from ustack.tcp.records.accecn cimport ACE_MASK, accecn_of, ace_of_handshake, tcb_is_accurate
 from ustack.tcp.records.configuration cimport ACCURATE_SYNS_AGAIN, ECN_ACCURATE_OFFER, ecn_offers_classic
@@ -63,7 +63,7 @@ cdef send_t send_syn(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     header.has = HAS_MSS
     say_of_feedback(tcp, tcb, &header, answering)
     header.window = first_window(tcp, 0)
-    header.mss = advertised_mss(tcp)
+    header.mss = tcb_advertised_mss(tcp, tcb)
     if tcp.config.sack and (not answering or tcb.options & OPT_SACK):
         header.has |= HAS_SACK_PERMITTED
     if tcp.config.timestamps and (not answering or tcb.options & OPT_TIMESTAMPS):

@@ -255,12 +255,12 @@ def test_user_timeout_is_configurable() -> None:
 
 
 def test_user_timeout_can_be_set_for_one_connection() -> None:
-    """MUST-21. 10 s are over when the timer expires after 1 + 2 + 4 + 8 s."""
+    """MUST-21. After 1 + 2 + 4 s without an answer the last wait is 3 s, not 8: as on Linux."""
     with established() as scene:
         scene.conn.set_user_timeout(10)
         scene.send(b"hello")
         took = scene.testbed.run_until(lambda: scene.state == "CLOSED", 7200 * SECOND)
-        assert took // SECOND == 15
+        assert took // SECOND == 10
 
 
 def test_echo_of_the_original_after_a_timeout_is_no_sample() -> None:
