@@ -16,9 +16,9 @@ from ustack.tcp.records.flight cimport (
 from ustack.tcp.records.state cimport CLOSED, CLOSE_PARAMETER_PROBLEM, STATE_COUNT, SYN_SENT
 from ustack.tcp.records.tcb cimport TCB_ACTIVE
 from ustack.tcp.records.trace cimport (
-    TRACE_ACKED, TRACE_ACK_SENT, TRACE_CLOSED, TRACE_LAST_SENT, TRACE_LOST, TRACE_MARKED, TRACE_OPENED, TRACE_PROBED,
-    TRACE_RECOVERED, TRACE_RECOVERY, TRACE_RETRANSMITTED, TRACE_SACKED, TRACE_SENT, TRACE_STATE, TRACE_TIMEOUT,
-    TRACE_UNDONE, TRACE_WINDOW)
+    TRACE_ACKED, TRACE_ACKED_ALL, TRACE_ACK_SENT, TRACE_CLOSED, TRACE_LAST_SENT, TRACE_LOST, TRACE_MARKED,
+    TRACE_OPENED, TRACE_PROBED, TRACE_RECOVERED, TRACE_RECOVERY, TRACE_RETRANSMITTED, TRACE_SACKED, TRACE_SENT,
+    TRACE_STATE, TRACE_TIMEOUT, TRACE_UNDONE, TRACE_WINDOW)
 from ustack.tcp.recovery.control cimport control_number
 from ustack.tcp.recovery.rtt cimport rtt_rto_ns
 
@@ -301,7 +301,10 @@ cdef inline trace_record_t *write(const tcp_t *tcp, const tcb_t *tcb, traced_t *
     record.flight = tcb.snd_nxt - tcb.snd_una
     record.repair = REPAIR_NONE
     record.pacing_rate = 0
-    if tcb.flight:
+    if record.event == TRACE_ACKED_ALL:
+        record.event = TRACE_ACKED
+        record.flight = 0
+    elif tcb.flight:
         flight = flight_raw(tcp, tcb)       # a lone one stays lone
         record.repair = flight.repair
         record.pacing_rate = flight.pacer.rate

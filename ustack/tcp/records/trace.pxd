@@ -40,6 +40,9 @@ cdef enum trace_event_t:
     TRACE_STATE                             # detail: the state before
     TRACE_CLOSED                            # detail: close_reason_t. The last one
     TRACE_EVENTS
+    # TRACE_ACKED of all that is in flight, from before that is forgotten: what it says is at hand there, and need not
+    # be kept to the end, which would cost who is not traced as well
+    TRACE_ACKED_ALL
 
 ctypedef struct trace_record_t:             # one cache line. TRACE_FORMAT of tracing.pyx has the same for Python
     uint64_t time_ns                        # 0   tcp.now_ns

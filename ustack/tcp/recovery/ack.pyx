@@ -20,7 +20,7 @@ from ustack.tcp.records.tally cimport delivered_advance
 from ustack.tcp.records.tcb cimport (
     OPT_SACK, OPT_TIMESTAMPS, TCB_KEEPALIVE, TCB_MSS_PROVEN, TCB_PERSIST, TCB_PROBE_REPEATED, TCB_PROBE_UNMEASURED,
     TCB_REORDERED, TCB_REPAIRED, TCB_REXMIT, send_piece_at, send_piece_t, snd_cursor_set, tcb_max_window, tcp_now_us)
-from ustack.tcp.records.trace cimport TRACE_ACKED, TRACE_LOST, TRACE_SACKED, TRACE_WINDOW, trace_note
+from ustack.tcp.records.trace cimport TRACE_ACKED, TRACE_ACKED_ALL, TRACE_LOST, TRACE_SACKED, TRACE_WINDOW, trace_note
 from ustack.tcp.records.work cimport work_add
 from ustack.tcp.recovery.control cimport (
     control_awake, control_pace, control_sleeps, control_state, sample_fill_plain, view_load, view_store)
@@ -148,6 +148,7 @@ cdef inline void take_simple(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     tcb.backoff = 0
     if not control_sleeps(tcb, acked):
         control_on_simple(tcp, tcb, acked, waited_us, rtt_us)
+    trace_note(tcp, tcb, TRACE_ACKED_ALL, REXMIT_NONE, tcb.snd_una, acked, rtt_us)
     flight_release(tcp, tcb)
     una_moved(tcp, tcb, tcb.snd_nxt)
     rexmit_stop(tcb)                        # RFC 6298 (5.2)
@@ -155,7 +156,6 @@ cdef inline void take_simple(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
         deadlines_arm(tcp, tcb)
     note_writable(tcp, tcb)
     work_add(tcp, tcb)
-    trace_note(tcp, tcb, TRACE_ACKED, REXMIT_NONE, tcb.snd_una - acked, acked, rtt_us)
 
 
 cdef void control_on_simple(tcp_t *tcp, tcb_t *tcb, uint32_t acked, uint32_t waited_us, uint32_t rtt_us) noexcept nogil:
