@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-# make run | test | build | bench | bench-quick | bench-loss | conformance | lint | asan-test | clean.   ARGS=... is passed on.
+# make run | test | build | bench | bench-quick | bench-loss | conformance | lint | asan-test | fuzz | clean.   ARGS=... is passed on.
 #
 # Nothing is installed by hand before: missing system packages come through apt, Python's into .venv. What is up to
 # date is not done again; two makes at once wait for each other.
@@ -18,7 +18,7 @@ ARGS ?=
 # the caller have one. Said before anything is built where it does not.
 IN_NAMESPACES := vagrant/in-namespaces
 
-.PHONY: FORCE run test build bench bench-quick bench-loss conformance lint lint-style lint-cython lint-types lint-warnings asan-test coverage clean distclean locked-build locked-asan
+.PHONY: FORCE run test build bench bench-quick bench-loss conformance lint lint-style lint-cython lint-types lint-warnings asan-test coverage clean distclean locked-build locked-asan locked-fuzz
 
 ## Serve the sample site from the userspace stack, check it with curl, go on until Ctrl-C.
 run:
@@ -89,6 +89,13 @@ asan-test:
 	@flock build/lock $(MAKE) --no-print-directory locked-asan
 	@exec $(IN_NAMESPACES) .ci/asan-pytest $(ARGS)
 
+## libFuzzer, for a minute: ARGS="segments --seconds 600" (CONTRIBUTING.md, Fuzzing).
+fuzz:
+	@vagrant/install-packages build fuzz
+	@$(MAKE) --no-print-directory build
+	@flock build/lock $(MAKE) --no-print-directory locked-fuzz
+	@exec $(PYTHON) -m ustack.tools.fuzz $(or $(ARGS),all --seconds 12)
+
 ## Which lines the tests run, those without the GIL included: build/coverage.txt. Takes most of an hour.
 coverage:
 	@vagrant/install-packages build run test
@@ -112,6 +119,9 @@ locked-build: $(STAMPS)/release
 	@:
 
 locked-asan: $(STAMPS)/asan
+	@:
+
+locked-fuzz: $(STAMPS)/fuzz
 	@:
 
 # A virtual environment knows its own place, and the editable install in it this tree's: a clone that was renamed or
@@ -142,4 +152,10 @@ $(STAMPS)/release: $(STAMPS)/venv $(SOURCES)
 $(STAMPS)/asan: $(STAMPS)/venv $(SOURCES) $(shell find ustack server tools -name '*.py')
 	@touch $@.begun
 	@USTACK_BUILD=asan $(PYTHON) setup.py -q build > build/asan.log 2>&1 || { cat build/asan.log >&2; exit 1; }
+	@mv $@.begun $@
+
+# What is fuzzed and what it needs: not the tools.
+$(STAMPS)/fuzz: $(STAMPS)/venv $(SOURCES) $(shell find ustack server tools/fuzz -name '*.py')
+	@touch $@.begun
+	@USTACK_BUILD=fuzz USTACK_ONLY=ustack,server,tools/fuzz $(PYTHON) setup.py -q build > build/fuzz.log 2>&1 || { cat build/fuzz.log >&2; exit 1; }
 	@mv $@.begun $@

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: MIT
 """Build of the extension modules. Metadata is in pyproject.toml.
 
-USTACK_BUILD=release|debug|trace|asan chooses the build mode. Each mode has its own directory for generated C, objects
-and libraries under build/, so that changing the mode never reuses the other's objects:
+USTACK_BUILD=release|debug|trace|asan|fuzz chooses the build mode. Each mode has its own directory for generated C,
+objects and libraries under build/, so that changing the mode never reuses the other's objects:
 
     release   optimised; `build_ext --inplace` puts the modules beside their sources
     debug     ensure() is live, bounds are checked, leaks are named
     trace     debug, and coverage sees nogil lines (plugin Cython.Coverage)
     asan      debug, under AddressSanitizer and UndefinedBehaviorSanitizer (run with LD_PRELOAD=libasan.so)
+    fuzz      asan by clang, and each branch and comparison tells libFuzzer (run by tools/fuzz)
 
 USTACK_ONLY=ustack/link,ustack/ip limits a build to some folders (none: no module at all).
 USTACK_SHIMS=1 puts the compiled shims of the unit tests into a wheel, to run the tests against what is installed.
@@ -28,24 +29,34 @@ from setuptools.command.build_ext import build_ext
 
 BEGAN_NS = time.time_ns()
 ROOT = Path(__file__).parent
-MODES = ("release", "debug", "trace", "asan")
+MODES = ("release", "debug", "trace", "asan", "fuzz")
 MODE = os.environ.get("USTACK_BUILD", "release")
 if MODE not in MODES:
     raise SystemExit(f"USTACK_BUILD={MODE}: must be one of {', '.join(MODES)}")
 
+# One compiler for the modules and the runtimes below them: libFuzzer and its sanitizers are clang's.
+if MODE == "fuzz":
+    os.environ["CC"] = os.environ.get("USTACK_CLANG", "clang-16")
+
+SANITIZE = [
+    "-fno-omit-frame-pointer",
+    "-fsanitize=address,undefined",
+    "-fno-sanitize-recover=undefined",
+    "-fno-sanitize=alignment",
+]
 COMPILE = {
     # Python's own flags ask for debug information, which is fifty times the code.
     "release": [os.environ.get("USTACK_OPTIMIZE", "-O3"), "-g0"],
     "debug": ["-O1", "-g", "-DUSTACK_DEBUG"],
     "trace": ["-O0", "-g", "-DUSTACK_DEBUG", "-DCYTHON_TRACE=1", "-DCYTHON_TRACE_NOGIL=1"],
-    "asan": [
+    "asan": ["-O1", "-g", "-DUSTACK_DEBUG", *SANITIZE],
+    "fuzz": [
         "-O1",
-        "-g",
+        "-gline-tables-only",
         "-DUSTACK_DEBUG",
-        "-fno-omit-frame-pointer",
-        "-fsanitize=address,undefined",
-        "-fno-sanitize-recover=undefined",
-        "-fno-sanitize=alignment",
+        "-D__SANITIZE_ADDRESS__=1",  # gcc's word for it
+        *SANITIZE,
+        "-fsanitize-coverage=inline-8bit-counters,pc-table,trace-cmp,indirect-calls",
     ],
 }[MODE]
 LINK = {"asan": ["-fsanitize=address,undefined"], "release": ["-Wl,--strip-debug"]}.get(MODE, [])
@@ -57,8 +68,9 @@ TOPS = (("ustack", "ustack"), ("server", "ustack.server"), ("tools", "ustack.too
 # they are installed by.
 INSTALLED = Path("build/installed")
 
-# Shims that show single records to this project's unit tests: built in the source tree, left out of a wheel.
-SHIMS = Path("ustack/testing/parts")
+# What only this project's own tests use, shims that show single records and what is fuzzed: built in the source tree,
+# left out of a wheel.
+SHIMS = (Path("ustack/testing/parts"), Path("tools/fuzz"))
 WITH_SHIMS = MODE != "release" or "--inplace" in sys.argv or os.environ.get("USTACK_SHIMS") == "1"
 
 DIRECTIVES = {
@@ -75,7 +87,7 @@ DIRECTIVES = {
 
 def is_shim(source: Path) -> bool:
     """Does this file or folder belong to the unit tests of the source tree alone?"""
-    return SHIMS in (source, *source.parents)
+    return any(folder in (source, *source.parents) for folder in SHIMS)
 
 
 def check_complete() -> None:
@@ -262,7 +274,7 @@ setup(
     ext_modules=modules(),
     packages=packages(),
     # Else they come along as data of the package above.
-    exclude_package_data={} if WITH_SHIMS else {"ustack.testing": ["parts/*"]},
+    exclude_package_data={} if WITH_SHIMS else {"ustack.testing": ["parts/*"], "ustack.tools": ["fuzz/*"]},
     options={
         "build": {"build_base": f"build/{MODE}"},
         "build_ext": {"parallel": 2},

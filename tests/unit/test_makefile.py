@@ -23,7 +23,7 @@ esac
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
     tree = tmp_path / "a clone"
-    for name in ("ustack", "server", "tools", "build/stamps"):
+    for name in ("ustack", "server", "tools/fuzz", "build/stamps"):
         (tree / name).mkdir(parents=True)
     for name in ("Makefile", "pyproject.toml", "setup.py"):
         shutil.copy2(ROOT / name, tree / name)
@@ -61,6 +61,8 @@ def test_what_is_up_to_date_is_not_done_again(clone: Path) -> None:
         ("locked-build", "ustack/one.pyx", "build_ext"),
         ("locked-asan", "ustack/one.pyx", "USTACK_BUILD=asan"),
         ("locked-asan", "ustack/one.py", "USTACK_BUILD=asan"),
+        ("locked-fuzz", "ustack/one.pyx", "USTACK_BUILD=fuzz"),
+        ("locked-fuzz", "tools/fuzz/one.py", "USTACK_BUILD=fuzz"),
         ("locked-build", "pyproject.toml", "USTACK_ONLY=none"),
     ],
 )

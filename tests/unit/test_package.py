@@ -149,8 +149,8 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def public(name: str) -> bool:
-    """False for the compiled shims that only this tree's unit tests need."""
-    return not name.startswith("ustack/testing/parts/")
+    """False for what only this tree's own tests need: compiled shims, and what is fuzzed."""
+    return not name.startswith(("ustack/testing/parts/", "ustack/tools/fuzz/"))
 
 
 @pytest.fixture
@@ -303,8 +303,10 @@ class TestOrphans:
 
     def test_a_wheel_does_not_take_along_shims_that_were_built_beside_the_sources(self, tree: Path) -> None:
         self.put(tree, f"{self.LIB}ustack/testing/parts/tcp{self.SO}", f"{self.LIB}ustack/testing/peer.py")
+        self.put(tree, f"{self.LIB}ustack/tools/fuzz/frames{self.SO}")
         self.build(tree, "build")
         assert not (tree / self.LIB / "ustack/testing/parts").exists()
+        assert not (tree / self.LIB / "ustack/tools/fuzz").exists()
         assert (tree / self.LIB / "ustack/testing/peer.py").exists()
 
 

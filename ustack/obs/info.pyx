@@ -36,7 +36,7 @@ cdef extern from *:
 
 
 def build_mode() -> str:
-    """The build mode that was compiled in: release, debug, trace or asan."""
+    """The build mode that was compiled in: release, debug, trace, asan or fuzz."""
     return USTACK_BUILD_MODE.decode()
 
 

@@ -9,7 +9,7 @@ from ustack.obs import info
 
 
 def test_the_build_names_itself() -> None:
-    assert info.build_mode() in {"release", "debug", "trace", "asan"}
+    assert info.build_mode() in {"release", "debug", "trace", "asan", "fuzz"}
     assert info.compiler().split()[0] in {"gcc", "clang"}
     assert os.uname().release in info.kernel()
 

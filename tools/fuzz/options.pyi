@@ -1,0 +1,4 @@
+from ustack.tools.fuzz.target import Target
+
+class Options(Target):
+    def __init__(self) -> None: ...
