@@ -17,7 +17,7 @@ from libc.string cimport memset
 
 from ustack.application cimport (
     ACCEPT_REFUSED, OPTION_CC, OPTION_KEEPALIVE, OPTION_LOW_WATER, OPTION_NODELAY, OPTION_TOS, OPTION_TTL,
-    OPTION_UNSENT_LOW_WATER, OPTION_USER_TIMEOUT_S, transport_t)
+    OPTION_UNSENT_LOW_WATER, OPTION_USER_TIMEOUT_MS, transport_t)
 from ustack.base.posix cimport htonl
 from ustack.base.types cimport ip_addr_set_v4, ip_addr_t
 from ustack.tcp.records.configuration cimport tcp_config_t
@@ -83,7 +83,7 @@ cdef uint32_t[4] RECORDS = [8, 0, 1, 2]
 cdef uint64_t[8] UNITS = [1000, 1000000, 10000000, 1000000000, 60000000000, 3600000000000, 86400000000000, 1]
 cdef uint64_t[4] STARTS = [1000000000000, 1000000, 4294967296000000 - 2000000000, 4294967296000 - 5000000]
 cdef uint8_t[8] COMPLAINTS = [0x34, 0x33, 0x31, 0xB0, 0xC0, 0x32, 0x3D, 0x34]
-cdef int[8] OPTIONS = [OPTION_NODELAY, OPTION_KEEPALIVE, OPTION_USER_TIMEOUT_S, OPTION_TOS, OPTION_TTL, OPTION_CC,
+cdef int[8] OPTIONS = [OPTION_NODELAY, OPTION_KEEPALIVE, OPTION_USER_TIMEOUT_MS, OPTION_TOS, OPTION_TTL, OPTION_CC,
                        OPTION_LOW_WATER, OPTION_UNSENT_LOW_WATER]
 
 # What steps leave for the next segment.
@@ -393,7 +393,7 @@ cdef void call(world_t *world, const uint8_t *step) noexcept nogil:
             value %= CONTROLS
         elif option == OPTION_TTL:
             value = 1 + value % 255
-        elif option == OPTION_USER_TIMEOUT_S:
+        elif option == OPTION_USER_TIMEOUT_MS:
             value &= 0xFFFF
         transport.set_option(transport, slot.conn, option, value)
         if option != OPTION_CC:
