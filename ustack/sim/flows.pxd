@@ -3,7 +3,8 @@
 # other listens and reads at once.
 #
 #     bulk        as fast as TCP takes it: `size` bytes, or endless
-#     chunks      chunk_bytes each every_ns, whatever has become of the last one
+#     chunks      chunk_bytes each every_ns, whatever has become of the last one; by the stack's timer, so that each
+#                 comes up to a tick late, but none is left out
 #     requests    request_bytes, an answer of response_bytes, think_ns of silence, again
 #
 # A flow has a port of its own, at the end that opens. What it came to is counted at its two applications; what was sent

@@ -63,11 +63,14 @@ cdef void send_on(net_t *net, const transport_t *transport, conn_t *conn, flow_t
 
 
 cdef void next_chunk(net_t *net, const transport_t *transport, conn_t *conn, flow_t *flow) noexcept nogil:
-    flow.wanted += flow.chunk_bytes
+    """And those whose time has come since: a timer's tick is longer than some intervals."""
+    cdef uint64_t due = (net.now_ns - flow.asked_ns) // flow.every_ns + 1
+    flow.asked_ns += due * flow.every_ns
+    flow.wanted += due * flow.chunk_bytes
     if flow.size != 0 and flow.wanted >= flow.size:
         flow.wanted = flow.size
     else:
-        transport.set_timeout(transport, conn, flow.every_ns)
+        transport.set_timeout(transport, conn, flow.asked_ns - net.now_ns)
     send_on(net, transport, conn, flow)
 
 
@@ -103,6 +106,7 @@ cdef int sender_on_accept(application_t *app, const transport_t *transport, conn
         flow.wanted = flow.size if flow.size else UINT64_MAX
         send_on(net, transport, conn, flow)
     elif flow.pattern == PATTERN_CHUNKS:
+        flow.asked_ns = net.now_ns
         next_chunk(net, transport, conn, flow)
     else:
         next_request(net, transport, conn, flow)

@@ -18,10 +18,10 @@ cdef void hop_free(hop_t *hop, parcel_pool_t *pool) noexcept nogil
 cdef void hop_send(hop_t *hop, parcel_pool_t *pool, parcel_t *parcel, uint64_t now_ns) noexcept nogil
 # Does what is due by now_ns; a frame that has arrived by then, NULL: no more.
 cdef parcel_t *hop_arrival(hop_t *hop, parcel_pool_t *pool, uint64_t now_ns) noexcept nogil
-# A setting (SETTINGS in hops.pyx) as `value` from hop_value: now, or later. Raises ValueError for bad ones;
-# MemoryError.
+# A setting (SETTINGS in hops.pyx) as hop_set and hop_schedule take it. Raises ValueError for bad ones.
 cdef object hop_check(str name, object value)
-cdef int hop_set(hop_t *hop, parcel_pool_t *pool, str name, object value, uint64_t now_ns) except -1
+# Settings by name: all of them before a frame moves; or one of them later. Raises MemoryError.
+cdef int hop_set(hop_t *hop, parcel_pool_t *pool, dict checked, uint64_t now_ns) except -1
 cdef int hop_schedule(hop_t *hop, uint64_t at_ns, str name, object value) except -1
 # Frames that are lost, by their numbers from 1 as they leave for the wire.
 cdef int hop_lose(hop_t *hop, list numbers) except -1

@@ -10,7 +10,7 @@ from ustack.buf.frame cimport CHECKSUM_PARTIAL, CHECKSUM_UNKNOWN, CHECKSUM_VERIF
 from ustack.link.capture cimport CAPTURE_OUTBOUND, capture_burst_ended, capture_frame
 from ustack.link.impairment cimport fate_t, impairment_decide, impairment_init, impairment_lateness
 from ustack.sim.parcels cimport parcel_copy, parcel_data, parcel_free, parcels_free, parcels_pop, parcels_push
-from ustack.sim.queues cimport RED_WEIGHT_SHIFT_MAX, queue_init, queue_put, queue_take
+from ustack.sim.queues cimport RED_WEIGHT_SHIFT_MAX, queue_init, queue_put, queue_set_kind, queue_take
 from ustack.sim.records cimport QUEUE_CODEL, QUEUE_DROPTAIL, QUEUE_RED, change_t, rate_step_t
 from ustack.wire.checksum cimport checksum_emit, checksum_partial
 from ustack.wire.ethernet cimport ETHERNET_HEADER_BYTES
@@ -180,8 +180,9 @@ cdef inline uint64_t serve_end_ns(uint64_t since_ns, uint64_t work, uint64_t rat
     return since_ns + (work + rate_bps - 1) // rate_bps
 
 
-cdef void serve_next(hop_t *hop, parcel_pool_t *pool, uint64_t now_ns) noexcept nogil:
-    """The wire is free. A wire that takes no time sends all that waits."""
+cdef void serve_next(hop_t *hop, parcel_pool_t *pool, uint64_t now_ns, uint64_t begun) noexcept nogil:
+    """The wire is free. A wire that takes no time sends all that waits. begun: what it has done of the first frame's
+    work, when it became free before the nanosecond was over."""
     cdef parcel_t *parcel
     while not stands_still(hop):
         parcel = queue_take(&hop.queue, pool, now_ns)
@@ -190,6 +191,7 @@ cdef void serve_next(hop_t *hop, parcel_pool_t *pool, uint64_t now_ns) noexcept 
         if rate_now(hop) != 0:
             hop.serving = parcel
             hop.work = parcel.length * 8 * SECOND_NS
+            hop.work -= begun if begun < hop.work else hop.work
             hop.since_ns = now_ns
             hop.served_ns = serve_end_ns(now_ns, hop.work, rate_now(hop))
             return
@@ -208,13 +210,15 @@ cdef void wire_pause(hop_t *hop, uint64_t now_ns) noexcept nogil:
 
 
 cdef void wire_resume(hop_t *hop, parcel_pool_t *pool, uint64_t now_ns) noexcept nogil:
-    """After it."""
+    """After it. A frame whose last bit is out has left, whatever became of the wire."""
+    hop.since_ns = now_ns
+    if hop.serving != NULL and hop.work == 0:
+        hop.served_ns = now_ns
     if stands_still(hop):
         return
     if hop.serving == NULL:
-        serve_next(hop, pool, now_ns)
+        serve_next(hop, pool, now_ns, 0)
         return
-    hop.since_ns = now_ns
     hop.served_ns = serve_end_ns(now_ns, hop.work, rate_now(hop)) if rate_now(hop) else now_ns
 
 
@@ -225,19 +229,27 @@ cdef void hop_send(hop_t *hop, parcel_pool_t *pool, parcel_t *parcel, uint64_t n
                      IDLE_FRAME_BITS * SECOND_NS // rate_bps if rate_bps else 0):
         return
     if hop.serving == NULL:
-        serve_next(hop, pool, now_ns)
+        serve_next(hop, pool, now_ns, 0)
+
+
+cdef uint64_t begun_before(const hop_t *hop) noexcept nogil:
+    """Of a next frame's work, what the wire does in the rest of the nanosecond in which this one leaves."""
+    cdef uint64_t done = (hop.served_ns - hop.since_ns) * rate_now(hop)
+    return done - hop.work if done > hop.work else 0
 
 
 cdef parcel_t *hop_arrival(hop_t *hop, parcel_pool_t *pool, uint64_t now_ns) noexcept nogil:
     cdef parcel_t *parcel
+    cdef uint64_t begun
     if hop.changes_at < hop.changes_count or hop.trace_at < hop.trace_count:
         change_due(hop, pool, now_ns)
     while hop.served_ns <= now_ns:
         parcel = hop.serving
+        begun = begun_before(hop)
         hop.serving = NULL
         hop.served_ns = UINT64_MAX
         depart(hop, pool, parcel, now_ns)
-        serve_next(hop, pool, now_ns)
+        serve_next(hop, pool, now_ns, begun)
     parcel = arrived(hop, now_ns)
     if parcel != NULL:
         hop.counters.delivered += 1
@@ -247,21 +259,24 @@ cdef parcel_t *hop_arrival(hop_t *hop, parcel_pool_t *pool, uint64_t now_ns) noe
 
 # ---------------------------------------------------------------- changes
 cdef void change_due(hop_t *hop, parcel_pool_t *pool, uint64_t now_ns) noexcept nogil:
+    """All that changes at one time does so before a frame moves."""
     cdef const change_t *change
+    if not (hop.changes_at < hop.changes_count and hop.changes[hop.changes_at].at_ns <= now_ns
+            or hop.trace_at < hop.trace_count
+            and hop.trace_base_ns + hop.trace[hop.trace_at].after_ns <= now_ns):
+        return
+    wire_pause(hop, now_ns)
     while hop.changes_at < hop.changes_count and hop.changes[hop.changes_at].at_ns <= now_ns:
         change = &hop.changes[hop.changes_at]
         hop.changes_at += 1
-        wire_pause(hop, now_ns)
         store(hop, change.setting, change.value)
-        wire_resume(hop, pool, now_ns)
     while hop.trace_at < hop.trace_count and hop.trace_base_ns + hop.trace[hop.trace_at].after_ns <= now_ns:
-        wire_pause(hop, now_ns)
         hop.trace_bps = hop.trace[hop.trace_at].rate_bps
-        wire_resume(hop, pool, now_ns)
         hop.trace_at += 1
         if hop.trace_at == hop.trace_count and hop.trace_repeat_ns:
             hop.trace_at = 0
             hop.trace_base_ns += hop.trace_repeat_ns
+    wire_resume(hop, pool, now_ns)
 
 
 cdef int hop_schedule(hop_t *hop, uint64_t at_ns, str name, object value) except -1:
@@ -440,7 +455,7 @@ cdef void store(hop_t *hop, uint32_t setting, uint64_t word) noexcept nogil:
     elif setting == JITTER:
         hop.chance.jitter_ns = word
     elif setting == QUEUE:
-        hop.queue.kind = <uint8_t>word
+        queue_set_kind(&hop.queue, <uint8_t>word)
     elif setting == QUEUE_BYTES:
         hop.queue.limit_bytes = word
     elif setting == QUEUE_FRAMES:
@@ -492,9 +507,10 @@ cdef void store(hop_t *hop, uint32_t setting, uint64_t word) noexcept nogil:
                      or hop.chance.corrupt > 0 or hop.chance.jitter_ns > 0)
 
 
-cdef int hop_set(hop_t *hop, parcel_pool_t *pool, str name, object value, uint64_t now_ns) except -1:
+cdef int hop_set(hop_t *hop, parcel_pool_t *pool, dict checked, uint64_t now_ns) except -1:
     wire_pause(hop, now_ns)
-    store(hop, NUMBERS[name], word_of(value))
+    for name, value in checked.items():
+        store(hop, NUMBERS[name], word_of(value))
     wire_resume(hop, pool, now_ns)
     return 0
 

@@ -35,6 +35,7 @@ cdef class Hop:
     cdef hop_t *c
     cdef readonly str name
     cdef object capture
+    cdef int check(self, str call) except -1
     cdef int changed(self) except -1
 
 

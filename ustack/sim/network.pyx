@@ -231,9 +231,8 @@ cdef class Network:
         back.name = f"{b}->{a}"
         self._hops[a, b] = there
         self._hops[b, a] = back
-        for name, value in checked.items():
-            hop_set(there.c, &self.c.pool, name, value, self.c.now_ns)
-            hop_set(back.c, &self.c.pool, name, value, self.c.now_ns)
+        hop_set(there.c, &self.c.pool, checked, self.c.now_ns)
+        hop_set(back.c, &self.c.pool, checked, self.c.now_ns)
         return there, back
 
     cdef Hop add_hop(self, int begin, int end):
@@ -265,7 +264,8 @@ cdef class Network:
         cdef node_t *node
         into = [[] for _ in range(self.c.node_count)]
         for i in range(self.c.hop_count):
-            into[self.c.hops[i].end].append((i, self.c.hops[i].begin))
+            if not self.c.nodes[self.c.hops[i].begin].is_host:
+                into[self.c.hops[i].end].append((i, self.c.hops[i].begin))
         for i in range(self.c.node_count):
             node = self.c.nodes[i]
             if node.is_host:
@@ -278,11 +278,12 @@ cdef class Network:
         for host in range(self.c.node_count):
             if not self.c.nodes[host].is_host:
                 continue
+            PyErr_CheckSignals()
             seen = {host}
             border = deque([host])
             while border:
                 for number, begin in into[border.popleft()]:
-                    if begin not in seen and not self.c.nodes[<uint32_t>begin].is_host:
+                    if begin not in seen:
                         seen.add(begin)
                         border.append(begin)
                         self.c.nodes[<uint32_t>begin].routes[host] = number
@@ -425,6 +426,8 @@ cdef class Network:
         if self.closed:
             raise ValueError("the network is closed")
         until_ns = begin_ns + <uint64_t>whole("duration_ns", duration_ns, 0, DURATION_MAX)
+        if until_ns > self.c.start_ns + DURATION_MAX:
+            raise ValueError(f"duration_ns {duration_ns}: a network's time ends {DURATION_MAX} ns after it began")
         self.gate.enter("Network.run()")
         try:
             if not self.routed:
@@ -475,6 +478,8 @@ cdef class Network:
         """Sample flows and hops, those that there are now, from now on."""
         whole("every_ns", every_ns, 1, DURATION_MAX)
         whole("rows_max", rows_max, 1, ROWS_MAX)
+        if self.closed:
+            raise ValueError("the network is closed")
         self.gate.check("Network.sample()")
         if sampler_start(&self.c, every_ns, rows_max) < 0:
             raise MemoryError
@@ -538,8 +543,26 @@ def hop_index(hop: Hop) -> int:
     return (<Hop>hop).c.index
 
 
+# What a Hop and a Flow are of that no network has made.
+cdef Network NOBODYS = Network.__new__(Network)
+cdef hop_t NO_ONES_HOP
+cdef flow_t NO_ONES_FLOW
+
+
 cdef class Hop:
     """One way of a link; made by Network.connect()."""
+
+    def __cinit__(self) -> None:
+        self.network = NOBODYS
+        self.c = &NO_ONES_HOP
+
+    def __init__(self):
+        raise TypeError("use Network.connect()")
+
+    cdef int check(self, str call) except -1:
+        if self.network.closed:
+            raise ValueError("the network is closed")
+        return self.network.gate.check(call)
 
     cdef int changed(self) except -1:
         clock_set(&self.network.c.clock, self.c.source, hop_next_ns(self.c))
@@ -558,16 +581,15 @@ cdef class Hop:
         whole.
         """
         checked = {name: hop_check(name, value) for name, value in settings.items()}
-        self.network.gate.check("Hop.set()")
-        for name, value in checked.items():
-            hop_set(self.c, &self.network.c.pool, name, value, self.network.c.now_ns)
+        self.check("Hop.set()")
+        hop_set(self.c, &self.network.c.pool, checked, self.network.c.now_ns)
         self.changed()
 
     def at(self, at_ns: int, **settings: object) -> None:
         """The same from at_ns on, counted from the network's beginning."""
         cdef uint64_t when = whole("at_ns", at_ns, 0, DURATION_MAX)
         checked = {name: hop_check(name, value) for name, value in settings.items()}
-        self.network.gate.check("Hop.at()")
+        self.check("Hop.at()")
         when += self.network.c.start_ns
         if when < self.network.c.now_ns:
             raise ValueError(f"at_ns {at_ns}: is past")
@@ -577,7 +599,7 @@ cdef class Hop:
 
     def lose(self, frames: list[int]) -> None:
         """Lose these frames: by number, from 1, as they leave for the wire. They take the place of earlier ones."""
-        self.network.gate.check("Hop.lose()")
+        self.check("Hop.lose()")
         hop_lose(self.c, list(frames))
 
     def rates(self, steps: list[tuple[int, int]], *, repeat_ns: int = 0) -> None:
@@ -586,7 +608,7 @@ cdef class Hop:
         repeat_ns: it begins anew after so long; 0: the last step stays.
         """
         whole("repeat_ns", repeat_ns, 0, DURATION_MAX)
-        self.network.gate.check("Hop.rates()")
+        self.check("Hop.rates()")
         hop_set_trace(self.c, &self.network.c.pool, list(steps), repeat_ns, self.network.c.now_ns)
         self.changed()
 
@@ -596,9 +618,7 @@ cdef class Hop:
         file: a path, a descriptor or a binary stream. Times are the network's clock.
         """
         cdef Capture capture = Capture()
-        self.network.gate.check("Hop.record()")
-        if self.network.closed:
-            raise ValueError("the network is closed")
+        self.check("Hop.record()")
         if self.capture is not None:
             raise ValueError(f"{self.name}: it is recorded already")
         capture.open(file, self.name, 0, CAPTURE_BYTES)
@@ -623,6 +643,13 @@ cdef class Hop:
 
 cdef class Flow:
     """Bytes from a host to another; made by Network.flow()."""
+
+    def __cinit__(self) -> None:
+        self.network = NOBODYS
+        self.c = &NO_ONES_FLOW
+
+    def __init__(self):
+        raise TypeError("use Network.flow()")
 
     @property
     def ended(self) -> bool:

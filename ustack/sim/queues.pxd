@@ -5,7 +5,7 @@
 # Floyd and Jacobson, "Random Early Detection Gateways for Congestion Avoidance" (1993), and Floyd's "gentle" (2000);
 # RFC 3168 section 5 for marks. Above: hops. Below: parcels, records.
 
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint64_t
 
 from ustack.base.prng cimport prng_t
 from ustack.sim.records cimport parcel_pool_t, parcel_t, queue_t
@@ -14,6 +14,8 @@ cdef enum:
     RED_WEIGHT_SHIFT_MAX = 16
 
 cdef void queue_init(queue_t *queue) noexcept nogil
+# What waits stays; another discipline begins with nothing known of the past.
+cdef void queue_set_kind(queue_t *queue, uint8_t kind) noexcept nogil
 # Takes the parcel, or frees it. idle_frame_ns: what a frame of 1,500 bytes takes on this wire, for RED's idle times.
 cdef bint queue_put(queue_t *queue, parcel_pool_t *pool, prng_t *prng, parcel_t *parcel, uint64_t now_ns,
                     uint64_t idle_frame_ns) noexcept nogil

@@ -37,6 +37,17 @@ cdef void queue_init(queue_t *queue) noexcept nogil:
     queue.red.max_p = <uint32_t>(ONE // 10)
 
 
+cdef void queue_set_kind(queue_t *queue, uint8_t kind) noexcept nogil:
+    if kind == queue.kind:
+        return
+    queue.kind = kind
+    queue.codel.first_above_ns = queue.codel.drop_next_ns = 0
+    queue.codel.count = queue.codel.lastcount = 0
+    queue.codel.dropping = False
+    queue.red.average = 0
+    queue.red.count = 0
+
+
 cdef bint mark(parcel_t *parcel) noexcept nogil:
     """Congestion Experienced, where the sender's transport knows ECN."""
     cdef uint8_t *data = parcel_data(parcel)

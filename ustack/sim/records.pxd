@@ -210,7 +210,7 @@ ctypedef struct flow_t:
     uint64_t answer_queued
     uint64_t answered                       # bytes of responses that have come
     uint64_t responses                      # whole ones
-    uint64_t asked_ns                       # when the present request was made
+    uint64_t asked_ns                       # when the present request was made; when the next chunk is due
     uint64_t first_ns                       # when the connection was established
     uint64_t last_ns                        # when something was last received
     uint64_t ended_ns                       # when the sender's connection was gone; 0: it is not

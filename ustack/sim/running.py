@@ -122,7 +122,8 @@ def _run(scenario: Scenario, network: Network, slices: int, progress: Callable[[
         ran_ns += took_ns
         if progress is not None:
             progress(1)
-        if took_ns < wanted_ns:
+        is_over = scenario.ends_by_itself and all(flow.ended for flow in network.flows().values())
+        if took_ns < wanted_ns or is_over:
             break
     return ran_ns
 

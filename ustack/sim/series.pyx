@@ -120,6 +120,7 @@ cdef int sampler_start(net_t *net, uint64_t every_ns, uint64_t rows_max) noexcep
         sampler.hops[i].width = HOP_COLUMNS
     sampler.every_ns = every_ns
     sampler.rows_max = rows_max
+    sampler.missed = 0
     sampler.next_ns = net.now_ns
     return 0
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from ustack import OwnershipError
-from ustack.sim.network import START_NS, Hop, Network
+from ustack.sim.network import START_NS, Flow, Hop, Network
 from ustack.sim.world import MICROSECOND, MILLISECOND, SECOND, TICK_NS
 from ustack.tcp.cc.scripted import Ack, CongestionControl, Window, register
 
@@ -123,6 +123,50 @@ def test_a_wire_that_is_down_keeps_frames_and_one_that_is_cut_loses_them() -> No
         network.run(FOREVER, until_ended=True)
         assert 0 <= flow.report()["first_ns"] - 1002 * MILLISECOND < TICK_NS  # the SYN's timer
         assert there.counters()["lost"] == 1
+
+
+def test_what_changes_at_one_time_does_so_before_a_frame_moves() -> None:
+    """A wire that takes no time would send all that waits between the two."""
+    for how in ("set", "at"):
+        network, there, _ = pair(delay_ns=MILLISECOND)
+        with network:
+            there.set(down=1)
+            if how == "at":
+                there.at(100 * MILLISECOND, down=0, rate_bps=8_000)  # a byte takes a millisecond
+            network.flow("f", source="a", sink="b", size=1)
+            network.run(100 * MILLISECOND)
+            if how == "set":
+                there.set(down=0, rate_bps=8_000)
+            network.run(73 * MILLISECOND)
+            assert there.counters()["sent"] == 0, how
+            network.run(MILLISECOND)
+            assert there.counters()["sent"] == 1, how
+
+
+def test_a_frame_whose_last_bit_is_out_has_left_when_the_wire_goes_down() -> None:
+    network, there, _ = pair(rate_bps=8 * MBIT)
+    with network:
+        network.flow("f", source="a", sink="b", size=1)
+        there.at(74 * MICROSECOND, down=1)
+        network.run(MILLISECOND)
+        assert there.counters()["delivered"] == 1
+
+
+@pytest.mark.parametrize("rate_bps", [10**10, 10**11])
+def test_fast_wires_lose_no_part_of_a_nanosecond(rate_bps: int) -> None:
+    """A SYN takes 5.92 ns at 100 Gb/s: not 6, one behind the other."""
+    network, there, _ = pair(delay_ns=MILLISECOND)
+    with network:
+        there.set(down=1)
+        for number in range(20):
+            network.flow(f"f{number}", source="a", sink="b", size=1, start_ns=number)
+        network.run(MILLISECOND)
+        assert there.counters()["offered"] == 20
+        there.set(down=0, rate_bps=rate_bps)
+        began_ns = network.now_ns
+        while there.counters()["sent"] < 20:
+            network.run(1)
+        assert network.now_ns - began_ns == -(-there.counters()["sent_bytes"] * 8 * SECOND // rate_bps)
 
 
 def test_a_rate_trace_is_followed_and_repeated() -> None:
@@ -314,6 +358,17 @@ def test_chunks_come_at_their_times() -> None:
     assert 0 <= report["last_ns"] - (3 * MILLISECOND + 10 * 50 * MILLISECOND) < 10 * MILLISECOND
 
 
+@pytest.mark.parametrize("every_ns", [100 * MICROSECOND, MILLISECOND])
+def test_no_chunk_is_left_out_by_timers_that_tick_slower(every_ns: int) -> None:
+    network, _, _ = pair(delay_ns=MILLISECOND)
+    with network:
+        flow = network.flow("f", source="a", sink="b", pattern="chunks", chunk_bytes=100, every_ns=every_ns)
+        network.run(SECOND)
+        chunks = flow.report()["received_bytes"] // 100
+        due = (SECOND - 3 * MILLISECOND) // every_ns + 1
+        assert due - 2 * TICK_NS // every_ns - 1 <= chunks <= due
+
+
 def test_requests_think_in_between() -> None:
     network, _, _ = pair(delay_ns=10 * MILLISECOND)
     with network:
@@ -394,6 +449,32 @@ def test_series_are_bounded() -> None:
         network.sample(MILLISECOND, rows_max=10)
         network.run(SECOND)
         assert len(network.series()["times_ns"]) == 10
+        network.sample(MILLISECOND, rows_max=100)  # anew, whatever the last ones missed
+        network.run(SECOND)
+        assert len(network.series()["times_ns"]) == 100
+
+
+def test_time_ends_before_its_number_does() -> None:
+    network, _, _ = pair()
+    with network:
+        network.run(1 << 60)
+        with pytest.raises(ValueError, match="time ends"):
+            network.run(1 << 61)
+        assert network.now_ns == START_NS + (1 << 60)
+
+
+def test_faces_are_made_by_their_network_alone() -> None:
+    for kind in (Hop, Flow):
+        with pytest.raises(TypeError, match="use Network"):
+            kind()
+    with pytest.raises(ValueError, match="closed"):
+        Network.__new__(Network).sample(1)
+    nobodys = Hop.__new__(Hop)
+    assert nobodys.counters()["sent"] == 0
+    for call in (lambda: nobodys.set(cut=1), lambda: nobodys.at(1, cut=1), lambda: nobodys.rates([(0, 1)])):
+        with pytest.raises(ValueError, match="closed"):
+            call()
+    assert Flow.__new__(Flow).report()["received_bytes"] == 0
 
 
 def test_a_network_that_was_never_sampled_has_empty_series() -> None:
