@@ -105,7 +105,7 @@ cdef class Network:
         self.closed = True
 
     def __init__(self, seed: int = 0) -> None:
-        if self.c.text != NULL:
+        if self.c.start_ns != 0:
             raise RuntimeError("a network is initialised once")
         self.c.seed = <uint64_t>(seed & 0xFFFFFFFFFFFFFFFF)
         self.c.now_ns = self.c.start_ns = <uint64_t>START_NS
@@ -525,6 +525,8 @@ cdef class Network:
             (<Capture>capture).close()
         for hop in self._hops.values():
             (<Hop>hop).c.capture = NULL
+        lent_unref(self.c.text)
+        self.c.text = NULL
 
     def __enter__(self) -> Network:
         return self

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from ustack import OwnershipError
+from ustack.buf.lent import alive as lent_alive
 from ustack.sim.network import START_NS, Flow, Hop, Network
 from ustack.sim.world import MICROSECOND, MILLISECOND, SECOND, TICK_NS
 from ustack.tcp.cc.scripted import Ack, CongestionControl, Window, register
@@ -591,11 +592,13 @@ def test_a_network_that_nobody_closed_may_be_dropped() -> None:
 def test_nothing_is_left_of_a_network_that_is_dropped() -> None:
     gc.collect()
     before = len([each for each in gc.get_objects() if isinstance(each, Network)])
+    lent_before = lent_alive()
     network, *hops = pair(rate_bps=10 * MBIT, delay_ns=MILLISECOND)
     network.flow("f", source="a", sink="b")
     network.run(SECOND)
     network.close()
     network.close()
+    assert lent_alive() == lent_before
     del network, hops
     gc.collect()
     assert len([each for each in gc.get_objects() if isinstance(each, Network)]) == before
