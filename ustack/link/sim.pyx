@@ -140,7 +140,7 @@ tx_slots=1024)
     @property
     def live_frames(self) -> int:
         """Frames that somebody owns: reserved, committed, in flight, arrived, lent. Zero after close()."""
-        return self.wire.c.live
+        return self.wire.c.pool.live
 
     def close(self) -> None:
         """Close both ends and drop what is in flight."""

@@ -4,7 +4,7 @@
 wait() returns at once, because a manual clock does not go on by waiting. It must not read a clock. What happens to a
 frame on its way is simwire's.
 
-Below: simwire, device (the contract). Above: sim (both ends and their wire).
+Below: simwire, parcels, device (the contract). Above: sim (both ends and their wire).
 """
 
 from errno import EBADF
@@ -17,10 +17,12 @@ from libc.string cimport memcpy
 from ustack.base.debug cimport ensure
 from ustack.buf.frame cimport CHECKSUM_PARTIAL, CHECKSUM_UNKNOWN, CHECKSUM_VERIFIED, frame_t
 from ustack.link.closed cimport closed_link_ops
-from ustack.link.device cimport Link, backlog_reaches, device_accepts, link_ops_t, link_t, offload_t
+from ustack.link.device cimport Link, backlog_reaches, link_ops_t, link_t, offload_t
+from ustack.link.parcels cimport (
+    parcel_commit, parcel_data, parcel_free, parcel_lend, parcel_new, parcel_received, parcel_reserve, parcel_t,
+    parcels_pop, parcels_push)
 from ustack.link.simwire cimport (
-    SIM_FRAME_MAX, SIM_PACKET_MAX, SimWire, sim_advance, sim_end_close, sim_end_t, sim_frame_data, sim_frame_free,
-    sim_frame_new, sim_frame_t, sim_next_ns, sim_send)
+    SIM_FRAME_MAX, SIM_PACKET_MAX, SimWire, sim_advance, sim_end_close, sim_end_t, sim_next_ns, sim_send)
 from ustack.wire.ethernet cimport ETHERNET_HEADER_BYTES
 
 cdef dict CHECKSUMS = {"unknown": CHECKSUM_UNKNOWN, "verified": CHECKSUM_VERIFIED, "partial": CHECKSUM_PARTIAL}
@@ -44,35 +46,22 @@ cdef inline sim_end_t *end_of(link_t *link) noexcept nogil:
 
 cdef uint32_t sim_rx_burst(link_t *link, frame_t *frames, uint32_t max_frames) noexcept nogil:
     cdef sim_end_t *end = end_of(link)
-    cdef sim_frame_t *frame
+    cdef parcel_t *frame
     cdef uint32_t n = 0
     sim_advance(end.wire, link.now_ns)
     while n < max_frames and end.lent < end.used:
         frame = end.arrived[(end.head + end.lent) % end.rx_slots]
-        frames[n].data = sim_frame_data(frame)
-        frames[n].length = frame.length
-        frames[n].wire_length = frame.wire_length
-        frames[n].gso_size = frame.gso_size
-        frames[n].vlan_id = 0
-        frames[n].checksum = frame.checksum
-        count_received(link, frame)
+        parcel_lend(link, frame, &frames[n])
         end.lent += 1
         n += 1
     return n
-
-
-cdef inline void count_received(link_t *link, sim_frame_t *frame) noexcept nogil:
-    link.counters.rx_frames += 1
-    link.counters.rx_bytes += frame.length
-    if frame.wire_length > frame.length:
-        link.counters.rx_truncated += 1
 
 
 cdef void sim_rx_release(link_t *link, uint32_t n) noexcept nogil:
     cdef sim_end_t *end = end_of(link)
     ensure(n <= end.lent)
     while n > 0 and end.lent > 0:
-        sim_frame_free(end.wire, end.arrived[end.head])
+        parcel_free(&end.wire.pool, end.arrived[end.head])
         end.head = (end.head + 1) % end.rx_slots
         end.used -= 1
         end.lent -= 1
@@ -86,56 +75,33 @@ cdef bint sim_rx_behind(link_t *link, uint32_t frames, bint still) noexcept nogi
 
 cdef uint8_t *sim_tx_reserve(link_t *link, uint32_t length) noexcept nogil:
     cdef sim_end_t *end = end_of(link)
-    ensure(length <= link.caps.max_frame)
-    if end.queued == end.tx_slots or length > link.caps.max_frame:
+    if end.queued_frames == end.tx_slots:
         return NULL
-    if end.reserved != NULL:
-        if end.reserved.capacity >= length:
-            end.reserved.length = length
-            return sim_frame_data(end.reserved)
-        sim_frame_free(end.wire, end.reserved)
-    end.reserved = sim_frame_new(end.wire, length)
-    return sim_frame_data(end.reserved) if end.reserved != NULL else NULL
+    return parcel_reserve(&end.wire.pool, &end.reserved, link, length)
 
 
 cdef void sim_tx_commit(link_t *link, uint32_t length, const offload_t *offload) noexcept nogil:
     cdef sim_end_t *end = end_of(link)
-    cdef sim_frame_t *frame = end.reserved
-    ensure(frame != NULL and length <= frame.length)
-    if frame == NULL or length > frame.length:
-        return
-    end.reserved = NULL
-    if not device_accepts(&link.caps, length, offload):
-        link.counters.tx_dropped += 1
-        sim_frame_free(end.wire, frame)
-        return
-    frame.length = length
-    frame.wire_length = length
-    frame.gso_size = offload.gso_size
-    frame.checksum = CHECKSUM_PARTIAL if offload.csum_start != 0 else CHECKSUM_UNKNOWN
-    if end.queued_last == NULL:
-        end.queued_first = frame
-    else:
-        end.queued_last.next = frame
-    end.queued_last = frame
-    end.queued += 1
+    cdef parcel_t *frame = parcel_commit(&end.wire.pool, &end.reserved, link, length, offload)
+    if frame != NULL:
+        parcels_push(&end.queued, frame)
+        end.queued_frames += 1
 
 
 cdef int sim_tx_submit(link_t *link) noexcept nogil:
     cdef sim_end_t *end = end_of(link)
-    cdef sim_frame_t *frame
+    cdef parcel_t *frame
     sim_advance(end.wire, link.now_ns)
-    if end.queued_first == NULL:
+    frame = parcels_pop(&end.queued)
+    if frame == NULL:
         return 0
     link.counters.tx_submits += 1
-    while end.queued_first != NULL:
-        frame = end.queued_first
-        end.queued_first = frame.next
+    while frame != NULL:
         link.counters.tx_frames += 1
         link.counters.tx_bytes += frame.length
         sim_send(end, frame)
-    end.queued_last = NULL
-    end.queued = 0
+        frame = parcels_pop(&end.queued)
+    end.queued_frames = 0
     return 0
 
 
@@ -196,7 +162,7 @@ cdef class SimLink(Link):
 
     cdef void take_frame(self, object frame, int checksum, int gso_size, int wire_length) except *:
         cdef Py_ssize_t length
-        cdef sim_frame_t *record
+        cdef parcel_t *record
         octets = bytes(frame)
         length = PyBytes_GET_SIZE(octets)
         if length > SIM_FRAME_MAX:
@@ -205,10 +171,10 @@ cdef class SimLink(Link):
             raise ValueError(f"gso_size {gso_size}: must be 0 to 65535")
         if wire_length < length:
             raise ValueError(f"wire_length {wire_length}: must not be less than the frame's {length}")
-        record = sim_frame_new(self.wire.c, <uint32_t>length)
+        record = parcel_new(&self.wire.c.pool, <uint32_t>length)
         if record == NULL:
             raise MemoryError
-        memcpy(sim_frame_data(record), PyBytes_AS_STRING(octets), length)
+        memcpy(parcel_data(record), PyBytes_AS_STRING(octets), length)
         record.wire_length = wire_length
         record.gso_size = gso_size
         record.checksum = checksum
@@ -240,8 +206,8 @@ cdef class SimLink(Link):
 
     def receive_frame(self) -> SimFrame | None:
         """Take the next frame with its checksum status and gso size. Not while a stack holds a burst of this end."""
-        cdef sim_frame_t *record
-        cdef sim_frame_t taken
+        cdef parcel_t *record
+        cdef parcel_t taken
         cdef bytes data
         self.require_open()
         self.gate.check("SimLink.receive()")
@@ -251,13 +217,13 @@ cdef class SimLink(Link):
         if self.end.used == 0:
             return None
         record = self.end.arrived[self.end.head]
-        data = PyBytes_FromStringAndSize(<char *>sim_frame_data(record), record.length)
+        data = PyBytes_FromStringAndSize(<char *>parcel_data(record), record.length)
         taken = record[0]
-        count_received(&self.c, record)
+        parcel_received(&self.c, record)
         self.end.lent = 1
         sim_rx_release(&self.c, 1)
         # Making the tuple may run other Python (a collection, a profiler, another thread): the end is whole by then.
-        return SimFrame(data, CHECKSUM_NAMES[taken.checksum], taken.gso_size, taken.wire_length, taken.due_ns)
+        return SimFrame(data, CHECKSUM_NAMES[taken.checksum], taken.gso_size, taken.wire_length, taken.at_ns)
 
     def receive_all(self) -> list[bytes]:
         """Take every frame that has arrived here by network.now_ns."""

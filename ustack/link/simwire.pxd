@@ -5,31 +5,22 @@
 #     reserve/commit/submit --> filter, queue, loss, ... --> in flight --> arrived --> rx_burst/release
 #                               (one generator each)        heap by due    FIFO, lent from its head
 #
-# Above: sim_end (an end as a link), sim (the Python face). Below: impairment, which decides
-# what becomes of a frame.
+# Above: sim_end (an end as a link), sim (the Python face). Below: impairment, which decides what becomes of a frame,
+# and parcels, the frames.
 #
 # A frame has one owner at a time: the sending end (reserved, committed), its direction's heap, the receiving
 # end's FIFO.
 
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from ustack.link.device cimport link_t
 from ustack.link.gate cimport Gate
 from ustack.link.impairment cimport impairment_t
+from ustack.link.parcels cimport arrivals_t, parcel_pool_t, parcel_t, parcels_t
 
 cdef enum:
     SIM_FRAME_MAX = 131072                  # bytes; more than any stack sends
     SIM_PACKET_MAX = 65535                  # bytes: a super-frame is still one IP packet
-
-ctypedef struct sim_frame_t:                # the bytes follow the record
-    sim_frame_t *next                       # in the sending end's queue, or in wire.free
-    uint64_t due_ns
-    uint64_t order                          # breaks ties of due_ns: first sent, first delivered
-    uint32_t capacity
-    uint32_t length
-    uint32_t wire_length
-    uint16_t gso_size
-    uint8_t checksum                        # checksum_status_t
 
 ctypedef struct sim_stats_t:
     uint64_t sent                           # frames that the sending end handed over
@@ -48,9 +39,7 @@ ctypedef struct sim_stats_t:
 ctypedef struct sim_direction_t:
     impairment_t impairment                 # what becomes of a frame
     sim_end_t *receiver
-    sim_frame_t **heap                      # in flight, by (due_ns, order)
-    uint32_t heap_used
-    uint32_t heap_capacity
+    arrivals_t in_flight
     uint64_t orders
     uint8_t which                           # 0: a to b, 1: b to a
     uint8_t filtered                        # a Python filter is set
@@ -60,12 +49,11 @@ ctypedef struct sim_end_t:
     sim_wire_t *wire
     link_t *link                            # NULL: closed
     sim_direction_t *out
-    sim_frame_t *reserved                   # between tx_reserve and tx_commit
-    sim_frame_t *queued_first               # between tx_commit and tx_submit
-    sim_frame_t *queued_last
-    uint32_t queued
+    parcel_t *reserved                   # between tx_reserve and tx_commit
+    parcels_t queued                        # between tx_commit and tx_submit
+    uint32_t queued_frames
     uint32_t tx_slots
-    sim_frame_t **arrived                   # ring of rx_slots: `lent` frames from head, then those not yet taken
+    parcel_t **arrived                   # ring of rx_slots: `lent` frames from head, then those not yet taken
     uint32_t rx_slots
     uint32_t head
     uint32_t lent
@@ -75,8 +63,7 @@ ctypedef struct sim_wire_t:
     uint64_t now_ns
     sim_direction_t directions[2]
     sim_end_t ends[2]
-    sim_frame_t *free                       # records of SMALL_BYTES for reuse
-    uint64_t live                           # frames with an owner; zero after close
+    parcel_pool_t pool                      # `live` is zero after close
     uint32_t mtu
     void *owner                             # the SimWire: filters and their errors
 
@@ -90,11 +77,6 @@ cdef class SimWire:
     cdef void raise_parked(self) except *
 
 
-cdef inline uint8_t *sim_frame_data(sim_frame_t *frame) noexcept nogil:
-    # Two bytes of padding put the IP header, 14 bytes further on, at a multiple of eight.
-    return <uint8_t *>(frame + 1) + 2
-
-
 # All or nothing: NULL without memory. `owner` is borrowed.
 cdef sim_wire_t *sim_wire_new(uint64_t seed, uint32_t mtu, uint32_t rx_slots, uint32_t tx_slots,
                               uint64_t now_ns, void *owner) noexcept nogil
@@ -104,10 +86,8 @@ cdef uint64_t sim_wire_free(sim_wire_t *wire) noexcept nogil
 cdef void sim_end_close(sim_end_t *end) noexcept nogil
 # Drops everything in flight, in both directions.
 cdef void sim_wire_drain(sim_wire_t *wire) noexcept nogil
-cdef sim_frame_t *sim_frame_new(sim_wire_t *wire, uint32_t length) noexcept nogil
-cdef void sim_frame_free(sim_wire_t *wire, sim_frame_t *frame) noexcept nogil
 # Takes `frame` and sends it from `end`, at wire.now_ns.
-cdef void sim_send(sim_end_t *end, sim_frame_t *frame) noexcept nogil
+cdef void sim_send(sim_end_t *end, parcel_t *frame) noexcept nogil
 # Moves the clock (never back) and what is due by then into the receivers' rings.
 cdef void sim_advance(sim_wire_t *wire, uint64_t now_ns) noexcept nogil
 # When the next frame reaches `end` (at or before wire.now_ns if one waits to be taken), UINT64_MAX if none travels.

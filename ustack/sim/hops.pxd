@@ -9,7 +9,8 @@
 
 from libc.stdint cimport UINT64_MAX, uint32_t, uint64_t
 
-from ustack.sim.records cimport hop_t, parcel_pool_t, parcel_t
+from ustack.link.parcels cimport parcel_pool_t, parcel_t
+from ustack.sim.records cimport hop_t
 
 # NULL without memory.
 cdef hop_t *hop_new(uint64_t seed, uint32_t index, uint32_t begin, uint32_t end) noexcept nogil
@@ -42,8 +43,8 @@ cdef inline uint64_t hop_next_ns(const hop_t *hop) noexcept nogil:
     cdef uint64_t next_ns = hop.served_ns
     if hop.in_order.first != NULL:
         next_ns = earlier(next_ns, hop.in_order.first.at_ns)
-    if hop.late_used:
-        next_ns = earlier(next_ns, hop.late[0].at_ns)
+    if hop.late.used:
+        next_ns = earlier(next_ns, hop.late.heap[0].at_ns)
     if hop.changes_at < hop.changes_count:
         next_ns = earlier(next_ns, hop.changes[hop.changes_at].at_ns)
     if hop.trace_at < hop.trace_count:

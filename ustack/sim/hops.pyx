@@ -5,11 +5,13 @@ from libc.stdint cimport UINT64_MAX, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcpy, memmove, memset
 
-from ustack.base.prng cimport prng_below, prng_seed, prng_unit
-from ustack.buf.frame cimport CHECKSUM_PARTIAL, CHECKSUM_UNKNOWN, CHECKSUM_VERIFIED
+from ustack.base.prng cimport prng_seed, prng_unit
+from ustack.buf.frame cimport CHECKSUM_PARTIAL, CHECKSUM_VERIFIED
 from ustack.link.capture cimport CAPTURE_OUTBOUND, capture_burst_ended, capture_frame
 from ustack.link.impairment cimport fate_t, impairment_decide, impairment_init, impairment_lateness
-from ustack.sim.parcels cimport parcel_copy, parcel_data, parcel_free, parcels_free, parcels_pop, parcels_push
+from ustack.link.parcels cimport (
+    arrivals_free, arrivals_pop, arrivals_push, arrives_before, parcel_copy, parcel_data, parcel_flip_one_bit,
+    parcel_free, parcels_free, parcels_pop, parcels_push)
 from ustack.sim.queues cimport RED_WEIGHT_SHIFT_MAX, queue_init, queue_put, queue_set_kind, queue_take
 from ustack.sim.records cimport QUEUE_CODEL, QUEUE_DROPTAIL, QUEUE_RED, change_t, rate_step_t
 from ustack.wire.checksum cimport checksum_emit, checksum_partial
@@ -18,7 +20,6 @@ from ustack.wire.octets cimport write_u16_be
 from ustack.wire.tcp cimport TCP_CHECKSUM_OFFSET, TCP_HEADER_BYTES
 
 cdef enum:
-    HEAP_MIN = 64
     IDLE_FRAME_BITS = 1500 * 8
 
 cdef uint64_t SECOND_NS = 1000000000ULL
@@ -26,84 +27,29 @@ cdef uint64_t TIME_MAX = 1ULL << 62
 
 
 # ---------------------------------------------------------------- under way
-cdef inline bint arrives_before(const parcel_t *x, const parcel_t *y) noexcept nogil:
-    return x.at_ns < y.at_ns or (x.at_ns == y.at_ns and x.order < y.order)
-
-
-cdef int late_push(hop_t *hop, parcel_t *parcel) noexcept nogil:
-    """0, or -1 without memory."""
-    cdef uint32_t capacity = hop.late_capacity * 2 if hop.late_capacity else HEAP_MIN
-    cdef uint32_t child, parent
-    cdef parcel_t **grown
-    if hop.late_used == hop.late_capacity:
-        grown = <parcel_t **>realloc(hop.late, capacity * sizeof(parcel_t *))
-        if grown == NULL:
-            return -1
-        hop.late = grown
-        hop.late_capacity = capacity
-    child = hop.late_used
-    hop.late_used += 1
-    while child > 0:
-        parent = (child - 1) // 2
-        if not arrives_before(parcel, hop.late[parent]):
-            break
-        hop.late[child] = hop.late[parent]
-        child = parent
-    hop.late[child] = parcel
-    return 0
-
-
-cdef parcel_t *late_pop(hop_t *hop) noexcept nogil:
-    cdef parcel_t *top = hop.late[0]
-    cdef parcel_t *last
-    cdef uint32_t at = 0
-    cdef uint32_t child
-    hop.late_used -= 1
-    last = hop.late[hop.late_used]
-    while True:
-        child = 2 * at + 1
-        if child >= hop.late_used:
-            break
-        if child + 1 < hop.late_used and arrives_before(hop.late[child + 1], hop.late[child]):
-            child += 1
-        if not arrives_before(hop.late[child], last):
-            break
-        hop.late[at] = hop.late[child]
-        at = child
-    hop.late[at] = last
-    return top
-
-
 cdef void put_under_way(hop_t *hop, parcel_pool_t *pool, parcel_t *parcel, uint64_t at_ns) noexcept nogil:
     parcel.at_ns = at_ns
     parcel.order = hop.orders
     hop.orders += 1
     if hop.in_order.last == NULL or at_ns >= hop.in_order.last.at_ns:
         parcels_push(&hop.in_order, parcel)
-    elif late_push(hop, parcel) < 0:
+    elif arrivals_push(&hop.late, parcel) < 0:
         hop.counters.no_memory += 1
         parcel_free(pool, parcel)
 
 
 cdef parcel_t *arrived(hop_t *hop, uint64_t now_ns) noexcept nogil:
     cdef parcel_t *first = hop.in_order.first
-    if hop.late_used and (first == NULL or arrives_before(hop.late[0], first)):
-        if hop.late[0].at_ns > now_ns:
+    if hop.late.used and (first == NULL or arrives_before(hop.late.heap[0], first)):
+        if hop.late.heap[0].at_ns > now_ns:
             return NULL
-        return late_pop(hop)
+        return arrivals_pop(&hop.late)
     if first == NULL or first.at_ns > now_ns:
         return NULL
     return parcels_pop(&hop.in_order)
 
 
 # ---------------------------------------------------------------- what becomes of a frame
-cdef void flip_one_bit(hop_t *hop, parcel_t *parcel) noexcept nogil:
-    cdef uint32_t bit = prng_below(&hop.chance.prng, parcel.length * 8)
-    parcel_data(parcel)[bit >> 3] ^= <uint8_t>(1 << (bit & 7))
-    parcel.checksum = CHECKSUM_UNKNOWN      # what a device said about it is no longer true
-    hop.counters.corrupted += 1
-
-
 cdef bint listed(hop_t *hop) noexcept nogil:
     """Is the frame that has just left one of those to be lost?"""
     while hop.losses_at < hop.losses_count and hop.losses[hop.losses_at] < hop.counters.sent:
@@ -155,7 +101,8 @@ cdef void depart(hop_t *hop, parcel_pool_t *pool, parcel_t *parcel, uint64_t now
     if fate.duplicated:
         twin = parcel_copy(pool, parcel)
     if fate.corrupted:
-        flip_one_bit(hop, parcel)
+        hop.counters.corrupted += 1
+        parcel_flip_one_bit(parcel, &hop.chance.prng)
     now_ns += hop.chance.delay_ns + fate.jitter_ns
     if fate.reordered:
         hop.counters.reordered += 1
@@ -535,9 +482,7 @@ cdef void hop_free(hop_t *hop, parcel_pool_t *pool) noexcept nogil:
         parcel_free(pool, hop.serving)
     parcels_free(pool, &hop.queue.waiting)
     parcels_free(pool, &hop.in_order)
-    while hop.late_used:
-        parcel_free(pool, late_pop(hop))
-    free(hop.late)
+    arrivals_free(&hop.late, pool)
     free(hop.losses)
     free(hop.changes)
     free(hop.trace)

@@ -33,11 +33,11 @@ from ustack.buf.lent cimport lent_unfilled, lent_unref, lent_watch
 from ustack.engine.owner cimport Engine
 from ustack.link.capture cimport Capture
 from ustack.link.gate cimport Gate
+from ustack.link.parcels cimport pool_empty
 from ustack.sim.clockwork cimport clock_add, clock_free, clock_set
 from ustack.sim.flows cimport FlowReceiver, FlowSender, flow_ask, flow_ends, flow_free
 from ustack.sim.hops cimport hop_check, hop_free, hop_lose, hop_new, hop_next_ns, hop_schedule, hop_set, hop_set_trace
 from ustack.sim.nodes cimport HostLink, node_free, node_new
-from ustack.sim.parcels cimport pool_empty
 from ustack.sim.pump cimport (
     RANK_HOP, RANK_HOST, RANK_SAMPLER, RANK_SCRIPT, RANK_SHIFT, net_run, net_wake)
 from ustack.sim.records cimport (

@@ -10,7 +10,8 @@ from libc.stdint cimport uint32_t, uint64_t
 
 from ustack.link.device cimport Link
 from ustack.link.gate cimport Gate
-from ustack.sim.records cimport net_t, node_t, parcel_t
+from ustack.link.parcels cimport parcel_t
+from ustack.sim.records cimport net_t, node_t
 
 
 ctypedef struct host_impl_t:                # link_t.impl

@@ -8,13 +8,15 @@ from libc.string cimport memcpy
 
 from ustack.base.debug cimport ensure
 from ustack.base.posix cimport htonl, ntohl
-from ustack.buf.frame cimport CHECKSUM_PARTIAL, CHECKSUM_UNKNOWN, frame_t
+from ustack.buf.frame cimport frame_t
 from ustack.link.closed cimport closed_link_ops
-from ustack.link.device cimport device_accepts, link_ops_t, link_t, offload_t
+from ustack.link.device cimport link_ops_t, link_t, offload_t
+from ustack.link.parcels cimport (
+    parcel_commit, parcel_data, parcel_free, parcel_lend, parcel_new, parcel_reserve, parcels_free, parcels_pop,
+    parcels_push)
 from ustack.sim.clockwork cimport clock_set
 from ustack.sim.flows cimport flow_overhear
 from ustack.sim.hops cimport hop_fits, hop_next_ns, hop_send
-from ustack.sim.parcels cimport parcel_data, parcel_free, parcel_new, parcels_free, parcels_pop, parcels_push
 from ustack.sim.records cimport NO_HOP, RX_PARCELS_MAX, hop_t
 from ustack.wire.arp cimport ARP_BYTES, ARP_REPLY, ARP_REQUEST, arp_emit, arp_parse, arp_t
 from ustack.wire.ethernet cimport ETHERNET_HEADER_BYTES, ETHERTYPE_ARP, ETHERTYPE_IPV4, ethernet_emit
@@ -185,14 +187,7 @@ cdef uint32_t host_rx_burst(link_t *link, frame_t *frames, uint32_t max_frames) 
         parcel = parcels_pop(&node.arrived)
         if parcel == NULL:
             break
-        frames[n].data = parcel_data(parcel)
-        frames[n].length = parcel.length
-        frames[n].wire_length = parcel.length
-        frames[n].gso_size = 0
-        frames[n].vlan_id = 0
-        frames[n].checksum = parcel.checksum
-        link.counters.rx_frames += 1
-        link.counters.rx_bytes += parcel.length
+        parcel_lend(link, parcel, &frames[n])
         parcels_push(&node.lent, parcel)
         n += 1
     return n
@@ -212,34 +207,14 @@ cdef void host_rx_release(link_t *link, uint32_t n) noexcept nogil:
 
 
 cdef uint8_t *host_tx_reserve(link_t *link, uint32_t length) noexcept nogil:
-    cdef host_impl_t *impl = impl_of(link)
-    cdef node_t *node = impl.node
-    ensure(length <= link.caps.max_frame)
-    if length > link.caps.max_frame:
-        return NULL
-    if node.reserved != NULL:
-        if node.reserved.capacity >= length:
-            node.reserved.length = length
-            return parcel_data(node.reserved)
-        parcel_free(&impl.net.pool, node.reserved)
-    node.reserved = parcel_new(&impl.net.pool, length)
-    return parcel_data(node.reserved) if node.reserved != NULL else NULL
+    return parcel_reserve(&impl_of(link).net.pool, &impl_of(link).node.reserved, link, length)
 
 
 cdef void host_tx_commit(link_t *link, uint32_t length, const offload_t *offload) noexcept nogil:
     cdef host_impl_t *impl = impl_of(link)
-    cdef parcel_t *parcel = impl.node.reserved
-    ensure(parcel != NULL and length <= parcel.length)
-    if parcel == NULL or length > parcel.length:
-        return
-    impl.node.reserved = NULL
-    if not device_accepts(&link.caps, length, offload):
-        link.counters.tx_dropped += 1
-        parcel_free(&impl.net.pool, parcel)
-        return
-    parcel.length = length
-    parcel.checksum = CHECKSUM_PARTIAL if offload.csum_start != 0 else CHECKSUM_UNKNOWN
-    parcels_push(&impl.node.committed, parcel)
+    cdef parcel_t *parcel = parcel_commit(&impl.net.pool, &impl.node.reserved, link, length, offload)
+    if parcel != NULL:
+        parcels_push(&impl.node.committed, parcel)
 
 
 cdef int host_tx_submit(link_t *link) noexcept nogil:

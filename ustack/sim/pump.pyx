@@ -4,11 +4,12 @@
 from libc.stdint cimport UINT64_MAX, uint32_t, uint64_t
 
 from ustack.engine.poll cimport engine_next_deadline, engine_poll
+from ustack.link.parcels cimport parcel_t
 from ustack.sim.clockwork cimport clock_first, clock_next_ns, clock_set
 from ustack.sim.flows cimport flow_start, flow_stop
 from ustack.sim.hops cimport hop_arrival, hop_next_ns
 from ustack.sim.nodes cimport node_receive
-from ustack.sim.records cimport event_t, hop_t, node_t, parcel_t
+from ustack.sim.records cimport event_t, hop_t, node_t
 from ustack.sim.series cimport sampler_take
 
 cdef enum:

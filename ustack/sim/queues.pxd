@@ -8,7 +8,8 @@
 from libc.stdint cimport uint8_t, uint64_t
 
 from ustack.base.prng cimport prng_t
-from ustack.sim.records cimport parcel_pool_t, parcel_t, queue_t
+from ustack.link.parcels cimport parcel_pool_t, parcel_t
+from ustack.sim.records cimport queue_t
 
 cdef enum:
     RED_WEIGHT_SHIFT_MAX = 16

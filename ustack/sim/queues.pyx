@@ -6,11 +6,8 @@ from libc.stdint cimport UINT64_MAX, uint8_t, uint32_t, uint64_t
 from libc.string cimport memset
 
 from ustack.base.prng cimport prng_next
-from ustack.sim.parcels cimport parcel_data, parcel_free, parcels_pop, parcels_push
+from ustack.link.parcels cimport parcel_free, parcel_mark, parcels_pop, parcels_push
 from ustack.sim.records cimport QUEUE_CODEL, QUEUE_RED, codel_t, red_t
-from ustack.wire.ethernet cimport ETHERNET_HEADER_BYTES, ETHERTYPE_IPV4
-from ustack.wire.ipv4 cimport IPV4_HEADER_BYTES, ipv4_mark
-from ustack.wire.octets cimport read_u16
 
 cdef enum:
     LIMIT_FRAMES = 1000
@@ -48,17 +45,8 @@ cdef void queue_set_kind(queue_t *queue, uint8_t kind) noexcept nogil:
     queue.red.count = 0
 
 
-cdef bint mark(parcel_t *parcel) noexcept nogil:
-    """Congestion Experienced, where the sender's transport knows ECN."""
-    cdef uint8_t *data = parcel_data(parcel)
-    if (parcel.length < ETHERNET_HEADER_BYTES + IPV4_HEADER_BYTES or read_u16(data + 12) != ETHERTYPE_IPV4
-            or data[ETHERNET_HEADER_BYTES] >> 4 != 4):
-        return False
-    return ipv4_mark(data + ETHERNET_HEADER_BYTES)
-
-
 cdef inline bint marked_instead(queue_t *queue, parcel_t *parcel) noexcept nogil:
-    if queue.ecn and mark(parcel):
+    if queue.ecn and parcel_mark(parcel):
         queue.marked += 1
         return True
     return False
@@ -190,7 +178,7 @@ cdef bint queue_put(queue_t *queue, parcel_pool_t *pool, prng_t *prng, parcel_t 
         queue.tail_dropped += 1
         parcel_free(pool, parcel)
         return False
-    if queue.mark_bytes > 0 and queue.bytes > queue.mark_bytes and mark(parcel):
+    if queue.mark_bytes > 0 and queue.bytes > queue.mark_bytes and parcel_mark(parcel):
         queue.marked += 1
     parcel.at_ns = now_ns
     parcels_push(&queue.waiting, parcel)

@@ -4,7 +4,7 @@
 #
 #     host ──hop──▶ router ──hop──▶ host        one hop for each direction of a link
 #
-# Plain data. Who writes what: parcels, queues, hops, nodes, flows, series, pump; each names its part. Read first:
+# Plain data. Who writes what: queues, hops, nodes, flows, series, pump; each names its part. Read first:
 # network.pyi. Below: link's contract, impairment's chance, the engine.
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
@@ -16,6 +16,7 @@ from ustack.engine.records cimport engine_t
 from ustack.link.capture cimport capture_t
 from ustack.link.device cimport link_t
 from ustack.link.impairment cimport impairment_t
+from ustack.link.parcels cimport arrivals_t, parcel_pool_t, parcel_t, parcels_t
 from ustack.tcp.records.flight cimport REXMIT_CAUSES
 
 cdef enum:
@@ -25,23 +26,6 @@ cdef enum:
     SINK_PORT = 9                           # where every host listens: discard
     RX_PARCELS_MAX = 4096                   # that a host holds for its stack
     NO_HOP = 0xFFFFFFFF
-
-# ---------------------------------------------------------------- frames
-ctypedef struct parcel_t:                   # one Ethernet frame; its bytes follow the record (parcel_data)
-    parcel_t *next
-    uint64_t at_ns                          # in a queue: when it came; under way: when it arrives
-    uint64_t order                          # breaks ties: first sent, first delivered
-    uint32_t capacity
-    uint32_t length
-    uint8_t checksum                        # checksum_status_t
-
-ctypedef struct parcels_t:                  # a first-in, first-out list
-    parcel_t *first
-    parcel_t *last
-
-ctypedef struct parcel_pool_t:
-    parcel_t *free
-    uint64_t live                           # parcels with an owner
 
 # ---------------------------------------------------------------- queues
 cdef enum queue_kind_t:
@@ -133,9 +117,7 @@ ctypedef struct hop_t:
     uint64_t mtu                            # bytes of the largest IP packet; 0: any
     bint silent                             # nobody is told of what is too long
     parcels_t in_order                      # under way, by arrival
-    parcel_t **late                         # heap of those that arrive out of that order
-    uint32_t late_used
-    uint32_t late_capacity
+    arrivals_t late                         # those that arrive out of that order
     uint64_t orders
     uint64_t *losses                        # numbers of frames that are lost, ascending
     uint32_t losses_count

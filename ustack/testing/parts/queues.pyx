@@ -5,9 +5,10 @@ from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memset
 
 from ustack.base.prng cimport prng_next, prng_seed, prng_t
-from ustack.sim.parcels cimport parcel_free, parcel_new, parcels_free, pool_empty
+from ustack.link.parcels cimport (
+    parcel_free, parcel_new, parcel_pool_t, parcel_t, parcels_free, pool_empty)
 from ustack.sim.queues cimport queue_init, queue_put, queue_take
-from ustack.sim.records cimport parcel_pool_t, parcel_t, queue_t
+from ustack.sim.records cimport queue_t
 
 
 def served(arrivals, services, *, kind, seed=0, idle_frame_ns=0, limit_frames=1000, limit_bytes=1 << 40,
