@@ -494,8 +494,6 @@ cdef class Network:
         """
         self.gate.check("Network.series()")
         found = sampler_arrays(&self.c.sampler)
-        for at, time_ns in enumerate(found["times_ns"]):
-            found["times_ns"][at] = time_ns - self.c.start_ns
         found["flows"] = dict(zip(self._flows, found["flows"]))
         found["hops"] = dict(zip((hop.name for hop in self.in_order()), found["hops"]))
         return found

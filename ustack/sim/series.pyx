@@ -97,7 +97,7 @@ cdef uint64_t sampler_take(net_t *net) noexcept nogil:
     if row == NULL:
         sampler.missed += 1
         return sampler.next_ns
-    row[0] = net.now_ns
+    row[0] = net.now_ns - net.start_ns
     return sampler.next_ns
 
 
