@@ -7,7 +7,7 @@ from libc.string cimport memcmp, memcpy, memset
 
 from ustack.base.prng cimport prng_next, prng_seed, prng_t
 from ustack.base.wheel cimport TIMER_NONE, wheel_cancel, wheel_free, wheel_init
-from ustack.buf.slab cimport SLAB_MOST, slab_alloc, slab_back, slab_destroy, slab_init
+from ustack.buf.slab cimport SLAB_MOST, slab_alloc, slab_back, slab_destroy, slab_init, slab_t
 from ustack.tcp.cc.registry cimport CC_FIRST, cc_default_table, cc_table
 from ustack.tcp.records.accecn cimport accecn_of
 from ustack.tcp.records.configuration cimport PACING_ALWAYS, usable_low_water, usable_unsent_low_water
@@ -145,12 +145,19 @@ cdef extra_t *extra_make(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     return extra_at(tcp, tcb.extra)
 
 
+cdef uint32_t extra_part(tcp_t *tcp, tcb_t *tcb, slab_t *parts) noexcept nogil:
+    """A part of few connections' record that is a record of its own, and the record to name it. 0: no room for one of
+    both."""
+    cdef uint32_t index = slab_alloc(parts)
+    if index != 0 and extra_make(tcp, tcb) == NULL:
+        slab_release(parts, index)
+        return 0
+    return index
+
+
 cdef accecn_t *accecn_make(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
-    cdef uint32_t index = slab_alloc(&tcp.accecns)
+    cdef uint32_t index = extra_part(tcp, tcb, &tcp.accecns)
     if index == 0:
-        return NULL
-    if extra_make(tcp, tcb) == NULL:
-        slab_release(&tcp.accecns, index)
         return NULL
     extra_at(tcp, tcb.extra).accecn = index
     return accecn_of(tcp, tcb)
@@ -163,19 +170,14 @@ cdef inline void fill_usual(const tcp_t *tcp, sockopts_t *own) noexcept nogil:
 
 
 cdef sockopts_t *sockopts_make(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
-    cdef extra_t *extra
     cdef uint32_t index
     cdef sockopts_t *own = sockopts_of(tcp, tcb)
     if own != NULL:
         return own
-    index = slab_alloc(&tcp.sockopts)
+    index = extra_part(tcp, tcb, &tcp.sockopts)
     if index == 0:
         return NULL
-    extra = extra_make(tcp, tcb)
-    if extra == NULL:
-        slab_release(&tcp.sockopts, index)
-        return NULL
-    extra.sockopts = index
+    extra_at(tcp, tcb.extra).sockopts = index
     own = sockopts_of(tcp, tcb)
     fill_usual(tcp, own)
     return own
@@ -195,18 +197,13 @@ cdef void sockopts_settle(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
 
 cdef history_t *history_make(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     cdef history_t *own = history_of(tcp, tcb)
-    cdef extra_t *extra
     cdef uint32_t index
     if own != NULL:
         return own
-    index = slab_alloc(&tcp.histories)
+    index = extra_part(tcp, tcb, &tcp.histories)
     if index == 0:
         return NULL
-    extra = extra_make(tcp, tcb)
-    if extra == NULL:
-        slab_release(&tcp.histories, index)
-        return NULL
-    extra.history = index
+    extra_at(tcp, tcb.extra).history = index
     return history_of(tcp, tcb)
 
 
