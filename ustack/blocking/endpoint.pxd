@@ -41,7 +41,7 @@ cdef class Endpoint:
     cdef uint32_t option_now(self, str call, int option) except? 0xFFFFFFFF
     cdef int set_number(self, str call, str name, object value) except -1
     cdef object counted(self, str call, int which)
-    cdef int set_mark(self, str call, int option, uint32_t size) except -1
+    cdef int set_now(self, str call, int option, uint32_t value) except -1
 
 # The exception for a negative call_status_t. what: the call and its address.
 cdef object error_of_status(int status, str what)

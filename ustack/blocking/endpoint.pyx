@@ -263,24 +263,24 @@ cdef class Endpoint:
         """Give up after this long without an answer to data (R2, MUST-21); 0: the stack's default. TCP_USER_TIMEOUT has
         it in milliseconds."""
         cdef uint32_t value = whole("seconds", seconds, 0, 65535)
-        self.set_mark("set_user_timeout()", OPTION_USER_TIMEOUT_MS, value * 1000)
+        self.set_now("set_user_timeout()", OPTION_USER_TIMEOUT_MS, value * 1000)
 
     def set_low_water(self, size: int) -> None:
         """A send() that waits for a full queue goes on when at most `size` bytes of it are unacknowledged. At first the
         stack's snd_low_water_bytes; as much as the queue holds, or more: half of it."""
-        self.set_mark("set_low_water()", OPTION_LOW_WATER, whole("size", size, 0, 1 << 30))
+        self.set_now("set_low_water()", OPTION_LOW_WATER, whole("size", size, 0, 1 << 30))
 
     def set_unsent_low_water(self, size: int) -> None:
         """send() takes nothing while more than `size` bytes were never sent (Linux's TCP_NOTSENT_LOWAT): for what is
         better decided late. At first the stack's snd_unsent_low_water_bytes; as much as the queue holds: no mark."""
-        self.set_mark("set_unsent_low_water()", OPTION_UNSENT_LOW_WATER, whole("size", size, 0, 1 << 30))
+        self.set_now("set_unsent_low_water()", OPTION_UNSENT_LOW_WATER, whole("size", size, 0, 1 << 30))
 
-    cdef int set_mark(self, str call, int option, uint32_t size) except -1:
+    cdef int set_now(self, str call, int option, uint32_t value) except -1:
         cdef int status
         cdef Transport stack = self.enter(call)
         try:
             self.need_conn(call)
-            status = self.transport.set_option(self.transport, self.conn, option, size)
+            status = self.transport.set_option(self.transport, self.conn, option, value)
             if status != CALL_OK:
                 raise error_of_status(status, f"{call} for {self.where()}")
         finally:
@@ -290,11 +290,11 @@ cdef class Endpoint:
     def set_tos(self, tos: int) -> None:
         """The byte of DiffServ bits in every IP header from now on (IP_TOS; MUST-48, SHLD-21). Its last two bits are
         ECN's (RFC 3168), and not looked at."""
-        self.set_mark("set_tos()", OPTION_TOS, whole("tos", tos, 0, 255))
+        self.set_now("set_tos()", OPTION_TOS, whole("tos", tos, 0, 255))
 
     def set_ttl(self, ttl: int) -> None:
         """Time to live of every packet from now on (IP_TTL, MUST-49)."""
-        self.set_mark("set_ttl()", OPTION_TTL, whole("ttl", ttl, 1, 255))
+        self.set_now("set_ttl()", OPTION_TTL, whole("ttl", ttl, 1, 255))
 
     # ------------------------------------------------------------ options by Linux's names (options.pyx)
 
