@@ -92,7 +92,7 @@ cdef class Frames(Target):
 
     cdef int run(self, const uint8_t *data, size_t size) except -1:
         cdef world_t *world = self.world.c
-        self.world.defaults()
+        self.world.defaults(False)
         self.world.begin(False, START_NS)
         world.peers[0].trusted = False      # an input's text is its own
         self.open()

@@ -81,7 +81,7 @@ cdef class Options(Target):
     cdef int run(self, const uint8_t *data, size_t size) except -1:
         cdef world_t *world = self.world.c
         cdef uint8_t first = data[0] if size else 0
-        self.world.defaults()
+        self.world.defaults(False)
         self.world.tcp_config.ecn = (first >> 2) % 6
         self.world.tcp_config.cc = (first >> 5) % 3
         self.world.begin(False, 1000000000)

@@ -16,10 +16,13 @@ from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, 
 from libc.string cimport memset
 
 from ustack.application cimport (
-    ACCEPT_REFUSED, OPTION_CC, OPTION_KEEPALIVE, OPTION_LOW_WATER, OPTION_NODELAY, OPTION_TOS, OPTION_TTL,
-    OPTION_UNSENT_LOW_WATER, OPTION_USER_TIMEOUT_MS, transport_t)
+    ACCEPT_REFUSED, OPTION_CC, OPTION_CORK, OPTION_DEFER_ACCEPT_S, OPTION_FIN_WAIT_2_S, OPTION_KEEPALIVE,
+    OPTION_KEEPALIVE_IDLE_S, OPTION_KEEPALIVE_INTERVAL_S, OPTION_KEEPALIVE_PROBES, OPTION_LOW_WATER,
+    OPTION_MAY_FRAGMENT, OPTION_MORE, OPTION_MSS, OPTION_NODELAY, OPTION_QUICKACK, OPTION_RECEIVE_BUFFER,
+    OPTION_SEND_BUFFER, OPTION_TOS, OPTION_TTL, OPTION_UNSENT_LOW_WATER, OPTION_USER_TIMEOUT_MS, conn_t, transport_t)
 from ustack.base.posix cimport htonl
 from ustack.base.types cimport ip_addr_set_v4, ip_addr_t
+from ustack.tcp.calls cimport tcp_set_listener_option
 from ustack.tcp.records.configuration cimport tcp_config_t
 from ustack.tcp.records.tcb cimport tcb_t
 from ustack.tools.fuzz.target cimport Target
@@ -33,6 +36,8 @@ from ustack.wire.tcp cimport (
 cdef enum:
     RECORD = 8
     STEPS_MAX = 160
+    MSS_MIN = 88                # TCP_MAXSEG's bounds (blocking/options)
+    MSS_MAX = 32767
     HONEST_TURNS = 24
 
 cdef enum step_t:
@@ -48,7 +53,7 @@ cdef enum step_t:
     OPENING             # a SYN: options, MSS (2), window scale, flags, peer
     STAMPS              # of the next segment: how TSval and TSecr lie to what is right
     COUNTERS            # of the next segment: an AccECN option
-    CONNECT             # we open: peer
+    CONNECT             # we open: peer, bit 0: from LISTEN_PORT, bit 1: later, bit 2: TCP_MAXSEG, MSS (2)
     TAKING              # bit 0: nobody takes what the stack sends; bit 1: nobody answers ARP
     HONEST              # the peer acknowledges everything, for a while
     SETTLE
@@ -83,8 +88,13 @@ cdef uint32_t[4] RECORDS = [8, 0, 1, 2]
 cdef uint64_t[8] UNITS = [1000, 1000000, 10000000, 1000000000, 60000000000, 3600000000000, 86400000000000, 1]
 cdef uint64_t[4] STARTS = [1000000000000, 1000000, 4294967296000000 - 2000000000, 4294967296000 - 5000000]
 cdef uint8_t[8] COMPLAINTS = [0x34, 0x33, 0x31, 0xB0, 0xC0, 0x32, 0x3D, 0x34]
-cdef int[8] OPTIONS = [OPTION_NODELAY, OPTION_KEEPALIVE, OPTION_USER_TIMEOUT_MS, OPTION_TOS, OPTION_TTL, OPTION_CC,
-                       OPTION_LOW_WATER, OPTION_UNSENT_LOW_WATER]
+cdef int[32] OPTIONS = [
+    OPTION_NODELAY, OPTION_KEEPALIVE, OPTION_USER_TIMEOUT_MS, OPTION_TOS, OPTION_TTL, OPTION_CC, OPTION_LOW_WATER,
+    OPTION_UNSENT_LOW_WATER, OPTION_KEEPALIVE_IDLE_S, OPTION_KEEPALIVE_INTERVAL_S, OPTION_KEEPALIVE_PROBES,
+    OPTION_FIN_WAIT_2_S, OPTION_CORK, OPTION_MORE, OPTION_QUICKACK, OPTION_SEND_BUFFER, OPTION_RECEIVE_BUFFER,
+    OPTION_MSS, OPTION_DEFER_ACCEPT_S, OPTION_MAY_FRAGMENT, OPTION_CORK, OPTION_MORE, OPTION_SEND_BUFFER,
+    OPTION_RECEIVE_BUFFER, OPTION_NODELAY, OPTION_CC, OPTION_QUICKACK, OPTION_SEND_BUFFER, OPTION_RECEIVE_BUFFER,
+    OPTION_LOW_WATER, OPTION_UNSENT_LOW_WATER, OPTION_KEEPALIVE_IDLE_S]
 
 # What steps leave for the next segment.
 ctypedef struct script_t:
@@ -117,16 +127,26 @@ cdef class Segments(Target):
         cdef script_t script
         if size < RECORD:
             return 0
-        self.world.defaults()
+        self.world.defaults(knobs[6] >> 4 & 1)
         set_up(&self.world.tcp_config, knobs)
         self.world.begin(knobs[6] & 1, STARTS[knobs[6] >> 1 & 3])
         memset(&script, 0, sizeof(script))
         script.world = world
+        if knobs[6] & 32:
+            listener_option(world, OPTION_MSS, MSS_MIN + (knobs[3] | knobs[4] << 8) % (MSS_MAX - MSS_MIN + 1))
+        if knobs[6] & 64:
+            listener_option(world, OPTION_DEFER_ACCEPT_S, knobs[3])
+        if knobs[6] & 128:
+            self.world.trace()
         with nogil:
             if knobs[7] & 1:
                 open_first(world, knobs[7])
             play(&script, data + RECORD, size - RECORD)
         return self.world.end(knobs[6] & 8)
+
+
+cdef void listener_option(world_t *world, int option, uint32_t value) noexcept nogil:
+    tcp_set_listener_option(&world.engine.tcp, NULL, LISTEN_PORT, option, value)
 
 
 cdef void set_up(tcp_config_t *config, const uint8_t *knobs) noexcept nogil:
@@ -355,13 +375,31 @@ cdef void honest(script_t *script, const uint8_t *step) noexcept nogil:
 
 # ---------------------------------------------------------------- the stack's own side
 
+cdef void set_option(world_t *world, conn_t *conn, int option, uint32_t value) noexcept nogil:
+    """Within the bounds that callers keep (blocking/options), and asked for again."""
+    cdef const transport_t *transport = &world.engine.transport
+    if option == OPTION_CC:
+        value %= CONTROLS
+    elif option == OPTION_TTL:
+        value = 1 + value % 255
+    elif option == OPTION_USER_TIMEOUT_MS:
+        value &= 0xFFFF
+    elif option == OPTION_TOS or option == OPTION_KEEPALIVE_PROBES:
+        value &= 0xFF
+    elif option == OPTION_MSS:
+        value = MSS_MIN + value % (MSS_MAX - MSS_MIN + 1)
+    elif OPTION_KEEPALIVE_IDLE_S <= option <= OPTION_FIN_WAIT_2_S or option == OPTION_DEFER_ACCEPT_S:
+        value &= 0xFFFF
+    transport.set_option(transport, conn, option, value)
+    if option != OPTION_CC:
+        transport.option(transport, conn, option)
+
+
 cdef void call(world_t *world, const uint8_t *step) noexcept nogil:
     cdef const transport_t *transport = &world.engine.transport
     cdef slot_t *slot = &world.slots[step[2] % WORLD_SLOTS]
     cdef uint32_t argument = four(step + 3)
-    cdef uint32_t value
     cdef int which = step[1] % CALLS
-    cdef int option
     cdef int i
     for i in range(WORLD_SLOTS):                # the next one that is there
         slot = &world.slots[(step[2] + i) % WORLD_SLOTS]
@@ -387,17 +425,7 @@ cdef void call(world_t *world, const uint8_t *step) noexcept nogil:
     elif which == CALL_TIMEOUT:
         transport.set_timeout(transport, slot.conn, argument * 1000ULL)
     elif which == CALL_OPTION:
-        option = OPTIONS[argument & 7]
-        value = argument >> 8
-        if option == OPTION_CC:
-            value %= CONTROLS
-        elif option == OPTION_TTL:
-            value = 1 + value % 255
-        elif option == OPTION_USER_TIMEOUT_MS:
-            value &= 0xFFFF
-        transport.set_option(transport, slot.conn, option, value)
-        if option != OPTION_CC:
-            transport.option(transport, slot.conn, option)
+        set_option(world, slot.conn, OPTIONS[argument & 31], argument >> 8)
     elif which == CALL_TAKEN:
         slot_take(world, slot)
     if step[7] & 1:
@@ -407,11 +435,14 @@ cdef void call(world_t *world, const uint8_t *step) noexcept nogil:
 cdef void connect(world_t *world, const uint8_t *step) noexcept nogil:
     cdef peer_t *peer = peer_of(world, step[1])
     cdef ip_addr_t address
+    cdef conn_t *made
     cdef int status = 0
     ip_addr_set_v4(&address, htonl(peer.address))
     world.engine.tcp.now_ns = world.now_ns
-    world.engine.transport.connect(&world.engine.transport, &address, peer.port, LISTEN_PORT if step[2] & 1 else 0,
-                                   &world.app, &status)
+    made = world.engine.transport.connect(&world.engine.transport, &address, peer.port,
+                                          LISTEN_PORT if step[2] & 1 else 0, &world.app, &status)
+    if made != NULL and step[2] & 4:
+        set_option(world, made, OPTION_MSS, two(step + 3))
     if not step[2] & 2:
         world_settle(world)
 

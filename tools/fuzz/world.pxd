@@ -20,6 +20,7 @@ from ustack.link.memory cimport MemoryLink
 from ustack.link.memory_ring cimport memory_t
 from ustack.tcp.records.configuration cimport tcp_config_t
 from ustack.tcp.records.tcb cimport tcb_t
+from ustack.tcp.tracing cimport trace_ring_t
 from ustack.wire.tcp cimport header_t
 
 cdef enum:
@@ -96,8 +97,13 @@ cdef class World:
     cdef MemoryLink offloading
     cdef tcp_config_t tcp_config
     cdef ip_config_t ip_config
-    cdef void defaults(self) noexcept
+    cdef tcp_config_t[2] profiles           # rfc, linux
+    cdef trace_ring_t ring
+    cdef void defaults(self, bint linux) noexcept
     cdef int begin(self, bint offloads, uint64_t now_ns) except -1
+    # Whoever opens from now on is traced.
+    cdef int trace(self) except -1
+    cdef void end_trace(self) noexcept
     # Everything ends. patient: by itself, after the applications have closed. Raises AssertionError for a rule broken.
     cdef int end(self, bint patient) except -1
 

@@ -20,6 +20,7 @@ from ustack.buf.chunks cimport chunk_held_bytes
 from ustack.buf.lent cimport lent_from_copy, lent_unref
 from ustack.engine.layers cimport begin_layers, end_layers
 from ustack.engine.poll cimport engine_add_application, engine_end_some, engine_next_deadline, engine_poll
+from ustack.engine.settings cimport configure_all
 from ustack.engine.transport cimport engine_transport_init, tcb_of
 from ustack.ip.layer cimport ip_config_defaults
 from ustack.link.memory cimport MemoryLink
@@ -29,6 +30,8 @@ from ustack.tcp.records.state cimport CLOSED, ESTABLISHED
 from ustack.tcp.records.tcb cimport TCB_ABORT, TCB_EV_CLOSED, TCB_LISTED, tcb_t, tcp_t
 from ustack.tcp.recovery.control cimport control_provide, control_records_in_use
 from ustack.tcp.recovery.invariants cimport flight_check
+from ustack.tcp.tracing cimport (
+    TRACE_RECORDS_MIN, trace_everybody, trace_ring_free, trace_ring_init, trace_ring_stop, trace_waiting)
 from ustack.wire.arp cimport ARP_BYTES, ARP_REPLY, ARP_REQUEST, arp_emit, arp_parse, arp_t
 from ustack.wire.checksum cimport checksum_emit, checksum_fold, checksum_partial
 from ustack.wire.ethernet cimport ETHERNET_HEADER_BYTES, ETHERTYPE_ARP, ETHERTYPE_IPV4, ethernet_emit
@@ -48,6 +51,7 @@ cdef enum:
     SETTLE_TURNS = 64
     END_TURNS = 6000
     SMALL_LIMIT = 8                     # records of most kinds
+    TRACED = 16                         # connections of a ring
 
 cdef const uint8_t *PATTERN = NULL
 cdef bytes PATTERN_OWNER = None
@@ -558,8 +562,10 @@ cdef void judge_balance(world_t *world) noexcept nogil:
         broken(world, b"leak: connections")
     elif tcp.send_pieces.in_use or tcp.lent_held or world.text.refs != 1:
         broken(world, b"leak: send queues")
-    elif tcp.flights.in_use or tcp.transmissions.in_use or tcp.extras.in_use or tcp.accecns.in_use:
+    elif tcp.flights.in_use or tcp.transmissions.in_use or tcp.extras.in_use:
         broken(world, b"leak: flights, transmissions, extra records")
+    elif tcp.accecns.in_use or tcp.sockopts.in_use:
+        broken(world, b"leak: records of AccECN, of options")
     elif control_records_in_use(tcp):
         broken(world, b"leak: records of congestion controls")
     elif tcp.rx.queues.in_use or tcp.rx.chunks.chunks_in_use or chunk_held_bytes(&tcp.rx.chunks):
@@ -572,6 +578,7 @@ cdef class World:
     """A world that is made again for each input; its memory stays."""
 
     def __cinit__(self) -> None:
+        cdef int i
         global PATTERN, PATTERN_OWNER
         if PATTERN_OWNER is None:
             PATTERN_OWNER = random.Random(1).randbytes(PATTERN_BYTES) * 2
@@ -582,6 +589,10 @@ cdef class World:
         self.c.text = lent_from_copy(PATTERN, 2 * PATTERN_BYTES)
         if self.c.text == NULL:
             raise MemoryError
+        for i in range(2):
+            tcp_config_defaults(&self.profiles[i])
+            ip_config_defaults(&self.ip_config)
+            configure_all(&self.ip_config, &self.profiles[i], "linux" if i else "rfc", {})
         self.plain = MemoryLink(rx_slots=256, tx_slots=64, held_frames=128, ring_bytes=1 << 19)
         self.offloading = MemoryLink(segmentation_offload=True, rx_slots=256, tx_slots=64, held_frames=128,
                                      ring_bytes=1 << 21)
@@ -592,8 +603,8 @@ cdef class World:
                 lent_unref(self.c.text)
             free(self.c)
 
-    cdef void defaults(self) noexcept:
-        tcp_config_defaults(&self.tcp_config)
+    cdef void defaults(self, bint linux) noexcept:
+        self.tcp_config = self.profiles[linux]
         ip_config_defaults(&self.ip_config)
         ip_addr_set_v4(&self.ip_config.address, htonl(STACK_ADDRESS))
         self.ip_config.prefix_length = 24
@@ -642,6 +653,13 @@ cdef class World:
         world.engine.transport.listen(&world.engine.transport, NULL, LISTEN_PORT, &world.app, 4)
         return 0
 
+    cdef int trace(self) except -1:
+        if trace_ring_init(&self.ring, TRACE_RECORDS_MIN, TRACED) != 0:
+            raise MemoryError
+        if trace_everybody(&self.c.engine.tcp, &self.ring) != 0:
+            raise MemoryError
+        return 0
+
     cdef int end(self, bint patient) except -1:
         cdef world_t *world = self.c
         world.holds = False
@@ -658,10 +676,23 @@ cdef class World:
                 drain(world)
         drain(world)
         judge_balance(world)
+        self.end_trace()
         end_layers(&world.engine)
         if world.fault != NULL:
             raise AssertionError((<bytes>world.fault).decode())
         return 0
+
+    cdef void end_trace(self) noexcept:
+        cdef uint64_t waiting
+        if self.ring.records == NULL:
+            return
+        waiting = trace_waiting(&self.ring)
+        if waiting + self.ring.missed != self.ring.written:
+            broken(self.c, b"a ring has lost records that it does not count")
+        trace_ring_stop(&self.c.engine.tcp, &self.ring)
+        if self.ring.users:
+            broken(self.c, b"leak: connections of a trace")
+        trace_ring_free(&self.ring)
 
 
 cdef void drain(world_t *world) noexcept nogil:
