@@ -36,7 +36,7 @@ FLOORS = {
 BESIDE = {
     "lab": set(),
     "obs": {"base", "buf", "wire", "link", "ip", "tcp"},
-    "sim": {*FLOORS} - {"server", "cli"},
+    "sim": {*FLOORS, "obs"} - {"server", "cli"},
     "testing": {
         "sim",
         "base",

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The main plot of a bench, as one small SVG for a README: a panel for each experiment's first points.
 
-It must not: compute a figure. Above: keep. Below: summary, sim.drawing (the look).
+It must not: compute a figure. Above: keep. Below: summary, obs.drawing (the look).
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from ustack.sim import drawing
-from ustack.sim.drawing import INK, PAPER
+from ustack.obs import drawing
+from ustack.obs.drawing import INK, PAPER
 from ustack.tools.bench import tables
 from ustack.tools.bench.html import NoLibraries
 from ustack.tools.bench.records import Results

@@ -2,13 +2,14 @@
 """Three plots of one traced connection over the same time, through matplotlib: its windows, its round trip, and the
 sequence numbers that were sent, sent again and acknowledged.
 
-Above: cli. Below: matplotlib, tcp.tracing.
+Above: cli. Below: drawing, matplotlib, tcp.tracing.
 """
 
 import struct
 from pathlib import Path
 from typing import Any
 
+from ustack.obs import drawing
 from ustack.obs.recorded import Recorded
 from ustack.tcp.tracing import CAUSES, EVENTS, FIELDS, FORMAT
 
@@ -29,22 +30,33 @@ def rows_of(recorded: Recorded, number: int) -> list[tuple[Any, ...]]:
 def plot(recorded: Recorded, number: int, path: Path) -> None:
     """Draw a connection into a file of a kind that matplotlib knows (.svg, .png, .pdf). Raises ValueError, OSError."""
     try:
+        import matplotlib
         from matplotlib.figure import Figure
     except ImportError:
         raise ValueError("plots need matplotlib: pip install 'ustack[trace]'") from None
     rows = rows_of(recorded, number)
     times = [(row[AT["time_ns"]] - rows[0][AT["time_ns"]]) / SECOND_NS for row in rows]
-    figure = Figure(figsize=(10, 11), layout="constrained")
-    windows, trips, sequence = figure.subplots(3, 1, sharex=True)
-    _draw_windows(windows, times, rows)
-    _draw_round_trips(trips, times, rows)
-    _draw_sequence(sequence, times, rows)
+    title = title_of(recorded, number)
+    with matplotlib.rc_context(drawing.settings(f"ustack trace {number}")):
+        figure = Figure(figsize=(10, 11), facecolor=drawing.PAPER, layout="constrained")
+        windows, trips, sequence = figure.subplots(3, 1, sharex=True)
+        for axes in (windows, trips, sequence):
+            drawing.plain(axes)
+        _draw_windows(windows, times, rows)
+        _draw_round_trips(trips, times, rows)
+        _draw_sequence(sequence, times, rows)
+        figure.suptitle(title)
+        sequence.set_xlabel("seconds")
+        drawing.save(figure, path, title)
+
+
+def title_of(recorded: Recorded, number: int) -> str:
+    """Whose connection it is, as far as the trace knows."""
     known = recorded.connections[number - 1] if number <= len(recorded.connections) else {}
-    if known:
-        (address, port), (peer, peer_port) = known["local"], known["remote"]
-        figure.suptitle(f"{address}:{port} to {peer}:{peer_port}, {known['cc']}")
-    sequence.set_xlabel("seconds")
-    figure.savefig(path)
+    if not known:
+        return f"connection {number}"
+    (address, port), (peer, peer_port) = known["local"], known["remote"]
+    return f"{address}:{port} to {peer}:{peer_port}, {known['cc']}"
 
 
 def thresholds(rows: list[tuple[Any, ...]]) -> list[float]:
@@ -58,7 +70,7 @@ def _draw_windows(axes: Any, times: list[float], rows: list[tuple[Any, ...]]) ->
     axes.step(times, [row[AT["flight"]] for row in rows], where="post", label="in flight", linewidth=0.7)
     axes.step(times, thresholds(rows), where="post", label="ssthresh", linestyle="--")
     axes.set_ylabel("bytes")
-    axes.legend(loc="upper right")
+    axes.legend(loc="upper right", frameon=False, labelcolor=drawing.INK)
 
 
 def _draw_round_trips(axes: Any, times: list[float], rows: list[tuple[Any, ...]]) -> None:
@@ -70,7 +82,7 @@ def _draw_round_trips(axes: Any, times: list[float], rows: list[tuple[Any, ...]]
     axes.plot(measured, samples, ".", markersize=2, label="each ACK")
     axes.step(times, [row[AT["srtt_us"]] / 1000 or float("nan") for row in rows], where="post", label="srtt")
     axes.set_ylabel("milliseconds")
-    axes.legend(loc="upper right")
+    axes.legend(loc="upper right", frameon=False, labelcolor=drawing.INK)
 
 
 def _draw_sequence(axes: Any, times: list[float], rows: list[tuple[Any, ...]]) -> None:
@@ -93,7 +105,7 @@ def _draw_sequence(axes: Any, times: list[float], rows: list[tuple[Any, ...]]) -
         axes.plot([at for at, _ in points], [end for _, end in points], "x", markersize=4, color=COLOURS[cause],
                   label=f"again: {cause}")  # fmt: skip
     axes.set_ylabel("sequence number")
-    axes.legend(loc="lower right")
+    axes.legend(loc="lower right", frameon=False, labelcolor=drawing.INK)
 
 
 class _Unwrap:

@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ustack.sim import drawing
-from ustack.sim.drawing import INK, PAPER
+from ustack.obs import drawing
+from ustack.obs.drawing import INK, PAPER
 from ustack.sim.running import Outcome
 
 INSTALL = "pip install 'ustack[sim]'"
@@ -176,13 +176,10 @@ def figure_of(outcome: Outcome, kinds: Sequence[str], title: str = "") -> Any:
     figure = Figure(figsize=(WIDTH_INCHES, height), facecolor=PAPER, layout="constrained")
     every = figure.subplots(len(kinds), 1, sharex=True, squeeze=False)[:, 0]
     for number, (axes, kind) in enumerate(zip(every, kinds, strict=True)):
-        axes.set_facecolor("none")
         KINDS[kind](axes, outcome)
         axes.set_xlim(0, max(outcome.ran_ns / 1e9, 1e-9))
         axes.set_ylim(bottom=0)
-        axes.grid(color="#8a949e", alpha=0.25, linewidth=0.6)
-        for side in ("top", "right"):
-            axes.spines[side].set_visible(False)
+        drawing.plain(axes)
         handles, _ = axes.get_legend_handles_labels()
         if handles and (number == 0 or kind == "queue"):
             axes.legend(

@@ -121,7 +121,18 @@ def test_the_command_draws(file: Path, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     done = CliRunner().invoke(command, [str(file), "--plot", str(tmp_path / "out.svg")])
     assert done.exit_code == 0, done.output
-    assert "<svg" in (tmp_path / "out.svg").read_text()
+    first = (tmp_path / "out.svg").read_text()
+    assert "<svg" in first
+    assert "198.18." in first  # whose connection it is
+    assert "prefers-color-scheme: dark" in first
+    CliRunner().invoke(command, [str(file), "--plot", str(tmp_path / "again.svg")])
+    assert (tmp_path / "again.svg").read_text() == first, "the same records give the same bytes"
+    done = CliRunner().invoke(command, [str(file), "--plot", str(tmp_path / "out.png")])
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / "out.png").read_bytes().startswith(b"\x89PNG")
+    done = CliRunner().invoke(command, [str(file), "--plot", str(tmp_path / "out.nothing")])
+    assert done.exit_code != 0
+    assert len(done.output.strip().splitlines()) == 1
 
 
 def test_a_threshold_before_the_first_loss_is_not_drawn(file: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from tests.unit.tools.bench_runs import results, runs
-from ustack.sim import drawing
+from ustack.obs import drawing
 from ustack.tools.bench import keep, plot, summary
 from ustack.tools.bench.command import bench
 from ustack.tools.bench.records import ROOT, Results, parse, without_folder

@@ -4,12 +4,13 @@
 Text stays text, two colours are variables of a style sheet in the file, and it has no date and no random names, so that
 the same figures give the same bytes.
 
-Above: plots, tools.bench.plot. Below: nothing of ustack; matplotlib is the caller's to import.
+Above: traceplot, sim.plots, tools.bench.plot. Below: nothing of ustack; matplotlib is the caller's to import.
 """
 
 from __future__ import annotations
 
 import io
+from pathlib import Path
 from typing import Any
 
 # Stand-ins in what matplotlib draws, which become the style sheet's variables. A colour nobody else has.
@@ -36,11 +37,28 @@ def settings(salt: str = "ustack") -> dict[str, Any]:
     }
 
 
+def plain(axes: Any) -> None:
+    """Axes that take the paper's colour, with faint lines across and no frame."""
+    axes.set_facecolor("none")
+    axes.grid(color="#8a949e", alpha=0.25, linewidth=0.6)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+
+
 def svg_of(figure: Any, title: str) -> str:
     """The whole file. title: for those who do not see it."""
     out = io.StringIO()
     figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None}, facecolor=PAPER)
     return styled(out.getvalue(), title)
+
+
+def save(figure: Any, path: Path, title: str, dpi: int = 110) -> None:
+    """As a file of the kind that its name ends with. SVG: svg_of; others are dark on white. Raises OSError, ValueError
+    for a kind that matplotlib does not know."""
+    if path.suffix.lower() == ".svg":
+        path.write_text(svg_of(figure, title), encoding="utf-8")
+    else:
+        figure.savefig(path, dpi=dpi, facecolor="white")
 
 
 def styled(text: str, title: str) -> str:
