@@ -31,6 +31,7 @@ ctypedef struct timer_node_t:
 ctypedef struct timer_event_t:
     uint32_t kind
     uint32_t owner
+    uint32_t now_tick                       # the tick of now; 6.5 days behind the timer's own, when it is later still
 
 ctypedef struct wheel_t:
     timer_node_t *nodes                     # grown by doubling; bucket heads are the first nodes

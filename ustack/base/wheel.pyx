@@ -218,14 +218,17 @@ cdef void wheel_cancel(wheel_t *wheel, uint32_t timer) noexcept nogil:
     wheel.armed -= 1
 
 
-cdef uint32_t _take_due(wheel_t *wheel, uint32_t head, timer_event_t *events, uint32_t room) noexcept nogil:
-    """Take up to `room` timers out of a bucket of level 0."""
+cdef uint32_t _take_due(wheel_t *wheel, uint32_t head, uint64_t late, timer_event_t *events,
+                        uint32_t room) noexcept nogil:
+    """Take up to `room` timers out of a bucket of level 0, `late` ticks after its own."""
+    cdef uint32_t now_tick = wheel.tick + <uint32_t>min(late, <uint64_t>WHEEL_MAX_TICKS)
     cdef uint32_t taken = 0
     cdef uint32_t timer
     while taken < room and wheel.nodes[head].next != head:
         timer = wheel.nodes[head].next
         events[taken].kind = wheel.nodes[timer].kind_owner >> OWNER_BITS
         events[taken].owner = wheel.nodes[timer].kind_owner & OWNER_MASK
+        events[taken].now_tick = now_tick
         taken += 1
         _unlink(wheel, timer)
         _give_node(wheel, timer)
@@ -269,7 +272,7 @@ cdef uint32_t wheel_expire(wheel_t *wheel, uint64_t now_ns, timer_event_t *event
         _advance(wheel, distance)
         ahead -= distance
         if head < BUCKETS:
-            taken += _take_due(wheel, <uint32_t>head, events + taken, max_events - taken)
+            taken += _take_due(wheel, <uint32_t>head, ahead, events + taken, max_events - taken)
         else:
             wheel.cascading = <uint32_t>head
     return taken
@@ -290,6 +293,7 @@ cdef class Wheel:
     """A wheel for tests. `start_tick` is the tick that stands for `now_ns`: near 2^32 it makes the ticks wrap."""
 
     cdef wheel_t c
+    cdef readonly list ticks
 
     def __cinit__(self, uint64_t now_ns = 0, uint32_t start_tick = 0) -> None:
         if wheel_init(&self.c, now_ns) != 0:
@@ -316,7 +320,7 @@ cdef class Wheel:
         wheel_cancel(&self.c, timer)
 
     def expire(self, uint64_t now_ns, uint32_t max_events = 64, uint32_t max_moves = UINT32_MAX) -> list:
-        """One call of wheel_expire: (kind, owner) of at most `max_events` (1 to 64) timers.
+        """One call of wheel_expire: (kind, owner) of at most `max_events` (1 to 64) timers. ticks: their now_tick.
 
         max_moves: timers that may be placed again on their way.
         """
@@ -326,6 +330,7 @@ cdef class Wheel:
         if not 1 <= max_events <= 64:
             raise ValueError("max_events must be 1 to 64")
         n = wheel_expire(&self.c, now_ns, events, max_events, &moves)
+        self.ticks = [events[i].now_tick for i in range(n)]
         return [(events[i].kind, events[i].owner) for i in range(n)]
 
     @property

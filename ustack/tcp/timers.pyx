@@ -18,8 +18,8 @@ from ustack.tcp.cc.contract cimport cc_ops_t, cc_view_t
 from ustack.tcp.emit cimport emit_syn_ack
 from ustack.tcp.ending cimport connection_end, syn_received_remove, time_wait_remove
 from ustack.tcp.records.deadlines cimport (
-    TIMER_CONNECTION, TIMER_SYN_RECEIVED, deadline_clear, deadline_expired, deadlines_arm, tcb_silent_ns,
-    tcp_tick, tick_reached)
+    TIMER_CONNECTION, TIMER_SYN_RECEIVED, deadline_clear, deadline_expired, deadlines_arm, tcb_silent_ns, tcp_tick,
+    tick_after)
 from ustack.tcp.records.flight cimport (
     FLIGHT_MARKED, FLIGHT_PROBE, FLIGHT_REORDER, FLIGHT_TIMEOUT_UNDONE, REXMIT_NONE, flight_t)
 from ustack.tcp.records.sockopts cimport tcb_keepalive_probes, tcb_user_timeout_ns
@@ -67,15 +67,22 @@ cdef void tcp_timers(tcp_t *tcp, uint64_t now_ns) noexcept nogil:
             if events[i].kind == TIMER_SYN_RECEIVED:
                 syn_received_expired(tcp, events[i].owner)
             else:
-                connection_expired(tcp, tcb_at(tcp, events[i].owner))
+                connection_expired(tcp, tcb_at(tcp, events[i].owner), events[i].now_tick)
     tcp.turn.timers += fired + time_waits_expired(tcp) + controls_rest(tcp)
     tcp.turn.moves += MOVES_A_TURN - moves
 
 
+cdef inline uint32_t time_wait_left(const tcp_t *tcp) noexcept nogil:
+    """Ticks until the first one expires. None has more than a whole TIME-WAIT to go: it has expired, then, and longer
+    ago than ticks can tell."""
+    cdef uint32_t now_tick = tcp_tick(tcp)
+    cdef uint32_t ticks = time_wait_at(tcp, tcp.time_wait_order.first).expiry_tick - now_tick
+    return ticks if ticks <= tick_after(tcp, 2 * tcp.config.msl_ns) - now_tick else 0
+
+
 cdef uint32_t time_waits_expired(tcp_t *tcp) noexcept nogil:
     cdef uint32_t n = 0
-    while n < TIMERS_A_TURN and tcp.time_wait_order.first and tick_reached(
-            time_wait_at(tcp, tcp.time_wait_order.first).expiry_tick, tcp_tick(tcp)):
+    while n < TIMERS_A_TURN and tcp.time_wait_order.first and time_wait_left(tcp) == 0:
         time_wait_remove(tcp, tcp.time_wait_order.first)
         n += 1
     return n
@@ -84,10 +91,8 @@ cdef uint32_t time_waits_expired(tcp_t *tcp) noexcept nogil:
 cdef uint64_t tcp_next_deadline(const tcp_t *tcp) noexcept nogil:
     cdef uint64_t deadline_ns = wheel_next_ns(&tcp.wheel)
     cdef uint64_t expiry_ns
-    cdef uint32_t ticks
     if tcp.time_wait_order.first:
-        ticks = time_wait_at(tcp, tcp.time_wait_order.first).expiry_tick - tcp_tick(tcp)
-        expiry_ns = tcp.now_ns + (<uint64_t>ticks << WHEEL_TICK_SHIFT) if ticks < 0x80000000u else tcp.now_ns
+        expiry_ns = tcp.now_ns + (<uint64_t>time_wait_left(tcp) << WHEEL_TICK_SHIFT)
         if expiry_ns < deadline_ns:
             deadline_ns = expiry_ns
     expiry_ns = controls_rest_ns(tcp)
@@ -114,8 +119,10 @@ cdef void syn_received_expired(tcp_t *tcp, uint32_t index) noexcept nogil:
 
 # ---------------------------------------------------------------- connections
 
-cdef void connection_expired(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
-    cdef uint32_t now_tick = tcp_tick(tcp), kind
+cdef void connection_expired(tcp_t *tcp, tcb_t *tcb, uint32_t now_tick) noexcept nogil:
+    """now_tick: of the node that has fired. A process may have been stopped for longer than ticks can tell apart, and
+    what was due meanwhile would be in the future (timer_event_t)."""
+    cdef uint32_t kind
     tcb.timer = TIMER_NONE
     if tcb.state == CLOSED:
         return

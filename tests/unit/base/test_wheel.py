@@ -338,6 +338,14 @@ def test_a_stopped_process_may_miss_whole_turns(jump_ticks: int) -> None:
     assert drain(wheel, now + 300 * TICK) == [2]
 
 
+@pytest.mark.parametrize("late", [0, 1, 1000, MAX_TICKS, MAX_TICKS + 1, 2**32, 3 * 2**32 + 5])
+def test_a_timer_that_is_late_says_how_far_ticks_can_tell(late: int) -> None:
+    wheel = Wheel(ORIGIN, 2**32 - 5)
+    wheel.arm(ORIGIN + 100 * TICK, 0, 1)
+    assert wheel.expire(ORIGIN + (100 + late) * TICK) == [(0, 1)]
+    assert wheel.ticks == [(95 + min(late, MAX_TICKS)) % 2**32]
+
+
 def test_a_clock_that_goes_back_is_no_harm() -> None:
     wheel = Wheel(ORIGIN)
     wheel.expire(ORIGIN + 10 * TICK)

@@ -25,6 +25,15 @@ def test_time_wait_lasts_two_msl() -> None:
         assert scene.testbed.stack.leaks()["time_waits"] == 0
 
 
+@pytest.mark.parametrize("days", [1, 7, 10, 14, 20, 60])
+def test_time_wait_is_over_however_long_nobody_looked(days: int) -> None:
+    """Ticks tell 6.5 days: a process that was stopped for longer does not take the past for the future."""
+    with time_wait(msl_ns=MSL) as scene:
+        scene.testbed.now_ns += days * 86400 * SECOND
+        scene.testbed.pump()
+        assert scene.testbed.stack.leaks()["time_waits"] == 0
+
+
 def test_time_wait_costs_no_tcb() -> None:
     with time_wait() as scene:
         assert scene.testbed.stack.leaks()["tcbs"] == 0

@@ -11,6 +11,21 @@ from ustack.testing.testbed import MILLISECOND, SECOND, TICK_NS
 
 HOUR = 3600 * SECOND
 
+# ---------------------------------------------------------------- a stopped process
+
+
+@pytest.mark.parametrize("days", [1, 6, 7, 10, 12, 14, 20, 60, 255])
+def test_a_timeout_has_come_however_long_nobody_looked(days: int) -> None:
+    """Ticks tell 6.5 days: a process that was stopped for longer does not take the past for the future."""
+    with established() as scene:
+        scene.send(b"data")
+        scene.peer.expect("PA", payload=b"data")
+        scene.testbed.now_ns += days * 86400 * SECOND
+        scene.testbed.pump()
+        scene.peer.expect("PA", seq=1, payload=b"data")
+        scene.abort()
+
+
 # ---------------------------------------------------------------- persist
 
 
