@@ -87,6 +87,10 @@ DEPARTURES = {
     # Replaced by RFC 8511, and by the row after it.
     "rfc3168 5-2",
     "rfc6928 2-2",
+    # Growth by the segments of an ACK; congestion avoidance where cwnd is ssthresh.
+    "rfc9438 4.4-1",
+    "rfc9438 4.5-1",
+    "rfc9438 4.10-1",
 }
 
 

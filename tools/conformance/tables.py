@@ -47,10 +47,8 @@ TITLES = {
 NOTES = {
     "rfc2883": "It has one capital word; the rules of its section 4 are in small letters.",
     "rfc6675": "RACK-TLP takes its place, and forbids to use both (RFC 8985 section 9.2).",
-    "rfc9937": "RFC 6937, which it replaces, has no capital words; the rows are the steps of section 6 as this tree "
-    "has them, not yet compared with the RFC line by line.",
-    "rfc9438": "Read in its authors' draft of January 2023.",
-    "rfc9406": "Read in what other implementations quote of it: a rule that nobody quotes may be missing.",
+    "rfc9937": "Most of it are steps: it has few capital words.",
+    "rfc9438": "Windows of this tree are in bytes, which its section 4.1 allows.",
     "rfc3168": "What it asks of routers and tunnels is one row each.",
 }
 """What there is to say of a table as a whole."""

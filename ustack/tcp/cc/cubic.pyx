@@ -201,8 +201,11 @@ cdef void cubic_on_loss(void *state, cc_view_t *view, uint32_t flight) noexcept 
 
 
 cdef void cubic_on_ecn(void *state, cc_view_t *view, uint32_t flight) noexcept nogil:
-    """Section 4.6 with the factor of RFC 8511. The window goes down to one segment; below that it is the timer's."""
+    """Section 4.6 with the factor of RFC 8511. The window goes down to one segment; below that it is the timer's. One
+    that was not validated counts as at a loss."""
     cdef uint32_t base = validation_base(&own_of(state).validation, view, flight, False)
+    if base and base < view.cwnd:
+        view.cwnd = base
     note_event(own_of(state), view)
     view.ssthresh = base // 2 if base else reduced(flight, BETA_ECN_HUNDREDTHS)
     view.cwnd = view.ssthresh if view.ssthresh > view.smss else view.smss

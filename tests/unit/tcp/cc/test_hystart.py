@@ -74,6 +74,39 @@ def test_five_conservative_rounds_end_slow_start() -> None:
     assert made.window[0] >= made.window[1]
 
 
+def even_rounds(made: Control, rtts_ms: list[int]) -> None:
+    """Rounds of twenty ACKs, each of one segment; the first ACK of all is the round that nothing was sent before."""
+    made.on_ack(SMSS, flight=21 * SMSS, rtt_us=rtts_ms[0] * MS)
+    for rtt_ms in rtts_ms:
+        for _ in range(20):
+            made.on_ack(SMSS, flight=21 * SMSS, rtt_us=rtt_ms * MS)
+
+
+def test_the_round_in_which_growth_turns_conservative_counts() -> None:
+    """Section 4.2: the rest of it is the first of five."""
+    made = control()
+    even_rounds(made, [20, 40, 40, 40, 40])
+    assert made.window[1] == ARBITRARILY_HIGH
+    for _ in range(19):
+        made.on_ack(SMSS, flight=21 * SMSS, rtt_us=40 * MS)
+    assert made.window[1] == ARBITRARILY_HIGH
+    made.on_ack(SMSS, flight=21 * SMSS, rtt_us=40 * MS)
+    assert made.window[0] == made.window[1]
+
+
+@pytest.mark.parametrize(("event", "left"), [("on_loss", 70), ("on_ecn", 85)])
+@pytest.mark.parametrize("rtt_ms", [20, 40])
+def test_a_loss_or_a_mark_ends_either_phase(event: str, left: int, rtt_ms: int) -> None:
+    """Section 4.2: ssthresh is the window then, and congestion avoidance begins."""
+    made = control()
+    even_rounds(made, [20, rtt_ms])
+    window = made.window[0]
+    getattr(made, event)(flight=window)
+    assert made.window == (window * left // 100, window * left // 100)
+    even_rounds(made, [40])
+    assert made.window[0] <= window * left // 100 + 2 * SMSS
+
+
 def test_a_round_below_the_baseline_was_jitter() -> None:
     made = control()
     one_round(made, 20 * MS)

@@ -143,6 +143,20 @@ def test_a_loss_then_counts_what_was_used_less_what_was_sent_again(cc: str) -> N
     assert made.window == (12 * SMSS, 12 * SMSS)
 
 
+@pytest.mark.parametrize("event", ["on_loss", "on_ecn"])
+def test_what_was_used_is_what_cubic_grows_back_to(event: str) -> None:
+    """RFC 9438 section 4.7: W_max is the window of the congestion event, and that has been no more."""
+    made = control("cubic", 100 * SMSS, 50 * SMSS)
+    rounds(made, 30 * SMSS, SECOND)
+    getattr(made, event)(10 * SMSS)
+    assert made.window == (15 * SMSS, 15 * SMSS)
+    for _ in range(25):  # as Reno would, by 9/17 of a segment in each
+        made.now_ns += RTT_MS * MILLISECOND
+        made.on_sample(acked=made.window[0], delivered=made.window[0], rtt_us=RTT_MS * 1000, flight=made.window[0],
+                       prior_in_flight=made.window[0])  # fmt: skip
+    assert 27 * SMSS < made.window[0] < 30 * SMSS
+
+
 @BOTH
 def test_more_in_flight_than_of_late_counts(cc: str) -> None:
     made = control(cc, 100 * SMSS, 50 * SMSS)

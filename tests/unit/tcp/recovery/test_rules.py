@@ -24,6 +24,22 @@ def test_prr_shrinks_the_flight_in_proportion() -> None:
     assert 4 <= sum(total) <= 5
 
 
+def test_prr_sends_when_the_rfcs_first_example_does() -> None:
+    """RFC 9937 section 8, figure 1, in segments: of twenty the first is lost, and limited transmit has sent two more.
+    From the third ACK on: cwnd, and whether one goes. At ACK#19 the figure sends, but ssthresh is in flight, so that
+    the steps of section 6.2 leave no room; the next ACK makes up for it."""
+    in_flight, out = 22 - 3 - 1, 0
+    windows, sends = [], ""
+    for delivered in range(1, 20):
+        count = recovery.prr(in_flight, 10, recovery.recover_fs(22, 3, 1, 0), delivered, out, 1, 1)
+        windows.append(in_flight + count)
+        sends += "N" if count else " "
+        out += count
+        in_flight += count - 1  # and the next ACK says that one has arrived
+    assert windows == [19, 18, 18, 17, 17, 16, 16, 15, 15, 14, 14, 13, 13, 12, 12, 11, 10, 10, 10]
+    assert sends == "N N N N N N N N  NN"
+
+
 def test_prr_forces_the_fast_retransmit() -> None:
     assert recovery.prr(100 * MSS, 10 * MSS, 100 * MSS, 0, 0, 0, MSS) == MSS
 

@@ -137,6 +137,20 @@ def test_what_is_sacked_beyond_a_repair_is_remembered() -> None:
     assert (made.state["sacked"], where(made)) == (2 * K, ["sent", "sacked"])
 
 
+def test_each_episode_of_prr_begins_from_nothing() -> None:
+    """RFC 9937 section 6.1: what the one before has delivered and sent counts no more."""
+    made = warm(frames=20)
+    for una, room in ((K, 1500), (21 * K, K)):  # of 20 and 10 three arrive: 3 * 10 / 20, and the first goes anyway
+        made.ack(una, sack=[(una + K, una + 4 * K)])
+        assert made.state["repair"] == "fast"
+        assert number(made, "cwnd") - number(made, "pipe") == room
+        assert len(made.resend()) == 1
+        made.send(20)
+        made.now_ns += 20 * MS
+        made.ack(una + 20 * K)
+        assert made.state["repair"] == "none"
+
+
 # ---------------------------------------------------------------- TLP
 
 
