@@ -444,6 +444,7 @@ cdef void store(hop_t *hop, uint32_t setting, uint64_t word) noexcept nogil:
         hop.chance.corrupt = number
     elif setting == MTU:
         hop.mtu = word
+        hop.queue.frame_bytes = word + ETHERNET_HEADER_BYTES if word else 0
     elif setting == SILENT:
         hop.silent = word != 0
     elif setting == DOWN:

@@ -13,7 +13,7 @@ cdef enum:
     LIMIT_FRAMES = 1000
     CODEL_TARGET_NS = 5000000
     CODEL_INTERVAL_NS = 100000000
-    CODEL_SMALL_BYTES = 1514                # a queue of one full frame is never too long
+    ETHERNET_BYTES = 1514                   # a full frame of it
     RED_SHIFT = 24                          # of red.average
     RED_WEIGHT_SHIFT = 9                    # 1/512 is 0.002, the paper's
     RED_IDLE_MAX = 64                       # e-foldings after which the average is nothing
@@ -26,11 +26,12 @@ cdef void queue_init(queue_t *queue) noexcept nogil:
     memset(queue, 0, sizeof(queue_t))
     queue.limit_frames = LIMIT_FRAMES
     queue.limit_bytes = UINT64_MAX
+    queue.longest_bytes = ETHERNET_BYTES
     queue.codel.target_ns = CODEL_TARGET_NS
     queue.codel.interval_ns = CODEL_INTERVAL_NS
     queue.red.weight_shift = RED_WEIGHT_SHIFT
-    queue.red.min_bytes = 15 * 1514
-    queue.red.max_bytes = 45 * 1514
+    queue.red.min_bytes = 15 * ETHERNET_BYTES
+    queue.red.max_bytes = 45 * ETHERNET_BYTES
     queue.red.max_p = <uint32_t>(ONE // 10)
 
 
@@ -113,12 +114,18 @@ cdef inline uint64_t control_law(const codel_t *codel, uint64_t at_ns, uint32_t 
     return at_ns + <uint64_t>(<double>codel.interval_ns / sqrt(<double>count))
 
 
+cdef inline uint64_t max_packet(const queue_t *queue) noexcept nogil:
+    """RFC 8289's maxpacket_, the interface's MTU: a queue of one full frame is never too long. A wire that takes any
+    frame has seen a full one, or is Ethernet."""
+    return queue.frame_bytes if queue.frame_bytes else queue.longest_bytes
+
+
 cdef parcel_t *codel_look(queue_t *queue, uint64_t now_ns, bint *ok_to_drop) noexcept nogil:
     """dodequeue: the oldest, and whether all have waited too long for a whole interval."""
     cdef codel_t *codel = &queue.codel
     cdef parcel_t *parcel = take(queue)
     ok_to_drop[0] = False
-    if parcel == NULL or now_ns - parcel.at_ns < codel.target_ns or queue.bytes <= CODEL_SMALL_BYTES:
+    if parcel == NULL or now_ns - parcel.at_ns < codel.target_ns or queue.bytes <= max_packet(queue):
         codel.first_above_ns = 0
     elif codel.first_above_ns == 0:
         codel.first_above_ns = now_ns + codel.interval_ns
@@ -185,6 +192,8 @@ cdef bint queue_put(queue_t *queue, parcel_pool_t *pool, prng_t *prng, parcel_t 
     queue.red.idle_since_ns = 0
     queue.frames += 1
     queue.bytes += parcel.length
+    if parcel.length > queue.longest_bytes:
+        queue.longest_bytes = parcel.length
     queue.most_frames = max(queue.most_frames, <uint64_t>queue.frames)
     queue.most_bytes = max(queue.most_bytes, queue.bytes)
     return True

@@ -56,6 +56,8 @@ ctypedef struct queue_t:
     uint64_t bytes
     uint32_t frames
     uint8_t kind                            # queue_kind_t
+    uint64_t frame_bytes                    # of the longest frame that the wire takes; 0: any
+    uint64_t longest_bytes                  # a frame that has come, or Ethernet's
     bint ecn                                # what can be marked is marked instead of dropped, by CoDel and RED
     uint64_t limit_bytes
     uint64_t limit_frames

@@ -12,13 +12,13 @@ from ustack.testing.parts.queues import drawn, served
 
 DROPTAIL, CODEL, RED = 0, 1, 2
 TARGET_NS, INTERVAL_NS = 5 * MILLISECOND, 100 * MILLISECOND
-MAX_PACKET = 1514
 
 
 class Codel:
     """RFC 8289 section 5: the queue as its pseudocode has it."""
 
-    def __init__(self) -> None:
+    def __init__(self, max_packet: int) -> None:
+        self.max_packet = max_packet
         self.waiting: deque[tuple[int, int, int]] = deque()  # (number, came at, bytes)
         self.first_above = 0
         self.drop_next = 0.0
@@ -34,7 +34,7 @@ class Codel:
             self.first_above = 0
             return None, False
         frame = self.waiting.popleft()
-        if now - frame[1] < TARGET_NS or self.bytes() <= MAX_PACKET:
+        if now - frame[1] < TARGET_NS or self.bytes() <= self.max_packet:
             self.first_above = 0
         elif self.first_above == 0:
             self.first_above = now + INTERVAL_NS
@@ -70,6 +70,38 @@ class Codel:
         return frame[0] if frame else None
 
 
+def modelled(arrivals: list[tuple[int, int]], services: list[int], max_packet: int) -> tuple[Codel, list[int | None]]:
+    model = Codel(max_packet)
+    got: list[int | None] = []
+    come = 0
+    for now in services:
+        while come < len(arrivals) and arrivals[come][0] <= now:
+            model.waiting.append((come, *arrivals[come]))
+            come += 1
+        got.append(model.take(now))
+    return model, got
+
+
+@pytest.mark.parametrize(
+    ("frame_bytes", "length", "max_packet"),
+    [(0, 1514, 1514), (0, 590, 1514), (0, 9014, 9014), (590, 590, 590), (9014, 1514, 9014)],
+)
+def test_codel_lets_a_full_frame_of_its_link_wait(frame_bytes: int, length: int, max_packet: int) -> None:
+    """What its MTU says; where the link takes any frame, the longest that has come, or Ethernet's."""
+
+    def dropped(waiting: int) -> int:
+        """Each frame leaves while so many are behind it, for longer than the target."""
+        arrivals = [(10 * MILLISECOND * number, length) for number in range(300)]
+        services = [10 * MILLISECOND * (number + waiting) + TARGET_NS for number in range(300 - waiting)]
+        model, expected = modelled(arrivals, services, max_packet)
+        _, got, _ = served(arrivals, services, kind=CODEL, frame_bytes=frame_bytes)
+        assert got == expected
+        return len(model.dropped)
+
+    assert dropped(max_packet // length) == 0
+    assert dropped(max_packet // length + 1) > 0
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_codel_drops_what_its_rfc_drops(seed: int) -> None:
     chance = random.Random(seed)
@@ -81,14 +113,7 @@ def test_codel_drops_what_its_rfc_drops(seed: int) -> None:
             at += chance.randrange(gap // 2, 3 * gap // 2)
             arrivals.append((at, chance.choice([66, 1514, 1514, 1514])))
     services = [MILLISECOND * number for number in range(at // MILLISECOND + 100)]
-    model = Codel()
-    expected: list[int | None] = []
-    come = 0
-    for now in services:
-        while come < len(arrivals) and arrivals[come][0] <= now:
-            model.waiting.append((come, *arrivals[come]))
-            come += 1
-        expected.append(model.take(now))
+    model, expected = modelled(arrivals, services, max_packet=1514)
     met, got, _ = served(arrivals, services, kind=CODEL, limit_frames=1 << 20)
     assert got == expected
     assert set(met) == {"in"}

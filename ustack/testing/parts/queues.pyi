@@ -9,6 +9,7 @@ def served(
     idle_frame_ns: int = 0,
     limit_frames: int = 1000,
     limit_bytes: int = 1 << 40,
+    frame_bytes: int = 0,
     codel_target_ns: int = 5_000_000,
     codel_interval_ns: int = 100_000_000,
     red_min_bytes: int = 15_000,

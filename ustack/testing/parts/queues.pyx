@@ -11,7 +11,7 @@ from ustack.sim.queues cimport queue_init, queue_put, queue_take
 from ustack.sim.records cimport queue_t
 
 
-def served(arrivals, services, *, kind, seed=0, idle_frame_ns=0, limit_frames=1000, limit_bytes=1 << 40,
+def served(arrivals, services, *, kind, seed=0, idle_frame_ns=0, limit_frames=1000, limit_bytes=1 << 40, frame_bytes=0,
            codel_target_ns=5_000_000, codel_interval_ns=100_000_000, red_min_bytes=15_000, red_max_bytes=45_000,
            red_max_p=429_496_729, red_weight_shift=9):
     """arrivals: (ns, bytes) ascending. services: when the wire takes one, ascending; at one time arrivals come first.
@@ -30,6 +30,7 @@ def served(arrivals, services, *, kind, seed=0, idle_frame_ns=0, limit_frames=10
     queue.kind = kind
     queue.limit_frames = limit_frames
     queue.limit_bytes = limit_bytes
+    queue.frame_bytes = frame_bytes
     queue.codel.target_ns = codel_target_ns
     queue.codel.interval_ns = codel_interval_ns
     queue.red.min_bytes = red_min_bytes
