@@ -24,6 +24,7 @@ cdef enum:
 
 cdef uint64_t SECOND_NS = 1000000000ULL
 cdef uint64_t TIME_MAX = 1ULL << 62
+cdef object STEP_NS = 10000                 # of a trace that is repeated, on average at least: its steps are work
 
 
 # ---------------------------------------------------------------- under way
@@ -262,6 +263,9 @@ cdef int hop_set_trace(hop_t *hop, parcel_pool_t *pool, list steps, uint64_t rep
         raise ValueError("rates: the first step must be at 0 ns")
     if repeat_ns and repeat_ns <= <uint64_t>before:
         raise ValueError(f"rates: they are to be repeated after {repeat_ns} ns, before the last step at {before} ns")
+    if repeat_ns and repeat_ns < len(steps) * STEP_NS:
+        raise ValueError(
+            f"rates: {len(steps)} steps in {repeat_ns} ns are too many: a repetition takes {STEP_NS} ns for each")
     trace = <rate_step_t *>malloc(len(steps) * sizeof(rate_step_t))
     if trace == NULL:
         raise MemoryError

@@ -5,7 +5,8 @@
                             Mahimahi and of the traces that come with it
     two numbers each line   from when on, in seconds, ascending; the rate then, in Mb/s. A comma may be between them
 
-Lines that begin with # say nothing. Files are bounded in bytes and in steps.
+Lines that begin with # say nothing. Files are bounded in bytes and in steps; what is repeated has at most a step for
+each 10 us of it.
 
 Above: ways. Below: scenario.
 """
@@ -21,7 +22,8 @@ STEP_NS = 100 * MILLISECOND  # what a Mahimahi trace is averaged over
 BYTES_MOST = 1 << 25
 STEPS_MOST = 1_000_000
 PACKET_BITS = 1500 * 8
-MBPS_MOST = 1e9
+REPEATED_STEP_NS = 10_000  # on average, at least: a simulation's work is bounded by its time
+MBPS_MOST = 17e6  # what a link takes (ways)
 SECONDS_MOST = 1e6
 
 
@@ -69,8 +71,11 @@ def _departures(rows: list[tuple[int, list[str]]], name: str, step_ns: int, repe
     steps = []
     for place, count in enumerate(counts):
         length_ns = min(step_ns, end_ns - place * step_ns)
-        steps.append((place * step_ns, count * PACKET_BITS * SECOND // length_ns))
-    return Trace(_merged(steps), end_ns if repeats else 0)
+        rate_bps = count * PACKET_BITS * SECOND // length_ns
+        if rate_bps > MBPS_MOST * 1e6:
+            raise ValueError(f"{name}: {count:,} packets in {length_ns} ns are more than {MBPS_MOST:,.0f} Mb/s")
+        steps.append((place * step_ns, rate_bps))
+    return _made(name, steps, end_ns, repeats)
 
 
 def _rates(rows: list[tuple[int, list[str]]], name: str, repeats: bool) -> Trace:
@@ -98,7 +103,14 @@ def _rates(rows: list[tuple[int, list[str]]], name: str, repeats: bool) -> Trace
         raise ValueError(f"{name}: no rate is more than 0")
     # The last rate lasts as long as the one before it.
     end_ns = 2 * steps[-1][0] - steps[-2][0] if len(steps) > 1 else 0
-    return Trace(_merged(steps), end_ns if repeats else 0)
+    return _made(name, steps, end_ns, repeats)
+
+
+def _made(name: str, steps: list[tuple[int, int]], end_ns: int, repeats: bool) -> Trace:
+    kept = _merged(steps)
+    if repeats and 0 < end_ns < len(kept) * REPEATED_STEP_NS:
+        raise ValueError(f"{name}: {len(kept):,} rates in {end_ns:,} ns, again and again: more than one for each 10 us")
+    return Trace(kept, end_ns if repeats else 0)
 
 
 def _merged(steps: list[tuple[int, int]]) -> tuple[tuple[int, int], ...]:

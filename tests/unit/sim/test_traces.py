@@ -48,11 +48,23 @@ def test_rates_are_steps_and_the_last_lasts_as_long_as_the_one_before() -> None:
         ("0 1\ninf 2\n", "t:2: inf s is not from 0"),
         ("0 0\n1 0\n", "t: no rate is more than 0"),
         ("0 1 2\n", "t:1: '0 1 2': two numbers"),
+        ("0 1.8e7\n", "t:1: 1.8e7 Mb/s is not from 0 to 17,000,000"),
+        ("0 1\n1e-9 2\n", "t: 2 rates in 2 ns, again and again: more than one for each 10 us"),
     ],
 )
 def test_what_is_neither_is_refused_at_its_line(text: str, message: str) -> None:
     with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
         parse(text, "t")
+
+
+def test_steps_of_a_repetition_are_bounded_by_its_time() -> None:
+    assert parse("0 1\n1e-5 2\n", "t").repeat_ns == 20_000
+    assert parse("0 1\n1e-9 2\n", "t", repeats=False).steps == ((0, 1_000_000), (1, 2_000_000))
+    text = "".join(f"{at}\n" for at in range(1, 6, 2))
+    assert len(parse(text, "t", step_ns=100_000).steps) == 6
+    with pytest.raises(ValueError, match=r"^t: 2 packets in 1 ns are more than 17,000,000 Mb/s"):
+        parse("1\n1\n", "t", step_ns=1)
+    assert parse("1\n", "t", step_ns=1).steps == ((0, 0), (999_999, 12_000 * SECOND))
 
 
 def test_files_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
