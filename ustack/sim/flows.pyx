@@ -5,7 +5,8 @@ from libc.stdint cimport UINT64_MAX, int64_t, uint8_t, uint16_t, uint32_t, uint6
 from libc.stdlib cimport free, realloc
 
 from ustack.application cimport (
-    ACCEPT_REFUSED, ACCEPT_TAKEN, OPTION_CC, OPTION_NODELAY, application_t, close_reason_t, conn_t, transport_t)
+    ACCEPT_REFUSED, ACCEPT_TAKEN, CALL_NO_MEMORY, CLOSE_ABORTED, CLOSE_NET_UNREACHABLE, CLOSE_NO_MEMORY, OPTION_CC,
+    OPTION_NODELAY, application_t, close_reason_t, conn_t, transport_t)
 from ustack.base.types cimport ip_addr_set_v4, ip_addr_t
 from ustack.engine.transport cimport engine_of, tcb_of
 from ustack.sim.records cimport (
@@ -215,7 +216,9 @@ cdef void flow_start(net_t *net, flow_t *flow) noexcept nogil:
     cdef node_t *node = net.nodes[flow.begin]
     cdef const transport_t *transport
     cdef ip_addr_t address
-    if node.engine == NULL:
+    cdef int status
+    if node.engine == NULL:                 # its stack was closed
+        flow.reason = CLOSE_ABORTED
         flow_ended(net, flow)
         return
     transport = &node.engine.transport
@@ -223,8 +226,9 @@ cdef void flow_start(net_t *net, flow_t *flow) noexcept nogil:
     node.engine.tcp.now_ns = net.now_ns
     flow.state = FLOW_OPEN
     flow.sender = transport.connect(transport, &address, SINK_PORT, <uint16_t>(FLOW_PORT + flow.index),
-                                    node.sender, &flow.status)
+                                    node.sender, &status)
     if flow.sender == NULL:
+        flow.reason = CLOSE_NO_MEMORY if status == CALL_NO_MEMORY else CLOSE_NET_UNREACHABLE
         flow_ended(net, flow)
         return
     flow.sender.user_data = <uint64_t>flow

@@ -26,6 +26,7 @@ cdef class Network:
     cdef int schedule(self, uint64_t at_ns, int flow, bint stop) except -1
     cdef int control_of(self, object stack, object name) except -2
     cdef int look_at_stacks(self) except -1
+    cdef int set_clocks(self) except -1
     cdef int between(self) except -1
     cdef list in_order(self)
 

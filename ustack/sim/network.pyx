@@ -13,7 +13,8 @@
 
 All of it runs in C, without the GIL, from event to event; the same seed and calls give the same frames at the same
 times on every machine. What a host returns is an ordinary Stack with a manual clock: programs may use its sockets
-between two runs. One thread at a time is inside a network and its stacks (OwnershipError).
+between two runs. One thread at a time is inside a network and its stacks (OwnershipError). In a process that fork() has
+made, the hosts are copies without links: such a network says what it has come to, and does not run (OSError, EBADF).
 
 Read first: records.pxd (what there is), pump.pxd (how it goes). Above: scenarios. Below: the rest of this room, Stack.
 """
@@ -21,6 +22,7 @@ Read first: records.pxd (what there is), pump.pxd (how it goes). Above: scenario
 from collections import deque
 
 from cpython.exc cimport PyErr_CheckSignals
+from libc.errno cimport EBADF
 from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memset
@@ -32,6 +34,7 @@ from ustack.base.types cimport ip_addr_set_v4, ip_addr_t
 from ustack.buf.lent cimport lent_unfilled, lent_unref, lent_watch
 from ustack.engine.owner cimport Engine
 from ustack.link.capture cimport Capture
+from ustack.link.closed cimport closed_link_ops
 from ustack.link.gate cimport Gate
 from ustack.link.parcels cimport pool_empty
 from ustack.sim.clockwork cimport clock_add, clock_free, clock_set
@@ -417,8 +420,8 @@ cdef class Network:
         longer than until all those have ended.
 
         Raises what an application's Python has raised in a turn, ValueError for a stack that somebody has polled at a
-        later time, and RuntimeError for one that does not come to rest: it sends without end over links that take no
-        time.
+        later time, RuntimeError for one that does not come to rest: it sends without end over links that take no time;
+        and OSError (EBADF) in a process that fork() has made, for a network of its parent's.
         """
         cdef uint64_t begin_ns = self.c.now_ns
         cdef uint64_t until_ns
@@ -445,9 +448,17 @@ cdef class Network:
                     break
                 if ended and self.c.flows_running == 0:
                     break
+            self.set_clocks()
         finally:
             self.gate.leave()
         return self.c.now_ns - begin_ns
+
+    cdef int set_clocks(self) except -1:
+        """What a program calls now happens now, not at its stack's last turn."""
+        cdef Engine stack
+        for stack in self._stacks.values():
+            stack.c.now_ns = self.c.now_ns
+        return 0
 
     cdef int look_at_stacks(self) except -1:
         """One that has been closed takes no more turns."""
@@ -455,6 +466,8 @@ cdef class Network:
         for name, stack in self._stacks.items():
             if not stack.alive:
                 self.c.nodes[self.number_of(name)].engine = NULL
+            elif stack.c.link.ops == closed_link_ops() and not stack.link.closed:
+                raise OSError(EBADF, f"{name!r}: its stack belongs to the process that this one was forked from")
             elif stack.c.now_ns > self.c.now_ns:
                 raise ValueError(f"{name!r}: its stack was polled at {stack.c.now_ns}, later than {self.c.now_ns}")
             stack.come_up = False
@@ -663,7 +676,7 @@ cdef class Flow:
         to the last of it, or to now while the flow goes on. segments_sent: with data; retransmitted: those of which a
         part had been sent before, retransmitted_bytes: those parts; both as seen at the interface. retransmitted_by,
         spurious_repairs, timeouts and round trips: as the sender's TCP says. response_*: of whole responses (pattern
-        requests). reason: of its end.
+        requests). reason: of its end; "aborted" also where its source's stack was closed before it began.
         """
         cdef flow_t *flow = self.c
         cdef const net_t *net = &self.network.c
@@ -691,5 +704,5 @@ cdef class Flow:
             "responses": flow.responses,
             "response_p50_ns": times[len(times) // 2] if times else None,
             "response_p99_ns": times[len(times) * 99 // 100] if times else None,
-            "reason": reason_name(flow.reason) if flow.state == FLOW_ENDED and flow.first_ns else None,
+            "reason": reason_name(flow.reason) if flow.state == FLOW_ENDED else None,
         }

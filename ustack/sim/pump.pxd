@@ -19,5 +19,6 @@ cdef enum rank_t:                           # of sources at one instant
 # Until until_ns, which is what the clock says then; with `until_ended` until no flow runs that ends by itself, if that
 # is sooner. Returns early after so many events, and when something waits for the GIL.
 cdef void net_run(net_t *net, uint64_t until_ns, bint until_ended, uint64_t events) noexcept nogil
-# Every host has a turn now: somebody may have called its stack.
+# Somebody may have called a host's stack, or polled it: when does it want its next turn? What nobody has touched gets
+# none for it: it does not matter in how many pieces a network is run.
 cdef void net_wake(net_t *net) noexcept nogil

@@ -25,6 +25,12 @@ cdef void hop_turn(net_t *net, hop_t *hop) noexcept nogil:
     clock_set(&net.clock, hop.source, hop_next_ns(hop))
 
 
+cdef inline uint64_t turn_ns(net_t *net, node_t *node) noexcept nogil:
+    """When a stack wants its next turn; now_ns: at this instant."""
+    cdef uint64_t next_ns = engine_next_deadline(node.engine)
+    return net.now_ns if node.arrived.first != NULL or next_ns < net.now_ns else next_ns
+
+
 cdef void host_turn(net_t *net, node_t *node) noexcept nogil:
     """One turn of its stack. What it leaves for the next one is done at this instant, too, but not for ever."""
     cdef uint64_t next_ns
@@ -33,15 +39,12 @@ cdef void host_turn(net_t *net, node_t *node) noexcept nogil:
         return
     engine_poll(node.engine, net.now_ns)
     net.turns += 1
-    next_ns = engine_next_deadline(node.engine)
-    if node.arrived.first != NULL:
-        next_ns = net.now_ns
-    if next_ns <= net.now_ns:
+    next_ns = turn_ns(net, node)
+    if next_ns == net.now_ns:
         if node.again_ns != net.now_ns:
             node.again_ns = net.now_ns
             node.again = 0
         node.again += 1
-        next_ns = net.now_ns
         if node.again > TURNS_AT_ONCE:
             net.stuck = True
             next_ns = net.now_ns + TICK_NS
@@ -92,4 +95,4 @@ cdef void net_wake(net_t *net) noexcept nogil:
     cdef uint32_t i
     for i in range(net.node_count):
         if net.nodes[i].is_host and net.nodes[i].engine != NULL:
-            clock_set(&net.clock, net.nodes[i].source, net.now_ns)
+            clock_set(&net.clock, net.nodes[i].source, turn_ns(net, net.nodes[i]))

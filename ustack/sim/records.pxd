@@ -200,7 +200,6 @@ ctypedef struct flow_t:
     uint64_t ended_ns                       # when the sender's connection was gone; 0: it is not
     uint8_t state                           # flow_state_t
     uint8_t reason                          # close_reason_t of the sender's end
-    int status                              # call_status_t of a connect that failed
     # As a bystander at the sender's interface sees it.
     uint32_t max_seq                        # right end of what has been sent
     bint seen

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """A network in virtual time: when frames arrive, what queues and wires do to them, what flows say."""
 
+import errno
 import gc
 import io
 import threading
@@ -8,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.children import in_a_child
 from ustack import OwnershipError
 from ustack.buf.lent import alive as lent_alive
 from ustack.sim.network import START_NS, Flow, Hop, Network
@@ -233,6 +235,24 @@ def test_the_same_seed_gives_the_same_frames_at_the_same_times() -> None:
     assert first == recorded(7)
     assert first != recorded(8)
     assert len(first) > 300_000
+
+
+def test_it_does_not_matter_in_how_many_pieces_time_passes() -> None:
+    def told(pieces: int) -> tuple[Any, ...]:
+        stream = io.BytesIO()
+        network, there, _ = pair(rate_bps=10 * MBIT, delay_ns=10 * MILLISECOND, loss=0.01)
+        with network:
+            there.record(stream)
+            flow = network.flow("f", source="a", sink="b")
+            network.flow("g", source="b", sink="a", pattern="chunks", chunk_bytes=500, every_ns=7 * MILLISECOND)
+            for _ in range(pieces):
+                network.run(SECOND // pieces)
+            events, report = network.events, flow.report()
+        return events, report, stream.getvalue()
+
+    whole = told(1)
+    assert whole[0] > 1_000
+    assert told(7 * 125) == told(5**8) == whole
 
 
 def test_recording_changes_nothing_and_its_checksums_are_right() -> None:
@@ -497,6 +517,18 @@ def test_programs_use_the_stacks_of_hosts_between_two_runs() -> None:
         assert server.receive(timeout=0) == b"hello"
 
 
+def test_what_a_program_calls_happens_when_the_run_before_it_has_ended() -> None:
+    network, _, _ = pair(delay_ns=MILLISECOND)
+    with network:
+        network.run(5 * SECOND)
+        listener = network.stack("b").listen(80)
+        client = network.stack("a").connect(network.address("b"), 80, wait=False)
+        network.run(10 * MILLISECOND)
+        (row,) = (each for each in network.stack("a").connections() if each["local"] == client.getsockname())
+        assert row["age_ns"] <= 10 * MILLISECOND
+        assert listener.accept(timeout=0).getpeername() == client.getsockname()
+
+
 class Counting(CongestionControl):
     """NewReno's growth, and a count of its events."""
 
@@ -526,6 +558,55 @@ def test_a_stack_that_was_closed_takes_no_more_turns() -> None:
         network.run(SECOND)
         assert flow.ended
         assert flow.report()["reason"] == "reset"
+
+
+def test_a_flow_of_a_stack_that_was_closed_says_so() -> None:
+    network, _, _ = pair(rate_bps=10 * MBIT, delay_ns=MILLISECOND)
+    with network:
+        begun = network.flow("begun", source="a", sink="b", size=10**9)
+        later = network.flow("later", source="a", sink="b", start_ns=2 * SECOND, size=1)
+        network.run(SECOND)
+        network.stack("a").close()
+        assert network.run(FOREVER, until_ended=True) == SECOND
+        assert [flow.report()["reason"] for flow in (begun, later)] == ["aborted", "aborted"]
+        assert [flow.report()["end_ns"] for flow in (begun, later)] == [SECOND, 2 * SECOND]
+
+
+def test_a_flow_that_nobody_answered_says_why() -> None:
+    network, _, _ = pair(delay_ns=MILLISECOND, cut=1)
+    with network:
+        assert download(network)["reason"] == "timeout"
+
+
+def test_a_flow_for_which_its_stack_has_no_room_says_so() -> None:
+    network = Network(1)
+    network.host("a", max_connections=1)
+    network.host("b")
+    network.connect("a", "b", delay_ns=MILLISECOND)
+    with network:
+        flows = [network.flow(name, source="a", sink="b", size=1) for name in "fg"]
+        network.run(SECOND)
+        assert [flow.report()["reason"] for flow in flows] == ["normal", "no_memory"]
+
+
+def test_a_network_runs_in_its_own_process_alone() -> None:
+    network, _, _ = pair(rate_bps=10 * MBIT, delay_ns=MILLISECOND)
+    with network:
+        flow = network.flow("f", source="a", sink="b", size=10**6)
+        network.run(SECOND // 2)
+        before = flow.report()
+        assert in_a_child(lambda: network.run(SECOND)) == errno.EBADF
+        assert in_a_child(flow.report) == before
+
+        def use_one_of_its_own() -> int:
+            network.close()
+            with pair(delay_ns=MILLISECOND)[0] as own:
+                received: int = download(own)["received_bytes"]
+            return received
+
+        assert in_a_child(use_one_of_its_own) == 1_000_000
+        network.run(SECOND)
+        assert flow.report()["received_bytes"] == 10**6
 
 
 def test_another_thread_is_refused() -> None:
@@ -665,6 +746,15 @@ def test_bad_rate_traces_are_refused(steps: Any) -> None:
     network, there, _ = pair()
     with network, pytest.raises(ValueError, match="rates"):
         there.rates(steps)
+
+
+def test_a_rate_trace_that_is_mere_work_is_refused() -> None:
+    network, there, _ = pair()
+    with network:
+        with pytest.raises(ValueError, match="rates: 2 steps in 19999 ns are too many"):
+            there.rates([(0, MBIT), (1, 2 * MBIT)], repeat_ns=19_999)
+        there.rates([(0, MBIT), (1, 2 * MBIT)], repeat_ns=20_000)
+        there.rates([(at, at + 1) for at in range(1000)])  # once
 
 
 def test_a_closed_network_refuses_everything() -> None:
