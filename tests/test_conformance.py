@@ -73,8 +73,8 @@ def test_only_what_is_said_here_departs_from_a_must() -> None:
 
 
 DEPARTURES = {
-    # The urgent mechanism, source routes, advice to the IP layer at R1.
-    *(f"rfc9293 MUST-{number}" for number in (20, 30, 32, 33, 51, 52, 53)),
+    # Source routes, advice to the IP layer at R1.
+    *(f"rfc9293 MUST-{number}" for number in (20, 51, 52, 53)),
     # Replaced by RFC 6928 and RFC 9937.
     *(f"rfc5681 {row}" for row in ("3.1-2", "3.1-3", "3.1-4", "3.1-5", "3.1-7", "3.2-10", "4.3-5")),
     # An RTO of 200 ms.

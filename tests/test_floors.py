@@ -66,6 +66,7 @@ TCP_FLOORS = {
     "recovery": 2,
     "emit": 2,
     "throttle": 2,
+    "urgent": 2,
     "ending": 3,
     "status": 3,
     "tracing": 3,

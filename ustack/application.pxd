@@ -90,6 +90,9 @@ cdef enum conn_option_t:
     OPTION_MSS                  # most bytes in a segment, of ours and of the peer's (TCP_MAXSEG). Before the SYN
     OPTION_DEFER_ACCEPT_S       # of a listener: a connection is there with its first data (TCP_DEFER_ACCEPT)
     OPTION_MAY_FRAGMENT         # 1: DF is clear (IP_MTU_DISCOVER: IP_PMTUDISC_DONT)
+    # 1: all that is queued now is urgent (MSG_OOB; RFC 9293 section 3.8.5). Asked for: 1 until the peer has it
+    OPTION_URGENT
+    OPTION_URGENT_UNREAD        # read alone: bytes up to the peer's urgent pointer that are not consumed, come or not
 
 # Who talks to whom. Ports in host order.
 ctypedef struct endpoints_t:
@@ -166,6 +169,10 @@ ctypedef struct application_t:
     # a reference of its own, until it has. NULL for who reads no files.
     void (*on_file_read)(application_t *app, const transport_t *transport, uint32_t token, int fd, lent_t *into,
                          int64_t taken) noexcept nogil
+    # The peer has urgent data and had none before, or has more of it now (MUST-32); before the on_data for what has
+    # brought the news. The bytes are among the others: OPTION_URGENT_UNREAD says how many are still to be read, inside
+    # on_data those that it was handed included. NULL for who does not want to know.
+    void (*on_urgent)(application_t *app, const transport_t *transport, conn_t *conn) noexcept nogil
 
 ctypedef void (*visit_t)(application_t *app, const transport_t *transport, conn_t *conn) noexcept nogil
 
@@ -306,6 +313,8 @@ cdef class Transport:
     cdef object control_name(self, int number)
     # A Trace of one of its connections, with room for so many records. Raises StackError: it has none, or no room.
     cdef object trace_of(self, conn_t *conn, uint32_t capacity)
+    # call(argument), with the gate open, as soon as this turn is over. In a hand-over.
+    cdef void call_later(self, object call, object argument) noexcept
     # Names of the downcalls that its table leaves empty.
     cdef list missing_downcalls(self)
     # For `register`: raises ValueError for an application that cannot be registered.

@@ -82,6 +82,9 @@ cdef class Transport:
     cdef object control_name(self, int number):
         return None
 
+    cdef void call_later(self, object call, object argument) noexcept:
+        pass
+
     cdef list missing_downcalls(self):
         cdef const void **entries = <const void **>self.table
         cdef size_t number
@@ -115,7 +118,7 @@ cdef class Application:
     """Base class of applications: a table of nogil upcalls (application_t) and its owner.
 
     A subclass in Cython fills `self.c` in __cinit__, whole but for what may be NULL (the burst hooks, on_hand_over,
-    on_file_read). One Application serves one transport at a time.
+    on_file_read, on_urgent). One Application serves one transport at a time.
     """
 
     def __cinit__(self, *args: object, **kwargs: object) -> None:

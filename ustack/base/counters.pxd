@@ -101,6 +101,7 @@ cpdef enum counter_t:
     ACCECN_STOPPED              # their data asks for no marks any more, or reports are not believed: the path lies
     ACCECN_OPTIONS_IGNORED_IN   # AccECN options that were zeroed, or whose counters went back
     ACCECN_OPTIONS_ENDED        # connections that send no AccECN options any more: none of them gets through
+    URGENT_NO_RECORD            # an urgent pointer that nobody was told of: no record for it (config.extra_records)
     ACCECN_NO_RECORD            # agreed on, but no record for it: neither marks nor reports (config.extra_records)
     ACCECN_MIXED_RESETS         # handshakes that offered both RFC 3168 and RFC 9768
     SYN_FIN_IN                  # a SYN with a FIN opened a connection; the FIN has to come again

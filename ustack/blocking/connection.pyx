@@ -16,7 +16,8 @@ from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 
 from ustack.application cimport (
-    CALL_OK, CLOSE_NORMAL, CONN_ABORTED, CONN_EOF, OPTION_LOW_WATER, OPTION_MORE, Transport, conn_t, transport_t)
+    CALL_OK, CLOSE_NORMAL, CONN_ABORTED, CONN_EOF, OPTION_LOW_WATER, OPTION_MORE, OPTION_URGENT, Transport, conn_t,
+    transport_t)
 from ustack.base.arguments cimport timeout_ns, whole
 from ustack.blocking.endpoint cimport Endpoint, error_of_status
 from ustack.buf.lent cimport lent_from_object, lent_release_pending, lent_t, lent_unref
@@ -43,7 +44,7 @@ cdef enum:
     MSG_NOSIGNAL = 0x4000
     MSG_MORE = 0x8000
     RECEIVE_FLAGS = MSG_PEEK | MSG_DONTWAIT | MSG_WAITALL | MSG_NOSIGNAL
-    SEND_FLAGS = MSG_DONTWAIT | MSG_NOSIGNAL | MSG_MORE
+    SEND_FLAGS = MSG_OOB | MSG_DONTWAIT | MSG_NOSIGNAL | MSG_MORE
 
 
 cdef class Connection(Endpoint):
@@ -96,40 +97,51 @@ cdef class Connection(Endpoint):
         raise self.failure()
 
     cdef bytes take_some(self, size_t wanted):
-        """Up to so many bytes of what is there, the peeked ones first. Inside the gate."""
+        """Up to so many bytes of what is there, the peeked ones first; not beyond the urgent ones. Inside the gate."""
         cdef size_t length
         cdef bytes out
+        wanted = self.up_to_mark(wanted)
         if self.rest or self.conn == NULL:
             out, self.rest = self.rest[:wanted], self.rest[wanted:]
+            self.rest_urgent -= min(self.rest_urgent, <size_t>len(out))
             return out
         length = self.transport.receivable(self.transport, self.conn)
         self.stack.now()
         return take_bytes(self.transport, self.conn, length if length < wanted else wanted)
 
+    cdef size_t up_to_mark(self, size_t wanted) noexcept:
+        """RFC 9293 section 3.9.1.3: what follows urgent data comes in no buffer with it."""
+        cdef size_t urgent = self.urgent_now()
+        return urgent if urgent and urgent < wanted else wanted
+
     cdef bytes look_at(self, size_t wanted):
         """The same without consuming them for the program: they wait in self.rest."""
-        cdef size_t length
+        cdef size_t length, urgent = self.urgent_now()
+        wanted = self.up_to_mark(wanted)
         if self.conn != NULL and <size_t>len(self.rest) < wanted:
             length = min(<size_t>self.transport.receivable(self.transport, self.conn), wanted - <size_t>len(self.rest))
             self.stack.now()
             self.rest += take_bytes(self.transport, self.conn, length)
+            self.rest_urgent = min(urgent, <size_t>len(self.rest))
         return self.rest[:wanted]
 
     cdef bytes receive_some(self, str call, size_t wanted, object timeout, int flags):
         cdef Transport stack = self.enter(call)
         cdef list parts = []
         cdef bytes out
+        cdef size_t urgent
         if flags & MSG_DONTWAIT:
             timeout = 0
         try:
             while True:
                 if not self.wait_readable(timeout):
                     return b"".join(parts)
+                urgent = self.urgent_now()
                 out = self.look_at(wanted) if flags & MSG_PEEK else self.take_some(wanted)
                 stack.push()                # the window may be worth an announcement
                 parts.append(out)
                 wanted -= <size_t>len(out)
-                if wanted == 0 or not flags & MSG_WAITALL or flags & MSG_PEEK:
+                if wanted == 0 or not flags & MSG_WAITALL or flags & MSG_PEEK or urgent == <size_t>len(out):
                     return b"".join(parts)
         except (BlockingIOError, TimeoutError):
             if not parts:
@@ -142,7 +154,8 @@ cdef class Connection(Endpoint):
         """Up to `max_bytes` bytes, at least one; b"" when the peer has closed its side.
 
         timeout: seconds; None: that of settimeout(), for ever at first; 0: BlockingIOError if there is nothing now.
-        Raises the connection's end (ConnectionReset, ConnectionTimeout, ...) unless it was a normal one.
+        What is urgent and what follows it are never in one piece (urgent_bytes). Raises the connection's end
+        (ConnectionReset, ConnectionTimeout, ...) unless it was a normal one.
         """
         return self.receive_some("receive()", whole("max_bytes", max_bytes, 1, PY_SSIZE_T_MAX), timeout, 0)
 
@@ -150,7 +163,7 @@ cdef class Connection(Endpoint):
         """receive() as a socket has it: at most bufsize bytes, b"" at the end.
 
         flags: MSG_PEEK (what is read stays to be read; the peer's window opens by it all the same), MSG_DONTWAIT,
-        MSG_WAITALL (all of bufsize, unless the end, an error or the timeout comes first).
+        MSG_WAITALL (all of bufsize, unless the end, an error, the timeout or the end of urgent data comes first).
         """
         known_flags("recv()", flags, RECEIVE_FLAGS)
         cdef size_t wanted = whole("bufsize", bufsize, 0, PY_SSIZE_T_MAX)
@@ -184,7 +197,7 @@ cdef class Connection(Endpoint):
                     memcpy(view.buf, PyBytes_AS_STRING(some), <size_t>len(some))
                     return len(some)
                 stack.now()
-                length = self.transport.receive(self.transport, self.conn, <uint8_t *>view.buf, room)
+                length = self.transport.receive(self.transport, self.conn, <uint8_t *>view.buf, self.up_to_mark(room))
                 stack.push()
                 return length
             finally:
@@ -200,7 +213,8 @@ cdef class Connection(Endpoint):
         Returns its length when all of it is queued, which waits for room if the queue is full; with a manual clock, or
         timeout 0, what was accepted at once. timeout: seconds; None: that of settimeout(). After a TimeoutError a part
         may have been queued. flags: MSG_MORE (more follows: what is no whole segment waits for it, 200 ms at most),
-        MSG_DONTWAIT, MSG_NOSIGNAL (as ever). Raises the connection's end, or BrokenPipeError after shutdown() or
+        MSG_OOB (all of it is urgent, and so is what was queued before and waits: the peer is told at once where that
+        ends), MSG_DONTWAIT, MSG_NOSIGNAL (as ever). Raises the connection's end, or BrokenPipeError after shutdown() or
         close().
         """
         cdef lent_t *lent
@@ -231,6 +245,8 @@ cdef class Connection(Endpoint):
                 if accepted < 0:
                     raise error_of_status(<int>accepted, f"send() to {self.where()}")
                 sent += <uint64_t>accepted
+                if flags & MSG_OOB and accepted:
+                    self.say_urgent()
                 stack.push()
                 if sent == total or stack.manual_clock or (timeout is not None and timeout == 0):
                     return sent
@@ -247,6 +263,13 @@ cdef class Connection(Endpoint):
         if status != CALL_OK:
             raise error_of_status(status, f"send() to {self.where()}: MSG_MORE")
         self.more = more
+        return 0
+
+    cdef int say_urgent(self) except -1:
+        """Of what is queued, before it is pushed."""
+        cdef int status = self.transport.set_option(self.transport, self.conn, OPTION_URGENT, 1)
+        if status != CALL_OK:
+            raise error_of_status(status, f"send() to {self.where()}: MSG_OOB: it is queued, but not as urgent")
         return 0
 
     def sendall(self, data: object, flags: int = 0) -> None:
@@ -270,6 +293,24 @@ cdef class Connection(Endpoint):
         # Half of the queue, so that a long path never runs dry while Python wakes; or the mark, if that is more.
         return room > queued or (
             room > 0 and queued <= self.transport.option(self.transport, self.conn, OPTION_LOW_WATER))
+
+    # ------------------------------------------------------------ urgent data
+
+    @property
+    def on_urgent(self) -> object:
+        """Called with the connection when the peer has urgent data and had none, or has more of it (MUST-32; a socket's
+        SIGURG); None, at first: nobody wants to know.
+
+        It is called in the thread that drives the stack, between two turns or at the end of the call that made one, and
+        may use the stack: urgent_bytes says how much there is to be read. What it raises goes to sys.unraisablehook.
+        """
+        return self.urgent_handler
+
+    @on_urgent.setter
+    def on_urgent(self, handler: object):
+        if handler is not None and not callable(handler):
+            raise TypeError(f"on_urgent is a callable or None, not {type(handler).__name__}")
+        self.urgent_handler = handler
 
     # ------------------------------------------------------------ the end
 
@@ -412,14 +453,14 @@ cdef bytes take_bytes(const transport_t *transport, conn_t *conn, size_t length)
 
 
 cdef int known_flags(str call, object flags, int known) except -1:
-    if flags & MSG_OOB:
-        raise StackError("flags", f"{call}: MSG_OOB: urgent data has no channel of its own here; what peers send so is "
-                         "received in line", errno.EOPNOTSUPP)
+    if flags & MSG_OOB & ~known:
+        raise StackError("flags", f"{call}: MSG_OOB: urgent data is received in line, as by a socket with "
+                         "SO_OOBINLINE; urgent_bytes says how much", errno.EINVAL)
     if flags & ~known:
         raise StackError("flags", f"{call}: flags {flags!r}: there are none but {flag_names(known)}", errno.EOPNOTSUPP)
     return 0
 
 
 cdef str flag_names(int known):
-    return ", ".join([name for name in ("MSG_PEEK", "MSG_DONTWAIT", "MSG_WAITALL", "MSG_NOSIGNAL", "MSG_MORE")
-                      if getattr(socket, name) & known])
+    cdef tuple names = ("MSG_PEEK", "MSG_DONTWAIT", "MSG_WAITALL", "MSG_NOSIGNAL", "MSG_MORE", "MSG_OOB")
+    return ", ".join([name for name in names if getattr(socket, name) & known])

@@ -24,6 +24,7 @@ cdef class Endpoint:
     cdef bint closed                        # close() was called: nobody is to be warned of a dropped connection
     cdef close_reason_t end                 # why it ended, valid without a conn
     cdef object rest                        # received before the end and not yet read
+    cdef size_t rest_urgent                 # so many of its first bytes are urgent
     cdef endpoints_t key
     cdef object linger                      # SO_LINGER: seconds that close() waits; None: none
     # event.object points here from now on. `closing` keeps it from finish() or give_up() until its end was told.
@@ -41,6 +42,7 @@ cdef class Endpoint:
     cdef uint32_t option_now(self, str call, int option) except? 0xFFFFFFFF
     cdef int set_number(self, str call, str name, object value) except -1
     cdef object counted(self, str call, int which)
+    cdef size_t urgent_now(self) noexcept
     cdef int set_now(self, str call, int option, uint32_t value) except -1
 
 # The exception for a negative call_status_t. what: the call and its address.

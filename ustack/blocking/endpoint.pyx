@@ -11,7 +11,8 @@ from libc.stdint cimport uint32_t
 from ustack.application cimport (
     CALL_BAD_ADDRESS, CALL_IN_USE, CALL_NO_MEMORY, CALL_NO_PORT, CALL_NO_ROUTE, CALL_OK, CALL_STATE, CALL_UNSUPPORTED,
     CLOSE_ABORTED, CLOSE_NORMAL, CLOSE_NO_MEMORY, OPTION_CC, OPTION_KEEPALIVE, OPTION_LOW_WATER, OPTION_NODELAY,
-    OPTION_MAY_FRAGMENT, OPTION_MSS, OPTION_TOS, OPTION_TTL, OPTION_UNSENT_LOW_WATER, OPTION_USER_TIMEOUT_MS)
+    OPTION_MAY_FRAGMENT, OPTION_MSS, OPTION_TOS, OPTION_TTL, OPTION_UNSENT_LOW_WATER, OPTION_URGENT_UNREAD,
+    OPTION_USER_TIMEOUT_MS)
 from ustack.base.address cimport ip_addr_text
 from ustack.base.arguments cimport whole
 from ustack.base.bytestring cimport bytes_from
@@ -69,6 +70,7 @@ cdef class Endpoint:
         self.end = CLOSE_NO_MEMORY          # unless the rest is kept
         if event.reason != CLOSE_NORMAL:
             self.rest = b""                 # what was peeked goes with the rest (RFC 9293: a RST flushes all queues)
+            self.rest_urgent = 0
         self.keep_rest(event)
         if self.backlog is not None:
             self.backlog.lost += 1
@@ -78,6 +80,8 @@ cdef class Endpoint:
         self.still_closing.discard(self)
 
     cdef void keep_rest(self, event_t *event) noexcept:
+        if event.rest_urgent:
+            self.rest_urgent = <size_t>len(self.rest) + event.rest_urgent
         if event.rest != NULL:
             self.rest = self.rest + bytes_from(event.rest, event.rest_bytes) if self.rest else bytes_from(
                 event.rest, event.rest_bytes)
@@ -398,6 +402,19 @@ cdef class Endpoint:
         """Received and not read (SIOCINQ); after the end what is left to read."""
         return len(self.rest) if self.conn == NULL else len(self.rest) + self.counted("receivable_bytes", 2)
 
+    @property
+    def urgent_bytes(self) -> int:
+        """How much is still to be read of what the peer has called urgent, come or not (MUST-33); 0: nothing. A read
+        ends where it does, so that SIOCATMARK is this having become 0."""
+        return self.urgent_now() if self.conn == NULL else self.counted("urgent_bytes", 3)
+
+    cdef size_t urgent_now(self) noexcept:
+        """What was peeked and is not read lies before all of it. Inside the gate."""
+        cdef size_t unread = 0
+        if self.conn != NULL:
+            unread = self.transport.option(self.transport, self.conn, OPTION_URGENT_UNREAD)
+        return unread + <size_t>len(self.rest) if unread else self.rest_urgent
+
     cdef object counted(self, str call, int which):
         cdef Transport stack = self.enter(call)
         try:
@@ -406,6 +423,8 @@ cdef class Endpoint:
                 return self.transport.send_queued(self.transport, self.conn)
             if which == 1:
                 return self.transport.info(self.transport, self.conn)["snd_unsent_bytes"]
+            if which == 3:
+                return self.urgent_now()
             return self.transport.receivable(self.transport, self.conn)
         finally:
             stack.leave()

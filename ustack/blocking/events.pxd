@@ -10,9 +10,9 @@
 #
 # The ring is a list through the records of connections (event_t): each is in it once, whatever its peer does, with one
 # bit for each kind of event. So its memory is one record per connection, and a connection's events are told in the
-# order in which they can have happened: accepted, data, writable, end of stream, timeout, closed. Connections come in
-# the order of their first event. A record belongs to one connection: it outlives the conn_t, and is never given to the
-# next one that uses that memory.
+# order in which they can have happened: accepted, urgent, data, writable, end of stream, timeout, closed. Connections
+# come in the order of their first event. A record belongs to one connection: it outlives the conn_t, and is never given
+# to the next one that uses that memory.
 #
 # Received bytes are not copied: they stay in the transport's receive queue (on_data uses none), for whoever is told to
 # look at them there. What a connection that has ended as it should still held is moved to its record.
@@ -30,6 +30,7 @@ cdef enum event_kind_t:
     EVENT_EOF = 8
     EVENT_TIMEOUT = 16          # after transport.set_timeout
     EVENT_CLOSED = 32           # the last one. Always told
+    EVENT_URGENT = 64           # on_urgent: comes before the data
 
 # Named by their addresses, not by indices of a table as base/ilist's: a Connection may hold one longer than anything
 # that such a table could belong to.
@@ -48,6 +49,7 @@ ctypedef struct event_t:
     close_reason_t reason       # of EVENT_CLOSED. CLOSE_NO_MEMORY as well when there was none for `rest`
     uint8_t *rest               # with CLOSE_NORMAL: received and not consumed, NULL if there is nothing
     size_t rest_bytes
+    uint32_t rest_urgent        # ... of them, up to the peer's urgent pointer
     void *object                # the subclass's, NULL at first
     void *listener              # the subclass's answer to whose the connection is (admit)
 

@@ -5,8 +5,8 @@ from libc.stdint cimport UINT32_MAX, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 
 from ustack.application cimport (
-    ACCEPT_NO_MEMORY, ACCEPT_REFUSED, ACCEPT_TAKEN, ACCEPT_WAITING, CLOSE_NORMAL, CLOSE_NO_MEMORY, Application,
-    application_t, close_reason_t, conn_t, transport_t, turn_charge)
+    ACCEPT_NO_MEMORY, ACCEPT_REFUSED, ACCEPT_TAKEN, ACCEPT_WAITING, CLOSE_NORMAL, CLOSE_NO_MEMORY, OPTION_URGENT_UNREAD,
+    Application, application_t, close_reason_t, conn_t, transport_t, turn_charge)
 
 cdef extern from "Python.h":
     int PyGILState_Check() nogil
@@ -135,6 +135,10 @@ cdef size_t event_on_data(application_t *app, const transport_t *transport, conn
     return 0                                # stays in the receive queue until somebody asks
 
 
+cdef void event_on_urgent(application_t *app, const transport_t *transport, conn_t *conn) noexcept nogil:
+    note(transport, app, <event_t *>conn.user_data, EVENT_URGENT)
+
+
 cdef void event_on_writable(application_t *app, const transport_t *transport, conn_t *conn) noexcept nogil:
     note(transport, app, <event_t *>conn.user_data, EVENT_WRITABLE)
 
@@ -171,6 +175,7 @@ cdef bint keep_rest(const transport_t *transport, conn_t *conn, event_t *event) 
     event.rest = <uint8_t *>malloc(length)
     if event.rest == NULL:
         return False
+    event.rest_urgent = transport.option(transport, conn, OPTION_URGENT_UNREAD)
     event.rest_bytes = transport.receive(transport, conn, event.rest, length)
     return True
 
@@ -238,6 +243,7 @@ cdef class EventApplication(Application):
         self.c.on_timeout = event_on_timeout
         self.c.on_closed = event_on_closed
         self.c.on_hand_over = event_on_hand_over
+        self.c.on_urgent = event_on_urgent
         self.c.gather = True
 
     def __dealloc__(self) -> None:

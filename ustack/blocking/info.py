@@ -100,6 +100,8 @@ class ConnectionInfo:
     """Ours: queued and not acknowledged, sent or not (SIOCOUTQ)."""
     receivable_bytes: int
     """Ours: received and not read (SIOCINQ)."""
+    urgent_bytes: int
+    """Ours: not read of what the peer has called urgent, come or not (SIOCATMARK asks whether it is 0)."""
     age_ns: int
     """Ours: since the record was made, with its SYN or at the end of a handshake; to 34 ms."""
     cc: str

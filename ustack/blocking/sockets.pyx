@@ -14,7 +14,7 @@ from ustack.application cimport (
 from ustack.base.types cimport ip_addr_t
 from ustack.blocking.backlog cimport Backlog, listening_find, listening_t
 from ustack.blocking.connection cimport Connection
-from ustack.blocking.events cimport EVENT_ACCEPTED, EVENT_CLOSED, EventApplication, event_t, events_t
+from ustack.blocking.events cimport EVENT_ACCEPTED, EVENT_CLOSED, EVENT_URGENT, EventApplication, event_t, events_t
 
 
 cdef class SocketApplication(EventApplication):
@@ -24,7 +24,8 @@ cdef class SocketApplication(EventApplication):
         self.stack = stack
         self.backlogs = set()
         self.closing = set()
-        self.events.wanted = EVENT_ACCEPTED | EVENT_CLOSED      # blocking calls look at the rest themselves
+        # Blocking calls look at the rest themselves.
+        self.events.wanted = EVENT_ACCEPTED | EVENT_URGENT | EVENT_CLOSED
         self.events.admit = socket_admit
         self.events.listeners = &self.listening
 
@@ -51,6 +52,10 @@ cdef class SocketApplication(EventApplication):
                     let_wait(self, event, &kept)
                     if not kept:
                         refuse(transport, event)
+        if kinds & EVENT_URGENT and event.object != NULL:
+            connection = <Connection>event.object
+            if connection.urgent_handler is not None:
+                self.stack.call_later(connection.urgent_handler, connection)
         if kinds & EVENT_CLOSED and event.object != NULL:
             connection = <Connection>event.object
             connection.unbind(event)

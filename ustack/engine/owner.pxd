@@ -22,6 +22,7 @@ cdef class Engine(Transport):
     cdef LinkUse link_use                              # nobody else drives the link until close()
     cdef bint stop_requested
     cdef Waker waker                                   # what ends run()'s sleep besides frames and deadlines
+    cdef list calls_due                                # (call, argument) of call_later
     cdef bint come_up                                  # read once a turn: stop(), or something waits for the GIL
     cdef list applications                             # keeps the Application objects alive
     cdef dict closing_balance                          # leaks() after close()
@@ -33,6 +34,7 @@ cdef class Engine(Transport):
     # After each call into the engine: what it noted for applications that need Python and has not handed over.
     cdef void hand_over(self) noexcept
     cdef int serve_waker(self) except -1
+    cdef void make_calls(self) noexcept
     # What is deferred from now on ends the sleep after the next turn. Before each one: what callbacks have called may
     # have slept as well.
     cdef void may_sleep(self) noexcept

@@ -69,6 +69,7 @@ cdef class Engine(Transport):
         memset(&self.c, 0, sizeof(engine_t))
         self.alive = False
         self.applications = []
+        self.calls_due = []
         self.waker = Waker()
 
     def __init__(self, Link link not None, str address not None, str gateway, object seed, object now_ns,
@@ -147,6 +148,8 @@ cdef class Engine(Transport):
 
     cdef int leave(self) except -1:
         self.gate.leave()
+        if self.calls_due:
+            self.make_calls()
         return self.raise_parked()
 
     cdef int raise_parked(self) except -1:
@@ -297,7 +300,7 @@ cdef class Engine(Transport):
                 lent_watch(NULL)
                 self.hand_over()
                 self.between_turns()
-                if self.waker.due():
+                if self.calls_due or self.waker.due():
                     self.serve_waker()
                 self.raise_link_error()
         finally:
@@ -317,10 +320,21 @@ cdef class Engine(Transport):
         cdef str call = self.gate.call
         self.gate.leave()
         try:
+            self.make_calls()
             self.waker.serve()
         finally:
             self.gate.enter(call)
         return 0
+
+    cdef void call_later(self, object call, object argument) noexcept:
+        self.calls_due.append((call, argument))
+        self.come_up = True
+
+    cdef void make_calls(self) noexcept:
+        cdef list calls = self.calls_due
+        self.calls_due = []                 # what they cause has its turn later
+        for call, argument in calls:
+            call_with(call, argument)
 
     def stop(self) -> None:
         """Make run() return after its current turn. May be called from a signal handler, a callback or any thread."""
@@ -404,10 +418,10 @@ cdef class Engine(Transport):
         if limit_ns < UINT64_MAX - now_ns:
             until_ns = now_ns + limit_ns
         try:
-            while not condition():
+            while self.calls_due or not condition():            # the calls first: they may do what we wait for
                 self.link.c.wake_fd = self.waker.fd()
                 self.between_turns()
-                if self.waker.due():
+                if self.calls_due or self.waker.due():
                     self.serve_waker()
                     if condition():                             # they may have done what we wait for
                         return
@@ -427,3 +441,8 @@ cdef class Engine(Transport):
         finally:
             self.link.c.wake_fd = wake_fd
             self.gate.wake = NULL
+
+
+cdef void call_with(object call, object argument) noexcept:
+    """What it raises goes to sys.unraisablehook: nobody is there to get it."""
+    call(argument)

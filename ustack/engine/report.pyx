@@ -17,7 +17,7 @@ cdef dict balance_of(engine_t *engine):
     return {
         "tcbs": tcp.tcbs.in_use, "syns": tcp.syns.in_use, "time_waits": tcp.time_waits.in_use,
         "send_pieces": tcp.send_pieces.in_use, "extras": tcp.extras.in_use, "accecns": tcp.accecns.in_use,
-        "sockopts": tcp.sockopts.in_use, "histories": tcp.histories.in_use,
+        "sockopts": tcp.sockopts.in_use, "histories": tcp.histories.in_use, "urgents": tcp.urgents.in_use,
         "flights": tcp.flights.in_use, "transmissions": tcp.transmissions.in_use,
         "cc_records": control_records_in_use(tcp),
         "rx_queues": tcp.rx.queues.in_use,

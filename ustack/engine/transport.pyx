@@ -5,7 +5,7 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from ustack.application cimport (
     CALL_OK, CONN_ABORTED, CONN_ACTIVE, CONN_EOF, OPTION_CC, OPTION_KEEPALIVE, OPTION_LOW_WATER,
-    OPTION_NODELAY, OPTION_TOS, OPTION_TTL, OPTION_UNSENT_LOW_WATER, application_t,
+    OPTION_NODELAY, OPTION_TOS, OPTION_TTL, OPTION_UNSENT_LOW_WATER, OPTION_URGENT, OPTION_URGENT_UNREAD, application_t,
     close_reason_t, conn_t, endpoints_t, transport_t, visit_t)
 from ustack.base.types cimport ip_addr_t
 from ustack.buf.lent cimport lent_t
@@ -20,8 +20,10 @@ from ustack.tcp.records.marks cimport tcb_low_water, tcb_unsent_low_water
 from ustack.tcp.records.state cimport SYN_RECEIVED
 from ustack.tcp.records.tcb cimport (
     TCB_ABORT, TCB_ACCEPTED, TCB_ACTIVE, TCB_FIN_RECEIVED, TCB_KEEPALIVE, TCB_NODELAY, tcb_t, tcp_t)
+from ustack.tcp.records.urgent cimport urgent_is_out, urgent_unread
 from ustack.tcp.recovery.control cimport control_number
 from ustack.tcp.status cimport connection_status
+from ustack.tcp.urgent cimport urgent_queued
 from ustack.wire.ipv4 cimport IPV4_ECN_MASK
 
 from ustack.tcp.records.state import state_name
@@ -105,6 +107,8 @@ cdef int set_option(const transport_t *transport, conn_t *conn, int option, uint
         return tcp_set_low_water(tcp_of(transport), tcb_of(conn), value)
     elif option == OPTION_UNSENT_LOW_WATER:
         return tcp_set_unsent_low_water(tcp_of(transport), tcb_of(conn), value)
+    elif option == OPTION_URGENT:
+        return urgent_queued(tcp_of(transport), tcb_of(conn)) if value else CALL_OK
     else:
         return tcp_option_set(tcp_of(transport), tcb_of(conn), option, value)
     return CALL_OK
@@ -126,6 +130,10 @@ cdef uint32_t get_option(const transport_t *transport, const conn_t *conn, int o
         return tcb_low_water(tcp_of(transport), tcb)
     if option == OPTION_UNSENT_LOW_WATER:
         return tcb_unsent_low_water(tcp_of(transport), tcb)
+    if option == OPTION_URGENT:
+        return urgent_is_out(tcp_of(transport), tcb)
+    if option == OPTION_URGENT_UNREAD:
+        return urgent_unread(tcp_of(transport), tcb)
     return tcp_option(tcp_of(transport), tcb, option)
 
 

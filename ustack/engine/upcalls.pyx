@@ -19,8 +19,9 @@ from ustack.tcp.records.marks cimport tcb_is_writable
 from ustack.tcp.records.state cimport CLOSE_NORMAL, CLOSE_NO_MEMORY, SYN_SENT, close_reason_t
 from ustack.tcp.records.tcb cimport (
     TCB_ABORT, TCB_ACCEPTED, TCB_ACTIVE, TCB_CLOSED_BY_APP, TCB_EV_ACCEPT, TCB_EV_DATA, TCB_EV_EOF, TCB_EV_TIMEOUT,
-    TCB_EV_WRITABLE, TCB_LISTED, TCB_PAUSED, TCB_WANT_WRITABLE, tcb_at, tcb_t, tcp_t)
+    TCB_EV_URGENT, TCB_EV_WRITABLE, TCB_LISTED, TCB_PAUSED, TCB_WANT_WRITABLE, tcb_at, tcb_t, tcp_t)
 from ustack.tcp.records.turn cimport TURN_UPCALL_UNITS, UNIT_BYTES_SHIFT, turn_t
+from ustack.tcp.records.urgent cimport URGENT_UNTOLD, urgent_of, urgent_t, urgent_unread
 from ustack.tcp.records.work cimport turn_charge, work_remove
 
 cdef enum:
@@ -125,13 +126,40 @@ cdef bint accept(engine_t *engine, tcb_t *conn) noexcept nogil:
     return True
 
 
+cdef bint greet(engine_t *engine, tcb_t *conn, uint32_t in_frame) noexcept nogil:
+    """What comes before data: on_accept, on_urgent. in_frame: bytes that on_data gets next, and RCV.NXT counts. False:
+    the application does not want the connection."""
+    if not conn.flags & TCB_ACCEPTED and not accept(engine, conn):
+        return False
+    conn.flags &= ~TCB_EV_URGENT
+    if conn.urgent:
+        if in_frame:
+            engine.tcp.offering = conn.index
+            engine.tcp.offered_bytes = in_frame
+        tell_urgent(engine, conn)
+        engine.tcp.offering = 0
+    return True
+
+
+cdef void tell_urgent(engine_t *engine, tcb_t *conn) noexcept nogil:
+    """Unless it has been read since the event, or nobody wants to know."""
+    cdef application_t *app = engine.applications[conn.app]
+    cdef urgent_t *own = urgent_of(&engine.tcp, conn)
+    if not own.flags & URGENT_UNTOLD:
+        return
+    own.flags &= ~URGENT_UNTOLD
+    if app.on_urgent != NULL and wants_upcalls(conn) and urgent_unread(&engine.tcp, conn):
+        upcall_begin(engine, conn)
+        app.on_urgent(app, &engine.transport, conn_of(conn))
+
+
 cdef void upcalls_deliver(engine_t *engine, const delivery_t *delivery) noexcept nogil:
     """What one segment has for the application, while its frame is still lent to us."""
     cdef tcb_t *conn = delivery.conn
     cdef application_t *app
     cdef size_t consumed
     cdef bint joined = False
-    if conn.flags & TCB_EV_ACCEPT and not accept(engine, conn):
+    if conn.flags & TCB_EV_ACCEPT and not greet(engine, conn, delivery.length):
         return
     if delivery.length > 0:
         consumed = 0
@@ -140,6 +168,7 @@ cdef void upcalls_deliver(engine_t *engine, const delivery_t *delivery) noexcept
             conn.flags &= ~TCB_EV_DATA
             app = upcall_begin(engine, conn)
             engine.tcp.offering = conn.index
+            engine.tcp.offered_bytes = delivery.length
             consumed = app.on_data(app, &engine.transport, conn_of(conn), delivery.data, delivery.length)
             engine.tcp.offering = 0
         if consumed < delivery.length:
@@ -183,6 +212,7 @@ cdef void offer_queue(engine_t *engine, tcb_t *conn) noexcept nogil:
         app = upcall_begin(engine, conn)
         turn_charge(&engine.tcp, length >> UNIT_BYTES_SHIFT)
         engine.tcp.offering = conn.index
+        engine.tcp.offered_bytes = 0        # they stay in the queue until they are consumed
         consumed = app.on_data(app, &engine.transport, conn_of(conn), data, length)
         engine.tcp.offering = 0
         reassembly_consume(&engine.tcp, conn, <uint32_t>consumed)
@@ -201,7 +231,7 @@ cdef void offer_queue(engine_t *engine, tcb_t *conn) noexcept nogil:
 cdef void upcalls_make(engine_t *engine, tcb_t *conn) noexcept nogil:
     """Every event on the connection but its end, in the order in which they can have happened."""
     cdef application_t *app
-    if conn.flags & TCB_EV_ACCEPT and not accept(engine, conn):
+    if conn.flags & TCB_EV_ACCEPT and not greet(engine, conn, 0):
         return
     if conn.flags & TCB_EV_DATA:
         offer_queue(engine, conn)

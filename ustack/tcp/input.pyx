@@ -8,7 +8,8 @@
 
 What has no tcb is in opening, SYN-SENT in arrival/active. The steps of section 3.10.7.4 are functions named after them:
 check_timestamps (RFC 7323 section 5.3), check_sequence, check_reset and check_syn (RFC 5961; arrival/doubt), check_ack
-and take_ack, accept_text and accept_fin (arrival/text). See input.pxd for what is left to whom.
+and take_ack, urgent_arrives (urgent), accept_text and accept_fin (arrival/text). See input.pxd for what is left to
+whom.
 """
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
@@ -42,12 +43,13 @@ from ustack.tcp.recovery.accecn cimport accecn_arrives, accecn_repeated, accecn_
 from ustack.tcp.recovery.ack cimport ack_input
 from ustack.tcp.recovery.ecn cimport ECN_NOTHING, ecn_arrives, ecn_heard_t, ecn_settle
 from ustack.tcp.throttle cimport repeated_syn_allowed
+from ustack.tcp.urgent cimport urgent_arrives
 from ustack.wire.checksum cimport checksum_add, checksum_fold, checksum_partial
 from ustack.wire.ipv4 cimport IPV4_ECN_CE, IPV4_ECN_ECT0, IPV4_ECN_MASK
 from ustack.wire.octets cimport htons
 from ustack.wire.seq cimport seq_ge, seq_gt, seq_le, seq_lt
 from ustack.wire.tcp cimport (
-    ACCURATE, ACK, CE, CWR, ECE, ECT0, ECT1, FIN, HAS_TIMESTAMPS, RST, SYN, segment_parse, segment_t)
+    ACCURATE, ACK, CE, CWR, ECE, ECT0, ECT1, FIN, HAS_TIMESTAMPS, RST, SYN, URG, segment_parse, segment_t)
 
 
 # ---------------------------------------------------------------- which record
@@ -171,7 +173,8 @@ cdef void synchronized_arrives(tcp_t *tcp, tcb_t *tcb, const segment_t *seg, del
     take_timestamp(tcb, seg)
     tcb_heard(tcp, tcb)
     tcb.keepalive_probes = 0
-    if not (take_ack(tcp, tcb, seg) if not seg.flags & (ECE | CWR | CE | ACCURATE) else take_signs(tcp, tcb, seg)):
+    if not (take_ack(tcp, tcb, seg) if not seg.flags & (ECE | CWR | CE | ACCURATE | URG)
+            else take_signs(tcp, tcb, seg)):
         return
     if seg.length >= tcb.smss:
         autotune_note(tcp, tcb, seg)
@@ -182,13 +185,19 @@ cdef void synchronized_arrives(tcp_t *tcp, tcb_t *tcb, const segment_t *seg, del
 
 
 cdef bint take_signs(tcp_t *tcp, tcb_t *tcb, const segment_t *seg) noexcept nogil:
-    """Fifth, of a segment that says something of congestion (RFC 3168, RFC 9768). What is outside of the window, or
-    acknowledges nothing of ours, is not heard (RFC 3168 section 6.1.5)."""
-    cdef ecn_heard_t heard = accecn_arrives(tcp, tcb, seg) if seg.flags & ACCURATE else ecn_arrives(tcp, tcb, seg)
+    """Fifth, of a segment that says something of congestion (RFC 3168, RFC 9768); sixth, of urgent data. What is
+    outside of the window, or acknowledges nothing of ours, is not heard (RFC 3168 section 6.1.5)."""
+    cdef ecn_heard_t heard = ECN_NOTHING
+    if seg.flags & ACCURATE:
+        heard = accecn_arrives(tcp, tcb, seg)
+    elif seg.flags & (ECE | CWR | CE):
+        heard = ecn_arrives(tcp, tcb, seg)
     if not take_ack(tcp, tcb, seg):
         return False
     if heard != ECN_NOTHING:
         ecn_settle(tcp, tcb, heard)
+    if seg.flags & URG:
+        urgent_arrives(tcp, tcb, seg)
     return True
 
 

@@ -28,6 +28,7 @@ from ustack.tcp.records.tcb cimport (
     OPT_TIMESTAMPS, OPT_WSCALE, TCB_ACTIVE, TCB_CLOSED_BY_APP, TCB_ECN, TCB_FIN_SENT, TCB_PERSIST, TCB_REORDERED,
     TCP_MAX_LISTENERS, autotune_t, deadline_t, extra_at, flow_key_t, listener_t, rx_queue_of, syn_at, syn_received_t,
     syn_retries, tcb_last_received_ms, time_wait_at, time_wait_t)
+from ustack.tcp.records.urgent cimport urgent_unread
 from ustack.tcp.recovery.control cimport control_name
 from ustack.tcp.recovery.path cimport path_mtu
 from ustack.tcp.recovery.rtt cimport rtt_min_us, rtt_rto_ns
@@ -187,7 +188,7 @@ cdef dict connection_status(const tcp_t *tcp, const tcb_t *tcb):
         "snd_queued_bytes": tcb.snd_end - tcb.snd_una if seq_diff(tcb.snd_end, tcb.snd_una) > 0 else 0,
         "snd_unsent_bytes": tcb_unsent(tcb), "unacked_bytes": tcb.snd_nxt - tcb.snd_una,
         "rcv_nxt": tcb.rcv_nxt, "rcv_wnd": tcb.rcv_adv - tcb.rcv_nxt, "rcv_limit_bytes": rcv_limit(tcp, tcb),
-        "rcv_queued_bytes": rx.queued_bytes if rx != NULL else 0,
+        "rcv_queued_bytes": rx.queued_bytes if rx != NULL else 0, "urgent_bytes": urgent_unread(tcp, tcb),
         "rcv_rtt_us": own.rtt_us if own != NULL and own.rtt_us else None,
         "cc": control_name(tcb).decode(), "cwnd": tcb.cwnd, "ssthresh": tcb.ssthresh,
         "smss": tcb.smss, "advmss": tcb_advertised_mss(tcp, tcb), "path_mtu": path_mtu(tcb),

@@ -15,15 +15,16 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 
 from ustack.application cimport ACCEPT_REFUSED, conn_t, transport_t
 from ustack.blocking.events cimport (
-    EVENT_ACCEPTED, EVENT_CLOSED, EVENT_DATA, EVENT_EOF, EVENT_TIMEOUT, EVENT_WRITABLE, EventApplication, event_new,
-    event_t, events_t)
+    EVENT_ACCEPTED, EVENT_CLOSED, EVENT_DATA, EVENT_EOF, EVENT_TIMEOUT, EVENT_URGENT, EVENT_WRITABLE, EventApplication,
+    event_new, event_t, events_t)
 from ustack.buf.lent cimport lent_from_object, lent_t, lent_unref
 
 from ustack.application import reason_name
 from ustack.errors import is_interruption
 
-cdef tuple KINDS = ((EVENT_ACCEPTED, "accepted"), (EVENT_DATA, "data"), (EVENT_WRITABLE, "writable"),
-                    (EVENT_EOF, "eof"), (EVENT_TIMEOUT, "timeout"), (EVENT_CLOSED, "closed"))
+cdef tuple KINDS = ((EVENT_ACCEPTED, "accepted"), (EVENT_URGENT, "urgent"), (EVENT_DATA, "data"),
+                    (EVENT_WRITABLE, "writable"), (EVENT_EOF, "eof"), (EVENT_TIMEOUT, "timeout"),
+                    (EVENT_CLOSED, "closed"))
 
 
 cdef int refuse(events_t *events, const transport_t *transport, conn_t *conn, event_t *event) noexcept nogil:
@@ -57,7 +58,8 @@ cdef class EventRecorder(EventApplication):
         self.reasons = []
         self.rests = []
         self.errors = []
-        self.events.wanted = (EVENT_ACCEPTED | EVENT_DATA | EVENT_WRITABLE | EVENT_EOF | EVENT_TIMEOUT | EVENT_CLOSED)
+        self.events.wanted = (EVENT_ACCEPTED | EVENT_URGENT | EVENT_DATA | EVENT_WRITABLE | EVENT_EOF | EVENT_TIMEOUT
+                              | EVENT_CLOSED)
 
     @property
     def limit(self) -> int:

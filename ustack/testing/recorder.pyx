@@ -16,7 +16,8 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from ustack.application cimport (
     ACCEPT_REFUSED, ACCEPT_TAKEN, ACCEPT_WAITING, CALL_OK, CALL_UNSUPPORTED, CONN_ACTIVE, OPTION_LOW_WATER,
-    OPTION_UNSENT_LOW_WATER, Application, application_t, close_reason_t, conn_t, transport_t, turn_charge, turn_spent)
+    OPTION_UNSENT_LOW_WATER, OPTION_URGENT, OPTION_URGENT_UNREAD, Application, application_t, close_reason_t, conn_t,
+    transport_t, turn_charge, turn_spent)
 from ustack.base.address cimport ip_addr_from_text
 from ustack.base.bytestring cimport bytes_from
 from ustack.base.types cimport ip_addr_t
@@ -28,8 +29,8 @@ from ustack.errors import is_interruption
 
 cdef class Recorder(Application):
     """Records upcalls as tuples in `log`: ("accept", port), ("data", port, bytes offered), ("writable", port),
-    ("eof", port), ("timeout", port), ("closed", port, reason), ("burst_begin", now_ns), ("burst_end", now_ns),
-    ("file_read", descriptor, bytes or a negative errno).
+    ("eof", port), ("timeout", port), ("urgent", port, bytes still to be read), ("closed", port, reason),
+    ("burst_begin", now_ns), ("burst_end", now_ns), ("file_read", descriptor, bytes or a negative errno).
 
     consume: most bytes that one on_data uses; None: all that is offered. charge: units of the turn that each byte
     costs; with it on_data stops when its share is spent and asks for the rest in the next turn. received: bytes used,
@@ -60,11 +61,12 @@ cdef class Recorder(Application):
         self.c.on_burst_begin = recorder_on_burst_begin
         self.c.on_burst_end = recorder_on_burst_end
         self.c.on_file_read = recorder_on_file_read
+        self.c.on_urgent = recorder_on_urgent
 
     def on(self, str event not None, *actions) -> None:
         """Do these in every upcall of that name: "refuse" and "wait" (accept only), "close", "abort", "shutdown",
-        "resume", "take", "want_writable", ("send", bytes), ("timeout", ns), ("low_water", bytes), ("unsent_low_water",
-        bytes), ("option", (number, value)), a callable (port). None: nothing."""
+        "resume", "take", "want_writable", "urgent" (what is queued is), ("send", bytes), ("timeout", ns), ("low_water",
+        bytes), ("unsent_low_water", bytes), ("option", (number, value)), a callable (port). None: nothing."""
         self.actions[event] = list(actions)
 
     def names(self, port: int | None = None) -> list[str]:
@@ -191,6 +193,8 @@ cdef class Recorder(Application):
             result = self.transport.set_option(self.transport, conn, <int>argument[0], <uint32_t>argument[1])
         elif name == "timeout":
             self.transport.set_timeout(self.transport, conn, <uint64_t>argument)
+        elif name == "urgent":
+            result = self.transport.set_option(self.transport, conn, OPTION_URGENT, 1)
         elif name == "send":
             lent = lent_from_object(argument)
             result = self.transport.send(self.transport, conn, lent, 0, lent.length)
@@ -292,6 +296,11 @@ cdef void recorder_on_file_read(application_t *app, const transport_t *transport
     with gil:
         recorder_of(app).log.append(("file_read", fd, bytes_from(into.data, <size_t>taken) if taken >= 0 else taken))
         lent_unref(into)
+
+
+cdef void recorder_on_urgent(application_t *app, const transport_t *transport, conn_t *conn) noexcept nogil:
+    with gil:
+        recorder_of(app).record("urgent", transport, conn, transport.option(transport, conn, OPTION_URGENT_UNREAD))
 
 
 cdef void recorder_on_burst_begin(application_t *app, uint64_t now_ns) noexcept nogil:

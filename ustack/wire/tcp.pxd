@@ -56,6 +56,7 @@ cdef enum segment_has_t:                # which options were there, or are to be
     HAS_ACCECN = 16
     HAS_SACK = 32                       # of a header_t: sack_count is valid
     HAS_AE = 64                         # of a header_t: the flag AE
+    HAS_URGENT = 128                    # of a header_t: urgent is valid
 
 ctypedef struct sack_block_t:
     uint32_t left
@@ -94,6 +95,7 @@ ctypedef struct header_t:
     uint16_t window
     uint16_t mss
     uint16_t flags
+    uint16_t urgent                     # with HAS_URGENT, and URG among the flags
     uint8_t has
     uint8_t wscale
     uint8_t sack_count                  # with HAS_SACK: at least 1
@@ -140,7 +142,8 @@ cdef inline int segment_parse(const uint8_t *header, uint32_t length, segment_t 
     return segment_parse_options(header + TCP_HEADER_BYTES, header_bytes - TCP_HEADER_BYTES, out)
 
 
-# Writes header and options, zero in the checksum and urgent fields. Returns their length (a multiple of 4, at most 60).
+# Writes header and options, zero in the checksum field, and in the urgent one but for HAS_URGENT. Returns their length
+# (a multiple of 4, at most 60).
 cdef inline uint32_t segment_emit(uint8_t *out, const header_t *header) noexcept nogil:
     write_u16(out, header.sport)
     write_u16(out + 2, header.dport)
@@ -148,7 +151,7 @@ cdef inline uint32_t segment_emit(uint8_t *out, const header_t *header) noexcept
     write_u32(out + 8, header.ack)
     write_u16(out + 14, header.window)
     out[13] = <uint8_t>header.flags
-    write_u32(out + 16, 0)                                  # checksum: ip_commit; urgent pointer: never sent
+    write_u32(out + 16, 0)                                  # checksum: ip_commit; urgent pointer: seldom
     if header.has & ~HAS_TIMESTAMPS:
         return segment_emit_options(out, header)
     if not header.has:

@@ -16,4 +16,5 @@ def emit(
     sack: tuple[tuple[int, int], ...] = (),
     ace: int = 0,
     accecn: tuple[int, tuple[int, ...]] | None = None,
+    urgent: int | None = None,
 ) -> bytes: ...

@@ -67,9 +67,11 @@ cdef void parse_sack(const uint8_t *at, uint32_t blocks, segment_t *out) noexcep
 
 
 cdef uint32_t segment_emit_options(uint8_t *out, const header_t *header) noexcept nogil:
-    """MSS, window scale and SACK-permitted of SYNs; what few segments have (emit_rest)."""
+    """MSS, window scale and SACK-permitted of SYNs; what few segments have (the urgent pointer, emit_rest)."""
     cdef uint8_t *at = out + TCP_HEADER_BYTES
     cdef uint32_t header_bytes
+    if header.has & HAS_URGENT:
+        write_u16(out + 18, header.urgent)
     if header.has & HAS_MSS:
         at[0] = OPTION_MSS
         at[1] = 4
@@ -173,7 +175,7 @@ def emit(
     int sport, int dport, uint32_t seq, uint32_t ack, int flags, int window, *,
     mss: int | None = None, wscale: int | None = None, sack_permitted: bool = False,
     timestamps: tuple[int, int] | None = None, sack: tuple[tuple[int, int], ...] = (), ace: int = 0,
-    accecn: tuple[int, tuple[int, ...]] | None = None,
+    accecn: tuple[int, tuple[int, ...]] | None = None, urgent: int | None = None,
 ) -> bytes:
     """Header and options of one segment, checksum zero."""
     cdef header_t header
@@ -200,6 +202,9 @@ def emit(
         header.sack_count += 1
         header.has |= HAS_SACK
     header_say_ace(&header, ace)
+    if urgent is not None:
+        header.has |= HAS_URGENT
+        header.urgent = urgent
     if accecn is not None:
         header.has |= HAS_ACCECN
         header.accecn_kind = accecn[0]

@@ -459,11 +459,11 @@ def test_waitall_takes_all_that_was_asked_for(pair: Pair, ends: tuple[Connection
         accepter.recv(5, socket.MSG_WAITALL | socket.MSG_DONTWAIT)
 
 
-@pytest.mark.parametrize("flags", [socket.MSG_OOB, socket.MSG_TRUNC, 1 << 20])
+@pytest.mark.parametrize("flags", [socket.MSG_TRUNC, 1 << 20])
 def test_flags_that_there_are_not(flags: int) -> None:
     with established() as scene:
         for call in (lambda: scene.conn.recv(1, flags), lambda: scene.conn.sendall(b"x", flags)):
-            with pytest.raises(StackError, match=r"flags|urgent") as raised:
+            with pytest.raises(StackError, match="flags") as raised:
                 call()
             assert raised.value.errno == errno.EOPNOTSUPP
         scene.abort()

@@ -23,9 +23,10 @@ from ustack.tcp.recovery.accecn cimport accecn_agree, accecn_syn_ack_arrives, ip
 from ustack.tcp.recovery.ack cimport ack_input, ack_set_window, ack_start
 from ustack.tcp.recovery.ecn cimport ecn_agree, ecn_refuse
 from ustack.tcp.recovery.rtt cimport rtt_of_echo_us
+from ustack.tcp.urgent cimport urgent_arrives
 from ustack.wire.ipv4 cimport IPV4_ECN_MASK
 from ustack.wire.seq cimport seq_gt, seq_le
-from ustack.wire.tcp cimport ACCURATE, ACK, CWR, ECE, FIN, HAS_MSS, HAS_TIMESTAMPS, RST, SYN, segment_ace
+from ustack.wire.tcp cimport ACCURATE, ACK, CWR, ECE, FIN, HAS_MSS, HAS_TIMESTAMPS, RST, SYN, URG, segment_ace
 
 
 cdef enum:
@@ -71,6 +72,8 @@ cdef void syn_sent_arrives(tcp_t *tcp, tcb_t *tcb, const segment_t *seg, deliver
     if tcb_is_accurate(tcb):
         accecn_syn_ack_arrives(tcp, tcb, seg)
     ack_input(tcp, tcb, seg, seg.window)
+    if seg.flags & URG:                                                 # "continue processing at the sixth step"
+        urgent_arrives(tcp, tcb, seg)
     accept_text(tcp, tcb, seg.seq + 1, seg, delivery)
 
 
@@ -166,6 +169,10 @@ cdef void trim_syn_ack(const tcb_t *tcb, segment_t *seg) noexcept nogil:
     if known > seg.length:                  # as far as its FIN
         seg.flags &= ~FIN
     seg.flags &= ~(SYN | ECE | CWR | ACCURATE)          # ECE of a SYN-ACK is no echo, and its flags are no ACE field
+    if seg.urgent > known + 1:              # it counts from the SYN
+        seg.urgent -= <uint16_t>(known + 1)
+    else:
+        seg.flags &= ~URG
     seg.seq = tcb.rcv_nxt
     seg.data += cut
     seg.length -= cut

@@ -15,6 +15,7 @@ from ustack.tcp.records.configuration cimport tcp_config_t
 from ustack.tcp.records.history cimport history_t
 from ustack.tcp.records.sockopts cimport sockopts_t
 from ustack.tcp.records.tcb cimport extra_t, send_piece_at, tcb_t, tcp_t
+from ustack.tcp.records.urgent cimport urgent_t
 from ustack.tcp.records.work cimport turn_charge
 
 # ip and counters must outlive tcp. The same seed gives the same ISNs, hash and ports. 0, or -1 without memory.
@@ -33,6 +34,9 @@ cdef accecn_t *accecn_make(tcp_t *tcp, tcb_t *tcb) noexcept nogil
 # The record of a connection's own options, filled with what is usual, and of its history. NULL as above.
 cdef sockopts_t *sockopts_make(tcp_t *tcp, tcb_t *tcb) noexcept nogil
 cdef history_t *history_make(tcp_t *tcp, tcb_t *tcb) noexcept nogil
+# The record of a connection with urgent data: the one it has, or a zeroed one; NULL: no room. Given back: with one.
+cdef urgent_t *urgent_make(tcp_t *tcp, tcb_t *tcb) noexcept nogil
+cdef void urgent_release(tcp_t *tcp, tcb_t *tcb) noexcept nogil
 # An option has changed: the record goes back if all are as usual. Only with one.
 cdef void sockopts_settle(tcp_t *tcp, tcb_t *tcb) noexcept nogil
 # A part of it is as usual again: the record goes back if the others are, too. Only with tcb.extra.

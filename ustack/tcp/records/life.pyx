@@ -20,6 +20,7 @@ from ustack.tcp.records.sockopts cimport sockopts_of
 from ustack.tcp.records.tcb cimport (
     CC_PACED, CC_WAITING, TCP_EPHEMERAL_COUNTERS, TCP_MAX_CC, extra_at, flow_slot_t, send_piece_t, syn_received_t,
     tcb_at, time_wait_t)
+from ustack.tcp.records.urgent cimport URGENT_MOST, urgent_of, urgent_t
 
 
 cdef enum:
@@ -66,6 +67,7 @@ cdef int tcp_init(tcp_t *tcp, ip_t *ip, counters_t *counters, const tcp_config_t
             or slab_init(&tcp.accecns, sizeof(accecn_t), config.extra_records) != 0
             or slab_init(&tcp.sockopts, sizeof(sockopts_t), config.extra_records) != 0
             or slab_init(&tcp.histories, sizeof(history_t), config.extra_records) != 0
+            or slab_init(&tcp.urgents, sizeof(urgent_t), min(config.extra_records, <uint32_t>URGENT_MOST)) != 0
             or slab_init(&tcp.births, sizeof(birth_t), config.max_connections) != 0
             or slab_init(&tcp.flights, sizeof(flight_t), config.flights) != 0
             or slab_init(&tcp.transmissions, sizeof(transmission_t), config.transmissions) != 0
@@ -85,6 +87,7 @@ cdef void tcp_destroy(tcp_t *tcp) noexcept nogil:
     slab_destroy(&tcp.accecns)
     slab_destroy(&tcp.sockopts)
     slab_destroy(&tcp.histories)
+    slab_destroy(&tcp.urgents)
     slab_destroy(&tcp.births)
     slab_destroy(&tcp.flights)
     slab_destroy(&tcp.transmissions)
@@ -124,6 +127,8 @@ cdef void tcb_release(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     duplicate_forget(tcp, tcb)
     if tcb.timer != TIMER_NONE:
         wheel_cancel(&tcp.wheel, tcb.timer)
+    if tcb.urgent:
+        urgent_release(tcp, tcb)
     if tcb.extra:
         extra = extra_at(tcp, tcb.extra)
         if extra.accecn:
@@ -207,6 +212,17 @@ cdef history_t *history_make(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     return history_of(tcp, tcb)
 
 
+cdef urgent_t *urgent_make(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
+    if tcb.urgent == 0:
+        tcb.urgent = <uint16_t>slab_alloc(&tcp.urgents)
+    return urgent_of(tcp, tcb)
+
+
+cdef void urgent_release(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
+    slab_release(&tcp.urgents, tcb.urgent)
+    tcb.urgent = 0
+
+
 cdef void extra_settle(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     cdef const extra_t *extra = extra_at(tcp, tcb.extra)
     if (extra.path.full_smss == 0 and extra.autotune.limit_bytes == 0 and extra.accecn == 0 and extra.sockopts == 0
@@ -251,5 +267,6 @@ def record_sizes() -> dict[str, int]:
         "accecn_bytes": sizeof(accecn_t),
         "sockopts_bytes": sizeof(sockopts_t),
         "history_bytes": sizeof(history_t),
+        "urgent_bytes": sizeof(urgent_t),
         "rx_queue_bytes": sizeof(rx_queue_t),
     }

@@ -80,6 +80,7 @@ cdef enum tcb_flags_t:
     TCB_CWR_OWED        = 1 << 23           # the next new data says CWR; by RFC 9768: r.cep has this bit now
     # pending upcalls, taken by the engine
     TCB_EV_ACCEPT       = 1 << 24
+    TCB_EV_URGENT       = 1 << 24           # the same bit once TCB_ACCEPTED: RCV.UP is news (urgent.pxd)
     TCB_EV_DATA         = 1 << 25           # the receive queue has in-order data to offer (with TCB_PAUSED: resumed)
     TCB_EV_WRITABLE     = 1 << 26
     TCB_EV_EOF          = 1 << 27
@@ -164,7 +165,7 @@ ctypedef struct tcb_t:
     uint32_t delivered                      # 168  C.delivered: bytes that the peer has, in all. writer: ack
     uint32_t ts_recent                      # 172  RFC 7323
     uint16_t smss                           # 176  payload bytes of a full segment, options taken off
-    uint16_t reserved                       # 178
+    uint16_t urgent                         # 178  urgent_t index (urgent.pxd); 0: no urgent data. writer: urgent, life
     uint8_t app                             # 180  engine.applications index
     uint8_t armed                           # 181  bit `kind`: the deadline is set. writer: deadlines
     uint16_t neighbour                      # 182  ip's hint
@@ -352,6 +353,7 @@ ctypedef struct tcp_t:
     slab_t accecns                          # of connections that count marks (accecn.pxd)
     slab_t sockopts                         # of connections with options of their own (sockopts.pxd)
     slab_t histories                        # of connections that have sent something again (history.pxd)
+    slab_t urgents                          # of connections with urgent data, either way (urgent.pxd)
     slab_t births                           # by the indices of tcbs: birth_t (history.pxd)
     slab_t flights                          # of connections with something in flight (flight.pxd)
     slab_t transmissions
@@ -378,7 +380,8 @@ ctypedef struct tcp_t:
     uint16_t identification_next            # of datagrams without DF (path_identification)
     uint32_t established                    # connections that applications own now
     uint32_t orphans                        # against config.max_orphans. writer: calls, ending
-    uint32_t offering                       # connection whose receive queue on_data is looking at, 0: none
+    uint32_t offering                       # connection whose bytes on_data is looking at, 0: none
+    uint32_t offered_bytes                  # ... of them in a frame, counted by RCV.NXT and not in the receive queue
     allowance_t allowance
     holder_mark_t *holder_marks             # writer: holders. NULL: connections have never run short
     uint64_t holders_at                     # where they go on in the flow table

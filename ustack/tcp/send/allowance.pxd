@@ -15,6 +15,7 @@ from ustack.tcp.records.sockopts cimport OWN_HOLDS, sockopts_flags
 from ustack.tcp.records.tcb cimport (
     TCB_CWR_OWED, TCB_FIN_QUEUED, TCB_NODELAY, TCB_PERSIST, TCB_PROBE, snd_short_end, tcb_header_bytes, tcb_max_window,
     tcb_t, tcp_t)
+from ustack.tcp.records.urgent cimport urgent_is_out
 from ustack.tcp.recovery.path cimport path_fragments
 from ustack.tcp.recovery.transmissions cimport flight_of
 
@@ -42,12 +43,13 @@ cdef inline uint32_t usable_window(const tcp_t *tcp, const tcb_t *tcb) noexcept 
 
 # Bytes of data in one frame: SMSS, or a whole number of them where the link segments (which numbers the packets by
 # itself: not where DF is clear). CWR goes on one segment alone: not every device that segments knows to leave it on
-# the first; and one that does would take that bit of RFC 9768's counter from the others.
+# the first; and one that does would take that bit of RFC 9768's counter from the others. An urgent pointer counts from
+# its own segment, and devices copy the first one's.
 cdef inline uint32_t largest_segment(const tcp_t *tcp, const tcb_t *tcb) noexcept nogil:
     cdef uint32_t header_bytes = tcb_header_bytes(tcb)
     cdef uint32_t room = ip_payload_max(tcp.ip) - header_bytes
     if not tcp.ip.link.caps.tx_segmentation or room < 2u * tcb.smss or path_fragments(tcp, tcb) or (
-            tcb.flags & TCB_CWR_OWED):
+            tcb.flags & TCB_CWR_OWED) or urgent_is_out(tcp, tcb):
         return tcb.smss
     return room - room % tcb.smss
 
@@ -70,6 +72,8 @@ cdef inline uint32_t segment_length(const tcp_t *tcp, const tcb_t *tcb, uint32_t
     cdef bint hold_tail = not tcb.flags & (TCB_NODELAY | TCB_FIN_QUEUED) and short_in_flight(tcp, tcb)
     if tcb.extra and sockopts_flags(tcp, tcb) & OWN_HOLDS and not tcb.flags & TCB_FIN_QUEUED:
         hold_tail = True                                # what comes within 200 ms goes with it (await_window)
+    if hold_tail and urgent_is_out(tcp, tcb):
+        hold_tail = False                               # as on Linux
     if length >= tcb.smss:
         if length > largest:
             return largest

@@ -8,8 +8,10 @@ from ustack.tcp.records.flight cimport (
     FLIGHT_PROBE, FLIGHT_PROBED, FLIGHT_PROBE_AGAIN, REXMIT_NONE, REXMIT_PROBE, REXMIT_SIZE, TX_RETRANSMITTED,
     flight_pipe, transmission_at, transmission_bytes, transmission_t)
 from ustack.tcp.records.tally cimport tally_resent
-from ustack.tcp.records.tcb cimport TCB_FIN_SENT, TCB_PERSIST, TCB_PROBE, TCB_PROBE_UNMEASURED, snd_short_end
+from ustack.tcp.records.tcb cimport (
+    TCB_ACK_NOW, TCB_FIN_SENT, TCB_PERSIST, TCB_PROBE, TCB_PROBE_UNMEASURED, snd_short_end)
 from ustack.tcp.records.trace cimport TRACE_PROBED, TRACE_RETRANSMITTED, TRACE_SENT, trace_note
+from ustack.tcp.records.urgent cimport urgent_is_out
 from ustack.tcp.recovery.control cimport control_sent
 from ustack.tcp.recovery.pacing cimport pacing_allows, pacing_sent
 from ustack.tcp.recovery.path cimport path_probe_begin, path_probe_cancel, path_probe_due, path_probe_sent, path_resent
@@ -94,6 +96,8 @@ cdef send_t send_probe(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     if flight != NULL and flight.head and (data or fin):
         transmission_at(tcp, flight, flight.head).flags |= TX_RETRANSMITTED     # Karn: its ACK measures nothing
     if waits:
+        if not data and urgent_is_out(tcp, tcb):
+            tcb.flags |= TCB_ACK_NOW        # what lies before the window is not looked at for URG: an ACK says it
         count(tcp.counters, WINDOW_PROBES_OUT)
         if data and tcb.snd_max == tcb.snd_una:
             tcb.snd_max = tcb.snd_una + 1               # the peer may take and acknowledge it

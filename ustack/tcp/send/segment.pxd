@@ -27,6 +27,7 @@ from ustack.tcp.records.work cimport turn_charge
 from ustack.tcp.recovery.accecn cimport accecn_say
 from ustack.tcp.recovery.ecn cimport ecn_say
 from ustack.tcp.recovery.path cimport path_is_probe
+from ustack.tcp.urgent cimport urgent_say
 from ustack.wire.ipv4 cimport IPV4_ECN_MASK
 from ustack.wire.seq cimport seq_gt
 from ustack.wire.tcp cimport ACK, FIN, HAS_TIMESTAMPS, PSH, TCP_CHECKSUM_OFFSET, header_t, segment_emit
@@ -79,6 +80,8 @@ cdef inline void fill_header(tcp_t *tcp, tcb_t *tcb, header_t *header, uint32_t 
     edge = tcb.rcv_nxt + (<uint32_t>header.window << tcb.rcv_wscale)
     if seq_gt(edge, tcb.rcv_adv):
         tcb.rcv_adv = edge
+    if tcb.urgent:
+        urgent_say(tcp, tcb, header)
     tcb.last_ack_sent = tcb.rcv_nxt
     tcb.flags &= ~(TCB_ACK_NOW | TCB_ACK_DELAYED)
     deadline_clear(tcb, DEADLINE_ACK)
