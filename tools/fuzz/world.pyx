@@ -11,8 +11,8 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp, memcpy, memset
 
 from ustack.application cimport (
-    ACCEPT_REFUSED, ACCEPT_TAKEN, ACCEPT_WAITING, CONN_ACTIVE, application_t, close_reason_t, conn_t, transport_t,
-    turn_charge, turn_spent)
+    ACCEPT_REFUSED, ACCEPT_TAKEN, ACCEPT_WAITING, CONN_ACTIVE, OPTION_URGENT_UNREAD, application_t, close_reason_t,
+    conn_t, transport_t, turn_charge, turn_spent)
 from ustack.base.bytestring cimport data_of
 from ustack.base.posix cimport htonl
 from ustack.base.types cimport ip_addr_set_v4
@@ -203,6 +203,14 @@ cdef void on_eof(application_t *app, const transport_t *transport, conn_t *conn)
 cdef void on_timeout(application_t *app, const transport_t *transport, conn_t *conn) noexcept nogil:
     if slot_of(world_of(app), conn) == NULL:
         broken(world_of(app), b"on_timeout without on_accept")
+
+
+cdef void on_urgent(application_t *app, const transport_t *transport, conn_t *conn) noexcept nogil:
+    cdef world_t *world = world_of(app)
+    if slot_of(world, conn) == NULL:
+        broken(world, b"on_urgent without on_accept")
+    elif transport.option(transport, conn, OPTION_URGENT_UNREAD) == 0:
+        broken(world, b"on_urgent with nothing urgent to read")
 
 
 cdef void on_closed(application_t *app, const transport_t *transport, conn_t *conn,
@@ -564,8 +572,8 @@ cdef void judge_balance(world_t *world) noexcept nogil:
         broken(world, b"leak: send queues")
     elif tcp.flights.in_use or tcp.transmissions.in_use or tcp.extras.in_use:
         broken(world, b"leak: flights, transmissions, extra records")
-    elif tcp.accecns.in_use or tcp.sockopts.in_use:
-        broken(world, b"leak: records of AccECN, of options")
+    elif tcp.accecns.in_use or tcp.sockopts.in_use or tcp.urgents.in_use:
+        broken(world, b"leak: records of AccECN, of options, of urgent data")
     elif control_records_in_use(tcp):
         broken(world, b"leak: records of congestion controls")
     elif tcp.rx.queues.in_use or tcp.rx.chunks.chunks_in_use or chunk_held_bytes(&tcp.rx.chunks):
@@ -649,6 +657,7 @@ cdef class World:
         world.app.on_eof = on_eof
         world.app.on_timeout = on_timeout
         world.app.on_closed = on_closed
+        world.app.on_urgent = on_urgent
         world.app.index = engine_add_application(&world.engine, &world.app)
         world.engine.transport.listen(&world.engine.transport, NULL, LISTEN_PORT, &world.app, 4)
         return 0
