@@ -3,6 +3,7 @@
 
 import gc
 import json
+import random
 import subprocess
 import sys
 import textwrap
@@ -201,6 +202,53 @@ def test_thousands_of_connections_are_told_apart() -> None:
         ports = {n + 1: client.local[1] for n, client in enumerate(clients)}
         assert {n: one["local"][1] for n, one in enumerate(trace.connections, 1)} == ports
         finish(pair, *clients, *servers)
+
+
+def test_who_leaves_the_table_of_the_traced_takes_nobody_along() -> None:
+    """Eight at once in sixteen slots, most of them not in their own: whoever stays is found after each that leaves."""
+    chance = random.Random(7)
+    with Pair(seed=5) as pair:
+        listener = pair.a.listen(80, backlog=64)
+        clients = [pair.b.connect("198.18.0.2", 80, wait=False) for _ in range(64)]
+        pair.run_until(lambda: listener.pending == len(clients), 60 * SECOND)
+        servers = [listener.accept(timeout=0) for _ in clients]
+        for _ in range(60):
+            traced = {client: client.trace(64) for client in chance.sample(clients, 8)}
+            while traced:
+                client = chance.choice(list(traced))
+                traced.pop(client).stop()
+                for other in traced:
+                    with pytest.raises(StackError, match="traced already"):
+                        other.trace(64)
+                assert all(trace.active for trace in traced.values())
+                client.trace(64).stop()
+        listener.close()
+        finish(pair, *clients, *servers)
+
+
+def test_all_of_a_ring_leave_at_once_and_the_others_stay() -> None:
+    """Six of one trace and two of their own, whose records are any of 64: some have taken another's slot."""
+    chance = random.Random(7)
+    with Pair(seed=5) as pair:
+        clients = [pair.b.connect("198.18.0.2", 80, wait=False) for _ in range(64)]
+        for _ in range(60):
+            chance.shuffle(clients)
+            for _ in range(6):
+                clients.pop().abort()
+            ours = pair.b.trace(connections=6, capacity=64)
+            new = [pair.b.connect("198.18.0.2", 80, wait=False) for _ in range(6)]
+            others = [client.trace(64) for client in clients[:2]]
+            ours.stop()
+            assert not ours.active
+            for other, client in zip(others, clients, strict=False):
+                with pytest.raises(StackError, match="traced already"):
+                    client.trace(64)
+                other.stop()
+                assert not other.active
+            clients += new
+        for client in clients:
+            client.abort()
+        pair.advance(SECOND)
 
 
 # ---------------------------------------------------------------- its end
