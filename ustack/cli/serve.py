@@ -22,12 +22,10 @@ Above: cli. Below: everything; serve_options (what is asked), serving (what both
 ends it) among it.
 """
 
-import io
-import os
-import stat
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +34,7 @@ import click
 from ustack.cli.amounts import read_settings
 from ustack.cli.files import Files
 from ustack.cli.live import Complaints, say
-from ustack.cli.recording import Recording
+from ustack.cli.recording import CONNECTIONS, CONNECTIONS_MOST, open_file, open_recording, part_of
 from ustack.cli.serve_kernel import run_kernel
 from ustack.cli.serve_options import (
     DEFAULT_ADDRESS,
@@ -46,7 +44,6 @@ from ustack.cli.serve_options import (
     LINGER_S,
     OWN_STACK,
     STANDARD_OUTPUT,
-    TRACE_CONNECTIONS,
     Options,
     check,
     kernel_strategies,
@@ -55,14 +52,11 @@ from ustack.cli.serving import Served, announce, become_unprivileged, finish, lo
 from ustack.cli.signals import Interrupted, StopSignals, ending
 from ustack.engine.profiles import PROFILES
 from ustack.lab import LabError, Made, links
-from ustack.lab.keeper import DIRECTORY, LOG, Keeper
+from ustack.lab.keeper import DIRECTORY, LOG, PART, Keeper
 from ustack.lab.links import End
-from ustack.lab.opening import open_by_name
-from ustack.obs.tracefile import kind_of
 
 RING_MAX = 65536
 WORKERS_MOST = 1024
-TRACE_CONNECTIONS_MOST = 1 << 20
 SPIN_MOST_US = 100_000
 
 
@@ -143,8 +137,8 @@ class NamedPath(click.Path):
 )
 @click.option(
     "--trace-connections",
-    type=click.IntRange(1, TRACE_CONNECTIONS_MOST),
-    default=TRACE_CONNECTIONS,
+    type=click.IntRange(1, CONNECTIONS_MOST),
+    default=CONNECTIONS,
     show_default=True,
     metavar="N",
     help="With --trace: the first N connections, and no more.",
@@ -208,6 +202,8 @@ def run(options: Options, on_ready: Callable[[Any, Made], None] | None = None, h
     """
     plan = check(options)
     files = {DIRECTORY: options.directory, **({LOG: options.access_log} if options.access_log else {})}
+    if options.trace is not None:
+        files[PART] = part_of(options.trace)
     with StopSignals() as signals:
         try:
             with Keeper(plan, files) as keeper, ending(signals):
@@ -227,7 +223,7 @@ def _serve(
     complaints = Complaints()
     not_kept_off = _not_kept_off(keeper.lab)
     with ExitStack() as resources:
-        served = plain_errors(lambda: _open(options, keeper, resources))
+        served = plain_errors(lambda: _open(options, keeper, signals, resources))
         stack, server = served.stack, served.server
         signals.stop = stack.stop
         if on_ready is not None:
@@ -247,7 +243,7 @@ def _serve(
     return 0
 
 
-def _open(options: Options, keeper: Keeper, resources: ExitStack) -> Served:
+def _open(options: Options, keeper: Keeper, signals: StopSignals, resources: ExitStack) -> Served:
     """Everything that takes privilege first; then none is left; then everything that looks at what others send."""
     from ustack.blocking.stack import Stack
     from ustack.server.http import HttpServer
@@ -256,7 +252,9 @@ def _open(options: Options, keeper: Keeper, resources: ExitStack) -> Served:
     link = resources.enter_context(_open_link(options, keeper.lab))
     if options.capture is not None:
         link = resources.enter_context(_open_capture(link, options.capture, resources))
-    recording = None if options.trace is None else _open_recording(options.trace, resources)
+    recording = None
+    if options.trace is not None:
+        recording = open_recording(options.trace, partial(keeper.remove, PART), signals, resources)
     # By its descriptor: the user that this process becomes may not be able to walk to it by name.
     server = resources.enter_context(HttpServer(f"/proc/self/fd/{files.directory}", access_log=files.log))
     stack = Stack(
@@ -281,31 +279,11 @@ def _open_capture(link: Any, capture: Path, resources: ExitStack) -> Any:
 
     if capture == STANDARD_OUTPUT:
         return TeeLink(link, sys.stdout.fileno())
-    file = _open_file(capture, resources)
+    try:
+        file = open_file(capture, resources)
+    except OSError as error:
+        raise LabError(f"cannot serve: {capture}: {error.strerror or error}") from None
     return TeeLink(link, file)
-
-
-def _open_recording(trace: Path, resources: ExitStack) -> Recording:
-    """The file of --trace. It is finished after the stack has ended, so that the ends of connections are in it."""
-    file = _open_file(trace, resources)
-    try:
-        recording = Recording(file, kind_of(trace))
-    except OSError as error:
-        raise LabError(f"cannot serve: {trace}: {error.strerror or error}") from None
-    resources.callback(recording.close)
-    return recording
-
-
-def _open_file(path: Path, resources: ExitStack) -> io.FileIO:
-    """A file that is made or emptied, with the privilege that this process has."""
-    try:
-        descriptor = open_by_name(path.absolute(), os.O_WRONLY | os.O_CREAT | os.O_NOCTTY, 0o666)
-        file = resources.enter_context(io.FileIO(descriptor, "wb"))
-        if stat.S_ISREG(os.fstat(descriptor).st_mode):
-            os.ftruncate(descriptor, 0)  # not before it is known whose it is
-    except OSError as error:
-        raise LabError(f"cannot serve: {path}: {error.strerror or error}") from None
-    return file
 
 
 def _open_link(options: Options, lab: Made) -> Any:

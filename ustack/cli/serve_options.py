@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from ustack.cli.recording import CONNECTIONS, check_trace
 from ustack.kernel import strategies
 from ustack.lab import LabError, Plan, privilege
 from ustack.lab.making import check as check_plan
 from ustack.lab.making import needs, neighbour_of
 
-TRACE_CONNECTIONS = 64  # that --trace has, in all
 LINGER_S = 5.0  # for requests that are under way when the end is asked for
 STANDARD_OUTPUT = Path("-")
 DEFAULT_ADDRESS = "198.18.0.2/24"
@@ -47,7 +47,7 @@ class Options:
     port: int = 80
     capture: Path | None = None
     trace: Path | None = None
-    trace_connections: int = TRACE_CONNECTIONS
+    trace_connections: int = CONNECTIONS
     access_log: Path | None = None
     busy_poll: Literal["auto", "always", "never"] = "auto"
     ring: int | None = None
@@ -135,7 +135,7 @@ LINK_OPTIONS: dict[str, Any] = {
     "gateway": None,
     "capture": None,
     "trace": None,
-    "trace_connections": TRACE_CONNECTIONS,
+    "trace_connections": CONNECTIONS,
     "ring": None,
     "busy_poll": "auto",
     "profile": DEFAULT_PROFILE,
@@ -187,11 +187,11 @@ def check_kernel(options: Options) -> None:
 
 def _check_files(options: Options) -> None:
     _check_directory(options.directory)
-    for what, path in (("capture", options.capture), ("trace", options.trace), ("access log", options.access_log)):
+    for what, path in (("capture", options.capture), ("access log", options.access_log)):
         if path is not None and path != STANDARD_OUTPUT and not path.absolute().parent.is_dir():
             raise LabError(f"no directory for the {what} {path}")
     if options.trace is not None:
-        _check_trace(options.trace)
+        check_trace(options.trace)
     if math.isnan(options.linger):  # which is in every range
         raise LabError("bad --linger nan: a number of seconds")
 
@@ -206,15 +206,6 @@ def _check_capture_to_stdout(options: Options) -> None:
         raise LabError("--capture - and --json-stats both want standard output: write the capture to a file")
     if sys.stdout.isatty():
         raise LabError("--capture - would write to a terminal: give it a pipe, or name a file")
-
-
-def _check_trace(path: Path) -> None:
-    from ustack.obs.tracefile import ensure_can, kind_of
-
-    try:
-        ensure_can(kind_of(path))
-    except ValueError as error:
-        raise LabError(f"--trace: {error}") from None
 
 
 def _check_cc(name: str) -> None:

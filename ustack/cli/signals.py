@@ -30,6 +30,7 @@ class StopSignals:
     def __init__(self) -> None:
         self.received = False
         self.insisted = False  # a second one came
+        self.count = 0
         self.stop: Callable[[], None] | None = None
         self.ending = False
         self.reopen = False
@@ -48,12 +49,18 @@ class StopSignals:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
+    def one_more(self) -> Callable[[], bool]:
+        """What says whether another one has come since now."""
+        before = self.count
+        return lambda: self.count > before
+
     def _on_reopen(self, number: int, frame: FrameType | None) -> None:
         self.reopen = True
         if self.stop is not None:
             self.stop()
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        self.count += 1
         self.insisted = self.received
         self.received = True
         if self.stop is not None:

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""`ustack trace`: what a trace that serve, or a program, has written comes to, as a table, JSON, or a picture.
+"""`ustack trace`: what a trace that serve, load or a program has written comes to, as a table, JSON, or a picture; and
+as another file.
 
-Above: cli. Below: obs (tracefile, tracesummary, traceplot), tables.
+Above: cli. Below: obs (tracefile, tracesummary, traceplot), recording (where an unfinished one is), tables.
 """
 
 import json
@@ -10,9 +11,10 @@ from pathlib import Path
 
 import click
 
+from ustack.cli.recording import part_of
 from ustack.cli.tables import print_rows
 from ustack.obs.recorded import Recorded
-from ustack.obs.tracefile import read
+from ustack.obs.tracefile import convert, read
 from ustack.obs.tracesummary import Summary, summaries
 
 COLUMNS = (
@@ -23,23 +25,31 @@ COLUMNS = (
 
 @click.command()
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--out", "-o", metavar="OUT", type=click.Path(dir_okay=False, path_type=Path),
+              help="Write it as another file, .parquet or .qlog, and sum up nothing.")  # fmt: skip
 @click.option("--plot", "picture", metavar="OUT.svg", type=click.Path(dir_okay=False, path_type=Path),
               help="Draw one connection's windows, round trips and sequence numbers (needs matplotlib).")  # fmt: skip
 @click.option("--connection", metavar="N", type=click.IntRange(1), help="Which one to draw.  [default: the first]")
 @click.option("--json", "as_json", is_flag=True, help="JSON, with plain numbers: bytes, nanoseconds, microseconds.")
-def trace(file: Path, picture: Path | None, connection: int | None, as_json: bool) -> None:
-    """Sum up FILE, a trace in Parquet or qlog: a row for each connection.
+def trace(file: Path, out: Path | None, picture: Path | None, connection: int | None, as_json: bool) -> None:
+    """Sum up FILE, a trace in Parquet or qlog, or the .part of one that was not finished: a row for each connection.
 
     Bytes are sequence numbers: a SYN and a FIN count one each. `sent again` says how many segments went again and why:
     fast (three duplicates, or as many SACKed), rack (time), probe (of the tail), rto (the timer), size (path MTU).
     """
     try:
+        if out is not None:
+            convert(file, out)
+            return
+        _ensure_finished(file)
         recorded = read(file)
         found = summaries(recorded)
         if picture is not None:
             _draw(recorded, connection or (found[0].number if found else 1), picture)
     except ValueError as error:
         raise click.ClickException(str(error)) from None
+    except OSError as error:
+        raise click.ClickException(f"{error.filename or out or file}: {error.strerror or error}") from None
     if as_json:
         rows = [{**asdict(one), "duration_s": one.duration_s} for one in found]
         click.echo(json.dumps({"missed": recorded.missed, "connections": rows}, indent=2))
@@ -47,6 +57,12 @@ def trace(file: Path, picture: Path | None, connection: int | None, as_json: boo
     print_rows(COLUMNS, [_cells(one) for one in found])
     if recorded.missed:
         click.echo(f"{recorded.missed:,} records are missing: they were displaced before they were written", err=True)
+
+
+def _ensure_finished(file: Path) -> None:
+    part = part_of(file)
+    if file.stat().st_size == 0 and part.exists():
+        raise ValueError(f"{file} is not finished; its records are in {part}: ustack trace {part} --out {file}")
 
 
 def _draw(recorded: Recorded, number: int, picture: Path) -> None:

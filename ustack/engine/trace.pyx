@@ -15,6 +15,7 @@ What a record says: tcp/records/trace.pxd, docs/trace.md. Above: stack. Below: o
 
 from libc.stdint cimport uint32_t, uint64_t
 
+from cpython.buffer cimport PyBuffer_FillInfo
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 
 from ustack.application cimport conn_t
@@ -25,8 +26,8 @@ from ustack.engine.transport cimport tcb_of
 from ustack.tcp.cc.registry cimport cc_table
 from ustack.tcp.records.trace cimport trace_record_t
 from ustack.tcp.tracing cimport (
-    trace_begin, trace_connection_t, trace_everybody, trace_ring_free, trace_ring_init, trace_ring_stop,
-    trace_take, trace_waiting)
+    trace_begin, trace_connection_t, trace_everybody, trace_leave_behind, trace_lend, trace_peek, trace_ring_free,
+    trace_ring_init, trace_ring_stop, trace_waiting)
 
 import errno
 import struct
@@ -81,7 +82,7 @@ cdef class Trace:
 
     @property
     def missed(self) -> int:
-        """Records that were displaced before take() had them."""
+        """Records that were displaced before take() had them, or found no room (lend())."""
         self.check("Trace.missed")
         trace_waiting(&self.ring)
         return self.ring.missed
@@ -93,31 +94,71 @@ cdef class Trace:
         local, remote: address and port. active: opened by us. began_ns: when its trace did. iss, irs: what its records'
         sequence numbers are relative to. smss: bytes of a full segment then. cc: its congestion control then.
         """
-        cdef uint32_t number
         self.check("Trace.connections")
-        return [connection_of(&self.ring.connections[number]) for number in range(self.ring.known)]
+        return self.people(0)
+
+    def connections_from(self, first: int) -> list[dict[str, object]]:
+        """connections[first:], without making those before it."""
+        cdef uint32_t begin = whole("first", first, 0, TRACE_CONNECTIONS_MAX)
+        self.check("Trace.connections_from()")
+        return self.people(begin)
+
+    cdef list people(self, uint32_t first):
+        cdef uint32_t number
+        return [connection_of(&self.ring.connections[number]) for number in range(first, self.ring.known)]
 
     def take(self, most: int | None = None) -> bytes:
         """The oldest `most` records (None: all), which are then gone from here: 64 bytes each, as FORMAT of
         ustack.tcp.tracing lays them out for `struct`."""
         cdef uint64_t wanted = self.ring.capacity if most is None else whole("most", most, 0, 1 << 32)
+        cdef bytes out
         self.check("Trace.take()")
-        return self.take_now(min(trace_waiting(&self.ring), wanted))
+        if self.lent:
+            raise ValueError("Trace.take(): records are lent: take_back() comes first")
+        out = self.copied(wanted)
+        trace_leave_behind(&self.ring, len(out) // sizeof(trace_record_t))
+        return out
+
+    def lend(self) -> list[memoryview]:
+        """The records that take() would give, where they are: in two pieces at most, which another thread may read
+        while the stack runs. They stay as they are until take_back().
+
+        From the first call on a record that finds no room is not written, and counts as missed, instead of one that
+        waits.
+        """
+        cdef uint64_t first, until_end
+        self.check("Trace.lend()")
+        if self.lent:
+            raise ValueError("Trace.lend(): records are lent: take_back() comes first")
+        self.lent = trace_lend(&self.ring)
+        first = self.ring.read & (self.ring.capacity - 1)
+        until_end = min(self.lent, self.ring.capacity - first)
+        return [memoryview(piece) for piece in (self.piece(first, until_end), self.piece(0, self.lent - until_end))
+                if (<Lent>piece).octets]
+
+    cdef Lent piece(self, uint64_t first, uint64_t count):
+        cdef Lent piece = Lent.__new__(Lent)
+        piece.trace = self
+        piece.records = &self.ring.records[first]
+        piece.octets = <Py_ssize_t>(count * sizeof(trace_record_t))
+        return piece
+
+    def take_back(self) -> None:
+        """What lend() gave last is read, and gone from the ring. Idempotent."""
+        self.check("Trace.take_back()")
+        trace_leave_behind(&self.ring, self.lent)
+        self.lent = 0
 
     def records(self) -> list[dict[str, object]]:
         """The records that take() has not had, which stay here: a dict of each, with names for its numbers."""
         self.check("Trace.records()")
-        return unpack(self.peek())
+        return unpack(self.copied(self.ring.capacity))
 
-    cdef bytes peek(self):
-        """As take() of all, but they stay."""
-        cdef bytes out = self.take_now(trace_waiting(&self.ring))
-        self.ring.read -= len(out) // sizeof(trace_record_t)
-        return out
-
-    cdef bytes take_now(self, uint64_t count):
+    cdef bytes copied(self, uint64_t most):
+        """The oldest `most` that wait, which they go on doing."""
+        cdef uint64_t count = min(trace_waiting(&self.ring), most)
         cdef bytes out = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>(count * sizeof(trace_record_t)))
-        trace_take(&self.ring, <trace_record_t *>PyBytes_AS_STRING(out), count)
+        trace_peek(&self.ring, <trace_record_t *>PyBytes_AS_STRING(out), count)
         return out
 
     def write(self, path: object) -> None:
@@ -126,7 +167,7 @@ cdef class Trace:
         from ustack.obs.tracefile import write
 
         self.check("Trace.write()")
-        records = self.peek()
+        records = self.copied(self.ring.capacity)
         write(Path(path), records, self.connections, self.missed)
 
     def __repr__(self) -> str:
@@ -134,6 +175,13 @@ cdef class Trace:
             return "<Trace that nobody made>"
         state = "active" if self.active else "stopped"
         return f"<Trace of {self.ring.known} connections, {self.ring.written} records, {state}>"
+
+
+cdef class Lent:
+    """A piece of a ring, which can be read as long as this lives."""
+
+    def __getbuffer__(self, Py_buffer *buffer, int flags) -> None:
+        PyBuffer_FillInfo(buffer, self, self.records, self.octets, 1, flags)
 
 
 def unpack(data: bytes) -> list[dict[str, object]]:

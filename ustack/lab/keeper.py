@@ -6,19 +6,23 @@ however it ends, SIGKILL included, the kernel closes the socket and the keeper c
 of its own, so that Ctrl-C reaches the owner alone. If both are killed, the next start sweeps (ownership).
 
 An owner that has given up root can neither make a new log where root's logs are, nor find its directory below a home
-that others may not enter. The keeper opens both for it, as often as it is asked, and nothing but what was named at the
-start: whoever takes over the owner gains no other file, with links neither (opening).
+that others may not enter. The keeper opens both for it, as often as it is asked, and removes the unfinished part of a
+trace, and nothing but what was named at the start: whoever takes over the owner gains no other file, with links neither
+(opening).
 
     owner  -> keeper   {"plan": ..., "owner": PID, "files": {"log": PATH, ...}}, one line
     keeper -> owner    {"lab": ...} or {"error": ..., "in_use": true|false}, one line
     owner  -> keeper   {"open": "log"}, one line, any number of times
     keeper -> owner    {"opened": "log"} with the descriptor, or {"error": ..., "errno": ...}, one line
+    owner  -> keeper   {"remove": "part"}, one line
+    keeper -> owner    {"removed": "part"} or {"error": ..., "errno": ...}, one line
     owner  -> keeper   end of file: it is done
     keeper -> owner    {"error": ...} if removing failed, then end of file
 
 Above: cli, programs that want a lab for themselves. Below: lab, opening.
 """
 
+import errno
 import json
 import os
 import signal
@@ -36,7 +40,7 @@ from typing import Any
 from ustack.lab import making
 from ustack.lab.making import Made, Plan
 from ustack.lab.namespace import InUseError, LabError
-from ustack.lab.opening import open_by_name
+from ustack.lab.opening import open_by_name, remove_by_name
 
 GRACE_S = 30.0  # for the keeper to have removed the lab
 START_TIMEOUT_S = 60.0  # for it to have made one: the lock may be others' for a while
@@ -47,6 +51,7 @@ LINE_BYTES = 1 << 16
 
 DIRECTORY = "directory"
 LOG = "log"
+PART = "part"  # of a trace
 # A log that is a FIFO without a reader fails at once, and a terminal never becomes ours.
 FLAGS = {
     DIRECTORY: os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC,
@@ -75,8 +80,8 @@ class Lab:
 class Keeper:
     """Context manager: a lab, and the process that keeps it.
 
-    files: what `open` may open, by DIRECTORY or LOG. Raises LabError as making.up does, and at the end if removing
-    failed.
+    files: what `open` may open, by DIRECTORY or LOG, and what `remove` may remove, by PART.
+    Raises LabError as making.up does, and at the end if removing failed.
     """
 
     lab: Made
@@ -125,21 +130,31 @@ class Keeper:
         Raises OSError as open(2) does, and if the keeper does not answer within OPEN_TIMEOUT_S: once that has happened
         it is not asked again, because its late answer would be taken for another.
         """
+        answer, descriptors = self._ask({"open": kind})
+        if not descriptors:
+            raise OSError(answer.get("errno", 0), answer["error"], self._files[kind])
+        return descriptors[0]
+
+    def remove(self, kind: str) -> None:
+        """Remove one of the files (PART), with the keeper's privilege. Raises OSError, as open() does."""
+        answer, _ = self._ask({"remove": kind})
+        if "error" in answer:
+            raise OSError(answer.get("errno", 0), answer["error"], self._files[kind])
+
+    def _ask(self, request: dict[str, object]) -> tuple[dict[str, Any], list[int]]:
         if self._lost:
             raise ConnectionError("the lab keeper does not answer")
         self._channel.settimeout(OPEN_TIMEOUT_S)
         self._lost = True
         try:
-            self._send({"open": kind})
+            self._send(request)
             answer, descriptors = self._receive()
         finally:
             self._channel.settimeout(None)
         if answer is None:
             raise ConnectionError("the lab keeper is gone")
         self._lost = False
-        if not descriptors:
-            raise OSError(answer.get("errno", 0), answer["error"], self._files[kind])
-        return descriptors[0]
+        return answer, descriptors
 
     def _send(self, message: dict[str, object]) -> None:
         with suppress(BrokenPipeError):
@@ -210,7 +225,11 @@ def main() -> None:
         _say(channel, {"lab": asdict(made)})
         with suppress(Exception):  # whatever an owner in foreign hands says, what was made is removed
             while line := lines.readline(LINE_BYTES):
-                _open(channel, str(json.loads(line)["open"]), request["files"])
+                asked = json.loads(line)
+                if "remove" in asked:
+                    _remove(channel, str(asked["remove"]), request["files"])
+                else:
+                    _open(channel, str(asked["open"]), request["files"])
         try:
             with limited(WORK_TIMEOUT_S):
                 making.down(plan.name)
@@ -253,6 +272,19 @@ def _open(channel: socket.socket, kind: str, files: dict[str, str]) -> None:
             socket.send_fds(channel, [json.dumps({"opened": kind}).encode() + b"\n"], [descriptor])
         finally:
             os.close(descriptor)
+
+
+def _remove(channel: socket.socket, kind: str, files: dict[str, str]) -> None:
+    """Answer one request to remove a file."""
+    if kind != PART or kind not in files:
+        _say(channel, {"error": "no such file is to be removed", "errno": errno.EACCES})
+        return
+    try:
+        remove_by_name(files[kind])
+    except OSError as error:
+        _say(channel, {"error": error.strerror, "errno": error.errno})
+    else:
+        _say(channel, {"removed": kind})
 
 
 def _start() -> tuple[subprocess.Popen[bytes], socket.socket]:

@@ -32,6 +32,16 @@ def open_by_name(path: str | os.PathLike[str], flags: int, mode: int = 0o640) ->
         os.close(walk.at)
 
 
+def remove_by_name(path: str | os.PathLike[str]) -> None:
+    """Remove the file, or the link, that an absolute path names. Raises OSError as unlink(2) does, and PermissionError
+    where somebody else made a link on the way."""
+    walk = _Walk()
+    try:
+        walk.remove(os.fspath(path))
+    finally:
+        os.close(walk.at)
+
+
 class _Walk:
     """Where the walk is (a descriptor), and who made the links that it has followed."""
 
@@ -75,6 +85,16 @@ class _Walk:
             if target.startswith("/"):
                 self._go(os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
             names += _names(target)
+
+    def remove(self, path: str) -> None:
+        parent, _, name = path.rpartition("/")
+        directory = self.open(parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, 0)
+        try:
+            if self._makers:
+                raise PermissionError(errno.EACCES, "a link on the way is another user's", path)
+            os.unlink(name, dir_fd=directory)
+        finally:
+            os.close(directory)
 
     def _go(self, descriptor: int) -> None:
         os.close(self.at)

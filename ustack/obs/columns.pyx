@@ -1,12 +1,16 @@
 # SPDX-License-Identifier: MIT
 # cython: annotation_typing=False
-"""Records of a trace, taken apart into columns, without the GIL. Above: parquet. Below: tcp.records.trace."""
+"""Records of a trace, looked through and taken apart into columns, without the GIL. Above: parquet, spool. Below:
+tcp.records.trace."""
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 
-from ustack.tcp.records.trace cimport trace_record_t
+from ustack.tcp.records.flight cimport REPAIR_SIZE, REXMIT_SIZE
+from ustack.tcp.records.state cimport CLOSE_PARAMETER_PROBLEM, STATE_COUNT
+from ustack.tcp.records.trace cimport TRACE_CLOSED, TRACE_EVENTS, TRACE_STATE, trace_record_t
+from ustack.tcp.tracing cimport TRACE_CONNECTIONS_MAX
 
 cdef enum:
     BYTE_FIELDS = 4
@@ -60,3 +64,30 @@ def columns(bytes records not None):
     with nogil:
         split(first, count, times_at, rates_at, small_at, words_at)
     return [times, words[0], *small, *words[1:], rates]
+
+
+cdef bint is_known(const trace_record_t *record) noexcept nogil:
+    """Has every number in it a name?"""
+    if not (0 < record.event < TRACE_EVENTS and record.cause <= REXMIT_SIZE and record.repair <= REPAIR_SIZE
+            and record.state < STATE_COUNT and 0 < record.connection <= <uint32_t>TRACE_CONNECTIONS_MAX):
+        return False
+    if record.event == TRACE_STATE:
+        return record.detail < <uint32_t>STATE_COUNT
+    return record.event != TRACE_CLOSED or record.detail <= <uint32_t>CLOSE_PARAMETER_PROBLEM
+
+
+cdef Py_ssize_t find_unknown(const trace_record_t *record, Py_ssize_t count) noexcept nogil:
+    cdef Py_ssize_t at
+    for at in range(count):
+        if not is_known(&record[at]):
+            return at
+    return -1
+
+
+def first_unknown(bytes records not None):
+    """Which of the records is the first that no trace can have, because a number in it has no name; -1: none is."""
+    cdef Py_ssize_t count = len(records) // <Py_ssize_t>sizeof(trace_record_t), found
+    cdef const trace_record_t *first = <const trace_record_t *>PyBytes_AS_STRING(records)
+    with nogil:
+        found = find_unknown(first, count)
+    return found

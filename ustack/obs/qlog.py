@@ -69,6 +69,7 @@ class QlogFile:
         self._file = file
         self._metrics: dict[int, tuple[Any, ...]] = {}
         self._missed = 0
+        self._last = (0, 1)  # time and connection of the record before
         self._put(
             {
                 "file_schema": FILE_SCHEMA,
@@ -92,16 +93,19 @@ class QlogFile:
         """As Writer's."""
         lines: list[str] = []
         for record in struct.iter_unpack(FORMAT, records):
-            if missed != self._missed:
-                lines.append(_line(record[0], record[1], "records_missed", {"count": missed - self._missed}))
-                self._missed = missed
+            self._last = record[:2]
+            self._miss(missed, lines)
             self._describe(record, connections, lines)
+        self._miss(missed, lines)
         if lines:
             self._file.write("".join(lines).encode())
 
-    def _describe(
-        self, record: tuple[Any, ...], connections: Sequence[dict[str, Any]], lines: list[str]
-    ) -> None:
+    def _miss(self, missed: int, lines: list[str]) -> None:
+        if missed != self._missed:
+            lines.append(_line(*self._last, "records_missed", {"count": missed - self._missed}))
+            self._missed = missed
+
+    def _describe(self, record: tuple[Any, ...], connections: Sequence[dict[str, Any]], lines: list[str]) -> None:
         time_ns, number, event, cause = record[:4]
         metrics = tuple(record[at] for at in METRIC_AT)
         before = self._metrics.get(number)

@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: MIT
-"""Files of traces: Parquet for tables, qlog for the tools that read JSON, by the name's end.
+"""Files of traces: Parquet for tables, qlog for the tools that read JSON, by the name's end; and what a stack's records
+are kept in until then (spool), by how it begins.
 
     write("out.parquet", trace.take(), trace.connections)
     recorded = read("out.parquet")
 
-Both hold the same: every field of every record (tcp/records/trace.pxd), who the connections were, and how many records
+All hold the same: every field of every record (tcp/records/trace.pxd), who the connections were, and how many records
 are missing. Records travel as Trace.take() gives them, 64 bytes each, so nothing here makes an object of each but
 the qlog side, which has to. It must not: know a stack.
 
-Above: engine.trace (Trace.write), cli. Below: parquet, qlog, recorded.
+Above: engine.trace (Trace.write), cli. Below: parquet, qlog, spool, recorded.
 """
 
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 from ustack.obs.recorded import Recorded
+from ustack.obs.spool import copy, is_spool, parts, read_spool
 
 PARQUET, QLOG = "parquet", "qlog"
 SUFFIXES = {".parquet": PARQUET, ".qlog": QLOG, ".sqlog": QLOG}
@@ -25,7 +27,7 @@ class Writer(Protocol):
     """A file that is being written. Whoever opened it closes the file."""
 
     def add(self, records: bytes, connections: Sequence[dict[str, Any]], missed: int) -> None:
-        """More records. connections, missed: all so far. Raises OSError."""
+        """More records. connections, missed: all so far, before these. Raises OSError."""
 
     def finish(self) -> None:
         """Write what is still to be written, once. Raises OSError."""
@@ -70,8 +72,32 @@ def write(path: Path, records: bytes, connections: Sequence[dict[str, Any]], mis
         writer.finish()
 
 
+def convert(source: Path, path: Path) -> None:
+    """Write a trace that a file has into another one, which is made or emptied; a spool without having the whole in
+    memory. Raises ValueError, OSError."""
+    kind = kind_of(path)
+    ensure_can(kind)
+    if not is_spool(source):
+        recorded = read(source)
+        write(path, recorded.records, recorded.connections, recorded.missed)
+        return
+    with source.open("rb") as spool:
+        try:
+            for _ in parts(spool):  # before anything is emptied
+                pass
+        except ValueError as error:
+            raise ValueError(f"{source}: {error}") from None
+        if path.exists() and path.samefile(source):
+            raise ValueError(f"{path}: it would be written over what it is made of")
+        with path.open("wb") as file:
+            for _ in copy(spool, open_writer(kind, file)):
+                pass
+
+
 def read(path: Path) -> Recorded:
     """Read a whole trace. Raises ValueError for what is none, OSError."""
+    if is_spool(path):
+        return read_spool(path)
     kind = kind_of(path)
     ensure_can(kind)
     if kind == PARQUET:

@@ -8,6 +8,9 @@
 # barrier. It has the latest records: a new one takes the place of the oldest, and the reader learns how many it has not
 # seen (missed). The latest tell why something has come to an end, and the writer never asks how far the reader is.
 #
+# A reader that writes them out from where they are, in a thread of its own, has the ring lend them (trace_lend).
+# From then on it is the new record that gives way in a full ring, and what waits stays as it is until it is taken back.
+#
 # A ring may have many connections: one for each of a server's thousands would be thousands that are mostly empty, and
 # one for all has what happened in its order. Who wants one connection, whatever others do, has a ring for that one.
 #
@@ -46,11 +49,13 @@ ctypedef struct trace_ring_t:
     trace_connection_t *connections         # [number - 1]
     uint64_t written                        # so many have been, in all. writer: tracing
     uint64_t read                           # ... are behind the reader. writer: its owner (trace_take)
-    uint64_t missed                         # of these it has not seen
+    uint64_t missed                         # of these it has not seen; and those that found no room
+    uint64_t full                           # `written` when there is no room: UINT64_MAX: the oldest gives way
     uint32_t capacity                       # a power of two
     uint32_t known                          # connections that have been, or are, traced into it
     uint32_t most                           # ... at most
     uint32_t users                          # ... now; and one more for `everybody`
+    trace_record_t nowhere                  # where a record is written that finds no room
 
 ctypedef struct traced_t:
     trace_ring_t *ring
@@ -73,8 +78,13 @@ cdef int trace_ring_init(trace_ring_t *ring, uint32_t capacity, uint32_t most) n
 cdef void trace_ring_free(trace_ring_t *ring) noexcept nogil
 # Records that wait for the reader: those that have not been displaced. Counts those that have.
 cdef uint64_t trace_waiting(trace_ring_t *ring) noexcept nogil
-# Copy the next `most` records that wait, and leave them behind. How many.
-cdef uint64_t trace_take(trace_ring_t *ring, trace_record_t *out, uint64_t most) noexcept nogil
+# Copy the oldest `most` of those that wait, which they go on doing. How many.
+cdef uint64_t trace_peek(trace_ring_t *ring, trace_record_t *out, uint64_t most) noexcept nogil
+# Keep the records that wait where they are, until trace_leave_behind: a new one that finds no room is counted as missed
+# from now on. How many.
+cdef uint64_t trace_lend(trace_ring_t *ring) noexcept nogil
+# The oldest `count` of those that wait are behind the reader.
+cdef void trace_leave_behind(trace_ring_t *ring, uint64_t count) noexcept nogil
 
 # Trace a connection from now on: its number in the ring. 0: it is traced already, the ring has had its `most`, or there
 # is no memory. ring: until its `users` are none.

@@ -5,3 +5,4 @@ CAUSES: dict[int, str]
 REPAIRS: dict[int, str]
 STATES: dict[int, str]
 REASONS: dict[int, str]
+CONNECTIONS_MAX: int

@@ -5,7 +5,7 @@ FORMAT is one record for `struct`, FIELDS the names of its parts, in their order
 the names of the numbers in four of them, and REASONS of those in the `detail` of who is closed.
 """
 
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport UINT64_MAX, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
@@ -47,6 +47,7 @@ REPAIRS = {
     <int>REPAIR_NONE: "none", <int>REPAIR_FAST: "fast", <int>REPAIR_RTO: "rto", <int>REPAIR_SIZE: "size",
 }
 STATES = {state: state_name(state) for state in range(STATE_COUNT)}
+CONNECTIONS_MAX = <int>TRACE_CONNECTIONS_MAX     # of a ring, in all
 REASONS = {reason: reason_name(reason) for reason in range(CLOSE_PARAMETER_PROBLEM + 1)}
 
 
@@ -59,6 +60,7 @@ cdef int trace_ring_init(trace_ring_t *ring, uint32_t capacity, uint32_t most) n
     while ring.capacity < capacity and ring.capacity < TRACE_RECORDS_MAX:
         ring.capacity *= 2
     ring.most = most
+    ring.full = UINT64_MAX
     records = mmap(NULL, ring.capacity * sizeof(trace_record_t), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
                    -1, 0)
     if records == MAP_FAILED:
@@ -87,7 +89,7 @@ cdef uint64_t trace_waiting(trace_ring_t *ring) noexcept nogil:
     return waiting
 
 
-cdef uint64_t trace_take(trace_ring_t *ring, trace_record_t *out, uint64_t most) noexcept nogil:
+cdef uint64_t trace_peek(trace_ring_t *ring, trace_record_t *out, uint64_t most) noexcept nogil:
     cdef uint64_t waiting = trace_waiting(ring)
     cdef uint64_t taken = waiting if waiting < most else most
     cdef uint64_t at = ring.read & (ring.capacity - 1)
@@ -98,8 +100,19 @@ cdef uint64_t trace_take(trace_ring_t *ring, trace_record_t *out, uint64_t most)
         before_end = taken
     memcpy(out, &ring.records[at], before_end * sizeof(trace_record_t))
     memcpy(out + before_end, ring.records, (taken - before_end) * sizeof(trace_record_t))
-    ring.read += taken
     return taken
+
+
+cdef uint64_t trace_lend(trace_ring_t *ring) noexcept nogil:
+    cdef uint64_t waiting = trace_waiting(ring)
+    ring.full = ring.read + ring.capacity
+    return waiting
+
+
+cdef void trace_leave_behind(trace_ring_t *ring, uint64_t count) noexcept nogil:
+    ring.read += count
+    if ring.full != UINT64_MAX:
+        ring.full = ring.read + ring.capacity
 
 
 # ---------------------------------------------------------------- who is traced
@@ -276,7 +289,11 @@ cdef inline trace_record_t *write(const tcp_t *tcp, const tcb_t *tcb, traced_t *
     cdef trace_ring_t *ring = slot.ring
     cdef trace_record_t *record = &ring.records[ring.written & (ring.capacity - 1)]
     cdef const flight_t *flight
-    ring.written += 1
+    if ring.written == ring.full:
+        ring.missed += 1
+        record = &ring.nowhere
+    else:
+        ring.written += 1
     if not slot.knows_irs and tcb.state != SYN_SENT:
         slot.knows_irs = 1
         slot.rcv_base = tcb.rcv_nxt - 1

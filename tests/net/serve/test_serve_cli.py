@@ -17,6 +17,7 @@ from scapy.utils import rdpcap
 
 from tests.children import wait_for_end
 from tests.net.serve.running import BODY, COMMAND, Server, Start, nothing_left, refused
+from ustack.cli.recording import part_of
 from ustack.lab import ingress, labs, links, namespace, ownership, sweep
 from ustack.lab.links import End
 from ustack.obs.tracefile import read
@@ -257,6 +258,20 @@ def test_a_trace_has_the_first_connections_from_their_opening_to_their_end(
     assert {one.end, other.end} == {"normal"}
     assert one.acked_bytes == one.sent_bytes > 5 * 512
     assert one.remote.startswith("198.18.0.1:")
+    assert not part_of(file).exists()
+
+
+def test_a_trace_whose_server_was_killed_is_read_from_its_part(serve: Start, tmp_path: Path) -> None:
+    file = tmp_path / "run.qlog"
+    with serve("--trace", str(file)) as server:
+        server.curl(*[server.url + "512.bin"] * 5, "-o", "/dev/null")
+        while not summaries(read(part_of(file))):
+            server.curl(server.url + "512.bin")  # each takes a while; ten times per second it is written
+        server.end(signal.SIGKILL)
+    assert file.read_bytes() == b""
+    recorded = read(part_of(file))
+    assert summaries(recorded)[0].sent_bytes > 5 * 512
+    assert recorded.connections[0]["remote"][0] == "198.18.0.1"
 
 
 def test_a_trace_that_cannot_be_written_ends_and_the_server_goes_on(serve: Start, tmp_path: Path) -> None:

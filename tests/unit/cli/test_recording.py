@@ -1,65 +1,255 @@
 # SPDX-License-Identifier: MIT
-"""The trace of a running server, from its stack to its file (ustack/cli/recording.py)."""
+"""The trace of a running stack, from its ring to its file (ustack/cli/recording.py)."""
 
 import io
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
-from ustack.cli.recording import Recording, Whole
+from ustack import Connection
+from ustack.cli import recording as recordings
+from ustack.cli.recording import Recording, Whole, part_of
+from ustack.cli.trace import trace as trace_command
 from ustack.obs.tracefile import read
 from ustack.obs.tracesummary import summaries
 from ustack.testing.pair import Pair
 from ustack.testing.testbed import SECOND
 
+try:
+    import pyarrow
+except ImportError:
+    pyarrow = None
 
-class Full(io.BytesIO):
-    """A device without room, from the second write on."""
+SUFFIXES = [
+    pytest.param(".parquet", marks=pytest.mark.skipif(pyarrow is None, reason="Parquet needs pyarrow")),
+    ".qlog",
+]
+
+
+class Full(io.FileIO):
+    """A disk that takes so many writes, and a part of the next one."""
 
     writes = 0
+    takes = 1
 
     def write(self, data: Any, /) -> int:
         self.writes += 1
-        if self.writes > 1:
+        if self.writes > self.takes + 1:
             raise OSError(28, "No space left on device")
-        return len(data)
+        return super().write(data if self.writes <= self.takes else memoryview(data)[:5])
 
 
-def test_what_happens_until_the_stack_is_closed_is_in_the_file(tmp_path: Path) -> None:
-    path = tmp_path / "out.qlog"
-    with path.open("wb") as file:
-        recording = Recording(file, "qlog")
+class Stuck(io.FileIO):
+    """A disk that makes a write of records wait until it is released."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, "w+b")
+        self.begun, self.released = threading.Event(), threading.Event()
+
+    def write(self, data: Any, /) -> int:
+        if len(data) % 64 == 0:
+            self.begun.set()
+            assert self.released.wait(60)
+        return super().write(data)
+
+
+@contextmanager
+def recorded(path: Path, part: io.FileIO | None = None) -> Iterator[Recording]:
+    with path.open("wb") as file, part or part_of(path).open("w+b", buffering=0) as raw:
+        recording = Recording(path, file, raw, part_of(path).unlink)
+        yield recording
+        recording.close()
+
+
+def talk(pair: Pair, sender: Connection, receiver: Connection, times: int) -> None:
+    """Two records each: sent, and acked."""
+    for _ in range(times):
+        sender.send(b"word")
+        pair.advance(SECOND)
+        assert receiver.receive() == b"word"
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_what_happens_until_the_stack_is_closed_is_in_the_file(tmp_path: Path, suffix: str) -> None:
+    """The same records as another trace of the same has in its ring, and who the connections were as it ends."""
+    path = tmp_path / f"out{suffix}"
+    with recorded(path) as recording:
         pair = Pair()
         recording.begin(pair.a, 2)
         client, server = pair.connect()
         for _ in range(3):
-            server.send(b"word")
-            pair.advance(SECOND)
+            talk(pair, server, client, 1)
             recording.drain()
-        del client
         pair.close()
         recording.close()
+        assert not part_of(path).exists()
         recording.close()
     (found,) = summaries(read(path))
     assert found.sent_bytes == found.acked_bytes == 12
     assert found.end == "aborted"
+    assert read(path).missed == 0
 
 
-def test_a_file_without_room_ends_the_trace_and_not_the_server(capsys: pytest.CaptureFixture[str]) -> None:
-    recording = Recording(Full(), "qlog")
-    with Pair() as pair:
+def test_the_file_has_what_a_trace_in_memory_has(tmp_path: Path) -> None:
+    """Two runs of the same simulation, one recorded, one not."""
+    wanted = None
+    path = tmp_path / "out.qlog"
+    for records in (False, True):
+        with recorded(path) as recording:
+            pair = Pair(seed=9)
+            if records:
+                recording.begin(pair.a, 2)
+            else:
+                trace = pair.a.trace(connections=2)
+            for _ in range(2):
+                client, server = pair.connect()
+                talk(pair, server, client, 20)
+                recording.drain()
+                client.abort()
+                server.abort()
+                pair.advance(SECOND)
+            pair.close()
+            if not records:
+                wanted = (trace.take(), trace.connections)
+    assert wanted == (read(path).records, read(path).connections)
+
+
+def test_a_part_that_cannot_be_written_ends_the_trace_and_not_the_server(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What was written whole is in the file, and the rest is counted."""
+    path = tmp_path / "out.qlog"
+    part = Full(part_of(path), "w+b")
+    part.takes = 5  # the head; who the connection is; records
+    with Pair() as pair, recorded(path, part) as recording:
         recording.begin(pair.a, 2)
         client, server = pair.connect()
         recording.drain()
+        assert recording._thread is not None
+        recording._thread.wait()
+        talk(pair, server, client, 2)
+        recording.drain()
+        recording._thread.wait()
         recording.drain()
         assert pair.a.trace().active  # the one before has been stopped
-        recording.close()
         client.abort()
         server.abort()
         pair.advance(SECOND)
+        recording.close()
     said = capsys.readouterr().err
     assert said == "ustack: the trace ended: it cannot be written: No space left on device\n"
+    found = read(path)
+    kept = len(found.records) // 64
+    assert (kept, found.missed) == (1, 4)  # opened; two words, and the trace is stopped
+    assert not part_of(path).exists()
+
+
+def test_a_disk_that_is_slow_makes_records_missing_and_nobody_wait(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recordings, "RECORDS", 64)
+    path = tmp_path / "out.qlog"
+    part = Stuck(part_of(path))
+    with Pair() as pair, recorded(path, part) as recording:
+        recording.begin(pair.a, 1)
+        client, server = pair.connect()
+        talk(pair, server, client, 10)
+        recording.drain()
+        assert part.begun.wait(60)
+        for _ in range(4):  # while it hangs in write()
+            talk(pair, server, client, 10)
+            recording.drain()
+        trace = recording._trace
+        assert (trace.written, trace.missed) == (64, 1 + 5 * 20 - 64)
+        part.released.set()
+        assert recording._thread is not None
+        recording._thread.wait()
+        recording.drain()
+        talk(pair, server, client, 1)
+        client.abort()
+        server.abort()
+        pair.advance(SECOND)
+        recording.close()
+    found = read(path)
+    assert found.missed == 37
+    seqs = [one.partition('"seq":')[2].partition(",")[0] for one in path.read_text().split("\x1e") if ":sent" in one]
+    lacking = range(1 + 4 * 32, 1 + 4 * 50, 4)
+    assert [int(seq) for seq in seqs] == [seq for seq in range(1, 1 + 4 * 51, 4) if seq not in lacking]
+    lines = [one for one in path.read_text().split("\x1e") if "records_missed" in one or ":sent" in one]
+    assert "records_missed" in lines[-2]  # where they are missing
+    assert "the trace lacks 37 records" in capsys.readouterr().err
+
+
+def test_while_it_runs_and_after_it_was_killed_the_part_is_there(tmp_path: Path) -> None:
+    path = tmp_path / "out.qlog"
+    with Pair() as pair, recorded(path) as recording:
+        recording.begin(pair.a, 1)
+        client, server = pair.connect()
+        talk(pair, server, client, 3)
+        recording.drain()
+        assert recording._thread is not None
+        recording._thread.wait()
+        found = read(part_of(path))
+        assert len(found.records) // 64 == recording._trace.written
+        assert found.connections == recording._trace.connections
+        said = CliRunner().invoke(trace_command, [str(path)])
+        assert said.exit_code == 1
+        assert f"ustack trace {part_of(path)} --out {path}" in said.output
+        copied = tmp_path / "copied.sqlog"
+        assert CliRunner().invoke(trace_command, [str(part_of(path)), "--out", str(copied)]).exit_code == 0
+        assert read(copied) == found
+        client.abort()
+        server.abort()
+        pair.advance(SECOND)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_the_end_does_not_wait_for_a_file_that_nobody_waits_for(
+    tmp_path: Path, suffix: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One more stop signal while FILE is written: it is left empty, and all is in FILE.part."""
+    path = tmp_path / f"out{suffix}"
+    asked = 0
+
+    def ended() -> bool:
+        nonlocal asked
+        asked += 1
+        return True
+
+    with recorded(path) as recording:
+        with Pair() as pair:
+            recording.begin(pair.a, 1)
+            client, server = pair.connect()
+            talk(pair, server, client, 3)
+            client.abort()
+            server.abort()
+            pair.advance(SECOND)
+        recording.close(ended)
+    part = part_of(path)
+    assert asked == 1
+    assert path.read_bytes() == b""
+    assert summaries(read(part))[0].acked_bytes == 12
+    said = capsys.readouterr().err
+    assert said == f"ustack: {path} is not finished; its records are in {part}: ustack trace {part} --out FILE\n"
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_file_that_cannot_be_written_in_the_end_leaves_the_part(
+    tmp_path: Path, suffix: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / f"out{suffix}"
+    file = Full(path, "wb")
+    file.takes = 0
+    with file, part_of(path).open("w+b", buffering=0) as raw:
+        recording = Recording(path, file, raw, part_of(path).unlink)
+        recording.close()
+    assert part_of(path).exists()
+    assert f"{path} cannot be written: No space left on device; its records are in" in capsys.readouterr().err
 
 
 def test_a_file_that_takes_a_part_gets_the_rest(tmp_path: Path) -> None:
@@ -76,6 +266,8 @@ def test_a_file_that_takes_a_part_gets_the_rest(tmp_path: Path) -> None:
 
 def test_nothing_that_was_traced_is_a_whole_file(tmp_path: Path) -> None:
     """The server could not start: what was opened is finished all the same."""
-    with (tmp_path / "out.qlog").open("wb") as file:
-        Recording(file, "qlog").close()
-    assert read(tmp_path / "out.qlog").records == b""
+    path = tmp_path / "out.qlog"
+    with recorded(path):
+        pass
+    assert read(path).records == b""
+    assert not part_of(path).exists()

@@ -251,6 +251,91 @@ def test_all_of_a_ring_leave_at_once_and_the_others_stay() -> None:
         pair.advance(SECOND)
 
 
+# ---------------------------------------------------------------- lent
+
+
+def bytes_of(pieces: list[memoryview]) -> bytes:
+    return b"".join(pieces)
+
+
+def test_what_is_lent_stays_as_it_is_and_what_finds_no_room_is_counted() -> None:
+    with Pair() as pair:
+        client, server = pair.connect()
+        trace = client.trace(64)
+        talk(pair, client, server, 20)
+        lent = trace.lend()
+        before = bytes_of(lent)
+        assert unpack(before) == trace.records()
+        talk(pair, client, server, 40)
+        assert bytes_of(lent) == before
+        assert (trace.written, trace.missed) == (64, 122 - 64)
+        trace.take_back()
+        trace.take_back()
+        assert len(trace.records()) == 64 - len(before) // 64
+        talk(pair, client, server, 1)
+        later = unpack(bytes_of(trace.lend()))
+        assert later[-1]["seq"] == 1 + 60 * 4
+        assert trace.written == 66
+        assert [one["seq"] for one in unpack(before) + later if one["event"] == "sent"] == [
+            *range(1, 1 + 4 * 31, 4),
+            1 + 60 * 4,
+        ]
+        finish(pair, client, server)
+
+
+def test_nothing_new_is_lent_before_it_is_taken_back() -> None:
+    with Pair() as pair:
+        client, server = pair.connect()
+        trace = client.trace(64)
+        talk(pair, client, server, 3)
+        trace.lend()
+        with pytest.raises(ValueError, match="lent"):
+            trace.take()
+        with pytest.raises(ValueError, match="lent"):
+            trace.lend()
+        records = trace.records()
+        trace.take_back()
+        assert trace.records() == []
+        assert len(records) == trace.written
+        talk(pair, client, server, 1)
+        assert len(unpack(trace.take())) == 2
+        finish(pair, client, server)
+
+
+def test_over_the_rings_end_it_is_lent_in_two_pieces() -> None:
+    with Pair() as pair:
+        client, server = pair.connect()
+        trace = client.trace(64)
+        found: list[dict[str, Any]] = []
+        for pieces in (1, 1, 2, 1):
+            talk(pair, client, server, 15)
+            wanted = trace.records()
+            lent = trace.lend()
+            assert len(lent) == pieces
+            assert unpack(bytes_of(lent)) == wanted
+            found += wanted
+            trace.take_back()
+        assert trace.lend() == []
+        assert [one["seq"] for one in found if one["event"] == "sent"] == list(range(1, 241, 4))
+        assert trace.missed == 0
+        finish(pair, client, server)
+
+
+def test_what_is_lent_outlives_its_trace_and_cannot_be_written() -> None:
+    with Pair() as pair:
+        client, server = pair.connect()
+        trace = client.trace(64)
+        talk(pair, client, server, 3)
+        (lent,) = trace.lend()
+        wanted = trace.records()
+        trace.stop()
+        del trace
+        gc.collect()
+        assert unpack(bytes(lent)) == wanted
+        assert lent.readonly
+        finish(pair, client, server)
+
+
 # ---------------------------------------------------------------- its end
 
 
@@ -332,6 +417,9 @@ def test_nobody_else_makes_one() -> None:
     [
         lambda stack, connection, trace: trace.take(),
         lambda stack, connection, trace: trace.records(),
+        lambda stack, connection, trace: trace.lend(),
+        lambda stack, connection, trace: trace.take_back(),
+        lambda stack, connection, trace: trace.connections_from(0),
         lambda stack, connection, trace: trace.stop(),
         lambda stack, connection, trace: trace.missed,
         lambda stack, connection, trace: trace.connections,

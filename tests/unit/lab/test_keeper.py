@@ -16,7 +16,7 @@ import pytest
 from tests.children import wait_for_end
 from ustack.lab import InUseError, Lab, LabError, Plan, namespace, ownership, sweep
 from ustack.lab import keeper as keeping
-from ustack.lab.keeper import DIRECTORY, LOG, Keeper
+from ustack.lab.keeper import DIRECTORY, LOG, PART, Keeper
 
 pytestmark = pytest.mark.root
 
@@ -151,6 +151,22 @@ def test_the_servers_user_cannot_point_the_log_or_the_directory_elsewhere(
         os.close(keeper.open(LOG))
     assert os.listdir(private) == ["public"]
     assert (theirs / "log").read_bytes() == b""
+
+
+def test_it_removes_the_part_and_nothing_else(tmp_path: Path, unique: Callable[[str], str]) -> None:
+    part, log = tmp_path / "out.qlog.part", tmp_path / "log"
+    part.write_text("records")
+    log.write_text("line\n")
+    with Keeper(plan_of(unique("lab")), {PART: part, LOG: log}) as keeper:
+        with pytest.raises(PermissionError, match="no such file is to be removed"):
+            keeper.remove(LOG)
+        with pytest.raises(OSError, match="no such file is kept"):
+            keeper.open(PART)
+        keeper.remove(PART)
+        assert os.listdir(tmp_path) == ["log"]
+        with pytest.raises(FileNotFoundError):
+            keeper.remove(PART)
+        os.close(keeper.open(LOG))
 
 
 @pytest.mark.parametrize("said", [b"[]\n", b"{}\n", b"1\n", b"\xff\n", b"[" * 60000 + b"\n", b'{"open": {"a": 1}}\n'])

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ustack.lab.keeper import DIRECTORY, FLAGS, LOG
-from ustack.lab.opening import LINKS_MAX, open_by_name
+from ustack.lab.opening import LINKS_MAX, open_by_name, remove_by_name
 
 pytestmark = [pytest.mark.root, pytest.mark.users]
 
@@ -167,6 +167,32 @@ def test_links_in_a_circle_and_what_is_missing_are_errors_as_everywhere(tmp_path
     assert "usr" in entries(Path("/"))
 
 
+def test_a_file_is_removed_by_its_name(tmp_path: Path, private: Path) -> None:
+    """A link that bears the name goes, not what it leads to; roots own links on the way are followed."""
+    link(private / "public" / "part", private / "log")
+    remove_by_name(private / "public" / "part")
+    assert sorted(os.listdir(private)) == ["log", "public"]
+    assert os.listdir(private / "public") == []
+    remove_by_name(link(tmp_path / "way", private, owner=0) / "log")
+    assert os.listdir(private) == ["public"]
+    with pytest.raises(FileNotFoundError):
+        remove_by_name(private / "log")
+    with pytest.raises(IsADirectoryError):
+        remove_by_name(private / "public")
+
+
+def test_over_a_link_of_others_nothing_is_removed(theirs: Path, tmp_path: Path) -> None:
+    (tmp_path / "place").mkdir(mode=0o777)
+    (tmp_path / "place" / "part").write_text("")
+    link(theirs / "way", tmp_path / "place")
+    with pytest.raises(PermissionError, match="another user's"):
+        remove_by_name(theirs / "way" / "part")
+    assert os.listdir(tmp_path / "place") == ["part"]
+    (theirs / "part").write_text("")
+    remove_by_name(theirs / "part")
+    assert os.listdir(theirs) == ["way"]
+
+
 def test_nothing_stays_open(theirs: Path, private: Path, tmp_path: Path) -> None:
     link(theirs / "log", private / "log")
     append(tmp_path / "log")
@@ -174,4 +200,6 @@ def test_nothing_stays_open(theirs: Path, private: Path, tmp_path: Path) -> None
     for path in (tmp_path / "log", theirs / "log", tmp_path / "missing" / "log"):
         with suppress(OSError):
             append(path)
+        with suppress(OSError):
+            remove_by_name(path)
     assert len(os.listdir("/proc/self/fd")) == before
