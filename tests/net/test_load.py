@@ -16,6 +16,8 @@ from typing import Any
 import pytest
 
 from ustack.lab import Lab, inside
+from ustack.obs.tracefile import read
+from ustack.obs.tracesummary import summaries
 
 pytestmark = pytest.mark.root
 
@@ -71,6 +73,20 @@ def load(namespace: str, *options: str, status: int = 0) -> dict[str, Any]:
 def counted(said: list[dict[str, Any]]) -> tuple[int, int]:
     """Requests that were answered with what they asked for, and connections, by the server's own figures."""
     return said[-1]["http"]["responses_2xx"], said[-1]["http"]["connections"]
+
+
+def test_a_trace_has_what_the_first_connections_asked(namespace: str, site: Path, tmp_path: Path) -> None:
+    """Written by an ordinary user, beside files of root's, into a directory of root's."""
+    folder = tmp_path / "roots"
+    folder.mkdir(mode=0o755)
+    file = folder / "run.qlog"
+    with kernel_server(namespace, site):
+        load(namespace, "-n", "400", "-c", "4", "--user", "nobody", "--trace", str(file), "--trace-connections", "2")
+    one, other = summaries(read(file))
+    assert one.remote == other.remote == f"{SERVER}:80"
+    assert one.received_bytes > 50 * 512
+    assert one.sent_bytes == one.acked_bytes
+    assert os.listdir(folder) == ["run.qlog"]
 
 
 def test_the_server_has_counted_what_is_claimed(namespace: str, site: Path) -> None:

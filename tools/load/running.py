@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from ustack.blocking.stack import Stack
@@ -47,26 +48,63 @@ class Load:
         return LoadClient(server, port, requests, **words)
 
 
-def run_on_stack(stack: Stack, client: LoadClient, load: Load, tick: Callable[[dict[str, Any]], bool]) -> Summary:
+@dataclass(frozen=True)
+class Between:
+    """What is to be done between turns, so many nanoseconds after the last time, or somewhat later."""
+
+    slice_ns: int
+    action: Callable[[], None]
+
+
+def run_on_stack(
+    stack: Stack,
+    client: LoadClient,
+    load: Load,
+    tick: Callable[[dict[str, Any]], bool],
+    between: Between | None = None,
+) -> Summary:
     """On a stack with a real clock. tick: called each second; False ends the run, as stop() of the stack does. Raises
     OSError when the link is gone."""
     client.begin(stack, load.duration_ns)
     driver = Driver(client, stack)
-    while not driver.run(SECOND_NS) and tick(client.stats()):
-        pass
+    _run(driver.run, client, tick, between)
     driver.finish()
     return _summary(client, load, driver.idle)
 
 
 def run_in_memory(
-    world: MemoryWorld, client: LoadClient, load: Load, tick: Callable[[dict[str, Any]], bool]
+    world: MemoryWorld,
+    client: LoadClient,
+    load: Load,
+    tick: Callable[[dict[str, Any]], bool],
+    between: Between | None = None,
 ) -> Summary:
     """The same in memory, on the clock or in virtual time as the world has it."""
     world.begin(client, load.duration_ns)
-    while not world.run(client, SECOND_NS) and tick(client.stats()):
-        pass
+    _run(partial(world.run, client), client, tick, between)
     world.finish(client)
     return _summary(client, load, None)
+
+
+def _run(
+    run: Callable[[int], bool],
+    client: LoadClient,
+    tick: Callable[[dict[str, Any]], bool],
+    between: Between | None,
+) -> None:
+    """Until it is over, or a tick says so."""
+    while True:
+        left_ns = SECOND_NS
+        while left_ns > 0:
+            slice_ns = left_ns if between is None else min(between.slice_ns, left_ns)
+            left_ns -= slice_ns
+            over = run(slice_ns)
+            if between is not None:
+                between.action()
+            if over:
+                return
+        if not tick(client.stats()):
+            return
 
 
 def _summary(client: LoadClient, load: Load, idle: float | None) -> Summary:

@@ -14,6 +14,7 @@ import json
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,12 @@ import click
 from ustack.cli.amounts import read_settings
 from ustack.cli.live import Line, say
 from ustack.cli.load_options import MEMORY, Checked, Options, check, seed_of_boot
+from ustack.cli.recording import CONNECTIONS, CONNECTIONS_MOST, SLICE_NS, Recording, open_recording, part_of
 from ustack.cli.serve_options import DEFAULT_CC, DEFAULT_PROFILE
 from ustack.cli.signals import Interrupted, StopSignals, ending
 from ustack.engine.profiles import PROFILES
 from ustack.lab import LabError, Made, privilege
-from ustack.lab.keeper import Keeper
+from ustack.lab.keeper import PART, Keeper
 
 RING_MAX = 65536
 FILE = click.Path(path_type=Path)
@@ -90,6 +92,20 @@ FILE = click.Path(path_type=Path)
     help="Makes Poisson's gaps, ports and secrets repeatable.  [default: gaps by chance; secrets by boot and address,"
     " so that timestamps and sequence numbers go on from one run to the next]",
 )
+@click.option(
+    "--trace",
+    metavar="FILE",
+    type=FILE,
+    help="Record what happens to connections (docs/trace.md): .parquet, or .qlog. `ustack trace FILE` sums it up.",
+)
+@click.option(
+    "--trace-connections",
+    type=click.IntRange(1, CONNECTIONS_MOST),
+    default=CONNECTIONS,
+    show_default=True,
+    metavar="N",
+    help="With --trace: the first N connections, and no more.",
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of the table.")
 @click.option("--busy-poll", type=click.Choice(["auto", "always", "never"]), default="auto", show_default=True)
 @click.option("--ring", type=click.IntRange(1, RING_MAX), metavar="FRAMES", help="As with serve.  [default: 4096]")
@@ -127,17 +143,22 @@ def load(**words: Any) -> int:
             if options.kind == MEMORY:
                 return _in_memory(options, checked, signals)
             assert checked.plan is not None
-            with Keeper(checked.plan) as keeper, ending(signals):
-                return _on_link(options, checked, keeper.lab, signals)
+            files = {} if options.trace is None else {PART: part_of(options.trace)}
+            with Keeper(checked.plan, files) as keeper, ending(signals):
+                return _on_link(options, checked, keeper, signals)
         except Interrupted:
             return 0
 
 
-def _on_link(options: Options, checked: Checked, lab: Made, signals: StopSignals) -> int:
+def _on_link(options: Options, checked: Checked, keeper: Keeper, signals: StopSignals) -> int:
     from ustack.blocking.stack import Stack
     from ustack.tools.load.running import run_on_stack
 
+    lab = keeper.lab
     with ExitStack() as resources:
+        recording = None
+        if options.trace is not None:
+            recording = open_recording(options.trace, partial(keeper.remove, PART), signals, resources)
         try:
             client = checked.load.client(checked.target.address, checked.target.port, checked.requests)
             link = resources.enter_context(_open_link(options, lab))
@@ -156,6 +177,8 @@ def _on_link(options: Options, checked: Checked, lab: Made, signals: StopSignals
             raise LabError(f"cannot load: {error.strerror or error}") from error
         except (ValueError, MemoryError) as error:
             raise LabError(f"cannot load: {error or 'out of memory'}") from error
+        if recording is not None:
+            recording.begin(stack, options.trace_connections)
         import traceback  # noqa: F401  nothing can be imported later
 
         _prepare_table()
@@ -163,7 +186,7 @@ def _on_link(options: Options, checked: Checked, lab: Made, signals: StopSignals
         signals.stop = stack.stop
         try:
             with _Live() as live:
-                summary = run_on_stack(stack, client, checked.load, _ticker(live, signals))
+                summary = run_on_stack(stack, client, checked.load, _ticker(live, signals), _between(recording))
         except OSError as error:
             say(f"the link failed: {error.strerror or error}")
             return 1
@@ -178,6 +201,9 @@ def _in_memory(options: Options, checked: Checked, signals: StopSignals) -> int:
     signals.stop = _nothing
     _prepare_table()
     with ExitStack() as resources:
+        recording = None
+        if options.trace is not None:
+            recording = open_recording(options.trace, part_of(options.trace).unlink, signals, resources)
         try:
             client = checked.load.client(checked.target.address, checked.target.port, checked.requests)
             server = resources.enter_context(HttpServer(options.behind_colon))
@@ -191,9 +217,17 @@ def _in_memory(options: Options, checked: Checked, signals: StopSignals) -> int:
             raise LabError(f"cannot load: {error.strerror or error}") from error
         except (ValueError, MemoryError) as error:
             raise LabError(f"cannot load: {error or 'out of memory'}") from error
+        if recording is not None:
+            recording.begin(world.client_stack, options.trace_connections)
         with _Live() as live:
-            summary = run_in_memory(world, client, checked.load, _ticker(live, signals))
+            summary = run_in_memory(world, client, checked.load, _ticker(live, signals), _between(recording))
     return _report(options, summary)
+
+
+def _between(recording: Recording | None) -> Any:
+    from ustack.tools.load.running import Between
+
+    return None if recording is None else Between(SLICE_NS, recording.drain)
 
 
 def _nothing() -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ustack.cli import quantities
+from ustack.cli.recording import CONNECTIONS, check_trace
 from ustack.cli.serve_options import DEFAULT_CC, DEFAULT_PROFILE
 from ustack.lab import LabError, Plan, privilege
 from ustack.lab.making import check as check_plan
@@ -60,6 +61,8 @@ class Options:
     hash_every: int = 64
     openings: int = 256
     seed: int | None = None
+    trace: Path | None = None
+    trace_connections: int = CONNECTIONS
     as_json: bool = False
     busy_poll: Literal["auto", "always", "never"] = "auto"
     ring: int | None = None
@@ -105,6 +108,8 @@ def check(options: Options) -> Checked:
     except (ValueError, OSError) as error:
         name = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else str(error)
         raise LabError(f"cannot load: {name}") from None
+    if options.trace is not None:
+        check_trace(options.trace)
     load = _load(options, bodies)
     settings = dict(options.settings)
     if load.read_bytes_per_second:

@@ -13,7 +13,10 @@ from ustack.cli import load_options
 from ustack.cli.commands import run_command
 from ustack.cli.load import load
 from ustack.cli.load_options import KEPT_BESIDE_BYTES, Options, check, read_rate, seed_of_boot
+from ustack.cli.recording import part_of
 from ustack.lab import LabError
+from ustack.obs.tracefile import read
+from ustack.obs.tracesummary import summaries
 
 URL = "http://198.18.0.2/512.bin"
 
@@ -116,6 +119,29 @@ def test_a_run_in_memory_from_the_command_line(site: Path) -> None:
     )
     assert "good responses per second" in shown.stdout
     assert "p99.99" in shown.stdout
+
+
+def test_a_run_is_traced(site: Path, tmp_path: Path) -> None:
+    """The client's connections, from their SYN to their end; as many requests as were sent have left."""
+    file = tmp_path / "run.qlog"
+    words = [URL, "--link", f"memory:{site}", "-c", "4", "-n", "200", "--json"]
+    done = CliRunner().invoke(load, [*words, "--trace", str(file), "--trace-connections", "3"], standalone_mode=False)
+    assert done.return_value == 0, done.output
+    recorded = read(file)
+    assert [one["active"] for one in recorded.connections] == [True] * 3
+    assert {one["remote"] for one in recorded.connections} == {("198.18.0.2", 80)}
+    found = summaries(recorded)
+    assert [one.number for one in found] == [1, 2, 3]
+    assert all(one.end is not None and one.acked_bytes > 40 * 30 for one in found)
+    assert recorded.missed == 0
+    assert not part_of(file).exists()
+
+
+@pytest.mark.parametrize(("name", "why"), [("run.txt", "ends in"), ("none/run.qlog", "no directory for the trace")])
+def test_a_trace_that_cannot_be_is_refused(site: Path, tmp_path: Path, name: str, why: str) -> None:
+    with pytest.raises(LabError, match=why):
+        check(Options(url=URL, link=f"memory:{site}", trace=tmp_path / name))
+    assert not (tmp_path / name).exists()
 
 
 def test_no_good_response_is_a_failure(site: Path, capfd: pytest.CaptureFixture[str]) -> None:
