@@ -3,8 +3,9 @@
 
     standard output   a table of flows and of links, or of a sweep's points; with --json one JSON object for each run
     standard error    one line if something is wrong; on a terminal, a progress bar
-    --out DIR         outcome.json, series/*.csv, pcapng, qlog, drawings, report.html; of a sweep outcomes.jsonl, report
-    exit status       0; 1 if a run failed; 2 if it could not start
+    --out DIR         outcome.json, series/*.csv, pcapng, qlog, drawings, report.html; of a sweep outcomes.jsonl;
+                      what is not whole, or not yet, has .part in its name
+    exit status       0; 1 if a run failed; 2 if it could not start or write; 130, 143 if Ctrl-C or SIGTERM has ended it
 
 It needs no privilege and touches no network. A scenario that names a control in Python runs that file.
 Above: cli. Below: sim.
@@ -13,15 +14,19 @@ Above: cli. Below: sim.
 from __future__ import annotations
 
 import csv
+import io
 import json
 import multiprocessing
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from multiprocessing.connection import wait
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -141,14 +146,57 @@ def run(
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
         try:
-            if number == 1:
-                return _run_one(first, folder, plot, pcap, trace, as_json)
-            if pcap or trace:
-                raise LabError(f"{'--pcap' if pcap else '--trace'} is about one run, not a sweep")
-            return _run_many(document, sets, seeds, number, jobs, first, folder, plot, as_json)
+            with _signals():
+                if number == 1:
+                    return _run_one(first, folder, plot, pcap, trace, as_json)
+                if pcap or trace:
+                    raise LabError(f"{'--pcap' if pcap else '--trace'} is about one run, not a sweep")
+                return _run_many(document, sets, seeds, number, jobs, first, folder, plot, as_json)
         except BrokenPipeError:
             silence_stdout()
             return 1
+
+
+@contextmanager
+def _signals() -> Iterator[None]:
+    """SIGTERM and SIGHUP end it as Ctrl-C does: with the terminal as it was, and no worker left."""
+    received: list[int] = []
+
+    def end(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        raise KeyboardInterrupt  # which goes through a control in Python unharmed
+
+    ends = (signal.SIGTERM, signal.SIGHUP) if threading.current_thread() is threading.main_thread() else ()
+    before = {each: signal.getsignal(each) for each in ends}
+    try:
+        for each, handler in before.items():
+            if handler is not signal.SIG_IGN:
+                signal.signal(each, end)
+        yield
+    except KeyboardInterrupt:
+        if received:
+            raise SystemExit(128 + received[0]) from None
+        raise
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[Path]:
+    """The name of a file while it is written."""
+    part = path.with_name(f"{path.stem}.part{path.suffix}")
+    yield part
+    part.replace(path)
+
+
+def _put(path: Path, data: bytes | str) -> None:
+    try:
+        with _whole(path) as part:
+            part.write_bytes(data if isinstance(data, bytes) else data.encode())
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
 
 
 # ---------------------------------------------------------------- one
@@ -165,18 +213,22 @@ def _run_one(
     from ustack.sim import tables
     from ustack.sim.running import run as run_scenario
 
-    with _bar(scenario.name, SLICES) as advance:
+    captures, traces = _captures(scenario, pcap, folder), _traces(scenario, trace, folder)
+    with _bar(scenario.name, SLICES) as advance, ExitStack() as files:
         try:
             outcome = run_scenario(
                 scenario,
                 series=folder is not None,
-                captures=_captures(scenario, pcap, folder),
-                traces=_traces(scenario, trace, folder),
+                captures={name: files.enter_context(_whole(path)) for name, path in captures.items()},
+                traces={name: files.enter_context(_whole(path)) for name, path in traces.items()},
                 slices=SLICES,
                 progress=advance,
             )
         except (ValueError, RuntimeError) as error:
             raise LabError(f"{scenario.name}: {error}") from None
+        except OSError as error:
+            error.filename = error.filename or str(folder)
+            raise
     if folder is not None:
         _write(scenario, outcome, folder, plot)
     if as_json:
@@ -220,22 +272,24 @@ def _traces(scenario: Scenario, names: tuple[str, ...], folder: Path | None) -> 
 
 def _write(scenario: Scenario, outcome: Outcome, folder: Path, plot: bool) -> None:
     told = {"scenario": scenario.as_json(), "outcome": outcome.as_json()}
-    (folder / "outcome.json").write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+    _put(folder / "outcome.json", json.dumps(told, indent=1) + "\n")
     series = outcome.series
     assert series is not None
     (folder / "series").mkdir(exist_ok=True)
     for kind in ("flows", "hops"):
         for name, columns in series[kind].items():
             path = folder / "series" / f"{kind[:-1]}-{name.replace('->', '-to-')}.csv"
-            with path.open("w", newline="", encoding="utf-8") as stream:
-                writer = csv.writer(stream)
-                writer.writerow(("time_ns", *columns))
-                writer.writerows(zip(series["times_ns"], *columns.values(), strict=True))
+            text = io.StringIO(newline="")
+            writer = csv.writer(text)
+            writer.writerow(("time_ns", *columns))
+            writer.writerows(zip(series["times_ns"], *columns.values(), strict=True))
+            _put(path, text.getvalue())
     if plot:
         from ustack.sim import html, plots
 
-        plots.write(outcome, folder)
-        (folder / "report.html").write_text(html.page_of(scenario, outcome), encoding="utf-8")
+        for name, data in plots.drawn(outcome):
+            _put(folder / name, data)
+        _put(folder / "report.html", html.page_of(scenario, outcome))
     click.echo(f"{folder}/", err=True)
 
 
@@ -261,10 +315,15 @@ def _run_many(
     # Workers begin as processes of their own: this one has threads, of the bar.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["ustack.sim.running"])
-    stream = None if folder is None else (folder / "outcomes.jsonl").open("w", encoding="utf-8")
-    executor = ProcessPoolExecutor(workers, context, initializer=_let_parent_end)
+    others = multiprocessing.active_children()
+    executor = ProcessPoolExecutor(workers, context, initializer=_follow_parent)
     try:
-        with _bar(first.name, number) as advance:
+        with ExitStack() as opened:
+            stream = None
+            if folder is not None:
+                part = opened.enter_context(_whole(folder / "outcomes.jsonl"))
+                stream = opened.enter_context(part.open("w", encoding="utf-8"))
+            advance = opened.enter_context(_bar(first.name, number))
             for outcome in sweep(points(document, sets, seeds=seeds), executor):
                 summary.add(outcome)
                 line = json.dumps(outcome.as_json()) if stream is not None or as_json else ""
@@ -273,18 +332,29 @@ def _run_many(
                 if as_json:
                     print(line)
                 advance(1)
-    except BrokenExecutor as error:
-        raise LabError(f"a process of the sweep has ended by itself: {error}") from None
+    except BaseException as error:
+        for worker in multiprocessing.active_children():
+            if worker not in others:
+                worker.terminate()  # its run may take hours
+        if isinstance(error, BrokenExecutor):
+            raise LabError(f"a process of the sweep has ended by itself: {error}") from None
+        raise
     finally:
         executor.shutdown(cancel_futures=True)
-        if stream is not None:
-            stream.close()
     return _report(summary, first, folder, plot, as_json)
 
 
-def _let_parent_end() -> None:
-    """Ctrl-C goes to all processes of a terminal; the parent ends its workers."""
+def _follow_parent() -> None:
+    """A worker ends with its parent, or when that says so. Ctrl-C, which all of a terminal get, is the parent's."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    threading.Thread(target=_end_after, args=(parent.sentinel,), daemon=True).start()
+
+
+def _end_after(sentinel: int) -> None:
+    wait([sentinel])
+    os._exit(1)
 
 
 def _report(summary: Summary, first: Scenario, folder: Path | None, plot: bool, as_json: bool) -> int:
@@ -295,7 +365,7 @@ def _report(summary: Summary, first: Scenario, folder: Path | None, plot: bool, 
             from ustack.sim import html
 
             page = html.page_of_summary(first.name, first.about, summary)
-            (folder / "report.html").write_text(page, encoding="utf-8")
+            _put(folder / "report.html", page)
         click.echo(f"{folder}/", err=True)
     for words in summary.failed[:5]:
         click.echo(f"ustack: {' '.join(words.split())}", err=True)

@@ -20,6 +20,7 @@ Read first: records.pxd (what there is), pump.pxd (how it goes). Above: scenario
 """
 
 from collections import deque
+from contextlib import ExitStack
 
 from cpython.exc cimport PyErr_CheckSignals
 from libc.errno cimport EBADF
@@ -532,18 +533,23 @@ cdef class Network:
             opened.close(linger=0)
             opened.link.close()
         self.look_at_stacks()
-        for capture in self._captures:
-            (<Capture>capture).close()
-        for hop in self._hops.values():
-            (<Hop>hop).c.capture = NULL
         lent_unref(self.c.text)
         self.c.text = NULL
+        for hop in self._hops.values():
+            (<Hop>hop).c.capture = NULL
+        with ExitStack() as captures:           # all are closed, whatever becomes of one
+            for capture in self._captures:
+                captures.callback(close_capture, capture)
 
     def __enter__(self) -> Network:
         return self
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+
+cdef object close_capture(Capture capture):
+    capture.close()
 
 
 cdef bint clock_is_past(const net_t *net, uint64_t until_ns) noexcept nogil:

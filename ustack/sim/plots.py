@@ -9,8 +9,9 @@ Above: html, cli. Below: running, drawing; matplotlib (the extra `sim`).
 
 from __future__ import annotations
 
+import io
 import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -204,19 +205,26 @@ def svg(outcome: Outcome, kinds: Sequence[str], title: str = "") -> str:
         return drawing.svg_of(figure_of(outcome, kinds, title), title or outcome.name)
 
 
-def write(outcome: Outcome, folder: Path, title: str = "") -> list[Path]:
-    """Each kind as PNG and SVG, and an overview. Raises NoLibraries, OSError."""
+def drawn(outcome: Outcome, title: str = "") -> Iterator[tuple[str, bytes]]:
+    """Each kind as PNG and SVG, and an overview: names of files and what is in them. Raises NoLibraries."""
     check_libraries()
     import matplotlib
 
-    made = []
     for name, kinds in {**{kind: (kind,) for kind in KINDS}, "overview": OVERVIEW}.items():
-        path = folder / f"{name}.svg"
-        path.write_text(svg(outcome, kinds, title), encoding="utf-8")
+        yield f"{name}.svg", svg(outcome, kinds, title).encode()
+        out = io.BytesIO()
         with matplotlib.rc_context({**drawing.settings(), "text.color": "black"}):
             figure = figure_of(outcome, kinds, title)
-            figure.savefig(path.with_suffix(".png"), dpi=DPI, facecolor="white", metadata={"Software": None})
-        made += [path.with_suffix(".png"), path]
+            figure.savefig(out, format="png", dpi=DPI, facecolor="white", metadata={"Software": None})
+        yield f"{name}.png", out.getvalue()
+
+
+def write(outcome: Outcome, folder: Path, title: str = "") -> list[Path]:
+    """The files of drawn(), in a folder. Raises NoLibraries, OSError."""
+    made = []
+    for name, data in drawn(outcome, title):
+        made.append(folder / name)
+        made[-1].write_bytes(data)
     return made
 
 

@@ -3,6 +3,11 @@
 
 import csv
 import json
+import os
+import select
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -191,3 +196,65 @@ def test_a_worker_that_ends_by_itself_is_told_in_one_line(file: Path, capsys: py
     )
     words = ["two.toml", "--seeds", "2", "--jobs", "1", "--set", "flows.f.cc=leaves.py:Leaves"]
     assert refused(["run", *words], capsys).startswith("a process of the sweep has ended by itself: ")
+
+
+ENDLESS = """
+import os
+from ustack.tcp.cc.scripted import CongestionControl
+
+class Endless(CongestionControl):
+    name = "written"
+    word = None
+
+    def __init__(self, window):
+        Endless.word = Endless.word or open("word", "w")
+        print("running", file=Endless.word, flush=True)
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "status"),
+    [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGKILL, -signal.SIGKILL)],
+)
+@pytest.mark.parametrize("words", [["--seeds", "9", "--jobs", "1"], ["--pcap", "a->b"]])
+def test_a_signal_ends_it_and_its_workers_at_once(
+    file: Path, words: list[str], number: signal.Signals, status: int
+) -> None:
+    """Who holds the pipe open is a process that runs, as its first word says; nobody does any more at its end."""
+    (file.parent / "endless.py").write_text(ENDLESS)
+    os.mkfifo(file.parent / "word")
+    command = [sys.executable, "-m", "ustack.cli", "sim", "run", "two.toml", "--out", "o", *words]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))}
+    word = os.open(file.parent / "word", os.O_RDONLY | os.O_NONBLOCK)
+    with subprocess.Popen(
+        [*command, "--set", "flows.f.cc=endless.py:Endless", "--set", "duration=9000 s", "--set", "sample=1 s"],
+        env=environment,
+        start_new_session=True,
+        stderr=subprocess.DEVNULL,
+    ) as running:
+        try:
+            assert select.select([word], [], [], 60)[0]
+            os.set_blocking(word, True)
+            with os.fdopen(word) as stream:
+                assert stream.readline() == "running\n"
+                running.send_signal(number)
+                assert running.wait(timeout=60) == status
+                assert set(stream.read().split()) <= {"running"}
+        finally:
+            running.kill()
+    left = [path.name for path in (file.parent / "o").iterdir()]
+    assert left == ["outcomes.part.jsonl" if "--seeds" in words else "a-to-b.part.pcapng"]
+
+
+@pytest.mark.parametrize("name", ["outcome.json", "series/hop-a-to-b.csv", "a-to-b.pcapng", "a.qlog"])
+def test_a_file_that_does_not_become_whole_is_called_so(
+    file: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    (file.parent / "o" / "series").mkdir(parents=True)
+    path = file.parent / "o" / name
+    path.with_name(f"{path.stem}.part{path.suffix}").symlink_to("/dev/full")
+    assert main(["sim", "run", "two.toml", "--out", "o", "--pcap", "a->b", "--trace", "a"]) == 2
+    shown = capsys.readouterr().err
+    assert shown.startswith("ustack: o")
+    assert shown.endswith(": No space left on device\n")
+    assert not path.exists()

@@ -300,6 +300,9 @@ cdef void begin(void *state, cc_view_t *view, int number) noexcept with gil:
         window_take(window, view)
         Py_INCREF(control)
         own.control = <PyObject *>control
+    except KeyboardInterrupt:
+        PyErr_SetInterrupt()                # the caller's, as above; there is no control that could stay
+        newreno_ops().init(&own.newreno, view)
     except BaseException as error:
         report(CLASSES[number], error)
         newreno_ops().init(&own.newreno, view)

@@ -254,6 +254,23 @@ def test_an_interrupt_is_not_the_controls_fault(reports: list[BaseException]) ->
     made.release()
 
 
+def test_an_interrupt_of_a_controls_beginning_is_the_callers(reports: list[BaseException]) -> None:
+    class Begins(CongestionControl):
+        name = "written"
+
+        def __init__(self, window: Window) -> None:
+            raise KeyboardInterrupt
+
+    register(Begins)
+
+    def begin() -> None:
+        Control("written", SMSS, IW).on_ack(SMSS, IW)
+
+    with pytest.raises(KeyboardInterrupt):
+        begin()
+    assert reports == []
+
+
 @pytest.mark.parametrize("name", ["", "sixteen-letters-", "new\0reno", "newreno", "cubic"])
 def test_a_name_that_cannot_be_is_refused(name: str) -> None:
     class Named(CongestionControl):
