@@ -11,7 +11,7 @@ from ustack.testing.states import SIMULATED
 from ustack.tools.conformance import answers
 from ustack.tools.conformance.document import document
 from ustack.tools.conformance.kernelbed import Kernel
-from ustack.tools.conformance.questions import QUESTIONS, ask
+from ustack.tools.conformance.questions import QUESTIONS, ask, policy
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -24,6 +24,13 @@ def ask_both(root: Path) -> Path:
     return answers.write(root, both)
 
 
+def ask_policy(root: Path) -> Path:
+    """The questions of policy, to both of our profiles and to the kernel."""
+    subjects = (SIMULATED, policy.Profiled(), Kernel(policy.SYSCTLS))
+    said = {one.name: [ask(subject, one) for subject in subjects] for one in policy.QUESTIONS}
+    return answers.write(root, said, answers.POLICY)
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Write the page where the project is, or where --root says."""
     parser = argparse.ArgumentParser(prog="python -m ustack.tools.conformance", description=__doc__.split("\n")[0])
@@ -32,7 +39,8 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if options.kernel:
         try:
-            print(f"written: {ask_both(options.root)}")
+            for asks in (ask_both, ask_policy):
+                print(f"written: {asks(options.root)}")
         except PermissionError as error:
             sys.exit(f"a namespace with a TAP device in it: {error.strerror} (root is needed)")
     target = options.root / "docs" / "conformance.md"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ustack.tools.conformance import answers, tables
 from ustack.tools.conformance.answers import Answers
-from ustack.tools.conformance.questions import OURS, QUESTIONS
+from ustack.tools.conformance.questions import OURS, QUESTIONS, policy
 from ustack.tools.conformance.questions.record import Question
 from ustack.tools.conformance.tables import NOTES, STATUSES, TITLES, Requirement
 
@@ -116,6 +116,27 @@ def beside(given: Answers) -> Iterator[str]:
     yield from rows
 
 
+def policies(given: Answers) -> Iterator[str]:
+    """The chapter about policy: every question, and why where the profile does not answer as the kernel does."""
+    alike = sum(given.answers[one.name][1] == given.answers[one.name][2] for one in policy.QUESTIONS)
+    yield "## Policy beside the kernel's"
+    yield ""
+    yield (
+        f"What no RFC decides, or leaves room for: {len(policy.QUESTIONS)} scripts in the manner of those that Linux's "
+        "own tests have for packetdrill (`tools/conformance/questions/policy.py`, which says how to read an answer), "
+        f"put to this stack with its defaults and with `profile=\"linux\"`, and to {given.kernel}. The profile answers "
+        f"{alike} of them as the kernel does."
+    )
+    yield ""
+    yield "| question | where an RFC speaks of it | default | profile linux | Linux | why the profile is not Linux |"
+    yield "| --- | --- | --- | --- | --- | --- |"
+    for one in policy.QUESTIONS:
+        default, linux, kernel = given.answers[one.name]
+        why = policy.OURS.get(one.name, "") if linux != kernel else ""
+        cells = (_cell(one.name), one.section, *(f"`{said}`" for said in (default, linux, kernel)), why)
+        yield f"| {' | '.join(cells)} |"
+
+
 def document(root: Path) -> str:
     """The whole page."""
     every = tables.read_all(root)
@@ -124,4 +145,6 @@ def document(root: Path) -> str:
         lines += ["", *table(name, rows)]
     if (given := answers.latest(root)) is not None:
         lines += ["", *beside(given)]
+    if (given := answers.latest(root, answers.POLICY)) is not None:
+        lines += ["", *policies(given)]
     return "\n".join(lines) + "\n"

@@ -57,6 +57,8 @@ STATES = {
     "0C": "SYN-RECEIVED",
 }  # fmt: skip
 """As /proc/net/tcp numbers them."""
+CONTROLS = {"newreno": "reno", "cubic": "cubic"}
+"""Ours, and what the kernel calls them."""
 PATIENCE = 10
 """A deadline is so many times what a script waits for: a busy machine fails no script."""
 
@@ -344,9 +346,14 @@ def _make(segments: bool, settings: Mapping[str, object]) -> tuple[int, int, int
 class Kernel:
     """The subject that the builders of ustack.testing.states take."""
 
+    def __init__(self, settings: Mapping[str, object] | None = None) -> None:
+        """settings: net.ipv4.NAME of its namespaces."""
+        self._settings = settings or {}
+
     def open(self, role: str, seed: int, **config: Any) -> Scene:
-        """config: nothing of it is the kernel's."""
-        bed = KernelTestbed()
+        """config: the congestion control alone; nothing else of it is the kernel's."""
+        control = {"tcp_congestion_control": CONTROLS[config["cc"]]} if "cc" in config else {}
+        bed = KernelTestbed(settings={**self._settings, **control})
         ours = cast(Testbed, bed)
         if role == "passive":
             listener = bed.stack.listen(STACK_PORT)

@@ -134,7 +134,7 @@ cdef void fill_table() except *:
     tcp("cc_records", &TCP.cc_records, sizeof(TCP.cc_records), 0, INDEX_MAX,
         "records of one congestion control (cubic: 192 bytes); a connection that gets none has newreno")
     tcp("push_frames", &TCP.push_frames, sizeof(TCP.push_frames), 0, 1,
-        "PSH ends 0 what is queued, 1 each frame of several segments as well, where the link segments")
+        "PSH ends 0 what is queued, 1 whatever goes at once in several segments as well")
     tcp("pacing", &TCP.pacing, sizeof(TCP.pacing), 0, 2,
         "a window is spread over its round trip: 0 never, 1 in a slow start that bursts, 2 always (bbr has its rate)")
     tcp("extra_records", &TCP.extra_records, sizeof(TCP.extra_records), 0, INDEX_MAX,
@@ -155,7 +155,7 @@ cdef void fill_table() except *:
     tcp("delayed_ack_ns", &TCP.delayed_ack_ns, sizeof(TCP.delayed_ack_ns), 0, 499999999,
         "how long an ACK may wait for company (RFC 9293 MUST-40: less than 0.5 s)")
     tcp("quick_acks", &TCP.quick_acks, sizeof(TCP.quick_acks), 0, 255,
-        "so many of a connection's first ACKs do not wait for company, as long as we have sent no data")
+        "so many ACKs do not wait for company while we have sent no data: at first, after a pause, after old data")
     tcp("msl_ns", &TCP.msl_ns, sizeof(TCP.msl_ns), 0, DAY_NS, "maximum segment lifetime: TIME-WAIT lasts twice this")
     tcp("user_timeout_ns", &TCP.user_timeout_ns, sizeof(TCP.user_timeout_ns), MS, 5 * DAY_NS,
         "a connection ends when its data is not acknowledged for this long (R2)")

@@ -28,7 +28,7 @@ from ustack.tcp.ending cimport connection_end, connection_time_wait
 from ustack.tcp.opening cimport listen_arrives, syn_received_arrives, time_wait_arrives
 from ustack.tcp.receive.autotune cimport autotune_note
 from ustack.tcp.records.accecn cimport tcb_is_accurate
-from ustack.tcp.records.deadlines cimport deadline_set, tcb_needs_refresh, tcb_refresh
+from ustack.tcp.records.deadlines cimport ask_for_quick_acks, deadline_set, tcb_needs_refresh, tcb_refresh
 from ustack.tcp.records.demux cimport FLOW_CONNECTION, FLOW_SYN_RECEIVED, FLOW_TIME_WAIT, flow_find, flow_t
 from ustack.tcp.records.duplicates cimport duplicate_note
 from ustack.tcp.records.moves cimport set_state
@@ -260,6 +260,8 @@ cdef inline bint check_sequence(tcp_t *tcp, tcb_t *tcb, const segment_t *seg) no
             correct(tcp, tcb, seg, DROP_TCP_SEQUENCE)
         elif correct(tcp, tcb, seg, DROP_TCP_DUPLICATE) and seg.flags & ACK and ack_is_possible(tcb, seg.ack):
             duplicate_note(tcp, tcb, seg.seq, seg.seq + seg.length)     # not what somebody off the path made up
+            if tcp.config.quick_acks:
+                ask_for_quick_acks(tcb)
             if seg.flags & ACCURATE and not seg.flags & SYN:
                 accecn_repeated(tcp, tcb)
         if (seg.flags & (SYN | ACK) == (SYN | ACK) and seg.seq == tcb.rcv_nxt - 1 and tcb_is_accurate(tcb)

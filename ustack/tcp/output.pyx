@@ -18,13 +18,14 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 from ustack.base.counters cimport PURE_ACKS_OUT, WINDOW_OVERRIDES, count
 from ustack.base.debug cimport ensure
+from ustack.base.wheel cimport WHEEL_TICK_SHIFT
 from ustack.ip.layer cimport IP_OK, IP_RING_FULL, ip_status_t
 from ustack.tcp.emit cimport emit_bare, emit_reset_of
 from ustack.tcp.ending cimport connection_end
 from ustack.tcp.receive.sack_blocks cimport sack_blocks
 from ustack.tcp.receive.window cimport tcb_receive_window
 from ustack.tcp.records.accecn cimport accecn_of, accecn_t, tcb_is_accurate
-from ustack.tcp.records.deadlines cimport deadline_is_set, deadline_set
+from ustack.tcp.records.deadlines cimport deadline_is_set, deadline_set, deadline_tick, tcp_tick
 from ustack.tcp.records.duplicates cimport duplicate_of
 from ustack.tcp.records.flight cimport FLIGHT_PROBE, REXMIT_NONE, flight_raw, flight_t
 from ustack.tcp.records.marks cimport note_writable
@@ -40,8 +41,9 @@ from ustack.tcp.recovery.accecn cimport accecn_wants_ack
 from ustack.tcp.recovery.invariants cimport flight_check
 from ustack.tcp.recovery.pacing cimport pacing_allows, pacing_quantum, pacing_sent
 from ustack.tcp.recovery.path cimport path_refresh
+from ustack.tcp.recovery.rtt cimport rtt_rto_ns
 from ustack.tcp.recovery.transmissions cimport flight_of, transmission_prepare
-from ustack.tcp.send.allowance cimport largest_segment, may_send_new, override_due, segment_length
+from ustack.tcp.send.allowance cimport largest_segment, may_send_new, override_due, segment_length, usable_window
 from ustack.tcp.send.handshake cimport send_syn
 from ustack.tcp.send.probes cimport send_probe, send_size_probe
 from ustack.tcp.send.progress cimport await_pace, await_window, begin_sending, note_sent, note_unsent
@@ -118,7 +120,7 @@ cdef send_t send_data(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     cdef uint64_t rate = 0
     cdef uint8_t tos = tcb.tos
     cdef send_t sent
-    cdef bint fin
+    cdef bint fin, push, several = False
     if not may_send_new(tcp, tcb):
         return SEND_OK
     largest = tcb.smss
@@ -153,12 +155,15 @@ cdef send_t send_data(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
             length = tcb.snd_wnd if tcb.snd_wnd < unsent else unsent
             count(tcp.counters, WINDOW_OVERRIDES)
         fin = tcb.flags & TCB_FIN_QUEUED and length == unsent
+        push = length == unsent and length > 0          # SHLD-27, MUST-61
+        if length < unsent and tcp.config.push_frames:
+            push = several and usable_window(tcp, tcb) < length + tcb.smss
+            several = True
         index = transmission_prepare(tcp, tcb)
         if index == 0 and (tcb.flight or tcb.snd_nxt != tcb.snd_una):
             return SEND_OK                              # an ACK gives a record back, or there is no flight (see there)
         sent = send_segment(tcp, tcb, tcb.snd_nxt, length,
-                            (PSH if length == unsent and length > 0 else 0) | (FIN if fin else 0),
-                            tos)
+                            (PSH if push else 0) | (FIN if fin else 0), tos)
         if sent != SEND_OK:
             return note_unsent(tcp, tcb, index, sent)
         note_sent(tcp, tcb, index, length, fin)
@@ -214,14 +219,26 @@ cdef send_t send_acks(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
 
 
 cdef inline bint is_quick(const tcp_t *tcp, tcb_t *tcb) noexcept nogil:
-    """One of a connection's first ACKs, config.quick_acks of them, as long as we have sent nothing but a SYN: whoever
-    asks gets his ACK with the answer. They are counted in the tick of a deadline that has never been set; one that has
-    been is a larger number."""
+    """One of a connection's first ACKs, config.quick_acks of them, or of the first after a pause, as long as we have
+    sent nothing but a SYN: whoever asks gets his ACK with the answer. They are counted in the tick of a deadline that
+    has never been set; one that has been is a larger number."""
     cdef uint32_t *quick = &tcb.deadlines[<int>DEADLINE_ACK]
-    if quick[0] >= tcp.config.quick_acks or tcb.delivered > 1 or tcb.snd_nxt != tcb.snd_una:
+    if tcp.config.quick_acks == 0 or tcb.delivered > 1 or tcb.snd_nxt != tcb.snd_una:
         return False
+    if quick[0] >= tcp.config.quick_acks:
+        if quick[0] == tcp.config.quick_acks or not is_after_pause(tcp, tcb):
+            return False
+        quick[0] = 0
     quick[0] += 1
     return True
+
+
+cdef inline bint is_after_pause(const tcp_t *tcp, const tcb_t *tcb) noexcept nogil:
+    """The last data that an ACK has waited for is older than the retransmission timeout: a peer that begins anew, from
+    a small window, needs each ACK (Linux: tcp_event_data_recv)."""
+    cdef uint32_t ticks = tcp_tick(tcp) - deadline_tick(tcp, tcb, DEADLINE_ACK)
+    return not deadline_is_set(tcb, DEADLINE_ACK) and ticks < 0x80000000u and (
+        (<uint64_t>ticks << WHEEL_TICK_SHIFT) + tcp.config.delayed_ack_ns > rtt_rto_ns(tcp, tcb))
 
 
 cdef inline bint window_opened(const tcp_t *tcp, const tcb_t *tcb) noexcept nogil:

@@ -138,6 +138,29 @@ def test_the_first_acks_do_not_wait(role: str, config: dict[str, Any], quick: in
         scene.peer.send("R")
 
 
+@pytest.mark.parametrize(("pause_ms", "quick"), [(100, 0), (500, 16)])
+@pytest.mark.parametrize("config", [RFC, LINUX], ids=["rfc", "linux"])
+def test_acks_after_a_pause_do_not_wait_again(config: dict[str, Any], pause_ms: int, quick: int) -> None:
+    """A pause is longer than the retransmission timeout, 200 ms here."""
+    quick = quick if config else 0
+    with established(options=ALL_OPTIONS, measured=True, **config) as scene:
+        acknowledged_at_once(scene, 20)
+        scene.testbed.advance(pause_ms * MILLISECOND)
+        assert acknowledged_at_once(scene, 20) == [True] * quick + [False] * (20 - quick)
+        scene.peer.send("R")
+
+
+@pytest.mark.parametrize("config", [RFC, LINUX], ids=["rfc", "linux"])
+def test_acks_after_old_data_do_not_wait_again(config: dict[str, Any]) -> None:
+    """The peer has missed one of ours."""
+    with established(options=ALL_OPTIONS, measured=True, **config) as scene:
+        acknowledged_at_once(scene, 20)
+        scene.peer.send("A", seq=1, payload=b"d" * 500)
+        scene.peer.expect("A")
+        assert acknowledged_at_once(scene, 20) == ([True] * 16 if config else [False] * 16) + [False] * 4
+        scene.peer.send("R")
+
+
 def test_an_ack_waits_for_company_once_we_have_answered() -> None:
     """The first request's ACK goes at once; from the first answer on an answer carries it."""
     with established(options=ALL_OPTIONS, **LINUX) as scene:
@@ -196,6 +219,19 @@ def test_single_segments_of_a_write_end_it_alone_with_a_push(config: dict[str, A
         scene.send(bytes(3 * 1448 + 700))
         assert ["P" in segment.flags for segment in scene.peer.drain()] == [False, False, False, True]
         scene.peer.send("A", ack=1 + 3 * 1448 + 700)
+
+
+@pytest.mark.parametrize(("config", "pushed"), [(RFC, False), (LINUX, True)], ids=["rfc", "linux"])
+def test_what_goes_at_once_in_several_segments_ends_with_a_push(config: dict[str, Any], pushed: bool) -> None:
+    """Where the link does not segment: four of a write of seven, then the next as the window opens, one by one."""
+    with established(options=ALL_OPTIONS, measured=True, pacing=0, initial_window_segments=4, **config) as scene:
+        scene.send(bytes(7 * 1448))
+        assert ["P" in segment.flags for segment in scene.peer.drain()] == [False, False, False, pushed]
+        for number in range(1, 4):
+            scene.peer.wnd = 4 * 1448 // 128 + 1  # in units of its scale
+            scene.peer.send("A", ack=1 + number * 1448)
+            assert ["P" in segment.flags for segment in scene.peer.drain()] == [number == 3]
+        scene.peer.send("R")
 
 
 # ---------------------------------------------------------------- probes

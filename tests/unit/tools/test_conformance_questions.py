@@ -11,10 +11,11 @@ import pytest
 from tests.tree import ROOT
 from ustack.testing.states import SIMULATED, Scene, Subject, established
 from ustack.tools.conformance import answers
-from ustack.tools.conformance.questions import OURS, QUESTIONS, ask
+from ustack.tools.conformance.questions import OURS, QUESTIONS, ask, policy
 from ustack.tools.conformance.questions.record import Question, answer
 
 KEPT = answers.latest(ROOT)
+POLICY = answers.latest(ROOT, answers.POLICY)
 
 
 @pytest.mark.parametrize("one", QUESTIONS, ids=lambda one: one.name)
@@ -38,6 +39,20 @@ def test_every_question_has_a_name_of_its_own_and_its_answers() -> None:
     assert KEPT is not None
     assert set(KEPT.answers) == set(names)
     assert not any(said.startswith("cannot be asked") for both in KEPT.answers.values() for said in both)
+
+
+@pytest.mark.parametrize("one", policy.QUESTIONS, ids=lambda one: one.name)
+def test_our_policies_are_those_that_are_kept(one: Question) -> None:
+    """Of the defaults and of the profile. Else: sudo make conformance ARGS=--kernel."""
+    assert POLICY is not None
+    assert POLICY.answers[one.name][:2] == (ask(SIMULATED, one), ask(policy.Profiled(), one))
+
+
+def test_where_the_profile_is_not_linux_it_is_said_why() -> None:
+    assert POLICY is not None
+    assert set(POLICY.answers) == {one.name for one in policy.QUESTIONS}
+    assert {name for name, (_, linux, kernel) in POLICY.answers.items() if linux != kernel} == set(policy.OURS)
+    assert not any(said.startswith("cannot be asked") for three in POLICY.answers.values() for said in three)
 
 
 def test_an_answer_says_what_came_where_it_leads_and_what_was_read() -> None:

@@ -5,7 +5,8 @@ The same scripts run on either stack (ustack.testing.states.Subject). What an RF
 then only differences are of interest. Nothing here waits for time to pass: what a timer sends is waited for until it
 comes, and only where something must come.
 
-events: one segment in a state. dialogues: opening and closing. options, transfer: on a connection.
+events: one segment in a state. dialogues: opening and closing. options, transfer: on a connection. policy, which is
+put to two of our profiles and lets time pass, is a list of its own.
 """
 
 from __future__ import annotations

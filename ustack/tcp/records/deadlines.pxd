@@ -16,7 +16,7 @@ from libc.stdint cimport int32_t, uint32_t, uint64_t
 from ustack.base.wheel cimport TIMER_NONE, WHEEL_TICK_SHIFT, tick_before, wheel_deadline_tick, wheel_tick_of
 from ustack.tcp.records.flight cimport flight_raw
 from ustack.tcp.records.tcb cimport (
-    DEADLINE_PACE, DEADLINE_PROBE, DEADLINE_REXMIT, DEADLINES_STORED, OPT_TS_STALE, deadline_t,
+    DEADLINE_ACK, DEADLINE_PACE, DEADLINE_PROBE, DEADLINE_REXMIT, DEADLINES_STORED, OPT_TS_STALE, deadline_t,
     tcb_last_received_ms, tcb_t, tcp_t)
 from ustack.wire.seq cimport seq_ge
 
@@ -100,6 +100,12 @@ cdef inline void deadline_arm(tcp_t *tcp, tcb_t *tcb, uint32_t tick) noexcept no
 
 cdef inline bint tick_reached(uint32_t tick, uint32_t now_tick) noexcept nogil:
     return seq_ge(now_tick, tick)
+
+
+# The next ACKs do not wait, config.quick_acks of them (is_quick, in output), unless one waits now.
+cdef inline void ask_for_quick_acks(tcb_t *tcb) noexcept nogil:
+    if not deadline_is_set(tcb, DEADLINE_ACK):
+        tcb.deadlines[<int>DEADLINE_ACK] = 0
 
 
 # Before what only the passing of time makes too old is compared: on a segment that arrives in another block of 4.7

@@ -142,8 +142,7 @@ def test_each_episode_of_prr_begins_from_nothing() -> None:
     made = warm(frames=20)
     for una, room in ((K, 1500), (21 * K, K)):  # of 20 and 10 three arrive: 3 * 10 / 20, and the first goes anyway
         made.ack(una, sack=[(una + K, una + 4 * K)])
-        assert made.state["repair"] == "fast"
-        assert number(made, "cwnd") - number(made, "pipe") == room
+        assert (made.state["repair"], number(made, "cwnd") - number(made, "pipe")) == ("fast", room)
         assert len(made.resend()) == 1
         made.send(20)
         made.now_ns += 20 * MS
