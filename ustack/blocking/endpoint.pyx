@@ -310,6 +310,9 @@ cdef class Endpoint:
         if name == "SO_LINGER":
             self.linger = None if value is None else option_number(call, name, value)
             return 0
+        if name == "SO_OOBINLINE":
+            option_number(call, name, value)
+            return 0
         if code == OPTION_CC:
             number = self.stack.control_number(value)
         else:
@@ -352,6 +355,8 @@ cdef class Endpoint:
             return self.info()
         if name == "SO_LINGER":
             return self.linger
+        if name == "SO_OOBINLINE":
+            return 1
         if name == "IP_MTU":
             return self.info().pmtu_bytes
         cdef int code = option_code(name)

@@ -55,7 +55,6 @@ cdef dict REFUSED = {
     "SO_ATTACH_BPF": "there are no socket filters: frames are filtered before they reach the link",
     "TCP_FASTOPEN": "TCP Fast Open is not supported",
     "TCP_MD5SIG": "TCP MD5 signatures are not supported",
-    "SO_OOBINLINE": "urgent data is always in line",
 }
 
 
@@ -80,6 +79,8 @@ cdef void fill_table() except *:
         "SYN-ACK, is the stack's.")
     add("SOL_SOCKET", "SO_KEEPALIVE", 9, OPTION_KEEPALIVE, both, "flag", 0, 1,
         "Probes when the connection is idle (MUST-24).")
+    add("SOL_SOCKET", "SO_OOBINLINE", 10, 0, OF_CONNECTION, "number", 1, 1,
+        "Urgent data (MSG_OOB) is always in line; urgent_bytes says how much.")
     add("SOL_SOCKET", "SO_LINGER", 13, 0, both, "linger", 0, 65535,
         "close() waits so many seconds until all is acknowledged; 0: it resets; None: it returns at once.")
     add("IPPROTO_IP", "IP_TOS", 1, OPTION_TOS, both, "number", 0, 255,

@@ -161,9 +161,11 @@ def test_recv_has_no_channel_for_it(scene: Scene) -> None:
     assert scene.read() == b"urgent plain"
 
 
-def test_out_of_band_cannot_be_had() -> None:
+def test_in_line_is_the_only_way() -> None:
     with established() as scene:
-        with pytest.raises(StackError, match="urgent data is always in line"):
+        scene.conn.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
+        assert scene.conn.getsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE) == 1
+        with pytest.raises(ValueError, match="SO_OOBINLINE=0: must be from 1 to 1"):
             scene.conn.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 0)
         scene.abort()
 
