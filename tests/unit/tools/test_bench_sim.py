@@ -19,6 +19,13 @@ def test_every_round_simulates_the_same() -> None:
     assert len(times.seconds) == 2
 
 
+def test_the_quiet_one_is_an_hour_in_which_little_happens() -> None:
+    times = Times(None)
+    simulate(times, "cubic")
+    assert times.virtual_s == 3600
+    assert times.events < 12 * 3600  # of a request and a response: four frames at most, and two turns for each
+
+
 def test_the_table_has_a_median() -> None:
     table = table_of([Times(0.001, [0.5, 0.125, 0.25], 7.0, 1_000)], "cubic")
     assert [list(column.cells) for column in table.columns] == [
@@ -26,6 +33,7 @@ def test_the_table_has_a_median() -> None:
         ["0.2500"],
         ["0.1250-0.5000"],
         ["7.0"],
+        ["28"],
         ["1,000"],
         ["250000"],
     ]
