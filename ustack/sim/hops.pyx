@@ -66,7 +66,7 @@ cdef bint burst_lost(hop_t *hop) noexcept nogil:
 
 
 cdef void complete_checksum(parcel_t *parcel) noexcept nogil:
-    """For a capture: what a device would have filled in. The segment begins behind an IPv4 header."""
+    """What a device would have filled in, for who looks at it: a capture. The segment begins behind an IPv4 header."""
     cdef uint8_t *ip = parcel_data(parcel) + ETHERNET_HEADER_BYTES
     cdef uint32_t header_bytes, length
     if parcel.checksum != CHECKSUM_PARTIAL or parcel.length < ETHERNET_HEADER_BYTES + 20:
@@ -103,6 +103,7 @@ cdef void depart(hop_t *hop, parcel_pool_t *pool, parcel_t *parcel, uint64_t now
         twin = parcel_copy(pool, parcel)
     if fate.corrupted:
         hop.counters.corrupted += 1
+        complete_checksum(parcel)           # recorded or not: a bit that no checksum is about then hurts nobody
         parcel_flip_one_bit(parcel, &hop.chance.prng)
     now_ns += hop.chance.delay_ns + fate.jitter_ns
     if fate.reordered:

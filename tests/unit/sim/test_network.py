@@ -277,6 +277,23 @@ def test_recording_changes_nothing_and_its_checksums_are_right() -> None:
         assert IP(bytes(packet[IP]))[TCP].chksum == claimed
 
 
+def test_recording_changes_nothing_of_what_is_damaged() -> None:
+    """A bit of a MAC address is nobody's checksum's."""
+
+    def told(*, recorded: bool) -> tuple[dict[str, Any], dict[str, int], dict[str, int]]:
+        network, there, _ = pair(3, rate_bps=100 * MBIT, delay_ns=MILLISECOND, corrupt=0.2)
+        with network:
+            if recorded:
+                there.record(io.BytesIO())
+            report = download(network, 3_000_000)
+            return report, there.counters(), network.stack("b").counters()
+
+    report, hop, host = told(recorded=False)
+    assert told(recorded=True) == (report, hop, host)
+    dropped = sum(count for name, count in host.items() if name.startswith("drop_") and name != "drop_tcp_duplicate")
+    assert 0.97 * hop["corrupted"] < dropped < hop["corrupted"]
+
+
 # ---------------------------------------------------------------- queues
 def test_a_droptail_queue_holds_no_more_than_it_is_told() -> None:
     network, there, _ = pair(rate_bps=10 * MBIT, delay_ns=10 * MILLISECOND, queue_frames=20)
