@@ -7,15 +7,19 @@ The names here are the whole of the everyday API: open a link, put a Stack on it
 from ustack.blocking.connection import Connection
 from ustack.blocking.info import ConnectionInfo
 from ustack.blocking.listener import Listener
+from ustack.blocking.poller import Poller
+from ustack.blocking.readiness import PollEvents
 from ustack.blocking.stack import Stack
 from ustack.engine.trace import Trace
 from ustack.errors import (
     AddressInUse,
+    AlreadyRegistered,
     CallTimeout,
     ConnectionAborted,
     ConnectionRefused,
     ConnectionReset,
     ConnectionTimeout,
+    NotRegistered,
     OwnershipError,
     SendAfterEnd,
     StackError,
@@ -31,6 +35,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AddressInUse",
+    "AlreadyRegistered",
     "CallTimeout",
     "Connection",
     "ConnectionAborted",
@@ -39,8 +44,11 @@ __all__ = [
     "ConnectionReset",
     "ConnectionTimeout",
     "Listener",
+    "NotRegistered",
     "OwnershipError",
     "PacketMmapLink",
+    "PollEvents",
+    "Poller",
     "SendAfterEnd",
     "SimNetwork",
     "Stack",

@@ -146,6 +146,10 @@ ctypedef struct application_t:
     # waits for on_data and on_eof while the application asks for the rest, turn by turn.
     void (*on_closed)(application_t *app, const transport_t *transport, conn_t *conn,
                       close_reason_t reason) noexcept nogil
+    # In-order bytes have come behind what on_data has left, or the peer's FIN (CONN_EOF), whatever is before it; they
+    # are not offered. For applications that tell each arrival from the last (edges); may be NULL. Only from a transport
+    # that receives while a connection is paused: the engine's TCP.
+    void (*on_more)(application_t *app, const transport_t *transport, conn_t *conn) noexcept nogil
     # Around every poll that has upcalls to make; may be NULL. For applications that batch their work.
     void (*on_burst_begin)(application_t *app, uint64_t now_ns) noexcept nogil
     void (*on_burst_end)(application_t *app, uint64_t now_ns) noexcept nogil
@@ -324,6 +328,11 @@ cdef class Transport:
     # Make turns until condition() holds. timeout: seconds, None: for ever. what: for the CallTimeout that it raises
     # then ("accept() on port 80: no connection came").
     cdef void wait_until(self, object condition, object timeout, str what) except *
+    # The same until `until_ns` (base/clock), without a word: whether it holds.
+    cdef bint wait_for(self, object condition, uint64_t until_ns, str what) except -1
+    # One turn, and what is due between two, for a call that makes a turn whether it has to wait or not (a Poller's).
+    # Nothing with a manual clock.
+    cdef int step(self) except -1
 
 
 # Owner of an application_t. A subclass fills the table in its __cinit__ (c.context = <void *>self) and writes the

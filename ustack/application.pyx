@@ -4,11 +4,13 @@
 from libc.stdint cimport UINT64_MAX
 from libc.string cimport memset
 
+from ustack.base.arguments cimport timeout_ns
+from ustack.base.clock cimport clock_monotonic_ns
 from ustack.link.gate cimport Gate
 
 import errno
 
-from ustack.errors import StackError
+from ustack.errors import CallTimeout, StackError
 
 # Of transport_t, in its order. In front of them stands the budget, behind them what may be NULL: files.
 cdef tuple DOWNCALLS = (
@@ -111,14 +113,22 @@ cdef class Transport:
         return 0
 
     cdef void wait_until(self, object condition, object timeout, str what) except *:
+        cdef uint64_t limit_ns = timeout_ns(timeout), now_ns = clock_monotonic_ns()
+        if not self.wait_for(condition, now_ns + limit_ns if limit_ns < UINT64_MAX - now_ns else UINT64_MAX, what):
+            raise CallTimeout("call_timeout", f"{what} within {timeout} s", errno.ETIMEDOUT)
+
+    cdef bint wait_for(self, object condition, uint64_t until_ns, str what) except -1:
+        raise NotImplementedError
+
+    cdef int step(self) except -1:
         raise NotImplementedError
 
 
 cdef class Application:
     """Base class of applications: a table of nogil upcalls (application_t) and its owner.
 
-    A subclass in Cython fills `self.c` in __cinit__, whole but for what may be NULL (the burst hooks, on_hand_over,
-    on_file_read, on_urgent). One Application serves one transport at a time.
+    A subclass in Cython fills `self.c` in __cinit__, whole but for what may be NULL (on_more, the burst hooks,
+    on_hand_over, on_file_read, on_urgent). One Application serves one transport at a time.
     """
 
     def __cinit__(self, *args: object, **kwargs: object) -> None:

@@ -67,6 +67,14 @@ class WouldBlock(StackError, BlockingIOError):
     """A call that was told not to wait would have to."""
 
 
+class AlreadyRegistered(StackError, FileExistsError):
+    """A poller watches it already."""
+
+
+class NotRegistered(StackError, FileNotFoundError):
+    """A poller does not watch it: it never did, or close() was called on it."""
+
+
 class OwnershipError(StackError, RuntimeError):
     """The stack is in use. `reason` is "thread" or "reentered".
 

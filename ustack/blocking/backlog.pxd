@@ -3,12 +3,13 @@
 #
 # Upcalls look listeners up without the GIL (listening_find); connections are put into a backlog and taken out with it.
 # It must not: know what a listener or a connection does with it. Above: connection, sockets, listener.
-# Below: application.
+# Below: watched, application.
 
 from libc.stdint cimport uint16_t, uint32_t, uint64_t
 
 from ustack.application cimport endpoints_t
 from ustack.base.types cimport ip_addr_t
+from ustack.blocking.watched cimport Watched
 
 cdef enum:
     INHERITED_MAX = 24                      # more options than there are
@@ -32,7 +33,7 @@ cdef const listening_t *listening_find(const listening_t *first, const endpoints
 
 
 # Established connections that wait for accept(). Its length is the listener's count: one that ends leaves at once.
-cdef class Backlog:
+cdef class Backlog(Watched):
     cdef listening_t c
     cdef object waiting                     # OrderedDict: Connection -> None, the oldest first
     cdef object linger                      # SO_LINGER of its connections

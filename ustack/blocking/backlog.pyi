@@ -1,3 +1,5 @@
-class Backlog:
+from ustack.blocking.watched import Watched
+
+class Backlog(Watched):
     @property
     def lost(self) -> int: ...

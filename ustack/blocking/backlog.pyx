@@ -6,7 +6,9 @@ from libc.stdint cimport uint16_t, uint32_t
 from libc.string cimport memcmp
 
 from ustack.application cimport endpoints_t
+from ustack.base.posix cimport EPOLLIN
 from ustack.base.types cimport ip_addr_t
+from ustack.blocking.watched cimport Watched
 
 from collections import OrderedDict
 
@@ -25,11 +27,14 @@ cdef const listening_t *listening_find(const listening_t *first, const endpoints
     return found
 
 
-cdef class Backlog:
+cdef class Backlog(Watched):
     """What a Listener and the upcalls share."""
 
     def __cinit__(self) -> None:
         self.waiting = OrderedDict()
+
+    cdef uint32_t events_now(self) noexcept:
+        return EPOLLIN if len(self.waiting) > 0 else 0
 
     cdef void link(self, listening_t **first, const ip_addr_t *address, uint16_t port) noexcept:
         self.c.any_address = address == NULL

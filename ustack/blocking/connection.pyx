@@ -20,6 +20,7 @@ from ustack.application cimport (
     transport_t)
 from ustack.base.arguments cimport timeout_ns, whole
 from ustack.blocking.endpoint cimport Endpoint, error_of_status
+from ustack.blocking.watched cimport watches_wake
 from ustack.buf.lent cimport lent_from_object, lent_release_pending, lent_t, lent_unref
 from ustack.link.gate cimport warn_unclosed
 
@@ -211,11 +212,11 @@ cdef class Connection(Endpoint):
         """Lend `data` (any contiguous buffer; do not change it until it is acknowledged) to the send queue.
 
         Returns its length when all of it is queued, which waits for room if the queue is full; with a manual clock, or
-        timeout 0, what was accepted at once. timeout: seconds; None: that of settimeout(). After a TimeoutError a part
-        may have been queued. flags: MSG_MORE (more follows: what is no whole segment waits for it, 200 ms at most),
-        MSG_OOB (all of it is urgent, and so is what was queued before and waits: the peer is told at once where that
-        ends), MSG_DONTWAIT, MSG_NOSIGNAL (as ever). Raises the connection's end, or BrokenPipeError after shutdown() or
-        close().
+        timeout 0, what was accepted at once. timeout: seconds; None: that of settimeout(); 0: BlockingIOError if there
+        is no room now. After a TimeoutError a part may have been queued. flags: MSG_MORE (more follows: what is no
+        whole segment waits for it, 200 ms at most), MSG_OOB (all of it is urgent, and so is what was queued before and
+        waits: the peer is told at once where that ends), MSG_DONTWAIT, MSG_NOSIGNAL (as ever). Raises the connection's
+        end, or BrokenPipeError after shutdown() or close().
         """
         cdef lent_t *lent
         cdef uint64_t total, sent = 0
@@ -247,7 +248,11 @@ cdef class Connection(Endpoint):
                 sent += <uint64_t>accepted
                 if flags & MSG_OOB and accepted:
                     self.say_urgent()
+                if sent < total:
+                    self.await_room()       # whoever waits for EPOLLOUT edge by edge
                 stack.push()
+                if sent == 0 and total > 0 and timeout is not None and timeout == 0:
+                    raise WouldBlock("would_block", f"send() to {self.where()}: there is no room", errno.EAGAIN)
                 if sent == total or stack.manual_clock or (timeout is not None and timeout == 0):
                     return sent
                 stack.wait_until(lambda: self.has_room(), timeout,
@@ -278,7 +283,11 @@ cdef class Connection(Endpoint):
         Raises BlockingIOError with `characters_written` if it may not wait and not all of it has room.
         """
         cdef uint64_t total = memoryview(data).nbytes
-        cdef uint64_t sent = self.send(data, None, flags=flags)
+        cdef uint64_t sent = 0
+        try:
+            sent = self.send(data, None, flags=flags)
+        except BlockingIOError:
+            pass
         if sent < total:
             error = WouldBlock("would_block", f"sendall() to {self.where()}: {sent} of {total} bytes queued",
                                errno.EAGAIN)
@@ -328,6 +337,8 @@ cdef class Connection(Endpoint):
             self.need_conn("shutdown()")
             stack.now()
             self.transport.shutdown(self.transport, self.conn)
+            self.shut = True
+            watches_wake(self.watches, 0)
             stack.push()
         finally:
             stack.leave()
@@ -336,19 +347,24 @@ cdef class Connection(Endpoint):
         """Done with both directions. What is queued is still delivered; unread data makes it a reset (SHLD-3).
 
         Files of makefile() that are open keep the connection open until the last of them is closed. With SO_LINGER it
-        waits, or resets. Idempotent.
+        waits, or resets. Pollers watch it no longer. Idempotent.
         """
+        cdef Transport stack
+        left = None                         # let go outside of the gate (Watched.unwatch)
         if self.conn == NULL:
             self.closed = True
+            left = self.unwatch()
             return
-        cdef Transport stack = self.enter("close()")
+        stack = self.enter("close()")
         try:
             if self.files > 0:
                 self.close_later = True
-            elif self.conn != NULL and (self.rest or self.linger == 0):
+                return
+            left = self.unwatch()
+            if self.rest or self.linger == 0:
                 self.rest = b""             # peeked and not read is unread (SHLD-3); SO_LINGER of no time
                 self.give_up()
-            elif self.conn != NULL:
+            else:
                 self.finish()
                 stack.push()
                 if self.linger and not stack.manual_clock:
@@ -366,11 +382,14 @@ cdef class Connection(Endpoint):
         return 0
 
     def abort(self) -> None:
-        """Reset the connection now. Idempotent."""
+        """Reset the connection now. Pollers watch it no longer. Idempotent."""
+        cdef Transport stack
+        left = None                         # as in close()
         if self.conn == NULL:
             return
-        cdef Transport stack = self.enter("abort()")
+        stack = self.enter("abort()")
         try:
+            left = self.unwatch()
             self.give_up()
         finally:
             stack.leave()
@@ -384,11 +403,12 @@ cdef class Connection(Endpoint):
     def fileno(self) -> int:
         """Raise io.UnsupportedOperation: a connection inside this process has no descriptor.
 
-        To wait in an event loop, wait for Link.fileno() until Stack.next_deadline_ns, and poll() the stack.
+        To wait for many of them, use Stack.poller(). To wait in an event loop, wait for Link.fileno() until
+        Stack.next_deadline_ns, and poll() the stack.
         """
         raise io.UnsupportedOperation(
-            "fileno(): a connection of this stack lives in the process and has no descriptor; wait for Link.fileno() "
-            "and call Stack.poll()")
+            "fileno(): a connection of this stack lives in the process and has no descriptor; Stack.poller() waits for "
+            "many of them; or wait for Link.fileno() and call Stack.poll()")
 
     def makefile(self, mode: str = "r", buffering: int | None = None, *, encoding: str | None = None,
                  errors: str | None = None, newline: str | None = None) -> object:

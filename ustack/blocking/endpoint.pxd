@@ -4,16 +4,17 @@
 # Who keeps it alive: the backlog until accept(), then its user alone, and after close() the stack, until the last
 # upcall. One that its user drops without close() is closed by its finalizer (Gate.defer), as a socket is.
 #
-# It must not: move bytes, or wait. Above: connection. Below: backlog, events, application.
+# It must not: move bytes, or wait. Above: connection. Below: watched, backlog, events, application.
 
 from libc.stdint cimport uint32_t
 
 from ustack.application cimport Transport, close_reason_t, conn_t, endpoints_t, transport_t
 from ustack.blocking.backlog cimport Backlog
 from ustack.blocking.events cimport event_t
+from ustack.blocking.watched cimport Watched
 
 
-cdef class Endpoint:
+cdef class Endpoint(Watched):
     cdef Transport stack
     cdef set still_closing                  # the stack's: endpoints that are closed and not yet gone
     cdef const transport_t *transport       # the stack's
@@ -21,6 +22,7 @@ cdef class Endpoint:
     cdef conn_t *conn                       # NULL once its end has been handed over
     cdef readonly bint established
     cdef Backlog backlog                    # while it waits for accept(), counted by the listener; else None
+    cdef bint shut                          # shutdown() was called: no more data from us
     cdef bint closed                        # close() was called: nobody is to be warned of a dropped connection
     cdef close_reason_t end                 # why it ended, valid without a conn
     cdef object rest                        # received before the end and not yet read
@@ -33,6 +35,7 @@ cdef class Endpoint:
     cdef void keep_rest(self, event_t *event) noexcept
     cdef void leave_backlog(self) noexcept
     cdef void take(self) noexcept
+    cdef bint is_writable(self) noexcept
     cdef Transport enter(self, str call)
     cdef int need_conn(self, str call) except -1
     cdef int finish(self) except -1

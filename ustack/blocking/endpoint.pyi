@@ -1,8 +1,9 @@
 from typing import Any
 
 from ustack.blocking.info import ConnectionInfo
+from ustack.blocking.watched import Watched
 
-class Endpoint:
+class Endpoint(Watched):
     @property
     def established(self) -> bool: ...
     @property

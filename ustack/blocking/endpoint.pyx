@@ -2,7 +2,8 @@
 # cython: annotation_typing=False
 """Our end of a connection: tied to its record, ended and dropped; its addresses, state and settings.
 
-What reads or writes a byte, or waits, is in connection. Above: connection. Below: backlog, events, application.
+What reads or writes a byte, or waits, is in connection. Above: connection. Below: watched, backlog, events,
+application.
 """
 
 from libc.stdint cimport uint32_t
@@ -10,14 +11,17 @@ from libc.stdint cimport uint32_t
 
 from ustack.application cimport (
     CALL_BAD_ADDRESS, CALL_IN_USE, CALL_NO_MEMORY, CALL_NO_PORT, CALL_NO_ROUTE, CALL_OK, CALL_STATE, CALL_UNSUPPORTED,
-    CLOSE_ABORTED, CLOSE_NORMAL, CLOSE_NO_MEMORY, OPTION_CC, OPTION_KEEPALIVE, OPTION_LOW_WATER, OPTION_NODELAY,
-    OPTION_MAY_FRAGMENT, OPTION_MSS, OPTION_TOS, OPTION_TTL, OPTION_UNSENT_LOW_WATER, OPTION_URGENT_UNREAD,
-    OPTION_USER_TIMEOUT_MS)
+    CLOSE_ABORTED, CLOSE_NORMAL, CLOSE_NO_MEMORY, CONN_ABORTED, CONN_EOF, OPTION_CC, OPTION_KEEPALIVE, OPTION_LOW_WATER,
+    OPTION_NODELAY, OPTION_MAY_FRAGMENT, OPTION_MSS, OPTION_TOS, OPTION_TTL, OPTION_UNSENT_LOW_WATER,
+    OPTION_URGENT_UNREAD, OPTION_USER_TIMEOUT_MS)
 from ustack.base.address cimport ip_addr_text
 from ustack.base.arguments cimport whole
 from ustack.base.bytestring cimport bytes_from
-from ustack.blocking.events cimport event_conn, event_hold, event_release, event_t
+from ustack.base.posix cimport EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLPRI, EPOLLRDHUP
+from ustack.blocking.events cimport (
+    EVENT_DATA, EVENT_MORE, EVENT_WRITABLE, event_conn, event_hold, event_release, event_t)
 from ustack.blocking.options cimport ensure_option, option_code, option_name, option_number
+from ustack.blocking.watched cimport Watched, is_armed, watch_t
 
 import errno
 import struct
@@ -44,7 +48,7 @@ cdef object error_of_status(int status, str what):
     return SendAfterEnd("state", f"{what}: the connection is closing or closed", errno.EPIPE)
 
 
-cdef class Endpoint:
+cdef class Endpoint(Watched):
     """Our end of a connection, whatever is sent and received on it. A Connection is one."""
 
     def __cinit__(self) -> None:
@@ -143,6 +147,50 @@ cdef class Endpoint:
             self.transport.abort(self.transport, self.conn)
             self.stack.push()
         return 0
+
+    # ------------------------------------------------------------ for pollers
+
+    cdef uint32_t events_now(self) noexcept:
+        """As Linux's tcp_poll has them. An error stays one: asking for SO_ERROR does not clear it here."""
+        cdef uint32_t now = 0, status
+        if self.conn == NULL:
+            now = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLHUP
+            if self.end != CLOSE_NORMAL:
+                return now | EPOLLERR
+        elif not self.established:
+            return 0
+        else:
+            status = self.transport.status(self.transport, self.conn)
+            if status & CONN_ABORTED:
+                return EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLHUP | EPOLLERR
+            if status & CONN_EOF:
+                now = EPOLLIN | EPOLLRDHUP | (EPOLLHUP if self.shut else 0)
+            elif len(self.rest) > 0 or self.transport.receivable(self.transport, self.conn) > 0:
+                now = EPOLLIN
+            if self.shut or self.is_writable():
+                now |= EPOLLOUT
+        return now | EPOLLPRI if self.urgent_now() else now
+
+    cdef bint is_writable(self) noexcept:
+        """What want_writable waits for: neither measure of the queue is above its mark."""
+        return (self.transport.send_room(self.transport, self.conn) > 0
+                and self.transport.send_queued(self.transport, self.conn) <= self.transport.option(
+                    self.transport, self.conn, OPTION_LOW_WATER))
+
+    cdef void await_room(self) noexcept:
+        if self.conn != NULL and self.established and self.event.wanted & EVENT_WRITABLE:
+            self.transport.want_writable(self.transport, self.conn)
+
+    cdef void wishes_changed(self) noexcept:
+        """Arrivals are told to whoever is armed: the peer's FIN is news to all of them."""
+        cdef const watch_t *each = self.watches
+        self.event.wanted = 0
+        while each != NULL:
+            if is_armed(each):
+                self.event.wanted |= EVENT_DATA | EVENT_MORE
+                if each.events & EPOLLOUT:
+                    self.event.wanted |= EVENT_WRITABLE
+            each = each.next
 
     @property
     def local(self) -> tuple[str, int]:

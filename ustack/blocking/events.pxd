@@ -6,7 +6,8 @@
 #     on_data     │ note   on_hand_over       tcp_output, send(): nobody holds the GIL
 #     on_eof      ├──────▶ takes the GIL  ──▶
 #     on_timeout  │ ring   once, and tells
-#     on_closed   ┘        happened()
+#     on_more     │        happened()
+#     on_closed   ┘
 #
 # The ring is a list through the records of connections (event_t): each is in it once, whatever its peer does, with one
 # bit for each kind of event. So its memory is one record per connection, and a connection's events are told in the
@@ -31,6 +32,7 @@ cdef enum event_kind_t:
     EVENT_TIMEOUT = 16          # after transport.set_timeout
     EVENT_CLOSED = 32           # the last one. Always told
     EVENT_URGENT = 64           # on_urgent: comes before the data
+    EVENT_MORE = 128            # bytes behind unread ones, or the FIN: each arrival (application_t.on_more)
 
 # Named by their addresses, not by indices of a table as base/ilist's: a Connection may hold one longer than anything
 # that such a table could belong to.
@@ -39,6 +41,7 @@ cdef enum event_kind_t:
 ctypedef struct event_t:
     conn_t *conn                # NULL: it has ended. Written in upcalls, without the GIL: event_conn for other threads
     endpoints_t ends            # valid without a conn
+    uint32_t wanted             # event_kind_t that are noted of this one beside the application's
     event_t *next               # in the ring
     event_t *older              # in the list of all records
     event_t *newer
@@ -61,7 +64,7 @@ ctypedef struct events_t:
     event_t *newest             # of all records
     uint32_t records
     uint32_t limit              # most records at a time; a connection beyond it is reset
-    uint32_t wanted             # event_kind_t that are noted; EVENT_CLOSED always is
+    uint32_t wanted             # event_kind_t that are noted of all; EVENT_CLOSED always is
     uint64_t hand_overs         # with something to tell
     uint64_t gil_taken          # of them, that had to take the GIL: those in the middle of a turn
     uint64_t told               # events, all kinds of all hand-overs

@@ -94,7 +94,7 @@ cdef conn_t *event_conn(const event_t *event) noexcept nogil:
 
 cdef inline void note(const transport_t *transport, application_t *app, event_t *event, uint32_t kind) noexcept nogil:
     cdef events_t *events = <events_t *>app.context
-    if event == NULL or not events.wanted & kind:
+    if event == NULL or not (events.wanted | event.wanted) & kind:
         return
     if event.kinds == 0:
         turn_charge(transport, TOLD_UNITS)
@@ -149,6 +149,10 @@ cdef void event_on_eof(application_t *app, const transport_t *transport, conn_t 
 
 cdef void event_on_timeout(application_t *app, const transport_t *transport, conn_t *conn) noexcept nogil:
     note(transport, app, <event_t *>conn.user_data, EVENT_TIMEOUT)
+
+
+cdef void event_on_more(application_t *app, const transport_t *transport, conn_t *conn) noexcept nogil:
+    note(transport, app, <event_t *>conn.user_data, EVENT_MORE)
 
 
 cdef void event_on_closed(application_t *app, const transport_t *transport, conn_t *conn,
@@ -242,6 +246,7 @@ cdef class EventApplication(Application):
         self.c.on_eof = event_on_eof
         self.c.on_timeout = event_on_timeout
         self.c.on_closed = event_on_closed
+        self.c.on_more = event_on_more
         self.c.on_hand_over = event_on_hand_over
         self.c.on_urgent = event_on_urgent
         self.c.gather = True

@@ -15,6 +15,7 @@ cdef class Listener:
     cdef readonly uint16_t port
     cdef readonly object address
     cdef bint open
+    cdef object timeout                     # settimeout(): seconds, None: for ever
     cdef dict options                       # what set_option() has set
     cdef int set_own(self, int code, uint32_t number) except -1
     cdef void bind(self, Transport stack, SocketApplication sockets, uint16_t port, object address) except *

@@ -10,6 +10,7 @@ from libc.stdint cimport uint16_t, uint32_t
 from ustack.application cimport (
     CALL_OK, OPTION_CC, OPTION_DEFER_ACCEPT_S, OPTION_MAY_FRAGMENT, OPTION_MSS, Transport)
 from ustack.base.address cimport ip_addr_from_text
+from ustack.base.arguments cimport timeout_ns
 from ustack.base.clock cimport clock_monotonic_ns
 from ustack.base.types cimport ip_addr_t
 from ustack.blocking.backlog cimport Backlog
@@ -61,10 +62,12 @@ cdef class Listener:
     def accept(self, timeout: float | None = None) -> Connection:
         """The next connection.
 
-        timeout: seconds; None: wait for ever; 0: BlockingIOError if there is none now. Raises TimeoutError after it,
-        ValueError when the listener or the stack is closed.
+        timeout: seconds; None: that of settimeout(), for ever at first; 0: BlockingIOError if there is none now. Raises
+        TimeoutError after it, ValueError when the listener or the stack is closed.
         """
         cdef Connection connection
+        if timeout is None:
+            timeout = self.timeout
         if not self.open:
             raise ValueError("accept(): the listener is closed")
         what = f"accept() on port {self.port}: no connection came"
@@ -89,6 +92,20 @@ cdef class Listener:
             return connection
         finally:
             self.stack.leave()
+
+    def settimeout(self, timeout: float | None) -> None:
+        """Seconds that accept() waits when it is not told otherwise. None: for ever. 0: BlockingIOError instead. What
+        it accepts waits for ever at first, as a socket."""
+        timeout_ns(timeout)
+        self.timeout = None if timeout is None else float(timeout)
+
+    def gettimeout(self) -> float | None:
+        """What settimeout() has set; None at first."""
+        return self.timeout
+
+    def setblocking(self, flag: bool) -> None:
+        """settimeout(None) or settimeout(0)."""
+        self.timeout = None if flag else 0.0
 
     def set_option(self, name: str, value: object) -> None:
         """Set an option that connections begin with which it accepts from now on, by Linux's name (Connection has the
@@ -143,14 +160,19 @@ cdef class Listener:
         self.set_option(option_name("setsockopt()", level, optname), value)
 
     def close(self) -> None:
-        """Stop listening; connections that nobody has accepted are reset. Idempotent."""
+        """Stop listening; connections that nobody has accepted are reset. Pollers watch it no longer. Idempotent."""
+        left = None                         # let go outside of the gate (Watched.unwatch)
         if not self.open:
             return
         if not self.stack.alive:
             self.open = False
+            if self.backlog is not None:
+                left = self.backlog.unwatch()
             return
         self.stack.enter("Listener.close()")
         try:
+            if self.backlog is not None:
+                left = self.backlog.unwatch()
             self.end()
             self.stack.push()
         finally:

@@ -15,7 +15,6 @@ from ustack.application cimport (
     OPTION_USER_TIMEOUT_MS)
 
 import errno
-import socket
 from typing import NamedTuple
 
 from ustack.errors import StackError
@@ -55,6 +54,14 @@ cdef dict REFUSED = {
     "SO_ATTACH_BPF": "there are no socket filters: frames are filtered before they reach the link",
     "TCP_FASTOPEN": "TCP Fast Open is not supported",
     "TCP_MD5SIG": "TCP MD5 signatures are not supported",
+}
+cdef dict REFUSED_NUMBERS = {               # as Linux numbers them; FreeBSD's SO_ACCEPTFILTER
+    (1, 26): "SO_ATTACH_FILTER",
+    (1, 50): "SO_ATTACH_BPF",
+    (1, 10): "SO_OOBINLINE",
+    (6, 14): "TCP_MD5SIG",
+    (6, 23): "TCP_FASTOPEN",
+    (0xFFFF, 0x1000): "SO_ACCEPTFILTER",
 }
 
 
@@ -127,9 +134,9 @@ cdef str option_name(str call, object level, object number):
     """Of setsockopt's two numbers."""
     cdef object name = NUMBERS.get((level, number))
     if name is None:
-        for refused, text in REFUSED.items():
-            if getattr(socket, refused, None) == number:
-                raise StackError("unsupported", f"{call}: {text}", errno.ENOPROTOOPT)
+        refused = REFUSED_NUMBERS.get((level, number))
+        if refused is not None:
+            raise StackError("unsupported", f"{call}: {REFUSED[refused]}", errno.ENOPROTOOPT)
         raise StackError("unsupported", f"{call}: no option {number!r} at level {level!r}; ustack info --options has "
                          "those there are", errno.ENOPROTOOPT)
     return name

@@ -9,12 +9,16 @@ the protocol, nor what carries its bytes. Above: listener, stack. Below: connect
 from libc.stdint cimport uint16_t, uint32_t
 
 from ustack.application cimport (
-    ACCEPT_NO_MEMORY, ACCEPT_REFUSED, ACCEPT_TAKEN, ACCEPT_WAITING, CALL_OK, CONN_ACTIVE, Transport, conn_t,
-    transport_t)
+    ACCEPT_NO_MEMORY, ACCEPT_REFUSED, ACCEPT_TAKEN, ACCEPT_WAITING, CALL_OK, CONN_ACTIVE, CONN_EOF, Transport,
+    conn_t, transport_t)
+from ustack.base.posix cimport EPOLLIN, EPOLLOUT, EPOLLPRI
 from ustack.base.types cimport ip_addr_t
 from ustack.blocking.backlog cimport Backlog, listening_find, listening_t
 from ustack.blocking.connection cimport Connection
-from ustack.blocking.events cimport EVENT_ACCEPTED, EVENT_CLOSED, EVENT_URGENT, EventApplication, event_t, events_t
+from ustack.blocking.events cimport (
+    EVENT_ACCEPTED, EVENT_CLOSED, EVENT_DATA, EVENT_MORE, EVENT_URGENT, EVENT_WRITABLE, EventApplication, event_t,
+    events_t)
+from ustack.blocking.watched cimport watches_wake
 
 
 cdef class SocketApplication(EventApplication):
@@ -45,6 +49,7 @@ cdef class SocketApplication(EventApplication):
             if event.object != NULL:
                 connection = <Connection>event.object
                 connection.established = True
+                watches_wake(connection.watches, 0)
             elif event.listener != NULL:
                 if event.conn == NULL:              # it ended in the same turn: nobody has to see it
                     (<Backlog>event.listener).lost += 1
@@ -52,13 +57,16 @@ cdef class SocketApplication(EventApplication):
                     let_wait(self, event, &kept)
                     if not kept:
                         refuse(transport, event)
-        if kinds & EVENT_URGENT and event.object != NULL:
-            connection = <Connection>event.object
-            if connection.urgent_handler is not None:
-                self.stack.call_later(connection.urgent_handler, connection)
-        if kinds & EVENT_CLOSED and event.object != NULL:
-            connection = <Connection>event.object
+        if event.object == NULL:
+            return
+        connection = <Connection>event.object
+        if kinds & EVENT_URGENT and connection.urgent_handler is not None:
+            self.stack.call_later(connection.urgent_handler, connection)
+        if kinds & EVENT_CLOSED:
             connection.unbind(event)
+            watches_wake(connection.watches, 0)
+        elif connection.watches != NULL:
+            wake(transport, event, connection, kinds)
 
 
 cdef int socket_admit(events_t *events, const transport_t *transport, conn_t *conn, event_t *event) noexcept nogil:
@@ -76,6 +84,17 @@ cdef int socket_admit(events_t *events, const transport_t *transport, conn_t *co
     return ACCEPT_WAITING
 
 
+cdef void wake(const transport_t *transport, event_t *event, Connection connection, uint32_t kinds) noexcept:
+    """With the kernel's keys: data is news for who waits for it, the peer's FIN for everybody."""
+    if kinds & (EVENT_DATA | EVENT_MORE):
+        watches_wake(connection.watches, 0 if transport.status(transport, event.conn) & CONN_EOF
+                     else EPOLLIN | EPOLLPRI)
+    if kinds & EVENT_URGENT:
+        watches_wake(connection.watches, EPOLLPRI)
+    if kinds & EVENT_WRITABLE:
+        watches_wake(connection.watches, EPOLLOUT)
+
+
 cdef void let_wait(SocketApplication application, event_t *event, bint *kept) noexcept:
     """A Connection for the backlog. Without memory *kept stays what it is. (No `except` here or below: where there is
     no memory for a traceback either, Cython's would release NULL.)"""
@@ -86,6 +105,7 @@ cdef void let_wait(SocketApplication application, event_t *event, bint *kept) no
     connection.bind(application.stack, application.closing, event)
     connection.established = True
     backlog.waiting[connection] = None
+    watches_wake(backlog.watches, EPOLLIN)
     kept[0] = True
 
 

@@ -15,7 +15,7 @@ that the stack itself runs. Between calls the stack may pass from thread to thre
 states of connections are for every thread at any time. A stack with a manual clock (simulation) never waits: its calls
 do what they can at once, and poll(now_ns) moves it.
 
-Above: users. Below: listener, connection, sockets; engine.owner.
+Above: users. Below: poller, listener, connection, sockets; engine.owner.
 """
 
 from libc.stdint cimport uint16_t, uint32_t, uint64_t
@@ -29,6 +29,7 @@ from ustack.blocking.endpoint cimport error_of_status
 from ustack.blocking.events cimport event_bind, event_forget, event_new, event_t
 from ustack.blocking.listener cimport Listener
 from ustack.blocking.options cimport ensure_option
+from ustack.blocking.poller cimport Poller
 from ustack.blocking.sockets cimport SocketApplication
 from ustack.engine.addresses cimport refuse_ipv6
 from ustack.engine.owner cimport Engine
@@ -191,6 +192,14 @@ now_ns=None, **config)
             return connection
         finally:
             self.leave()
+
+    def poller(self) -> Poller:
+        """A Poller for connections and listeners of this stack: epoll's readiness, level- and edge-triggered."""
+        cdef Poller made
+        self.ensure_alive()
+        made = Poller.__new__(Poller)
+        made.bind(self)
+        return made
 
     def close(self, *, linger: float = 5.0) -> None:
         """End the stack. Connections that close() was called on get `linger` seconds to deliver what they have queued;

@@ -56,7 +56,10 @@ class ConnectionIO(io.RawIOBase):
         if "w" not in self._mode:
             raise io.UnsupportedOperation("write(): the file was opened for reading")
         octets = bytes(data)
-        taken = int(self._connection.send(octets))
+        try:
+            taken = int(self._connection.send(octets))
+        except BlockingIOError:
+            return None
         return taken if taken or not octets else None
 
     def fileno(self) -> int:

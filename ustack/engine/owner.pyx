@@ -16,7 +16,7 @@ from libc.stdint cimport UINT64_MAX, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset, strerror
 
 from ustack.application cimport Application, Transport
-from ustack.base.arguments cimport timeout_ns, whole
+from ustack.base.arguments cimport whole
 from ustack.base.bytestring cimport data_of
 from ustack.base.clock cimport clock_monotonic_ns
 from ustack.base.counters cimport counters_as_dict
@@ -44,7 +44,7 @@ import errno
 import operator
 import os
 
-from ustack.errors import CallTimeout, WouldBlock
+from ustack.errors import WouldBlock
 
 cdef enum:
     SECRET_BYTES = 32                   # two keys of SipHash
@@ -407,16 +407,24 @@ cdef class Engine(Transport):
         self.gate.sleeper = <void *>self
         self.gate.wake = wake_up
 
-    cdef void wait_until(self, object condition, object timeout, str what) except *:
-        cdef uint64_t until_ns = UINT64_MAX, now_ns, deadline_ns, limit_ns
+    cdef int step(self) except -1:
+        if self.manual_clock:
+            return 0
+        self.between_turns()
+        if self.calls_due or self.waker.due():
+            self.serve_waker()
+            self.ensure_alive()
+        self.turn(clock_monotonic_ns())
+        if self.c.link_error != 0:
+            self.raise_link_error()
+        return 0
+
+    cdef bint wait_for(self, object condition, uint64_t until_ns, str what) except -1:
+        cdef uint64_t now_ns, deadline_ns
         cdef uint32_t frames
         cdef int wake_fd = self.link.c.wake_fd                  # of a run() whose callback waits
         if self.manual_clock:
             raise WouldBlock("would_block", f"{what}; a stack with a manual clock does not wait: poll it", errno.EAGAIN)
-        limit_ns = timeout_ns(timeout)
-        now_ns = clock_monotonic_ns()
-        if limit_ns < UINT64_MAX - now_ns:
-            until_ns = now_ns + limit_ns
         try:
             while self.calls_due or not condition():            # the calls first: they may do what we wait for
                 self.link.c.wake_fd = self.waker.fd()
@@ -424,11 +432,11 @@ cdef class Engine(Transport):
                 if self.calls_due or self.waker.due():
                     self.serve_waker()
                     if condition():                             # they may have done what we wait for
-                        return
+                        return True
                     self.ensure_alive()
                 now_ns = clock_monotonic_ns()
                 if now_ns >= until_ns:
-                    raise CallTimeout("call_timeout", f"{what} within {timeout} s", errno.ETIMEDOUT)
+                    return False
                 self.may_sleep()
                 frames = self.turn(now_ns)
                 deadline_ns = engine_next_deadline(&self.c)
@@ -438,6 +446,7 @@ cdef class Engine(Transport):
                         engine_wait(&self.c, deadline_ns if deadline_ns < until_ns else until_ns)
                 if self.c.link_error != 0:
                     self.raise_link_error()
+            return True
         finally:
             self.link.c.wake_fd = wake_fd
             self.gate.wake = NULL

@@ -180,6 +180,15 @@ cdef void upcalls_deliver(engine_t *engine, const delivery_t *delivery) noexcept
             offer_queue(engine, conn)
     elif conn.flags & TCB_EV_DATA and not conn.flags & TCB_PAUSED:
         offer_queue(engine, conn)           # a hole has closed. One that was resumed is offered after the burst
+    elif delivery.more:
+        tell_more(engine, conn)
+
+
+cdef void tell_more(engine_t *engine, tcb_t *conn) noexcept nogil:
+    cdef application_t *app
+    if wants_upcalls(conn) and engine.applications[conn.app].on_more != NULL:
+        app = upcall_begin(engine, conn)
+        app.on_more(app, &engine.transport, conn_of(conn))
 
 
 cdef void keep_rest(engine_t *engine, tcb_t *conn, const uint8_t *data, uint32_t length) noexcept nogil:

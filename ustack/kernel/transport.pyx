@@ -48,7 +48,7 @@ import errno
 import warnings
 from pathlib import Path
 
-from ustack.errors import AddressInUse, CallTimeout, WouldBlock
+from ustack.errors import AddressInUse, WouldBlock
 
 cdef enum:
     SLICE_NS = 100000000            # run() looks for signals and stop() this often
@@ -255,18 +255,15 @@ cdef class KernelTransport(Transport):
         self.raise_parked_of(self.applications)
         return PyErr_CheckSignals()
 
-    cdef void wait_until(self, object condition, object timeout, str what) except *:
-        cdef uint64_t until_ns = UINT64_MAX, now_ns = clock_monotonic_ns(), limit_ns
+    cdef bint wait_for(self, object condition, uint64_t until_ns, str what) except -1:
+        cdef uint64_t now_ns
         if self.manual_clock:
             raise WouldBlock("would_block", f"{what}; a manual clock does not wait: poll it", errno.EAGAIN)
-        limit_ns = timeout_ns(timeout)
-        if limit_ns < UINT64_MAX - now_ns:
-            until_ns = now_ns + limit_ns
         while not condition():
             self._between_turns()
             now_ns = clock_monotonic_ns()
             if now_ns >= until_ns:
-                raise CallTimeout("call_timeout", f"{what} within {timeout} s", errno.ETIMEDOUT)
+                return False
             self._sleep(min(until_ns, now_ns + SLICE_NS), now_ns)
 
     cdef void _sleep(self, uint64_t until_ns, uint64_t now_ns) noexcept:

@@ -63,6 +63,7 @@ cdef void tcp_input(tcp_t *tcp, const packet_t *packet, uint64_t now_ns, deliver
     tcp.now_ns = now_ns
     delivery.conn = NULL
     delivery.length = 0
+    delivery.more = False
     count(tcp.counters, SEGMENTS_IN)
     reason = segment_parse(packet.payload, packet.payload_length, &seg)
     if reason != 0:

@@ -82,9 +82,10 @@ cdef class MemoryTransport(MemoryTurns):
         self.gate.leave()
         return self.raise_parked_of(self.applications)
 
-    cdef void wait_until(self, object condition, object timeout, str what) except *:
+    cdef bint wait_for(self, object condition, uint64_t until_ns, str what) except -1:
         if not condition():
             raise WouldBlock("would_block", what, errno.EAGAIN)
+        return True
 
     @property
     def now_ns(self) -> int:

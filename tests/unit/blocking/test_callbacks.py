@@ -30,6 +30,7 @@ class Ended(Exception):
 WAITS: dict[str, Callable[[Stack], object]] = {
     "accept": lambda stack: stack.listen(80).accept(timeout=LONG_S),
     "connect": lambda stack: stack.connect(PEER_ADDRESS, 80, timeout=LONG_S),
+    "poll": lambda stack: stack.poller().poll(LONG_S),
     "receive": lambda stack: stack.connect(PEER_ADDRESS, 80, wait=False).receive(timeout=LONG_S),
 }
 

@@ -91,6 +91,10 @@ def test_accept_filters_are_refused_with_what_to_use_instead() -> None:
         assert raised.value.errno == errno.ENOPROTOOPT
         with pytest.raises(StackError, match="no socket filters"):
             scene.listener.set_option("SO_ATTACH_FILTER", b"")
+        for level, number, word in ((1, 26, "socket"), (1, 50, "socket"), (0xFFFF, 0x1000, "accept")):
+            with pytest.raises(StackError, match=f"there are no {word} filters") as raised:
+                scene.listener.setsockopt(level, number, b"")
+            assert raised.value.errno == errno.ENOPROTOOPT
 
 
 def test_what_can_be_read_alone_and_what_is_the_listeners() -> None:

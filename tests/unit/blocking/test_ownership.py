@@ -88,6 +88,9 @@ CALLS: dict[str, Callable[[Stack, Listener, Connection], object]] = {
     "set_unsent_low_water": lambda stack, listener, connection: connection.set_unsent_low_water(1),
     "set_tos": lambda stack, listener, connection: connection.set_tos(0),
     "set_ttl": lambda stack, listener, connection: connection.set_ttl(1),
+    "register": lambda stack, listener, connection: stack.poller().register(connection, 1),
+    "poll a poller": lambda stack, listener, connection: stack.poller().poll(0),
+    "close a poller": lambda stack, listener, connection: stack.poller().close(),
     "set_user_timeout": lambda stack, listener, connection: connection.set_user_timeout(1),
 }
 
@@ -455,7 +458,7 @@ def test_what_a_filter_raises_is_raised_from_poll() -> None:
         connection.abort()
 
 
-@pytest.mark.parametrize("call", ["run", "accept"])
+@pytest.mark.parametrize("call", ["run", "accept", "poll"])
 def test_a_signal_handler_may_only_stop(make_stack: MakeStack, call: str) -> None:
     """Its exception, that of the refused call, comes out of the call that was interrupted."""
     stack = make_stack(SimNetwork().a)
@@ -464,7 +467,11 @@ def test_a_signal_handler_may_only_stop(make_stack: MakeStack, call: str) -> Non
     signal.setitimer(signal.ITIMER_VIRTUAL, 0.01)
     try:
         with pytest.raises(OwnershipError) as raised:
-            {"run": lambda: stack.run(30 * SECOND), "accept": lambda: listener.accept(timeout=30)}[call]()
+            {
+                "run": lambda: stack.run(30 * SECOND),
+                "accept": lambda: listener.accept(timeout=30),
+                "poll": lambda: stack.poller().poll(30),
+            }[call]()
     finally:
         signal.setitimer(signal.ITIMER_VIRTUAL, 0)
         signal.signal(signal.SIGVTALRM, before)

@@ -20,6 +20,7 @@ ctypedef struct delivery_t:
     tcb_t *conn              # NULL: no connection was touched
     const uint8_t *data
     uint32_t length          # in order, counted in rcv_nxt; keep what is not consumed (reassembly_append)
+    bint more                # RCV.NXT has moved, by what is kept already or by a FIN
 
 cdef void accept_text(tcp_t *tcp, tcb_t *tcb, uint32_t seq, const segment_t *seg, delivery_t *delivery) noexcept nogil
 

@@ -82,7 +82,7 @@ cdef void accept_in_order(tcp_t *tcp, tcb_t *tcb, const uint8_t *data, uint32_t 
     then take what this has made whole. Memory is asked for only where the application leaves something."""
     cdef rx_queue_t *rx = rx_queue_of(tcp, tcb)
     cdef bint closes_hole = False
-    cdef uint32_t kept
+    cdef uint32_t kept, before = tcb.rcv_nxt
     if rx != NULL and rx.fin_ooo and seq_gt(tcb.rcv_nxt + length, rx.fin_seq):
         # nothing can follow a FIN
         length = rx.fin_seq - tcb.rcv_nxt if seq_lt(tcb.rcv_nxt, rx.fin_seq) else 0
@@ -123,6 +123,7 @@ cdef void accept_in_order(tcp_t *tcp, tcb_t *tcb, const uint8_t *data, uint32_t 
     work_add(tcp, tcb)
     if fin:
         accept_fin(tcp, tcb)
+    delivery.more = tcb.rcv_nxt != before
 
 
 cdef void accept_fin(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
