@@ -234,8 +234,8 @@ def _run_one(
     if as_json:
         print(json.dumps(outcome.as_json()), flush=True)
     else:
-        print_rows(tables.FLOW_COLUMNS, tables.flow_rows(outcome))
-        print_rows(tables.HOP_COLUMNS, tables.hop_rows(outcome))
+        print_rows(tables.FLOW_COLUMNS, tables.flow_rows(outcome), sparse=True)
+        print_rows(tables.HOP_COLUMNS, tables.hop_rows(outcome), sparse=True)
     return 0
 
 

@@ -58,6 +58,17 @@ def test_a_run_prints_a_line_for_each_flow_and_way(file: Path, capsys: pytest.Ca
     assert list(file.parent.iterdir()) == [file]
 
 
+def test_a_terminal_shows_the_columns_that_have_a_value(
+    file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "110")
+    assert main(["sim", "run", "two.toml", "--set", "links.a-b.lose=[5]"]) == 0
+    heads = [line for line in capsys.readouterr().out.splitlines() if "flow" in line or "link" in line]
+    assert ["goodput Mb/s" in heads[0], "answers" in heads[0]] == [True, False]
+    assert ["lost" in heads[1], "marked" in heads[1]] == [True, False]
+
+
 def test_json_is_one_object(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["sim", "run", "two.toml", "--json", "--set", "seed=9", "--set", "flows.*.cc=newreno"]) == 0
     told = json.loads(capsys.readouterr().out)
