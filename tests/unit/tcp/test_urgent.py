@@ -105,8 +105,9 @@ def test_what_on_data_is_handed_is_unread_until_it_returns() -> None:
         told.application.on("data", (lambda port: seen.append(told.application.option(port, URGENT_UNREAD)), None))
         told.peer.send("UPA", payload=b"hello!", urgent=4)
         told.peer.send("UPA", payload=b"again", urgent=9)
-        assert seen == [4, 9]
-        assert told.unread == 4
+        told.peer.send("PA", payload=b"xy")
+        assert seen == [4, 9, 4]
+        assert told.unread == 2
 
 
 def test_a_pointer_ahead_of_the_data_is_told_at_once() -> None:
