@@ -46,7 +46,7 @@ ctypedef struct tcp_config_t:
     uint64_t tail_probe_min_ns              # recovery/tlp.pxd
     uint64_t rto_max_ns
     uint64_t delayed_ack_ns                 # < 0.5 s (MUST-40)
-    uint8_t quick_acks                      # none of so many waits, while we have sent no data (output)
+    uint8_t quick_acks                      # so many do not wait while we have sent no data: first, after pauses (output)
     uint64_t msl_ns                         # TIME-WAIT lasts twice as long
     uint64_t user_timeout_ns                # R2 for data (SHLD-11)
     uint64_t syn_timeout_ns                 # R2 for a SYN (MUST-23)
@@ -72,7 +72,7 @@ ctypedef struct tcp_config_t:
     uint8_t window_scaling
     uint8_t ecn                             # ECN_OFF and so on
     uint8_t cc                              # number of the default congestion control
-    uint8_t push_frames                     # PSH at the end of each frame of several segments
+    uint8_t push_frames                     # PSH ends whatever goes at once in several segments, too
     uint8_t pacing                          # PACING_OFF, PACING_OF_SLOW_START, PACING_ALWAYS: by the window
     uint32_t cc_records                     # records that one control keeps for connections; one more has the first
     uint32_t extra_records                  # connections with options, a path, a window or a history of their own
