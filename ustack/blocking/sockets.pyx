@@ -61,12 +61,18 @@ cdef class SocketApplication(EventApplication):
             return
         connection = <Connection>event.object
         if kinds & EVENT_URGENT and connection.urgent_handler is not None:
-            self.stack.call_later(connection.urgent_handler, connection)
+            self.stack.call_later(call_urgent, connection)
         if kinds & EVENT_CLOSED:
             connection.unbind(event)
             watches_wake(connection.watches, 0)
         elif connection.watches != NULL:
             wake(transport, event, connection, kinds)
+
+
+def call_urgent(Connection connection not None) -> None:
+    """on_urgent as it is by now: whoever has taken it away is not called."""
+    if connection.urgent_handler is not None:
+        connection.urgent_handler(connection)
 
 
 cdef int socket_admit(events_t *events, const transport_t *transport, conn_t *conn, event_t *event) noexcept nogil:

@@ -129,16 +129,16 @@ cdef bint accept(engine_t *engine, tcb_t *conn) noexcept nogil:
 cdef bint greet(engine_t *engine, tcb_t *conn, uint32_t in_frame) noexcept nogil:
     """What comes before data: on_accept, on_urgent. in_frame: bytes that on_data gets next, and RCV.NXT counts. False:
     the application does not want the connection."""
-    if not conn.flags & TCB_ACCEPTED and not accept(engine, conn):
-        return False
+    cdef bint wanted
+    if in_frame:
+        engine.tcp.offering = conn.index
+        engine.tcp.offered_bytes = in_frame
+    wanted = conn.flags & TCB_ACCEPTED or accept(engine, conn)
     conn.flags &= ~TCB_EV_URGENT
-    if conn.urgent:
-        if in_frame:
-            engine.tcp.offering = conn.index
-            engine.tcp.offered_bytes = in_frame
+    if conn.urgent and wanted:
         tell_urgent(engine, conn)
-        engine.tcp.offering = 0
-    return True
+    engine.tcp.offering = 0
+    return wanted
 
 
 cdef void tell_urgent(engine_t *engine, tcb_t *conn) noexcept nogil:

@@ -13,7 +13,7 @@ from ustack.tcp.records.urgent cimport (
     URGENT_IN, URGENT_OUT, URGENT_UNTOLD, read_seq, urgent_is_out, urgent_of, urgent_t, urgent_unread)
 from ustack.tcp.records.work cimport work_add
 from ustack.wire.seq cimport seq_gt, seq_lt
-from ustack.wire.tcp cimport FIN, HAS_URGENT, URG
+from ustack.wire.tcp cimport FIN, HAS_URGENT, SYN, URG
 
 
 cdef enum:
@@ -24,11 +24,12 @@ cdef void urgent_arrives(tcp_t *tcp, tcb_t *tcb, const segment_t *seg) noexcept 
     """RCV.UP <- max(RCV.UP, SEG.UP); the application is told if that is ahead of what it has read, and has moved
     (MUST-32: "or whenever the urgent pointer advances", which section 3.10.7.4 would leave out)."""
     cdef uint32_t up = seg.seq + seg.urgent
+    cdef uint32_t end = seg.seq + seg.length + (1 if seg.flags & SYN else 0)
     cdef urgent_t *own
     if tcb.flags & (TCB_FIN_RECEIVED | TCB_CLOSED_BY_APP):              # CLOSE-WAIT, ...: "Ignore the URG"
         return
-    if seg.flags & FIN and seq_gt(up, seg.seq + seg.length):
-        up = seg.seq + seg.length
+    if seg.flags & FIN and seq_gt(up, end):
+        up = end
     if not seq_gt(up, read_seq(tcp, tcb)) or (urgent_unread(tcp, tcb) and not seq_gt(up, urgent_of(tcp, tcb).rcv_up)):
         return
     own = urgent_make(tcp, tcb)
@@ -37,7 +38,8 @@ cdef void urgent_arrives(tcp_t *tcp, tcb_t *tcb, const segment_t *seg) noexcept 
         return
     own.rcv_up = up
     own.flags |= URGENT_IN | URGENT_UNTOLD
-    tcb.flags |= TCB_EV_URGENT
+    if tcb.state != SYN_RECEIVED:           # with the SYN of a simultaneous open: on_accept is not due yet
+        tcb.flags |= TCB_EV_URGENT
     work_add(tcp, tcb)
 
 
@@ -49,8 +51,8 @@ cdef int urgent_queued(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
             tcb.state != ESTABLISHED and tcb.state != CLOSE_WAIT
             and tcb.state != SYN_SENT and tcb.state != SYN_RECEIVED):
         return CALL_STATE
-    if not seq_gt(tcb.snd_end, tcb.snd_una):
-        return CALL_OK                      # "the user must also send at least one data octet"
+    if not seq_gt(tcb.snd_end, tcb.snd_una + (1 if tcb.state == SYN_SENT or tcb.state == SYN_RECEIVED else 0)):
+        return CALL_OK                      # "the user must also send at least one data octet"; a SYN is none
     own = urgent_make(tcp, tcb)
     if own == NULL:
         return CALL_NO_MEMORY

@@ -231,6 +231,31 @@ def test_what_on_urgent_raises_ends_nothing(scene: Scene, monkeypatch: pytest.Mo
     assert scene.state == "ESTABLISHED"
 
 
+def test_who_takes_on_urgent_away_is_not_called(pair: Pair) -> None:
+    """Also where the news has come already: a handler that is called before it ends the others' wish."""
+    accepters: list[Connection] = []
+    told: list[Connection] = []
+    openers = []
+
+    def stop(connection: Connection) -> None:
+        told.append(connection)
+        for accepter in accepters:
+            accepter.on_urgent = None
+
+    for _ in range(2):
+        opener, accepter = pair.connect()
+        accepter.on_urgent = stop
+        openers.append(opener)
+        accepters.append(accepter)
+    for opener in openers:
+        opener.send(b"!", flags=socket.MSG_OOB)
+    pair.advance(MILLISECOND)
+    assert [accepter.urgent_bytes for accepter in accepters] == [1, 1]
+    assert len(told) == 1
+    for connection in (*openers, *accepters):
+        connection.abort()
+
+
 def test_on_urgent_is_a_callable_or_none(scene: Scene) -> None:
     with pytest.raises(TypeError, match="callable or None"):
         scene.conn.on_urgent = 1  # type: ignore[assignment]

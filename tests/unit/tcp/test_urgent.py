@@ -70,6 +70,36 @@ class Told:
         self.bed.__exit__(*exc)  # type: ignore[arg-type]
 
 
+class Opening:
+    """An application that opens a connection; the peer has its SYN."""
+
+    def __init__(self) -> None:
+        self.bed = Testbed()
+        self.bed.introduce()
+        self.application = Recorder()
+        self.bed.stack.listen(80, application=self.application)
+        self.peer = ScriptedPeer(self.bed, port=7777, stack_port=None)
+        self.application.connect(self.peer.address, 7777)
+        self.bed.pump()
+        assert self.peer.expect("S").urgent == 0
+
+    @property
+    def records(self) -> int:
+        """Records of urgent data in use."""
+        return self.bed.stack.leaks()["urgents"]
+
+    def __enter__(self) -> "Opening":
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        for port in self.application.ports:
+            self.application.act(port, "abort")
+        self.bed.pump()
+        assert self.application.errors == []
+        assert self.records == 0
+        self.bed.__exit__(*exc)  # type: ignore[arg-type]
+
+
 # ---------------------------------------------------------------- told
 
 
@@ -302,6 +332,65 @@ def test_at_a_simultaneous_open_the_pointer_of_the_syn_ack_counts_from_its_syn()
         assert scene.conn.receive(100, timeout=0) == b"abc"
 
 
+@pytest.mark.parametrize("urgent", [4, 5, 1000])
+def test_the_fin_of_a_syn_ack_bounds_its_pointer_behind_the_text(urgent: int) -> None:
+    """The SYN takes a number of its own: the text of three bytes ends at the fourth."""
+    with syn_sent() as scene:
+        scene.peer.send("SFUA", options={"mss": MSS}, payload=b"abc", urgent=urgent)
+        assert scene.state == "CLOSE-WAIT"
+        assert scene.conn.urgent_bytes == 3
+        assert scene.read() == b"abc"
+        assert scene.conn.urgent_bytes == 0
+
+
+def test_at_a_simultaneous_open_the_pointer_of_the_syn_waits_with_its_text() -> None:
+    """Section 3.10.7.3: "other controls or text [...] queue them for processing after the ESTABLISHED state"."""
+    with syn_sent() as scene:
+        scene.peer.send("SU", options={"mss": MSS}, payload=b"abcd", urgent=4)
+        scene.peer.expect("SA", ack=5)
+        assert scene.state == "SYN-RECEIVED"
+        assert not scene.conn.established
+        scene.peer.send("SA", seq=0)
+        assert scene.state == "ESTABLISHED"
+        assert scene.conn.urgent_bytes == 3
+        assert scene.conn.receive(100, timeout=0) == b"abc"
+        assert scene.read() == b"d"
+
+
+def test_a_pointer_that_the_syn_ack_of_a_simultaneous_open_repeats_is_no_news() -> None:
+    with Opening() as opening:
+        opening.application.consume = 0
+        opening.peer.send("SU", options={"mss": MSS}, payload=b"abc", urgent=4)
+        opening.peer.expect("SA")
+        opening.peer.send("SUA", seq=0, payload=b"abc", urgent=4)
+        told = [entry[2] for entry in opening.application.log if entry[0] == "urgent"]
+        assert (told, opening.application.option(7777, URGENT_UNREAD)) == ([3], 3)
+        assert opening.application.names() == ["connected", "urgent", "data"]
+
+
+def test_a_simultaneous_open_that_is_reset_tells_nobody_of_its_pointer() -> None:
+    with Opening() as opening:
+        opening.peer.send("SU", options={"mss": MSS}, payload=b"abc", urgent=4)
+        opening.peer.expect("SA")
+        assert opening.records == 1
+        opening.peer.send("R")
+        assert opening.application.names() == ["closed"]
+        assert opening.records == 0
+
+
+def test_what_on_accept_has_read_is_not_told() -> None:
+    """A pointer that has come before is news until it is read."""
+    with Opening() as opening:
+        opening.application.on("connected", lambda port: opening.application.read(port, 3))
+        opening.peer.send("SU", options={"mss": MSS}, payload=b"abc", urgent=4)
+        opening.peer.expect("SA")
+        opening.peer.send("A")
+        assert opening.application.names() == ["connected"]
+        opening.application.on("connected")
+        opening.peer.send("UA", payload=b"d", urgent=1)
+        assert opening.application.names() == ["connected", "urgent", "data"]
+
+
 def test_data_out_of_order_brings_its_pointer_before_it_can_be_read() -> None:
     with Told() as told:
         told.peer.send("UA", seq=4, payload=b"def", urgent=3)
@@ -346,6 +435,18 @@ def test_without_room_for_a_record_nobody_is_told_and_all_is_read() -> None:
         assert told.application.act(PEER_PORT, "urgent") == -2
         told.bed.pump()
         assert told.peer.expect("A", payload=b"x").urgent == 0
+
+
+def test_on_accept_knows_of_the_urgent_data_that_came_with_the_handshake() -> None:
+    """It is unread then, though RCV.NXT counts it: the frame is still in the stack's hands."""
+    with Told() as told:
+        seen: list[int] = []
+        told.application.on("accept", lambda port: seen.append(told.application.option(port, URGENT_UNREAD)))
+        peer = ScriptedPeer(told.bed, port=PEER_PORT + 1)
+        peer.send("S", options={"mss": MSS})
+        peer.expect("SA")
+        peer.send("UA", payload=b"now!", urgent=3)
+        assert (seen, told.tellings) == ([3], [3])
 
 
 def test_an_application_that_does_not_want_to_know_is_not_told() -> None:
@@ -562,6 +663,21 @@ def test_nothing_queued_is_nothing_urgent() -> None:
         told.peer.expect_nothing()
         assert told.records == 0
         assert told.application.option(PEER_PORT, URGENT) == 0
+
+
+def test_a_syn_alone_is_nothing_urgent() -> None:
+    with Testbed() as bed:
+        bed.introduce()
+        application = Recorder()
+        bed.stack.listen(80, application=application)
+        peer = ScriptedPeer(bed, port=7777, stack_port=None)
+        application.connect(peer.address, 7777)
+        assert application.act(7777, "urgent") == 0
+        assert application.option(7777, URGENT) == 0
+        assert bed.stack.leaks()["urgents"] == 0
+        application.act(7777, "abort")
+        bed.pump()
+        assert application.errors == []
 
 
 def test_it_is_told_until_the_peer_has_it() -> None:

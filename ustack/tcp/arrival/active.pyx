@@ -63,7 +63,9 @@ cdef void syn_sent_arrives(tcp_t *tcp, tcb_t *tcb, const segment_t *seg, deliver
         set_state(tcp, tcb, SYN_RECEIVED)
         tcb.flags |= TCB_REXMIT                                         # our SYN again, now with an ACK
         ack_set_window(tcb, seg, seg.window)                            # SND.WL1 <- IRS
-        accept_text(tcp, tcb, seg.seq + 1, seg, delivery)               # kept until ESTABLISHED
+        if seg.flags & URG:
+            urgent_arrives(tcp, tcb, seg)
+        accept_text(tcp, tcb, seg.seq + 1, seg, delivery)               # kept until ESTABLISHED, as the pointer is
         tcb.rcv_adv = tcb.rcv_nxt + first_window(tcp, 0)
         tcb.flags &= ~(TCB_ACK_NOW | TCB_ACK_DELAYED)         # the SYN-ACK says it
         return
