@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]
 README = Path(__file__).parents[2] / "README.md"
 PORT = 7
 LIMIT_S = 30
-TEXT = bytes(range(256)) * 8000  # more than the server's queue holds
+TEXT = bytes(range(256)) * 600  # more than its queue holds, which a small window keeps full
 RESET = struct.pack("ii", 1, 0)
 
 
@@ -44,13 +44,13 @@ def asked(client: socket.socket, text: bytes) -> bytes:
 def test_the_readmes_echo_server_serves_and_outlives_its_clients(
     local: Callable[..., Any], link: str, echo: Any
 ) -> None:
-    one = local(link)
+    one = local(link, snd_queue_bytes=100_000)
     names = {"stack": one.stack}
     answers: list[bytes] = []
     failures: list[BaseException] = []
 
     def visit() -> None:
-        clients = [one.connect(port=PORT) for _ in range(3)]
+        clients = [one.connect(port=PORT, receive_buffer=size) for size in (0, 4096, 0)]
         try:
             for client in clients:
                 client.setblocking(True)
