@@ -311,7 +311,8 @@ cdef class Connection(Endpoint):
         SIGURG); None, at first: nobody wants to know.
 
         It is called in the thread that drives the stack, between two turns or at the end of the call that made one, and
-        may use the stack: urgent_bytes says how much there is to be read. What it raises goes to sys.unraisablehook.
+        may use the stack: urgent_bytes says how much there is to be read. What it raises goes to sys.unraisablehook,
+        but what interrupts it (KeyboardInterrupt, what a signal handler raises) comes out of run(), or of the call.
         """
         return self.urgent_handler
 

@@ -34,7 +34,8 @@ cdef class Engine(Transport):
     # After each call into the engine: what it noted for applications that need Python and has not handed over.
     cdef void hand_over(self) noexcept
     cdef int serve_waker(self) except -1
-    cdef void make_calls(self) noexcept
+    # Those of call_later. What interrupts one (errors.is_interruption) is raised; the others have their turn later.
+    cdef int make_calls(self) except -1
     # What is deferred from now on ends the sleep after the next turn. Before each one: what callbacks have called may
     # have slept as well.
     cdef void may_sleep(self) noexcept

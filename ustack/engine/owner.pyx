@@ -44,7 +44,7 @@ import errno
 import operator
 import os
 
-from ustack.errors import WouldBlock
+from ustack.errors import WouldBlock, is_interruption
 
 cdef enum:
     SECRET_BYTES = 32                   # two keys of SipHash
@@ -330,11 +330,21 @@ cdef class Engine(Transport):
         self.calls_due.append((call, argument))
         self.come_up = True
 
-    cdef void make_calls(self) noexcept:
+    cdef int make_calls(self) except -1:
         cdef list calls = self.calls_due
         self.calls_due = []                 # what they cause has its turn later
-        for call, argument in calls:
-            call_with(call, argument)
+        calls.reverse()
+        while calls:
+            call, argument = calls.pop()
+            try:
+                call(argument)
+            except BaseException as error:
+                if is_interruption(error):
+                    calls.reverse()
+                    self.calls_due = calls + self.calls_due
+                    raise
+                give_up(error)
+        return 0
 
     def stop(self) -> None:
         """Make run() return after its current turn. May be called from a signal handler, a callback or any thread."""
@@ -452,6 +462,6 @@ cdef class Engine(Transport):
             self.gate.wake = NULL
 
 
-cdef void call_with(object call, object argument) noexcept:
-    """What it raises goes to sys.unraisablehook: nobody is there to get it."""
-    call(argument)
+cdef void give_up(object error) noexcept:
+    """To sys.unraisablehook: nobody is there to get it."""
+    raise error

@@ -231,6 +231,30 @@ def test_what_on_urgent_raises_ends_nothing(scene: Scene, monkeypatch: pytest.Mo
     assert scene.state == "ESTABLISHED"
 
 
+def test_what_interrupts_on_urgent_comes_out_of_the_call_and_the_others_are_called(pair: Pair) -> None:
+    """Ctrl-C must end a program whose handler is running, as it ends one in a blocking call."""
+    told: list[Connection] = []
+    connections: list[Connection] = []
+
+    def interrupt(connection: Connection) -> None:
+        told.append(connection)
+        if len(told) == 1:
+            raise KeyboardInterrupt
+
+    for _ in range(3):
+        connections += pair.connect()
+    for opener, accepter in zip(connections[::2], connections[1::2], strict=True):
+        accepter.on_urgent = interrupt
+        opener.send(b"!", flags=socket.MSG_OOB)
+    with pytest.raises(KeyboardInterrupt):
+        pair.advance(MILLISECOND)
+    assert len(told) == 1
+    pair.advance(MILLISECOND)
+    assert sorted(map(id, told)) == sorted(map(id, connections[1::2]))
+    for connection in connections:
+        connection.abort()
+
+
 def test_who_takes_on_urgent_away_is_not_called(pair: Pair) -> None:
     """Also where the news has come already: a handler that is called before it ends the others' wish."""
     accepters: list[Connection] = []
