@@ -387,6 +387,8 @@ cdef class Connection(Endpoint):
         cdef Transport stack
         left = None                         # as in close()
         if self.conn == NULL:
+            self.closed = True
+            left = self.unwatch()
             return
         stack = self.enter("abort()")
         try:

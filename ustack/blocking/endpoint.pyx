@@ -182,15 +182,17 @@ cdef class Endpoint(Watched):
             self.transport.want_writable(self.transport, self.conn)
 
     cdef void wishes_changed(self) noexcept:
-        """Arrivals are told to whoever is armed: the peer's FIN is news to all of them."""
+        """Arrivals are told to whoever is armed: the peer's FIN is news to all of them. (Written at once: where a
+        Poller ends in another thread, a turn reads it meanwhile.)"""
         cdef const watch_t *each = self.watches
-        self.event.wanted = 0
+        cdef uint32_t wanted = 0
         while each != NULL:
             if is_armed(each):
-                self.event.wanted |= EVENT_DATA | EVENT_MORE
+                wanted |= EVENT_DATA | EVENT_MORE
                 if each.events & EPOLLOUT:
-                    self.event.wanted |= EVENT_WRITABLE
+                    wanted |= EVENT_WRITABLE
             each = each.next
+        self.event.wanted = wanted
 
     @property
     def local(self) -> tuple[str, int]:

@@ -349,14 +349,19 @@ def test_close_and_abort_end_it(pair: Pair, ends: Ends, poller: Poller) -> None:
     assert poller.poll(0) == other.poll(0) == []
 
 
-def test_close_of_a_connection_that_has_ended(pair: Pair, ends: Ends, poller: Poller) -> None:
+@pytest.mark.parametrize("how", [Connection.close, Connection.abort])
+def test_close_and_abort_of_a_connection_that_has_ended(
+    pair: Pair, ends: Ends, poller: Poller, how: Callable[[Connection], None]
+) -> None:
     ours, theirs = ends
     poller.register(ours, IN)
     theirs.abort()
     pair.pump()
     assert poller.poll(0) == [(ours, IN | HUP | ERR)]
-    ours.close()
+    how(ours)
     assert (poller.poll(0), len(poller)) == ([], 0)
+    with pytest.raises(ValueError, match="is closed"):
+        poller.register(ours, IN)
 
 
 def test_an_open_file_keeps_it_registered(pair: Pair, ends: Ends, poller: Poller) -> None:
