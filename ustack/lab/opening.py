@@ -115,6 +115,8 @@ class _Walk:
             self._makers |= {place.st_uid} - self._trusted
             if self._makers != {place.st_uid} or status.st_nlink != 1:
                 self._check(status, WRITE)
+            if status.st_nlink != 1 and place.st_mode & WRITE and not status.st_mode & WRITE:
+                raise PermissionError(errno.EACCES, "whoever may write there can have given it this name", name)
         except BaseException:
             os.close(descriptor)
             raise

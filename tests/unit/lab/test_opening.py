@@ -101,6 +101,21 @@ def test_another_name_of_a_file_is_no_way_to_it(theirs: Path, tmp_path: Path) ->
     assert (tmp_path / "log").read_text() == "before\n"
 
 
+def test_nor_is_it_where_everybody_may_write(theirs: Path) -> None:
+    """/tmp is root's, and the name anybody's; the kernel may let everybody link to everything."""
+    log, common = theirs.parent / "log", theirs.parent / "common"
+    log.write_text("before\n")
+    common.mkdir()
+    common.chmod(0o1777)
+    os.link(log, common / "log")
+    with pytest.raises(PermissionError):
+        append(common / "log")
+    assert log.read_text() == "before\n"
+    log.unlink()
+    append(common / "log")
+    assert (common / "log").read_text() == "before\nline\n"
+
+
 def test_a_link_among_its_owners_own_files_is_followed(theirs: Path) -> None:
     inner = theirs / "releases" / "2"
     inner.mkdir(parents=True)
