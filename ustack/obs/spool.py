@@ -86,7 +86,7 @@ class Spool:
                 view = memoryview(piece)
                 while view:
                     view = view[self._file.write(view) :]
-        except OSError:
+        except (OSError, MemoryError):
             with suppress(OSError):  # a reader bears with a block that is cut short
                 self._file.seek(self._end)
                 self._file.truncate()
@@ -226,4 +226,7 @@ def _person(one: dict[str, Any]) -> dict[str, Any]:
         if type(address) is not str or type(port) is not int:
             raise ValueError
         values[end] = (address, port)
+    for text in (values["local"][0], values["remote"][0], values["cc"]):
+        if not text.isascii() or not text.isprintable():
+            raise ValueError
     return values

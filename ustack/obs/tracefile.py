@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 from ustack.obs.recorded import Recorded
-from ustack.obs.spool import copy, is_spool, parts, read_spool
+from ustack.obs.spool import contents, copy, is_spool, parts, read_spool
 
 PARQUET, QLOG = "parquet", "qlog"
 SUFFIXES = {".parquet": PARQUET, ".qlog": QLOG, ".sqlog": QLOG}
@@ -83,7 +83,8 @@ def convert(source: Path, path: Path) -> None:
         return
     with source.open("rb") as spool:
         try:
-            for _ in parts(spool):  # before anything is emptied
+            contents(spool)  # before anything is emptied
+            for _ in parts(spool):
                 pass
         except ValueError as error:
             raise ValueError(f"{source}: {error}") from None

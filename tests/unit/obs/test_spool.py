@@ -134,11 +134,22 @@ def test_what_is_none_is_refused(tmp_path: Path, content: bytes, why: str) -> No
         json.dumps([0, [{**person(1), "local": ["a", "b"]}]]).encode(),
         json.dumps([0, [{**person(1), "remote": [1]}]]).encode(),
         json.dumps([0, [{**person(1), "cc": 1}]]).encode(),
+        json.dumps([0, [{**person(1), "cc": "\ud800"}]]).encode(),
+        json.dumps([0, [{**person(1), "cc": "\x1b[31m"}]]).encode(),
+        json.dumps([0, [{**person(1), "local": ["\udc80", 80]}]]).encode(),
+        json.dumps([0, [{**person(1), "remote": ["198.18.0.1\n", 80]}]]).encode(),
     ],
 )
-def test_what_it_says_about_connections_is_not_believed(told: bytes) -> None:
+def test_what_it_says_about_connections_is_not_believed(tmp_path: Path, told: bytes) -> None:
+    content = HEAD_BYTES + BLOCK.pack(PEOPLE, len(told), 0) + told
     with pytest.raises(ValueError, match="connections"):
-        contents(io.BytesIO(HEAD_BYTES + BLOCK.pack(PEOPLE, len(told), 0) + told))
+        contents(io.BytesIO(content))
+    path, out = tmp_path / "in.part", tmp_path / "out.qlog"
+    path.write_bytes(content)
+    out.write_text("as it was")
+    with pytest.raises(ValueError, match=r"in\.part: .*connections"):
+        convert(path, out)
+    assert out.read_text() == "as it was"
 
 
 @pytest.mark.parametrize(
