@@ -16,6 +16,8 @@ with the first records: by then it has none either.
 It must not: know a format. Above: serve, serving, load. Below: live, signals, obs (tracefile, spool), lab.opening.
 """
 
+import errno
+import fcntl
 import io
 import os
 import queue
@@ -56,12 +58,28 @@ def check_trace(path: Path) -> None:
         raise LabError(f"--trace: {error}") from None
 
 
-def open_file(path: Path, resources: ExitStack, flags: int = os.O_WRONLY) -> io.FileIO:
+def open_file(path: Path, resources: ExitStack) -> io.FileIO:
     """A file that is made or emptied, with the privilege that this process has. Raises OSError."""
-    descriptor = open_by_name(path.absolute(), flags | os.O_CREAT | os.O_NOCTTY, 0o666)
-    file = resources.enter_context(io.FileIO(descriptor, "wb" if flags == os.O_WRONLY else "r+b"))
+    descriptor = open_by_name(path.absolute(), os.O_WRONLY | os.O_CREAT | os.O_NOCTTY, 0o666)
+    file = resources.enter_context(io.FileIO(descriptor, "wb"))
     if stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.ftruncate(descriptor, 0)  # not before it is known whose it is
+    return file
+
+
+def open_part(path: Path, resources: ExitStack) -> io.FileIO:
+    """The same for what is read again, by one process at a time."""
+    descriptor = open_by_name(path.absolute(), os.O_RDWR | os.O_CREAT | os.O_NOCTTY, 0o666)
+    file = resources.enter_context(io.FileIO(descriptor, "r+b"))
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):  # a write into a pipe might never end
+        raise OSError(errno.EINVAL, "it is no regular file", str(path))
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise OSError(errno.EBUSY, "another process is writing it", str(path)) from None
+    except OSError:
+        pass  # there are no locks there
+    os.ftruncate(descriptor, 0)
     return file
 
 
@@ -69,8 +87,8 @@ def open_recording(path: Path, remove: Callable[[], None], signals: StopSignals,
     """Of a stack that is to be opened next: FILE is written after its end, so that its connections' ends are in it, and
     one more stop signal ends that. remove: FILE.part. Raises LabError."""
     try:
+        part = open_part(part_of(path), resources)  # before anything of another process's is emptied
         file = open_file(path, resources)
-        part = open_file(part_of(path), resources, os.O_RDWR)
         recording = Recording(path, file, part, remove)
     except OSError as error:
         name = os.fsdecode(error.filename) if error.filename else path
@@ -265,4 +283,6 @@ class Thread:
                 job()
             except OSError as error:
                 self.error = error
+            except MemoryError:
+                self.error = OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
             self._done.set()

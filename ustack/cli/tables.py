@@ -17,11 +17,12 @@ def print_rows(columns: Sequence[str], rows: Iterable[Sequence[str]], *, sparse:
             click.echo("\t".join(row))
         return
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     rows = list(rows)
     kept = [at for at in range(len(columns)) if not sparse or any(row[at] for row in rows)]
     table = Table(*(columns[at] for at in kept))
     for row in rows:
-        table.add_row(*(row[at] for at in kept))
+        table.add_row(*(escape(row[at]) for at in kept))
     Console().print(table)

@@ -2,10 +2,11 @@
 """`ustack trace`: what a trace that serve, load or a program has written comes to, as a table, JSON, or a picture; and
 as another file.
 
-Above: cli. Below: obs (tracefile, tracesummary, traceplot), recording (where an unfinished one is), tables.
+Above: cli. Below: obs (tracefile, spool, tracesummary, traceplot), recording (where an unfinished one is), tables.
 """
 
 import json
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import click
 from ustack.cli.recording import part_of
 from ustack.cli.tables import print_rows
 from ustack.obs.recorded import Recorded
+from ustack.obs.spool import RECORD_BYTES, contents
 from ustack.obs.tracefile import convert, read
 from ustack.obs.tracesummary import Summary, summaries
 
@@ -38,10 +40,10 @@ def trace(file: Path, out: Path | None, picture: Path | None, connection: int | 
     fast (three duplicates, or as many SACKed), rack (time), probe (of the tail), rto (the timer), size (path MTU).
     """
     try:
+        _ensure_finished(file)
         if out is not None:
             convert(file, out)
             return
-        _ensure_finished(file)
         recorded = read(file)
         found = summaries(recorded)
         if picture is not None:
@@ -60,8 +62,16 @@ def trace(file: Path, out: Path | None, picture: Path | None, connection: int | 
 
 
 def _ensure_finished(file: Path) -> None:
+    """Where its .part is there, it has all that is in that."""
     part = part_of(file)
-    if file.stat().st_size == 0 and part.exists():
+    if not part.is_file():
+        return
+    wanted, found = 0, -1
+    with suppress(OSError, ValueError), part.open("rb") as spool:
+        wanted = contents(spool).records
+    with suppress(ValueError):
+        found = len(read(file).records) // RECORD_BYTES
+    if found < wanted:
         raise ValueError(f"{file} is not finished; its records are in {part}: ustack trace {part} --out {file}")
 
 
@@ -71,13 +81,18 @@ def _draw(recorded: Recorded, number: int, picture: Path) -> None:
     plot(recorded, number, picture)
 
 
+def _plain(text: object) -> str:
+    """What a file says, which may come from anybody, as a terminal bears it."""
+    return ascii(str(text))[1:-1]
+
+
 def _cells(one: Summary) -> tuple[str, ...]:
     again = " ".join(f"{cause} {count}" for cause, count in sorted(one.retransmitted.items())) or "-"
     rtt = "/".join(f"{sample / 1000:.2f}" for sample in one.rtt_us) if one.rtt_us else "-"
     return (
         str(one.number),
-        one.remote or "?",
-        one.cc or "?",
+        _plain(one.remote) or "?",
+        _plain(one.cc) or "?",
         f"{one.duration_s:.3f}",
         f"{one.sent_bytes:,}",
         f"{one.acked_bytes:,}",

@@ -2,9 +2,11 @@
 """The trace of a running stack, from its ring to its file (ustack/cli/recording.py)."""
 
 import io
+import os
+import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,12 @@ from click.testing import CliRunner
 
 from ustack import Connection
 from ustack.cli import recording as recordings
-from ustack.cli.recording import Recording, Whole, part_of
+from ustack.cli.recording import Recording, Whole, open_part, open_recording, part_of
+from ustack.cli.signals import StopSignals
+from ustack.cli.tables import print_rows
 from ustack.cli.trace import trace as trace_command
+from ustack.lab import LabError
+from ustack.obs.spool import Spool
 from ustack.obs.tracefile import read
 from ustack.obs.tracesummary import summaries
 from ustack.testing.pair import Pair
@@ -250,6 +256,98 @@ def test_a_file_that_cannot_be_written_in_the_end_leaves_the_part(
         recording.close()
     assert part_of(path).exists()
     assert f"{path} cannot be written: No space left on device; its records are in" in capsys.readouterr().err
+
+
+def test_a_part_that_another_process_writes_is_left_to_it(tmp_path: Path) -> None:
+    """Neither is FILE, which that process will write or is writing."""
+    path = tmp_path / "out.qlog"
+    with ExitStack() as first, ExitStack() as second:
+        open_part(part_of(path), first).write(b"of the first")
+        path.write_text("its own")
+        with pytest.raises(LabError, match=r"out\.qlog\.part: another process is writing it"):
+            open_recording(path, part_of(path).unlink, StopSignals(), second)
+        assert (path.read_text(), part_of(path).read_text()) == ("its own", "of the first")
+        first.close()
+        open_recording(path, part_of(path).unlink, StopSignals(), second)
+    assert read(path).records == b""
+
+
+def test_a_part_that_is_a_pipe_is_refused(tmp_path: Path) -> None:
+    """Somebody may have put it there, and writing into it would not end."""
+    path = tmp_path / "out.qlog"
+    os.mkfifo(part_of(path))
+    with ExitStack() as resources, pytest.raises(LabError, match=r"out\.qlog\.part: it is no regular file"):
+        open_recording(path, part_of(path).unlink, StopSignals(), resources)
+
+
+def test_want_of_memory_ends_the_trace_as_a_full_disk_does(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "out.qlog"
+
+    def introduce(*_: object) -> None:
+        raise MemoryError
+
+    with Pair() as pair, recorded(path) as recording:
+        recording.begin(pair.a, 1)
+        client, server = pair.connect()
+        with monkeypatch.context() as patched:
+            patched.setattr(Spool, "introduce", introduce)
+            recording.drain()
+            assert recording._thread is not None
+            assert recording._thread._done.wait(60)
+        recording.drain()
+        client.abort()
+        server.abort()
+        pair.advance(SECOND)
+        recording.close()
+    assert "the trace ended: it cannot be written: Cannot allocate memory" in capsys.readouterr().err
+    assert read(path).missed == 1
+
+
+def test_a_file_whose_writing_was_killed_is_not_taken_for_whole(tmp_path: Path) -> None:
+    """A qlog file can be read up to where it ends; FILE.part says how many records there are."""
+    path, other = tmp_path / "out.qlog", tmp_path / "other.qlog"
+    kept = tmp_path / "kept"
+    with recorded(path) as recording, Pair() as pair:
+        recording.begin(pair.a, 1)
+        client, server = pair.connect()
+        talk(pair, server, client, 3)
+        client.abort()
+        server.abort()
+        pair.advance(SECOND)
+        recording._remove = lambda: part_of(path).rename(kept)  # type: ignore[assignment, return-value]
+    kept.rename(part_of(path))
+    assert CliRunner().invoke(trace_command, [str(path)]).exit_code == 0
+    content = path.read_bytes()
+    for some in (content.rpartition(b"\x1e")[0], content[:100]):
+        path.write_bytes(some)
+        for more in ([], ["--out", str(other)]):
+            said = CliRunner().invoke(trace_command, [str(path), *more])
+            assert said.exit_code == 1
+            assert f"{path} is not finished" in said.output
+    assert not other.exists()
+
+
+def test_what_a_file_says_does_no_harm_to_a_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of another's making: not to be put out, styled, or obeyed."""
+    path = tmp_path / "out.qlog"
+    with recorded(path) as recording, Pair() as pair:
+        recording.begin(pair.a, 1)
+        client, server = pair.connect()
+        client.abort()
+        server.abort()
+        pair.advance(SECOND)
+    content = path.read_bytes()
+    for cc, shown in (("\\ud800", "\\ud800"), ("\\u001b[2J", "\\x1b[2J"), ("[/]", "[/]")):
+        path.write_bytes(content.replace(b'"cc":"cubic"', f'"cc":"{cc}"'.encode()))
+        said = CliRunner().invoke(trace_command, [str(path)])
+        assert (said.exit_code, said.output.split("\t")[2]) == (0, shown)
+    stream = io.StringIO()
+    stream.isatty = lambda: True  # type: ignore[method-assign]
+    monkeypatch.setattr(sys, "stdout", stream)
+    print_rows(["cc"], [["[/]"]])
+    assert "[/]" in stream.getvalue()
 
 
 def test_a_file_that_takes_a_part_gets_the_rest(tmp_path: Path) -> None:
