@@ -585,7 +585,7 @@ DIFFERENCES: dict[str, tuple[list[Step], int, int]] = {
     # SHUT_RD closes nothing that TCP knows: nobody is told, and data still comes. There it only makes read() return 0.
     "SHUT_RD": ([("opens",), ("registers", ALL), ("shuts", socket.SHUT_RD)], IN | OUT | RDHUP, OUT),
     "SHUT_RDWR": ([("opens",), ("registers", ALL), ("shuts", socket.SHUT_RDWR)], ENDED, OUT),
-    # A reset flushes all queues (RFC 9293 section 3.10.7.4), and no urgent data is left to be read. There its mark stays.
+    # A reset flushes all queues (RFC 9293 section 3.10.7.4); there the mark of urgent data stays.
     "a reset with urgent data unread": (
         [("opens",), ("registers", ALL | PRI), ("peer_sends", 9, socket.MSG_OOB), ("peer_resets",)],
         ENDED | ERR | PRI,
