@@ -23,7 +23,7 @@ import click
 from ustack.cli.amounts import read_settings
 from ustack.cli.live import Line, say
 from ustack.cli.load_options import MEMORY, Checked, Options, check, seed_of_boot
-from ustack.cli.recording import CONNECTIONS, CONNECTIONS_MOST, SLICE_NS, Recording, open_recording, part_of
+from ustack.cli.recording import SLICE_NS, Recording, open_recording, part_of, trace_options
 from ustack.cli.serve_options import DEFAULT_CC, DEFAULT_PROFILE
 from ustack.cli.signals import Interrupted, StopSignals, ending
 from ustack.engine.profiles import PROFILES
@@ -92,20 +92,7 @@ FILE = click.Path(path_type=Path)
     help="Makes Poisson's gaps, ports and secrets repeatable.  [default: gaps by chance; secrets by boot and address,"
     " so that timestamps and sequence numbers go on from one run to the next]",
 )
-@click.option(
-    "--trace",
-    metavar="FILE",
-    type=FILE,
-    help="Record what happens to connections (docs/trace.md): .parquet, or .qlog. `ustack trace FILE` sums it up.",
-)
-@click.option(
-    "--trace-connections",
-    type=click.IntRange(1, CONNECTIONS_MOST),
-    default=CONNECTIONS,
-    show_default=True,
-    metavar="N",
-    help="With --trace: the first N connections, and no more.",
-)
+@trace_options(FILE)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of the table.")
 @click.option("--busy-poll", type=click.Choice(["auto", "always", "never"]), default="auto", show_default=True)
 @click.option("--ring", type=click.IntRange(1, RING_MAX), metavar="FRAMES", help="As with serve.  [default: 4096]")

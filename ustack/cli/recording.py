@@ -27,7 +27,9 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, TypeVar, cast
+
+import click
 
 from ustack.cli.live import say
 from ustack.cli.signals import StopSignals
@@ -36,11 +38,40 @@ from ustack.lab.opening import open_by_name
 from ustack.obs.spool import Spool, copy
 from ustack.obs.tracefile import ensure_can, kind_of, open_writer
 
+Command = TypeVar("Command", bound=Callable[..., Any])
+
 RECORDS = 1 << 18  # of the ring: 16 MiB
 CONNECTIONS = 64  # that --trace has, in all, where nobody says how many
 CONNECTIONS_MOST = 1 << 20
 SLICE_NS = 100_000_000  # how often it is looked into: by then a busy server has written 40,000 records
 MANY_RECORDS = 1_000_000  # whose writing is announced: as qlog they take seconds
+
+
+def trace_options(kind: "click.ParamType[Any]") -> Callable[[Command], Command]:
+    """--trace FILE, of that kind, and --trace-connections N: a decorator of commands."""
+
+    def decorated(command: Command) -> Command:
+        for option in (
+            click.option(
+                "--trace-connections",
+                type=click.IntRange(1, CONNECTIONS_MOST),
+                default=CONNECTIONS,
+                show_default=True,
+                metavar="N",
+                help="With --trace: the first N connections, and no more.",
+            ),
+            click.option(
+                "--trace",
+                metavar="FILE",
+                type=kind,
+                help="Record what happens to connections (docs/trace.md): .parquet, or .qlog. `ustack trace FILE` sums"
+                " it up.",
+            ),
+        ):
+            command = option(command)
+        return command
+
+    return decorated
 
 
 def part_of(path: Path) -> Path:

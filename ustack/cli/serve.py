@@ -34,7 +34,7 @@ import click
 from ustack.cli.amounts import read_settings
 from ustack.cli.files import Files
 from ustack.cli.live import Complaints, say
-from ustack.cli.recording import CONNECTIONS, CONNECTIONS_MOST, open_file, open_recording, part_of
+from ustack.cli.recording import open_file, open_recording, part_of, trace_options
 from ustack.cli.serve_kernel import run_kernel
 from ustack.cli.serve_options import (
     DEFAULT_ADDRESS,
@@ -129,20 +129,7 @@ class NamedPath(click.Path):
 @click.option("--gateway", metavar="ADDR", help="Router for everything that is not on the link.")
 @click.option("--port", type=click.IntRange(1, 65535), default=80, show_default=True)
 @click.option("--capture", metavar="FILE.pcapng", type=NamedPath(), help="Write every frame there; -: to a pipe.")
-@click.option(
-    "--trace",
-    metavar="FILE",
-    type=NamedPath(),
-    help="Record what happens to connections (docs/trace.md): .parquet, or .qlog. `ustack trace FILE` sums it up.",
-)
-@click.option(
-    "--trace-connections",
-    type=click.IntRange(1, CONNECTIONS_MOST),
-    default=CONNECTIONS,
-    show_default=True,
-    metavar="N",
-    help="With --trace: the first N connections, and no more.",
-)
+@trace_options(NamedPath())
 @click.option("--busy-poll", type=click.Choice(["auto", "always", "never"]), default="auto", show_default=True)
 @click.option(
     "--ring",

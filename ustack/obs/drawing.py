@@ -15,6 +15,7 @@ from typing import Any
 
 # Stand-ins in what matplotlib draws, which become the style sheet's variables. A colour nobody else has.
 INK, PAPER = "#010203", "#fdfefd"
+DPI = 110
 STYLE = """<style>
 :root { --ink: #24292f; --paper: #ffffff; }
 @media (prefers-color-scheme: dark) { :root { --ink: #d7dde3; --paper: #0d1117; } }
@@ -52,13 +53,23 @@ def svg_of(figure: Any, title: str) -> str:
     return styled(out.getvalue(), title)
 
 
-def save(figure: Any, path: Path, title: str, dpi: int = 110) -> None:
-    """As a file of the kind that its name ends with. SVG: svg_of; others are dark on white. Raises OSError, ValueError
-    for a kind that matplotlib does not know."""
-    if path.suffix.lower() == ".svg":
+def png_of(figure: Any) -> bytes:
+    """The whole file, dark on white."""
+    out = io.BytesIO()
+    figure.savefig(out, format="png", dpi=DPI, facecolor="white", metadata={"Software": None})
+    return out.getvalue()
+
+
+def save(figure: Any, path: Path, title: str) -> None:
+    """As a file of the kind that its name ends with. Raises OSError, ValueError for one that matplotlib does not
+    know."""
+    kind = path.suffix.lower()
+    if kind == ".svg":
         path.write_text(svg_of(figure, title), encoding="utf-8")
+    elif kind == ".png":
+        path.write_bytes(png_of(figure))
     else:
-        figure.savefig(path, dpi=dpi, facecolor="white")
+        figure.savefig(path, dpi=DPI, facecolor="white")
 
 
 def styled(text: str, title: str) -> str:

@@ -9,7 +9,6 @@ Above: html, cli. Below: running, drawing; matplotlib (the extra `sim`).
 
 from __future__ import annotations
 
-import io
 import statistics
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -29,7 +28,6 @@ NAMED_MOST = 8  # in a legend
 LEGEND_COLUMNS = 4
 HOPS_MOST = 4
 NO_THRESHOLD = 1 << 30  # a slow start threshold that was never set is beyond it
-DPI = 110
 
 Draw = Callable[[Any, Outcome], None]
 
@@ -212,11 +210,9 @@ def drawn(outcome: Outcome, title: str = "") -> Iterator[tuple[str, bytes]]:
 
     for name, kinds in {**{kind: (kind,) for kind in KINDS}, "overview": OVERVIEW}.items():
         yield f"{name}.svg", svg(outcome, kinds, title).encode()
-        out = io.BytesIO()
         with matplotlib.rc_context({**drawing.settings(), "text.color": "black"}):
-            figure = figure_of(outcome, kinds, title)
-            figure.savefig(out, format="png", dpi=DPI, facecolor="white", metadata={"Software": None})
-        yield f"{name}.png", out.getvalue()
+            png = drawing.png_of(figure_of(outcome, kinds, title))
+        yield f"{name}.png", png
 
 
 def write(outcome: Outcome, folder: Path, title: str = "") -> list[Path]:

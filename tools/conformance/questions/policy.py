@@ -124,43 +124,34 @@ class Counted:
 # ---------------------------------------------------------------- slow start
 
 
-@QUESTIONS.question("slow start: ten of ten sent, an ACK for two of them", "RFC 5681 section 3.1", "")
-def _(subject: Subject) -> str:
+def grown(subject: Subject, sent: int, *acked: int) -> str:
+    """The window after so many segments were sent at once, and an ACK of all up to each of `acked`."""
     with opened(subject) as scene:
         sender = Counted(scene)
-        sender.burst(10)
-        for segment in range(2, 11, 2):
+        sender.burst(sent)
+        for segment in acked:
             sender.ack(segment)
         return f"{sender.burst(60)} at once"
+
+
+@QUESTIONS.question("slow start: ten of ten sent, an ACK for two of them", "RFC 5681 section 3.1", "")
+def _(subject: Subject) -> str:
+    return grown(subject, 10, *range(2, 11, 2))
 
 
 @QUESTIONS.question("slow start: nine of ten sent, an ACK for two of them", "RFC 5681 section 3.1", "")
 def _(subject: Subject) -> str:
-    with opened(subject) as scene:
-        sender = Counted(scene)
-        sender.burst(9)
-        for segment in (2, 4, 6, 8, 9):
-            sender.ack(segment)
-        return f"{sender.burst(60)} at once"
+    return grown(subject, 9, 2, 4, 6, 8, 9)
 
 
 @QUESTIONS.question("slow start: five of ten sent, an ACK for each", "RFC 5681 section 3.1", "")
 def _(subject: Subject) -> str:
-    with opened(subject) as scene:
-        sender = Counted(scene)
-        sender.burst(5)
-        for segment in range(1, 6):
-            sender.ack(segment)
-        return f"{sender.burst(60)} at once"
+    return grown(subject, 5, *range(1, 6))
 
 
 @QUESTIONS.question("slow start: one ACK for ten", "RFC 5681 section 3.1", "")
 def _(subject: Subject) -> str:
-    with opened(subject) as scene:
-        sender = Counted(scene)
-        sender.burst(10)
-        sender.ack(10)
-        return f"{sender.burst(60)} at once"
+    return grown(subject, 10, 10)
 
 
 @QUESTIONS.question("after a pause of 300 ms with a window of twenty", "RFC 5681 section 4.1", "")
