@@ -134,7 +134,7 @@ cdef void fill_table() except *:
     tcp("cc_records", &TCP.cc_records, sizeof(TCP.cc_records), 0, INDEX_MAX,
         "records of one congestion control (cubic: 192 bytes); a connection that gets none has newreno")
     tcp("push_frames", &TCP.push_frames, sizeof(TCP.push_frames), 0, 1,
-        "PSH ends 0 what is queued, 1 whatever goes at once in several segments as well")
+        "PSH ends 0 what is queued, 1 each frame of several segments as well, and what Linux would put into one")
     tcp("pacing", &TCP.pacing, sizeof(TCP.pacing), 0, 2,
         "a window is spread over its round trip: 0 never, 1 in a slow start that bursts, 2 always (bbr has its rate)")
     tcp("extra_records", &TCP.extra_records, sizeof(TCP.extra_records), 0, INDEX_MAX,

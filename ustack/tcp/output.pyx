@@ -34,14 +34,14 @@ from ustack.tcp.records.sockopts cimport OWN_QUICKACK, sockopts_flags
 from ustack.tcp.records.state cimport CLOSED, CLOSE_ABORTED, SYN_RECEIVED, SYN_SENT, close_reason_t
 from ustack.tcp.records.tcb cimport (
     DEADLINE_ACK, OPT_SACK, OPT_TIMESTAMPS, TCB_ABORT, TCB_ACK_DELAYED, TCB_ACK_NOW, TCB_ECN_SAYS, TCB_FIN_QUEUED,
-    TCB_FIN_SENT, TCB_PROBE, TCB_REXMIT, rx_queue_of, tcb_bare_seq)
+    TCB_FIN_SENT, TCB_PROBE, TCB_REXMIT, rx_queue_of, tcb_bare_seq, tcb_max_window)
 from ustack.tcp.records.trace cimport TRACE_ACK_SENT, TRACE_SENT, trace_note
 from ustack.tcp.records.work cimport work_add
 from ustack.tcp.recovery.accecn cimport accecn_wants_ack
 from ustack.tcp.recovery.invariants cimport flight_check
-from ustack.tcp.recovery.pacing cimport pacing_allows, pacing_quantum, pacing_sent
+from ustack.tcp.recovery.pacing cimport pacing_allows, pacing_quantum, pacing_rate_of_window, pacing_sent
 from ustack.tcp.recovery.path cimport path_refresh
-from ustack.tcp.recovery.rtt cimport rtt_rto_ns
+from ustack.tcp.recovery.rtt cimport rtt_min_us, rtt_rto_ns
 from ustack.tcp.recovery.transmissions cimport flight_of, transmission_prepare
 from ustack.tcp.send.allowance cimport largest_segment, may_send_new, override_due, segment_length, usable_window
 from ustack.tcp.send.handshake cimport send_syn
@@ -58,6 +58,9 @@ cdef enum:
     SACK_BLOCKS_WITH_TIMESTAMPS = 3
     SACK_BLOCKS_MAX = 4
     MAX_DUPLICATE_ACKS_AT_ONCE = 3          # what a peer without SACK needs to start its repair
+    LINUX_FRAME_MAX = 65536                 # sk_gso_max_size, sk_pacing_shift, tcp_tso_rtt_log
+    LINUX_PACING_SHIFT = 10
+    LINUX_TSO_RTT_LOG = 9
 
 
 cdef output_t tcp_output(tcp_t *tcp, tcb_t *tcb, uint64_t now_ns) noexcept nogil:
@@ -120,7 +123,8 @@ cdef send_t send_data(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     cdef uint64_t rate = 0
     cdef uint8_t tos = tcb.tos
     cdef send_t sent
-    cdef bint fin, push, several = False
+    cdef bint fin, push
+    cdef uint32_t since_push = 0, push_every = 0        # bytes; used with config.push_frames alone
     if not may_send_new(tcp, tcb):
         return SEND_OK
     largest = tcb.smss
@@ -157,8 +161,12 @@ cdef send_t send_data(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
         fin = tcb.flags & TCB_FIN_QUEUED and length == unsent
         push = length == unsent and length > 0          # SHLD-27, MUST-61
         if length < unsent and tcp.config.push_frames:
-            push = several and usable_window(tcp, tcb) < length + tcb.smss
-            several = True
+            if push_every == 0:
+                push_every = frame_bytes_as_linux(tcp, tcb)
+            since_push += length
+            if since_push >= push_every or usable_window(tcp, tcb) < length + tcb.smss:
+                push = since_push > tcb.smss
+                since_push = 0
         index = transmission_prepare(tcp, tcb)
         if index == 0 and (tcb.flight or tcb.snd_nxt != tcb.snd_una):
             return SEND_OK                              # an ACK gives a record back, or there is no flight (see there)
@@ -180,6 +188,27 @@ cdef send_t send_data(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
         if tcp.turn.budget.stage_left <= 0:
             work_add(tcp, tcb)              # a wide window is not one turn's work: others come first
             return SEND_OK
+
+
+cdef uint32_t frame_bytes_as_linux(const tcp_t *tcp, const tcb_t *tcb) noexcept nogil:
+    """What goes between two PSH of a write: where Linux cuts it into frames, each of which ends with one unless it is a
+    single segment (__tcp_transmit_skb). A frame has what its rate brings in a 1,024th of a second, and 64 KB halved for
+    each 512 us of the path (tcp_tso_autosize), two segments at least; half of the window at most (tcp_cwnd_test); and
+    half of the largest window of the peer, where PSH is forced as well (tcp_bound_to_half_wnd, forced_push)."""
+    cdef uint64_t rate = pacing_rate_of_window(tcb.cwnd, tcb.ssthresh, tcb.srtt_us)
+    cdef uint32_t shortest_us = rtt_min_us(tcb) if rtt_min_us(tcb) else tcb.srtt_us     # of the handshake
+    cdef uint32_t halvings = shortest_us >> LINUX_TSO_RTT_LOG
+    cdef uint32_t least = 2u * tcb.smss
+    cdef uint64_t most = rate >> LINUX_PACING_SHIFT if rate else LINUX_FRAME_MAX
+    if halvings < 32:
+        most += LINUX_FRAME_MAX >> halvings
+    if most > tcb_max_window(tcb) // 2:
+        most = tcb_max_window(tcb) // 2
+    if most < least:
+        most = least
+    if most > tcb.cwnd // 2:
+        most = tcb.cwnd // 2
+    return <uint32_t>most - <uint32_t>most % tcb.smss if most > tcb.smss else tcb.smss
 
 
 # ---------------------------------------------------------------- acknowledgments

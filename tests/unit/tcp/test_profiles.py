@@ -18,7 +18,7 @@ from ustack.engine.settings import settings
 from ustack.link.sim import SimNetwork
 from ustack.testing.pair import Pair
 from ustack.testing.peer import ScriptedPeer
-from ustack.testing.states import ALL_OPTIONS, SYN_OPTIONS, Scene, established, listen, syn_sent
+from ustack.testing.states import ALL_OPTIONS, SYN_OPTIONS, Scene, established, listen, syn_received, syn_sent
 from ustack.testing.testbed import MILLISECOND, PEER_ADDRESS, SECOND, TICK_NS, Testbed, read_available
 
 LINUX = {"profile": "linux"}
@@ -226,12 +226,44 @@ def test_what_goes_at_once_in_several_segments_ends_with_a_push(config: dict[str
     """Where the link does not segment: four of a write of seven, then the next as the window opens, one by one."""
     with established(options=ALL_OPTIONS, measured=True, pacing=0, initial_window_segments=4, **config) as scene:
         scene.send(bytes(7 * 1448))
-        assert ["P" in segment.flags for segment in scene.peer.drain()] == [False, False, False, pushed]
+        assert ["P" in segment.flags for segment in scene.peer.drain()] == [False, pushed, False, pushed]
         for number in range(1, 4):
             scene.peer.wnd = 4 * 1448 // 128 + 1  # in units of its scale
             scene.peer.send("A", ack=1 + number * 1448)
             assert ["P" in segment.flags for segment in scene.peer.drain()] == [number == 3]
         scene.peer.send("R")
+
+
+@pytest.mark.parametrize(
+    ("distance_ms", "window", "every"),
+    [
+        (0, 40, 5),  # half of what goes at once
+        (0, 7, 3),  # half of the largest window
+        (0, 3, 2),  # but two
+        (40, 40, 2),  # what the rate brings in a millisecond, two at least
+    ],
+)
+@pytest.mark.parametrize("config", [RFC, LINUX], ids=["rfc", "linux"])
+def test_how_often_a_long_write_is_pushed(config: dict[str, Any], distance_ms: int, window: int, every: int) -> None:
+    """The first flight of a write of twenty segments; its last one is alone in a window of seven or three."""
+    with syn_received(options={"mss": 1000}, wnd=window * 1000, pacing=0, **config) as scene:
+        scene.testbed.advance(distance_ms * MILLISECOND)
+        scene.peer.send("A")
+        scene.accept()
+        scene.send(bytes(20_000))
+        flight = min(window, 10)
+        pushed = [number for number, segment in enumerate(scene.peer.drain(), 1) if "P" in segment.flags]
+        assert pushed == ([*range(every, flight + 1, every)] if config else [])
+        scene.peer.send("R", seq=1)
+
+
+@pytest.mark.parametrize("config", [RFC, LINUX], ids=["rfc", "linux"])
+def test_a_single_segment_of_a_write_is_not_pushed(config: dict[str, Any]) -> None:
+    """Half of a window of two is one."""
+    with established(options={"mss": 1000}, pacing=0, initial_window_segments=2, **config) as scene:
+        scene.send(bytes(4000))
+        assert ["P" in segment.flags for segment in scene.peer.drain()] == [False, False]
+        scene.peer.send("R", seq=1)
 
 
 # ---------------------------------------------------------------- probes

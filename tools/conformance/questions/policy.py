@@ -37,6 +37,8 @@ OURS = {
     "here what is acknowledged does (RFC 5681 section 3.1)",
     "ten out, none acknowledged until the timer; then all of them": "After a timeout an ACK counts for a segment (RFC "
     "3465 section 2.3), in Linux for all that it acknowledges",
+    "PSH: a write of twelve into a window of ten": "At half of the largest window Linux forces a PSH while it copies the "
+    "write, and goes on with what the frames before have left; here a write is whole before it is cut",
     "ACKs after a hole that was filled": ADAPTS,
     "ACKs of requests that were answered": ADAPTS,
     "ACKs of requests that were answered, after a pause of 500 ms": ADAPTS,
@@ -256,6 +258,51 @@ def _(subject: Subject) -> str:
             scene.send(bytes(MSS))
         sender.come()
         return sender.ack(10)
+
+
+def cut(subject: Subject, window: int, segments: int, *acked: int, near: bool = False) -> str:
+    """One write to a peer with a window of so many segments, and an ACK of all up to each of `acked`. near: the round
+    trip of the handshake takes no time."""
+    if near:
+        scene = states.established(
+            subject=subject, options=SACK, wnd=window * MSS, measured=True, pacing=0, cc="newreno"
+        )
+    else:
+        scene = opened(subject, wnd=window * MSS)
+    with scene:
+        sender = Counted(scene)
+        scene.send(bytes(segments * MSS))
+        return "; ".join([sender.come(), *map(sender.ack, acked)])
+
+
+@QUESTIONS.question("PSH: a write of six into a window of three", "RFC 9293 MUST-61", "")
+def _(subject: Subject) -> str:
+    return cut(subject, 3, 6, 1, 2, 3)
+
+
+@QUESTIONS.question("PSH: a write of twelve into a window of eight, then all but one", "RFC 9293 MUST-61", "")
+def _(subject: Subject) -> str:
+    return cut(subject, 8, 12, 1, 8)
+
+
+@QUESTIONS.question("PSH: a write of twelve into a window of ten", "RFC 9293 MUST-61", "")
+def _(subject: Subject) -> str:
+    return cut(subject, 10, 12)
+
+
+@QUESTIONS.question("PSH: a write of fourteen, ten at once", "RFC 9293 MUST-61", "")
+def _(subject: Subject) -> str:
+    return cut(subject, 60, 14, 1, 2)
+
+
+@QUESTIONS.question("PSH: a write of fourteen, ten at once, to a peer close by", "RFC 9293 MUST-61", "")
+def _(subject: Subject) -> str:
+    return cut(subject, 60, 14, 1, 2, near=True)
+
+
+@QUESTIONS.question("PSH: a write of nine into a window of seven, of a peer close by", "RFC 9293 MUST-61", "")
+def _(subject: Subject) -> str:
+    return cut(subject, 7, 9, 1, near=True)
 
 
 @QUESTIONS.question("PSH: a write of a segment, and the end", "RFC 9293 MUST-61", "")
