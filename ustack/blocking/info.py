@@ -82,6 +82,12 @@ class ConnectionInfo:
     """tcpi_total_rto: retransmission timeouts."""
     pacing_rate: int | None
     """tcpi_pacing_rate: bytes per second; None: not paced now."""
+    bytes_sent: int
+    """tcpi_bytes_sent: data that was sent, each time that it was."""
+    bytes_retrans: int
+    """tcpi_bytes_retrans: ... of it, again."""
+    dsack_dups: int
+    """tcpi_dsack_dups: DSACKs, by which the peer says that something came twice (RFC 2883)."""
     bytes_acked: int
     """tcpi_bytes_acked: data that the peer has acknowledged, without SYN and FIN."""
     bytes_received: int

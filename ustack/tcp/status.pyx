@@ -125,19 +125,32 @@ cdef uint64_t acked_bytes(const tcp_t *tcp, const tcb_t *tcb) noexcept nogil:
     return acked
 
 
+cdef uint64_t sent_bytes(const tcp_t *tcp, const tcb_t *tcb) noexcept nogil:
+    """Of data, as often as it was."""
+    cdef const history_t *own = history_of(tcp, tcb)
+    cdef uint32_t outstanding = tcb.snd_nxt - tcb.snd_una
+    if tcb.state == SYN_SENT or tcb.state == SYN_RECEIVED:
+        return 0
+    if outstanding and tcb.flags & TCB_FIN_SENT and tcb.snd_nxt == tcb.snd_end + 1:
+        outstanding -= 1
+    return acked_bytes(tcp, tcb) + outstanding + (own.resent_bytes if own != NULL else 0)
+
+
 cdef inline uint32_t resent(history_t *own, rexmit_cause_t cause) noexcept nogil:
     return resent_by(own, cause)[0] if own != NULL else 0
 
 
 cdef dict history_status(const tcp_t *tcp, const tcb_t *tcb):
-    """Segments sent again, by cause."""
+    """What was sent again, by cause, and what the peer had twice."""
     cdef history_t *own = history_of(tcp, tcb)
     cdef dict causes = {
         "fast": resent(own, REXMIT_FAST), "rack": resent(own, REXMIT_RACK), "tlp": resent(own, REXMIT_PROBE),
         "rto": resent(own, REXMIT_RTO), "size": resent(own, REXMIT_SIZE)}
     total = sum(causes.values())
     causes["spurious"] = own.spurious if own != NULL else 0
-    return {"total_retrans": total, "total_rto": own.timeouts if own != NULL else 0, "retransmissions": causes}
+    return {"total_retrans": total, "total_rto": own.timeouts if own != NULL else 0, "retransmissions": causes,
+            "bytes_retrans": own.resent_bytes if own != NULL else 0,
+            "dsack_dups": own.duplicates if own != NULL else 0}
 
 
 cdef dict timers_status(const tcp_t *tcp, const tcb_t *tcb):
@@ -182,7 +195,7 @@ cdef dict connection_status(const tcp_t *tcp, const tcb_t *tcb):
         "kind": CONNECTION, "state": state_name(tcb.state),
         "local": ends(&tcb.key.laddr, tcb.key.lport), "remote": ends(&tcb.key.raddr, tcb.key.rport),
         "age_ns": tally_age_ns(tcp, tcb),
-        "bytes_acked": acked_bytes(tcp, tcb),
+        "bytes_acked": acked_bytes(tcp, tcb), "bytes_sent": sent_bytes(tcp, tcb),
         "bytes_received": tally_received(tcp, tcb) if tcb.state != SYN_SENT else 0,
         "snd_una": tcb.snd_una, "snd_nxt": tcb.snd_nxt, "snd_max": tcb.snd_max, "snd_wnd": tcb.snd_wnd,
         "snd_queued_bytes": tcb.snd_end - tcb.snd_una if seq_diff(tcb.snd_end, tcb.snd_una) > 0 else 0,

@@ -2,6 +2,7 @@
 """Connection.info() and Stack.connections(): every field, made to be something else than it is at first."""
 
 import re
+import socket
 from dataclasses import FrozenInstanceError, fields
 from pathlib import Path
 from typing import Any
@@ -153,6 +154,47 @@ def test_duplicates_without_sack_acknowledge_nothing() -> None:
         for _ in range(2):
             scene.peer.send("A", ack=segment(0))
         assert (info(scene).ca_state, info(scene).bytes_acked) == ("disorder", MSS)
+        scene.abort()
+
+
+def test_bytes_sent_are_counted_each_time_and_without_syn_and_fin() -> None:
+    with flying(8) as scene:
+        assert (info(scene).bytes_sent, info(scene).bytes_retrans) == (9 * MSS, 0)
+        sack(scene, 0, (1, 4))
+        assert (info(scene).bytes_sent, info(scene).bytes_retrans) == (10 * MSS, MSS)
+        scene.conn.shutdown(socket.SHUT_WR)
+        sack(scene, 8)
+        assert (info(scene).bytes_sent, info(scene).bytes_acked) == (10 * MSS, 9 * MSS)
+        scene.peer.drain()
+        scene.peer.expect_after(200 * MILLISECOND, "FA")  # the FIN alone, again
+        assert (info(scene).bytes_sent, info(scene).bytes_retrans) == (10 * MSS, MSS)
+        scene.abort()
+
+
+def test_bytes_sent_are_those_that_the_peer_sees() -> None:
+    """After a timeout, and with a FIN in the frame that goes again."""
+    with flying(2, options=SYN_OPTIONS) as scene:
+        scene.send(b"last")
+        scene.conn.shutdown(socket.SHUT_WR)
+        while info(scene).total_rto < 2:
+            scene.testbed.advance(SECOND)
+        sack(scene, 2)
+        seen = scene.peer.drain()
+        assert [found.payload for found in seen if "F" in found.flags] == [b"", b"last"]
+        found = info(scene)
+        assert found.bytes_sent == 3 * MSS + sum(len(segment.payload) for segment in seen)
+        assert found.bytes_retrans == found.bytes_sent - 3 * MSS - 4
+        scene.abort()
+
+
+def test_what_the_peer_has_had_twice_is_counted() -> None:
+    with flying(4) as scene:
+        assert info(scene).dsack_dups == 0
+        sack(scene, 2, (0, 1))
+        sack(scene, 2, (1, 2))
+        assert info(scene).dsack_dups == 2
+        sack(scene, 2, (9, 12))  # never sent
+        assert info(scene).dsack_dups == 2
         scene.abort()
 
 

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: MIT
-# What a connection has been through: when it began, bytes both ways beyond 32 bits, what was sent again and why.
+# What a connection has been through: when it began, bytes both ways beyond 32 bits, what was sent again and why, what
+# came twice.
 #
 #     birth_t      8 bytes beside every tcb, by its index: when it began, and the peer's initial sequence number
-#     history_t    made with the first retransmission, or when a count passes 2^32: a connection to which neither
-#                  happens has none. Where there is no room for one (config.extra_records) nothing is counted
+#     history_t    made with the first retransmission or duplicate, or when a count passes 2^32: a connection to which
+#                  none of that happens has none. Where there is no room for one (config.extra_records) nothing is
+#                  counted
 #
 # Bytes received are RCV.NXT less the IRS, bytes delivered C.delivered (tcb.delivered). Both are 32 bits and come
 # round. The first time RCV.NXT does so is no news, for an IRS is anywhere: a bit of birth_t notes it; each later time
@@ -12,7 +14,7 @@
 # Plain data, by which nothing is decided. Who counts, and moves RCV.NXT and tcb.delivered: tally. Below: tcb. Above:
 # life, tally, status.
 
-from libc.stdint cimport uint16_t, uint32_t
+from libc.stdint cimport uint16_t, uint32_t, uint64_t
 
 from ustack.buf.slab cimport slab_at
 from ustack.tcp.records.flight cimport REXMIT_CAUSES, rexmit_cause_t
@@ -27,12 +29,15 @@ ctypedef struct birth_t:                    # 8 bytes
     uint32_t irs
     uint32_t opened                         # when, and BIRTH_CAME_ROUND
 
-ctypedef struct history_t:                  # half a cache line
+ctypedef struct history_t:                  # one cache line
     uint32_t resent_segs[REXMIT_CAUSES - 1]     # 0   see resent_by
     uint32_t spurious                       # 20  repairs that were none (undo)
     uint32_t timeouts                       # 24  of the retransmission timer
     uint16_t received_rounds                # 28  4 GiB each
     uint16_t delivered_rounds               # 30
+    uint64_t resent_bytes                   # 32  of data
+    uint32_t duplicates                     # 40  DSACKs: what the peer has had twice
+    uint32_t unused[5]                      # 44  a slab's records divide a cache line
 
 
 cdef inline birth_t *birth_at(const tcp_t *tcp, uint32_t index) noexcept nogil:

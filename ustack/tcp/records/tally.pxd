@@ -11,8 +11,9 @@ from ustack.tcp.records.flight cimport rexmit_cause_t
 from ustack.tcp.records.history cimport birth_at
 from ustack.tcp.records.tcb cimport tcb_t, tcp_t
 
-# `length` sequence numbers were sent again.
-cdef void tally_resent(tcp_t *tcp, tcb_t *tcb, rexmit_cause_t cause, uint32_t length) noexcept nogil
+# `length` sequence numbers were sent again, `data` of them without SYN and FIN.
+cdef void tally_resent(tcp_t *tcp, tcb_t *tcb, rexmit_cause_t cause, uint32_t length, uint32_t data) noexcept nogil
+cdef void tally_duplicate(tcp_t *tcp, tcb_t *tcb) noexcept nogil
 cdef void tally_spurious(tcp_t *tcp, tcb_t *tcb) noexcept nogil
 cdef void tally_timeout(tcp_t *tcp, tcb_t *tcb) noexcept nogil
 # Out of line: a count has come round, forwards or back.

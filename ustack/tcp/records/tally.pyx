@@ -9,11 +9,18 @@ from ustack.tcp.records.life cimport history_make
 from ustack.tcp.records.tcb cimport TCB_FIN_RECEIVED
 
 
-cdef void tally_resent(tcp_t *tcp, tcb_t *tcb, rexmit_cause_t cause, uint32_t length) noexcept nogil:
+cdef void tally_resent(tcp_t *tcp, tcb_t *tcb, rexmit_cause_t cause, uint32_t length, uint32_t data) noexcept nogil:
     cdef history_t *own = history_make(tcp, tcb)
     cdef uint32_t most = tcb.smss if tcb.smss else 1
     if own != NULL:
         resent_by(own, cause)[0] += length // most + (1 if length % most else 0)
+        own.resent_bytes += data
+
+
+cdef void tally_duplicate(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
+    cdef history_t *own = history_make(tcp, tcb)
+    if own != NULL:
+        own.duplicates += 1
 
 
 cdef void tally_spurious(tcp_t *tcp, tcb_t *tcb) noexcept nogil:

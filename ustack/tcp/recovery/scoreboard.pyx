@@ -5,6 +5,7 @@ from libc.stdint cimport uint32_t
 
 from ustack.base.counters cimport DSACKS_IN, SACK_BLOCKS_IGNORED, TRANSMISSION_STEPS, count, count_add
 from ustack.tcp.records.flight cimport TX_SACKED, transmission_at, transmission_t
+from ustack.tcp.records.tally cimport tally_duplicate
 from ustack.tcp.records.tcb cimport tcb_max_window
 from ustack.tcp.recovery.delivered cimport transmission_deliver
 from ustack.tcp.recovery.transmission_tree cimport transmission_floor
@@ -23,6 +24,7 @@ cdef bint take_duplicate(tcp_t *tcp, tcb_t *tcb, const segment_t *seg, ack_news_
         count(tcp.counters, SACK_BLOCKS_IGNORED)
         return True
     count(tcp.counters, DSACKS_IN)
+    tally_duplicate(tcp, tcb)
     news.dsack = True
     news.dsack_left = left
     news.dsack_right = right

@@ -94,7 +94,7 @@ cdef send_t send_syn(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
         rexmit_start(tcp, tcb)
     else:
         count(tcp.counters, SEGMENTS_RETRANSMITTED)
-        tally_resent(tcp, tcb, REXMIT_RTO, 1)
+        tally_resent(tcp, tcb, REXMIT_RTO, 1, 0)
         if tcb.flight:
             transmission_resent(tcp, tcb, flight_of(tcp, tcb), flight_of(tcp, tcb).head)
     cause = REXMIT_NONE if tcb.snd_nxt == tcb.snd_una else REXMIT_RTO

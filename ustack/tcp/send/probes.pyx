@@ -62,7 +62,7 @@ cdef send_t send_tail_probe(tcp_t *tcp, tcb_t *tcb, flight_t *flight) noexcept n
             path_resent(tcp, tcb, record.seq, transmission_bytes(record))
         transmission_resent(tcp, tcb, flight, index)
         count(tcp.counters, RETRANSMITTED_PROBE)
-        tally_resent(tcp, tcb, REXMIT_PROBE, length)
+        tally_resent(tcp, tcb, REXMIT_PROBE, length, length - fin)
         control_sent(tcp, tcb, length)
         trace_note(tcp, tcb, TRACE_RETRANSMITTED, REXMIT_PROBE, record.end - length, length, 0)
     flight.tlp_end = tcb.snd_nxt
@@ -103,7 +103,7 @@ cdef send_t send_probe(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
             tcb.snd_max = tcb.snd_una + 1               # the peer may take and acknowledge it
     elif fin:
         count(tcp.counters, SEGMENTS_RETRANSMITTED)
-        tally_resent(tcp, tcb, REXMIT_SIZE, 1)
+        tally_resent(tcp, tcb, REXMIT_SIZE, 1, 0)
     if fin:
         trace_note(tcp, tcb, TRACE_RETRANSMITTED, REXMIT_SIZE, tcb.snd_una, 1, 0)
     else:

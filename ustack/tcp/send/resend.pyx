@@ -59,7 +59,7 @@ cdef send_t send_lost(tcp_t *tcp, tcb_t *tcb, flight_t *flight) noexcept nogil:
         if room > transmission_bytes(record):
             join_lost(tcp, tcb, flight, index, room)
         length = transmission_bytes(record)
-        data = length - (1 if seq_gt(record.end, tcb.snd_end) else 0)       # a FIN takes no room
+        data = without_fin(tcb, record.seq, length)         # it takes no room
         if data > room or room == 0:
             if room < tcb.smss:
                 if beyond_window(tcp, tcb, flight, index):
@@ -77,6 +77,10 @@ cdef send_t send_lost(tcp_t *tcp, tcb_t *tcb, flight_t *flight) noexcept nogil:
             work_add(tcp, tcb)
             return SEND_OK
     return SEND_OK
+
+
+cdef inline uint32_t without_fin(const tcb_t *tcb, uint32_t seq, uint32_t length) noexcept nogil:
+    return length - 1 if seq_gt(seq + length, tcb.snd_end) else length
 
 
 cdef void join_lost(tcp_t *tcp, tcb_t *tcb, flight_t *flight, uint32_t index, uint32_t room) noexcept nogil:
@@ -98,7 +102,7 @@ cdef void note_resent(tcp_t *tcp, tcb_t *tcb, flight_t *flight, uint32_t index, 
         count(tcp.counters, RETRANSMITTED_FAST)
     elif flight.repair == REPAIR_RTO:
         count(tcp.counters, RETRANSMITTED_RTO)
-    tally_resent(tcp, tcb, cause, length)
+    tally_resent(tcp, tcb, cause, length, without_fin(tcb, record.seq, length))
     transmission_resent(tcp, tcb, flight, index)
     repair_note_sent(tcp, flight, length, True)
     if (index == flight.head and (flight.repair == REPAIR_FAST or of_probe)
@@ -118,7 +122,7 @@ cdef send_t retransmit_unrecorded(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
         sent = send_record(tcp, tcb, tcb.snd_una, length)
         if sent != SEND_OK:
             return sent
-        tally_resent(tcp, tcb, REXMIT_RTO, length)
+        tally_resent(tcp, tcb, REXMIT_RTO, length, without_fin(tcb, tcb.snd_una, length))
         control_sent(tcp, tcb, length)
         trace_note(tcp, tcb, TRACE_RETRANSMITTED, REXMIT_RTO, tcb.snd_una, length, 0)
     tcb.flags &= ~TCB_REXMIT
