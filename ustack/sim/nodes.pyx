@@ -65,7 +65,8 @@ cdef void too_long(net_t *net, node_t *node, hop_t *hop, parcel_t *parcel) noexc
     hop.counters.beyond_mtu += 1
     if hop.silent or not read_u16(ip + 6) & IPV4_DONT_FRAGMENT or ip[9] == PROTOCOL_ICMP:
         return
-    quote = quote if quote < QUOTE_BYTES else QUOTE_BYTES
+    # Routers fragment nothing, and the way back may be as narrow: the error is no longer than the packet was.
+    quote = min(quote - IPV4_HEADER_BYTES - ICMP_HEADER_BYTES, <uint32_t>QUOTE_BYTES)
     error = parcel_new(&net.pool, ETHERNET_HEADER_BYTES + IPV4_HEADER_BYTES + ICMP_HEADER_BYTES + quote)
     if error == NULL:
         return
