@@ -198,9 +198,7 @@ def _check(table: Table, way: Way) -> None:
     needs({"red_min_bytes", "red_max_bytes", "red_max_p"}, {"red"}, "only with queue = 'red'")
     needs({"mark_bytes"}, {"droptail"}, "only with queue = 'droptail': codel and red mark where ecn = true")
     needs({"ecn"}, {"codel", "red"}, "only with queue = 'codel' or 'red': droptail has mark = '30 kB'")
-    least, most = (way.settings.get(name) for name in ("red_min_bytes", "red_max_bytes"))
-    if least is not None and most is not None and least >= most:
-        raise table.error("red_max", "it must be larger than red_min")
+    _check_red(table, every)
     if given & {"loss_good", "loss_bad", "bad_to_good"} and "good_to_bad" not in given:
         name = sorted(given & {"loss_good", "loss_bad", "bad_to_good"})[0]
         raise table.error(name, "a Gilbert-Elliott channel needs good_to_bad as well: how often the good state ends")
@@ -216,3 +214,16 @@ def _check(table: Table, way: Way) -> None:
     limits = {"queue", "queue_bytes", "queue_frames", "mark_bytes"} & set(way.settings)
     if limits and not _has_rate(way):
         raise table.error(KEY_OF.get(min(limits), "buffer"), "without a rate nothing ever waits: rate is missing")
+
+
+def _check_red(table: Table, every: list[Mapping[str, Any]]) -> None:
+    """RED's marks at each time: both are known, and in their order."""
+    known: dict[str, Any] = {}
+    for settings in every:
+        own = {name: settings[name] for name in ("red_min_bytes", "red_max_bytes") if name in settings}
+        known |= own
+        if len(known) == 1:
+            raise table.error(KEY_OF[next(iter(known))], "red_min and red_max need each other")
+        if own and known["red_min_bytes"] >= known["red_max_bytes"]:
+            key = "red_max" if "red_max_bytes" in own else "red_min"
+            raise table.error(key, f"red_min, {known['red_min_bytes']:,} bytes, is not less than red_max")

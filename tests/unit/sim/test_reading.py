@@ -374,7 +374,12 @@ def test_nodes_links_and_flows_that_cannot_be(old: str, new: str, message: str) 
         ('queue = "red"\nmark = 9000', "x.toml:7: links.a-r.mark: only with queue = 'droptail'"),
         ("ecn = true", "x.toml:6: links.a-r.ecn: only with queue = 'codel' or 'red'"),
         ("ecn = 1", "x.toml:6: links.a-r.ecn: 1: true or false is needed"),
-        ('queue = "red"\nred_min = 9\nred_max = 9', "x.toml:8: links.a-r.red_max: it must be larger than red_min"),
+        ('queue = "red"\nred_min = 9\nred_max = 9', "x.toml:8: links.a-r.red_max: red_min, 9 bytes, is not less"),
+        ('queue = "red"\nred_min = 9', "x.toml:7: links.a-r.red_min: red_min and red_max need each other"),
+        (
+            'queue = "red"\nred_min = 9\nred_max = 99\nchanges = [{ at = 0, red_min = "1 kB" }]',
+            "x.toml:7: links.a-r.red_min: red_min, 1,000 bytes, is not less than red_max",
+        ),
         ("loss_bad = 1", "x.toml:6: links.a-r.loss_bad: a Gilbert-Elliott channel needs good_to_bad as well"),
         (
             "good_to_bad = 1",
