@@ -12,7 +12,7 @@ from ustack.link.impairment cimport fate_t, impairment_decide, impairment_init, 
 from ustack.link.parcels cimport (
     arrivals_free, arrivals_pop, arrivals_push, arrives_before, parcel_copy, parcel_data, parcel_flip_one_bit,
     parcel_free, parcels_free, parcels_pop, parcels_push)
-from ustack.sim.queues cimport RED_WEIGHT_SHIFT_MAX, queue_init, queue_put, queue_set_kind, queue_take
+from ustack.sim.queues cimport RED_WEIGHT_SHIFT_MAX, queue_idles, queue_init, queue_put, queue_set_kind, queue_take
 from ustack.sim.records cimport QUEUE_CODEL, QUEUE_DROPTAIL, QUEUE_RED, change_t, rate_step_t
 from ustack.wire.checksum cimport checksum_emit, checksum_partial
 from ustack.wire.ethernet cimport ETHERNET_HEADER_BYTES
@@ -125,6 +125,14 @@ cdef inline bint stands_still(const hop_t *hop) noexcept nogil:
     return hop.stopped or (hop.trace_count > 0 and hop.trace_bps == 0)
 
 
+cdef inline uint64_t idle_frame_ns(const hop_t *hop) noexcept nogil:
+    """What an average frame takes; 0: none goes."""
+    cdef uint64_t rate_bps = rate_now(hop)
+    if stands_still(hop):
+        return 0
+    return max(<uint64_t>1, IDLE_FRAME_BITS * SECOND_NS // rate_bps) if rate_bps else 1
+
+
 cdef inline uint64_t serve_end_ns(uint64_t since_ns, uint64_t work, uint64_t rate_bps) noexcept nogil:
     return since_ns + (work + rate_bps - 1) // rate_bps
 
@@ -148,14 +156,17 @@ cdef void serve_next(hop_t *hop, parcel_pool_t *pool, uint64_t now_ns, uint64_t 
 
 
 cdef void wire_pause(hop_t *hop, uint64_t now_ns) noexcept nogil:
-    """Before the rate changes: how much of the frame is out."""
+    """Before the rate changes: how much of the frame is out, or how long there was none."""
     cdef uint64_t done
-    if hop.serving == NULL or hop.served_ns == UINT64_MAX:
-        return
-    done = hop.work if now_ns >= hop.served_ns else (now_ns - hop.since_ns) * rate_now(hop)
-    hop.work -= done if done < hop.work else hop.work
+    if hop.serving != NULL and hop.served_ns != UINT64_MAX:
+        done = hop.work if now_ns >= hop.served_ns else (now_ns - hop.since_ns) * rate_now(hop)
+        hop.work -= done if done < hop.work else hop.work
+        hop.served_ns = UINT64_MAX
+    elif not stands_still(hop):
+        queue_idles(&hop.queue, now_ns, idle_frame_ns(hop))
+    elif hop.queue.red.idle_since_ns != 0:
+        hop.queue.red.idle_since_ns += now_ns - hop.since_ns
     hop.since_ns = now_ns
-    hop.served_ns = UINT64_MAX
 
 
 cdef void wire_resume(hop_t *hop, parcel_pool_t *pool, uint64_t now_ns) noexcept nogil:
@@ -172,10 +183,9 @@ cdef void wire_resume(hop_t *hop, parcel_pool_t *pool, uint64_t now_ns) noexcept
 
 
 cdef void hop_send(hop_t *hop, parcel_pool_t *pool, parcel_t *parcel, uint64_t now_ns) noexcept nogil:
-    cdef uint64_t rate_bps = rate_now(hop)
     hop.counters.offered += 1
     if not queue_put(&hop.queue, pool, &hop.chance.prng, parcel, now_ns,
-                     IDLE_FRAME_BITS * SECOND_NS // rate_bps if rate_bps else 0):
+                     idle_frame_ns(hop) if hop.queue.kind == QUEUE_RED else 0):
         return
     if hop.serving == NULL:
         serve_next(hop, pool, now_ns, 0)
@@ -426,7 +436,6 @@ cdef void store(hop_t *hop, uint32_t setting, uint64_t word) noexcept nogil:
         hop.queue.red.max_p = <uint32_t>(number * 4294967295.0)
     elif setting == RED_WEIGHT:
         hop.queue.red.weight_shift = <uint32_t>word
-        hop.queue.red.average = 0
     elif setting == ECN:
         hop.queue.ecn = word != 0
     elif setting == LOSS:

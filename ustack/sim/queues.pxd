@@ -17,8 +17,12 @@ cdef enum:
 cdef void queue_init(queue_t *queue) noexcept nogil
 # What waits stays; another discipline begins with nothing known of the past.
 cdef void queue_set_kind(queue_t *queue, uint8_t kind) noexcept nogil
-# Takes the parcel, or frees it. idle_frame_ns: what a frame of 1,500 bytes takes on this wire, for RED's idle times.
+# Takes the parcel, or frees it. idle_frame_ns: what a frame of 1,500 bytes takes on this wire, for RED's idle times; 0:
+# none goes.
 cdef bint queue_put(queue_t *queue, parcel_pool_t *pool, prng_t *prng, parcel_t *parcel, uint64_t now_ns,
                     uint64_t idle_frame_ns) noexcept nogil
-# The next one to be sent; NULL: none waits (any more).
+# RED's average after an idle time is as if each frame that the wire could have sent in it had found nothing. Before
+# the wire's rate changes.
+cdef void queue_idles(queue_t *queue, uint64_t now_ns, uint64_t idle_frame_ns) noexcept nogil
+# The next one to be sent; NULL: none waits (any more), and the wire is idle from now on.
 cdef parcel_t *queue_take(queue_t *queue, parcel_pool_t *pool, uint64_t now_ns) noexcept nogil

@@ -15,6 +15,7 @@ cdef enum:
     CODEL_INTERVAL_NS = 100000000
     ETHERNET_BYTES = 1514                   # a full frame of it
     RED_SHIFT = 24                          # of red.average
+    RED_PART_SHIFT = 20                     # of red.idle_part: what a frame of 12,000 bits takes at 1 bit/s fits
     RED_WEIGHT_SHIFT = 9                    # 1/512 is 0.002, the paper's
     RED_IDLE_MAX = 64                       # e-foldings after which the average is nothing
     CODEL_AGAIN = 16                        # intervals (RFC 8289 section 5.5)
@@ -59,18 +60,28 @@ cdef inline void drop_early(queue_t *queue, parcel_pool_t *pool, parcel_t *parce
 
 
 # ---------------------------------------------------------------- RED
-cdef void red_look(queue_t *queue, uint64_t now_ns, uint64_t idle_frame_ns) noexcept nogil:
-    """The average, at an arrival. After an idle time it is as if so many looks had found nothing."""
+cdef void queue_idles(queue_t *queue, uint64_t now_ns, uint64_t idle_frame_ns) noexcept nogil:
     cdef red_t *red = &queue.red
-    cdef uint64_t looks
-    if queue.frames == 0 and red.idle_since_ns != 0 and idle_frame_ns != 0:
-        looks = (now_ns - red.idle_since_ns) // idle_frame_ns
-        red.idle_since_ns = now_ns
-        if looks >> red.weight_shift >= RED_IDLE_MAX:
-            red.average = 0
-        while looks > 0 and red.average > 0:
-            red.average -= (red.average >> red.weight_shift) + 1
-            looks -= 1
+    cdef uint64_t idle_ns, looks
+    if red.idle_since_ns == 0:
+        return
+    idle_ns = now_ns - red.idle_since_ns
+    red.idle_since_ns = now_ns
+    red.idle_part += <uint32_t>((idle_ns % idle_frame_ns << RED_PART_SHIFT) // idle_frame_ns)
+    looks = idle_ns // idle_frame_ns + (red.idle_part >> RED_PART_SHIFT)
+    red.idle_part &= (1 << RED_PART_SHIFT) - 1
+    if looks >> red.weight_shift >= RED_IDLE_MAX:
+        red.average = 0
+    while looks > 0 and red.average > 0:
+        red.average -= (red.average >> red.weight_shift) + 1
+        looks -= 1
+
+
+cdef inline void red_look(queue_t *queue, uint64_t now_ns, uint64_t idle_frame_ns) noexcept nogil:
+    """The average, at an arrival."""
+    cdef red_t *red = &queue.red
+    if idle_frame_ns != 0:
+        queue_idles(queue, now_ns, idle_frame_ns)
     red.average = red.average - (red.average >> red.weight_shift) + (queue.bytes << RED_SHIFT >> red.weight_shift)
 
 
@@ -87,23 +98,19 @@ cdef uint64_t red_probability(const red_t *red, uint64_t average) noexcept nogil
 
 cdef bint red_chooses(red_t *red, prng_t *prng, uint64_t probability) noexcept nogil:
     """Drops are spread evenly: the probability of the next one grows with the frames since the last."""
-    cdef uint64_t spent
+    cdef uint64_t spent = red.count * probability
     if probability == 0:
         red.count = 0
         return False
     red.count += 1
-    spent = red.count * probability
     if spent < ONE and (prng_next(prng) >> 32) * (ONE - spent) >> 32 >= probability:
         return False
-    red.count = 0
+    red.count = 1
     return True
 
 
-cdef bint red_passes(queue_t *queue, prng_t *prng, parcel_t *parcel, uint64_t now_ns,
-                     uint64_t idle_frame_ns) noexcept nogil:
-    cdef uint64_t probability
-    red_look(queue, now_ns, idle_frame_ns)
-    probability = red_probability(&queue.red, queue.red.average >> RED_SHIFT)
+cdef bint red_passes(queue_t *queue, prng_t *prng, parcel_t *parcel) noexcept nogil:
+    cdef uint64_t probability = red_probability(&queue.red, queue.red.average >> RED_SHIFT)
     if not red_chooses(&queue.red, prng, probability):
         return True
     return probability < ONE and marked_instead(queue, parcel)
@@ -178,12 +185,15 @@ cdef inline parcel_t *take(queue_t *queue) noexcept nogil:
 
 cdef bint queue_put(queue_t *queue, parcel_pool_t *pool, prng_t *prng, parcel_t *parcel, uint64_t now_ns,
                     uint64_t idle_frame_ns) noexcept nogil:
-    if queue.kind == QUEUE_RED and not red_passes(queue, prng, parcel, now_ns, idle_frame_ns):
-        drop_early(queue, pool, parcel)
-        return False
+    if queue.kind == QUEUE_RED:
+        red_look(queue, now_ns, idle_frame_ns)
     if queue.frames >= queue.limit_frames or queue.bytes + parcel.length > queue.limit_bytes:
         queue.tail_dropped += 1
+        queue.red.count = 1
         parcel_free(pool, parcel)
+        return False
+    if queue.kind == QUEUE_RED and not red_passes(queue, prng, parcel):
+        drop_early(queue, pool, parcel)
         return False
     if queue.mark_bytes > 0 and queue.bytes > queue.mark_bytes and parcel_mark(parcel):
         queue.marked += 1
@@ -202,6 +212,7 @@ cdef bint queue_put(queue_t *queue, parcel_pool_t *pool, prng_t *prng, parcel_t 
 cdef parcel_t *queue_take(queue_t *queue, parcel_pool_t *pool, uint64_t now_ns) noexcept nogil:
     cdef parcel_t *parcel
     parcel = codel_take(queue, pool, now_ns) if queue.kind == QUEUE_CODEL else take(queue)
-    if queue.frames == 0 and queue.red.idle_since_ns == 0:
+    if parcel == NULL and queue.red.idle_since_ns == 0:
         queue.red.idle_since_ns = now_ns
+        queue.red.idle_part = 0
     return parcel

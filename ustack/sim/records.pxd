@@ -48,8 +48,9 @@ ctypedef struct red_t:                      # Floyd and Jacobson 1993, "gentle" 
     uint32_t max_p                          # of 2**32
     uint32_t weight_shift                   # the average takes 2**-weight_shift of each look
     uint64_t average                        # bytes << RED_SHIFT
-    uint64_t idle_since_ns                  # when the queue became empty; 0: it is not
-    uint32_t count                          # frames since the last one that was dropped or marked
+    uint64_t idle_since_ns                  # since when the wire finds nothing to send; 0: it is not so
+    uint32_t idle_part                      # of a frame, that it could have sent before: << RED_PART_SHIFT
+    uint32_t count                          # the next frame's number since one was dropped or marked; 0: none was
 
 ctypedef struct queue_t:
     parcels_t waiting

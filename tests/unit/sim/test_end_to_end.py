@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: MIT
-"""A scenario from its file to what hops and stacks have counted: marks, packets that are too long, blackouts."""
+"""A scenario from its file to what hops and stacks have counted: marks, packets that are too long, blackouts, and what
+RED remembers of all that."""
+
+from typing import Any
 
 import pytest
 
 from ustack.sim.building import build
+from ustack.sim.network import Network
 from ustack.sim.reading import Document, scenario_of
 from ustack.sim.world import MILLISECOND, SECOND
 
@@ -130,3 +134,50 @@ def test_a_blackout_leaves_nothing_behind(queue: str, frames: str, lasts_ms: int
     assert (path.middle["lost"] > 0) == (frames == "lost")
     assert 0 <= path.middle["marked"] - path.receiver["ce_in"] <= path.middle["lost"]
     assert path.flow["end_ns"] < 2 * lasts_ms * MILLISECOND + 8 * SECOND
+
+
+# ---------------------------------------------------------------- what RED remembers
+def remembered(rate_bps: int, changes: dict[int, dict[str, Any]], steps: list[tuple[int, int]] | None = None) -> bool:
+    """Ten segments come at once, and ten more after five seconds. Does RED's average still know of the first ones when
+    these come? changes: what happens to the wire in between (ms: settings)."""
+    with Network(1) as network:
+        network.host("a")
+        network.host("b")
+        there, _ = network.connect("a", "b", rate_bps=rate_bps, queue="red", red_weight_shift=4)
+        if steps is not None:
+            there.rates(steps, repeat_ns=len(steps) * steps[1][0])
+        for at_ms, settings in changes.items():
+            there.at(at_ms * MILLISECOND, **settings)
+        there.at(4_999 * MILLISECOND, red_min_bytes=1, red_max_bytes=2)  # 4 bytes of the average: nothing passes
+        network.flow("f", source="a", sink="b", pattern="chunks", chunk_bytes=10 * 1448, every_ns=5 * SECOND)
+        network.run(4_999 * MILLISECOND)
+        before = there.counters()
+        assert before["sent"] == before["offered"] >= 10
+        network.run(200 * MILLISECOND)
+        after = there.counters()
+        assert after["offered"] >= before["offered"] + 10
+        return after["sent"] == before["sent"]
+
+
+def test_the_average_falls_while_a_wire_is_idle() -> None:
+    assert not remembered(10_000_000, {})
+    assert remembered(100_000, {})  # which could have sent 31 frames
+
+
+def test_an_idle_wire_is_as_fast_as_it_was_then() -> None:
+    """Not as it is when the next frame comes."""
+    assert remembered(100_000, {4_998: {"rate_bps": 10_000_000}})
+
+
+def test_a_wire_that_stands_still_is_not_idle() -> None:
+    assert remembered(10_000_000, {20: {"down": 1}, 4_998: {"down": 0}})
+    assert not remembered(10_000_000, {20: {"down": 1}, 4_000: {"down": 0}})
+
+
+def test_steps_of_a_rate_that_are_shorter_than_a_frame_add_up() -> None:
+    assert not remembered(0, {}, [(0, 10_000_000), (100_000, 9_000_000)])
+    assert remembered(0, {}, [(0, 100_000), (100_000, 90_000)])
+
+
+def test_another_weight_forgets_nothing() -> None:
+    assert remembered(100_000, {4_998: {"red_weight_shift": 16}})

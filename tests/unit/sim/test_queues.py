@@ -173,14 +173,15 @@ def test_red_drops_what_its_paper_drops(seed: int, least: int, most: int) -> Non
     expected = []
     for number, (now, length) in enumerate(arrivals):
         while served_at < len(services) and services[served_at] < now:
-            taken.append(waiting.popleft() if waiting else None)
             if not waiting and idle_since is None:
                 idle_since = services[served_at]
+            taken.append(waiting.popleft() if waiting else None)
             served_at += 1
         queued = len(waiting) * length
         if not waiting and idle_since is not None:
-            average *= (1 - 2**-shift) ** ((now - idle_since) // idle)
-            idle_since = now
+            looks = (now - idle_since) // idle
+            average *= (1 - 2**-shift) ** looks
+            idle_since += looks * idle
         average += (queued - average) / 2**shift
         # What integers and floating point make of the same formula may differ by a byte; go on from theirs.
         assert abs(average - averages[number]) < 2 + average / 1000
@@ -191,11 +192,11 @@ def test_red_drops_what_its_paper_drops(seed: int, least: int, most: int) -> Non
         if probability == 0:
             count = 0
         else:
-            count += 1
             left = ONE - count * probability
+            count += 1
             if left <= 0 or next(numbers) * left // ONE < probability:
                 drop = True
-                count = 0
+                count = 1
         expected.append("dropped" if drop else "in")
         if not drop:
             waiting.append(number)
@@ -203,6 +204,33 @@ def test_red_drops_what_its_paper_drops(seed: int, least: int, most: int) -> Non
     assert met == expected
     assert got[: len(taken)] == taken
     assert 20 < expected.count("dropped") < len(arrivals) // 2
+
+
+def test_red_marks_what_it_would_drop_up_to_twice_its_upper_mark() -> None:
+    """From there on it drops all."""
+    arrivals = [(number * MILLISECOND, 1000) for number in range(60)]
+    red: dict[str, int] = {"red_weight_shift": 3, "red_min_bytes": 500, "red_max_bytes": 4_000, "red_max_p": ONE // 2}
+    plain, _, _ = served(arrivals, [], kind=RED, **red)
+    met, _, averages = served(arrivals, [], kind=RED, ecn=True, **red)
+    assert set(plain) == {"in", "dropped"}
+    below = sum(average < 8_000 for average in averages)
+    assert set(met[:below]) == {"in", "marked"}
+    assert set(met[below:]) == {"dropped"}
+    first = plain.index("dropped")
+    assert met[:first] == ["in"] * first
+    assert met[first] == "marked"
+
+
+def test_red_marks_nothing_that_finds_no_room() -> None:
+    """And counts it as dropped: the next one is the first since."""
+    arrivals = [(number * MILLISECOND, 1000) for number in range(300)]
+    services = [number * MILLISECOND + 1 for number in range(100, 300, 2)]
+    red: dict[str, int] = {"red_weight_shift": 3, "red_min_bytes": 1_000, "red_max_bytes": 9_000, "red_max_p": ONE // 4}
+    met, _, averages = served(arrivals, services, kind=RED, ecn=True, limit_bytes=5_000, **red)
+    assert averages[99] > 4_900  # an eighth of those that find room is to be marked
+    assert met[5:101] == ["dropped"] * 96
+    assert set(met) == {"in", "marked", "dropped"}
+    assert averages[9] < averages[19] < averages[29]  # what finds no room has looked as well
 
 
 def test_droptail_drops_what_finds_no_room() -> None:

@@ -16,5 +16,6 @@ def served(
     red_max_bytes: int = 45_000,
     red_max_p: int = 429_496_729,
     red_weight_shift: int = 9,
+    ecn: bool = False,
 ) -> tuple[list[str], list[int | None], list[int]]: ...
 def drawn(seed: int, count: int) -> list[int]: ...

@@ -6,28 +6,33 @@ from libc.string cimport memset
 
 from ustack.base.prng cimport prng_next, prng_seed, prng_t
 from ustack.link.parcels cimport (
-    parcel_free, parcel_new, parcel_pool_t, parcel_t, parcels_free, pool_empty)
+    parcel_data, parcel_free, parcel_new, parcel_pool_t, parcel_t, parcels_free, pool_empty)
 from ustack.sim.queues cimport queue_init, queue_put, queue_take
 from ustack.sim.records cimport queue_t
+from ustack.wire.ethernet cimport ETHERNET_HEADER_BYTES, ETHERTYPE_IPV4
+from ustack.wire.octets cimport write_u16
 
 
 def served(arrivals, services, *, kind, seed=0, idle_frame_ns=0, limit_frames=1000, limit_bytes=1 << 40, frame_bytes=0,
            codel_target_ns=5_000_000, codel_interval_ns=100_000_000, red_min_bytes=15_000, red_max_bytes=45_000,
-           red_max_p=429_496_729, red_weight_shift=9):
+           red_max_p=429_496_729, red_weight_shift=9, ecn=False):
     """arrivals: (ns, bytes) ascending. services: when the wire takes one, ascending; at one time arrivals come first.
 
-    What each arrival met ("in" or "dropped"), which arrival each service got (None: none), and RED's average in bytes
-    after each arrival.
+    ecn: frames are IPv4 that may be marked, and are in place of being dropped early.
+
+    What each arrival met ("in", "marked", "dropped", or what should not be: both), which arrival each service got
+    (None: none), and RED's average in bytes after each arrival.
     """
     cdef queue_t queue
     cdef parcel_pool_t pool
     cdef prng_t prng
     cdef parcel_t *parcel
-    cdef uint64_t at_ns
+    cdef uint64_t at_ns, marked
     memset(&pool, 0, sizeof(pool))
     queue_init(&queue)
     prng_seed(&prng, seed)
     queue.kind = kind
+    queue.ecn = ecn
     queue.limit_frames = limit_frames
     queue.limit_bytes = limit_bytes
     queue.frame_bytes = frame_bytes
@@ -52,8 +57,16 @@ def served(arrivals, services, *, kind, seed=0, idle_frame_ns=0, limit_frames=10
         if parcel == NULL:
             raise MemoryError
         memset(parcel + 1, 0, arrivals[number][1])
+        if ecn:
+            write_u16(parcel_data(parcel) + 12, ETHERTYPE_IPV4)
+            parcel_data(parcel)[ETHERNET_HEADER_BYTES] = 0x45
+            parcel_data(parcel)[ETHERNET_HEADER_BYTES + 1] = 2          # ECT(0)
         parcel.order = number
-        met.append("in" if queue_put(&queue, &pool, &prng, parcel, at_ns, idle_frame_ns) else "dropped")
+        marked = queue.marked
+        word = "in" if queue_put(&queue, &pool, &prng, parcel, at_ns, idle_frame_ns) else "dropped"
+        if queue.marked != marked:
+            word = "marked" if word == "in" else "marked and dropped"
+        met.append(word)
         averages.append(queue.red.average >> 24)
     parcels_free(&pool, &queue.waiting)
     pool_empty(&pool)
