@@ -11,11 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from ustack.lab import ingress, namespace, privilege
 from ustack.lab.making import Made, Plan, down, up
 
 _numbers = itertools.count()
+
+# What Hypothesis says of its own (with CI set: no new examples in each run), without what it says of this machine: that
+# an example took 200 ms, or the making of some a second, is no failure of what is tested.
+settings.register_profile("anywhere", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("anywhere")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
