@@ -409,9 +409,17 @@ def test_half_open_connections_end_by_themselves(local: Callable[..., Any], link
     """SYNs whose senders never answer: the SYN,ACKs are repeated, then the records go."""
     one = local(link, gateway=PEER, syn_ack_timeout_ns=500 * MS, **HASTY)
     one.serve(site.path)
+    most = 0
+
+    def look() -> bool:
+        nonlocal most
+        most = max(most, one.stack.leaks()["syns"])
+        return attack.poll() is not None
+
     attack = flood(one, one.peer_ifname, "--count", "100", "--sources", "198.19.0.0/16")
-    assert one.finish(attack)[0] == 0
-    assert one.stack.leaks()["syns"] > 0
+    one.drive(look)  # on a busy machine the program ends later than the records
+    assert attack.returncode == 0, attack.communicate()
+    assert most > 0
     one.drive(lambda: one.stack.leaks()["syns"] == 0)
     assert one.counter("segments_retransmitted") > 0
     assert one.counter("connections_accepted") == 0
