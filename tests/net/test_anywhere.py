@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ustack.lab import namespace
+from tests.net.serve.running import namespaces_of
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]
 
@@ -40,7 +40,6 @@ def recipe(target: str) -> list[str]:
 
 def test_make_run_serves_an_ordinary_user_and_leaves_nothing(ordinary: list[str]) -> None:
     """What it prints for a second terminal works as the same user, and nothing is seen of it from outside."""
-    before = namespace.names()
     with subprocess.Popen(
         [*ordinary, *recipe("run")], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
@@ -58,12 +57,12 @@ def test_make_run_serves_an_ordinary_user_and_leaves_nothing(ordinary: list[str]
             client = [*ORDINARY, *words[:-1], "-sS", "--max-time", "30", words[-1]]
             body = subprocess.run(client, capture_output=True, check=True, timeout=60).stdout
             assert body == (ROOT / "ustack" / "site" / "index.html").read_bytes()
-            assert namespace.names() == before
+            assert namespaces_of(process) == []
         finally:
             process.terminate()
             _, errors = process.communicate(timeout=60)
     assert (process.returncode, errors) == (0, "")
-    assert namespace.names() == before
+    assert namespaces_of(process) == []
 
 
 def test_tests_that_need_root_run_for_an_ordinary_user(ordinary: list[str]) -> None:

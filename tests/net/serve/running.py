@@ -49,12 +49,21 @@ def nothing_left(server: Server) -> bool:
     )
 
 
-def refused(*arguments: str, **keywords: object) -> str:
-    result = subprocess.run(
-        [*COMMAND, "serve", *arguments], capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL
-    )
-    assert result.returncode == 2, result.stderr
-    assert result.stdout == ""
-    assert result.stderr.startswith("ustack: ")
-    assert result.stderr.count("\n") == 1, result.stderr
-    return result.stderr
+def refused(*arguments: str) -> str:
+    """What it says to its last line, which is its only one. It leaves no namespace."""
+    command = [*COMMAND, "serve", *arguments]
+    with subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        output, errors = process.communicate()
+    assert process.returncode == 2, errors
+    assert output == ""
+    assert errors.startswith("ustack: ")
+    assert errors.count("\n") == 1, errors
+    assert namespaces_of(process) == []
+    return errors
+
+
+def namespaces_of(process: subprocess.Popen[str]) -> list[str]:
+    """Those that a `ustack serve` has given a name itself."""
+    return [name for name in namespace.names() if f"{name}-".startswith(f"ustack-serve-{process.pid}-")]

@@ -6,7 +6,7 @@ import shutil
 import signal
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -80,30 +80,34 @@ def test_the_epoll_server_compiles_without_a_warning(tmp_path: Path):
     assert os.spawnlp(os.P_WAIT, "cc", "cc", *flags, "-o", str(tmp_path / "x"), str(EPOLL_SOURCE)) == 0
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        return int(taken.getsockname()[1])
+@pytest.fixture
+def alone(make_namespace: Callable[[], str]) -> str:
+    """A namespace where every port is free and stays so."""
+    return make_namespace()
 
 
 @pytest.mark.parametrize("control", ["reno", pytest.param("cubic", marks=pytest.mark.root)])
-def test_the_epoll_server_s_connections_have_the_control_asked_for(tmp_path: Path, control: str):
-    port = str(free_port())
-    command = ["env", f"TCP_CONGESTION={control}", str(build_epoll(tmp_path)), "127.0.0.1", port, "/x=5"]
+def test_the_epoll_server_s_connections_have_the_control_asked_for(tmp_path: Path, control: str, alone: str):
+    there = ["nsenter", f"--net=/run/netns/{alone}"]
+    command = [*there, "env", f"TCP_CONGESTION={control}", str(build_epoll(tmp_path)), "127.0.0.1", "80", "/x=5"]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         try:
             assert process.stdout is not None
             assert process.stdout.readline().startswith(b"ready ")
-            with socket.create_connection(("127.0.0.1", int(port))) as client:
+            with inside(alone):
+                client = socket.create_connection(("127.0.0.1", 80), timeout=20)
+            with client:
                 client.sendall(get("/x"))
                 assert client.recv(4096).startswith(b"HTTP/1.1 200")
-                seen = subprocess.run(["ss", "-tinH", f"sport = :{port}"], capture_output=True, check=True).stdout
+                seen = subprocess.run([*there, "ss", "-tinH", "sport = :80"], capture_output=True, check=True).stdout
         finally:
             process.kill()
     assert f"\t {control} ".encode() in seen
 
 
-def test_a_control_that_the_kernel_has_not_ends_the_epoll_server(tmp_path: Path):
-    command = ["env", "TCP_CONGESTION=nosuch", str(build_epoll(tmp_path)), "127.0.0.1", str(free_port()), "/x=5"]
+def test_a_control_that_the_kernel_has_not_ends_the_epoll_server(tmp_path: Path, alone: str):
+    words = ["TCP_CONGESTION=nosuch", str(build_epoll(tmp_path)), "127.0.0.1", "80", "/x=5"]
+    command = ["nsenter", f"--net=/run/netns/{alone}", "env", *words]
     done = subprocess.run(command, capture_output=True, check=False, timeout=20)
     assert (done.returncode != 0, done.stdout) == (True, b"")
     assert b"nosuch" in done.stderr
