@@ -16,6 +16,7 @@ import os
 import select
 import socket
 import struct
+import sys
 import termios
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -40,6 +41,7 @@ SATURATED_YIELDS = 300
 SEND_BUFFER = 1 << 16
 # TCP_INFO's tcpi_state
 ESTABLISHED, FIN_WAIT_2, CLOSED, CLOSE_WAIT, LAST_ACK, CLOSING = 1, 5, 7, 8, 9, 11
+UNACKED = 24  # offset of tcpi_unacked in the kernel's struct tcp_info: of a listener, the length of its queue
 
 Step = tuple[Any, ...]
 
@@ -80,6 +82,11 @@ class Kernel:
         found = array.array("i", [0])
         fcntl.ioctl(end.fileno(), which, found)
         return found[0]
+
+    def waiting(self) -> int:
+        """Connections that nobody has accepted yet."""
+        info = self.listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, UNACKED + 4)
+        return int.from_bytes(info[UNACKED:], sys.byteorder)
 
     def poll(self) -> int:
         found = self.epoll.poll(0)
@@ -178,8 +185,10 @@ class Kernel:
     # of listeners
 
     def client_comes(self) -> None:
+        waiting = self.waiting()
         self.peers.append(socket.socket())
         self.peers[-1].connect(self.listener.getsockname())
+        self.until(lambda: self.waiting() > waiting)  # the ACK of its handshake may still be on its way
 
     def accepts(self) -> None:
         self.accepted.append(self.listener.accept()[0])

@@ -230,6 +230,7 @@ def test_the_kernel_looks_at_a_frame_once_for_both_rings(veth: Wire) -> None:
     for _ in range(3):
         veth.run(f"ip -n {veth.ours_ns} link set {veth.ours} down")
         veth.run(f"ip -n {veth.ours_ns} link set {veth.ours} up")
+        veth.await_queues()
         driver.wait(0)  # takes the sockets' errors
         driver.take()
         exchange(veth, driver, LENGTHS)

@@ -155,6 +155,7 @@ def test_an_interface_that_goes_down_and_up_works_again(tap: Wire) -> None:
     assert driver.submit() == 0
     assert driver.link.counters()["tx_dropped"] == 1
     tap.run(f"ip -n {tap.ours_ns} link set ours up")
+    tap.await_queues()
     tap.introduce(driver.link)
     receiver = tap.socket(port=9)
     driver.send(udp(tap, driver, b"back"))
