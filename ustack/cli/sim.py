@@ -22,7 +22,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
+from concurrent.futures import BrokenExecutor, CancelledError, ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -336,8 +336,11 @@ def _run_many(
         for worker in multiprocessing.active_children():
             if worker not in others:
                 worker.terminate()  # its run may take hours
+        told = f"after {summary.outcomes:,} of {number:,} runs: {str(error) or type(error).__name__}"
         if isinstance(error, BrokenExecutor):
-            raise LabError(f"a process of the sweep has ended by itself: {error}") from None
+            raise LabError(f"a process of the sweep has ended by itself {told}") from None
+        if isinstance(error, (RuntimeError, CancelledError)):  # such as no thread for an executor
+            raise LabError(f"the sweep has ended {told}") from None
         raise
     finally:
         executor.shutdown(cancel_futures=True)

@@ -130,16 +130,27 @@ def sweep(
     """The outcomes in the order of the scenarios, as they come.
 
     run: what an executor's worker does with each.  ahead: how many are handed over beyond the one that is waited for.
-    What is not taken is cancelled when the iterator is closed. Raises what the executor does.
+
+    A scenario that fails is an outcome with an error (run_or_say). Raises what making a scenario or handing it over
+    raises, at once; and in place of an outcome what its future raises: CancelledError, BrokenExecutor where a worker
+    has died, what cannot be pickled. That is the end of it, then as when the iterator is closed: what was handed over
+    and not taken is cancelled. The executor stays the caller's.
     """
     waiting: deque[Future[Outcome]] = deque()
     try:
         for scenario in scenarios:
             waiting.append(executor.submit(run, scenario))
             if len(waiting) > ahead:
-                yield waiting.popleft().result()
+                yield _taken(waiting)
         while waiting:
-            yield waiting.popleft().result()
+            yield _taken(waiting)
     finally:
         for future in waiting:
             future.cancel()
+
+
+def _taken(waiting: deque[Future[Outcome]]) -> Outcome:
+    """The first one's, which is one of those that wait until it is there."""
+    outcome = waiting[0].result()
+    waiting.popleft()
+    return outcome

@@ -2,13 +2,19 @@
 """`ustack sim`: what it prints and leaves, and what it refuses in one line."""
 
 import csv
+import errno
 import json
+import multiprocessing
 import os
 import select
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -206,7 +212,71 @@ def test_a_worker_that_ends_by_itself_is_told_in_one_line(file: Path, capsys: py
         "    def __init__(self, window):\n        os._exit(3)\n"
     )
     words = ["two.toml", "--seeds", "2", "--jobs", "1", "--set", "flows.f.cc=leaves.py:Leaves"]
-    assert refused(["run", *words], capsys).startswith("a process of the sweep has ended by itself: ")
+    said = refused(["run", *words, "--out", "o"], capsys)
+    assert said.startswith("a process of the sweep has ended by itself after 0 of 2 runs: ")
+    assert [path.name for path in (file.parent / "o").iterdir()] == ["outcomes.part.jsonl"]
+    assert multiprocessing.active_children() == []
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (BrokenProcessPool("it is gone"), "a process of the sweep has ended by itself after 2 of 4 runs: it is gone"),
+        (CancelledError(), "the sweep has ended after 2 of 4 runs: CancelledError"),
+        (RuntimeError("can't start new thread"), "the sweep has ended after 2 of 4 runs: can't start new thread"),
+        (OSError(errno.EAGAIN, os.strerror(errno.EAGAIN)), "Resource temporarily unavailable"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+@pytest.mark.parametrize("where", ["result", "submit"])
+def test_an_executor_that_cannot_go_on_ends_it(
+    file: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+    said: str,
+    where: str,
+) -> None:
+    class Failing(ThreadPoolExecutor):
+        submitted = 0
+
+        def __init__(self, *_: object, **__: object) -> None:
+            super().__init__(1)
+
+        def submit(self, call: Callable[..., Any], /, *arguments: Any, **named: Any) -> Future[Any]:
+            self.submitted += 1
+            if where == "submit":
+                if self.submitted == 3:
+                    raise error
+            elif self.submitted == 3:
+                failed: Future[Any] = Future()
+                failed.set_exception(error)
+                return failed
+            return super().submit(call, *arguments, **named)
+
+    monkeypatch.setattr("ustack.cli.sim.ProcessPoolExecutor", Failing)
+    if where == "submit":
+        said = said.replace("after 2 of", "after 0 of")
+    assert refused(["run", "two.toml", "--seeds", "4", "--out", "o"], capsys) == said
+    assert [path.name for path in (file.parent / "o").iterdir()] == ["outcomes.part.jsonl"]
+
+
+def test_a_control_that_cannot_be_loaded_in_a_worker_fails_its_runs(
+    file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (file.parent / "only.py").write_text(
+        "import multiprocessing\nfrom ustack.tcp.cc.scripted import CongestionControl\n"
+        "if multiprocessing.parent_process() is not None:\n    raise KeyError('here')\n"
+        "class Only(CongestionControl):\n    name = 'written'\n"
+    )
+    assert main(["sim", "run", "two.toml", "--jobs", "1", "--set", "flows.f.cc=cubic,only.py:Only", "--out", "o"]) == 1
+    shown = capsys.readouterr()
+    assert shown.err.splitlines()[1:] == [
+        f"ustack: flows.f.cc=only.py:Only, seed 1: ValueError: cannot load '{file.parent}/only.py': KeyError: 'here'"
+    ]
+    kept = [json.loads(line) for line in (file.parent / "o" / "outcomes.jsonl").read_text().splitlines()]
+    assert [("error" in line, len(line["flows"])) for line in kept] == [(False, 2), (True, 0)]
+    assert multiprocessing.active_children() == []
 
 
 ENDLESS = """

@@ -2,12 +2,16 @@
 """Sweeps: what KEY=VALUE means, every combination once, any executor, and never more waiting than is said."""
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
+from pickle import PicklingError
+from threading import Lock
 from typing import Any
 
 import pytest
 
+from ustack.sim import running
 from ustack.sim.document import Document, ScenarioError
 from ustack.sim.running import Outcome, run
 from ustack.sim.scenario import Scenario
@@ -140,3 +144,107 @@ def test_a_run_that_fails_is_an_outcome_and_the_others_go_on() -> None:
     assert first.error.startswith("ValueError: duration_ns")
     assert first.point == {"x": "1"}
     assert second.error == ""
+
+
+# ---------------------------------------------------------------- executors that fail
+
+
+class Scripted(Executor):
+    """Its n-th future (from 0) has what `results` says: an exception, CancelledError for one that is cancelled, and
+    seen()'s outcome of all others. An exception in `refuses` is what submit() raises."""
+
+    def __init__(self, results: dict[int, BaseException], refuses: dict[int, Exception] | None = None) -> None:
+        self.results = results
+        self.refuses = refuses or {}
+        self.futures: list[Future[Any]] = []
+
+    def submit(self, call: Callable[..., Any], /, *arguments: Any, **named: Any) -> Future[Any]:
+        number = len(self.futures)
+        if number in self.refuses:
+            raise self.refuses[number]
+        future: Future[Any] = Future()
+        self.futures.append(future)
+        if number not in self.results:
+            future.set_result(call(*arguments, **named))
+        elif isinstance(self.results[number], CancelledError):
+            future.cancel()
+            future.set_running_or_notify_cancel()
+        elif isinstance(self.results[number], Exception):
+            future.set_exception(self.results[number])
+        return future  # any other never comes
+
+
+@pytest.mark.parametrize("error", [BrokenProcessPool("gone"), CancelledError(), TypeError("cannot pickle")])
+def test_what_a_future_raises_comes_in_its_place_and_is_the_end(error: Exception) -> None:
+    executor = Scripted({2: error, **{number: KeyboardInterrupt() for number in range(3, 9)}})
+    outcomes = sweep(points(DOCUMENT, seeds=50), executor, run=seen, ahead=5)
+    assert [next(outcomes).seed for _ in range(2)] == [5, 6]
+    with pytest.raises(type(error)):
+        next(outcomes)
+    assert len(executor.futures) == 8  # none is handed over any more
+    assert all(future.cancelled() for future in executor.futures[3:])
+    assert list(outcomes) == []
+
+
+def test_what_submit_raises_comes_at_once() -> None:
+    executor = Scripted({1: KeyboardInterrupt()}, {3: RuntimeError("cannot schedule new futures after shutdown")})
+    with pytest.raises(RuntimeError, match="cannot schedule"):
+        next(sweep(points(DOCUMENT, seeds=50), executor, run=seen, ahead=5))
+    assert executor.futures[1].cancelled()
+
+
+def test_who_is_interrupted_while_waiting_leaves_nothing_to_do() -> None:
+    class Interrupted(Future):  # type: ignore[type-arg]
+        def result(self, timeout: float | None = None) -> Any:
+            raise KeyboardInterrupt
+
+    futures: list[Future[Any]] = []
+
+    class Waiting(Executor):
+        def submit(self, call: Callable[..., Any], /, *arguments: Any, **named: Any) -> Future[Any]:
+            futures.append(Interrupted())
+            return futures[-1]
+
+    with pytest.raises(KeyboardInterrupt):
+        list(sweep(points(DOCUMENT, seeds=50), Waiting(), run=seen, ahead=5))
+    assert [future.cancelled() for future in futures] == [True] * 6
+
+
+def test_outcomes_are_in_order_whatever_their_executors_is() -> None:
+    calls: list[Callable[[], None]] = []
+
+    class Backwards(Executor):
+        """The last one of four is the first to be done."""
+
+        def submit(self, call: Callable[..., Any], /, *arguments: Any, **named: Any) -> Future[Any]:
+            future: Future[Any] = Future()
+            calls.append(lambda: future.set_result(call(*arguments, **named)))
+            if len(calls) == 4:
+                while calls:
+                    calls.pop()()
+            return future
+
+    outcomes = sweep(points(DOCUMENT, seeds=40), Backwards(), run=seen, ahead=3)
+    assert [outcome.seed for outcome in outcomes] == list(range(5, 45))
+
+
+def test_what_cannot_come_back_from_a_process_is_told() -> None:
+    with ProcessPoolExecutor(1, get_context("forkserver")) as processes:
+        with pytest.raises((TypeError, AttributeError, PicklingError), match="pickle"):
+            list(sweep(points(DOCUMENT, seeds=3), processes, run=unpicklable))
+        assert [outcome.seed for outcome in sweep(points(DOCUMENT, seeds=2), processes, run=seen)] == [5, 6]
+
+
+def unpicklable(scenario: Scenario) -> Outcome:
+    return Outcome(scenario.name, scenario.seed, scenario.point, series={"lock": Lock()})
+
+
+def test_whatever_a_run_raises_is_its_own_outcome(monkeypatch: pytest.MonkeyPatch) -> None:
+    def raises(scenario: Scenario) -> Outcome:
+        raise KeyError(scenario.seed)
+
+    monkeypatch.setattr(running, "run", raises)
+    assert [outcome.error for outcome in sweep(points(DOCUMENT, seeds=2), Scripted({}))] == [
+        "KeyError: 5",
+        "KeyError: 6",
+    ]
