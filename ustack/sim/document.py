@@ -25,6 +25,7 @@ from ustack.sim import places, toml, values
 BYTES_MOST = 1 << 20
 # Dotted keys of many parts take parsers a time that grows with their square.
 LONG_KEY = re.compile(r"(?:\.[ \t]*[\w\"'-]{1,60}[ \t]*){64}")
+GIVEN_SHOWN = 3
 REQUIRED: Any = object()
 
 
@@ -76,12 +77,14 @@ class Document:
     def error(self, path: places.Path, message: str) -> ScenarioError:
         """About the key at this path, at its line or that of what it would lie in."""
         dotted = ".".join(str(part) if len(str(part)) <= 60 else f"{str(part)[:60]}..." for part in path)
+        given = list(dict.fromkeys(self._given.values()))[:GIVEN_SHOWN]
+        beside = f" (with {', '.join(given)})" if given else ""  # the file alone may be right
         for length in range(len(path), 0, -1):
             if path[:length] in self._given:
                 return ScenarioError(f"{self._given[path[:length]]}: {dotted}: {message}")
             if path[:length] in self._lines:
-                return ScenarioError(f"{self.file}:{self._lines[path[:length]]}: {dotted}: {message}")
-        return ScenarioError(f"{self.file}: {dotted}: {message}" if path else f"{self.file}: {message}")
+                return ScenarioError(f"{self.file}:{self._lines[path[:length]]}: {dotted}: {message}{beside}")
+        return ScenarioError(f"{self.file}: {dotted}: {message}{beside}" if path else f"{self.file}: {message}{beside}")
 
     def table(self, path: places.Path) -> Table:
         """The table there. Raises ScenarioError: it is none, or missing."""
@@ -95,39 +98,77 @@ class Document:
     def with_values(self, given: Iterable[tuple[places.Path, Any, str]]) -> Document:
         """A copy with other values at some paths. Each: path, value, the words by which errors name it.
 
-        A `*` in a path stands for every key of that table. What a path names must be there, down to the second key
-        (a link, a flow); the keys of that may be new. Raises ScenarioError.
+        A `*` in a path stands for every key of that table, a number for an item of an array. What a path names must be
+        there, down to the second key (a link, a flow); the keys of that may be new. Of two paths to one value the later
+        must have fewer stars. Raises ScenarioError.
         """
         made = Document(self.file, copy.deepcopy(self.tree), self._lines)
         made._given = dict(self._given)
+        before: dict[places.Path, tuple[places.Path, str]] = {}
         for path, value, words in given:
             found = False
             for concrete in _expanded(made.tree, path):
-                made._put(concrete, value, words)
+                placed = made._put(concrete, value, words)
+                earlier, its_words = before.get(placed, (None, ""))
+                if earlier is not None and path.count("*") >= earlier.count("*"):
+                    raise ScenarioError(f"{words}: {_dotted(placed)} is given by {its_words} already")
+                before[placed] = (path, words)
                 found = True
             if not found:
                 raise ScenarioError(f"{words}: nothing there has such a name")
         return made
 
-    def _put(self, path: places.Path, value: Any, words: str) -> None:
+    def _put(self, path: places.Path, value: Any, words: str) -> places.Path:
+        """Where it is now: the path with the numbers of items as numbers."""
         at: Any = self.tree
+        placed: places.Path = ()
         for depth, part in enumerate(path):
-            is_last = depth == len(path) - 1
-            if isinstance(at, list):
-                if not isinstance(part, int) or part >= len(at):
-                    raise ScenarioError(f"{words}: there is no item {part}")
-            elif not isinstance(at, dict):
-                raise ScenarioError(f"{words}: {'.'.join(map(str, path[:depth]))} is no table")
-            elif part not in at and not is_last:
+            step = _step(at, part, placed, words)
+            placed = (*placed, step)
+            if depth == len(path) - 1:
+                at[step] = value
+            elif isinstance(at, dict) and step not in at:
                 if depth < 2:
-                    near = values.nearest(str(part), at)
-                    raise ScenarioError(f"{words}: there is no {'.'.join(map(str, path[: depth + 1]))}{near}")
-                at[part] = {}
-            if is_last:
-                at[part] = value
-            else:
-                at = at[part]
-        self._given[path] = words
+                    raise ScenarioError(f"{words}: there is no {_dotted(placed)}{values.nearest(str(part), at)}")
+                if _number(path[depth + 1]) is not None:
+                    where = _dotted(placed)
+                    raise ScenarioError(
+                        f"{words}: there is no array {where}: it can be given as a whole, {where}=[...]"
+                    )
+                at[step] = {}
+                self._given[placed] = words
+            at = at[step]
+        self._given[placed] = words
+        return placed
+
+
+def _step(at: Any, part: str | int, placed: places.Path, words: str) -> str | int:
+    """The key or the index that a part of a path is, in what lies at `placed`. Raises ScenarioError."""
+    if isinstance(at, list):
+        number = _item(at, part)
+        if number is None:
+            have = f"items 0 to {len(at) - 1}" if at else "no items"
+            raise ScenarioError(f"{words}: {_dotted(placed)} is an array with {have}, not {part}")
+        return number
+    if not isinstance(at, dict):
+        raise ScenarioError(f"{words}: {_dotted(placed)} is no table")
+    return part
+
+
+def _dotted(path: places.Path) -> str:
+    return ".".join(map(str, path))
+
+
+def _number(part: str | int) -> int | None:
+    """A part of a path as the number of an item."""
+    if isinstance(part, str) and part.isascii() and part.isdigit() and len(part) < 10:
+        return int(part)
+    return part if isinstance(part, int) else None
+
+
+def _item(array: list[Any], part: str | int) -> int | None:
+    number = _number(part)
+    return number if number is not None and number < len(array) else None
 
 
 def _expanded(tree: Any, path: places.Path) -> Iterator[places.Path]:
@@ -140,7 +181,8 @@ def _expanded(tree: Any, path: places.Path) -> Iterator[places.Path]:
                 yield from _expanded(tree, (*path[:depth], name, *path[depth + 1 :]))
             return
         if isinstance(at, list):
-            at = at[part] if isinstance(part, int) and part < len(at) else None
+            number = _item(at, part)
+            at = None if number is None else at[number]
         else:
             at = at.get(part) if isinstance(at, dict) else None
     yield path

@@ -53,11 +53,13 @@ def given(text: str) -> Given:
     parts = key.strip().split(".")
     if not equals or not all(parts) or not rest.strip():
         raise ScenarioError(f"{values.shown(text)}: KEY=VALUE is needed, such as links.a-b.loss=0.01")
-    path = tuple(int(part) if part.isascii() and part.isdigit() and at > 1 else part for at, part in enumerate(parts))
     words = [word for part in _split(rest) for word in _range(part.strip(), text)]
     if len(words) > VALUES_MOST:
         raise ScenarioError(f"{values.shown(text)}: more than {VALUES_MOST:,} values")
-    return Given(".".join(parts), path, tuple((word, _value(word)) for word in words))
+    if len(set(words)) < len(words):
+        twice = next(word for word in words if words.count(word) > 1)
+        raise ScenarioError(f"{values.shown(text)}: {twice} is there twice")
+    return Given(".".join(parts), tuple(parts), tuple((word, _value(word)) for word in words))
 
 
 def _split(text: str) -> Iterator[str]:

@@ -534,8 +534,21 @@ def test_a_star_stands_for_every_name() -> None:
         (("links", "a-q", "loss"), 0, "--set links.a-q.loss: there is no links.a-q (did you mean a-r?)"),
         (("link", "a-r", "loss"), 0, "--set link.a-r.loss: there is no link (did you mean links?)"),
         (("duration", "x"), 0, "--set duration.x: duration is no table"),
-        (("links", "a-r", "changes", 0, "at"), 0, "x.toml:4: links.a-r.changes: a table: an array of tables is needed"),
-        (("hosts", 5), "c", "--set hosts.5: there is no item 5"),
+        (
+            ("links", "a-r", "changes", "0", "at"),
+            0,
+            "--set links.a-r.changes.0.at: there is no array links.a-r.changes: it can be given as a whole",
+        ),
+        (("links", "a-r", "lose", 0), 5, "--set links.a-r.lose.0: there is no array links.a-r.lose"),
+        (
+            ("links", "a-r", "changes", "at"),
+            0,
+            "--set links.a-r.changes.at: links.a-r.changes: a table: an array of tables",
+        ),
+        (("links", "a-r", "loss", "x"), 0, "--set links.a-r.loss.x: links.a-r.loss: a table is no share"),
+        (("hosts", "5"), "c", "--set hosts.5: hosts is an array with items 0 to 1, not 5"),
+        (("hosts", "a", "cc"), "bbr", "--set hosts.a.cc: hosts is an array with items 0 to 1, not a"),
+        (("hosts", "1"), "c", "x.toml:6: links.r-b: no ends: "),
         (("flows", "f0", "*"), 0, "--set flows.f0.*: flows.f0.from: 0 is no name"),
         (("flows", "f0", "from", "*"), 0, "--set flows.f0.from.*: nothing there has such a name"),
     ],
@@ -544,3 +557,23 @@ def test_given_values_that_cannot_be_are_named(path: tuple[str | int, ...], valu
     with pytest.raises(ScenarioError) as caught:
         varied((path, value))
     assert str(caught.value).startswith(message)
+    assert f"--set {'.'.join(map(str, path))}" in str(
+        caught.value
+    )  # though the file's key may be the one that is wrong
+
+
+def test_items_of_an_array_have_numbers() -> None:
+    document = Document.parse(f'{BASE}\n[links.s]\nends = ["r", "q"]\n'.encode(), "x.toml")
+    changed = document.with_values([(("links", "s", "ends", "1"), "b", "one"), (("hosts", 0), "c", "two")])
+    assert (changed.tree["links"]["s"]["ends"], changed.tree["hosts"]) == (["r", "b"], ["c", "b"])
+    assert str(changed.error(("links", "s", "ends", 1), "it is so")) == "one: links.s.ends.1: it is so"
+
+
+def test_a_value_is_given_once_but_for_all_and_then_for_one() -> None:
+    every, one = ("links", "*", "loss"), ("links", "a-r", "loss")
+    assert [link.there.settings["loss"] for link in varied((every, 0.25), (one, 0.5)).links] == [0.5, 0.25]
+    for first, second in ((one, every), (one, one), (every, every)):
+        with pytest.raises(ScenarioError) as caught:
+            varied((first, 0.25), (second, 0.5))
+        said = f"--set {'.'.join(second)}: links.a-r.loss is given by --set {'.'.join(first)} already"
+        assert str(caught.value) == said

@@ -71,7 +71,7 @@ def seen(scenario: Scenario) -> Outcome:
         ("links.a-b.ecn=true", ("links", "a-b", "ecn"), [("true", True)]),
         ("links.a-b.delay=10..30/10 ms", ("links", "a-b", "delay"), [(f"{n} ms", f"{n} ms") for n in (10, 20, 30)]),
         ("seed=1..3,9", ("seed",), [("1", 1), ("2", 2), ("3", 3), ("9", 9)]),
-        ("links.7.changes.0.at=1 s", ("links", "7", "changes", 0, "at"), [("1 s", "1 s")]),
+        ("links.7.changes.0.at=1 s", ("links", "7", "changes", "0", "at"), [("1 s", "1 s")]),
         ("name=a\nseed = 3", ("name",), [("a\nseed = 3", "a\nseed = 3")]),
     ],
 )
@@ -80,9 +80,12 @@ def test_values_are_tomls_or_the_text_itself(text: str, path: tuple[Any, ...], v
     assert (found.path, list(found.values)) == (path, values)
 
 
-@pytest.mark.parametrize("text", ["", "seed", "seed=", "=7", "a..b=1", "seed=3..1", "seed=1..9/0", "seed=0..999999999"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "seed", "seed=", "=7", "a..b=1", "seed=3..1", "seed=1..9/0", "seed=0..999999999", "seed=1,2,1", "seed=1..3,2"],
+)
 def test_what_is_no_value_is_refused(text: str) -> None:
-    with pytest.raises(ScenarioError, match=r"is needed|is no range"):
+    with pytest.raises(ScenarioError, match=r"is needed|is no range|is there twice"):
         given(text)
 
 
