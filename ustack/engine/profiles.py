@@ -22,6 +22,7 @@ PROFILES: dict[str, dict[str, int]] = {
         "rcv_buffer_max_bytes": 6 << 20,
         "quick_acks": 16,
         "push_frames": 1,
+        "window_growth": 1,
         "window_probe_bytes": 0,
         # RTO = SRTT + max(200 ms, 4 RTTVAR); tcp_rto_min_us, tcp_rto_max_ms
         "rto_min_ns": 200 * MS,

@@ -137,6 +137,8 @@ cdef void fill_table() except *:
         "PSH ends 0 what is queued, 1 each frame of several segments as well, and what Linux would put into one")
     tcp("pacing", &TCP.pacing, sizeof(TCP.pacing), 0, 2,
         "a window is spread over its round trip: 0 never, 1 in a slow start that bursts, 2 always (bbr has its rate)")
+    tcp("window_growth", &TCP.window_growth, sizeof(TCP.window_growth), 0, 1,
+        "cwnd grows where 0 what an ACK found in flight filled it (in slow start half of it), 1 the latest flight did")
     tcp("extra_records", &TCP.extra_records, sizeof(TCP.extra_records), 0, INDEX_MAX,
         "connections with low-water marks, a path MTU or a window of their own; one more gets none")
     tcp("flights", &TCP.flights, sizeof(TCP.flights), 0, INDEX_MAX,

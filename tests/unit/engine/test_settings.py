@@ -37,6 +37,7 @@ BOUNDS = {
     "corrective_interval_ns": (0, 60 * SECOND),
     "probe_answers_limited": (0, 1),
     "backlog_extra": (0, 1 << 16),
+    "window_growth": (0, 1),
     "push_frames": (0, 1),
     "rcv_buffer_max_bytes": (1, 1 << 29),
     "rx_memory_bytes": (1, 0xFFFFFFFF),

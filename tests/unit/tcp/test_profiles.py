@@ -177,6 +177,65 @@ def test_an_ack_waits_for_company_once_we_have_answered() -> None:
         scene.peer.send("R")
 
 
+# ---------------------------------------------------------------- the window's growth
+
+
+def window_after(written: list[int], acked: int, **config: Any) -> int:
+    """In segments, after writes of so many; an ACK for each `acked` of them, the last for what is left."""
+    with established(options={"mss": 1000}, measured=True, pacing=0, **config) as scene:
+        before = 0
+        for segments in written:
+            scene.send(bytes(segments * 1000))
+            for last in range(acked, segments + acked, acked):
+                scene.peer.send("A", ack=1 + (before + min(last, segments)) * 1000)
+            before += segments
+        scene.peer.drain()
+        window: int = scene.info()["cwnd"] // 1000
+        scene.peer.send("R", seq=1)
+        return window
+
+
+@pytest.mark.parametrize(
+    ("written", "acked", "rfc", "linux"),
+    [
+        ([10], 2, 14, 20),
+        ([9], 2, 14, 18),
+        ([5], 1, 11, 10),
+        ([6, 6, 6], 2, 14, 12),
+        ([1, 1, 1], 1, 10, 10),
+    ],
+)
+@pytest.mark.parametrize("cc", ["newreno", "cubic"])
+def test_how_far_a_slow_start_grows(written: list[int], acked: int, rfc: int, linux: int, cc: str) -> None:
+    """To twice the flight, where all its ACKs count by what was in flight when it was sent."""
+    assert window_after(written, acked, cc=cc) == rfc
+    assert window_after(written, acked, cc=cc, **LINUX) == linux
+    assert window_after(written, acked, cc=cc, **{**LINUX, "window_growth": 0}) == rfc
+
+
+@pytest.mark.parametrize(("config", "grown"), [(RFC, 3), (LINUX, 1)], ids=["rfc", "linux"])
+@pytest.mark.parametrize("sack", [True, False])
+def test_what_was_told_of_before_it_was_acknowledged(config: dict[str, Any], grown: int, sack: bool) -> None:
+    """Two duplicate ACKs, and then one for three segments."""
+    options: dict[str, Any] = {"mss": 1000, "sack_permitted": True} if sack else {"mss": 1000}
+    with syn_received(options=options, pacing=0, **config) as scene:
+        scene.testbed.advance(40 * MILLISECOND)  # so long a path that what comes 1 ms later is not late
+        scene.peer.send("A")
+        scene.accept()
+        scene.send(bytes(20_000))
+        scene.testbed.advance(40 * MILLISECOND)
+        iss = scene.peer.iss or 0
+        for last in (2001, 3001):
+            block = ((iss + 1001) & 0xFFFFFFFF, (iss + last) & 0xFFFFFFFF)
+            scene.testbed.advance(MILLISECOND)
+            scene.peer.send("A", ack=1, options={"nop": 2, "sack": [block]} if sack else {})
+        before = scene.info()["cwnd"]
+        scene.peer.send("A", ack=3001)
+        assert scene.info()["cwnd"] - before == grown * 1000
+        scene.peer.drain()
+        scene.peer.send("R", seq=1)
+
+
 # ---------------------------------------------------------------- PSH
 
 

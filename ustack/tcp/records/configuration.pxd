@@ -21,6 +21,9 @@ cdef enum:
     PACING_OFF = 0
     PACING_OF_SLOW_START = 1                # where one ACK lets go of many segments at once (recovery/control.pxd)
     PACING_ALWAYS = 2
+    # config.window_growth: when an ACK lets the window grow (recovery/control.pxd)
+    GROWTH_BY_ACK = 0                       # what was in flight when it came filled the window, or half of it
+    GROWTH_BY_ROUND = 1                     # ... at the latest sending
 
 ctypedef struct tcp_config_t:
     uint32_t max_connections
@@ -74,6 +77,7 @@ ctypedef struct tcp_config_t:
     uint8_t cc                              # number of the default congestion control
     uint8_t push_frames                     # PSH ends whatever goes at once in several segments, too
     uint8_t pacing                          # PACING_OFF, PACING_OF_SLOW_START, PACING_ALWAYS: by the window
+    uint8_t window_growth                   # GROWTH_BY_ACK, GROWTH_BY_ROUND
     uint32_t cc_records                     # records that one control keeps for connections; one more has the first
     uint32_t extra_records                  # connections with options, a path, a window or a history of their own
     uint32_t flights                        # connections with something in flight (flight_t)

@@ -8,6 +8,7 @@ from ustack.base.counters cimport DUPLICATE_ACKS_IN, TAIL_PROBE_REPAIRS, count
 from ustack.base.debug cimport ensure
 from ustack.base.types cimport us_of
 from ustack.tcp.cc.contract cimport SSTHRESH_AT_FIRST, ack_sample_t, cc_ops_t, cc_view_t
+from ustack.tcp.records.configuration cimport GROWTH_BY_ROUND
 from ustack.tcp.records.deadlines cimport deadlines_arm
 from ustack.tcp.records.flight cimport (
     FLIGHT_LONE, FLIGHT_MARKED, FLIGHT_PROBE_AGAIN, FLIGHT_ROUND, FLIGHT_SEND_ONE, FLIGHT_TIMEOUT_UNDONE, REPAIR_NONE,
@@ -146,7 +147,7 @@ cdef inline void take_simple(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
         tcb.flags |= TCB_MSS_PROVEN         # sent once, and it arrived
     delivered_advance(tcp, tcb, acked)
     tcb.backoff = 0
-    if not control_sleeps(tcb, acked):
+    if not control_sleeps(tcp, tcb, acked):
         control_on_simple(tcp, tcb, acked, waited_us, rtt_us)
     trace_note(tcp, tcb, TRACE_ACKED_ALL, REXMIT_NONE, tcb.snd_una, acked, rtt_us)
     flight_release(tcp, tcb)
@@ -163,7 +164,7 @@ cdef void control_on_simple(tcp_t *tcp, tcb_t *tcb, uint32_t acked, uint32_t wai
     cdef ack_sample_t sample
     cdef cc_view_t view
     view_load(tcp, tcb, &view)
-    sample_fill_plain(tcb, &sample, acked, acked, acked)
+    sample_fill_plain(tcp, tcb, &sample, acked, acked, acked)
     sample.rtt_us = rtt_us
     sample.delivered_total = tcb.delivered
     sample.rate_delivered = acked
@@ -207,7 +208,7 @@ cdef void take_acknowledgment(tcp_t *tcp, tcb_t *tcb, const segment_t *seg, bint
     if moved:
         news.acked = seg.ack - una
         if flight.duplicate_bytes:
-            forget_duplicates(tcb, flight, &news)
+            forget_duplicates(tcp, tcb, flight, &news)
         flight.duplicate_acks = 0
         transmissions_acknowledge(tcp, tcb, flight, seg.ack, &news)
         una_moved(tcp, tcb, seg.ack)
@@ -266,12 +267,16 @@ cdef inline void go_on(tcp_t *tcp, tcb_t *tcb, flight_t *flight) noexcept nogil:
     work_add(tcp, tcb)
 
 
-cdef inline void forget_duplicates(tcb_t *tcb, flight_t *flight, ack_news_t *news) noexcept nogil:
-    """Without SACK: of what is acknowledged now, all but the first segment may have been counted by a duplicate."""
+cdef inline void forget_duplicates(const tcp_t *tcp, const tcb_t *tcb, flight_t *flight,
+                                   ack_news_t *news) noexcept nogil:
+    """Without SACK: of what is acknowledged now, all but the first segment may have been counted by a duplicate.
+    (Before a repair Linux forgets the others then: tcp_reset_reno_sack.)"""
     cdef uint32_t counted = news.acked - tcb.smss if news.acked > tcb.smss else 0
     if counted > flight.duplicate_bytes:
         counted = flight.duplicate_bytes
     flight.duplicate_bytes -= counted
+    if tcp.config.window_growth == GROWTH_BY_ROUND and flight.repair == REPAIR_NONE:
+        flight.duplicate_bytes = 0
     news.delivered -= counted               # transmissions_acknowledge adds all of it
 
 
@@ -357,10 +362,10 @@ cdef void take_unrecorded(tcp_t *tcp, tcb_t *tcb, const segment_t *seg) noexcept
     una_moved(tcp, tcb, seg.ack)
     if seq_lt(tcb.snd_nxt, seg.ack):
         tcb.snd_nxt = seg.ack
-    if not control_sleeps(tcb, tcb.snd_nxt - una):
+    if not control_sleeps(tcp, tcb, tcb.snd_nxt - una):
         ops = control_awake(tcp, tcb)
         view_load(tcp, tcb, &view)
-        sample_fill_plain(tcb, &sample, seg.ack - una, tcb.snd_nxt - una, tcb.snd_nxt - una)
+        sample_fill_plain(tcp, tcb, &sample, seg.ack - una, tcb.snd_nxt - una, tcb.snd_nxt - una)
         sample.delivered_total = tcb.delivered
         control_pace(tcp, tcb, &view, sample.acked)
         ops.on_ack(control_state(tcp, tcb, ops), &view, &sample)

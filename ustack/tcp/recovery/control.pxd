@@ -75,15 +75,16 @@ cdef inline const cc_ops_t *control_awake(tcp_t *tcp, tcb_t *tcb) noexcept nogil
 
 
 # The window was what held the sender back (RFC 9293 section 3.8.2, RFC 7661), as far as the bytes that were in flight
-# tell. In slow start half a window is enough: it is twice what it was when the first of them went.
-cdef inline bint window_limits(const tcb_t *tcb, uint32_t prior_in_flight) noexcept nogil:
+# tell. In slow start half a window is enough: it is twice what it was when the first of them went. (Linux's half is
+# more than that: tcp_is_cwnd_limited. GROWTH_BY_ROUND is 1.)
+cdef inline bint window_limits(const tcp_t *tcp, const tcb_t *tcb, uint32_t prior_in_flight) noexcept nogil:
     return (prior_in_flight + tcb.smss >= tcb.cwnd
-            or (tcb.cwnd < tcb.ssthresh and prior_in_flight * 2 >= tcb.cwnd))
+            or (tcb.cwnd < tcb.ssthresh and prior_in_flight * 2 >= tcb.cwnd + tcp.config.window_growth))
 
 
 # An ACK is nothing to a control that has not begun: the window does not limit, or it is a SYN's or a FIN's.
-cdef inline bint control_sleeps(const tcb_t *tcb, uint32_t prior_in_flight) noexcept nogil:
-    return tcb.cc & CC_WAITING and not (tcb.cc & CC_USED and window_limits(tcb, prior_in_flight))
+cdef inline bint control_sleeps(const tcp_t *tcp, const tcb_t *tcb, uint32_t prior_in_flight) noexcept nogil:
+    return tcb.cc & CC_WAITING and not (tcb.cc & CC_USED and window_limits(tcp, tcb, prior_in_flight))
 
 
 # FlightSize (RFC 5681 section 2) for a control that is told of a loss, a mark or an ACK: `now`, or what was in flight
@@ -104,6 +105,15 @@ cdef inline uint32_t flight_size(const tcp_t *tcp, const tcb_t *tcb, const fligh
         return now
     after_output = transmission_at(tcp, flight, flight.tail).in_flight if flight.tail else newest
     return now if now > after_output else after_output
+
+
+# With GROWTH_BY_ROUND: what was in flight when the newest frame was sent, or when the ACK came, if that was more. While
+# nothing is sent all ACKs of a flight find the same, and let a slow start grow to twice of it. (Linux remembers the
+# largest flight of a round trip: max_packets_out.) newest: as above.
+cdef inline uint32_t flight_of_round(const tcp_t *tcp, const flight_t *flight, uint32_t now,
+                                     uint32_t newest) noexcept nogil:
+    cdef uint32_t sent = transmission_at(tcp, flight, flight.tail).in_flight if flight.tail else newest
+    return now if now > sent else sent
 
 
 cdef inline void *control_state(tcp_t *tcp, tcb_t *tcb, const cc_ops_t *ops) noexcept nogil:
@@ -168,7 +178,7 @@ cdef inline void control_lost(tcp_t *tcp, tcb_t *tcb, const flight_t *flight, ui
 # was more and more waits.
 cdef inline void sample_fill(tcp_t *tcp, tcb_t *tcb, flight_t *flight, const ack_news_t *news, ack_sample_t *sample,
                              uint32_t una, uint32_t prior) noexcept nogil:
-    sample_fill_plain(tcb, sample, news.acked, tcb.snd_nxt - una, prior)
+    sample_fill_plain(tcp, tcb, sample, news.acked, tcb.snd_nxt - una, prior)
     sample.delivered = news.delivered
     sample.in_flight = flight_pipe(flight)
     sample.rtt_us = news.rtt_us
@@ -194,8 +204,8 @@ cdef inline void sample_amend(tcp_t *tcp, const tcb_t *tcb, const flight_t *flig
 
 
 # What any ACK has.
-cdef inline void sample_fill_plain(const tcb_t *tcb, ack_sample_t *sample, uint32_t acked, uint32_t outstanding,
-                                   uint32_t prior) noexcept nogil:
+cdef inline void sample_fill_plain(const tcp_t *tcp, const tcb_t *tcb, ack_sample_t *sample, uint32_t acked,
+                                   uint32_t outstanding, uint32_t prior) noexcept nogil:
     memset(sample, 0, sizeof(ack_sample_t))
     sample.acked = acked
     sample.delivered = acked
@@ -204,7 +214,7 @@ cdef inline void sample_fill_plain(const tcb_t *tcb, ack_sample_t *sample, uint3
     sample.min_rtt_us = rtt_min_us(tcb)
     sample.selective = tcb.options & OPT_SACK
     sample.unsent = seq_diff(tcb.snd_end, tcb.snd_nxt)
-    sample.cwnd_limited = window_limits(tcb, prior)
+    sample.cwnd_limited = window_limits(tcp, tcb, prior)
 
 
 # draft-ietf-ccwg-bbr section 4.1.2.3: the rate at which what was sent with the newest delivered segment has arrived.

@@ -6,6 +6,7 @@ from libc.string cimport memset
 
 from ustack.base.counters cimport FAST_RETRANSMITS, SACK_RENEGED_IN, count
 from ustack.tcp.cc.contract cimport ack_sample_t, cc_ops_t, cc_view_t
+from ustack.tcp.records.configuration cimport GROWTH_BY_ROUND
 from ustack.tcp.records.flight cimport (
     FLIGHT_PROBE, FLIGHT_PROBE_AGAIN, FLIGHT_PROBED, FLIGHT_RECOVER, FLIGHT_RENEGED, FLIGHT_ROUND, FLIGHT_SEND_ONE,
     FLIGHT_STAMPED, FLIGHT_TIMEOUT_UNDONE, FLIGHT_UNDO, FRTO_FIRST, FRTO_NONE, FRTO_SECOND, REPAIR_FAST, REPAIR_NONE,
@@ -15,8 +16,8 @@ from ustack.tcp.records.tcb cimport OPT_SACK, TCB_PROBE_REPEATED, TCB_REPAIRED
 from ustack.tcp.records.trace cimport TRACE_LOST, TRACE_RECOVERED, TRACE_RECOVERY, trace_note, trace_repair
 from ustack.tcp.records.work cimport work_add
 from ustack.tcp.recovery.control cimport (
-    control_awake, control_lost, control_owns_repair, control_pace, control_sleeps, control_state, flight_size,
-    sample_fill, view_load, view_store, view_store_rate)
+    control_awake, control_lost, control_owns_repair, control_pace, control_sleeps, control_state, flight_of_round,
+    flight_size, sample_fill, view_load, view_store, view_store_rate)
 from ustack.tcp.recovery.ecn cimport ecn_has_reduced, ecn_note_reduced, ecn_repair_ended
 from ustack.tcp.recovery.losses cimport transmission_lose, transmission_lose_first, transmissions_renege
 from ustack.tcp.recovery.path cimport path_probe_is_lost, path_probe_lost
@@ -237,12 +238,17 @@ cdef inline void control_on_ack(tcp_t *tcp, tcb_t *tcb, flight_t *flight, const 
     cdef const cc_ops_t *ops
     cdef cc_view_t view
     cdef ack_sample_t sample
-    if (news.delivered == 0 and news.newly_lost == 0 and news.acked == 0) or control_sleeps(tcb, in_flight):
+    cdef bint by_round = tcp.config.window_growth == GROWTH_BY_ROUND
+    if by_round:
+        in_flight = flight_of_round(tcp, flight, in_flight, news.newest_in_flight)
+    if (news.delivered == 0 and news.newly_lost == 0 and news.acked == 0) or control_sleeps(tcp, tcb, in_flight):
         return
     ops = control_awake(tcp, tcb)
     view_load(tcp, tcb, &view)
     sample_fill(tcp, tcb, flight, news, &sample, una,
                 flight_size(tcp, tcb, flight, in_flight, news.newest_in_flight))
+    if by_round and sample.acked > sample.delivered:
+        sample.acked = sample.delivered     # what SACK or duplicates have told of before: as Linux, tcp_newly_delivered
     sample.in_recovery = in_recovery
     sample.after_timeout = after_timeout
     control_pace(tcp, tcb, &view, 0 if in_recovery or after_timeout else sample.acked)
