@@ -21,6 +21,7 @@ PROFILES: dict[str, dict[str, int]] = {
         # tcp_rmem, the largest: window scale 7. Kernels of 2025 and later have 32 MiB, and scale 10
         "rcv_buffer_max_bytes": 6 << 20,
         "quick_acks": 16,
+        "ack_second_segment": 1,
         "push_frames": 1,
         "window_growth": 1,
         "window_probe_bytes": 0,

@@ -158,6 +158,8 @@ cdef void fill_table() except *:
         "how long an ACK may wait for company (RFC 9293 MUST-40: less than 0.5 s)")
     tcp("quick_acks", &TCP.quick_acks, sizeof(TCP.quick_acks), 0, 255,
         "so many ACKs do not wait for company while we have sent no data: at first, after a pause, after old data")
+    tcp("ack_second_segment", &TCP.ack_second_segment, sizeof(TCP.ack_second_segment), 0, 1,
+        "every second segment is acknowledged at once, 0 of full ones, 1 of any size when the application has read it")
     tcp("msl_ns", &TCP.msl_ns, sizeof(TCP.msl_ns), 0, DAY_NS, "maximum segment lifetime: TIME-WAIT lasts twice this")
     tcp("user_timeout_ns", &TCP.user_timeout_ns, sizeof(TCP.user_timeout_ns), MS, 5 * DAY_NS,
         "a connection ends when its data is not acknowledged for this long (R2)")

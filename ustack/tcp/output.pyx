@@ -33,8 +33,8 @@ from ustack.tcp.records.rx_queue cimport rx_queue_t
 from ustack.tcp.records.sockopts cimport OWN_QUICKACK, sockopts_flags
 from ustack.tcp.records.state cimport CLOSED, CLOSE_ABORTED, SYN_RECEIVED, SYN_SENT, close_reason_t
 from ustack.tcp.records.tcb cimport (
-    DEADLINE_ACK, OPT_SACK, OPT_TIMESTAMPS, TCB_ABORT, TCB_ACK_DELAYED, TCB_ACK_NOW, TCB_ECN_SAYS, TCB_FIN_QUEUED,
-    TCB_FIN_SENT, TCB_PROBE, TCB_REXMIT, rx_queue_of, tcb_bare_seq, tcb_max_window)
+    ACK_IN_COMPANY, DEADLINE_ACK, OPT_SACK, OPT_TIMESTAMPS, TCB_ABORT, TCB_ACK_DELAYED, TCB_ACK_NOW, TCB_ECN_SAYS,
+    TCB_FIN_QUEUED, TCB_FIN_SENT, TCB_PROBE, TCB_REXMIT, rx_queue_of, tcb_bare_seq, tcb_max_window)
 from ustack.tcp.records.trace cimport TRACE_ACK_SENT, TRACE_SENT, trace_note
 from ustack.tcp.records.work cimport work_add
 from ustack.tcp.recovery.accecn cimport accecn_wants_ack
@@ -231,6 +231,7 @@ cdef send_t send_acks(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
         # SHLD-19, where the window that the peer knows has room for a second segment: otherwise none can come.
         if (tcb.flags & TCB_ACK_DELAYED and not_acknowledged < 2u * tcb.smss
                 and tcb.rcv_adv - tcb.rcv_nxt >= tcb.smss and not is_quick(tcp, tcb)
+                and not (tcb.armed & ACK_IN_COMPANY and is_second_read(tcp, rx))
                 and not sockopts_flags(tcp, tcb) & OWN_QUICKACK):
             if not deadline_is_set(tcb, DEADLINE_ACK):
                 deadline_set(tcp, tcb, DEADLINE_ACK, tcp.config.delayed_ack_ns)              # SHLD-18, MUST-40
@@ -260,6 +261,13 @@ cdef inline bint is_quick(const tcp_t *tcp, tcb_t *tcb) noexcept nogil:
         quick[0] = 0
     quick[0] += 1
     return True
+
+
+cdef inline bint is_second_read(const tcp_t *tcp, const rx_queue_t *rx) noexcept nogil:
+    """More than one segment waits for an ACK, and the application has them all. Linux takes what segments have been
+    like for a full one (tcp_measure_rcv_mss), and acknowledges the second as soon as the right edge moves by what has
+    come (__tcp_ack_snd_check, tcp_cleanup_rbuf). RFC 9293 SHLD-19 asks for no less."""
+    return tcp.config.ack_second_segment and (rx == NULL or rx.queued_bytes == 0)
 
 
 cdef inline bint is_after_pause(const tcp_t *tcp, const tcb_t *tcb) noexcept nogil:

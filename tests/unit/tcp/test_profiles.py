@@ -177,6 +177,47 @@ def test_an_ack_waits_for_company_once_we_have_answered() -> None:
         scene.peer.send("R")
 
 
+@pytest.mark.parametrize(
+    ("config", "read", "at_once"),
+    [
+        (RFC, True, [False, False, False, False]),
+        (LINUX, True, [False, True, False, True]),
+        ({**LINUX, "ack_second_segment": 0}, True, [False, False, False, False]),
+        (LINUX, False, [False, False, False, False]),
+    ],
+)
+def test_every_second_segment_is_acknowledged_once_it_is_read(
+    config: dict[str, Any], read: bool, at_once: list[bool]
+) -> None:
+    """Whatever its size. A read alone, of one segment, brings no ACK."""
+    with established(options={"mss": 1460}, measured=True, **{**config, "quick_acks": 0}) as scene:
+        seen = []
+        for _ in at_once:
+            scene.peer.send("A", payload=b"d" * 100)
+            if read:
+                scene.read()
+                scene.testbed.pump()
+                scene.testbed.pump()
+            seen.append(bool(scene.peer.drain()))
+        assert seen == at_once
+        scene.read()
+        scene.peer.send("R")
+
+
+def test_a_second_segment_that_waits_is_acknowledged_with_the_read() -> None:
+    with established(options={"mss": 1460}, measured=True, **{**LINUX, "quick_acks": 0}) as scene:
+        for _ in range(2):
+            scene.peer.send("A", payload=b"d" * 100)
+        scene.peer.expect_nothing()
+        scene.read()
+        scene.testbed.pump()
+        scene.peer.expect("A", ack=201)
+        scene.peer.send("A", payload=b"d" * 100)
+        scene.peer.expect_nothing()  # it is the first again
+        scene.read()
+        scene.peer.send("R")
+
+
 # ---------------------------------------------------------------- the window's growth
 
 

@@ -11,7 +11,8 @@
 from libc.stdint cimport uint8_t, uint32_t
 
 from ustack.tcp.records.tally cimport rcv_nxt_advance
-from ustack.tcp.records.tcb cimport TCB_ACK_DELAYED, TCB_CLOSED_BY_APP, TCB_FIN_RECEIVED, tcb_t, tcp_t
+from ustack.tcp.records.tcb cimport (
+    ACK_IN_COMPANY, TCB_ACK_DELAYED, TCB_CLOSED_BY_APP, TCB_FIN_RECEIVED, tcb_t, tcp_t)
 from ustack.tcp.records.work cimport work_add
 from ustack.wire.tcp cimport FIN, segment_t
 
@@ -32,10 +33,17 @@ cdef inline bint is_next_text(const tcb_t *tcb, const segment_t *seg) noexcept n
             and not seg.flags & FIN and not tcb.flags & (TCB_FIN_RECEIVED | TCB_CLOSED_BY_APP))
 
 
+# A segment with text is to be acknowledged, and may wait for company.
+cdef inline void owe_delayed_ack(tcb_t *tcb) noexcept nogil:
+    if tcb.flags & TCB_ACK_DELAYED:
+        tcb.armed |= ACK_IN_COMPANY
+    tcb.flags |= TCB_ACK_DELAYED
+
+
 cdef inline void take_next_text(tcp_t *tcp, tcb_t *tcb, const uint8_t *data, uint32_t length,
                                 delivery_t *delivery) noexcept nogil:
     rcv_nxt_advance(tcp, tcb, length)
     delivery.data = data
     delivery.length = length
-    tcb.flags |= TCB_ACK_DELAYED
+    owe_delayed_ack(tcb)
     work_add(tcp, tcb)

@@ -95,7 +95,7 @@ cdef void accept_in_order(tcp_t *tcp, tcb_t *tcb, const uint8_t *data, uint32_t 
             if kept == 0:
                 return
         rcv_nxt_advance(tcp, tcb, kept)
-        tcb.flags |= TCB_ACK_DELAYED
+        owe_delayed_ack(tcb)
         if not tcb.flags & TCB_PAUSED:
             tcb.flags |= TCB_EV_DATA
     elif length > 0:
@@ -110,7 +110,7 @@ cdef void accept_in_order(tcp_t *tcp, tcb_t *tcb, const uint8_t *data, uint32_t 
         rcv_nxt_advance(tcp, tcb, length)
         delivery.data = data
         delivery.length = length
-        tcb.flags |= TCB_ACK_DELAYED
+        owe_delayed_ack(tcb)
     if closes_hole:
         tcb.flags |= TCB_ACK_NOW                                        # RFC 5681 section 4.2
     if fin:

@@ -50,6 +50,7 @@ ctypedef struct tcp_config_t:
     uint64_t rto_max_ns
     uint64_t delayed_ack_ns                 # < 0.5 s (MUST-40)
     uint8_t quick_acks                      # so many do not wait while we sent no data: first, after pauses (output)
+    uint8_t ack_second_segment              # whatever its size, once both have been read
     uint64_t msl_ns                         # TIME-WAIT lasts twice as long
     uint64_t user_timeout_ns                # R2 for data (SHLD-11)
     uint64_t syn_timeout_ns                 # R2 for a SYN (MUST-23)

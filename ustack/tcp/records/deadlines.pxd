@@ -16,8 +16,8 @@ from libc.stdint cimport int32_t, uint32_t, uint64_t
 from ustack.base.wheel cimport TIMER_NONE, WHEEL_TICK_SHIFT, tick_before, wheel_deadline_tick, wheel_tick_of
 from ustack.tcp.records.flight cimport flight_raw
 from ustack.tcp.records.tcb cimport (
-    DEADLINE_ACK, DEADLINE_PACE, DEADLINE_PROBE, DEADLINE_REXMIT, DEADLINES_STORED, OPT_TS_STALE, deadline_t,
-    tcb_last_received_ms, tcb_t, tcp_t)
+    ACK_IN_COMPANY, DEADLINE_ACK, DEADLINE_PACE, DEADLINE_PROBE, DEADLINE_REXMIT, DEADLINES_STORED, OPT_TS_STALE,
+    deadline_t, tcb_last_received_ms, tcb_t, tcp_t)
 from ustack.wire.seq cimport seq_ge
 
 cdef enum:
@@ -41,6 +41,11 @@ cdef uint64_t keepalive_left_ns(const tcp_t *tcp, const tcb_t *tcb) noexcept nog
 
 cdef inline void deadline_clear(tcb_t *tcb, deadline_t kind) noexcept nogil:
     tcb.armed &= ~(1 << kind)
+
+
+# An ACK has gone: none waits, for nobody.
+cdef inline void deadline_clear_ack(tcb_t *tcb) noexcept nogil:
+    tcb.armed &= <unsigned char>~(1 << DEADLINE_ACK | ACK_IN_COMPANY)
 
 
 cdef inline void deadlines_clear(tcb_t *tcb) noexcept nogil:

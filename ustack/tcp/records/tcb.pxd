@@ -123,6 +123,10 @@ cdef enum deadline_t:
     DEADLINE_KEEPALIVE
     DEADLINE_KINDS
 
+cdef enum:
+    # The last bit of tcb.armed is no deadline: more than one segment waits for the ACK that TCB_ACK_DELAYED owes
+    ACK_IN_COMPANY = 1 << 7
+
 ctypedef struct tcb_t:
     # ---- line 0
     uint64_t user_data                      # 0    the application's: conn_t, the face that it knows. Stays first
@@ -167,7 +171,7 @@ ctypedef struct tcb_t:
     uint16_t smss                           # 176  payload bytes of a full segment, options taken off
     uint16_t urgent                         # 178  urgent_t index (urgent.pxd); 0: no urgent data. writer: urgent, life
     uint8_t app                             # 180  engine.applications index
-    uint8_t armed                           # 181  bit `kind`: the deadline is set. writer: deadlines
+    uint8_t armed                           # 181  bit `kind`: the deadline is set. writers: deadlines, arrival/text
     uint16_t neighbour                      # 182  ip's hint
     uint8_t ttl                             # 184
     uint8_t tos                             # 185  its last two bits are what new data says of ECN. writer: recovery/ecn

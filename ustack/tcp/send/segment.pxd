@@ -16,10 +16,10 @@ from ustack.base.counters cimport SEGMENTS_OUT, SEGMENTS_RETRANSMITTED, count
 from ustack.buf.lent cimport lent_guard
 from ustack.ip.layer cimport IP_PROTO_TCP, IP_RING_FULL, ip_can_gather, ip_commit, ip_reserve, ip_route_t
 from ustack.tcp.receive.window cimport tcb_receive_window
-from ustack.tcp.records.deadlines cimport deadline_clear
+from ustack.tcp.records.deadlines cimport deadline_clear_ack
 from ustack.tcp.records.state cimport CLOSE_ABORTED
 from ustack.tcp.records.tcb cimport (
-    DEADLINE_ACK, OPT_TIMESTAMPS, TCB_ABORT, TCB_ACK_DELAYED, TCB_ACK_NOW, TCB_ECN, TCB_ECN_SAYS, TCB_REORDERED,
+    OPT_TIMESTAMPS, TCB_ABORT, TCB_ACK_DELAYED, TCB_ACK_NOW, TCB_ECN, TCB_ECN_SAYS, TCB_REORDERED,
     send_piece_at, send_piece_t, tcb_header_bytes, tcb_t, tcp_t)
 from ustack.tcp.records.timestamps cimport timestamp_for, timestamp_slowed
 from ustack.tcp.records.turn cimport UNIT_BYTES_SHIFT
@@ -84,7 +84,7 @@ cdef inline void fill_header(tcp_t *tcp, tcb_t *tcb, header_t *header, uint32_t 
         urgent_say(tcp, tcb, header)
     tcb.last_ack_sent = tcb.rcv_nxt
     tcb.flags &= ~(TCB_ACK_NOW | TCB_ACK_DELAYED)
-    deadline_clear(tcb, DEADLINE_ACK)
+    deadline_clear_ack(tcb)
 
 
 # What a header says of congestion while TCB_ECN_SAYS has something. fresh: it carries new data that may be marked.
