@@ -216,8 +216,11 @@ ctypedef struct transport_t:
     # Copy and consume up to `length` of them (out NULL: consume alone); returns how many. Inside the same connection's
     # on_data: none. Ends a pause: on_data is called again when more arrives.
     size_t (*receive)(const transport_t *transport, conn_t *conn, uint8_t *out, size_t length) noexcept nogil
-    # The first of them without consuming: a view, valid until the next call for this connection. NULL: none.
-    const uint8_t *(*peek)(const transport_t *transport, conn_t *conn, uint32_t *length) noexcept nogil
+    # Some of them, from the one behind the first `skip` on, without consuming: a view, valid until the next call for
+    # this connection. NULL: none there. What lies in several pieces is seen piece after piece; a transport that has
+    # some of it elsewhere still (kernel: in its socket) shows that when what lies before has been consumed.
+    const uint8_t *(*peek)(const transport_t *transport, conn_t *conn, uint32_t skip,
+                           uint32_t *length) noexcept nogil
     # End the pause that began when on_data left a rest: it is offered again after the burst. Inside on_data: what this
     # call leaves is offered again in the next turn, without waiting for another segment (with turn_spent: see on_data).
     void (*resume)(const transport_t *transport, conn_t *conn) noexcept nogil

@@ -73,7 +73,7 @@ cdef class Connection(Endpoint):
     # ------------------------------------------------------------ receiving
 
     cdef bint readable(self) except -1:
-        return (self.conn == NULL or len(self.rest) > 0 or self.transport.receivable(self.transport, self.conn) > 0
+        return (self.conn == NULL or self.transport.receivable(self.transport, self.conn) > 0
                 or self.transport.status(self.transport, self.conn) & CONN_EOF != 0)
 
     cdef bint wait_readable(self, object timeout) except -1:
@@ -84,8 +84,6 @@ cdef class Connection(Endpoint):
             if timeout is not None and timeout == 0:
                 raise WouldBlock("would_block", what, errno.EAGAIN)
             self.stack.wait_until(lambda: self.readable(), timeout, what)
-        if self.rest:
-            return True
         if self.conn != NULL:
             if self.transport.receivable(self.transport, self.conn) > 0:
                 return True
@@ -93,16 +91,18 @@ cdef class Connection(Endpoint):
                 # What was unread is gone: this is no end of the stream.
                 raise error_of(reason_name(self.transport.reason(self.transport, self.conn)), self.where())
             return False
+        if self.rest:
+            return True
         if self.end == CLOSE_NORMAL:
             return False
         raise self.failure()
 
     cdef bytes take_some(self, size_t wanted):
-        """Up to so many bytes of what is there, the peeked ones first; not beyond the urgent ones. Inside the gate."""
+        """Up to so many bytes of what is there, not beyond the urgent ones. Inside the gate."""
         cdef size_t length
         cdef bytes out
         wanted = self.up_to_mark(wanted)
-        if self.rest or self.conn == NULL:
+        if self.conn == NULL:
             out, self.rest = self.rest[:wanted], self.rest[wanted:]
             self.rest_urgent -= min(self.rest_urgent, <size_t>len(out))
             return out
@@ -116,15 +116,13 @@ cdef class Connection(Endpoint):
         return urgent if urgent and urgent < wanted else wanted
 
     cdef bytes look_at(self, size_t wanted):
-        """The same without consuming them for the program: they wait in self.rest."""
-        cdef size_t length, urgent = self.urgent_now()
+        """The same, and nothing changes by it."""
+        cdef size_t length
         wanted = self.up_to_mark(wanted)
-        if self.conn != NULL and <size_t>len(self.rest) < wanted:
-            length = min(<size_t>self.transport.receivable(self.transport, self.conn), wanted - <size_t>len(self.rest))
-            self.stack.now()
-            self.rest += take_bytes(self.transport, self.conn, length)
-            self.rest_urgent = min(urgent, <size_t>len(self.rest))
-        return self.rest[:wanted]
+        if self.conn == NULL:
+            return self.rest[:wanted]
+        length = self.transport.receivable(self.transport, self.conn)
+        return copy_bytes(self.transport, self.conn, length if length < wanted else wanted)
 
     cdef bytes receive_some(self, str call, size_t wanted, object timeout, int flags):
         cdef Transport stack = self.enter(call)
@@ -139,7 +137,8 @@ cdef class Connection(Endpoint):
                     return b"".join(parts)
                 urgent = self.urgent_now()
                 out = self.look_at(wanted) if flags & MSG_PEEK else self.take_some(wanted)
-                stack.push()                # the window may be worth an announcement
+                if not flags & MSG_PEEK:
+                    stack.push()            # the window may be worth an announcement
                 parts.append(out)
                 wanted -= <size_t>len(out)
                 if wanted == 0 or not flags & MSG_WAITALL or flags & MSG_PEEK or urgent == <size_t>len(out):
@@ -163,8 +162,8 @@ cdef class Connection(Endpoint):
     def recv(self, bufsize: int, flags: int = 0) -> bytes:
         """receive() as a socket has it: at most bufsize bytes, b"" at the end.
 
-        flags: MSG_PEEK (what is read stays to be read; the peer's window opens by it all the same), MSG_DONTWAIT,
-        MSG_WAITALL (all of bufsize, unless the end, an error, the timeout or the end of urgent data comes first).
+        flags: MSG_PEEK (what is read stays to be read, and the peer's window as it is), MSG_DONTWAIT, MSG_WAITALL (all
+        of bufsize, unless the end, an error, the timeout or the end of urgent data comes first).
         """
         known_flags("recv()", flags, RECEIVE_FLAGS)
         cdef size_t wanted = whole("bufsize", bufsize, 0, PY_SSIZE_T_MAX)
@@ -185,7 +184,7 @@ cdef class Connection(Endpoint):
                 room = whole("nbytes", nbytes, 0, view.len)
             if room == 0:
                 return 0
-            if flags or self.rest or self.conn == NULL:
+            if flags or self.conn == NULL:
                 some = self.receive_some("recv_into()", room, None, flags)
                 memcpy(view.buf, PyBytes_AS_STRING(some), <size_t>len(some))
                 return len(some)
@@ -362,8 +361,7 @@ cdef class Connection(Endpoint):
                 self.close_later = True
                 return
             left = self.unwatch()
-            if self.rest or self.linger == 0:
-                self.rest = b""             # peeked and not read is unread (SHLD-3); SO_LINGER of no time
+            if self.linger == 0:
                 self.give_up()
             else:
                 self.finish()
@@ -472,6 +470,24 @@ cdef class Connection(Endpoint):
 cdef bytes take_bytes(const transport_t *transport, conn_t *conn, size_t length):
     cdef bytes out = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>length)
     transport.receive(transport, conn, <uint8_t *>PyBytes_AS_STRING(out), length)
+    return out
+
+
+cdef bytes copy_bytes(const transport_t *transport, conn_t *conn, size_t length):
+    """The first so many of those that are receivable, which stay there."""
+    cdef bytes out = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>length)
+    cdef uint8_t *room = <uint8_t *>PyBytes_AS_STRING(out)
+    cdef const uint8_t *view
+    cdef size_t copied = 0
+    cdef uint32_t step = 0
+    while copied < length:
+        view = transport.peek(transport, conn, <uint32_t>copied, &step)
+        if view == NULL:
+            return out[:copied]
+        if step > length - copied:
+            step = <uint32_t>(length - copied)
+        memcpy(room + copied, view, step)
+        copied += step
     return out
 
 

@@ -25,7 +25,7 @@ cdef class Endpoint(Watched):
     cdef bint shut                          # shutdown() was called: no more data from us
     cdef bint closed                        # close() was called: nobody is to be warned of a dropped connection
     cdef close_reason_t end                 # why it ended, valid without a conn
-    cdef object rest                        # received before the end and not yet read
+    cdef object rest                        # received before the end and not yet read, valid without a conn
     cdef size_t rest_urgent                 # so many of its first bytes are urgent
     cdef endpoints_t key
     cdef object linger                      # SO_LINGER: seconds that close() waits; None: none

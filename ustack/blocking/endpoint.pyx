@@ -72,9 +72,6 @@ cdef class Endpoint(Watched):
     cdef void unbind(self, event_t *event) noexcept:
         """The connection has ended: what its record holds for us is kept."""
         self.end = CLOSE_NO_MEMORY          # unless the rest is kept
-        if event.reason != CLOSE_NORMAL:
-            self.rest = b""                 # what was peeked goes with the rest (RFC 9293: a RST flushes all queues)
-            self.rest_urgent = 0
         self.keep_rest(event)
         if self.backlog is not None:
             self.backlog.lost += 1
@@ -84,11 +81,9 @@ cdef class Endpoint(Watched):
         self.still_closing.discard(self)
 
     cdef void keep_rest(self, event_t *event) noexcept:
-        if event.rest_urgent:
-            self.rest_urgent = <size_t>len(self.rest) + event.rest_urgent
         if event.rest != NULL:
-            self.rest = self.rest + bytes_from(event.rest, event.rest_bytes) if self.rest else bytes_from(
-                event.rest, event.rest_bytes)
+            self.rest = bytes_from(event.rest, event.rest_bytes)
+            self.rest_urgent = event.rest_urgent
         self.end = event.reason
 
     cdef void leave_backlog(self) noexcept:
@@ -165,7 +160,7 @@ cdef class Endpoint(Watched):
                 return EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLHUP | EPOLLERR
             if status & CONN_EOF:
                 now = EPOLLIN | EPOLLRDHUP | (EPOLLHUP if self.shut else 0)
-            elif len(self.rest) > 0 or self.transport.receivable(self.transport, self.conn) > 0:
+            elif self.transport.receivable(self.transport, self.conn) > 0:
                 now = EPOLLIN
             if self.shut or self.is_writable():
                 now |= EPOLLOUT
@@ -455,7 +450,7 @@ cdef class Endpoint(Watched):
     @property
     def receivable_bytes(self) -> int:
         """Received and not read (SIOCINQ); after the end what is left to read."""
-        return len(self.rest) if self.conn == NULL else len(self.rest) + self.counted("receivable_bytes", 2)
+        return len(self.rest) if self.conn == NULL else self.counted("receivable_bytes", 2)
 
     @property
     def urgent_bytes(self) -> int:
@@ -464,11 +459,10 @@ cdef class Endpoint(Watched):
         return self.urgent_now() if self.conn == NULL else self.counted("urgent_bytes", 3)
 
     cdef size_t urgent_now(self) noexcept:
-        """What was peeked and is not read lies before all of it. Inside the gate."""
-        cdef size_t unread = 0
-        if self.conn != NULL:
-            unread = self.transport.option(self.transport, self.conn, OPTION_URGENT_UNREAD)
-        return unread + <size_t>len(self.rest) if unread else self.rest_urgent
+        """Inside the gate."""
+        if self.conn == NULL:
+            return self.rest_urgent
+        return self.transport.option(self.transport, self.conn, OPTION_URGENT_UNREAD)
 
     cdef object counted(self, str call, int which):
         cdef Transport stack = self.enter(call)

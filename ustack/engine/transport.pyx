@@ -60,8 +60,8 @@ cdef size_t receive(const transport_t *transport, conn_t *conn, uint8_t *out, si
     return tcp_receive(tcp_of(transport), tcb_of(conn), out, length)
 
 
-cdef const uint8_t *peek(const transport_t *transport, conn_t *conn, uint32_t *length) noexcept nogil:
-    return tcp_peek(tcp_of(transport), tcb_of(conn), length)
+cdef const uint8_t *peek(const transport_t *transport, conn_t *conn, uint32_t skip, uint32_t *length) noexcept nogil:
+    return tcp_peek(tcp_of(transport), tcb_of(conn), skip, length)
 
 
 cdef void resume(const transport_t *transport, conn_t *conn) noexcept nogil:

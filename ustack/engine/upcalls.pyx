@@ -215,7 +215,7 @@ cdef void offer_queue(engine_t *engine, tcb_t *conn) noexcept nogil:
     cdef int32_t floor_units = engine.tcp.turn.budget.stage_left - TURN_UPCALL_UNITS
     conn.flags &= ~(TCB_EV_DATA | TCB_PAUSED)
     while wants_upcalls(conn):
-        data = reassembly_peek(&engine.tcp, conn, &length)
+        data = reassembly_peek(&engine.tcp, conn, 0, &length)
         if data == NULL:
             return
         app = upcall_begin(engine, conn)

@@ -116,7 +116,7 @@ cdef size_t receive(const transport_t *transport, conn_t *conn, uint8_t *out, si
     return taken
 
 
-cdef const uint8_t *peek(const transport_t *transport, conn_t *conn, uint32_t *length) noexcept nogil:
+cdef const uint8_t *peek(const transport_t *transport, conn_t *conn, uint32_t skip, uint32_t *length) noexcept nogil:
     cdef kernel_t *kernel = kernel_of(transport)
     cdef kernel_conn_t *record = own(conn)
     cdef ssize_t taken
@@ -137,8 +137,10 @@ cdef const uint8_t *peek(const transport_t *transport, conn_t *conn, uint32_t *l
                 work_add(kernel, record)
             elif taken != -EAGAIN:
                 conn_fail(kernel, record, <int>-taken)
-    length[0] = unread_of(record)
-    return record.unread + record.start if length[0] else NULL
+    if skip >= unread_of(record):
+        return NULL
+    length[0] = unread_of(record) - skip
+    return record.unread + record.start + skip
 
 
 cdef void resume(const transport_t *transport, conn_t *conn) noexcept nogil:

@@ -41,7 +41,7 @@ cdef uint32_t tcp_receivable(const tcp_t *tcp, const tcb_t *conn) noexcept nogil
 # on_data: none. Ends a pause: on_data is called again when more arrives.
 cdef size_t tcp_receive(tcp_t *tcp, tcb_t *conn, uint8_t *out, size_t length) noexcept nogil
 # The first of them, a view that is valid until the next call for this connection; NULL: none.
-cdef const uint8_t *tcp_peek(tcp_t *tcp, tcb_t *conn, uint32_t *length) noexcept nogil
+cdef const uint8_t *tcp_peek(tcp_t *tcp, tcb_t *conn, uint32_t skip, uint32_t *length) noexcept nogil
 # End the pause that began when on_data left a rest: it is offered again after the burst. Inside on_data: what this call
 # leaves is offered again in the next turn, without waiting for another segment (with turn_spent: see application.pxd).
 cdef void tcp_resume(tcp_t *tcp, tcb_t *conn) noexcept nogil

@@ -317,7 +317,7 @@ cdef size_t tcp_receive(tcp_t *tcp, tcb_t *conn, uint8_t *out, size_t length) no
     if tcp.offering == conn.index or conn.state == SYN_RECEIVED:
         return 0                            # on_data has them in its hands: it consumes by what it returns
     while copied < length:
-        data = reassembly_peek(tcp, conn, &step)
+        data = reassembly_peek(tcp, conn, 0, &step)
         if data == NULL:
             break
         if step > length - copied:
@@ -333,10 +333,10 @@ cdef size_t tcp_receive(tcp_t *tcp, tcb_t *conn, uint8_t *out, size_t length) no
     return copied
 
 
-cdef const uint8_t *tcp_peek(tcp_t *tcp, tcb_t *conn, uint32_t *length) noexcept nogil:
+cdef const uint8_t *tcp_peek(tcp_t *tcp, tcb_t *conn, uint32_t skip, uint32_t *length) noexcept nogil:
     if tcp.offering == conn.index or conn.state == SYN_RECEIVED:
         return NULL
-    return reassembly_peek(tcp, conn, length)
+    return reassembly_peek(tcp, conn, skip, length)
 
 
 cdef void tcp_resume(tcp_t *tcp, tcb_t *conn) noexcept nogil:

@@ -132,10 +132,10 @@ cdef class Recorder(Application):
         cdef uint8_t[::1] out = room
         return bytes(room[:self.transport.receive(self.transport, self.conn(port), &out[0], length)])
 
-    def peek(self, int port) -> bytes:
-        """The bytes that come first in the receive queue and lie in one piece; they stay there."""
+    def peek(self, int port, uint32_t skip=0) -> bytes:
+        """The bytes behind the first `skip` of the receive queue that lie in one piece; they stay there."""
         cdef uint32_t length = 0
-        cdef const uint8_t *found = self.transport.peek(self.transport, self.conn(port), &length)
+        cdef const uint8_t *found = self.transport.peek(self.transport, self.conn(port), skip, &length)
         return b"" if found == NULL else found[:length]
 
     def read_file(self, int descriptor, uint64_t length) -> int:

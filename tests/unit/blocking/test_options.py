@@ -11,7 +11,7 @@ import pytest
 from ustack import Connection, ConnectionReset, StackError, WouldBlock
 from ustack.blocking.options import options
 from ustack.testing.pair import Pair
-from ustack.testing.peer import ScriptedPeer, length
+from ustack.testing.peer import ScriptedPeer, at_least, length
 from ustack.testing.states import (
     PEER_SERVICE,
     SYN_OPTIONS,
@@ -410,6 +410,26 @@ def test_peek_leaves_what_it_reads() -> None:
         assert scene.conn.recv(100) == b"o world"
         with pytest.raises(WouldBlock):
             scene.conn.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        scene.abort()
+
+
+def test_a_peek_changes_nothing() -> None:
+    """Nor does it make the peer send more: reading as much would open the window again."""
+    with established() as scene:
+        window = scene.conn.info().rcv_wnd_bytes
+        scene.conn.set_option("SO_RCVBUF", window)
+        for at in range(0, window, 1024):
+            scene.peer.send("PA", payload=bytes(min(1024, window - at)))
+        scene.peer.drain()
+        before = scene.conn.info()
+        assert before.rcv_wnd_bytes == 0
+        assert len(scene.conn.recv(window, socket.MSG_PEEK)) == window
+        scene.testbed.pump()
+        assert scene.conn.info() == before
+        scene.peer.expect_nothing()
+        assert len(scene.conn.recv(window)) == window
+        scene.testbed.pump()
+        scene.peer.expect("A", wnd=at_least(1))
         scene.abort()
 
 

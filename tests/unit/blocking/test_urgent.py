@@ -124,10 +124,24 @@ def test_what_is_peeked_before_more_is_urgent_is_urgent_with_it(scene: Scene) ->
     assert scene.conn.urgent_bytes == 4
     assert scene.conn.recv(2) == b"ab"
     assert scene.conn.urgent_bytes == 2
-    assert scene.conn.recv(100) == b"c"
-    assert scene.conn.recv(100) == b"d"
+    assert scene.conn.recv(100) == b"cd"
     assert scene.conn.urgent_bytes == 0
     assert scene.conn.recv(100) == b"e"
+
+
+def test_a_pointer_to_the_end_of_what_was_peeked_is_told() -> None:
+    """A peek reads nothing: bytes that were looked at can still become urgent."""
+    with established() as scene:
+        told: list[int] = []
+        scene.conn.on_urgent = lambda connection: told.append(connection.urgent_bytes)
+        scene.peer.send("PA", payload=b"abc")
+        assert scene.conn.recv(100, socket.MSG_PEEK) == b"abc"
+        scene.peer.send("UPA", payload=b"de", urgent=0)
+        assert (told, scene.conn.urgent_bytes) == ([3], 3)
+        assert scene.conn.recv(100, socket.MSG_PEEK) == b"abc"
+        assert scene.conn.recv(100) == b"abc"
+        assert scene.conn.urgent_bytes == 0
+        assert scene.read() == b"de"
 
 
 @pytest.mark.parametrize("peeked", [0, 4])

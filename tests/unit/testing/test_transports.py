@@ -324,8 +324,10 @@ def test_peek_shows_what_waits_and_takes_nothing(world: World) -> None:
     client.send(b"abc")
     port = port_of(world)
     assert [world.recorder.peek(port) for _ in range(2)] == [b"abc", b"abc"]
+    assert [world.recorder.peek(port, skip) for skip in (1, 2, 3, 9)] == [b"bc", b"c", b"", b""]
     assert world.recorder.receivable(port) == 3
-    assert (world.recorder.read(port, 3), world.recorder.peek(port)) == (b"abc", b"")
+    assert (world.recorder.read(port, 2), world.recorder.peek(port), world.recorder.peek(port, 1)) == (b"ab", b"c", b"")
+    assert (world.recorder.read(port, 1), world.recorder.peek(port)) == (b"c", b"")
 
 
 def test_nothing_can_be_seen_inside_on_data(world: World) -> None:

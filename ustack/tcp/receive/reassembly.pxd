@@ -26,6 +26,6 @@ cdef int reassembly_insert(tcp_t *tcp, tcb_t *tcb, uint32_t seq, const uint8_t *
 cdef bint reassembly_advance(tcp_t *tcp, tcb_t *tcb) noexcept nogil
 # Drop everything beyond rcv_nxt: a FIN in order has been taken.
 cdef void reassembly_forget(tcp_t *tcp, tcb_t *tcb) noexcept nogil
-# First bytes of the queue, contiguous. NULL: empty.
-cdef const uint8_t *reassembly_peek(tcp_t *tcp, tcb_t *tcb, uint32_t *length) noexcept nogil
+# Bytes of the queue, contiguous, from the one behind the first `skip` on. NULL: none there.
+cdef const uint8_t *reassembly_peek(tcp_t *tcp, tcb_t *tcb, uint32_t skip, uint32_t *length) noexcept nogil
 cdef void reassembly_consume(tcp_t *tcp, tcb_t *tcb, uint32_t length) noexcept nogil

@@ -26,8 +26,8 @@ from ustack.tcp.records.runs cimport (
     RUNS_MAX, run_t, runs_above, runs_add, runs_floor, runs_growth_bytes, runs_highest, runs_lowest, runs_memory_bytes,
     runs_remove, runs_view_t)
 from ustack.tcp.records.rx_queue cimport (
-    RX_SACK_RECENT, rx_memory_short, rx_queue_fit, rx_queue_forget_runs, rx_queue_front, rx_queue_move_head,
-    rx_queue_new, rx_queue_note, rx_queue_put, rx_queue_t, rx_runs_view)
+    RX_SACK_RECENT, rx_memory_short, rx_queue_fit, rx_queue_forget_runs, rx_queue_move_head, rx_queue_new,
+    rx_queue_note, rx_queue_put, rx_queue_t, rx_queue_view, rx_runs_view)
 from ustack.tcp.records.tally cimport rcv_nxt_advance, rcv_nxt_retreat
 from ustack.tcp.records.tcb cimport TCB_FIN_RECEIVED, rx_queue_of
 from ustack.tcp.records.work cimport turn_charge
@@ -145,12 +145,12 @@ cdef bint reassembly_keep(tcp_t *tcp, tcb_t *tcb, const uint8_t *data, uint32_t 
     return True
 
 
-cdef const uint8_t *reassembly_peek(tcp_t *tcp, tcb_t *tcb, uint32_t *length) noexcept nogil:
+cdef const uint8_t *reassembly_peek(tcp_t *tcp, tcb_t *tcb, uint32_t skip, uint32_t *length) noexcept nogil:
     cdef rx_queue_t *rx = rx_queue_of(tcp, tcb)
     if rx == NULL:
         length[0] = 0
         return NULL
-    return rx_queue_front(&tcp.rx, rx, length)
+    return rx_queue_view(&tcp.rx, rx, skip, length)
 
 
 cdef void reassembly_consume(tcp_t *tcp, tcb_t *tcb, uint32_t length) noexcept nogil:

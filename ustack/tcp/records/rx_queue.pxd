@@ -69,8 +69,9 @@ cdef uint32_t rx_queue_fit(const rx_queue_t *rx, uint32_t seq, uint32_t length, 
 # Copy bytes to their place, whole or not at all. 0, or -1 without memory. Lists and counts of bytes are the caller's.
 cdef int rx_queue_put(rx_memory_t *memory, rx_queue_t *rx, uint32_t seq, const uint8_t *data,
                       uint32_t length) noexcept nogil
-# First bytes in order, contiguous. NULL: none.
-cdef const uint8_t *rx_queue_front(const rx_memory_t *memory, const rx_queue_t *rx, uint32_t *length) noexcept nogil
+# Bytes in order, contiguous, from the one behind the first `skip` on. NULL: none there.
+cdef const uint8_t *rx_queue_view(const rx_memory_t *memory, const rx_queue_t *rx, uint32_t skip,
+                                  uint32_t *length) noexcept nogil
 # The queue begins at `seq` now: blocks that are wholly behind are released.
 cdef void rx_queue_move_head(rx_memory_t *memory, rx_queue_t *rx, uint32_t seq) noexcept nogil
 # Give up what lies beyond the queue's end, runs and FIN.

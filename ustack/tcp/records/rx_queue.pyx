@@ -255,14 +255,16 @@ cdef int rx_queue_put(rx_memory_t *memory, rx_queue_t *rx, uint32_t seq, const u
     return 0
 
 
-cdef const uint8_t *rx_queue_front(const rx_memory_t *memory, const rx_queue_t *rx, uint32_t *length) noexcept nogil:
-    cdef uint32_t offset = (rx.head_seq - rx.base_seq) & (CHUNK_BYTES - 1)
+cdef const uint8_t *rx_queue_view(const rx_memory_t *memory, const rx_queue_t *rx, uint32_t skip,
+                                  uint32_t *length) noexcept nogil:
+    cdef uint32_t seq = rx.head_seq + skip
+    cdef uint32_t offset = (seq - rx.base_seq) & (CHUNK_BYTES - 1)
     cdef uint32_t step = CHUNK_BYTES - offset
-    if rx.queued_bytes == 0:
+    if skip >= rx.queued_bytes:
         length[0] = 0
         return NULL
-    length[0] = step if step < rx.queued_bytes else rx.queued_bytes
-    return chunk_at(&memory.chunks, block_slot(rx, rx.head_seq)[0]) + offset
+    length[0] = min(step, rx.queued_bytes - skip)
+    return chunk_at(&memory.chunks, block_slot(rx, seq)[0]) + offset
 
 
 cdef void release_blocks(rx_memory_t *memory, rx_queue_t *rx, uint32_t first, uint32_t count) noexcept nogil:

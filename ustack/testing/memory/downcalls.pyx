@@ -83,12 +83,12 @@ cdef size_t receive(const transport_t *transport, conn_t *conn, uint8_t *out, si
     return length
 
 
-cdef const uint8_t *peek(const transport_t *transport, conn_t *conn, uint32_t *length) noexcept nogil:
+cdef const uint8_t *peek(const transport_t *transport, conn_t *conn, uint32_t skip, uint32_t *length) noexcept nogil:
     cdef memory_conn_t *record = own(conn)
-    if record.offering or record.end == record.start:
+    if record.offering or skip >= record.end - record.start:
         return NULL
-    length[0] = <uint32_t>(record.end - record.start)
-    return record.unread + record.start
+    length[0] = <uint32_t>(record.end - record.start) - skip
+    return record.unread + record.start + skip
 
 
 cdef void resume(const transport_t *transport, conn_t *conn) noexcept nogil:

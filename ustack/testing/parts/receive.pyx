@@ -93,7 +93,7 @@ cdef class Receivers:
         cdef uint32_t length
         parts = []
         while most > 0:
-            data = reassembly_peek(&self.c, tcb, &length)
+            data = reassembly_peek(&self.c, tcb, 0, &length)
             if data == NULL:
                 break
             if length > most:
