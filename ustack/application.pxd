@@ -93,6 +93,8 @@ cdef enum conn_option_t:
     # 1: all that is queued now is urgent (MSG_OOB; RFC 9293 section 3.8.5). Asked for: 1 until the peer has it
     OPTION_URGENT
     OPTION_URGENT_UNREAD        # read alone: bytes up to the peer's urgent pointer that are not consumed, come or not
+    OPTION_UNSENT               # read alone: bytes queued and never sent (SIOCOUTQNSD)
+    OPTION_PATH_MTU             # read alone: the largest packet that is sent (IP_MTU)
 
 # Who talks to whom. Ports in host order.
 ctypedef struct endpoints_t:

@@ -44,7 +44,7 @@ cdef class Endpoint(Watched):
     cdef str where(self)
     cdef uint32_t option_now(self, str call, int option) except? 0xFFFFFFFF
     cdef int set_number(self, str call, str name, object value) except -1
-    cdef object counted(self, str call, int which)
+    cdef uint32_t counted(self, str call, int which) except? 0xFFFFFFFF
     cdef size_t urgent_now(self) noexcept
     cdef int set_now(self, str call, int option, uint32_t value) except -1
 

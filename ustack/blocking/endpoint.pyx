@@ -12,8 +12,8 @@ from libc.stdint cimport uint32_t
 from ustack.application cimport (
     CALL_BAD_ADDRESS, CALL_IN_USE, CALL_NO_MEMORY, CALL_NO_PORT, CALL_NO_ROUTE, CALL_OK, CALL_STATE, CALL_UNSUPPORTED,
     CLOSE_ABORTED, CLOSE_NORMAL, CLOSE_NO_MEMORY, CONN_ABORTED, CONN_EOF, OPTION_CC, OPTION_KEEPALIVE, OPTION_LOW_WATER,
-    OPTION_NODELAY, OPTION_MAY_FRAGMENT, OPTION_MSS, OPTION_TOS, OPTION_TTL, OPTION_UNSENT_LOW_WATER,
-    OPTION_URGENT_UNREAD, OPTION_USER_TIMEOUT_MS)
+    OPTION_NODELAY, OPTION_MAY_FRAGMENT, OPTION_MSS, OPTION_PATH_MTU, OPTION_TOS, OPTION_TTL, OPTION_UNSENT,
+    OPTION_UNSENT_LOW_WATER, OPTION_URGENT_UNREAD, OPTION_USER_TIMEOUT_MS)
 from ustack.base.address cimport ip_addr_text
 from ustack.base.arguments cimport whole
 from ustack.base.bytestring cimport bytes_from
@@ -30,6 +30,12 @@ import sys
 from ustack.application import reason_name
 from ustack.blocking.info import ConnectionInfo, info_of
 from ustack.errors import AddressInUse, SendAfterEnd, StackError, Unreachable, error_of
+
+
+cdef enum:
+    # What counted() has beside the options, which are above 0.
+    QUEUED = -1
+    RECEIVABLE = -2
 
 
 cdef object error_of_status(int status, str what):
@@ -403,7 +409,7 @@ cdef class Endpoint(Watched):
         if name == "SO_OOBINLINE":
             return 1
         if name == "IP_MTU":
-            return self.info().pmtu_bytes
+            return self.counted(call, OPTION_PATH_MTU)
         cdef int code = option_code(name)
         cdef uint32_t value
         cdef Transport stack = self.enter(call)
@@ -440,23 +446,23 @@ cdef class Endpoint(Watched):
     @property
     def unacked_bytes(self) -> int:
         """Queued and not acknowledged, sent or not (SIOCOUTQ)."""
-        return self.counted("unacked_bytes", 0)
+        return self.counted("unacked_bytes", QUEUED)
 
     @property
     def unsent_bytes(self) -> int:
         """Queued and never sent (SIOCOUTQNSD)."""
-        return self.counted("unsent_bytes", 1)
+        return self.counted("unsent_bytes", OPTION_UNSENT)
 
     @property
     def receivable_bytes(self) -> int:
         """Received and not read (SIOCINQ); after the end what is left to read."""
-        return len(self.rest) if self.conn == NULL else self.counted("receivable_bytes", 2)
+        return len(self.rest) if self.conn == NULL else self.counted("receivable_bytes", RECEIVABLE)
 
     @property
     def urgent_bytes(self) -> int:
         """How much is still to be read of what the peer has called urgent, come or not (MUST-33); 0: nothing. A read
         ends where it does, so that SIOCATMARK is this having become 0."""
-        return self.urgent_now() if self.conn == NULL else self.counted("urgent_bytes", 3)
+        return self.urgent_now() if self.conn == NULL else self.counted("urgent_bytes", OPTION_URGENT_UNREAD)
 
     cdef size_t urgent_now(self) noexcept:
         """Inside the gate."""
@@ -464,17 +470,16 @@ cdef class Endpoint(Watched):
             return self.rest_urgent
         return self.transport.option(self.transport, self.conn, OPTION_URGENT_UNREAD)
 
-    cdef object counted(self, str call, int which):
+    cdef uint32_t counted(self, str call, int which) except? 0xFFFFFFFF:
+        """QUEUED, RECEIVABLE, or an option that is a number."""
         cdef Transport stack = self.enter(call)
         try:
             self.need_conn(call)
-            if which == 0:
+            if which == QUEUED:
                 return self.transport.send_queued(self.transport, self.conn)
-            if which == 1:
-                return self.transport.info(self.transport, self.conn)["snd_unsent_bytes"]
-            if which == 3:
-                return self.urgent_now()
-            return self.transport.receivable(self.transport, self.conn)
+            if which == RECEIVABLE:
+                return self.transport.receivable(self.transport, self.conn)
+            return self.transport.option(self.transport, self.conn, which)
         finally:
             stack.leave()
 

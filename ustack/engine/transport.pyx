@@ -5,8 +5,8 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from ustack.application cimport (
     CALL_OK, CONN_ABORTED, CONN_ACTIVE, CONN_EOF, OPTION_CC, OPTION_KEEPALIVE, OPTION_LOW_WATER,
-    OPTION_NODELAY, OPTION_TOS, OPTION_TTL, OPTION_UNSENT_LOW_WATER, OPTION_URGENT, OPTION_URGENT_UNREAD, application_t,
-    close_reason_t, conn_t, endpoints_t, transport_t, visit_t)
+    OPTION_NODELAY, OPTION_PATH_MTU, OPTION_TOS, OPTION_TTL, OPTION_UNSENT, OPTION_UNSENT_LOW_WATER, OPTION_URGENT,
+    OPTION_URGENT_UNREAD, application_t, close_reason_t, conn_t, endpoints_t, transport_t, visit_t)
 from ustack.base.types cimport ip_addr_t
 from ustack.buf.lent cimport lent_t
 from ustack.tcp.calls cimport (
@@ -16,12 +16,13 @@ from ustack.tcp.calls cimport (
     tcp_want_writable)
 from ustack.tcp.options cimport tcp_option, tcp_option_set
 from ustack.tcp.records.demux cimport flow_connection, flow_slot_count
-from ustack.tcp.records.marks cimport tcb_low_water, tcb_unsent_low_water
+from ustack.tcp.records.marks cimport tcb_low_water, tcb_unsent, tcb_unsent_low_water
 from ustack.tcp.records.state cimport SYN_RECEIVED
 from ustack.tcp.records.tcb cimport (
     TCB_ABORT, TCB_ACCEPTED, TCB_ACTIVE, TCB_FIN_RECEIVED, TCB_KEEPALIVE, TCB_NODELAY, tcb_t, tcp_t)
 from ustack.tcp.records.urgent cimport urgent_is_out, urgent_unread
 from ustack.tcp.recovery.control cimport control_number
+from ustack.tcp.recovery.path cimport path_mtu
 from ustack.tcp.status cimport connection_status
 from ustack.tcp.urgent cimport urgent_queued
 from ustack.wire.ipv4 cimport IPV4_ECN_MASK
@@ -134,6 +135,10 @@ cdef uint32_t get_option(const transport_t *transport, const conn_t *conn, int o
         return urgent_is_out(tcp_of(transport), tcb)
     if option == OPTION_URGENT_UNREAD:
         return urgent_unread(tcp_of(transport), tcb)
+    if option == OPTION_UNSENT:
+        return tcb_unsent(tcb)
+    if option == OPTION_PATH_MTU:
+        return path_mtu(tcb)
     return tcp_option(tcp_of(transport), tcb, option)
 
 

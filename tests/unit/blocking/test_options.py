@@ -3,6 +3,7 @@
 
 import errno
 import socket
+import tracemalloc
 from collections.abc import Callable
 from typing import Any
 
@@ -394,6 +395,34 @@ def test_a_receive_buffer_is_the_window_and_does_not_grow() -> None:
         assert 8000 - MSS <= scene.conn.info().rcv_wnd_bytes <= 8000  # the last one's ACK is delayed
         assert scene.conn.option("SO_RCVBUF") == 8000
         assert scene.testbed.counted().get("windows_grown", 0) == 0
+        scene.abort()
+
+
+@pytest.mark.parametrize(
+    ("ask", "field"),
+    [
+        (lambda connection: connection.unacked_bytes, "queued_bytes"),
+        (lambda connection: connection.unsent_bytes, "notsent_bytes"),
+        (lambda connection: connection.receivable_bytes, "receivable_bytes"),
+        (lambda connection: connection.urgent_bytes, "urgent_bytes"),
+        (lambda connection: connection.option("IP_MTU"), "pmtu_bytes"),
+    ],
+)
+def test_one_number_is_read_alone(ask: Callable[[Connection], int], field: str) -> None:
+    """Of all that info() has, with less memory than a snapshot takes."""
+    with established() as scene:
+        scene.peer.send("UPA", payload=b"received", urgent=4)
+        scene.conn.send(b"queued")
+        wanted = getattr(scene.conn.info(), field)
+        ask(scene.conn)
+        tracemalloc.start()
+        try:
+            found = ask(scene.conn)
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        assert found == wanted > 0
+        assert peak < 1024
         scene.abort()
 
 
