@@ -99,30 +99,36 @@ def open_file(path: Path, resources: ExitStack) -> io.FileIO:
 
 
 def open_part(path: Path, resources: ExitStack) -> io.FileIO:
-    """The same for what is read again, by one process at a time."""
-    descriptor = open_by_name(path.absolute(), os.O_RDWR | os.O_CREAT | os.O_NOCTTY, 0o666)
+    """The same for what is read again, by one process at a time, which empties it: a file of ours alone."""
+    descriptor = open_by_name(path.absolute(), os.O_RDWR | os.O_CREAT | os.O_NOCTTY | os.O_NOFOLLOW, 0o666)
     file = resources.enter_context(io.FileIO(descriptor, "r+b"))
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):  # a write into a pipe might never end
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):  # a write into a pipe might never end
         raise OSError(errno.EINVAL, "it is no regular file", str(path))
+    if status.st_uid != os.geteuid():
+        raise PermissionError(errno.EACCES, f"it is user {status.st_uid}'s", str(path))
+    if status.st_nlink != 1:
+        raise PermissionError(errno.EACCES, "the file has another name as well", str(path))
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise OSError(errno.EBUSY, "another process is writing it", str(path)) from None
     except OSError:
         pass  # there are no locks there
-    os.ftruncate(descriptor, 0)
     return file
 
 
 def open_recording(path: Path, remove: Callable[[], None], signals: StopSignals, resources: ExitStack) -> "Recording":
     """Of a stack that is to be opened next: FILE is written after its end, so that its connections' ends are in it, and
     one more stop signal ends that. remove: FILE.part. Raises LabError."""
+    name = part_of(path)
     try:
-        part = open_part(part_of(path), resources)  # before anything of another process's is emptied
+        part = open_part(name, resources)  # before anything of another process's is emptied
+        name = path
         file = open_file(path, resources)
+        part.truncate(0)  # nor is it, if there is to be no trace: it may be all that is left of one
         recording = Recording(path, file, part, remove)
     except OSError as error:
-        name = os.fsdecode(error.filename) if error.filename else path
         raise LabError(f"cannot write the trace {name}: {error.strerror or error}") from None
     resources.callback(lambda: recording.close(signals.one_more()))
     return recording

@@ -6,7 +6,8 @@ other, and a link leads no further than whoever made it could go: otherwise the 
 took over a server that gave up root, would have the keeper open any directory of root's, or a "log" in /etc/cron.d.
 
 Only owner and the bits for others are looked at; what a link's owner may do as a member of a group does not count. What
-root made, and we, is trusted. Where there are no links of others, this is os.open().
+root made, and we, is trusted. Where everybody may write, as in /tmp, nothing is written into what somebody else has put
+there. Where there are no links and files of others, this is os.open().
 
 Read first: open(2), path_resolution(7), symlink(7). Above: keeper, cli. Below: nothing.
 """
@@ -23,7 +24,8 @@ SEARCH, READ, WRITE = 0o001, 0o004, 0o002  # for others
 def open_by_name(path: str | os.PathLike[str], flags: int, mode: int = 0o640) -> int:
     """A new descriptor of the file that an absolute path leads to. flags: os.open's; O_CREAT makes it for its owner.
 
-    Raises OSError as open(2) does, and PermissionError where a link leads further than its owner could go.
+    O_NOFOLLOW: a link in its place is an error. Raises OSError as open(2) does, and PermissionError where a link leads
+    further than its owner could go, or somebody else has laid the file that is to be written.
     """
     walk = _Walk()
     try:
@@ -67,9 +69,14 @@ class _Walk:
             if not stat.S_ISLNK(status.st_mode):
                 if not names:
                     os.close(found)
+                    if flags & os.O_ACCMODE != os.O_RDONLY:
+                        self._check_owner(name, status)  # before it is opened: of a pipe, that may wait for ever
                     return self._open_last(name, flags | os.O_NOFOLLOW)
                 self._go(found)
                 continue
+            if not names and flags & os.O_NOFOLLOW:
+                os.close(found)
+                raise OSError(errno.ELOOP, "it is a symbolic link", path)
             links += 1
             self._makers |= {status.st_uid} - self._trusted
             target = os.readlink("", dir_fd=found)
@@ -111,6 +118,7 @@ class _Walk:
             if flags & os.O_ACCMODE == os.O_RDONLY:
                 self._check(status, READ | SEARCH if stat.S_ISDIR(status.st_mode) else READ)
                 return descriptor
+            self._check_owner(name, status)
             # Who owns the directory can give the file any name there, but also its name to any file (link(2)).
             self._makers |= {place.st_uid} - self._trusted
             if self._makers != {place.st_uid} or status.st_nlink != 1:
@@ -121,6 +129,16 @@ class _Walk:
             os.close(descriptor)
             raise
         return descriptor
+
+    def _check_owner(self, name: str, status: os.stat_result) -> None:
+        """As the kernel's protected_regular and protected_fifos have it, which no call without O_CREAT hears of."""
+        place = os.fstat(self.at)
+        if not (stat.S_ISREG(status.st_mode) or stat.S_ISFIFO(status.st_mode)) or not place.st_mode & WRITE:
+            return
+        if status.st_uid not in self._trusted | {place.st_uid}:
+            raise PermissionError(
+                errno.EACCES, f"it is user {status.st_uid}'s, in a directory where everybody may write", name
+            )
 
     def _check(self, status: os.stat_result, wanted: int) -> None:
         """May everybody who made a link on the way do that?"""

@@ -272,6 +272,79 @@ def test_a_part_that_another_process_writes_is_left_to_it(tmp_path: Path) -> Non
     assert read(path).records == b""
 
 
+OTHER = 65534
+
+
+@pytest.fixture
+def common(tmp_path: Path) -> Path:
+    """A directory as /tmp is: everybody may make files there, and remove their own."""
+    place = tmp_path / "common"
+    place.mkdir()
+    place.chmod(0o1777)
+    return place
+
+
+def refused(path: Path, why: str) -> None:
+    with ExitStack() as resources, pytest.raises(LabError, match=why):
+        open_recording(path, part_of(path).unlink, StopSignals(), resources)
+
+
+def laid(path: Path, owner: int = OTHER) -> Path:
+    """What somebody else has put there, open to everybody."""
+    path.write_text("before")
+    path.chmod(0o666)
+    os.chown(path, owner, owner)
+    return path
+
+
+@pytest.mark.root
+@pytest.mark.users
+def test_a_part_that_somebody_else_has_laid_is_refused(common: Path, tmp_path: Path) -> None:
+    """Its owner could read what is recorded, and change it before FILE is written from it."""
+    for place in (common, tmp_path):
+        path = place / "out.qlog"
+        part = laid(part_of(path))
+        refused(path, rf"{part}: it is user {OTHER}'s")
+        assert (part.read_text(), path.exists()) == ("before", False)
+
+
+@pytest.mark.root
+@pytest.mark.users
+def test_a_file_that_somebody_else_has_laid_is_refused(common: Path) -> None:
+    """Nor does that empty the part of an earlier trace, which is all that is left of it."""
+    path = laid(common / "out.qlog")
+    part_of(path).write_text("of an earlier one")
+    refused(path, rf"{path}: it is user {OTHER}'s, in a directory where everybody may write")
+    assert (path.read_text(), part_of(path).read_text()) == ("before", "of an earlier one")
+    path.unlink()
+    os.mkfifo(path)
+    os.chown(path, OTHER, OTHER)
+    refused(path, rf"{path}: it is user {OTHER}'s")
+
+
+@pytest.mark.root
+@pytest.mark.users
+def test_a_file_of_the_directorys_owner_is_written(common: Path) -> None:
+    """As one who runs a server with sudo has it."""
+    os.chown(common, OTHER, OTHER)
+    path = laid(common / "out.qlog")
+    with ExitStack() as resources:
+        open_recording(path, part_of(path).unlink, StopSignals(), resources)
+    assert read(path).records == b""
+    assert path.stat().st_uid == OTHER
+
+
+def test_a_part_that_is_a_link_or_has_another_name_is_refused(tmp_path: Path) -> None:
+    path, other = tmp_path / "out.qlog", tmp_path / "other"
+    other.write_text("before")
+    part_of(path).symlink_to(other)
+    refused(path, r"out\.qlog\.part: it is a symbolic link")
+    part_of(path).unlink()
+    os.link(other, part_of(path))
+    refused(path, r"out\.qlog\.part: the file has another name as well")
+    assert (other.read_text(), path.exists()) == ("before", False)
+
+
 def test_a_part_that_is_a_pipe_is_refused(tmp_path: Path) -> None:
     """Somebody may have put it there, and writing into it would not end."""
     path = tmp_path / "out.qlog"

@@ -116,6 +116,45 @@ def test_nor_is_it_where_everybody_may_write(theirs: Path) -> None:
     assert (common / "log").read_text() == "before\nline\n"
 
 
+def test_nothing_is_written_to_what_somebody_else_has_laid_where_everybody_may(theirs: Path) -> None:
+    """What root has laid there is as good as what the directory's owner has; and reading is another matter."""
+    common = theirs.parent / "common"
+    common.mkdir()
+    common.chmod(0o1777)
+    log = common / "log"
+    for owner, place in ((OTHER, 0), (OTHER - 1, OTHER)):
+        os.chown(common, place, place)
+        log.write_text("before\n")
+        log.chmod(0o666)
+        os.chown(log, owner, owner)
+        with pytest.raises(PermissionError, match=f"user {owner}'s, in a directory where everybody may write"):
+            append(log)
+        assert log.read_text() == "before\n"
+        os.close(open_by_name(log, os.O_RDONLY))
+        os.chown(log, place, place)
+        append(log)
+        assert log.read_text() == "before\nline\n"
+
+
+def test_a_pipe_of_somebody_elses_is_not_waited_for(theirs: Path) -> None:
+    common = theirs.parent / "common"
+    common.mkdir()
+    common.chmod(0o1777)
+    os.mkfifo(common / "log")
+    os.chown(common / "log", OTHER, OTHER)
+    with pytest.raises(PermissionError, match="user 65534's"):
+        append(common / "log")
+
+
+def test_no_link_is_followed_for_who_asks(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    link(tmp_path / "name", "file", owner=0)
+    link(tmp_path / "way", tmp_path, owner=0)
+    with pytest.raises(OSError, match="it is a symbolic link"):
+        open_by_name(tmp_path / "name", os.O_WRONLY | os.O_NOFOLLOW)
+    os.close(open_by_name(tmp_path / "way" / "file", os.O_WRONLY | os.O_NOFOLLOW))
+
+
 def test_a_link_among_its_owners_own_files_is_followed(theirs: Path) -> None:
     inner = theirs / "releases" / "2"
     inner.mkdir(parents=True)
