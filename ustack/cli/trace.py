@@ -16,7 +16,7 @@ from ustack.cli.recording import part_of
 from ustack.cli.tables import print_rows
 from ustack.obs.recorded import Recorded
 from ustack.obs.spool import RECORD_BYTES, contents
-from ustack.obs.tracefile import convert, read
+from ustack.obs.tracefile import convert, read, write
 from ustack.obs.tracesummary import Summary, summaries
 
 COLUMNS = (
@@ -40,11 +40,14 @@ def trace(file: Path, out: Path | None, picture: Path | None, connection: int | 
     fast (three duplicates, or as many SACKed), rack (time), probe (of the tail), rto (the timer), size (path MTU).
     """
     try:
-        _ensure_finished(file)
+        recorded = _read_finished(file)
         if out is not None:
-            convert(file, out)
+            if recorded is None:
+                convert(file, out)
+            else:
+                write(out, recorded.records, recorded.connections, recorded.missed)
             return
-        recorded = read(file)
+        recorded = recorded or read(file)
         found = summaries(recorded)
         if picture is not None:
             _draw(recorded, connection or (found[0].number if found else 1), picture)
@@ -61,18 +64,19 @@ def trace(file: Path, out: Path | None, picture: Path | None, connection: int | 
         click.echo(f"{recorded.missed:,} records are missing: they were displaced before they were written", err=True)
 
 
-def _ensure_finished(file: Path) -> None:
-    """Where its .part is there, it has all that is in that."""
+def _read_finished(file: Path) -> Recorded | None:
+    """Where its .part is there: what it has, which must be all that is in that. None: it was not read."""
     part = part_of(file)
     if not part.is_file():
-        return
-    wanted, found = 0, -1
+        return None
+    wanted, recorded = 0, None
     with suppress(OSError, ValueError), part.open("rb") as spool:
         wanted = contents(spool).records
     with suppress(ValueError):
-        found = len(read(file).records) // RECORD_BYTES
-    if found < wanted:
+        recorded = read(file)
+    if recorded is None or len(recorded.records) // RECORD_BYTES < wanted:
         raise ValueError(f"{file} is not finished; its records are in {part}: ustack trace {part} --out {file}")
+    return recorded
 
 
 def _draw(recorded: Recorded, number: int, picture: Path) -> None:

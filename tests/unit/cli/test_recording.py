@@ -20,6 +20,8 @@ from ustack.cli.signals import StopSignals
 from ustack.cli.tables import print_rows
 from ustack.cli.trace import trace as trace_command
 from ustack.lab import LabError
+from ustack.obs.qlog import read_qlog
+from ustack.obs.recorded import Recorded
 from ustack.obs.spool import Spool
 from ustack.obs.tracefile import read
 from ustack.obs.tracesummary import summaries
@@ -400,6 +402,32 @@ def test_a_file_whose_writing_was_killed_is_not_taken_for_whole(tmp_path: Path) 
             assert said.exit_code == 1
             assert f"{path} is not finished" in said.output
     assert not other.exists()
+
+
+@pytest.mark.parametrize("more", [[], ["--out"]])
+def test_a_file_with_its_part_beside_it_is_read_once(
+    tmp_path: Path, more: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, other = tmp_path / "out.qlog", tmp_path / "other.qlog"
+    with recorded(path) as recording, Pair() as pair:
+        recording.begin(pair.a, 1)
+        client, server = pair.connect()
+        client.abort()
+        server.abort()
+        pair.advance(SECOND)
+        recording._remove = lambda: None  # type: ignore[assignment, return-value]
+    assert part_of(path).exists()
+    times: list[Path] = []
+
+    def counted(file: Path) -> Recorded:
+        times.append(file)
+        return read_qlog(file)
+
+    monkeypatch.setattr("ustack.obs.qlog.read_qlog", counted)
+    said = CliRunner().invoke(trace_command, [str(path), *more, *([str(other)] if more else [])])
+    assert (said.exit_code, times) == (0, [path])
+    if more:
+        assert read(other).records == read(path).records
 
 
 def test_what_a_file_says_does_no_harm_to_a_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
