@@ -25,4 +25,5 @@ cdef class Poller:
     cdef void look_anew(self, Watch watch) noexcept
     cdef bint any_ready(self) noexcept
     cdef int collect(self, list found, Py_ssize_t most) except -1
+    cdef void take(self, ready_t *told) noexcept
     cdef list leave_all(self)

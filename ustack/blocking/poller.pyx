@@ -12,6 +12,7 @@ call that waits does. It must not: know what makes a connection ready (Watched.e
 stack. Below: watched, connection, listener.
 """
 
+from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport UINT64_MAX, uint32_t, uint64_t
 
 from ustack.application cimport Transport
@@ -169,7 +170,8 @@ cdef class Poller:
         over poll() serves it, and other threads' calls (call_soon_threadsafe) are made. What finds no place in the list
         comes first the next time. A stack with a manual clock does not wait, nor make a turn: BlockingIOError if
         nothing is ready and timeout is not 0, as from its other calls. Raises ValueError when the poller or the stack
-        is closed, meanwhile as well.
+        is closed, meanwhile as well. What is reported once is not lost by what a signal's handler raises in it, nor for
+        want of memory: the next poll() reports it.
         """
         cdef Py_ssize_t most = whole("maxevents", maxevents, 1, PY_SSIZE_T_MAX)
         cdef uint64_t limit_ns = timeout_ns(timeout), until_ns, now_ns
@@ -229,31 +231,43 @@ cdef class Poller:
         return False
 
     cdef int collect(self, list found, Py_ssize_t most) except -1:
-        """Report from the ready list's head. What stays in it goes behind all others. (To append to a list may start
-        the garbage collector, and with it code that takes any watch out of any list.)"""
-        cdef ready_t again
+        """Report from the ready list's head, and only then take: all that can raise comes first. That is to make the
+        list (PollEvents is Python code, in which handlers of signals run, and memory may be short), and the handlers
+        of signals that have come, which would raise at the caller's next instruction, the list lost. (Any of it may
+        start the garbage collector, and with it code that takes any watch out of any list.)"""
+        cdef ready_t told
         cdef Watch watch
         cdef uint32_t events
-        again.first = again.last = NULL
+        cdef bint sure = False
+        told.first = told.last = NULL
         try:
             while self.ready.first != NULL and len(found) < most:
                 watch = <Watch>self.ready.first.watch
                 events = self.look(watch)
-                if events:
-                    found.append((watch.target if watch.data is None else watch.data, flags_of(events)))
-                if watch.c.list == NULL:
-                    continue
                 ready_remove(&watch.c)
-                if not events:
-                    continue
-                if watch.c.events & EPOLLONESHOT:
-                    watch.c.events &= EPOLLET | EPOLLONESHOT
-                    watch.watched.wishes_changed()
-                elif not watch.c.events & EPOLLET:
-                    ready_add(&again, &watch.c)
+                if events:
+                    ready_add(&told, &watch.c)
+                    found.append((watch.target if watch.data is None else watch.data, flags_of(events)))
+            PyErr_CheckSignals()
+            sure = True
         finally:
-            ready_join(&self.ready, &again)
+            if not sure:                    # as they stood
+                ready_join(&told, &self.ready)
+                ready_join(&self.ready, &told)
+        self.take(&told)
         return 0
+
+    cdef void take(self, ready_t *told) noexcept:
+        """They have been reported. What stays ready goes behind all others."""
+        cdef Watch watch
+        while told.first != NULL:
+            watch = <Watch>told.first.watch
+            ready_remove(&watch.c)
+            if watch.c.events & EPOLLONESHOT:
+                watch.c.events &= EPOLLET | EPOLLONESHOT
+                watch.watched.wishes_changed()
+            elif not watch.c.events & EPOLLET:
+                ready_add(&self.ready, &watch.c)
 
     # ------------------------------------------------------------ the end
 

@@ -6,6 +6,8 @@ import gc
 import math
 import select
 import socket
+import sys
+import textwrap
 import threading
 import tracemalloc
 import warnings
@@ -16,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from tests.children import run_python
 from ustack import (
     AlreadyRegistered,
     Connection,
@@ -704,6 +707,111 @@ def test_what_a_call_raises_comes_out_and_no_edge_is_lost(stack: Stack) -> None:
         poller.poll()
     assert poller.poll(0) == [(connection, IN | HUP | ERR)]
     connection.close()
+
+
+REGISTERED = """
+    import ctypes, signal
+    import ustack.blocking.poller as module
+    from ustack import PollEvents
+    from ustack.testing.pair import Pair
+    from ustack.testing.testbed import SECOND, STACK_ADDRESS
+
+    IN, OUT, ET, ONESHOT = PollEvents.EPOLLIN, PollEvents.EPOLLOUT, PollEvents.EPOLLET, PollEvents.EPOLLONESHOT
+    pair = Pair()
+    listener = pair.a.listen(80)
+    connections, accepted = [], []
+    for _ in range(6):
+        connections.append(pair.b.connect(STACK_ADDRESS, 80))
+        pair.advance(SECOND)
+        accepted.append(listener.accept(timeout=0))
+        accepted[-1].send(b"edge")
+        pair.advance(SECOND)
+    poller = pair.b.poller()
+    # In this order: once, once and armed no more, always; each of EPOLLIN alone, and of EPOLLIN | EPOLLOUT (5).
+    wishes = [IN | ET, IN | ONESHOT, IN, IN | OUT | ET, IN | OUT | ONESHOT, IN | OUT]
+
+    def register():
+        for connection, wish in zip(connections, wishes):
+            poller.register(connection, wish)
+
+    def told():
+        return [connections.index(connection) for connection, _ in poller.poll(0)]
+
+    class Interruption(BaseException):
+        pass
+
+    def interrupt(*_):
+        raise Interruption
+"""
+
+
+@pytest.mark.parametrize(
+    "happens",
+    [
+        # In the middle of the list, where Python code makes the events' name.
+        """
+        def interrupted(number):
+            if number == 5:
+                signal.raise_signal(signal.SIGUSR1)
+            return PollEvents(number)
+
+        signal.signal(signal.SIGUSR1, interrupt)
+        module.PollEvents = interrupted
+        """,
+        # In C, where nobody looks at it until the list is whole.
+        """
+        poller.register(connections[0], IN)
+        poller.poll(0)
+        poller.unregister(connections[0])
+        assert signal.SIGTRAP == 5
+        signal.signal(signal.SIGTRAP, interrupt)
+        module.PollEvents = ctypes.CDLL(None)["raise"]
+        """,
+    ],
+)
+def test_no_edge_is_lost_by_what_a_signals_handler_raises(happens: str) -> None:
+    """In a process of its own: a number's events are named once in each."""
+    script = textwrap.dedent(REGISTERED) + textwrap.dedent(happens)
+    script += textwrap.dedent("""
+        register()
+        try:
+            poller.poll(0)
+        except Interruption:
+            print("interrupted")
+        module.PollEvents = PollEvents
+        print(told(), told())
+    """)
+    done = run_python(script)
+    assert done.stdout == "interrupted\n[0, 1, 2, 3, 4, 5] [2, 5]\n", done.stderr
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="without memory CPython from 3.12 on crashes by itself")
+def test_no_edge_is_lost_for_want_of_memory() -> None:
+    """One allocation of Python's fails, at every moment of a poll()."""
+    pytest.importorskip("_testcapi")
+    script = textwrap.dedent(REGISTERED) + textwrap.dedent("""
+        import _testcapi
+
+        begin, end = _testcapi.set_nomemory, _testcapi.remove_mem_hooks
+        failed = 0
+        for moment in range(60):
+            register()
+            first = failure = None
+            begin(moment, moment + 1)
+            try:
+                first = poller.poll(0)
+            except MemoryError as error:
+                failure = error
+            end()
+            failed += failure is not None
+            found = told() if first is None else [connections.index(connection) for connection, _ in first]
+            assert (found, told()) == ([0, 1, 2, 3, 4, 5], [2, 5]), (moment, failure, found)
+            for connection in connections:
+                poller.unregister(connection)
+        print(failed)
+    """)
+    done = run_python(script, PYTHONHASHSEED="0")
+    assert int(done.stdout or 0) >= 2, done.stderr  # the list itself, and when it grows
 
 
 def test_the_collector_may_run_in_the_middle(pair: Pair) -> None:
