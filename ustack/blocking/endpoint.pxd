@@ -46,7 +46,8 @@ cdef class Endpoint(Watched):
     cdef int set_number(self, str call, str name, object value) except -1
     cdef uint32_t counted(self, str call, int which) except? 0xFFFFFFFF
     cdef size_t urgent_now(self) noexcept
-    cdef int set_now(self, str call, int option, uint32_t value) except -1
+    cdef int set_now(self, str call, int option, object value) except -1
+    cdef int set_inside(self, str call, int option, uint32_t value) except -1
 
 # The exception for a negative call_status_t. what: the call and its address.
 cdef object error_of_status(int status, str what)

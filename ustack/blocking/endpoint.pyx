@@ -268,13 +268,7 @@ cdef class Endpoint(Watched):
 
     @nodelay.setter
     def nodelay(self, bint on):
-        cdef Transport stack = self.enter("nodelay")
-        try:
-            self.need_conn("nodelay")
-            self.transport.set_option(self.transport, self.conn, OPTION_NODELAY, on)
-            stack.push()
-        finally:
-            stack.leave()
+        self.set_now("nodelay", OPTION_NODELAY, on)
 
     @property
     def keepalive(self) -> bool:
@@ -283,13 +277,7 @@ cdef class Endpoint(Watched):
 
     @keepalive.setter
     def keepalive(self, bint on):
-        cdef Transport stack = self.enter("keepalive")
-        try:
-            self.need_conn("keepalive")
-            stack.now()
-            self.transport.set_option(self.transport, self.conn, OPTION_KEEPALIVE, on)
-        finally:
-            stack.leave()
+        self.set_now("keepalive", OPTION_KEEPALIVE, on)
 
     @property
     def cc(self) -> str:
@@ -302,17 +290,7 @@ cdef class Endpoint(Watched):
 
     @cc.setter
     def cc(self, name: str):
-        cdef int status
-        cdef Transport stack = self.enter("cc")
-        try:
-            self.need_conn("cc")
-            stack.now()
-            status = self.transport.set_option(self.transport, self.conn, OPTION_CC, stack.control_number(name))
-            if status != 0:
-                raise error_of_status(status, f"cc={name!r} for {self.where()}")
-            stack.push()
-        finally:
-            stack.leave()
+        self.set_now(f"cc={name!r}", OPTION_CC, name)
 
     def set_user_timeout(self, seconds: int) -> None:
         """Give up after this long without an answer to data (R2, MUST-21); 0: the stack's default. TCP_USER_TIMEOUT has
@@ -330,16 +308,26 @@ cdef class Endpoint(Watched):
         better decided late. At first the stack's snd_unsent_low_water_bytes; as much as the queue holds: no mark."""
         self.set_now("set_unsent_low_water()", OPTION_UNSENT_LOW_WATER, whole("size", size, 0, 1 << 30))
 
-    cdef int set_now(self, str call, int option, uint32_t value) except -1:
-        cdef int status
+    cdef int set_now(self, str call, int option, object value) except -1:
+        """A number that is within the option's bounds, or the name of a congestion control."""
         cdef Transport stack = self.enter(call)
         try:
             self.need_conn(call)
-            status = self.transport.set_option(self.transport, self.conn, option, value)
-            if status != CALL_OK:
-                raise error_of_status(status, f"{call} for {self.where()}")
+            stack.now()
+            self.set_inside(call, option, stack.control_number(value) if option == OPTION_CC else value)
+            stack.push()
         finally:
             stack.leave()
+        return 0
+
+    cdef int set_inside(self, str call, int option, uint32_t value) except -1:
+        """Inside the gate, with a conn. Every setting of an option comes here."""
+        cdef int status = self.transport.set_option(self.transport, self.conn, option, value)
+        if status == CALL_STATE and option == OPTION_MSS:
+            raise StackError("state", f"{call}: it goes with the SYN: give it to connect(), or to the listener",
+                             errno.EISCONN)
+        if status != CALL_OK:
+            raise error_of_status(status, f"{call} for {self.where()}")
         return 0
 
     def set_tos(self, tos: int) -> None:
@@ -356,7 +344,6 @@ cdef class Endpoint(Watched):
     cdef int set_number(self, str call, str name, object value) except -1:
         """Inside the gate, with a conn."""
         cdef int code = option_code(name)
-        cdef int status
         cdef uint32_t number
         if name == "SO_LINGER":
             self.linger = None if value is None else option_number(call, name, value)
@@ -370,13 +357,7 @@ cdef class Endpoint(Watched):
             number = <uint32_t>option_number(call, name, value)
             if code == OPTION_MAY_FRAGMENT:
                 number = number == 0
-        status = self.transport.set_option(self.transport, self.conn, code, number)
-        if status == CALL_STATE and code == OPTION_MSS:
-            raise StackError("state", f"{call}: {name} goes with the SYN: give it to connect(), or to the listener",
-                             errno.EISCONN)
-        if status != CALL_OK:
-            raise error_of_status(status, f"{call}: {name} for {self.where()}")
-        return 0
+        return self.set_inside(call, code, number)
 
     def set_option(self, name: str, value: object) -> None:
         """Set an option by Linux's name: set_option("TCP_CORK", True). `ustack info --options` prints them all.
