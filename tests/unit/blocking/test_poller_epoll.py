@@ -37,11 +37,11 @@ ENDED = IN | OUT | RDHUP | HUP
 ADDRESS = "127.0.0.1"
 REST = 60 * MILLISECOND  # beyond a delayed ACK
 YIELDS = 10_000_000
-SATURATED_YIELDS = 300
 SEND_BUFFER = 1 << 16
 # TCP_INFO's tcpi_state
 ESTABLISHED, FIN_WAIT_2, CLOSED, CLOSE_WAIT, LAST_ACK, CLOSING = 1, 5, 7, 8, 9, 11
-UNACKED = 24  # offset of tcpi_unacked in the kernel's struct tcp_info: of a listener, the length of its queue
+# Places in the kernel's struct tcp_info: tcpi_unacked (of a listener: the length of its queue), tcpi_snd_wnd
+UNACKED, SND_WND = 24, 228
 
 Step = tuple[Any, ...]
 
@@ -83,10 +83,14 @@ class Kernel:
         fcntl.ioctl(end.fileno(), which, found)
         return found[0]
 
+    @staticmethod
+    def number(end: socket.socket, place: int) -> int:
+        info = end.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, place + 4)
+        return int.from_bytes(info[place:], sys.byteorder)
+
     def waiting(self) -> int:
         """Connections that nobody has accepted yet."""
-        info = self.listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, UNACKED + 4)
-        return int.from_bytes(info[UNACKED:], sys.byteorder)
+        return self.number(self.listener, UNACKED)
 
     def poll(self) -> int:
         found = self.epoll.poll(0)
@@ -142,14 +146,14 @@ class Kernel:
         self.until(lambda: self.amount(self.subject, termios.TIOCOUTQ) == 0)
 
     def fills(self) -> None:
-        while True:
-            try:
+        self.until(self.is_full)
+
+    def is_full(self) -> bool:
+        """Until the window is closed and nothing is in flight a late ACK, or a probe, makes room again."""
+        with suppress(BlockingIOError):
+            while True:
                 self.subject.send(bytes(4096))
-            except BlockingIOError:
-                for _ in range(SATURATED_YIELDS):
-                    os.sched_yield()
-                if not select.select([], [self.subject], [], 0)[1]:
-                    return
+        return self.number(self.subject, SND_WND) == self.number(self.subject, UNACKED) == 0
 
     def peer_drains(self) -> None:
         while self.amount(self.subject, termios.TIOCOUTQ) or self.amount(self.peers[0], termios.FIONREAD):
