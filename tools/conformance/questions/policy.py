@@ -28,6 +28,8 @@ OURS = {
     "(RFC 5681 section 3.1: what it covers may have arrived long ago), in Linux for all that it acknowledges",
     "PSH: a write of twelve into a window of ten": "Linux forces a PSH at half of the largest window while it copies, "
     "and goes on with what the frames before have left; here a write is whole before it is cut",
+    "small segments with PSH, once the first ACKs are over": "Linux acknowledges each when it is read, as long as none "
+    "has been answered (tcp_cleanup_rbuf); here every second one is",
     "full segments, once the first ACKs are over": "Linux sends one more ACK at once whenever what it may offer has "
     "grown (tcp_grow_window), which hangs on the memory of its buffers; SHLD-19 asks for every second one",
 }
@@ -335,11 +337,11 @@ def _(subject: Subject) -> str:
 # ---------------------------------------------------------------- which ACK waits
 
 
-def at_once(scene: Scene, segments: int, payload: int = 500, *, read: bool = False) -> str:
+def at_once(scene: Scene, segments: int, payload: int = 500, *, read: bool = False, flags: str = "A") -> str:
     """Of so many segments, one after the other: which are acknowledged at once. read: the application takes each."""
     seen = ""
     for _ in range(segments):
-        scene.peer.send("A", payload=bytes(payload))
+        scene.peer.send(flags, payload=bytes(payload))
         if read:
             scene.read()
             scene.testbed.pump()
@@ -408,6 +410,22 @@ def _(subject: Subject) -> str:
         scene.peer.send("A")
         scene.testbed.advance(500 * MILLISECOND)
         return at_once(scene, 4, 100, read=True)
+
+
+@QUESTIONS.question("ACKs of requests with PSH that were answered", "RFC 9293 SHLD-18", "")
+def _(subject: Subject) -> str:
+    with opened(subject) as scene:
+        for _ in range(2):
+            scene.peer.send("PA", payload=bytes(100))
+            scene.send(bytes(100))
+            scene.peer.catch_up()
+        return at_once(scene, 4, 100, read=True, flags="PA")
+
+
+@QUESTIONS.question("small segments with PSH, once the first ACKs are over", "RFC 9293 SHLD-18", "")
+def _(subject: Subject) -> str:
+    with wearied(subject) as scene:
+        return at_once(scene, 4, 100, read=True, flags="PA")
 
 
 @QUESTIONS.question("full segments, once the first ACKs are over", "RFC 9293 SHLD-19", "")
