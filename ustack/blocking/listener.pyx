@@ -31,6 +31,9 @@ cdef class Listener:
     on: nobody needs the object.
     """
 
+    def __cinit__(self) -> None:
+        self.options = {}
+
     def __init__(self):
         raise TypeError("use Stack.listen()")
 
@@ -42,7 +45,6 @@ cdef class Listener:
         if sockets is not None:
             self.backlog = Backlog()
         self.open = True
-        self.options = {}
 
     @property
     def pending(self) -> int:
@@ -117,10 +119,10 @@ cdef class Listener:
         cdef uint32_t number = 0
         call = f"set_option({name!r})"
         ensure_option(call, name, True, True)
+        if not self.open:                   # one that nobody made has no stack either
+            raise ValueError(f"{call}: the listener is closed")
         self.stack.enter(call)
         try:
-            if not self.open:
-                raise ValueError(f"{call}: the listener is closed")
             code = option_code(name)
             if name == "SO_LINGER":
                 number = 0 if value is None else <uint32_t>option_number(call, name, value)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ustack import Connection, ConnectionReset, StackError, WouldBlock
+from ustack import Connection, ConnectionReset, Listener, StackError, WouldBlock
 from ustack.blocking.options import options
 from ustack.testing.pair import Pair
 from ustack.testing.peer import ScriptedPeer, at_least, length
@@ -424,6 +424,14 @@ def test_one_number_is_read_alone(ask: Callable[[Connection], int], field: str) 
         assert found == wanted > 0
         assert peak < 1024
         scene.abort()
+
+
+def test_a_listener_that_nobody_made_has_no_options() -> None:
+    made = Listener.__new__(Listener)
+    assert made.option("TCP_NODELAY") is None
+    for call in (lambda: made.set_option("TCP_NODELAY", 1), lambda: made.setsockopt(socket.IPPROTO_TCP, 1, 1)):
+        with pytest.raises(ValueError, match="the listener is closed"):
+            call()
 
 
 def test_peek_leaves_what_it_reads() -> None:
