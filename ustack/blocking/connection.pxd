@@ -2,6 +2,7 @@
 # A connection of a blocking stack, under a socket's names. Body: connection.pyx. Made by Stack.connect() and by
 # Listener.accept(). Above: sockets, listener, stack. Below: endpoint.
 
+from ustack.application cimport Transport
 from ustack.blocking.endpoint cimport Endpoint
 
 
@@ -12,6 +13,8 @@ cdef class Connection(Endpoint):
     cdef bint more                          # the latest send() said MSG_MORE
     cdef object urgent_handler              # on_urgent; None: nobody wants to know
     cdef object patience(self, object timeout)
+    cdef Transport enter_to_take(self, str call)
+    cdef int leave_with(self, Transport stack, bint taken) except -1
     cdef bint wait_readable(self, object timeout) except -1
     cdef bint readable(self) except -1
     cdef bint has_room(self) except -1

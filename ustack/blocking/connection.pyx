@@ -72,6 +72,20 @@ cdef class Connection(Endpoint):
 
     # ------------------------------------------------------------ receiving
 
+    cdef Transport enter_to_take(self, str call):
+        """As enter(). What is due is called, and raised, while nothing is taken: leave_with() does neither then."""
+        cdef Transport stack = self.enter(call)
+        stack.leave()
+        return self.enter(call)
+
+    cdef int leave_with(self, Transport stack, bint taken) except -1:
+        """What was taken would be lost by what leaving may raise: that waits for the next call."""
+        if taken:
+            stack.gate.leave()
+        else:
+            stack.leave()
+        return 0
+
     cdef bint readable(self) except -1:
         return (self.conn == NULL or self.transport.receivable(self.transport, self.conn) > 0
                 or self.transport.status(self.transport, self.conn) & CONN_EOF != 0)
@@ -125,7 +139,7 @@ cdef class Connection(Endpoint):
         return copy_bytes(self.transport, self.conn, length if length < wanted else wanted)
 
     cdef bytes receive_some(self, str call, size_t wanted, object timeout, int flags):
-        cdef Transport stack = self.enter(call)
+        cdef Transport stack = self.enter_to_take(call)
         cdef list parts = []
         cdef bytes out
         cdef size_t urgent
@@ -148,7 +162,7 @@ cdef class Connection(Endpoint):
                 raise
             return b"".join(parts)
         finally:
-            stack.leave()
+            self.leave_with(stack, len(parts) > 0)
 
     def receive(self, max_bytes: int = 65536, timeout: float | None = None) -> bytes:
         """Up to `max_bytes` bytes, at least one; b"" when the peer has closed its side.
@@ -174,7 +188,7 @@ cdef class Connection(Endpoint):
         flags: as recv()."""
         cdef Py_buffer view
         cdef Transport stack
-        cdef size_t room, length
+        cdef size_t room, length = 0
         cdef bytes some
         known_flags("recv_into()", flags, RECEIVE_FLAGS)
         PyObject_GetBuffer(buffer, &view, PyBUF_WRITABLE)   # may run the exporter's code: before we enter
@@ -188,20 +202,21 @@ cdef class Connection(Endpoint):
                 some = self.receive_some("recv_into()", room, None, flags)
                 memcpy(view.buf, PyBytes_AS_STRING(some), <size_t>len(some))
                 return len(some)
-            stack = self.enter("recv_into()")
+            stack = self.enter_to_take("recv_into()")
             try:
                 if not self.wait_readable(None):
                     return 0
                 if self.conn == NULL:
                     some = self.take_some(room)
-                    memcpy(view.buf, PyBytes_AS_STRING(some), <size_t>len(some))
-                    return len(some)
+                    length = <size_t>len(some)
+                    memcpy(view.buf, PyBytes_AS_STRING(some), length)
+                    return length
                 stack.now()
                 length = self.transport.receive(self.transport, self.conn, <uint8_t *>view.buf, self.up_to_mark(room))
                 stack.push()
                 return length
             finally:
-                stack.leave()
+                self.leave_with(stack, length > 0)
         finally:
             PyBuffer_Release(&view)
 
@@ -309,9 +324,10 @@ cdef class Connection(Endpoint):
         """Called with the connection when the peer has urgent data and had none, or has more of it (MUST-32; a socket's
         SIGURG); None, at first: nobody wants to know.
 
-        It is called in the thread that drives the stack, between two turns or at the end of the call that made one, and
-        may use the stack: urgent_bytes says how much there is to be read. What it raises goes to sys.unraisablehook,
-        but what interrupts it (KeyboardInterrupt, what a signal handler raises) comes out of run(), or of the call.
+        It is called in the thread that drives the stack, between two turns or at the end of the call that made one (of
+        one that gives something back, at the beginning of the next), and may use the stack: urgent_bytes says how much
+        there is to be read. What it raises goes to sys.unraisablehook, but what interrupts it (KeyboardInterrupt, what
+        a signal handler raises) comes out of run(), or of the call.
         """
         return self.urgent_handler
 

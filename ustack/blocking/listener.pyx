@@ -67,14 +67,18 @@ cdef class Listener:
         timeout: seconds; None: that of settimeout(), for ever at first; 0: BlockingIOError if there is none now. Raises
         TimeoutError after it, ValueError when the listener or the stack is closed.
         """
-        cdef Connection connection
+        cdef Connection connection = None
         if timeout is None:
             timeout = self.timeout
         if not self.open:
             raise ValueError("accept(): the listener is closed")
         what = f"accept() on port {self.port}: no connection came"
         self.stack.enter("accept()")
+        self.stack.leave()                  # what is due is called, and raised, while nothing is taken
+        self.stack.enter("accept()")
         try:
+            if not self.open:
+                raise ValueError("accept(): the listener is closed")
             if self.backlog is None:
                 raise WouldBlock("would_block", f"accept() on port {self.port}: its application takes the connections",
                                  errno.EAGAIN)
@@ -93,7 +97,10 @@ cdef class Listener:
             connection.take()
             return connection
         finally:
-            self.stack.leave()
+            if connection is None:
+                self.stack.leave()
+            else:
+                self.stack.gate.leave()
 
     def settimeout(self, timeout: float | None) -> None:
         """Seconds that accept() waits when it is not told otherwise. None: for ever. 0: BlockingIOError instead. What

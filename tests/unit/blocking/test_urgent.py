@@ -3,7 +3,7 @@
 
 import errno
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -14,7 +14,7 @@ from ustack.testing.event_recorder import EventRecorder
 from ustack.testing.pair import Pair
 from ustack.testing.peer import ScriptedPeer
 from ustack.testing.states import Scene, established
-from ustack.testing.testbed import MILLISECOND, Testbed
+from ustack.testing.testbed import MILLISECOND, STACK_ADDRESS, Testbed
 
 
 @pytest.fixture
@@ -267,6 +267,43 @@ def test_what_interrupts_on_urgent_comes_out_of_the_call_and_the_others_are_call
     assert sorted(map(id, told)) == sorted(map(id, connections[1::2]))
     for connection in connections:
         connection.abort()
+
+
+@pytest.mark.parametrize("taking", ["receive", "recv_into", "accept"])
+def test_what_a_call_takes_is_not_lost_by_anothers_interruption(pair: Pair, taking: str) -> None:
+    """The second handler is due when the first one has ended the call: the next call must not take first."""
+
+    def interrupt(connection: Connection) -> None:
+        raise KeyboardInterrupt
+
+    listener = pair.a.listen(81)
+    waits = pair.b.connect(STACK_ADDRESS, 81, wait=False)
+    connections: list[Connection] = []
+    for _ in range(2):
+        connections += pair.connect()
+    for opener, accepter in zip(connections[::2], connections[1::2], strict=True):
+        accepter.on_urgent = interrupt
+        opener.send(b"!", flags=socket.MSG_OOB)
+    with pytest.raises(KeyboardInterrupt):
+        pair.advance(MILLISECOND)
+    room = bytearray(8)
+    calls: dict[str, Callable[[], Any]] = {
+        "receive": lambda: connections[1].receive(timeout=0),
+        "recv_into": lambda: connections[1].recv_into(room),
+        "accept": lambda: listener.accept(timeout=0),
+    }
+    assert listener.pending == 1
+    with pytest.raises(KeyboardInterrupt):
+        calls[taking]()
+    taken = calls[taking]()
+    if taking == "accept":
+        assert taken.remote == waits.local
+        taken.abort()
+    else:
+        assert taken == (b"!" if taking == "receive" else 1)
+    for connection in (*connections, waits):
+        connection.abort()
+    listener.close()
 
 
 def test_who_takes_on_urgent_away_is_not_called(pair: Pair) -> None:
