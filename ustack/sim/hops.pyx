@@ -239,7 +239,7 @@ cdef void change_due(hop_t *hop, parcel_pool_t *pool, uint64_t now_ns) noexcept 
 
 
 cdef int hop_schedule(hop_t *hop, uint64_t at_ns, str name, object value) except -1:
-    cdef uint32_t number = NUMBERS[name]
+    cdef uint32_t number = number_of(name)
     cdef uint64_t word = word_of(value)
     cdef uint32_t at = hop.changes_count
     cdef change_t *grown
@@ -314,68 +314,61 @@ cdef int hop_lose(hop_t *hop, list numbers) except -1:
 
 
 # ---------------------------------------------------------------- settings
-cdef enum setting_t:
-    RATE
-    DELAY
-    JITTER
-    QUEUE
-    QUEUE_BYTES
-    QUEUE_FRAMES
-    MARK
-    CODEL_TARGET
-    CODEL_INTERVAL
-    RED_MIN
-    RED_MAX
-    RED_MAX_P
-    RED_WEIGHT
-    ECN
-    LOSS
-    LOSS_GOOD
-    LOSS_BAD
-    GOOD_TO_BAD
-    BAD_TO_GOOD
-    REORDER
-    REORDER_TIME
-    DUPLICATE
-    CORRUPT
-    MTU
-    SILENT
-    DOWN
-    CUT
+ctypedef struct place_t:
+    size_t offset                           # of the field in hop_t
+    size_t size                             # of the field: 4 or 8 bytes; of a queue's kind 1
+
+cdef enum:
+    SETTINGS_MAX = 32
 
 cdef object RATE_MAX = 1 << 44              # 17 Tb/s: a frame's bits times 10**9 stay in 64 bits
 cdef dict KINDS = {"droptail": QUEUE_DROPTAIL, "codel": QUEUE_CODEL, "red": QUEUE_RED}
-# Name: number, least and greatest value. Floats are probabilities.
-cdef dict SETTINGS = {
-    "rate_bps": (RATE, 0, RATE_MAX),
-    "delay_ns": (DELAY, 0, 1 << 50),
-    "jitter_ns": (JITTER, 0, 1 << 50),
-    "queue": (QUEUE, None, None),
-    "queue_bytes": (QUEUE_BYTES, 1, 1 << 40),
-    "queue_frames": (QUEUE_FRAMES, 1, 1 << 24),
-    "mark_bytes": (MARK, 0, 1 << 40),
-    "codel_target_ns": (CODEL_TARGET, 1, 1 << 40),
-    "codel_interval_ns": (CODEL_INTERVAL, 1, 1 << 40),
-    "red_min_bytes": (RED_MIN, 1, 1 << 31),
-    "red_max_bytes": (RED_MAX, 2, 1 << 31),
-    "red_max_p": (RED_MAX_P, 0.0, 1.0),
-    "red_weight_shift": (RED_WEIGHT, 1, RED_WEIGHT_SHIFT_MAX),
-    "ecn": (ECN, 0, 1),
-    "loss": (LOSS, 0.0, 1.0),
-    "loss_good": (LOSS_GOOD, 0.0, 1.0),
-    "loss_bad": (LOSS_BAD, 0.0, 1.0),
-    "good_to_bad": (GOOD_TO_BAD, 0.0, 1.0),
-    "bad_to_good": (BAD_TO_GOOD, 0.0, 1.0),
-    "reorder": (REORDER, 0.0, 1.0),
-    "reorder_ns": (REORDER_TIME, 1, 1 << 50),
-    "duplicate": (DUPLICATE, 0.0, 1.0),
-    "corrupt": (CORRUPT, 0.0, 1.0),
-    "mtu": (MTU, 0, 65535),
-    "silent": (SILENT, 0, 1),
-    "down": (DOWN, 0, 1),
-    "cut": (CUT, 0, 1),
-}
-cdef dict NUMBERS = {name: number for name, (number, _, _) in SETTINGS.items()}
+cdef place_t[SETTINGS_MAX] PLACES
+cdef dict SETTINGS = {}                     # name: index in PLACES, least and greatest value. Floats: probabilities
+cdef hop_t ANY                              # what offsets are measured in
+
+
+cdef int setting(str name, const void *field, size_t size, object least, object most) except -1:
+    cdef uint32_t number = <uint32_t>len(SETTINGS)
+    if number >= SETTINGS_MAX or name in SETTINGS:
+        raise AssertionError(f"{name}: the table is full or has it twice")
+    PLACES[number].offset = <size_t>(<const char *>field - <const char *>&ANY)
+    PLACES[number].size = size
+    SETTINGS[name] = (number, least, most)
+    return 0
+
+
+setting("rate_bps", &ANY.rate_bps, sizeof(ANY.rate_bps), 0, RATE_MAX)
+setting("delay_ns", &ANY.chance.delay_ns, sizeof(ANY.chance.delay_ns), 0, 1 << 50)
+setting("jitter_ns", &ANY.chance.jitter_ns, sizeof(ANY.chance.jitter_ns), 0, 1 << 50)
+setting("queue", &ANY.queue.kind, sizeof(ANY.queue.kind), None, None)
+setting("queue_bytes", &ANY.queue.limit_bytes, sizeof(ANY.queue.limit_bytes), 1, 1 << 40)
+setting("queue_frames", &ANY.queue.limit_frames, sizeof(ANY.queue.limit_frames), 1, 1 << 24)
+setting("mark_bytes", &ANY.queue.mark_bytes, sizeof(ANY.queue.mark_bytes), 0, 1 << 40)
+setting("codel_target_ns", &ANY.queue.codel.target_ns, sizeof(ANY.queue.codel.target_ns), 1, 1 << 40)
+setting("codel_interval_ns", &ANY.queue.codel.interval_ns, sizeof(ANY.queue.codel.interval_ns), 1, 1 << 40)
+setting("red_min_bytes", &ANY.queue.red.min_bytes, sizeof(ANY.queue.red.min_bytes), 1, 1 << 31)
+setting("red_max_bytes", &ANY.queue.red.max_bytes, sizeof(ANY.queue.red.max_bytes), 2, 1 << 31)
+setting("red_max_p", &ANY.queue.red.max_p, sizeof(ANY.queue.red.max_p), 0.0, 1.0)
+setting("red_weight_shift", &ANY.queue.red.weight_shift, sizeof(ANY.queue.red.weight_shift), 1, RED_WEIGHT_SHIFT_MAX)
+setting("ecn", &ANY.queue.ecn, sizeof(ANY.queue.ecn), 0, 1)
+setting("loss", &ANY.chance.loss, sizeof(ANY.chance.loss), 0.0, 1.0)
+setting("loss_good", &ANY.loss_good, sizeof(ANY.loss_good), 0.0, 1.0)
+setting("loss_bad", &ANY.loss_bad, sizeof(ANY.loss_bad), 0.0, 1.0)
+setting("good_to_bad", &ANY.good_to_bad, sizeof(ANY.good_to_bad), 0.0, 1.0)
+setting("bad_to_good", &ANY.bad_to_good, sizeof(ANY.bad_to_good), 0.0, 1.0)
+setting("reorder", &ANY.chance.reorder, sizeof(ANY.chance.reorder), 0.0, 1.0)
+setting("reorder_ns", &ANY.chance.reorder_ns, sizeof(ANY.chance.reorder_ns), 1, 1 << 50)
+setting("duplicate", &ANY.chance.duplicate, sizeof(ANY.chance.duplicate), 0.0, 1.0)
+setting("corrupt", &ANY.chance.corrupt, sizeof(ANY.chance.corrupt), 0.0, 1.0)
+setting("mtu", &ANY.mtu, sizeof(ANY.mtu), 0, 65535)
+setting("silent", &ANY.silent, sizeof(ANY.silent), 0, 1)
+setting("down", &ANY.stopped, sizeof(ANY.stopped), 0, 1)
+setting("cut", &ANY.cut, sizeof(ANY.cut), 0, 1)
+
+
+cdef inline uint32_t number_of(str name) except 0xFFFFFFFF:
+    return SETTINGS[name][0]
 
 
 cdef object hop_check(str name, object value):
@@ -398,6 +391,7 @@ cdef object hop_check(str name, object value):
 
 
 cdef uint64_t word_of(object value) noexcept:
+    """Of a probability its double's bits."""
     cdef double number
     cdef uint64_t word
     if isinstance(value, float):
@@ -407,64 +401,19 @@ cdef uint64_t word_of(object value) noexcept:
     return value
 
 
-cdef void store(hop_t *hop, uint32_t setting, uint64_t word) noexcept nogil:
-    cdef double number
-    memcpy(&number, &word, 8)
-    if setting == RATE:
-        hop.rate_bps = word
-    elif setting == DELAY:
-        hop.chance.delay_ns = word
-    elif setting == JITTER:
-        hop.chance.jitter_ns = word
-    elif setting == QUEUE:
+cdef void store(hop_t *hop, uint32_t number, uint64_t word) noexcept nogil:
+    cdef char *field = <char *>hop + PLACES[number].offset
+    cdef double share
+    if field == <char *>&hop.queue.kind:
         queue_set_kind(&hop.queue, <uint8_t>word)
-    elif setting == QUEUE_BYTES:
-        hop.queue.limit_bytes = word
-    elif setting == QUEUE_FRAMES:
-        hop.queue.limit_frames = word
-    elif setting == MARK:
-        hop.queue.mark_bytes = word
-    elif setting == CODEL_TARGET:
-        hop.queue.codel.target_ns = word
-    elif setting == CODEL_INTERVAL:
-        hop.queue.codel.interval_ns = word
-    elif setting == RED_MIN:
-        hop.queue.red.min_bytes = word
-    elif setting == RED_MAX:
-        hop.queue.red.max_bytes = word
-    elif setting == RED_MAX_P:
-        hop.queue.red.max_p = <uint32_t>(number * 4294967295.0)
-    elif setting == RED_WEIGHT:
-        hop.queue.red.weight_shift = <uint32_t>word
-    elif setting == ECN:
-        hop.queue.ecn = word != 0
-    elif setting == LOSS:
-        hop.chance.loss = number
-    elif setting == LOSS_GOOD:
-        hop.loss_good = number
-    elif setting == LOSS_BAD:
-        hop.loss_bad = number
-    elif setting == GOOD_TO_BAD:
-        hop.good_to_bad = number
-    elif setting == BAD_TO_GOOD:
-        hop.bad_to_good = number
-    elif setting == REORDER:
-        hop.chance.reorder = number
-    elif setting == REORDER_TIME:
-        hop.chance.reorder_ns = word
-    elif setting == DUPLICATE:
-        hop.chance.duplicate = number
-    elif setting == CORRUPT:
-        hop.chance.corrupt = number
-    elif setting == MTU:
-        hop.mtu = word
-        hop.queue.frame_bytes = word + ETHERNET_HEADER_BYTES if word else 0
-    elif setting == SILENT:
-        hop.silent = word != 0
-    elif setting == DOWN:
-        hop.stopped = word != 0
+    elif field == <char *>&hop.queue.red.max_p:
+        memcpy(&share, &word, 8)
+        hop.queue.red.max_p = <uint32_t>(share * 4294967295.0)
+    elif PLACES[number].size == 8:
+        memcpy(field, &word, 8)
     else:
-        hop.cut = word != 0
+        (<uint32_t *>field)[0] = <uint32_t>word
+    hop.queue.frame_bytes = hop.mtu + ETHERNET_HEADER_BYTES if hop.mtu else 0
     hop.by_chance = (hop.chance.loss > 0 or hop.chance.reorder > 0 or hop.chance.duplicate > 0
                      or hop.chance.corrupt > 0 or hop.chance.jitter_ns > 0)
 
@@ -472,7 +421,7 @@ cdef void store(hop_t *hop, uint32_t setting, uint64_t word) noexcept nogil:
 cdef int hop_set(hop_t *hop, parcel_pool_t *pool, dict checked, uint64_t now_ns) except -1:
     wire_pause(hop, now_ns)
     for name, value in checked.items():
-        store(hop, NUMBERS[name], word_of(value))
+        store(hop, number_of(name), word_of(value))
     wire_resume(hop, pool, now_ns)
     return 0
 

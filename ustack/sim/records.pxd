@@ -74,8 +74,8 @@ ctypedef struct queue_t:
 # ---------------------------------------------------------------- hops
 ctypedef struct change_t:                   # of a setting, later
     uint64_t at_ns
-    uint32_t setting                        # index in hops.SETTINGS
-    uint64_t value                          # as setting_store takes it
+    uint32_t setting                        # its number in hops.pyx
+    uint64_t value                          # as store() takes it
 
 ctypedef struct rate_step_t:                # of a recorded rate trace
     uint64_t after_ns                       # since the trace, or its repetition, began
