@@ -625,6 +625,7 @@ cdef class World:
         self.tcp_config.flights = SMALL_LIMIT
         self.tcp_config.transmissions = 512
         self.tcp_config.rx_memory_bytes = 1 << 18
+        self.tcp_config.measure = 1
 
     cdef int begin(self, bint offloads, uint64_t now_ns) except -1:
         cdef world_t *world = self.c

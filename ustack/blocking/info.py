@@ -102,6 +102,30 @@ class ConnectionInfo:
     """tcpi_snd_wnd: the window that the peer offers."""
     rcv_wnd_bytes: int
     """tcpi_rcv_wnd: the window that we offer."""
+    segs_in: int | None
+    """tcpi_segs_in: segments that came. This and the next ten are there with the setting `measure`, else None; the SYN
+    and the SYN-ACK are counted by who has opened."""
+    segs_out: int | None
+    """tcpi_segs_out: segments that went, each of a frame that a device cuts."""
+    data_segs_in: int | None
+    """tcpi_data_segs_in: ... that had data."""
+    data_segs_out: int | None
+    """tcpi_data_segs_out: ... that had data."""
+    rcv_mss_bytes: int | None
+    """tcpi_rcv_mss: the peer's largest segment of data so far; None: there was none."""
+    last_data_sent_ms: int | None
+    """tcpi_last_data_sent: since data was sent last; None: it never was."""
+    last_data_recv_ms: int | None
+    """tcpi_last_data_recv: since data came last; None: none did."""
+    delivery_rate: int | None
+    """tcpi_delivery_rate: bytes per second at which data has arrived lately, which the network was the limit of, or the
+    most that the application gave it (see app_limited); None: nothing was measured."""
+    busy_time_us: int | None
+    """tcpi_busy_time: with data that was not acknowledged, in all."""
+    rwnd_limited_us: int | None
+    """tcpi_rwnd_limited: ... of it held back by the peer's window."""
+    sndbuf_limited_us: int | None
+    """tcpi_sndbuf_limited: ... of it for want of data, because the application waited for room in the send queue."""
     queued_bytes: int
     """Ours: queued and not acknowledged, sent or not (SIOCOUTQ)."""
     receivable_bytes: int
@@ -130,6 +154,7 @@ _NAMES = {
     "advmss_bytes": "advmss",
     "last_ack_recv_ms": "last_received_ms",
     "pmtu_bytes": "path_mtu",
+    "rcv_mss_bytes": "rcv_mss",
     "rcv_ssthresh_bytes": "rcv_limit_bytes",
     "rtt_us": "srtt_us",
     "snd_cwnd_bytes": "cwnd",

@@ -133,6 +133,8 @@ cdef void fill_table() except *:
         "packet that any path is believed to carry, headers included: where mtu_probing begins")
     tcp("cc_records", &TCP.cc_records, sizeof(TCP.cc_records), 0, INDEX_MAX,
         "records of one congestion control (cubic: 192 bytes); a connection that gets none has newreno")
+    tcp("measure", &TCP.measure, sizeof(TCP.measure), 0, 1,
+        "1: connections count segments, waits and rates for ConnectionInfo as well, in 128 bytes each")
     tcp("push_frames", &TCP.push_frames, sizeof(TCP.push_frames), 0, 1,
         "PSH ends 0 what is queued, 1 each frame of several segments as well, and what Linux would put into one")
     tcp("pacing", &TCP.pacing, sizeof(TCP.pacing), 0, 2,

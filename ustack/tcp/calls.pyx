@@ -23,6 +23,7 @@ from ustack.tcp.records.demux cimport (
 from ustack.tcp.records.life cimport tcb_alloc, tcb_release
 from ustack.tcp.records.marks cimport (
     marks_set, note_writable, tcb_low_water, tcb_unsent, tcb_unsent_low_water)
+from ustack.tcp.records.measures cimport note_wait
 from ustack.tcp.records.moves cimport note_move, set_state
 from ustack.tcp.records.rx_queue cimport rx_queue_t
 from ustack.tcp.records.sockopts cimport tcb_fin_wait_2_ns, tcb_snd_queue
@@ -293,6 +294,8 @@ cdef int64_t tcp_send(tcp_t *tcp, tcb_t *conn, lent_t *lent, uint64_t offset, ui
 cdef void tcp_want_writable(tcp_t *tcp, tcb_t *conn) noexcept nogil:
     conn.flags |= TCB_WANT_WRITABLE
     note_writable(tcp, conn)
+    if tcp.config.measure:
+        note_wait(tcp, conn)
     if conn.flags & TCB_EV_WRITABLE:
         work_add(tcp, conn)
 

@@ -37,6 +37,7 @@ from ustack.tcp.records.state cimport CLOSE_NORMAL, CLOSING, FIN_WAIT_1, FIN_WAI
 from ustack.tcp.records.tcb cimport (
     DEADLINE_APPLICATION, OPT_TIMESTAMPS, OPT_TS_STALE, TCB_ABORT, TCB_ACK_NOW, TCB_ACTIVE, TCB_CLOSED_BY_APP,
     TCB_ECE_OWED, TCB_FIN_SENT, TCB_PERSIST, flow_key_t, tcb_at, tcb_heard, tcb_max_window, tcb_t)
+from ustack.tcp.records.measures cimport note_segments_in
 from ustack.tcp.records.timestamps cimport timestamp_echoed
 from ustack.tcp.records.work cimport work_add
 from ustack.tcp.recovery.accecn cimport accecn_arrives, accecn_repeated, accecn_syn_ack_again
@@ -85,21 +86,29 @@ cdef void tcp_input(tcp_t *tcp, const packet_t *packet, uint64_t now_ns, deliver
         seg.ts_ecr = timestamp_echoed(tcp, &key, seg.ts_ecr)
     flow = flow_find(tcp, &key)
     if flow.kind == FLOW_CONNECTION:
+        if tcp.config.measure:
+            note_segments_in(tcp, flow.index, seg.length, packet.gso_size)
         connection_arrives(tcp, tcb_at(tcp, flow.index), &seg, delivery)
     elif flow.kind == FLOW_SYN_RECEIVED:
         conn = syn_received_arrives(tcp, flow.index, &seg)
-        if conn != NULL:                    # the last segment of its handshake is the first of ESTABLISHED
-            delivery.conn = conn
-            note_accurate(conn, &seg)
-            synchronized_arrives(tcp, conn, &seg, delivery)
+        if conn != NULL:
+            first_arrives(tcp, conn, packet, &seg, delivery)
     elif flow.kind == FLOW_TIME_WAIT:
         time_wait_arrives(tcp, flow.index, &seg)
     else:
         conn = listen_arrives(tcp, &key, &seg, 0)
         if conn != NULL:
-            delivery.conn = conn
-            note_accurate(conn, &seg)
-            synchronized_arrives(tcp, conn, &seg, delivery)
+            first_arrives(tcp, conn, packet, &seg, delivery)
+
+
+cdef inline void first_arrives(tcp_t *tcp, tcb_t *tcb, const packet_t *packet, segment_t *seg,
+                               delivery_t *delivery) noexcept nogil:
+    """The last segment of a handshake is the first of ESTABLISHED."""
+    delivery.conn = tcb
+    if tcp.config.measure:
+        note_segments_in(tcp, tcb.index, seg.length, packet.gso_size)
+    note_accurate(tcb, seg)
+    synchronized_arrives(tcp, tcb, seg, delivery)
 
 
 cdef inline void note_ip_ecn(segment_t *seg, uint8_t tos) noexcept nogil:

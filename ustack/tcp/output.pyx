@@ -29,6 +29,7 @@ from ustack.tcp.records.deadlines cimport deadline_is_set, deadline_set, deadlin
 from ustack.tcp.records.duplicates cimport duplicate_of
 from ustack.tcp.records.flight cimport FLIGHT_PROBE, REXMIT_NONE, flight_raw, flight_t
 from ustack.tcp.records.marks cimport note_writable
+from ustack.tcp.records.measures cimport note_segments_out, note_wait
 from ustack.tcp.records.rx_queue cimport rx_queue_t
 from ustack.tcp.records.sockopts cimport OWN_QUICKACK, sockopts_flags
 from ustack.tcp.records.state cimport CLOSED, CLOSE_ABORTED, SYN_RECEIVED, SYN_SENT, close_reason_t
@@ -101,6 +102,8 @@ cdef output_t tcp_output(tcp_t *tcp, tcb_t *tcb, uint64_t now_ns) noexcept nogil
 cdef inline output_t finish(tcp_t *tcp, tcb_t *tcb, send_t sent) noexcept nogil:
     ensure(flight_check(tcp, tcb))
     note_writable(tcp, tcb)                 # what went out for the first time is not unsent any more
+    if tcp.config.measure:
+        note_wait(tcp, tcb)
     if sent == SEND_BLOCKED:
         return OUTPUT_BLOCKED
     if sent == SEND_FAILED and tcb.flags & TCB_ABORT and abort(tcp, tcb) == SEND_BLOCKED:
@@ -309,6 +312,8 @@ cdef ip_status_t pure_ack(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     status = emit_bare(tcp, &tcb.key, &header, tcb.ttl, tcb.tos, &tcb.neighbour)
     if status == IP_OK:
         count(tcp.counters, PURE_ACKS_OUT)
+        if tcp.config.measure:
+            note_segments_out(tcp, tcb.index, 0, 0)
         trace_note(tcp, tcb, TRACE_ACK_SENT, REXMIT_NONE, tcb_bare_seq(tcb), 0, 0)
     elif tcb_is_accurate(tcb):
         accecn_of(tcp, tcb)[0] = unsaid

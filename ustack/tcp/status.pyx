@@ -18,6 +18,7 @@ from ustack.tcp.records.flight cimport (
     REXMIT_RTO, REXMIT_SIZE, TX_LOST, TX_RETRANSMITTED, TX_SACKED, flight_raw, flight_t, rexmit_cause_t,
     transmission_at, transmission_bytes, transmission_t)
 from ustack.tcp.records.history cimport history_of, history_t, resent_by
+from ustack.tcp.records.measures cimport WAIT_BUSY, WAIT_RWND, WAIT_SNDBUF, measures_of, measures_t, waited_ns
 from ustack.tcp.records.marks cimport tcb_unsent
 from ustack.tcp.records.rx_queue cimport rx_queue_t
 from ustack.tcp.records.sockopts cimport OWN_QUICKACK, sockopts_flags
@@ -43,6 +44,9 @@ cdef object HALF_OPEN = "half-open"
 cdef object CONNECTION = "connection"
 cdef object TIME_WAIT_KIND = "time-wait"
 KINDS = (LISTENER, HALF_OPEN, CONNECTION, TIME_WAIT_KIND)
+cdef tuple MEASURED = (
+    "segs_in", "segs_out", "data_segs_in", "data_segs_out", "rcv_mss", "last_data_sent_ms", "last_data_recv_ms",
+    "delivery_rate", "busy_time_us", "rwnd_limited_us", "sndbuf_limited_us")
 
 
 cdef dict accecn_status(const accecn_t *own):
@@ -153,6 +157,23 @@ cdef dict history_status(const tcp_t *tcp, const tcb_t *tcb):
             "dsack_dups": own.duplicates if own != NULL else 0}
 
 
+cdef dict measures_status(const tcp_t *tcp, const tcb_t *tcb):
+    """What the setting `measure` asks for; None without it, or where there has been none yet."""
+    cdef const measures_t *own = measures_of(tcp, tcb)
+    cdef uint64_t busy, rwnd, sndbuf
+    if own == NULL:
+        return dict.fromkeys(MEASURED)
+    busy = waited_ns(tcp, own, WAIT_BUSY)
+    rwnd = waited_ns(tcp, own, WAIT_RWND)
+    sndbuf = waited_ns(tcp, own, WAIT_SNDBUF)
+    return dict(zip(MEASURED, (
+        own.segs_in, own.segs_out, own.data_segs_in, own.data_segs_out, own.rcv_mss if own.rcv_mss else None,
+        (tcp.now_ns - own.data_sent_ns) // 1000000 if own.data_sent_ns else None,
+        (tcp.now_ns - own.data_received_ns) // 1000000 if own.data_received_ns else None,
+        own.rate_delivered * 1000000ULL // own.rate_interval_us if own.rate_interval_us else None,
+        (busy + rwnd + sndbuf) // 1000, rwnd // 1000, sndbuf // 1000)))
+
+
 cdef dict timers_status(const tcp_t *tcp, const tcb_t *tcb):
     """Deadlines that are set: nanoseconds left, of what is waited for. 0: due."""
     cdef dict found = {}
@@ -221,6 +242,7 @@ cdef dict connection_status(const tcp_t *tcp, const tcb_t *tcb):
     }
     row.update(flight_status(tcp, tcb))
     row.update(history_status(tcp, tcb))
+    row.update(measures_status(tcp, tcb))
     row["timers"] = timers_status(tcp, tcb)
     return row
 

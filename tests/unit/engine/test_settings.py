@@ -39,6 +39,7 @@ BOUNDS = {
     "backlog_extra": (0, 1 << 16),
     "window_growth": (0, 1),
     "ack_second_segment": (0, 1),
+    "measure": (0, 1),
     "push_frames": (0, 1),
     "rcv_buffer_max_bytes": (1, 1 << 29),
     "rx_memory_bytes": (1, 0xFFFFFFFF),

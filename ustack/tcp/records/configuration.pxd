@@ -76,6 +76,7 @@ ctypedef struct tcp_config_t:
     uint8_t window_scaling
     uint8_t ecn                             # ECN_OFF and so on
     uint8_t cc                              # number of the default congestion control
+    uint8_t measure                         # connections keep what measures.pxd has
     uint8_t push_frames                     # PSH ends whatever goes at once in several segments, too
     uint8_t pacing                          # PACING_OFF, PACING_OF_SLOW_START, PACING_ALWAYS: by the window
     uint8_t window_growth                   # GROWTH_BY_ACK, GROWTH_BY_ROUND

@@ -15,6 +15,7 @@ from ustack.tcp.records.demux cimport flow_set_key, flow_table_free, flow_table_
 from ustack.tcp.records.duplicates cimport duplicate_forget
 from ustack.tcp.records.flight cimport flight_t, transmission_t
 from ustack.tcp.records.history cimport birth_at, birth_t, birth_time, history_of
+from ustack.tcp.records.measures cimport measures_of, measures_t
 from ustack.tcp.records.rx_queue cimport rx_memory_destroy, rx_memory_init, rx_queue_free, rx_queue_t
 from ustack.tcp.records.sockopts cimport sockopts_of
 from ustack.tcp.records.tcb cimport (
@@ -69,6 +70,7 @@ cdef int tcp_init(tcp_t *tcp, ip_t *ip, counters_t *counters, const tcp_config_t
             or slab_init(&tcp.histories, sizeof(history_t), config.extra_records) != 0
             or slab_init(&tcp.urgents, sizeof(urgent_t), min(config.extra_records, <uint32_t>URGENT_MOST)) != 0
             or slab_init(&tcp.births, sizeof(birth_t), config.max_connections) != 0
+            or slab_init(&tcp.measures, sizeof(measures_t), config.max_connections) != 0
             or slab_init(&tcp.flights, sizeof(flight_t), config.flights) != 0
             or slab_init(&tcp.transmissions, sizeof(transmission_t), config.transmissions) != 0
             or rx_memory_init(&tcp.rx, config.rx_memory_bytes, prng_next(&prng)) != 0):
@@ -89,6 +91,7 @@ cdef void tcp_destroy(tcp_t *tcp) noexcept nogil:
     slab_destroy(&tcp.histories)
     slab_destroy(&tcp.urgents)
     slab_destroy(&tcp.births)
+    slab_destroy(&tcp.measures)
     slab_destroy(&tcp.flights)
     slab_destroy(&tcp.transmissions)
     rx_memory_destroy(&tcp.rx)
@@ -109,12 +112,15 @@ cdef tcb_t *tcb_alloc(tcp_t *tcp) noexcept nogil:
     cdef tcb_t *tcb
     if index == 0:
         return NULL
-    if slab_back(&tcp.births, index) != 0:
+    if slab_back(&tcp.births, index) != 0 or (tcp.config.measure and slab_back(&tcp.measures, index) != 0):
         slab_release(&tcp.tcbs, index)
         return NULL
     birth_at(tcp, index).opened = birth_time(tcp)
     tcb = tcb_at(tcp, index)
     tcb.index = index
+    if tcp.config.measure:
+        memset(measures_of(tcp, tcb), 0, sizeof(measures_t))
+        measures_of(tcp, tcb).since_ns = tcp.now_ns
     tcb.ttl = tcp.config.ttl
     tcb.cc = <uint8_t>(tcp.config.cc | CC_WAITING | (CC_PACED if tcp.config.pacing == PACING_ALWAYS else 0))
     return tcb
@@ -267,6 +273,7 @@ def record_sizes() -> dict[str, int]:
         "accecn_bytes": sizeof(accecn_t),
         "sockopts_bytes": sizeof(sockopts_t),
         "history_bytes": sizeof(history_t),
+        "measures_bytes": sizeof(measures_t),
         "urgent_bytes": sizeof(urgent_t),
         "rx_queue_bytes": sizeof(rx_queue_t),
     }

@@ -358,6 +358,7 @@ ctypedef struct tcp_t:
     slab_t sockopts                         # of connections with options of their own (sockopts.pxd)
     slab_t histories                        # of connections that have sent something again (history.pxd)
     slab_t urgents                          # of connections with urgent data, either way (urgent.pxd)
+    slab_t measures                         # by the indices of tcbs, with config.measure: measures_t (measures.pxd)
     slab_t births                           # by the indices of tcbs: birth_t (history.pxd)
     slab_t flights                          # of connections with something in flight (flight.pxd)
     slab_t transmissions

@@ -16,6 +16,7 @@ from ustack.tcp.records.flight cimport (
     transmission_bytes, transmission_t)
 from ustack.tcp.records.life cimport piece_release
 from ustack.tcp.records.marks cimport note_writable
+from ustack.tcp.records.measures cimport note_rate
 from ustack.tcp.records.state cimport ESTABLISHED
 from ustack.tcp.records.tally cimport delivered_advance
 from ustack.tcp.records.tcb cimport (
@@ -24,7 +25,8 @@ from ustack.tcp.records.tcb cimport (
 from ustack.tcp.records.trace cimport TRACE_ACKED, TRACE_ACKED_ALL, TRACE_LOST, TRACE_SACKED, TRACE_WINDOW, trace_note
 from ustack.tcp.records.work cimport work_add
 from ustack.tcp.recovery.control cimport (
-    control_awake, control_pace, control_sleeps, control_state, sample_fill_plain, view_load, view_store)
+    control_awake, control_pace, control_sleeps, control_state, rate_interval_us, sample_fill_plain, view_load,
+    view_store)
 from ustack.tcp.recovery.delivered cimport ack_news_t, transmissions_acknowledge
 from ustack.tcp.recovery.invariants cimport flight_check
 from ustack.tcp.recovery.losses cimport transmission_lose_first
@@ -33,8 +35,8 @@ from ustack.tcp.recovery.rack cimport rack_update
 from ustack.tcp.recovery.repair cimport (
     repair_by_probe, repair_count_duplicate, repair_on_ack, repair_resend)
 from ustack.tcp.recovery.rtt cimport (
-    RTO_AFTER_LOST_SYN_US, rexmit_restart, rexmit_start, rexmit_stop, rtt_base_rto_ns, rtt_note_min, rtt_progress,
-    rtt_sample, rtt_sample_after_undo)
+    RTO_AFTER_LOST_SYN_US, rexmit_restart, rexmit_start, rexmit_stop, rtt_base_rto_ns, rtt_min_us, rtt_note_min,
+    rtt_progress, rtt_sample, rtt_sample_after_undo)
 from ustack.tcp.recovery.scoreboard cimport scoreboard_take
 from ustack.tcp.recovery.tlp cimport tlp_schedule
 from ustack.tcp.recovery.transmissions cimport flight_of, flight_release
@@ -146,6 +148,8 @@ cdef inline void take_simple(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
     if acked >= tcb.smss and flight.first.segment_bytes == tcb.smss:
         tcb.flags |= TCB_MSS_PROVEN         # sent once, and it arrived
     delivered_advance(tcp, tcb, acked)
+    if tcp.config.measure:
+        note_rate(tcp, tcb.index, acked, waited_us, True)
     tcb.backoff = 0
     if not control_sleeps(tcp, tcb, acked):
         control_on_simple(tcp, tcb, acked, waited_us, rtt_us)
@@ -222,6 +226,8 @@ cdef void take_acknowledgment(tcp_t *tcp, tcb_t *tcb, const segment_t *seg, bint
         if flight.app_limited and seq_diff(tcb.delivered, flight.app_limited) > 0:
             flight.app_limited = 0
     take_measurements(tcp, tcb, flight, &news, moved)
+    if tcp.config.measure and news.newest_sent_ns:
+        measure_rate(tcp, tcb, flight, &news)
     rack_update(tcp, flight, &news)
     if repeated and moved:                  # RFC 8985 section 7.4.2: the probe's repetition was needed
         repair_by_probe(tcp, tcb, tcb.snd_nxt - una)
@@ -240,6 +246,12 @@ cdef void take_acknowledgment(tcp_t *tcp, tcb_t *tcb, const segment_t *seg, bint
     if tcp.trace != NULL:
         trace_news(tcp, tcb, &news, una, duplicate)
     ensure(flight_check(tcp, tcb))
+
+
+cdef void measure_rate(tcp_t *tcp, const tcb_t *tcb, const flight_t *flight, const ack_news_t *news) noexcept nogil:
+    cdef uint32_t interval_us = rate_interval_us(flight, news)
+    if interval_us >= rtt_min_us(tcb):      # shorter than any path: an ACK of something sent again
+        note_rate(tcp, tcb.index, tcb.delivered - news.newest_delivered, interval_us, news.newest_app_limited)
 
 
 cdef void trace_news(tcp_t *tcp, const tcb_t *tcb, const ack_news_t *news, uint32_t una, bint duplicate) noexcept nogil:

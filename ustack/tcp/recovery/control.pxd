@@ -217,16 +217,21 @@ cdef inline void sample_fill_plain(const tcp_t *tcp, const tcb_t *tcb, ack_sampl
     sample.cwnd_limited = window_limits(tcp, tcb, prior)
 
 
+# In how long as much was delivered as has been since the newest delivered segment was sent, of which there is one:
+# what it took to send, or to be acknowledged.
+cdef inline uint32_t rate_interval_us(const flight_t *flight, const ack_news_t *news) noexcept nogil:
+    cdef uint32_t send_us = us_of(news.newest_sent_ns) - news.newest_first_sent_us
+    cdef uint32_t ack_us = flight.delivered_us - news.newest_delivered_us
+    return send_us if send_us > ack_us else ack_us
+
+
 # draft-ietf-ccwg-bbr section 4.1.2.3: the rate at which what was sent with the newest delivered segment has arrived.
 cdef inline void sample_rate(flight_t *flight, const ack_news_t *news, ack_sample_t *sample) noexcept nogil:
-    cdef uint32_t send_us, ack_us
     if news.newest_sent_ns == 0:
         return
-    send_us = us_of(news.newest_sent_ns) - news.newest_first_sent_us
-    ack_us = flight.delivered_us - news.newest_delivered_us
     sample.rate_prior_delivered = news.newest_delivered
     sample.rate_delivered = sample.delivered_total - news.newest_delivered
-    sample.rate_interval_us = send_us if send_us > ack_us else ack_us
+    sample.rate_interval_us = rate_interval_us(flight, news)
     sample.rate_in_flight = news.newest_in_flight
     sample.rate_lost = flight.lost - news.newest_lost
     sample.is_app_limited = news.newest_app_limited

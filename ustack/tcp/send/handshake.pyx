@@ -12,6 +12,7 @@ from ustack.tcp.records.accecn cimport ACE_MASK, accecn_of, ace_of_handshake, tc
 from ustack.tcp.records.configuration cimport ACCURATE_SYNS_AGAIN, ECN_ACCURATE_OFFER, ecn_offers_classic
 from ustack.tcp.records.deadlines cimport deadline_is_set, deadline_set
 from ustack.tcp.records.flight cimport REXMIT_NONE, REXMIT_RTO, rexmit_cause_t
+from ustack.tcp.records.measures cimport note_segments_out
 from ustack.tcp.records.state cimport CLOSE_NET_UNREACHABLE, SYN_RECEIVED
 from ustack.tcp.records.tally cimport tally_resent
 from ustack.tcp.records.tcb cimport (
@@ -87,6 +88,8 @@ cdef send_t send_syn(tcp_t *tcp, tcb_t *tcb) noexcept nogil:
         rexmit_start(tcp, tcb)
         return SEND_FAILED
     tcb.flags &= ~TCB_REXMIT
+    if tcp.config.measure:
+        note_segments_out(tcp, tcb.index, 0, 0)
     if tcb.snd_nxt == tcb.snd_una:
         index = transmission_prepare(tcp, tcb)
         if index:

@@ -17,6 +17,7 @@ from ustack.buf.lent cimport lent_guard
 from ustack.ip.layer cimport IP_PROTO_TCP, IP_RING_FULL, ip_can_gather, ip_commit, ip_reserve, ip_route_t
 from ustack.tcp.receive.window cimport tcb_receive_window
 from ustack.tcp.records.deadlines cimport deadline_clear_ack
+from ustack.tcp.records.measures cimport note_segments_out
 from ustack.tcp.records.state cimport CLOSE_ABORTED
 from ustack.tcp.records.tcb cimport (
     OPT_TIMESTAMPS, TCB_ABORT, TCB_ACK_DELAYED, TCB_ACK_NOW, TCB_ECN, TCB_ECN_SAYS, TCB_REORDERED,
@@ -148,6 +149,8 @@ cdef inline send_t send_segment(tcp_t *tcp, tcb_t *tcb, uint32_t seq, uint32_t l
         return give_up(tcb)
     turn_charge(tcp, SEGMENT_UNITS + (length >> UNIT_BYTES_SHIFT))
     count(tcp.counters, SEGMENTS_OUT)
+    if tcp.config.measure:
+        note_segments_out(tcp, tcb.index, length, gso_size)
     return SEND_OK
 
 
