@@ -88,11 +88,11 @@ def test_segments_of_a_super_frame_count_each(offload: bool) -> None:
         sender.send(bytes(10 * 1448 + 1))
         pair.advance(SECOND)
         assert receiver.receivable_bytes == 10 * 1448 + 1
-        ours, theirs = sender.info(), receiver.info()
-        assert ours.data_segs_out == theirs.data_segs_in == 11
+        ours, theirs = pair.b.connections("connection")[0], pair.a.connections("connection")[0]
+        assert ours["data_segs_out"] == theirs["data_segs_in"] == 11
         # SYN and SYN-ACK are the half-open record's at the end that was called.
-        assert (ours.segs_in, ours.segs_out) == (theirs.segs_out + 1, theirs.segs_in + 1)
-        assert theirs.rcv_mss_bytes == 1448
+        assert (ours["segs_in"], ours["segs_out"]) == (theirs["segs_out"] + 1, theirs["segs_in"] + 1)
+        assert theirs["rcv_mss"] == 1448
 
 
 # ---------------------------------------------------------------- times
