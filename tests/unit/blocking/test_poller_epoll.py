@@ -149,11 +149,12 @@ class Kernel:
         self.until(self.is_full)
 
     def is_full(self) -> bool:
-        """Until the window is closed and nothing is in flight a late ACK, or a probe, makes room again."""
+        """Once the window is closed and nothing is in flight, no late ACK makes room again behind what is sent then."""
+        closed = self.number(self.subject, SND_WND) == self.number(self.subject, UNACKED) == 0
         with suppress(BlockingIOError):
             while True:
                 self.subject.send(bytes(4096))
-        return self.number(self.subject, SND_WND) == self.number(self.subject, UNACKED) == 0
+        return closed
 
     def peer_drains(self) -> None:
         while self.amount(self.subject, termios.TIOCOUTQ) or self.amount(self.peers[0], termios.FIONREAD):
