@@ -31,13 +31,13 @@ from ustack.tcp.records.accecn cimport tcb_is_accurate
 from ustack.tcp.records.deadlines cimport ask_for_quick_acks, deadline_set, tcb_needs_refresh, tcb_refresh
 from ustack.tcp.records.demux cimport FLOW_CONNECTION, FLOW_SYN_RECEIVED, FLOW_TIME_WAIT, flow_find, flow_t
 from ustack.tcp.records.duplicates cimport duplicate_note
+from ustack.tcp.records.measures cimport note_segments_in
 from ustack.tcp.records.moves cimport set_state
 from ustack.tcp.records.sockopts cimport tcb_fin_wait_2_ns
 from ustack.tcp.records.state cimport CLOSE_NORMAL, CLOSING, FIN_WAIT_1, FIN_WAIT_2, LAST_ACK, SYN_RECEIVED, SYN_SENT
 from ustack.tcp.records.tcb cimport (
     DEADLINE_APPLICATION, OPT_TIMESTAMPS, OPT_TS_STALE, TCB_ABORT, TCB_ACK_NOW, TCB_ACTIVE, TCB_CLOSED_BY_APP,
     TCB_ECE_OWED, TCB_FIN_SENT, TCB_PERSIST, flow_key_t, tcb_at, tcb_heard, tcb_max_window, tcb_t)
-from ustack.tcp.records.measures cimport note_segments_in
 from ustack.tcp.records.timestamps cimport timestamp_echoed
 from ustack.tcp.records.work cimport work_add
 from ustack.tcp.recovery.accecn cimport accecn_arrives, accecn_repeated, accecn_syn_ack_again

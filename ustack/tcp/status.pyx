@@ -18,8 +18,8 @@ from ustack.tcp.records.flight cimport (
     REXMIT_RTO, REXMIT_SIZE, TX_LOST, TX_RETRANSMITTED, TX_SACKED, flight_raw, flight_t, rexmit_cause_t,
     transmission_at, transmission_bytes, transmission_t)
 from ustack.tcp.records.history cimport history_of, history_t, resent_by
-from ustack.tcp.records.measures cimport WAIT_BUSY, WAIT_RWND, WAIT_SNDBUF, measures_of, measures_t, waited_ns
 from ustack.tcp.records.marks cimport tcb_unsent
+from ustack.tcp.records.measures cimport WAIT_BUSY, WAIT_RWND, WAIT_SNDBUF, measures_of, measures_t, waited_ns
 from ustack.tcp.records.rx_queue cimport rx_queue_t
 from ustack.tcp.records.sockopts cimport OWN_QUICKACK, sockopts_flags
 from ustack.tcp.records.state cimport SYN_RECEIVED, SYN_SENT
