@@ -245,23 +245,29 @@ def test_what_on_urgent_raises_ends_nothing(scene: Scene, monkeypatch: pytest.Mo
     assert scene.state == "ESTABLISHED"
 
 
-def test_what_interrupts_on_urgent_comes_out_of_the_call_and_the_others_are_called(pair: Pair) -> None:
-    """Ctrl-C must end a program whose handler is running, as it ends one in a blocking call."""
-    told: list[Connection] = []
+def interrupted(pair: Pair, count: int, interrupt: Callable[[Connection], None]) -> list[Connection]:
+    """Openers and accepters in turn: each of these has urgent data, and the first one's handler has interrupted."""
     connections: list[Connection] = []
-
-    def interrupt(connection: Connection) -> None:
-        told.append(connection)
-        if len(told) == 1:
-            raise KeyboardInterrupt
-
-    for _ in range(3):
+    for _ in range(count):
         connections += pair.connect()
     for opener, accepter in zip(connections[::2], connections[1::2], strict=True):
         accepter.on_urgent = interrupt
         opener.send(b"!", flags=socket.MSG_OOB)
     with pytest.raises(KeyboardInterrupt):
         pair.advance(MILLISECOND)
+    return connections
+
+
+def test_what_interrupts_on_urgent_comes_out_of_the_call_and_the_others_are_called(pair: Pair) -> None:
+    """Ctrl-C must end a program whose handler is running, as it ends one in a blocking call."""
+    told: list[Connection] = []
+
+    def interrupt(connection: Connection) -> None:
+        told.append(connection)
+        if len(told) == 1:
+            raise KeyboardInterrupt
+
+    connections = interrupted(pair, 3, interrupt)
     assert len(told) == 1
     pair.advance(MILLISECOND)
     assert sorted(map(id, told)) == sorted(map(id, connections[1::2]))
@@ -278,14 +284,7 @@ def test_what_a_call_takes_is_not_lost_by_anothers_interruption(pair: Pair, taki
 
     listener = pair.a.listen(81)
     waits = pair.b.connect(STACK_ADDRESS, 81, wait=False)
-    connections: list[Connection] = []
-    for _ in range(2):
-        connections += pair.connect()
-    for opener, accepter in zip(connections[::2], connections[1::2], strict=True):
-        accepter.on_urgent = interrupt
-        opener.send(b"!", flags=socket.MSG_OOB)
-    with pytest.raises(KeyboardInterrupt):
-        pair.advance(MILLISECOND)
+    connections = interrupted(pair, 2, interrupt)
     room = bytearray(8)
     calls: dict[str, Callable[[], Any]] = {
         "receive": lambda: connections[1].receive(timeout=0),

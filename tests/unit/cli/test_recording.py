@@ -82,6 +82,12 @@ def talk(pair: Pair, sender: Connection, receiver: Connection, times: int) -> No
         assert receiver.receive() == b"word"
 
 
+def end(pair: Pair, client: Connection, server: Connection) -> None:
+    client.abort()
+    server.abort()
+    pair.advance(SECOND)
+
+
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_what_happens_until_the_stack_is_closed_is_in_the_file(tmp_path: Path, suffix: str) -> None:
     """The same records as another trace of the same has in its ring, and who the connections were as it ends."""
@@ -118,9 +124,7 @@ def test_the_file_has_what_a_trace_in_memory_has(tmp_path: Path) -> None:
                 client, server = pair.connect()
                 talk(pair, server, client, 20)
                 recording.drain()
-                client.abort()
-                server.abort()
-                pair.advance(SECOND)
+                end(pair, client, server)
             pair.close()
             if not records:
                 wanted = (trace.take(), trace.connections)
@@ -145,9 +149,7 @@ def test_a_part_that_cannot_be_written_ends_the_trace_and_not_the_server(
         recording._thread.wait()
         recording.drain()
         assert pair.a.trace().active  # the one before has been stopped
-        client.abort()
-        server.abort()
-        pair.advance(SECOND)
+        end(pair, client, server)
         recording.close()
     said = capsys.readouterr().err
     assert said == "ustack: the trace ended: it cannot be written: No space left on device\n"
@@ -179,9 +181,7 @@ def test_a_disk_that_is_slow_makes_records_missing_and_nobody_wait(
         recording._thread.wait()
         recording.drain()
         talk(pair, server, client, 1)
-        client.abort()
-        server.abort()
-        pair.advance(SECOND)
+        end(pair, client, server)
         recording.close()
     found = read(path)
     assert found.missed == 37
@@ -211,9 +211,7 @@ def test_while_it_runs_and_after_it_was_killed_the_part_is_there(tmp_path: Path)
         copied = tmp_path / "copied.sqlog"
         assert CliRunner().invoke(trace_command, [str(part_of(path)), "--out", str(copied)]).exit_code == 0
         assert read(copied) == found
-        client.abort()
-        server.abort()
-        pair.advance(SECOND)
+        end(pair, client, server)
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
@@ -234,9 +232,7 @@ def test_the_end_does_not_wait_for_a_file_that_nobody_waits_for(
             recording.begin(pair.a, 1)
             client, server = pair.connect()
             talk(pair, server, client, 3)
-            client.abort()
-            server.abort()
-            pair.advance(SECOND)
+            end(pair, client, server)
         recording.close(ended)
     part = part_of(path)
     assert asked == 1
@@ -372,9 +368,7 @@ def test_want_of_memory_ends_the_trace_as_a_full_disk_does(
             assert recording._thread is not None
             assert recording._thread._done.wait(60)
         recording.drain()
-        client.abort()
-        server.abort()
-        pair.advance(SECOND)
+        end(pair, client, server)
         recording.close()
     assert "the trace ended: it cannot be written: Cannot allocate memory" in capsys.readouterr().err
     assert read(path).missed == 1
@@ -388,9 +382,7 @@ def test_a_file_whose_writing_was_killed_is_not_taken_for_whole(tmp_path: Path) 
         recording.begin(pair.a, 1)
         client, server = pair.connect()
         talk(pair, server, client, 3)
-        client.abort()
-        server.abort()
-        pair.advance(SECOND)
+        end(pair, client, server)
         recording._remove = lambda: part_of(path).rename(kept)  # type: ignore[assignment, return-value]
     kept.rename(part_of(path))
     assert CliRunner().invoke(trace_command, [str(path)]).exit_code == 0
@@ -412,9 +404,7 @@ def test_a_file_with_its_part_beside_it_is_read_once(
     with recorded(path) as recording, Pair() as pair:
         recording.begin(pair.a, 1)
         client, server = pair.connect()
-        client.abort()
-        server.abort()
-        pair.advance(SECOND)
+        end(pair, client, server)
         recording._remove = lambda: None  # type: ignore[assignment, return-value]
     assert part_of(path).exists()
     times: list[Path] = []
@@ -436,9 +426,7 @@ def test_what_a_file_says_does_no_harm_to_a_terminal(tmp_path: Path, monkeypatch
     with recorded(path) as recording, Pair() as pair:
         recording.begin(pair.a, 1)
         client, server = pair.connect()
-        client.abort()
-        server.abort()
-        pair.advance(SECOND)
+        end(pair, client, server)
     content = path.read_bytes()
     for cc, shown in (("\\ud800", "\\ud800"), ("\\u001b[2J", "\\x1b[2J"), ("[/]", "[/]")):
         path.write_bytes(content.replace(b'"cc":"cubic"', f'"cc":"{cc}"'.encode()))

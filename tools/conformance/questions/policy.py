@@ -358,6 +358,16 @@ def wearied(subject: Subject) -> Scene:
     return scene
 
 
+def answered(subject: Subject) -> Scene:
+    """A connection on which two requests have been answered."""
+    scene = opened(subject)
+    for _ in range(2):
+        scene.peer.send("PA", payload=bytes(100))
+        scene.send(bytes(100))
+        scene.peer.catch_up()
+    return scene
+
+
 @QUESTIONS.question("the first ACKs", "RFC 9293 SHLD-18", "")
 def _(subject: Subject) -> str:
     with opened(subject) as scene:
@@ -392,21 +402,13 @@ def _(subject: Subject) -> str:
 
 @QUESTIONS.question("ACKs of requests that were answered", "RFC 9293 SHLD-18", "")
 def _(subject: Subject) -> str:
-    with opened(subject) as scene:
-        for _ in range(2):
-            scene.peer.send("PA", payload=bytes(100))
-            scene.send(bytes(100))
-            scene.peer.catch_up()
+    with answered(subject) as scene:
         return at_once(scene, 4, 100, read=True)
 
 
 @QUESTIONS.question("ACKs of requests that were answered, after a pause of 500 ms", "RFC 9293 SHLD-18", "")
 def _(subject: Subject) -> str:
-    with opened(subject) as scene:
-        for _ in range(2):
-            scene.peer.send("PA", payload=bytes(100))
-            scene.send(bytes(100))
-            scene.peer.catch_up()
+    with answered(subject) as scene:
         scene.peer.send("A")
         scene.testbed.advance(500 * MILLISECOND)
         return at_once(scene, 4, 100, read=True)
@@ -414,11 +416,7 @@ def _(subject: Subject) -> str:
 
 @QUESTIONS.question("ACKs of requests with PSH that were answered", "RFC 9293 SHLD-18", "")
 def _(subject: Subject) -> str:
-    with opened(subject) as scene:
-        for _ in range(2):
-            scene.peer.send("PA", payload=bytes(100))
-            scene.send(bytes(100))
-            scene.peer.catch_up()
+    with answered(subject) as scene:
         return at_once(scene, 4, 100, read=True, flags="PA")
 
 
