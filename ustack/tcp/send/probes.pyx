@@ -20,8 +20,8 @@ from ustack.tcp.recovery.transmissions cimport (
     flight_of, transmission_cancel, transmission_prepare, transmission_resent, transmission_split)
 from ustack.tcp.send.allowance cimport override_due, usable_window
 from ustack.tcp.send.progress cimport begin_sending, note_sent, note_unsent
-from ustack.tcp.send.segment cimport SEND_HELD, SEND_OK, send_record, send_segment, unmarkable
-from ustack.wire.seq cimport seq_gt, seq_lt
+from ustack.tcp.send.segment cimport SEND_HELD, SEND_OK, send_record, send_segment, unmarkable, without_fin
+from ustack.wire.seq cimport seq_lt
 from ustack.wire.tcp cimport FIN, PSH
 
 
@@ -48,8 +48,8 @@ cdef send_t send_tail_probe(tcp_t *tcp, tcb_t *tcb, flight_t *flight) noexcept n
         index = flight.tail
         record = transmission_at(tcp, flight, index)
         size = record.segment_bytes if record.segment_bytes < tcb.smss else tcb.smss
-        fin = 1 if seq_gt(record.end, tcb.snd_end) else 0
-        data = transmission_bytes(record) - fin
+        data = without_fin(tcb, record.seq, transmission_bytes(record))
+        fin = transmission_bytes(record) - data
         length = (data - 1) % size + 1 + fin if data else fin
         if length < transmission_bytes(record) and transmission_split(tcp, flight, index, record.end - length):
             index = flight.tail

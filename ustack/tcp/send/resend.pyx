@@ -22,8 +22,7 @@ from ustack.tcp.recovery.transmissions cimport transmission_merge, transmission_
 from ustack.tcp.send.allowance cimport beyond_window, largest_segment, lost_window
 from ustack.tcp.send.probes cimport send_tail_probe
 from ustack.tcp.send.progress cimport await_pace
-from ustack.tcp.send.segment cimport SEND_OK, send_record
-from ustack.wire.seq cimport seq_gt
+from ustack.tcp.send.segment cimport SEND_OK, send_record, without_fin
 
 
 cdef send_t send_again(tcp_t *tcp, tcb_t *tcb, flight_t *flight) noexcept nogil:
@@ -77,10 +76,6 @@ cdef send_t send_lost(tcp_t *tcp, tcb_t *tcb, flight_t *flight) noexcept nogil:
             work_add(tcp, tcb)
             return SEND_OK
     return SEND_OK
-
-
-cdef inline uint32_t without_fin(const tcb_t *tcb, uint32_t seq, uint32_t length) noexcept nogil:
-    return length - 1 if seq_gt(seq + length, tcb.snd_end) else length
 
 
 cdef void join_lost(tcp_t *tcp, tcb_t *tcb, flight_t *flight, uint32_t index, uint32_t room) noexcept nogil:

@@ -159,12 +159,16 @@ cdef inline uint8_t unmarkable(const tcb_t *tcb) noexcept nogil:
     return tcb.tos & <uint8_t>~IPV4_ECN_MASK
 
 
+# Bytes of data among `length` sequence numbers from `seq`, which our FIN may end.
+cdef inline uint32_t without_fin(const tcb_t *tcb, uint32_t seq, uint32_t length) noexcept nogil:
+    return length - 1 if seq_gt(seq + length, tcb.snd_end) else length
+
+
 # `length` sequence numbers from `seq` again, our FIN among them if they reach it.
 cdef inline send_t send_record(tcp_t *tcp, tcb_t *tcb, uint32_t seq, uint32_t length) noexcept nogil:
-    cdef bint fin = seq_gt(seq + length, tcb.snd_end)
-    cdef uint32_t data = length - (1 if fin else 0)
+    cdef uint32_t data = without_fin(tcb, seq, length)
     cdef send_t sent = send_segment(tcp, tcb, seq, data, (PSH if data and seq + data == tcb.snd_end else 0)
-                                    | (FIN if fin else 0), unmarkable(tcb))
+                                    | (FIN if data < length else 0), unmarkable(tcb))
     if sent == SEND_OK:
         count(tcp.counters, SEGMENTS_RETRANSMITTED)
     return sent
